@@ -1,0 +1,1 @@
+"""Tasks, episodes, tokens, sequences, the model and acting. Needs torch and numpy, and nothing else."""

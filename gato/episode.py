@@ -1,0 +1,135 @@
+"""Episodes: what was seen, done and paid in one play, checked at the door and kept whole."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from gato.task import Task
+from gato.version import Version
+
+MAGIC = b"GEP1"
+MAX_STEPS = 10_000_000
+AGENT = "agent"
+"""`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's `file:NAME`."""
+
+
+class BadEpisode(ValueError):
+    """An episode that is refused at the door; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """`observations[key][t]` was seen, then `actions[t]` taken, which paid `rewards[t]`, for t in 0..T-1.
+
+    Episode(key="w0.1.7", task="mujoco/hopper", source="teacher:hopper", observations={"state": obs_TO},
+            actions=act_TA, rewards=rew_T, terminated=True, truncated=False, seed=7)
+    """
+
+    key: str
+    """Names the episode once and for all: a second delivery under the same key is a no-op."""
+    task: str
+    source: str
+    observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
+    actions: Shaped[np.ndarray, "T ..."]
+    rewards: Float[np.ndarray, " T"]
+    terminated: bool
+    truncated: bool
+    seed: int
+    version: Version | None = None
+    """The one version of the weights that played it; None for teachers and files."""
+    info: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where it came from: environment id, package versions, file."""
+
+    def __post_init__(self) -> None:
+        if not self.key or len(self.key.encode()) > 200:
+            raise BadEpisode(f"key {self.key!r} must have 1 to 200 bytes")
+        steps = len(self.actions)
+        if not 1 <= steps <= MAX_STEPS:
+            raise BadEpisode(f"episode {self.key} has {steps} steps, expected 1 to {MAX_STEPS}")
+        lengths = {name: len(values) for name, values in self.observations.items()} | {"rewards": len(self.rewards)}
+        wrong = {name: length for name, length in lengths.items() if length != steps}
+        if wrong:
+            raise BadEpisode(f"episode {self.key} has {steps} actions but {wrong}")
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.actions)
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of rewards."""
+        return float(np.sum(self.rewards, dtype=np.float64))
+
+
+def check_episode(episode: Episode, task: Task) -> None:
+    """Raise BadEpisode, with the reason, where the episode does not fit the task. Past this door nobody checks again."""
+    if episode.task != task.name:
+        raise BadEpisode(f"episode {episode.key} is of task {episode.task!r}, not {task.name!r}")
+    if set(episode.observations) != set(task.observations):
+        raise BadEpisode(
+            f"episode {episode.key} observes {sorted(episode.observations)}, task {task.name} {sorted(task.observations)}"
+        )
+    problems = [spec.problem_with(episode.observations[name], name) for name, spec in task.observations.items()]
+    problems.append(task.action.problem_with(episode.actions, "action"))
+    if episode.rewards.dtype != np.float32:
+        problems.append(f"rewards have dtype {episode.rewards.dtype}, expected float32")
+    elif not np.isfinite(episode.rewards).all():
+        problems.append("rewards are not finite")
+    for problem in problems:
+        if problem:
+            raise BadEpisode(f"episode {episode.key} of {task.name}: {problem}")
+
+
+def episode_to_bytes(episode: Episode) -> bytes:
+    """The episode as one record: magic, CRC-32, header length, JSON header, raw columns (little endian, row-major)."""
+    columns = {f"o/{name}": values for name, values in sorted(episode.observations.items())}
+    columns |= {"actions": episode.actions, "rewards": episode.rewards}
+    header = json.dumps(
+        {
+            "key": episode.key,
+            "task": episode.task,
+            "source": episode.source,
+            "terminated": episode.terminated,
+            "truncated": episode.truncated,
+            "seed": episode.seed,
+            "version": episode.version,
+            "info": dict(episode.info),
+            "columns": [[name, values.dtype.str, list(values.shape)] for name, values in columns.items()],
+        }
+    ).encode()
+    body = len(header).to_bytes(4, "little") + header + b"".join(np.ascontiguousarray(v).tobytes() for v in columns.values())
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def episode_from_bytes(record: bytes) -> Episode:
+    """The episode of a record of `episode_to_bytes`; its arrays are read-only views. BadEpisode where it is damaged."""
+    if record[:4] != MAGIC:
+        raise BadEpisode(f"not an episode record: begins with {record[:4]!r}, expected {MAGIC!r}")
+    if zlib.crc32(memoryview(record)[8:]) != int.from_bytes(record[4:8], "little"):
+        raise BadEpisode("damaged episode record: its checksum does not match its bytes")
+    start = 12 + int.from_bytes(record[8:12], "little")
+    header = json.loads(record[12:start])
+    columns: dict[str, np.ndarray] = {}
+    for name, dtype, shape in header["columns"]:
+        count = int(np.prod(shape, dtype=np.int64))
+        columns[name] = np.frombuffer(record, dtype=np.dtype(dtype), count=count, offset=start).reshape(shape)
+        start += columns[name].nbytes
+    return Episode(
+        key=header["key"],
+        task=header["task"],
+        source=header["source"],
+        observations={name[2:]: values for name, values in columns.items() if name.startswith("o/")},
+        actions=columns["actions"],
+        rewards=columns["rewards"],
+        terminated=header["terminated"],
+        truncated=header["truncated"],
+        seed=header["seed"],
+        version=Version(*header["version"]) if header["version"] else None,
+        info=header["info"],
+    )

@@ -1,0 +1,107 @@
+"""Records of what happened: kept as sums and counts, so that they merge right; drawn by whoever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gato.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean as sum and count: Mean(3.0, 3) + Mean(2.0, 1) has the value 1.25."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def __add__(self, other: Mean) -> Mean:
+        return Mean(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> float:
+        return self.total / self.count if self.count else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Whole episodes of one task, played on fixed seeds by one version of the weights."""
+
+    task: str
+    version: Version
+    learner_step: int
+    """Updates the learner had made when it published this version."""
+    returns: tuple[float, ...] = ()
+    """Raw return of each episode."""
+    env_steps: int = 0
+    wall_s: float = 0.0
+    failed: str | None = None
+    """Why it has no returns; a failed evaluation is reported as failed and never averaged away."""
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """What one worker did in one assignment."""
+
+    worker: str
+    role: str
+    """evaluate, generate or teach."""
+    task: str
+    version: Version | None
+    episodes: int
+    env_steps: int
+    wall_s: float
+    wait_s: float = 0.0
+    """Time spent waiting for replay to take episodes (back-pressure)."""
+    refused: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Episodes that replay refused, by reason."""
+    returns: Mean = field(default_factory=Mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerReport:
+    """What the learner did since its last report."""
+
+    step: int
+    """Updates made since the run began."""
+    num_updates: int
+    """Updates the run will make in all."""
+    version: Version
+    loss: Mean
+    loss_by_task: Mapping[str, Mean] = field(default_factory=dict[str, Mean])
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    """Tokens trained on since the last report, without padding."""
+    wall_s: float
+    wait_s: float
+    """Part of `wall_s` in which the learner had no batch."""
+    blocked_s: float = 0.0
+    """Part of `wall_s` spent publishing weights and saving checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayStats:
+    """The state of replay at one moment."""
+
+    episodes: Mapping[str, int]
+    """Episodes kept, by task."""
+    steps: int
+    inserted_tokens: int
+    """Tokens of all episodes ever inserted."""
+    read_tokens: int
+    stored_bytes: int
+    capacity_bytes: int
+    refused: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Episodes refused at the door, by reason."""
+    duplicates: int = 0
+    writers_waiting: int = 0
+    readers_waiting: int = 0
+    incarnation: int = 0
+    """How often replay was opened on this folder."""
+
+    @property
+    def fill(self) -> float:
+        """Stored share of the capacity, 0 to 1."""
+        return self.stored_bytes / self.capacity_bytes

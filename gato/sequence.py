@@ -1,0 +1,209 @@
+"""Timesteps laid flat: the order of tokens inside a step, and batches of windows packed into rows of fixed length.
+
+Shape letters: T steps, S tokens in a step, m patches in a step, B rows, L tokens in a row, P patches in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer, Shaped, UInt8
+
+from gato.task import ArraySpec, Kind, Task
+from gato.tokenizer import TokenLayout, encode
+
+PATCH = 16
+"""Side of a patch in pixels (paper section 2.1)."""
+INTERVALS = 128
+"""Vocabulary of the quantised patch intervals (paper appendix C.3)."""
+PLACE_SEPARATOR = 0
+PLACE_ACTION = 1
+FIRST_PLACE = 2
+"""`place` of a token: 0 separator, 1 action (all share one), 2 + i the i-th token of its step's observation."""
+
+
+class StepLayout:
+    """The order of one timestep's tokens: images (raster order of patches), tensors, separator, action.
+
+    Keys are in lexicographic order within each modality (paper section 2.2). A step has S = m + n + 1 + A tokens.
+    """
+
+    def __init__(self, task: Task, layout: TokenLayout) -> None:
+        self.task = task
+        self.layout = layout
+        ordered = sorted(task.observations.items())
+        self.images: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is Kind.IMAGE]
+        self.tensors: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is not Kind.IMAGE]
+        self.num_patches = sum(rows * cols for rows, cols in self.grids)
+        self.num_observation_tokens = self.num_patches + sum(spec.size for _, spec in self.tensors)
+        self.num_action_tokens = task.action.size
+        self.tokens_per_step = self.num_observation_tokens + 1 + self.num_action_tokens
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Rows and columns of patches of each image; a size that is no multiple of 16 is padded with zeros."""
+        return [(-(-spec.shape[0] // PATCH), -(-spec.shape[1] // PATCH)) for _, spec in self.images]
+
+    @cached_property
+    def place_S(self) -> Integer[np.ndarray, " S"]:
+        observation = np.arange(self.num_observation_tokens, dtype=np.int32) + FIRST_PLACE
+        return np.concatenate([observation, [PLACE_SEPARATOR], [PLACE_ACTION] * self.num_action_tokens]).astype(np.int32)
+
+    @cached_property
+    def is_target_S(self) -> Bool[np.ndarray, " S"]:
+        """Only logged actions are targets (paper equation 2); patches, tensors and the separator are not."""
+        return self.place_S == PLACE_ACTION
+
+    @cached_property
+    def intervals_m4(self) -> Integer[np.ndarray, "m 4"]:
+        """Quantised interval [row_low, row_high), [col_low, col_high) of each patch in one step (appendix C.3)."""
+        out: list[np.ndarray] = []
+        for rows, cols in self.grids:
+            row, col = np.divmod(np.arange(rows * cols), cols)
+            edges = [row * INTERVALS // rows, (row + 1) * INTERVALS // rows, col * INTERVALS // cols, (col + 1) * INTERVALS // cols]
+            out.append(np.stack(edges, axis=1))
+        return np.concatenate(out).astype(np.int32) if out else np.zeros((0, 4), np.int32)
+
+    @cached_property
+    def leaders_m2(self) -> Integer[np.ndarray, "m 2"]:
+        """For each patch of a step, the first patch in its row and in its column: they draw one position together."""
+        out: list[np.ndarray] = []
+        start = 0
+        for rows, cols in self.grids:
+            row, col = np.divmod(np.arange(rows * cols), cols)
+            out.append(np.stack([start + row * cols, start + col], axis=1))
+            start += rows * cols
+        return np.concatenate(out).astype(np.int32) if out else np.zeros((0, 2), np.int32)
+
+    def patches(self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> UInt8[np.ndarray, "T m 16 16 3"]:
+        """Patches [T, m, 16, 16, 3] of T steps, in raster order within each image."""
+        out: list[np.ndarray] = []
+        for (key, _), (rows, cols) in zip(self.images, self.grids, strict=True):
+            image = observations[key]
+            high, wide = rows * PATCH - image.shape[1], cols * PATCH - image.shape[2]
+            if high or wide:
+                image = np.pad(image, ((0, 0), (0, high), (0, wide), (0, 0)))
+            tiles = image.reshape(len(image), rows, PATCH, cols, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
+            out.append(tiles.reshape(len(image), rows * cols, PATCH, PATCH, 3))
+        return np.concatenate(out, axis=1) if len(out) != 1 else out[0]
+
+    def observation_ids(self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> Integer[np.ndarray, "T n"]:
+        """Ids [T, m + n + 1] of the observation and the separator; a patch's id is 0 and is never looked up."""
+        num_steps = len(next(iter(observations.values())))
+        parts = [np.zeros((num_steps, self.num_patches), np.int32)]
+        parts += [encode(observations[key], spec, self.layout) for key, spec in self.tensors]
+        parts.append(np.full((num_steps, 1), self.layout.separator, np.int32))
+        return np.concatenate(parts, axis=1)
+
+    def step_ids(
+        self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]], actions: Shaped[np.ndarray, "T ..."]
+    ) -> Integer[np.ndarray, "T S"]:
+        """Ids [T, S] of T whole steps."""
+        return np.concatenate([self.observation_ids(observations), encode(actions, self.task.action, self.layout)], axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B rows of L tokens. Windows are packed into rows; `segment` (0: padding) keeps them from seeing each other."""
+
+    ids: Integer[np.ndarray, "B L"]
+    place: Integer[np.ndarray, "B L"]
+    segment: Integer[np.ndarray, "B L"]
+    is_target: Bool[np.ndarray, "B L"]
+    """True where the token itself is to be predicted, from the position before it."""
+    patches: UInt8[np.ndarray, "P 16 16 3"]
+    patch_at: Integer[np.ndarray, " P"]
+    """Where each patch stands: row * L + position."""
+    patch_intervals: Integer[np.ndarray, "P 4"]
+    patch_leaders: Integer[np.ndarray, "P 2"]
+    task_index: Int[np.ndarray, " B"]
+    """Which task each row is of: an index into the mix's list of tasks."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(np.count_nonzero(self.segment))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Some whole steps of one episode, or a prompt's steps followed by them: what one packed sequence is made of."""
+
+    observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
+    actions: Shaped[np.ndarray, "T ..."]
+    prompt_steps: int = 0
+    """How many of the first steps are the prompt."""
+
+
+class RowWriter:
+    """Packs windows into the rows of one batch.
+
+    writer = RowWriter(num_rows=2, row_tokens=48)
+    writer.write_row(0, task_index=0, steps=StepLayout(hopper, layout), windows=[window_a, window_b])
+    batch = writer.batch()
+    """
+
+    def __init__(self, *, num_rows: int, row_tokens: int, loss_on_prompt: bool = True) -> None:
+        shape = (num_rows, row_tokens)
+        self._row_tokens = row_tokens
+        self._loss_on_prompt = loss_on_prompt
+        self._ids = np.zeros(shape, np.int32)
+        self._place = np.zeros(shape, np.int32)
+        self._segment = np.zeros(shape, np.int32)
+        self._is_target = np.zeros(shape, np.bool_)
+        self._task_index = np.zeros(num_rows, np.int64)
+        self._patches: list[np.ndarray] = []
+        self._patch_at: list[np.ndarray] = []
+        self._intervals: list[np.ndarray] = []
+        self._leaders: list[np.ndarray] = []
+        self._num_patches = 0
+
+    def write_row(self, row: int, *, task_index: int, steps: StepLayout, windows: Sequence[Window]) -> None:
+        """Lay the windows one after another into `row`. ValueError where they do not fit."""
+        self._task_index[row] = task_index
+        lengths = [len(window.actions) for window in windows]
+        num_steps = sum(lengths)
+        used = num_steps * steps.tokens_per_step
+        if used > self._row_tokens:
+            raise ValueError(f"{num_steps} steps of {steps.task.name} take {used} tokens, a row has {self._row_tokens}")
+        observations = {k: np.concatenate([w.observations[k] for w in windows]) for k in steps.task.observations}
+        ids_TS = steps.step_ids(observations, np.concatenate([w.actions for w in windows]))
+        self._ids[row, :used] = ids_TS.reshape(-1)
+        self._place[row, :used] = np.tile(steps.place_S, num_steps)
+        segments = np.repeat(np.arange(1, len(windows) + 1, dtype=np.int32), lengths)
+        self._segment[row, :used] = np.repeat(segments, steps.tokens_per_step)
+        is_target_TS = np.tile(steps.is_target_S, (num_steps, 1))
+        if not self._loss_on_prompt:
+            start = 0
+            for window, length in zip(windows, lengths, strict=True):
+                is_target_TS[start : start + window.prompt_steps] = False
+                start += length
+        self._is_target[row, :used] = is_target_TS.reshape(-1)
+        if steps.num_patches:
+            patches = steps.patches(observations).reshape(-1, PATCH, PATCH, 3)
+            step_start = row * self._row_tokens + np.arange(num_steps)[:, None] * steps.tokens_per_step
+            self._patches.append(patches)
+            self._patch_at.append((step_start + np.arange(steps.num_patches)).reshape(-1))
+            self._intervals.append(np.tile(steps.intervals_m4, (num_steps, 1)))
+            first = self._num_patches + np.arange(num_steps)[:, None, None] * steps.num_patches
+            self._leaders.append((first + steps.leaders_m2).reshape(-1, 2))
+            self._num_patches += len(patches)
+
+    def batch(self) -> Batch:
+        return Batch(
+            ids=self._ids,
+            place=self._place,
+            segment=self._segment,
+            is_target=self._is_target,
+            patches=np.concatenate(self._patches) if self._patches else np.zeros((0, PATCH, PATCH, 3), np.uint8),
+            patch_at=np.concatenate(self._patch_at) if self._patch_at else np.zeros(0, np.int64),
+            patch_intervals=np.concatenate(self._intervals) if self._intervals else np.zeros((0, 4), np.int32),
+            patch_leaders=np.concatenate(self._leaders) if self._leaders else np.zeros((0, 2), np.int64),
+            task_index=self._task_index,
+        )

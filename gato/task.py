@@ -1,0 +1,134 @@
+"""What a task is: data that says what an environment shows, what it takes, and what its returns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Shaped
+
+
+class Kind(StrEnum):
+    """How the values of an array become tokens (paper section 2.1)."""
+
+    IMAGE = "image"
+    CONTINUOUS = "continuous"
+    DISCRETE = "discrete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySpec:
+    """One array of an observation or an action: its kind, its shape in one step, and the values it may hold.
+
+    ArraySpec(kind=Kind.IMAGE, shape=(64, 80, 3))
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the mu-law
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)  # bounded: scaled to [-1, 1]
+    ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+    """Bounds of a continuous array, the same for each element. None: unbounded, so the mu-law is used."""
+    num_values: int | None = None
+    """How many values (0 to num_values - 1) each element of a discrete array may take."""
+
+    def __post_init__(self) -> None:
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"shape {self.shape} has an empty dimension; every size must be at least 1")
+        if self.kind is Kind.IMAGE and (len(self.shape) != 3 or self.shape[2] != 3):
+            raise ValueError(f"an image has shape (height, width, 3), got {self.shape}; convert it to RGB first")
+        if self.kind is Kind.DISCRETE and not 1 <= (self.num_values or 0) <= 1024:
+            raise ValueError(f"a discrete array takes 1 to 1024 values, got num_values={self.num_values}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"give both bounds or none, got low={self.low} high={self.high}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype in which episodes keep this array."""
+        return np.dtype({Kind.IMAGE: np.uint8, Kind.CONTINUOUS: np.float32, Kind.DISCRETE: np.int64}[self.kind])
+
+    @property
+    def size(self) -> int:
+        """Number of elements in one step."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
+        """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
+        if values.dtype != self.dtype:
+            return f"{name} has dtype {values.dtype}, expected {self.dtype}"
+        if values.shape[1:] != self.shape:
+            return f"{name} has shape {values.shape[1:]} in each step, expected {self.shape}"
+        if self.kind is Kind.CONTINUOUS and not np.isfinite(values).all():
+            step = int(np.argwhere(~np.isfinite(values))[0][0])
+            return f"{name} is not finite at step {step}"
+        if self.kind is Kind.DISCRETE and values.size and not 0 <= values.min() <= values.max() < (self.num_values or 0):
+            return f"{name} has values outside 0..{(self.num_values or 0) - 1}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """Published or measured mean returns of one task, and where they were read."""
+
+    random: float
+    expert: float
+    human: float | None = None
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.expert == self.random:
+            raise ValueError(f"expert and random return are both {self.random}; a score cannot be normalised by them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """An environment as data: what it is made from, what it shows, what it takes and what its returns mean."""
+
+    name: str
+    """`family/short`, such as `mujoco/hopper`."""
+    env_id: str
+    """Gymnasium id."""
+    family: str
+    """Which conventions `actors.envs` follows to make it: `mujoco` or `atari`."""
+    observations: Mapping[str, ArraySpec]
+    action: ArraySpec
+    references: References
+    max_steps: int
+    """Steps after which an episode is cut (as the agent counts steps)."""
+    weight: float = 1.0
+    """Share of this task in the mix, relative to the others."""
+    aliases: tuple[str, ...] = ()
+    env_kwargs: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])
+
+    def __post_init__(self) -> None:
+        if not self.observations:
+            raise ValueError(f"task {self.name} shows nothing; give it at least one observation")
+        if self.action.kind is Kind.IMAGE:
+            raise ValueError(f"task {self.name} has an image as action; actions are continuous or discrete")
+        if self.action.kind is Kind.CONTINUOUS and self.action.low is None:
+            raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
+
+    def normalise(self, mean_return: float, *, one: float | None = None) -> float:
+        """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert reference)."""
+        top = self.references.expert if one is None else one
+        return (mean_return - self.references.random) / (top - self.references.random)
+
+
+def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
+    """The task called `name`, by its name or an alias. ValueError suggests the nearest names."""
+    by_alias = {alias.lower(): task for task in tasks.values() for alias in (task.name, *task.aliases)}
+    found = by_alias.get(name.lower())
+    if found is None:
+        shorts = {task_name.split("/")[-1]: task_name for task_name in tasks}
+        near = get_close_matches(name.lower(), [*by_alias, *shorts], n=1, cutoff=0.5)
+        names = [shorts.get(n) or by_alias[n].name for n in near]
+        hint = f"did you mean {names[0]!r}?" if names else f"known tasks: {', '.join(sorted(tasks))}"
+        raise ValueError(f"unknown task {name!r}; {hint}")
+    return found

@@ -1,0 +1,101 @@
+"""Values to token ids and back (paper section 2.1 and appendix B), vectorised over whole arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from gato.task import ArraySpec, Kind
+
+MU = 100.0
+M = 256.0
+"""The mu-law's constants, paper appendix B."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLayout:
+    """Which ids mean what: text and discrete values from 0, continuous values after the text, then the separator.
+
+    The defaults are the paper's: 32,000 text ids, 1,024 uniform bins in [32000, 33024). A run without text may set
+    `num_text_ids=1024`, which keeps the discrete values [0, 1024) and saves 31,000 rows of the embedding table.
+    The separator's id (33024 by default) is our choice: the paper names none.
+    """
+
+    num_text_ids: int = 32_000
+    num_bins: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.num_text_ids < 1024:
+            raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 1024, the range of discrete values")
+        if self.num_bins < 2:
+            raise ValueError(f"num_bins {self.num_bins} must be at least 2")
+
+    @property
+    def first_bin(self) -> int:
+        return self.num_text_ids
+
+    @property
+    def separator(self) -> int:
+        return self.num_text_ids + self.num_bins
+
+    @property
+    def vocab_size(self) -> int:
+        return self.separator + 1
+
+    def ids_of(self, spec: ArraySpec) -> tuple[int, int]:
+        """The half-open range of ids that one element of an array of `spec` may take."""
+        if spec.kind is Kind.DISCRETE:
+            return 0, spec.num_values or 0
+        return self.first_bin, self.first_bin + self.num_bins
+
+
+def mu_law(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1), which maps [-256, 256] to [-1, 1] (paper appendix B)."""
+    return np.sign(x) * np.log1p(np.abs(x) * MU) / np.log1p(M * MU)
+
+
+def scale(x: Float[np.ndarray, "..."], spec: ArraySpec) -> Float[np.ndarray, "..."]:
+    """Values of a continuous array on the scale [-1, 1]: by its bounds where it has them, else companded."""
+    if spec.low is None or spec.high is None:
+        return mu_law(x)
+    return (x - spec.low) * (2.0 / (spec.high - spec.low)) - 1.0
+
+
+def unscale(y: Float[np.ndarray, "..."], spec: ArraySpec) -> Float[np.ndarray, "..."]:
+    """The inverse of `scale`."""
+    if spec.low is None or spec.high is None:
+        return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
+    return (y + 1.0) * ((spec.high - spec.low) / 2.0) + spec.low
+
+
+def bins(y: Float[np.ndarray, "..."], num_bins: int) -> Integer[np.ndarray, "..."]:
+    """Index of the uniform bin of [-1, 1] that holds y; y is clipped, and +1 belongs to the last bin."""
+    return np.minimum(((np.clip(y, -1.0, 1.0) + 1.0) * (num_bins / 2)).astype(np.int32), num_bins - 1)
+
+
+def bin_centres(num_bins: int) -> Float[np.ndarray, " bins"]:
+    """Centres of the uniform bins of [-1, 1]; decoding to them errs by at most 1 / num_bins."""
+    return ((np.arange(num_bins) + 0.5) * (2.0 / num_bins) - 1.0).astype(np.float32)
+
+
+def encode(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout) -> Integer[np.ndarray, "T n"]:
+    """Token ids [T, n] of T steps of a continuous or discrete array, each step flattened row-major."""
+    flat = values.reshape(len(values), spec.size)
+    if spec.kind is Kind.DISCRETE:
+        return flat.astype(np.int32)
+    if spec.kind is Kind.CONTINUOUS:
+        return bins(scale(flat.astype(np.float32), spec), layout.num_bins) + np.int32(layout.first_bin)
+    raise ValueError("images become patches, not token ids; see gato.sequence")
+
+
+def decode(ids: Integer[np.ndarray, "T n"], spec: ArraySpec, layout: TokenLayout) -> Shaped[np.ndarray, "T ..."]:
+    """Values [T, *shape] of token ids [T, n]; a continuous one is its bin's centre. ValueError for ids outside."""
+    low, high = layout.ids_of(spec)
+    if ids.size and not low <= ids.min() <= ids.max() < high:
+        raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
+    if spec.kind is Kind.DISCRETE:
+        return ids.astype(np.int64).reshape(len(ids), *spec.shape)
+    centres = bin_centres(layout.num_bins)[ids - layout.first_bin]
+    return unscale(centres, spec).astype(np.float32).reshape(len(ids), *spec.shape)
