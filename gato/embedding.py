@@ -1,0 +1,103 @@
+"""Tokens and patches to vectors: one table for all ids, a ResNet block for patches, learned positions (appendix C.2-3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gato.sequence import FIRST_PLACE, INTERVALS, PATCH
+from gato.tokenizer import TokenLayout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingConfig:
+    """Sizes of the embedding function."""
+
+    width: int
+    layout: TokenLayout = TokenLayout()
+    max_observation_tokens: int = 512
+    """Rows of the table of local positions; a task whose step shows more tokens is refused."""
+    patch_channels: int = 96
+    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names no number."""
+    patch_stride: int = 1
+    """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and small for CPUs."""
+
+    def __post_init__(self) -> None:
+        if self.patch_channels % 32:
+            raise ValueError(f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its norm")
+        if self.patch_stride not in (1, 2, 4, 8):
+            raise ValueError(f"patch_stride {self.patch_stride} must be 1, 2, 4 or 8")
+
+
+class PatchEmbedding(nn.Module):
+    """One v2 (pre-activation) residual block on each 16x16 patch, GroupNorm for LayerNorm, GELU for ReLU (figure 16).
+
+    The paper does not say how the grid becomes one vector: ours is averaged to 4x4 cells, flattened and projected, which
+    keeps where in the patch a thing was.
+    """
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        super().__init__()
+        channels, stride = config.patch_channels, config.patch_stride
+        kernel, padding = (3, 1) if stride == 1 else (stride, 0)
+        self.stem = nn.Conv2d(3, channels, kernel, stride=stride, padding=padding)
+        self.norm1 = nn.GroupNorm(32, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(32, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.cells = min(PATCH // stride, 4)
+        self.project = nn.Linear(channels * self.cells**2, config.width)
+        self.row = nn.Embedding(INTERVALS, config.width)
+        self.column = nn.Embedding(INTERVALS, config.width)
+
+    def forward(
+        self,
+        patches: UInt8[Tensor, "P 16 16 3"],
+        intervals: Int[Tensor, "P 4"],
+        leaders: Int[Tensor, "P 2"],
+    ) -> Float[Tensor, "P D"]:
+        """Pixels go to [-1, 1], then are divided by sqrt(16) (section 2.1). Positions are drawn anew in training."""
+        pixels = (patches.permute(0, 3, 1, 2).float() * (2.0 / 255.0) - 1.0) / PATCH**0.5
+        x = self.stem(pixels)
+        x = x + self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
+        low, high = intervals[:, 0::2], intervals[:, 1::2]
+        if self.training:
+            uniform = torch.rand(len(patches), 2, device=patches.device)
+            drawn = torch.stack([uniform[leaders[:, 0], 0], uniform[leaders[:, 1], 1]], dim=1)
+            index = low + (drawn * (high - low)).long().clamp_max_(INTERVALS - 1)
+        else:
+            index = (low + high) // 2
+        x = F.adaptive_avg_pool2d(x, self.cells) if x.shape[-1] != self.cells else x
+        return self.project(x.flatten(1)) + self.row(index[:, 0]) + self.column(index[:, 1])
+
+
+class Embedding(nn.Module):
+    """f(token): a row of the shared table, or a patch's vector, plus its place in its own timestep."""
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(config.layout.vocab_size, config.width)
+        self.place = nn.Embedding(FIRST_PLACE + config.max_observation_tokens, config.width)
+        self.patch = PatchEmbedding(config)
+        for table in (self.table, self.place, self.patch.row, self.patch.column):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "B L"],
+        place: Int[Tensor, "B L"],
+        patches: UInt8[Tensor, "P 16 16 3"],
+        patch_at: Int[Tensor, " P"],
+        patch_intervals: Int[Tensor, "P 4"],
+        patch_leaders: Int[Tensor, "P 2"],
+    ) -> Float[Tensor, "B L D"]:
+        x = self.table(ids)
+        if len(patches):
+            vectors = self.patch(patches, patch_intervals, patch_leaders).to(x.dtype)
+            x = x.flatten(0, 1).index_copy(0, patch_at, vectors).view_as(x)
+        return x + self.place(place)
