@@ -203,7 +203,7 @@ class Policy:
         return (place >= FIRST_PLACE) & (place < FIRST_PLACE + self.steps.num_patches)
 
     def _embed_action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:
-        return self.model.embedding.table(ids) + self.model.embedding.place.weight[PLACE_ACTION]
+        return self.model.embedding.weight[ids] + self.model.embedding.place.weight[PLACE_ACTION]
 
     def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
         """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""

@@ -23,6 +23,9 @@ class EmbeddingConfig:
     """Rows of the table of local positions; a task whose step shows more tokens is refused."""
     patch_channels: int = 96
     """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names no number."""
+    value_waves: int = 0
+    """How many cosines over the bins the rows of continuous values share, beside each row's own numbers; 0: none, as
+    in the paper. What is learned at one value then holds near it, which small runs need."""
     patch_stride: int = 1
     """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and small for CPUs."""
 
@@ -75,6 +78,12 @@ class PatchEmbedding(nn.Module):
         return self.project(x.flatten(1)) + self.row(index[:, 0]) + self.column(index[:, 1])
 
 
+def cosines(num_bins: int, num_waves: int) -> Float[Tensor, "bins waves"]:
+    """The first cosines over the bins (those of a DCT-II), from one half wave to num_waves / 2 whole ones."""
+    position = (torch.arange(num_bins) + 0.5) / num_bins
+    return torch.cos(torch.pi * position[:, None] * torch.arange(1, num_waves + 1))
+
+
 class Embedding(nn.Module):
     """f(token): a row of the shared table, or a patch's vector, plus its place in its own timestep."""
 
@@ -86,6 +95,17 @@ class Embedding(nn.Module):
         self.patch = PatchEmbedding(config)
         for table in (self.table, self.place, self.patch.row, self.patch.column):
             nn.init.normal_(table.weight, std=0.02)
+        if config.value_waves:
+            self.register_buffer("waves", cosines(config.layout.num_bins, config.value_waves), persistent=False)
+            self.wave_mix = nn.Parameter(torch.randn(config.value_waves, config.width) * 0.02)
+
+    @property
+    def weight(self) -> Float[Tensor, "V D"]:
+        """The table of all ids, as looked up and as the head shares it."""
+        if not self.config.value_waves:
+            return self.table.weight
+        layout = self.config.layout
+        return self.table.weight + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, 1))
 
     def forward(
         self,
@@ -96,7 +116,7 @@ class Embedding(nn.Module):
         patch_intervals: Int[Tensor, "P 4"],
         patch_leaders: Int[Tensor, "P 2"],
     ) -> Float[Tensor, "B L D"]:
-        x = self.table(ids)
+        x = F.embedding(ids, self.weight)
         if len(patches):
             vectors = self.patch(patches, patch_intervals, patch_leaders).to(x.dtype)
             x = x.flatten(0, 1).index_copy(0, patch_at, vectors).view_as(x)

@@ -103,7 +103,11 @@ def episode_to_bytes(episode: Episode) -> bytes:
             "columns": [[name, values.dtype.str, list(values.shape)] for name, values in columns.items()],
         }
     ).encode()
-    body = len(header).to_bytes(4, "little") + header + b"".join(np.ascontiguousarray(v).tobytes() for v in columns.values())
+    body = (
+        len(header).to_bytes(4, "little")
+        + header
+        + b"".join(np.ascontiguousarray(v).tobytes() for v in columns.values())
+    )
     return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 

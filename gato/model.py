@@ -32,6 +32,7 @@ class ModelConfig:
     max_observation_tokens: int = 512
     patch_channels: int = 96
     patch_stride: int = 1
+    value_waves: int = 0
     dropout: float = 0.0
     stochastic_depth: float = 0.0
 
@@ -106,6 +107,7 @@ class Gato(nn.Module):
                 max_observation_tokens=config.max_observation_tokens,
                 patch_channels=config.patch_channels,
                 patch_stride=config.patch_stride,
+                value_waves=config.value_waves,
             )
         )
         self.transformer = Transformer(
@@ -141,7 +143,7 @@ class Gato(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None) -> Float[Tensor, "... V"]:
         """Logits of the ids [low, high): products with the embedding table, which is shared (table 5)."""
-        return hidden @ self.embedding.table.weight[low:high].to(hidden.dtype).T
+        return hidden @ self.embedding.weight[low:high].to(hidden.dtype).T
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -184,5 +186,3 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     spread = (-0.5 * offset.square()).softmax(-1)
     spread_losses = -(spread * log_p[:, layout.first_bin : layout.separator]).sum(-1)
     return Loss(torch.where(is_bin, spread_losses, losses), rows)
-
-

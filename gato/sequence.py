@@ -50,7 +50,9 @@ class StepLayout:
     @cached_property
     def place_S(self) -> Integer[np.ndarray, " S"]:
         observation = np.arange(self.num_observation_tokens, dtype=np.int32) + FIRST_PLACE
-        return np.concatenate([observation, [PLACE_SEPARATOR], [PLACE_ACTION] * self.num_action_tokens]).astype(np.int32)
+        return np.concatenate([observation, [PLACE_SEPARATOR], [PLACE_ACTION] * self.num_action_tokens]).astype(
+            np.int32
+        )
 
     @cached_property
     def is_target_S(self) -> Bool[np.ndarray, " S"]:
@@ -63,7 +65,12 @@ class StepLayout:
         out: list[np.ndarray] = []
         for rows, cols in self.grids:
             row, col = np.divmod(np.arange(rows * cols), cols)
-            edges = [row * INTERVALS // rows, (row + 1) * INTERVALS // rows, col * INTERVALS // cols, (col + 1) * INTERVALS // cols]
+            edges = [
+                row * INTERVALS // rows,
+                (row + 1) * INTERVALS // rows,
+                col * INTERVALS // cols,
+                (col + 1) * INTERVALS // cols,
+            ]
             out.append(np.stack(edges, axis=1))
         return np.concatenate(out).astype(np.int32) if out else np.zeros((0, 4), np.int32)
 
@@ -102,7 +109,9 @@ class StepLayout:
         self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]], actions: Shaped[np.ndarray, "T ..."]
     ) -> Integer[np.ndarray, "T S"]:
         """Ids [T, S] of T whole steps."""
-        return np.concatenate([self.observation_ids(observations), encode(actions, self.task.action, self.layout)], axis=1)
+        return np.concatenate(
+            [self.observation_ids(observations), encode(actions, self.task.action, self.layout)], axis=1
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,11 @@ class ArraySpec:
         if self.kind is Kind.CONTINUOUS and not np.isfinite(values).all():
             step = int(np.argwhere(~np.isfinite(values))[0][0])
             return f"{name} is not finite at step {step}"
-        if self.kind is Kind.DISCRETE and values.size and not 0 <= values.min() <= values.max() < (self.num_values or 0):
+        if (
+            self.kind is Kind.DISCRETE
+            and values.size
+            and not 0 <= values.min() <= values.max() < (self.num_values or 0)
+        ):
             return f"{name} has values outside 0..{(self.num_values or 0) - 1}"
         return None
 

@@ -51,26 +51,26 @@ class TokenLayout:
         return self.first_bin, self.first_bin + self.num_bins
 
 
-def mu_law(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1), which maps [-256, 256] to [-1, 1] (paper appendix B)."""
     return np.sign(x) * np.log1p(np.abs(x) * MU) / np.log1p(M * MU)
 
 
-def scale(x: Float[np.ndarray, "..."], spec: ArraySpec) -> Float[np.ndarray, "..."]:
+def scale(x: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
     """Values of a continuous array on the scale [-1, 1]: by its bounds where it has them, else companded."""
     if spec.low is None or spec.high is None:
         return mu_law(x)
     return (x - spec.low) * (2.0 / (spec.high - spec.low)) - 1.0
 
 
-def unscale(y: Float[np.ndarray, "..."], spec: ArraySpec) -> Float[np.ndarray, "..."]:
+def unscale(y: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
     """The inverse of `scale`."""
     if spec.low is None or spec.high is None:
         return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
     return (y + 1.0) * ((spec.high - spec.low) / 2.0) + spec.low
 
 
-def bins(y: Float[np.ndarray, "..."], num_bins: int) -> Integer[np.ndarray, "..."]:
+def bins(y: Float[np.ndarray, ...], num_bins: int) -> Integer[np.ndarray, ...]:
     """Index of the uniform bin of [-1, 1] that holds y; y is clipped, and +1 belongs to the last bin."""
     return np.minimum(((np.clip(y, -1.0, 1.0) + 1.0) * (num_bins / 2)).astype(np.int32), num_bins - 1)
 

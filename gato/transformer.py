@@ -173,7 +173,11 @@ class Transformer(nn.Module):
         return self.norm(x_BLD)
 
     def cached(
-        self, x_NSD: Float[Tensor, "N S D"], encoding_RD: Float[Tensor, "R D"], step: CachedStep, caches: list[LayerCache]
+        self,
+        x_NSD: Float[Tensor, "N S D"],
+        encoding_RD: Float[Tensor, "R D"],
+        step: CachedStep,
+        caches: list[LayerCache],
     ) -> Float[Tensor, "N S D"]:
         for block, cache in zip(self.blocks, caches, strict=True):
             assert isinstance(block, Block)

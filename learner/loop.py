@@ -1,0 +1,273 @@
+"""The learner's loop: a batch, a gradient, an update; now and then weights out, a checkpoint down, a report up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from gato.metrics import LearnerReport, Mean
+from gato.model import Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.version import Version
+from gato.weights import Weights, snapshot
+from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from learner.feed import BatchSource, Feed
+from learner.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """How the learner trains. The optimiser's constants are the paper's (appendix D)."""
+
+    num_updates: int
+    max_rate: float = 1e-4
+    warmup_updates: int | None = None
+    """None: 1.5 % of the run, the paper's share."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    """On matrices of the network; not on norms, biases, or the tables of embeddings and positions."""
+    clip_gradient_norm: float | None = 1.0
+    """The paper names no clipping; None turns it off."""
+    spread_bins: float = 0.0
+    """Standard deviation, in bins, by which the target of a continuous action is spread over its neighbours."""
+    publish_every: int = 100
+    """Updates between two publications of the weights."""
+    checkpoint_every: int = 500
+    report_every: int = 20
+    bf16: bool | None = None
+    """Autocast to bfloat16. None: where the machine computes it in hardware."""
+    num_threads: int | None = None
+    """Threads of one operation on a CPU. None: PyTorch's choice."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_updates", "publish_every", "checkpoint_every", "report_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(max_rate=self.max_rate, num_updates=self.num_updates, warmup_updates=self.warmup_updates)
+
+
+@runtime_checkable
+class WeightsSink(Protocol):
+    """Where published weights go."""
+
+    def publish(self, weights: Weights) -> bool:
+        """Take a version. False: a learner of a later epoch has published; this one must end."""
+        ...
+
+
+class LossNotFinite(RuntimeError):
+    """The loss was NaN or infinite. The update was not made; the message says where the batch was saved."""
+
+
+class Fenced(RuntimeError):
+    """Another learner of this run has started since; this one's weights are no longer taken."""
+
+
+def parameter_groups(model: Gato, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices and kernels of the network with decay; norms, biases and tables (ids, places, patch rows) without."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    decay = [p for n, p in model.named_parameters() if p.ndim >= 2 and id(p) not in tables and not n.endswith("_bias")]
+    chosen = {id(p) for p in decay}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones on this device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Learner:
+    """Trains one model. Resumes from the newest checkpoint in `folder`, where there is one.
+
+    learner = Learner(config, model_config, source, sink, folder, epoch=1, task_names=["mujoco/hopper"], seed=0)
+    for report in learner.run():
+        ...
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        model: ModelConfig,
+        source: BatchSource,
+        sink: WeightsSink,
+        folder: Path,
+        *,
+        epoch: int,
+        task_names: Sequence[str],
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config = config
+        self._source = source
+        self._sink = sink
+        self._folder = folder
+        self._epoch = epoch
+        self._task_names = list(task_names)
+        self._seed = seed
+        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bf16 = bf16_in_hardware(self._device) if config.bf16 is None else config.bf16
+        self._schedule = config.schedule
+        self._stop = False
+        if config.num_threads and self._device.type == "cpu":
+            torch.set_num_threads(config.num_threads)
+        torch.manual_seed(seed)
+        self.model = Gato(model).to(self._device)
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(self.model, config.weight_decay),
+            lr=config.max_rate,
+            betas=config.betas,
+            eps=config.epsilon,
+            fused=True,
+        )
+        self.progress = Progress(step=0, number=0)
+        self.problems: list[str] = []
+        """What went wrong and was survived, such as a checkpoint that found no space; the reader takes them out."""
+        checkpoints = list_checkpoints(folder)
+        if checkpoints:
+            self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the present update, with a checkpoint and its weights published."""
+        self._stop = True
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+
+    def publish(self) -> None:
+        """Send the present weights out under the next version."""
+        number = self.progress.number + 1
+        weights = Weights(
+            version=Version(self._epoch, number), learner_step=self.progress.step, arrays=snapshot(self.model)
+        )
+        if not self._sink.publish(weights):
+            raise Fenced(f"epoch {self._epoch} of this run is over: a newer learner publishes; this one ends")
+        self.progress = Progress(step=self.progress.step, number=number)
+
+    def save(self) -> None:
+        """Write a checkpoint; a disk without space is a problem to report, not an end: the last checkpoint is whole."""
+        try:
+            save_checkpoint(self._folder, self.model, self.optimiser, self.progress)
+        except OSError as problem:
+            self.problems.append(f"checkpoint of step {self.progress.step} not written: {problem}; free some space")
+
+    def _update(self, batch: TensorBatch) -> tuple[float, dict[int, Mean]]:
+        """One update; the gradient's norm and the losses of each task. LossNotFinite before anything has changed."""
+        step = self.progress.step
+        # Each update draws (patch positions, dropout) from its own seed: a resumed run goes on, not again.
+        torch.manual_seed(int(np.random.default_rng([self._seed, step]).integers(2**62)))
+        rate = self._schedule.at(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        with self._autocast():
+            loss = next_token_loss(self.model, batch, spread_bins=self.config.spread_bins)
+        mean = loss.mean
+        if not torch.isfinite(mean):
+            raise LossNotFinite(
+                f"loss {mean.item()} at step {step}; no update was made. The batch: {self._save_batch(batch)}"
+            )
+        mean.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient_norm or float("inf"))
+        if not torch.isfinite(norm):
+            self.optimiser.zero_grad(set_to_none=True)
+            raise LossNotFinite(
+                f"gradient norm {norm.item()} at step {step}; no update was made. The batch: {self._save_batch(batch)}"
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        tasks = batch.task_index[loss.rows]
+        by_task: dict[int, Mean] = {}
+        for index in tasks.unique().tolist():
+            mine = loss.losses.detach()[tasks == index]
+            by_task[index] = Mean(float(mine.sum()), len(mine))
+        return float(norm), by_task
+
+    def _save_batch(self, batch: TensorBatch) -> Path:
+        path = self._folder / f"bad-batch-{self.progress.step:09d}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fields = {name: getattr(batch, name) for name in TensorBatch.__dataclass_fields__}
+        save_file({k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)}, path)
+        return path
+
+    def run(self) -> Iterator[LearnerReport]:
+        """Train until `num_updates` or `stop()`. The first thing is to publish, so that the workers have something to play."""
+        feed = Feed(self._source, first_index=self.progress.step, device=self._device)
+        try:
+            self.publish()
+            yield from self._train(feed)
+        finally:
+            feed.close()
+
+    def _train(self, feed: Feed) -> Iterator[LearnerReport]:
+        meter = _Meter()
+        while self.progress.step < self.config.num_updates and not self._stop:
+            asked = time.monotonic()
+            batch = feed.next(timeout_s=1.0)
+            meter.wait_s += time.monotonic() - asked
+            if batch is not None:
+                norm, by_task = self._update(batch)
+                self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
+                meter.add(batch.num_tokens, norm, by_task)
+                begun = time.monotonic()
+                if self.progress.step % self.config.publish_every == 0:
+                    self.publish()
+                if self.progress.step % self.config.checkpoint_every == 0:
+                    self.save()
+                meter.blocked_s += time.monotonic() - begun
+            if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
+                yield self._report(meter)
+                meter = _Meter()
+        self.publish()
+        self.save()
+        yield self._report(meter)
+
+    def _report(self, meter: _Meter) -> LearnerReport:
+        names = self._task_names
+        by_task: Mapping[str, Mean] = {names[index]: mean for index, mean in sorted(meter.loss_by_task.items())}
+        return LearnerReport(
+            step=self.progress.step,
+            num_updates=self.config.num_updates,
+            version=Version(self._epoch, self.progress.number),
+            loss=sum(by_task.values(), Mean()),
+            loss_by_task=by_task,
+            learning_rate=self._schedule.at(self.progress.step),
+            gradient_norm=meter.gradient_norm,
+            tokens=meter.tokens,
+            wall_s=time.monotonic() - meter.begun,
+            wait_s=meter.wait_s,
+            blocked_s=meter.blocked_s,
+        )
+
+
+class _Meter:
+    """What happened since the last report."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.updates = 0
+        self.tokens = 0
+        self.wait_s = 0.0
+        self.blocked_s = 0.0
+        self.gradient_norm = 0.0
+        self.loss_by_task: dict[int, Mean] = {}
+
+    def add(self, tokens: int, gradient_norm: float, by_task: Mapping[int, Mean]) -> None:
+        self.updates += 1
+        self.tokens += tokens
+        self.gradient_norm = gradient_norm
+        for index, mean in by_task.items():
+            self.loss_by_task[index] = self.loss_by_task.get(index, Mean()) + mean

@@ -1,0 +1,72 @@
+"""The learner as a Ray actor: one call trains to the end, others ask how it stands and tell it to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from pathlib import Path
+
+import ray
+
+from gato.metrics import LearnerReport
+from gato.model import ModelConfig
+from learner.feed import BatchSource
+from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite, WeightsSink
+
+
+class LearnerActor:
+    """Holds a `Learner` in a process of its own; Ray starts it anew where it dies, and it goes on from its checkpoint."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        model: ModelConfig,
+        source: BatchSource,
+        sink: WeightsSink,
+        folder: Path,
+        task_names: list[str],
+        seed: int,
+    ) -> None:
+        self._arguments = (config, model, source, sink, folder)
+        self._task_names = task_names
+        self._seed = seed
+        self._learner: Learner | None = None
+        self._reports: deque[LearnerReport] = deque()
+        self._problems: deque[str] = deque()
+        self._stop = threading.Event()
+
+    @ray.method
+    def train(self, epoch: int) -> str:
+        """Train in `epoch` to the run's end or until `stop`; how it ended: finished, stopped, fenced or the reason."""
+        learner = Learner(*self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed)
+        self._learner = learner
+        if self._stop.is_set():
+            learner.stop()
+        try:
+            for report in learner.run():
+                self._reports.append(report)
+        except Fenced:
+            return "fenced"
+        except LossNotFinite as reason:
+            return str(reason)
+        finally:
+            self._problems.extend(learner.problems)
+        return "finished" if learner.progress.step >= learner.config.num_updates else "stopped"
+
+    @ray.method
+    def take_reports(self) -> tuple[list[LearnerReport], list[str]]:
+        """Reports and survived problems since the last call."""
+        if self._learner is not None:
+            while self._learner.problems:
+                self._problems.append(self._learner.problems.pop(0))
+        reports = [self._reports.popleft() for _ in range(len(self._reports))]
+        return reports, [self._problems.popleft() for _ in range(len(self._problems))]
+
+    @ray.method
+    def stop(self) -> None:
+        self._stop.set()
+        if self._learner is not None:
+            self._learner.stop()
+
+
+RemoteLearner = ray.remote(LearnerActor)
