@@ -1,1 +1,1 @@
-
+"""Environments, teachers and workers: everything that plays."""

@@ -33,7 +33,8 @@ class GatoPlayer:
         load(self._model, weights.arrays)
         self._state = None
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"]) -> None:
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        del seeds  # sampling has a generator of its own
         if self._state is None or rows.all():
             self._state = self._policy.start(self._num_envs, self._prompt)
         else:

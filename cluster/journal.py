@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
-from typing import Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 import redis
@@ -124,7 +124,7 @@ class Journal:
 
     def next_epoch(self) -> int:
         """1 for the run's first learner, 2 for the second...: never the same number twice."""
-        return int(cast(int, self._client.incr(f"gato:{self.run}:epoch")))
+        return self._client.incr(f"gato:{self.run}:epoch")
 
     def post_control(self, word: Literal["stop", "scale"], value: str | int = "") -> None:
         """Ask the supervisor to do something."""
@@ -159,7 +159,9 @@ def decode(text: str) -> tuple[float, Record] | None:
         entry = json.loads(text)
         kind = RECORDS[entry["type"]]
         types = _field_types(kind)
-        values = {name: _typed(value, types[name]) for name, value in entry["record"].items() if name in types}
+        values: dict[str, Any] = {
+            name: _typed(value, types[name]) for name, value in entry["record"].items() if name in types
+        }
         return float(entry["time_s"]), kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

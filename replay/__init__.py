@@ -1,1 +1,1 @@
-
+"""Replay: keeps episodes durably and serves batches of prompt-conditioned sequences."""

@@ -1,0 +1,43 @@
+"""A worker as a Ray actor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import ray
+import torch
+
+from actors.agent import GatoPlayers
+from actors.worker import Assignment, EpisodeSink, WeightsSource, Worker
+from gato.metrics import Evaluation, WorkerReport
+from gato.task import Task
+
+
+class WorkerActor:
+    """Holds a `Worker` in a process of its own, on one core."""
+
+    def __init__(
+        self,
+        name: str,
+        tasks: Mapping[str, Task],
+        players: GatoPlayers,
+        sink: EpisodeSink,
+        source: WeightsSource,
+        niceness: int,
+    ) -> None:
+        os.nice(niceness)
+        torch.set_num_threads(1)
+        self._worker = Worker(name, tasks, players, sink, source)
+
+    @ray.method
+    def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
+        return self._worker.perform(assignment)
+
+    @ray.method
+    def pid(self) -> int:
+        """Of the worker's process, which tests kill."""
+        return os.getpid()
+
+
+RemoteWorker = ray.remote(WorkerActor)

@@ -1,0 +1,94 @@
+"""Teachers: who makes a task's demonstrations. Specialists play the robots, rules that read the RAM play the games."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from actors.ram_teachers import RULES
+from actors.specialist_policy import SHIPPED, Specialist, load_specialist
+from gato.task import Task
+
+RECORDS = Path(__file__).parent / "specialists" / "rules.json"
+"""What the rules were measured at."""
+
+
+class SpecialistTeacher:
+    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees how to come back.
+
+    In those, noise of `noise` times the specialist's own standard deviation is added to each action.
+    """
+
+    needs_extras = False
+
+    def __init__(self, task: Task, *, noise: float, specialist: Specialist, perturb_all: bool = False) -> None:
+        self._specialist = specialist
+        self._noise = noise
+        self._perturb_all = perturb_all
+        self._scale = np.zeros(0, np.float32)
+        self._rngs: list[np.random.Generator] = []
+        self.name = f"specialist:{task.name}"
+        self.record: Mapping[str, Any] = self._specialist.record
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        if len(self._scale) != len(rows):
+            self._scale = np.zeros(len(rows), np.float32)
+            self._rngs = [np.random.default_rng(0) for _ in rows]
+        for row in np.flatnonzero(rows):
+            self._scale[row] = self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
+            self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
+
+    def act(
+        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        mean = self._specialist.mean(observations["state"])
+        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
+        return self._specialist.clip(mean + self._scale[:, None] * self._specialist.action_std * noise)
+
+
+class RuleTeacher:
+    """A scripted rule that reads the game's RAM."""
+
+    needs_extras = True
+
+    def __init__(self, task: Task) -> None:
+        self._rule = RULES[task.name]
+        self.name = f"rule:{task.name}"
+        records: dict[str, Any] = json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
+        self.record: Mapping[str, Any] = records.get(task.name, {})
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        self._rule.reset(rows)
+
+    def act(
+        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        return self._rule.act(extras["ram"])
+
+
+Teacher = SpecialistTeacher | RuleTeacher
+
+
+def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
+    """Whether anyone can demonstrate this task."""
+    return task.name in RULES or (folder / f"{task.name.split('/')[-1]}.safetensors").is_file()
+
+
+def teacher_for(task: Task, *, noise: float = 1.0, folder: Path = SHIPPED) -> Teacher:
+    """The task's teacher. ValueError where there is none."""
+    if task.name in RULES:
+        return RuleTeacher(task)
+    return SpecialistTeacher(task, noise=noise, specialist=load_specialist(task.name, folder))
+
+
+def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:
+    """The mean return that the task's teacher was measured at without noise, or None where there is no teacher."""
+    if not has_teacher(task, folder):
+        return None
+    record = teacher_for(task, folder=folder).record
+    return float(record["return_mean"]) if "return_mean" in record else None

@@ -1,0 +1,208 @@
+"""A worker: does one assignment after another (evaluate, generate, teach) with the newest weights it can get."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from actors.envs import Env, EnvFailedError, Envs, make_envs
+from actors.rollout import Player, play
+from actors.teachers import teacher_for
+from gato.episode import AGENT, Episode
+from gato.metrics import Evaluation, Mean, WorkerReport
+from gato.task import Task
+from gato.version import Version
+from gato.weights import Weights
+
+__all__ = ["Assignment", "Env", "Worker"]
+Role = Literal["evaluate", "generate", "teach"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One thing to do: play these seeds of a task, in this role."""
+
+    role: Role
+    task: str
+    seeds: tuple[int, ...]
+
+
+@runtime_checkable
+class Receipt(Protocol):
+    """What became of an episode that was handed in."""
+
+    @property
+    def status(self) -> str:
+        """stored, duplicate, refused or wait."""
+        ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+@runtime_checkable
+class EpisodeSink(Protocol):
+    """Where episodes go. `add` returns when the episode is durable or refused, or says `wait` when it gave up waiting."""
+
+    def add(self, episode: Episode) -> Receipt: ...
+
+
+@runtime_checkable
+class WeightsSource(Protocol):
+    """Where weights come from."""
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        """The newest weights, where they are newer than `version`."""
+        ...
+
+
+@runtime_checkable
+class WeightedPlayer(Player, Protocol):
+    """A player that weights are put into."""
+
+    def load(self, weights: Weights) -> None: ...
+
+
+PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
+"""(task, number of rows, role) to a player."""
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """What happened to the episodes of one assignment."""
+
+    wait_s: float = 0.0
+    refused: dict[str, int] | None = None
+
+
+class Worker:
+    """Plays what it is told.
+
+    worker = Worker("w0", tasks, players, sink, source)
+    report, evaluation = worker.perform(Assignment(role="evaluate", task="mujoco/hopper", seeds=(1, 2)))
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tasks: Mapping[str, Task],
+        players: PlayerFactory,
+        sink: EpisodeSink,
+        source: WeightsSource,
+        *,
+        patience_s: float = 120.0,
+        make: Callable[[Task, int], Envs] = make_envs,
+    ) -> None:
+        self.name = name
+        self._tasks = tasks
+        self._players = players
+        self._sink = sink
+        self._source = source
+        self._patience_s = patience_s
+        self._make = make
+        self._incarnation = uuid.uuid4().hex[:12]
+        self._sequence = 0
+        self._weights: Weights | None = None
+        self._made_envs: dict[tuple[str, int], Envs] = {}
+        self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
+
+    def _new_key(self) -> str:
+        """Never the same twice, also after this worker was started again under its name."""
+        self._sequence += 1
+        return f"{self.name}.{self._incarnation}.{self._sequence}"
+
+    def _newest(self) -> Weights:
+        """The newest weights there are; never older ones than before."""
+        newer = self._source.newer_than(self._weights.version if self._weights else None)
+        if newer is not None and (self._weights is None or newer.version > self._weights.version):
+            self._weights = newer
+        if self._weights is None:
+            raise RuntimeError("no weights were published yet; there is nothing to play with")
+        return self._weights
+
+    def _envs(self, task: Task, num_envs: int) -> Envs:
+        key = (task.name, num_envs)
+        if key not in self._made_envs:
+            self._made_envs[key] = self._make(task, num_envs)
+        return self._made_envs[key]
+
+    def _player(self, task: Task, num_envs: int, role: str, weights: Weights) -> WeightedPlayer:
+        key = (task.name, num_envs, role)
+        if key not in self._made_players:
+            player = self._players(task, num_envs, role)
+            player.load(weights)
+            self._made_players[key] = (player, weights.version)
+        player, version = self._made_players[key]
+        if version != weights.version:
+            player.load(weights)
+            self._made_players[key] = (player, weights.version)
+        return player
+
+    def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
+        """Do it. A broken environment ends it early: an evaluation is then failed, and the worker lives on."""
+        task = self._tasks[assignment.task]
+        begun = time.monotonic()
+        weights = None if assignment.role == "teach" else self._newest()
+        episodes: list[tuple[float, int]] = []
+        delivery = _Delivery(refused={})
+        failed: str | None = None
+        try:
+            for episode in self._play(task, assignment, weights):
+                episodes.append((episode.episode_return, episode.num_steps))
+                if assignment.role != "evaluate":
+                    self._deliver(episode, delivery)
+        except EnvFailedError as problem:
+            failed = str(problem)
+            self._made_envs.pop((task.name, len(assignment.seeds)), None)
+        wall_s = time.monotonic() - begun
+        returns = [value for value, _ in episodes]
+        report = WorkerReport(
+            worker=self.name,
+            role=assignment.role,
+            task=task.name,
+            version=weights.version if weights else None,
+            episodes=len(episodes),
+            env_steps=sum(steps for _, steps in episodes),
+            wall_s=wall_s,
+            wait_s=delivery.wait_s,
+            refused=(delivery.refused or {}) | ({f"environment failed: {failed}": 1} if failed else {}),
+            returns=Mean(sum(returns), len(returns)),
+        )
+        if assignment.role != "evaluate" or weights is None:
+            return report, None
+        evaluation = Evaluation(
+            task=task.name,
+            version=weights.version,
+            learner_step=weights.learner_step,
+            returns=() if failed else tuple(returns),
+            env_steps=report.env_steps,
+            wall_s=wall_s,
+            failed=failed,
+            worker=self.name,
+        )
+        return report, evaluation
+
+    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode]:
+        envs = self._envs(task, len(assignment.seeds))
+        if weights is None:
+            teacher = teacher_for(task)
+            return play(
+                envs, teacher, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
+                with_extras=teacher.needs_extras,
+            )  # fmt: skip
+        player = self._player(task, len(assignment.seeds), assignment.role, weights)
+        return play(envs, player, assignment.seeds, source=AGENT, new_key=self._new_key, version=weights.version)
+
+    def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
+        """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""
+        begun = time.monotonic()
+        receipt = self._sink.add(episode)
+        while receipt.status == "wait" and time.monotonic() - begun < self._patience_s:
+            receipt = self._sink.add(episode)
+        delivery.wait_s += time.monotonic() - begun
+        if receipt.status in ("refused", "wait") and delivery.refused is not None:
+            reason = receipt.reason or receipt.status
+            delivery.refused[reason] = delivery.refused.get(reason, 0) + 1

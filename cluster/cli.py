@@ -1,0 +1,200 @@
+"""The command `gato`: the words people type. The only file that knows the command-line library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cluster import commands
+from cluster.config import RUNS
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Train one Gato on many games and many bodies, and watch it play.",
+)
+console = Console()
+
+RunName = Annotated[str | None, typer.Argument(help="A run's name; without one the newest that is active, else the newest.")]
+Redis = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis to use in place of the run's own.")]
+NAMED_RUNS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
+
+
+@app.command(epilog=f"Runs:\n\n{NAMED_RUNS}")
+def start(
+    run: Annotated[str, typer.Argument(help="A named run.")] = "demo",
+    name: Annotated[str | None, typer.Option(help="What to call it. Default: the run's name, with a number where taken.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Other tasks, such as mujoco/hopper,atari/pong.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="A data set of `gato import` or `gato record` to train on; may be repeated.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Any other setting, such as learner.max_rate=1e-3; may be repeated.")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A Ray that runs already. Default: a local one.")] = None,
+    redis: Redis = None,
+    redis_port: Annotated[int | None, typer.Option(help="Port of the run's own Redis, on loopback. Default: any free one.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+) -> None:  # fmt: skip
+    """Start a run and watch it. Ctrl-C stops it, with everything kept.
+
+    Example: [bold]gato start demo --workers 2[/bold]
+    """
+    settings = list(set_ or [])
+    settings += [f"actors.num_workers={workers}"] if workers is not None else []
+    settings += [f"learner.num_updates={updates}"] if updates is not None else []
+    settings += [f"seed={seed}"] if seed is not None else []
+    chosen = tasks.split(",") if tasks else None
+    config = commands.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings)
+    commands.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
+
+
+@app.command()
+def resume(
+    run: RunName = None,
+    updates: Annotated[int | None, typer.Option(help="Go on to this number of updates in all.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A Ray that runs already.")] = None,
+    redis: Redis = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+) -> None:
+    """Go on with a stopped run, from its last checkpoint, with all its episodes.
+
+    Example: [bold]gato resume demo[/bold]
+    """
+    settings = [f"actors.num_workers={workers}"] if workers is not None else []
+    settings += [f"learner.num_updates={updates}"] if updates is not None else []
+    commands.resume(run, settings=settings, address=address, redis_url=redis, detach=detach, console=console)
+
+
+@app.command()
+def watch(
+    run: RunName = None,
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object; with --once.")] = False,
+    redis: Redis = None,
+) -> None:
+    """Watch a run's evaluation returns, live, from any terminal. Ctrl-C ends the watching, not the run.
+
+    Example: [bold]gato watch demo --once --json[/bold]
+    """
+    if as_json and not once:
+        raise ValueError("--json shows one moment; add --once")
+    if as_json:
+        sys.stdout.write(json.dumps(commands.summary_of(run, redis_url=redis).to_json()) + "\n")
+    else:
+        commands.watch(run, once=once, redis_url=redis, console=console)
+
+
+@app.command()
+def status(run: RunName = None, redis: Redis = None) -> None:
+    """How a run stands, once.
+
+    Example: [bold]gato status[/bold]
+    """
+    commands.watch(run, once=True, redis_url=redis, console=console)
+
+
+@app.command()
+def stop(run: RunName = None, redis: Redis = None) -> None:
+    """Stop a run: its learner saves, its workers end; `gato resume` goes on from there.
+
+    Example: [bold]gato stop demo[/bold]
+    """
+    commands.stop(run, redis_url=redis, console=console)
+
+
+@app.command()
+def scale(
+    workers: Annotated[int, typer.Argument(min=0, help="How many actor workers from now on.")],
+    run: Annotated[str | None, typer.Option(help="A run's name.")] = None,
+    redis: Redis = None,
+) -> None:
+    """Change the number of actor workers while the run goes on.
+
+    Example: [bold]gato scale 4[/bold]
+    """
+    commands.scale(run, workers, redis_url=redis, console=console)
+
+
+@app.command()
+def runs() -> None:
+    """List the runs here.
+
+    Example: [bold]gato runs[/bold]
+    """
+    commands.list_runs(console)
+
+
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="A run's name, or a checkpoint's folder.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Play a run's last checkpoint and show its returns.
+
+    Example: [bold]gato evaluate demo --episodes 20[/bold]
+    """
+    commands.evaluate(what, tasks=task, episodes=episodes, as_json=as_json, console=console)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A D4RL file (.hdf5), or a Minari data set: its folder, or minari:ID.")],
+    task: Annotated[str | None, typer.Option(help="The task it is of. Default: what the file says of itself.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: the file's name.")] = None,
+) -> None:
+    """Take demonstrations from a file, to train on with `gato start ... --data NAME`.
+
+    Example: [bold]gato import hopper_expert-v2.hdf5[/bold]
+    """
+    commands.import_data(source, task=task, name=name, console=console)
+
+
+@app.command()
+def record(
+    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: from the task.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+) -> None:
+    """Record demonstrations of a task's teacher, to train on with `gato start ... --data NAME`.
+
+    Example: [bold]gato record atari/freeway --episodes 10[/bold]
+    """
+    commands.record(task, episodes=episodes, name=name, seed=seed, console=console)
+
+
+@app.command()
+def teach(
+    task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Environment steps. Default: what its settings say.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for its weights and its record.")] = Path("specialists"),
+) -> None:
+    """Train a specialist with RLlib, to be a teacher.
+
+    Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
+    """
+    commands.teach(task, steps=steps, seed=seed, out=out, console=console)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and exit status 2."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError) as problem:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/bold red] {' '.join(str(problem).split())}")
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

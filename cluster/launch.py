@@ -1,0 +1,128 @@
+"""Launching: Ray (a local one, or one that runs), and on it replay, weights store and learner, ready for workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.agent import GatoPlayers
+from actors.remote import RemoteWorker, WorkerActor
+from actors.tasks import TASKS
+from cluster.config import RunConfig
+from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
+from gato.acting import ActingConfig
+from gato.metrics import ReplayStats
+from gato.task import Task, find_task
+from learner.remote import LearnerActor, RemoteLearner
+from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
+
+WorkerHandle = ActorHandle[WorkerActor]
+LOCAL_SLOTS = 1024
+"""A local Ray counts no CPUs: on one machine the operating system shares them out better than whole numbers do."""
+
+
+def tasks_of(config: RunConfig) -> dict[str, Task]:
+    """The run's tasks by name, in the run's order. ValueError suggests the nearest name for one that is unknown."""
+    tasks = [find_task(name, TASKS) for name in config.tasks]
+    return {task.name: task for task in tasks}
+
+
+def connect_ray(address: str | None, *, namespace: str) -> None:
+    """Connect to the Ray at `address` (host:port), or start a local one. ValueError where nothing answers there."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    common = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if address is None:
+            ray.init(address="local", num_cpus=LOCAL_SLOTS, include_dashboard=False, **common)
+            return
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=5.0).close()
+        except (OSError, ValueError) as problem:
+            raise ValueError(
+                f"no Ray answers at {address!r} ({problem}); start one with `ray start --head`, give host:port of one "
+                "that runs, or leave out --address for a local one"
+            ) from problem
+        try:
+            ray.init(address=address, **common)
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as problem:
+            raise ValueError(f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}") from problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a launched run, as the supervisor knows them."""
+
+    learner: ActorHandle[LearnerActor]
+    replay: ActorHandle[ReplayActor]
+    sink: RemoteEpisodeSink
+    new_worker: Callable[[str], WorkerHandle]
+
+    def replay_stats(self) -> ray.ObjectRef[ReplayStats]:
+        return self.replay.stats.remote()
+
+
+def acting_configs(config: RunConfig, base: ActingConfig) -> dict[str, ActingConfig]:
+    """How each task is acted: as deep a window as it is trained with."""
+    from dataclasses import replace
+
+    out: dict[str, ActingConfig] = {}
+    for name in config.tasks:
+        mix = config.replay.mix.tasks.get(name)
+        window_steps = base.window_steps or (mix.window_steps if mix else None)
+        out[name] = replace(base, window_steps=window_steps)
+    return out
+
+
+def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Mapping[str, float]) -> Parts:
+    """Start all parts but the workers. The parts that write to `folder` stay on this machine."""
+    tasks = tasks_of(config)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    replay = start_replay(
+        folder=folder / "replay",
+        tasks=tasks,
+        layout=config.model.layout,
+        config=config.replay,
+        seed=config.seed,
+        teacher_returns=teacher_returns,
+        scheduling_strategy=here,
+    )
+    store = RemoteWeightsStore.options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote(folder / "weights")
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    learner = RemoteLearner.options(
+        num_cpus=1, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
+    ).remote(
+        config.learner,
+        config.model,
+        RemoteBatchSource(replay),
+        StoreSink(store),
+        folder / "checkpoints",
+        list(tasks),
+        config.seed,
+    )
+    players = GatoPlayers(
+        model=config.model,
+        evaluate=acting_configs(config, config.actors.evaluate),
+        generate=acting_configs(config, config.actors.generate),
+        seed=config.seed,
+    )
+
+    def new_worker(name: str) -> WorkerHandle:
+        return RemoteWorker.options(num_cpus=1, max_restarts=-1, max_concurrency=2).remote(
+            name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
+        )
+
+    del local
+    return Parts(learner=learner, replay=replay, sink=RemoteEpisodeSink(replay), new_worker=new_worker)

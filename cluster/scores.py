@@ -1,0 +1,93 @@
+"""What evaluations say of a task: the returns of each version, kept as sums, and the scale that they are read on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from gato.metrics import Evaluation
+from gato.version import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """The returns between which a task's return is normalised: 0 is a random policy, 1 is the teacher."""
+
+    random_return: float
+    teacher_return: float
+
+    def normalise(self, mean_return: float) -> float:
+        span = self.teacher_return - self.random_return
+        return (mean_return - self.random_return) / span if span else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Mean and standard deviation as sums, so that parts add up to the whole."""
+
+    total: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        kept = tuple(values)
+        return cls(total=math.fsum(kept), squares=math.fsum(v * v for v in kept), count=len(kept))
+
+    def __add__(self, other: Spread) -> Spread:
+        return Spread(
+            total=self.total + other.total, squares=self.squares + other.squares, count=self.count + other.count
+        )
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else math.nan
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(max(0.0, self.squares / self.count - self.mean**2)) if self.count else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """All episodes of one task that one version was evaluated on."""
+
+    learner_step: int
+    returns: Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """What evaluations say of one task."""
+
+    scores: Mapping[Version, Score] = field(default_factory=dict[Version, Score])
+    num_failed: int = 0
+    last_failure: str | None = None
+    """Why the latest evaluation has no returns; None if it has."""
+
+    @property
+    def newest(self) -> tuple[Version, Score] | None:
+        version = max(self.scores, default=None)
+        return None if version is None else (version, self.scores[version])
+
+    @property
+    def by_step(self) -> list[Score]:
+        """A score a learner step, in order; of two versions of one step (after a resume) the newer."""
+        steps = {self.scores[version].learner_step: self.scores[version] for version in sorted(self.scores)}
+        return [steps[step] for step in sorted(steps)]
+
+    def after(self, evaluation: Evaluation) -> TaskState:
+        """This task after one more evaluation; episodes of one version add up, a failed one has none."""
+        if evaluation.failed is not None or not evaluation.returns:
+            reason = evaluation.failed or "it has no returns"
+            return replace(self, num_failed=self.num_failed + 1, last_failure=reason)
+        known = self.scores.get(evaluation.version)
+        returns = Spread.of(evaluation.returns) + (known.returns if known else Spread())
+        score = Score(learner_step=evaluation.learner_step, returns=returns)
+        return replace(self, scores={**self.scores, evaluation.version: score}, last_failure=None)
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is not a number."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,245 @@
+"""How a run stands: its journal, folded record by record into the present state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cluster.journal import START, Event, Record
+from cluster.scores import Scale, Score, TaskState, finite
+from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
+from gato.version import Version
+
+WINDOW_S = 60.0
+"""Rates are of the reports of the last minute."""
+MAX_EVENTS = 50
+MAX_PUBLICATIONS = 512
+STATES: Mapping[str, str] = {
+    "starting": "starting",
+    "started": "running",
+    "resumed": "running",
+    "stopping": "stopping",
+    "stopped": "stopped",
+    "finished": "finished",
+    "failed": "failed",
+}
+"""Kinds of events that say how the run stands, and what they say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """One worker, by its reports."""
+
+    latest: WorkerReport
+    time_s: float
+    """When it last reported."""
+    age_versions: int | None = None
+    """Versions published since the one it last played, at that time; None if it plays no weights."""
+    age_s: float | None = None
+    """For how long there had been newer weights by then."""
+    recent: tuple[tuple[float, WorkerReport], ...] = ()
+    wait_s: float = 0.0
+    worked_s: float = 0.0
+    refused: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def is_current(self, now_s: float) -> bool:
+        return now_s - self.time_s <= max(WINDOW_S, 2 * self.latest.wall_s)
+
+    def env_steps_per_s(self, task: str | None = None) -> float:
+        """Environment steps of `task` (of all tasks without one) a second, over the recent reports, gaps included."""
+        span_s = self.time_s - min((time_s - report.wall_s for time_s, report in self.recent), default=self.time_s)
+        steps = sum(report.env_steps for _, report in self.recent if task in (None, report.task))
+        return steps / span_s if span_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The present state of a run.
+
+    summary = Summary(run="demo", scales={"mujoco/hopper": Scale(random_return=18.0, teacher_return=3200.0)})
+    for entry in journal.read():
+        summary = fold(summary, *entry)
+    """
+
+    run: str
+    scales: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
+    state: str = "starting"
+    last_id: str = START
+    first_s: float | None = None
+    last_s: float = 0.0
+    """Wall-clock time of the newest record."""
+    tasks: Mapping[str, TaskState] = field(default_factory=dict[str, TaskState])
+    learner: LearnerReport | None = None
+    learner_s: float = 0.0
+    """When the learner last reported."""
+    learner_recent: tuple[tuple[float, LearnerReport], ...] = ()
+    published_s: Mapping[Version, float] = field(default_factory=dict[Version, float])
+    """When the learner first reported each version."""
+    replay: ReplayStats | None = None
+    workers: Mapping[str, WorkerState] = field(default_factory=dict[str, WorkerState])
+    events: tuple[Event, ...] = ()
+    """The newest is last."""
+
+    def task_names(self) -> list[str]:
+        """Every task of the run, those with a scale first, in the order of the scales."""
+        worked = {worker.latest.task for worker in self.workers.values()} if not self.scales else set[str]()
+        return [*self.scales, *sorted({*self.tasks, *worked} - self.scales.keys())]
+
+    def normalised(self, task: str, score: Score) -> float | None:
+        scale = self.scales.get(task)
+        return None if scale is None else finite(scale.normalise(score.returns.mean))
+
+    def history(self, task: str) -> list[tuple[int, float]]:
+        """Learner step and normalised return (the raw one for a task without a scale), in the order of steps."""
+        points = [
+            (
+                score.learner_step,
+                finite(score.returns.mean if task not in self.scales else self.normalised(task, score)),
+            )
+            for score in self.tasks.get(task, TaskState()).by_step
+        ]
+        return [(step, value) for step, value in points if value is not None]
+
+    def current_workers(self, now_s: float) -> dict[str, WorkerState]:
+        """Workers that have reported lately."""
+        return {name: self.workers[name] for name in sorted(self.workers) if self.workers[name].is_current(now_s)}
+
+    def env_steps_per_s(self, now_s: float, task: str | None = None) -> float:
+        """Environment steps a second of all workers that have reported lately."""
+        return math.fsum(worker.env_steps_per_s(task) for worker in self.current_workers(now_s).values())
+
+    def learner_rate(self, of: str, *, per: str = "wall_s") -> float | None:
+        """Sum of the field `of` over the sum of `per`, over the learner's reports of the last minute."""
+        below = sum(getattr(report, per) for _, report in self.learner_recent)
+        return finite(sum(getattr(report, of) for _, report in self.learner_recent) / below) if below > 0 else None
+
+    def oldest_weights_played(self, now_s: float) -> tuple[int, float] | None:
+        """How far the workers that play were behind, at worst: in versions, and in seconds."""
+        ages = [
+            (worker.age_versions, worker.age_s or 0.0)
+            for worker in self.current_workers(now_s).values()
+            if worker.age_versions is not None
+        ]
+        return max(ages, default=None)
+
+    def to_json(self, now_s: float | None = None) -> dict[str, Any]:
+        """What the page and other readers are sent: plain and valid JSON; null where there is no number."""
+        now_s = self.last_s if now_s is None else max(now_s, self.last_s)
+        learner = self.learner
+        replay = None if self.replay is None else {**asdict(self.replay), "fill": finite(self.replay.fill)}
+        return {
+            "run": self.run,
+            "state": self.state,
+            "age_s": now_s - self.first_s if self.first_s is not None else 0.0,
+            "tasks": {name: self._task_json(name, now_s) for name in self.task_names()},
+            "learner": {
+                "step": learner.step if learner else 0,
+                "num_updates": learner.num_updates if learner else None,
+                "version": str(learner.version) if learner else None,
+                "loss": finite(learner.loss.value) if learner else None,
+                "loss_by_task": {n: finite(m.value) for n, m in learner.loss_by_task.items()} if learner else {},
+                "learning_rate": finite(learner.learning_rate) if learner else None,
+                "tokens_per_s": self.learner_rate("tokens"),
+                "wait_fraction": self.learner_rate("wait_s"),
+                "blocked_fraction": self.learner_rate("blocked_s"),
+                "report_age_s": now_s - self.learner_s if learner else None,
+            },
+            "replay": replay or {},
+            "env_steps_per_s": self.env_steps_per_s(now_s),
+            "workers": [
+                {
+                    "id": name,
+                    "role": worker.latest.role,
+                    "task": worker.latest.task,
+                    "version": str(worker.latest.version) if worker.latest.version else None,
+                    "age_versions": worker.age_versions,
+                    "age_s": worker.age_s,
+                    "report_age_s": now_s - worker.time_s,
+                    "env_steps_per_s": worker.env_steps_per_s(),
+                    "wait_fraction": worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0,
+                    "refused": dict(worker.refused),
+                }
+                for name, worker in self.current_workers(now_s).items()
+            ],
+            "events": [asdict(event) for event in self.events],
+        }
+
+    def _task_json(self, name: str, now_s: float) -> dict[str, Any]:
+        task, scale = self.tasks.get(name, TaskState()), self.scales.get(name)
+        version, score = task.newest or (None, None)
+        return {
+            "version": str(version) if version else None,
+            "step": score.learner_step if score else None,
+            "return": finite(score.returns.mean) if score else None,
+            "return_std": finite(score.returns.std) if score else None,
+            "normalised": self.normalised(name, score) if score else None,
+            "episodes": score.returns.count if score else 0,
+            "random_return": scale.random_return if scale else None,
+            "teacher_return": scale.teacher_return if scale else None,
+            "versions_evaluated": len(task.scores),
+            "failed": task.num_failed,
+            "last_failure": task.last_failure,
+            "env_steps_per_s": self.env_steps_per_s(now_s, name),
+            "history": [list(point) for point in self.history(name)] if scale else [],
+        }
+
+
+def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summary:
+    """`summary` after one more entry. An entry that was folded before changes nothing."""
+    if _order(entry_id) <= _order(summary.last_id):
+        return summary
+    first_s = time_s if summary.first_s is None else min(time_s, summary.first_s)
+    summary = replace(summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s))
+    match record:
+        case Evaluation():
+            task = summary.tasks.get(record.task, TaskState()).after(record)
+            return replace(summary, tasks={**summary.tasks, record.task: task})
+        case LearnerReport():
+            return _learned(summary, time_s, record)
+        case WorkerReport():
+            worker = _worked(summary, summary.workers.get(record.worker), time_s, record)
+            return replace(summary, workers={**summary.workers, record.worker: worker})
+        case ReplayStats():
+            return replace(summary, replay=record)
+        case Event():
+            state = STATES.get(record.kind, summary.state)
+            return replace(summary, state=state, events=(*summary.events, record)[-MAX_EVENTS:])
+
+
+def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
+    published_s = summary.published_s
+    if record.version not in published_s:
+        kept = sorted({**published_s, record.version: time_s}.items())[-MAX_PUBLICATIONS:]
+        published_s = dict(kept)
+    recent = (*(old for old in summary.learner_recent if old[0] > time_s - WINDOW_S), (time_s, record))
+    return replace(summary, learner=record, learner_s=time_s, learner_recent=recent, published_s=published_s)
+
+
+def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: WorkerReport) -> WorkerState:
+    known = known or WorkerState(latest=record, time_s=time_s)
+    age_versions, age_s = None, None
+    if record.version is not None:
+        played = record.version
+        newer_s = [seen_s for version, seen_s in summary.published_s.items() if version > played]
+        newest = max(summary.published_s, default=played)
+        # After a restart of the learner numbers go on, so that their difference counts publications of both epochs.
+        age_versions = max(0, newest.number - played.number) if newest > played else 0
+        age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
+    reasons = {*known.refused, *record.refused}
+    return WorkerState(
+        latest=record,
+        time_s=time_s,
+        age_versions=age_versions,
+        age_s=age_s,
+        recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
+        wait_s=known.wait_s + record.wait_s,
+        worked_s=known.worked_s + record.wall_s,
+        refused={reason: known.refused.get(reason, 0) + record.refused.get(reason, 0) for reason in sorted(reasons)},
+    )
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    time_ms, _, number = entry_id.partition("-")
+    return int(time_ms), int(number or 0)

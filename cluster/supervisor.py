@@ -1,0 +1,229 @@
+"""The supervisor: gives workers their assignments, starts again what died, obeys control words, and journals all of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from actors.worker import Assignment
+from cluster.config import RunConfig
+from cluster.dispatch import Dispatcher
+from cluster.journal import Event, Journal
+from cluster.launch import Parts, WorkerHandle
+from gato.metrics import Evaluation, ReplayStats, WorkerReport
+
+TICK_S = 0.1
+STATS_EVERY_S = 2.0
+STOP_PATIENCE_S = 60.0
+"""How long the learner may take to end its update, publish and save before the run ends without it."""
+NO_PROGRESS_S = 30.0
+"""After this long without a sign of life a part is named in the journal."""
+
+Ended = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class _Worker:
+    name: str
+    handle: WorkerHandle
+    reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]] | None = None
+    assignment: Assignment | None = None
+    given_s: float = 0.0
+    named: bool = False
+    """Whether its long silence has been reported."""
+
+
+class Supervisor:
+    """Runs a launched run to its end.
+
+    supervisor = Supervisor(config, parts, journal, dispatcher)
+    ended, reason = supervisor.run()          # another thread, or another process by the journal, may ask it to stop
+    """
+
+    def __init__(self, config: RunConfig, parts: Parts, journal: Journal, dispatcher: Dispatcher) -> None:
+        self._config = config
+        self._parts = parts
+        self._journal = journal
+        self._dispatcher = dispatcher
+        self._workers: list[_Worker] = []
+        self._named = 0
+        self._asked_to_stop = threading.Event()
+        self._control_id = journal.last_control_id()
+        self._stats_read: ray.ObjectRef[ReplayStats] | None = None
+        self._stats_due_s = 0.0
+        self._learner_heard_s = time.monotonic()
+        self._learner_named = False
+        self._stats: ReplayStats | None = None
+
+    def stop(self) -> None:
+        """End the run: the learner saves and publishes, the workers end what they do."""
+        self._asked_to_stop.set()
+
+    def _say(self, kind: str, text: str) -> None:
+        self._journal.append(Event(kind=kind, text=text))
+
+    def run(self) -> tuple[Ended, str]:
+        """How the run ended, and why where it failed."""
+        self._scale(self._config.actors.num_workers)
+        ended = self._train()
+        if ended[0] == "finished":
+            self._finish_evaluations()
+        for worker in self._workers:
+            ray.kill(worker.handle, no_restart=True)
+        self._workers.clear()
+        self._read_stats(at_once=True)
+        return ended
+
+    def _train(self) -> tuple[Ended, str]:
+        epoch = self._journal.next_epoch()
+        training = self._parts.learner.train.remote(epoch)
+        stop_by_s: float | None = None
+        failures = 0
+        while True:
+            self._tick(hand_out=stop_by_s is None)
+            if stop_by_s is None and self._asked_to_stop.is_set():
+                self._say("stopping", "the learner saves and publishes")
+                self._parts.learner.stop.remote()
+                stop_by_s = time.monotonic() + STOP_PATIENCE_S
+            if stop_by_s is not None and time.monotonic() > stop_by_s:
+                return "failed", f"the learner did not stop within {STOP_PATIENCE_S:.0f} s; the last checkpoint stands"
+            done, _ = ray.wait([training], timeout=TICK_S)
+            if not done:
+                continue
+            try:
+                outcome = ray.get(training)
+            except RayTaskError as failure:  # an exception in the learner's code: again would be the same
+                return "failed", f"the learner failed: {failure.cause!r}"
+            except RayError as failure:  # its process died: Ray starts it anew, from its checkpoint
+                failures += 1
+                if failures > 20 or stop_by_s is not None:
+                    return "failed", f"the learner died {failures} times, last: {_first_line(failure)}"
+                epoch = self._journal.next_epoch()
+                self._say("learner died", f"started again from its last checkpoint, as epoch {epoch}")
+                training = self._parts.learner.train.remote(epoch)
+                continue
+            self._take_reports()
+            if outcome == "finished" or outcome == "stopped":
+                return outcome, ""
+            return "failed", outcome
+
+    def _finish_evaluations(self) -> None:
+        """Play the last version on every task. Workers end what they do first."""
+        deadline_s = time.monotonic() + 300.0
+        while time.monotonic() < deadline_s and not self._asked_to_stop.is_set():
+            self._tick(hand_out=True, last=True)
+            if self._dispatcher.everything_evaluated() or not self._workers:
+                return
+            time.sleep(TICK_S)
+
+    def _tick(self, *, hand_out: bool, last: bool = False) -> None:
+        self._obey()
+        self._take_reports()
+        self._read_stats()
+        self._collect()
+        if hand_out:
+            self._hand_out(last=last)
+
+    def _obey(self) -> None:
+        for control in self._journal.read_control(self._control_id):
+            self._control_id = control.id
+            if control.word == "stop":
+                self.stop()
+            elif control.word == "scale":
+                self._scale(int(control.value))
+
+    def _scale(self, num_workers: int) -> None:
+        """Add workers, or let go of the last ones: what they were doing is done again by others."""
+        while len(self._workers) < num_workers:
+            name = f"w{self._named}"
+            self._named += 1
+            self._workers.append(_Worker(name=name, handle=self._parts.new_worker(name)))
+        while len(self._workers) > num_workers:
+            worker = self._workers.pop()
+            ray.kill(worker.handle, no_restart=True)
+            if worker.assignment is not None:
+                self._dispatcher.done(worker.name, worker.assignment, None, time.monotonic())
+        self._say("scaled", f"{num_workers} workers")
+
+    def _take_reports(self) -> None:
+        try:
+            reports, problems = ray.get(self._parts.learner.take_reports.remote(), timeout=5.0)
+        except (RayActorError, GetTimeoutError):
+            reports, problems = [], []
+        now_s = time.monotonic()
+        for report in reports:
+            self._journal.append(report)
+            self._dispatcher.published(report.version)
+            self._learner_heard_s, self._learner_named = now_s, False
+        for problem in problems:
+            self._say("problem", problem)
+        if now_s - self._learner_heard_s > NO_PROGRESS_S and not self._learner_named:
+            self._learner_named = True
+            self._say("no progress", f"nothing heard of the learner for {NO_PROGRESS_S:.0f} s")
+
+    def _read_stats(self, *, at_once: bool = False) -> None:
+        now_s = time.monotonic()
+        if self._stats_read is None and (now_s >= self._stats_due_s or at_once):
+            self._stats_due_s = now_s + STATS_EVERY_S
+            self._stats_read = self._parts.replay_stats()
+        if self._stats_read is None:
+            return
+        done, _ = ray.wait([self._stats_read], timeout=5.0 if at_once else 0.0)
+        if not done:
+            return
+        try:
+            stats = ray.get(self._stats_read)
+        except RayError:
+            self._stats_read = None
+            return
+        self._stats_read = None
+        if self._stats is not None and stats.incarnation != self._stats.incarnation:
+            self._say("replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged")
+        if stats != self._stats:
+            self._journal.append(stats)
+        self._stats = stats
+
+    def _collect(self) -> None:
+        """Take what workers have done; a dead one's assignment goes back."""
+        for worker in self._workers:
+            if worker.reference is None or worker.assignment is None:
+                continue
+            now_s = time.monotonic()
+            done, _ = ray.wait([worker.reference], timeout=0.0)
+            if not done:
+                if now_s - worker.given_s > 10 * NO_PROGRESS_S and not worker.named:
+                    worker.named = True
+                    what = f"{worker.assignment.role} of {worker.assignment.task}"
+                    self._say("no progress", f"worker {worker.name} has been at one {what} for {now_s - worker.given_s:.0f} s")
+                continue
+            assignment, worker.assignment, reference, worker.reference = worker.assignment, None, worker.reference, None
+            try:
+                report, evaluation = ray.get(reference)
+            except RayError as failure:
+                self._dispatcher.done(worker.name, assignment, None, now_s)
+                self._say("worker died", f"{worker.name} at {assignment.role} of {assignment.task}; started again ({_first_line(failure)})")
+                continue
+            self._dispatcher.done(worker.name, assignment, report, now_s)
+            self._journal.append(report)
+            if evaluation is not None:
+                self._journal.append(replace(evaluation, worker=worker.name))
+
+    def _hand_out(self, *, last: bool) -> None:
+        for worker in self._workers:
+            if worker.assignment is not None:
+                continue
+            now_s = time.monotonic()
+            assignment = self._dispatcher.next(worker.name, now_s, last=last)
+            if assignment is None:
+                continue
+            worker.assignment, worker.given_s, worker.named = assignment, now_s, False
+            worker.reference = worker.handle.perform.remote(assignment)
+
+
+def _first_line(failure: BaseException) -> str:
+    return str(failure).strip().split("\n", 1)[0][:120]

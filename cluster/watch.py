@@ -1,0 +1,132 @@
+"""A run in the terminal: its tasks, its learner, its workers and what happened last, drawn again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import redis
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.panel import Panel
+from rich.segment import Segment
+from rich.text import Text
+
+from cluster.journal import START, Entry, Event
+from cluster.panels import Size, head_panel, note_table, task_table, worker_table
+from cluster.scores import Scale
+from cluster.summary import Summary, fold
+from cluster.text import duration_text
+
+GIVE_UP_S = 20.0
+"""A journal that does not answer for this long is given up."""
+ENDED = ("stopped", "finished", "failed")
+STATE_STYLES: Mapping[str, str] = {
+    "starting": "yellow",
+    "running": "green",
+    "stopping": "yellow",
+    "stopped": "cyan",
+    "finished": "cyan",
+    "failed": "bold red",
+}
+
+
+@runtime_checkable
+class JournalReader(Protocol):
+    """What watching needs of the journal."""
+
+    def read(self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000) -> list[Entry]: ...
+
+
+def render(summary: Summary, *, now_s: float | None = None) -> RenderableType:
+    """The run as it stands, for a terminal of 80 columns or more. `now_s` is wall-clock time."""
+    return _Watch(summary, summary.last_s if now_s is None else max(now_s, summary.last_s))
+
+
+def watch_live(
+    journal: JournalReader,
+    *,
+    run: str,
+    scales: Mapping[str, Scale],
+    console: Console | None = None,
+    plain_every_s: float = 10.0,
+    until_ended: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> Summary:
+    """Draw the run until it has ended (if `until_ended`) or Ctrl-C; the last state seen is returned.
+
+    On a terminal the picture moves; elsewhere it is printed every `plain_every_s` seconds.
+    """
+    console = console or Console()
+    summary = Summary(run=run, scales=scales)
+    live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
+    heard_s, printed_s = clock(), -plain_every_s
+    try:
+        if live is not None:
+            live.start()
+        while True:
+            try:
+                # A second at most, because ages move on without news.
+                fresh = journal.read(summary.last_id, block_s=1.0)
+                heard_s = clock()
+            except (redis.ConnectionError, redis.TimeoutError):
+                fresh = []
+            for entry in fresh:
+                summary = fold(summary, *entry)
+            now_s = clock()
+            ended = until_ended and summary.state in ENDED and not fresh
+            lost = now_s - heard_s > GIVE_UP_S
+            if live is not None:
+                live.update(render(_with_silence(summary, now_s - heard_s), now_s=now_s), refresh=True)
+            elif ended or lost or now_s - printed_s >= plain_every_s:
+                console.print(render(_with_silence(summary, now_s - heard_s), now_s=now_s))
+                printed_s = now_s
+            if ended or lost:
+                return summary
+    except KeyboardInterrupt:
+        return summary
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def _with_silence(summary: Summary, silent_s: float) -> Summary:
+    """`summary` with a line that says so, where the journal does not answer."""
+    if silent_s < 3:
+        return summary
+    text = f"the journal has not answered for {duration_text(silent_s)}; trying for {duration_text(GIVE_UP_S)}"
+    return replace(summary, events=(*summary.events, Event(kind="no answer", text=text)))
+
+
+class _Watch:
+    """Chooses what to show once the width is known."""
+
+    def __init__(self, summary: Summary, now_s: float) -> None:
+        self._summary = summary
+        self._now_s = now_s
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        summary, now_s = self._summary, self._now_s
+        size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only)  # inside the frame
+        tasks, notes = task_table(summary, now_s, size), note_table(summary, size)
+        if console.is_terminal:
+            # What does not fit on the screen is cut off at its end; let that be workers rather than the last events.
+            other_lines = 12 + tasks.row_count + (notes.row_count if notes is not None else 0)
+            size = replace(size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines)))
+        parts: list[RenderableType] = [head_panel(summary, now_s, size), "", tasks]
+        workers = summary.current_workers(now_s)
+        if workers and size.max_workers:
+            parts += ["", worker_table(workers, len(summary.workers) - len(workers), size)]
+        if notes is not None:
+            parts += ["", notes]
+        age = f" {duration_text(now_s - summary.first_s)}" if summary.first_s is not None else ""
+        state = Text(f"{summary.state}{age}", style=STATE_STYLES.get(summary.state, ""))
+        title = Text.assemble((summary.run, "bold"), "  ", state)
+        frame = Panel(Group(*parts), title=title, title_align="left", border_style="bright_black", padding=(0, 1))
+        if not size.ascii_only:
+            yield frame
+            return
+        for segment in console.render(frame, options):  # names and messages may hold any character
+            yield Segment(segment.text.replace("…", "~").encode("ascii", "replace").decode(), *segment[1:])

@@ -1,0 +1,215 @@
+"""The mix: batch number i is drawn with a generator of its own, so it is the same whenever it is asked for.
+
+For each row: a task by weight, then windows of its episodes, each step of each episode being equally likely; in some
+rows every window follows a prompt from another episode of the same task and source (paper section 2.3).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gato.sequence import Batch, RowWriter, StepLayout, Window
+from gato.task import Task
+from gato.tokenizer import TokenLayout
+from replay.config import MixConfig, TaskMix
+from replay.store import IMAGE_BYTES, DamagedEpisode, EpisodeStore, Header
+
+CACHE_BYTES = 256 << 20
+"""Of small columns (states, actions), kept in memory; images are read in chunks."""
+RANDOM_ROLE = 3
+"""Distinguishes this generator from those of other parts of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """The episodes of one task that may be read."""
+
+    headers: list[Header]
+    ends: np.ndarray
+    """Cumulative steps."""
+    by_source: dict[str, list[int]]
+    """Source to indices into `headers`."""
+    rank: list[int]
+    """Each header's place among those of its source."""
+
+
+class Mix:
+    """Draws batches from a store.
+
+    mix = Mix(store, tasks, layout, config, seed=0, teacher_returns={})
+    batch = mix.sample(17)        # None: nothing may be read yet
+    """
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        tasks: Mapping[str, Task],
+        layout: TokenLayout,
+        config: MixConfig,
+        *,
+        seed: int,
+        teacher_returns: Mapping[str, float],
+    ) -> None:
+        self._store = store
+        self._tasks = list(tasks.values())
+        self._config = config
+        self._seed = seed
+        self._teacher_returns = teacher_returns
+        self.layouts = {task.name: StepLayout(task, layout) for task in self._tasks}
+        self._settings = [config.tasks.get(task.name, TaskMix()) for task in self._tasks]
+        unknown = set(config.tasks) - set(tasks)
+        if unknown:
+            raise ValueError(f"the mix has settings for {sorted(unknown)[0]!r}, which is no task of this run")
+        for task, settings in zip(self._tasks, self._settings, strict=True):
+            needed = (settings.window_steps or 1) * self.layouts[task.name].tokens_per_step
+            if needed > config.row_tokens:
+                raise ValueError(
+                    f"a window of {task.name} takes {needed} tokens, a row has {config.row_tokens}; raise row_tokens or "
+                    "lower window_steps"
+                )
+        self._weights = np.array(
+            [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
+        )
+        self._readable: list[_Readable] | None = None
+        self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
+        self._cached_bytes = 0
+
+    def changed(self) -> None:
+        """Episodes have come or gone."""
+        self._readable = None
+
+    def _may_read(self, header: Header, task: Task) -> bool:
+        least = self._config.min_agent_score if header.by_agent else self._config.min_demonstration_score
+        return least is None or task.normalise(header.episode_return, one=self._teacher_returns.get(task.name)) >= least
+
+    def _index(self) -> list[_Readable]:
+        if self._readable is None:
+            out: list[_Readable] = []
+            for task in self._tasks:
+                headers = [h for h in self._store.episodes.values() if h.task == task.name and self._may_read(h, task)]
+                by_source: dict[str, list[int]] = {}
+                rank: list[int] = []
+                for index, header in enumerate(headers):
+                    same = by_source.setdefault(header.source, [])
+                    rank.append(len(same))
+                    same.append(index)
+                out.append(_Readable(headers, np.cumsum([h.steps for h in headers], dtype=np.int64), by_source, rank))
+            self._readable = out
+        return self._readable
+
+    def sample(self, index: int) -> Batch | None:
+        """Batch number `index`, or None where no task has an episode that may be read."""
+        while True:
+            readable = self._index()
+            try:
+                return self._sample(np.random.default_rng([self._seed, RANDOM_ROLE, index]), readable)
+            except _Damaged as damaged:  # taken out; the same number is drawn again from what is left
+                self._store.quarantine(damaged.header, str(damaged))
+                self.changed()
+
+    def _sample(self, rng: np.random.Generator, readable: list[_Readable]) -> Batch | None:
+        config = self._config
+        weights = self._weights * np.array([bool(r.headers) for r in readable])
+        if not weights.sum():
+            return None
+        row_task = rng.choice(len(self._tasks), size=config.rows, p=weights / weights.sum())
+        row_prompted = rng.random(config.rows) < config.prompt_fraction
+        writer = RowWriter(num_rows=config.rows, row_tokens=config.row_tokens, loss_on_prompt=config.loss_on_prompt)
+        for task_index in np.unique(row_task):
+            steps = self.layouts[self._tasks[task_index].name]
+            rows = np.flatnonzero(row_task == task_index)
+            windows = self._windows(rng, readable[task_index], steps, self._settings[task_index], row_prompted[rows])
+            writer.write_rows(rows.tolist(), task_index=int(task_index), steps=steps, windows=windows)
+        return writer.batch()
+
+    def _windows(
+        self, rng: np.random.Generator, readable: _Readable, steps: StepLayout, settings: TaskMix, prompted: np.ndarray
+    ) -> list[list[Window]]:
+        """Windows of each row."""
+        fit = self._config.row_tokens // steps.tokens_per_step
+        out: list[list[Window]] = []
+        for is_prompted in prompted:
+            prompt_steps = (self._config.prompt_steps or fit // 2) if is_prompted else 0
+            window_steps = settings.window_steps or fit - prompt_steps
+            if window_steps < 1 or prompt_steps + window_steps > fit:
+                prompt_steps, window_steps = 0, settings.window_steps or fit
+            count = 1 if settings.window_steps is None else fit // (prompt_steps + window_steps)
+            out.append([self._window(rng, readable, window_steps, prompt_steps) for _ in range(count)])
+        return out
+
+    def _window(self, rng: np.random.Generator, readable: _Readable, window_steps: int, prompt_steps: int) -> Window:
+        step = int(rng.integers(readable.ends[-1]))
+        chosen = int(np.searchsorted(readable.ends, step, side="right"))
+        header = readable.headers[chosen]
+        length = min(window_steps, header.steps)
+        # The step drawn lies anywhere in its window, as far as the episode's ends allow.
+        inside = step - int(readable.ends[chosen]) + header.steps
+        start = int(np.clip(inside - rng.integers(length), 0, header.steps - length))
+        window = self._read(header, start, start + length)
+        prompt = self._prompt(rng, readable, chosen, start, prompt_steps) if prompt_steps else None
+        if prompt is None:
+            return window
+        return Window(
+            observations={k: np.concatenate([prompt.observations[k], v]) for k, v in window.observations.items()},
+            actions=np.concatenate([prompt.actions, window.actions]),
+            prompt_steps=len(prompt.actions),
+        )
+
+    def _prompt(
+        self, rng: np.random.Generator, readable: _Readable, chosen: int, window_start: int, prompt_steps: int
+    ) -> Window | None:
+        """Steps of another episode of the same source; of the same one, before the window, where it is the only one."""
+        target = readable.headers[chosen]
+        same = readable.by_source[target.source]
+        if len(same) == 1:
+            length = min(prompt_steps, window_start)
+            return self._read(target, window_start - length, window_start) if length else None
+        other = int(rng.integers(len(same) - 1))
+        header = readable.headers[same[other + (other >= readable.rank[chosen])]]
+        length = min(prompt_steps, header.steps)
+        at_end = rng.random() < self._config.prompt_end_fraction
+        start = header.steps - length if at_end else int(rng.integers(header.steps - length + 1))
+        return self._read(header, start, start + length)
+
+    def _read(self, header: Header, start: int, stop: int) -> Window:
+        try:
+            columns = {name: self._column(header, name, start, stop) for name in header.columns if name != "rewards"}
+        except DamagedEpisode as problem:
+            raise _Damaged(header, str(problem)) from problem
+        actions = columns.pop("actions")
+        return Window(observations={name[2:]: values for name, values in columns.items()}, actions=actions)
+
+    def _column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
+        dtype, shape = header.columns[name]
+        if np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64) >= IMAGE_BYTES:
+            return self._store.column(header, name, start, stop)
+        key = (header.number, name)
+        if key not in self._cache:
+            self._cache[key] = self._store.column(header, name, 0, header.steps)
+            self._cached_bytes += self._cache[key].nbytes
+            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        self._cache.move_to_end(key)
+        return self._cache[key][start:stop]
+
+    def demonstration(self, task_name: str, num_steps: int, *, rng: np.random.Generator) -> Window | None:
+        """The first steps of a successful demonstration, to prompt an actor with; None where there is none."""
+        index = [task.name for task in self._tasks].index(task_name)
+        headers: Sequence[Header] = [h for h in self._index()[index].headers if not h.by_agent]
+        if not headers:
+            return None
+        good = sorted(headers, key=lambda h: h.episode_return)[len(headers) // 2 :]
+        header = good[int(rng.integers(len(good)))]
+        return self._read(header, 0, min(num_steps, header.steps))
+
+
+class _Damaged(Exception):
+    """An episode turned out to be damaged while it was read."""
+
+    def __init__(self, header: Header, reason: str) -> None:
+        super().__init__(reason)
+        self.header = header
