@@ -156,11 +156,9 @@ def _export(algorithm: Any) -> dict[str, np.ndarray]:
     running = RunningStat.from_state(state[None]["running_stats"][0])
     arrays = {"obs_mean": running.mean, "obs_std": running.std + 1e-8, "log_std": module["pi.log_std"]}
     hidden = sorted(
-
-            int(name.split(".")[-2])
-            for name in module
-            if name.startswith("encoder.actor_encoder.net.mlp") and name.endswith("weight")
-
+        int(name.split(".")[-2])
+        for name in module
+        if name.startswith("encoder.actor_encoder.net.mlp") and name.endswith("weight")
     )
     prefixes = [f"encoder.actor_encoder.net.mlp.{i}" for i in hidden] + ["pi.net.mlp.0"]
     for index, prefix in enumerate(prefixes):

@@ -79,7 +79,7 @@ def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     return task.name in RULES or (folder / f"{task.name.split('/')[-1]}.safetensors").is_file()
 
 
-def teacher_for(task: Task, *, noise: float = 1.0, folder: Path = SHIPPED) -> Teacher:
+def teacher_for(task: Task, *, noise: float = 0.3, folder: Path = SHIPPED) -> Teacher:
     """The task's teacher. ValueError where there is none."""
     if task.name in RULES:
         return RuleTeacher(task)

@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 console = Console()
 
-RunName = Annotated[str | None, typer.Argument(help="A run's name; without one the newest that is active, else the newest.")]
+RunName = Annotated[
+    str | None, typer.Argument(help="A run's name; without one the newest that is active, else the newest.")
+]
 Redis = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis to use in place of the run's own.")]
 NAMED_RUNS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
 
@@ -192,7 +194,9 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (ValueError, OSError) as problem:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/bold red] {' '.join(str(problem).split())}")
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"[bold red]error:[/bold red] {' '.join(str(problem).split())}"
+        )
         raise SystemExit(2) from None
 
 

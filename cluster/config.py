@@ -9,11 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
-
 from gato.acting import ActingConfig
 from gato.model import PRESETS, ModelConfig
 from learner.loop import LearnerConfig
+from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +175,7 @@ RUNS: dict[str, RunConfig] = {
         learner=LearnerConfig(num_updates=4000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=2),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=200.0, slack_tokens=20_000_000),
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=50.0, slack_tokens=60_000_000),
             mix=MixConfig(
                 rows=160,
                 row_tokens=45,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from actors.worker import Assignment
-
 from cluster.config import ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 
 EVALUATION_SEED = 10_000
 """Evaluations of every version and run play the seeds 10,000, 10,001, ..."""
+
+
+FAILURE_PAUSE_S = 2.5
+"""Pause after a first failure to teach or generate; it doubles up to 160 s."""
 
 
 @dataclass(slots=True)
@@ -24,6 +28,11 @@ class _TaskState:
     evaluation_ended_s: float = float("-inf")
     teaching_in_flight: int = 0
     next_seed: int = 0
+    generated: int = 0
+    """Episodes asked for."""
+    not_before_s: float = float("-inf")
+    """Until then the task is neither taught nor generated, because it failed."""
+    failures: int = 0
 
 
 class Dispatcher:
@@ -73,7 +82,7 @@ class Dispatcher:
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
         if not last:
-            teach = self._teach()
+            teach = self._teach(now_s)
             if teach is not None:
                 return teach
         evaluate = self._evaluate(now_s, at_once=last)
@@ -82,11 +91,13 @@ class Dispatcher:
             return evaluate
         return self._generate(worker, now_s)
 
-    def _teach(self) -> Assignment | None:
+    def _teach(self, now_s: float) -> Assignment | None:
         short = {
             name: state.demonstration_steps / state.wanted_steps
             for name, state in self._tasks.items()
-            if state.demonstration_steps < state.wanted_steps and not state.teaching_in_flight
+            if state.demonstration_steps < state.wanted_steps
+            and not state.teaching_in_flight
+            and now_s >= state.not_before_s
         }
         if not short:
             return None
@@ -118,15 +129,28 @@ class Dispatcher:
         rest_until = self._idle_from_s.get(worker, now_s)
         if now_s < rest_until:
             return None
-        # Of the tasks, the one of which least was generated.
-        name = min(self._tasks, key=lambda task: self._tasks[task].next_seed)
-        return self._play("generate", name)
+        ready = [name for name, state in self._tasks.items() if now_s >= state.not_before_s]
+        if not ready:
+            return None
+        # The task of which least was generated.
+        return self._play("generate", min(ready, key=lambda task: self._tasks[task].generated))
 
-    def _play(self, role: str, name: str) -> Assignment:
+    def _play(self, role: Literal["teach", "generate"], name: str) -> Assignment:
         state = self._tasks[name]
         seeds = tuple(range(state.next_seed, state.next_seed + self._config.num_envs))
         state.next_seed += len(seeds)
+        state.generated += len(seeds) if role == "generate" else 0
         return Assignment(role=role, task=name, seeds=seeds)
+
+    def failed(self, worker: str, assignment: Assignment, now_s: float) -> None:
+        """An assignment cannot be done. An evaluation waits for the next version; the rest waits longer each time."""
+        self.done(worker, assignment, None, now_s)
+        state = self._tasks[assignment.task]
+        if assignment.role == "evaluate":
+            state.evaluated, state.evaluation_ended_s = self._newest, now_s
+        else:
+            state.failures += 1
+            state.not_before_s = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures, 6)
 
     def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
         """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""

@@ -7,7 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -26,8 +26,6 @@ from learner.remote import LearnerActor, RemoteLearner
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
 
 WorkerHandle = ActorHandle[WorkerActor]
-LOCAL_SLOTS = 1024
-"""A local Ray counts no CPUs: on one machine the operating system shares them out better than whole numbers do."""
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
@@ -43,7 +41,7 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if address is None:
-            ray.init(address="local", num_cpus=LOCAL_SLOTS, include_dashboard=False, **common)
+            ray.init(address="local", include_dashboard=False, **common)
             return
         host, _, port = address.rpartition(":")
         try:
@@ -74,8 +72,6 @@ class Parts:
 
 def acting_configs(config: RunConfig, base: ActingConfig) -> dict[str, ActingConfig]:
     """How each task is acted: as deep a window as it is trained with."""
-    from dataclasses import replace
-
     out: dict[str, ActingConfig] = {}
     for name in config.tasks:
         mix = config.replay.mix.tasks.get(name)
@@ -85,7 +81,11 @@ def acting_configs(config: RunConfig, base: ActingConfig) -> dict[str, ActingCon
 
 
 def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Mapping[str, float]) -> Parts:
-    """Start all parts but the workers. The parts that write to `folder` stay on this machine."""
+    """Start all parts but the workers. The parts that write to `folder` stay on this machine.
+
+    On a local Ray nobody claims whole cores: the operating system shares two of them among five processes well.
+    """
+    cores = 0 if local else 1
     tasks = tasks_of(config)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     replay = start_replay(
@@ -102,7 +102,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     ).remote(folder / "weights")
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     learner = RemoteLearner.options(
-        num_cpus=1, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
+        num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
     ).remote(
         config.learner,
         config.model,
@@ -120,9 +120,8 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     )
 
     def new_worker(name: str) -> WorkerHandle:
-        return RemoteWorker.options(num_cpus=1, max_restarts=-1, max_concurrency=2).remote(
+        return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
             name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
         )
 
-    del local
     return Parts(learner=learner, replay=replay, sink=RemoteEpisodeSink(replay), new_worker=new_worker)

@@ -59,6 +59,7 @@ class Supervisor:
         self._learner_heard_s = time.monotonic()
         self._learner_named = False
         self._stats: ReplayStats | None = None
+        self._step = 0
 
     def stop(self) -> None:
         """End the run: the learner saves and publishes, the workers end what they do."""
@@ -159,6 +160,7 @@ class Supervisor:
         for report in reports:
             self._journal.append(report)
             self._dispatcher.published(report.version)
+            self._step = report.step
             self._learner_heard_s, self._learner_named = now_s, False
         for problem in problems:
             self._say("problem", problem)
@@ -183,7 +185,9 @@ class Supervisor:
             return
         self._stats_read = None
         if self._stats is not None and stats.incarnation != self._stats.incarnation:
-            self._say("replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged")
+            self._say(
+                "replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged"
+            )
         if stats != self._stats:
             self._journal.append(stats)
         self._stats = stats
@@ -199,19 +203,39 @@ class Supervisor:
                 if now_s - worker.given_s > 10 * NO_PROGRESS_S and not worker.named:
                     worker.named = True
                     what = f"{worker.assignment.role} of {worker.assignment.task}"
-                    self._say("no progress", f"worker {worker.name} has been at one {what} for {now_s - worker.given_s:.0f} s")
+                    self._say(
+                        "no progress", f"worker {worker.name} has been at one {what} for {now_s - worker.given_s:.0f} s"
+                    )
                 continue
             assignment, worker.assignment, reference, worker.reference = worker.assignment, None, worker.reference, None
             try:
                 report, evaluation = ray.get(reference)
+            except RayTaskError as failure:  # an exception in the worker's code: again would be the same
+                self._give_up(worker.name, assignment, str(failure.cause or failure))
+                continue
             except RayError as failure:
                 self._dispatcher.done(worker.name, assignment, None, now_s)
-                self._say("worker died", f"{worker.name} at {assignment.role} of {assignment.task}; started again ({_first_line(failure)})")
+                self._say(
+                    "worker died",
+                    f"{worker.name} at {assignment.role} of {assignment.task}; started again ({_first_line(failure)})",
+                )
                 continue
             self._dispatcher.done(worker.name, assignment, report, now_s)
             self._journal.append(report)
             if evaluation is not None:
                 self._journal.append(replace(evaluation, worker=worker.name))
+
+    def _give_up(self, worker: str, assignment: Assignment, reason: str) -> None:
+        """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
+        self._dispatcher.failed(worker, assignment, time.monotonic())
+        version = self._dispatcher.newest
+        self._say("worker failed", f"{worker} at {assignment.role} of {assignment.task}: {_first_line(reason)}")
+        if assignment.role == "evaluate" and version is not None:
+            self._journal.append(
+                Evaluation(
+                    task=assignment.task, version=version, learner_step=self._step, failed=reason[:500], worker=worker
+                )
+            )
 
     def _hand_out(self, *, last: bool) -> None:
         for worker in self._workers:
@@ -225,5 +249,5 @@ class Supervisor:
             worker.reference = worker.handle.perform.remote(assignment)
 
 
-def _first_line(failure: BaseException) -> str:
+def _first_line(failure: object) -> str:
     return str(failure).strip().split("\n", 1)[0][:120]

@@ -66,6 +66,7 @@ class ActingState:
         self.next_step = torch.zeros(num_envs, dtype=torch.int64)
         self.last_action_ids: Int[Tensor, "N 1"] | None = None
 
+    @torch.inference_mode()
     def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
         """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not touched."""
         if rows.shape != (self.num_envs,):

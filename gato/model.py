@@ -47,11 +47,11 @@ PRESETS: dict[str, ModelConfig] = {
     "1.18b": ModelConfig(num_layers=24, num_heads=16, width=2048, feedforward=8192, context_tokens=1024, stochastic_depth=0.1),
     "small": ModelConfig(
         num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4,
+        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4, value_waves=32,
     ),
     "tiny": ModelConfig(
         num_layers=2, num_heads=2, width=32, feedforward=64, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8,
+        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8, value_waves=32,
     ),
 }  # fmt: skip
 """The paper's three sizes (table 5) and two for CPUs."""

@@ -12,6 +12,7 @@ from gato.transformer import distance_encoding
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 
+@torch.inference_mode()
 def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int, window_steps: int) -> np.ndarray:
     """Logits [A, V] of the last step's action tokens, by one pass over the whole history without a cache."""
     steps = StepLayout(task, model.config.layout)
@@ -59,7 +60,6 @@ class Recorder(Policy):
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
 @pytest.mark.parametrize("window_steps", [1, 3])
 @pytest.mark.parametrize("prompt_steps", [0, 2])
-@torch.inference_mode()
 def test_acting_with_a_cache_equals_acting_without(task: Task, window_steps: int, prompt_steps: int) -> None:
     rng = np.random.default_rng(1)
     steps = StepLayout(task, small_model(64).config.layout)

@@ -1,0 +1,158 @@
+"""Data sets of demonstrations: stores beside the runs, filled by `gato import` and `gato record`, read by new runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from actors.worker import EpisodeSink
+from cluster.registry import runs_root
+from gato.episode import BadEpisode, Episode, check_episode
+from gato.metrics import Mean
+from gato.task import Task
+from replay.store import EpisodeStore
+
+CAPACITY_BYTES = 64 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """A folder of demonstrations and what is in it."""
+
+    name: str
+    path: Path
+    tasks: Mapping[str, Mapping[str, float]]
+    """Task to `episodes`, `steps`, `return_mean`."""
+
+
+def _root() -> Path:
+    return runs_root() / "data"
+
+
+def name_of(source: str) -> str:
+    """What a data set is called where nobody says: the file's name, or the last words of an id."""
+    words = source.removeprefix("minari:").rstrip("/").split("/")
+    stem = (
+        words[-1]
+        if words[-1].endswith((".hdf5", ".h5"))
+        else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
+    )
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5)$", "", stem))
+
+
+def find(name: str) -> DataSet:
+    """The data set called `name`. ValueError suggests the nearest."""
+    about = _root() / name / "about.json"
+    if not about.is_file():
+        known = sorted(path.parent.name for path in _root().glob("*/about.json"))
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there are: {', '.join(known) or 'none yet; make one with gato import'}"
+        )
+        raise ValueError(f"no data set {name!r} in {_root()}; {hint}")
+    return DataSet(name=name, path=about.parent, tasks=json.loads(about.read_text())["tasks"])
+
+
+def mean_returns(sets: Sequence[DataSet]) -> dict[str, float]:
+    """Mean return of each task's demonstrations, over all data sets."""
+    means: dict[str, Mean] = {}
+    for data in sets:
+        for task, about in data.tasks.items():
+            episodes = int(about["episodes"])
+            means[task] = means.get(task, Mean()) + Mean(about["return_mean"] * episodes, episodes)
+    return {task: mean.value for task, mean in means.items()}
+
+
+def make(
+    name: str,
+    episodes: Iterable[Episode],
+    tasks: Mapping[str, Task],
+    console: Console,
+    *,
+    origin: str,
+    total: int | None = None,
+) -> DataSet:
+    """Store episodes under a name; those that are there already are left alone, bad ones refused, counted and shown."""
+    path = _root() / name
+    refused: Counter[str] = Counter()
+    duplicates = stored = 0
+    source = iter(episodes)
+    first = next(source, None)  # before anything is made: a source that cannot be read leaves nothing behind
+    if first is None:
+        raise ValueError(f"{origin} holds no episodes")
+    store = EpisodeStore(path / "episodes", capacity_bytes=CAPACITY_BYTES)
+    try:
+        with Progress(console=console, transient=True) as bar:
+            entry = bar.add_task(f"{origin}", total=total)
+            for episode in _chain(first, source):
+                try:
+                    check_episode(episode, tasks[episode.task])
+                except BadEpisode as problem:
+                    refused[str(problem).partition(": ")[2] or str(problem)] += 1
+                else:
+                    added = store.add(episode, tokens=0)
+                    stored, duplicates = stored + (added is not None), duplicates + (added is None)
+                bar.update(entry, advance=1, description=f"{name}: {stored} episodes")
+        by_task: dict[str, Mean] = {}
+        steps: Counter[str] = Counter()
+        for header in store.episodes.values():
+            by_task[header.task] = by_task.get(header.task, Mean()) + Mean(header.episode_return, 1)
+            steps[header.task] += header.steps
+    finally:
+        store.close()
+    if not by_task:
+        raise ValueError(f"no episode of {origin} was good enough to keep; refused: {_counted(refused)}")
+    about = {
+        task: {"episodes": mean.count, "steps": steps[task], "return_mean": mean.value}
+        for task, mean in by_task.items()
+    }
+    (path / "about.json").write_text(
+        json.dumps({"origin": Path(origin).name, "tasks": about}, indent=1, sort_keys=True)
+    )
+    for task, values in about.items():
+        console.print(
+            f"data set [bold]{name}[/bold]: {values['episodes']:,} episodes of {task}, {values['steps']:,} steps, mean return "
+            f"{values['return_mean']:,.1f}" + (f" ({duplicates} were there already)" if duplicates else ""),
+            highlight=False,
+        )
+    if refused:
+        console.print(f"[yellow]refused:[/yellow] {_counted(refused)}", highlight=False)
+    console.print(f"train on it: gato start {'demo'} --data {name}", highlight=False)
+    return find(name)
+
+
+def _chain(first: Episode, others: Iterator[Episode]) -> Iterator[Episode]:
+    yield first
+    yield from others
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+
+
+def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
+    """Give all episodes of a data set to a run's replay; those that it has already count once."""
+    store = EpisodeStore(data.path / "episodes", capacity_bytes=CAPACITY_BYTES)
+    refused: Counter[str] = Counter()
+    try:
+        with Progress(console=console, transient=True) as bar:
+            for episode in bar.track(
+                store.all_episodes(), total=len(store.episodes), description=f"reading {data.name}"
+            ):
+                receipt = sink.add(episode)
+                if receipt.status in ("refused", "wait"):
+                    refused[receipt.reason] += 1
+    finally:
+        store.close()
+    if refused:
+        console.print(f"[yellow]{data.name}: refused by replay:[/yellow] {_counted(refused)}", highlight=False)

@@ -1,0 +1,33 @@
+"""The process of a run in the background: `python -m cluster.detached FOLDER`, started by `gato start --detach`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cluster.commands import supervise_detached
+from cluster.registry import RunFolder
+
+
+def main() -> int:
+    """Supervise the run whose folder is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--address")
+    parser.add_argument("--redis")
+    parser.add_argument("--redis-port", type=int)
+    arguments = parser.parse_args()
+    folder = RunFolder(arguments.folder.parent, arguments.folder.name)
+    try:
+        supervise_detached(
+            folder, address=arguments.address, redis_url=arguments.redis, redis_port=arguments.redis_port
+        )
+    except (ValueError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,93 @@
+"""Playing a checkpoint in this process, without Ray: what `gato evaluate` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from actors.agent import GatoPlayers
+from actors.tasks import TASKS
+from actors.worker import Assignment, Receipt, Worker
+from cluster.config import RunConfig, config_from_json
+from cluster.dispatch import EVALUATION_SEED
+from cluster.launch import acting_configs
+from cluster.registry import find_run
+from cluster.scores import Scale
+from gato.episode import Episode
+from gato.metrics import Evaluation
+from gato.model import Gato
+from gato.version import Version
+from gato.weights import Weights, snapshot
+from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
+
+MOST_ENVS = 16
+
+
+class _NoSink:
+    def add(self, episode: Episode) -> Receipt:
+        raise AssertionError(f"an evaluation hands in nothing, not even {episode.key}")
+
+
+class _Fixed:
+    """One version, for ever."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        return None if version == self._weights.version else self._weights
+
+
+def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
+    """Checkpoint, config and scales of a run's name, or of a checkpoint's folder inside a run."""
+    path = Path(what)
+    if (path / "checkpoint.json").is_file():
+        checkpoint, run = path.resolve(), path.resolve().parent.parent
+        if not (run / "run.json").is_file():
+            raise ValueError(f"{path} lies in no run's folder (runs/NAME/checkpoints/step-N), so its tasks are unknown")
+    else:
+        run = find_run(what).path
+        checkpoints = list_checkpoints(run / "checkpoints")
+        if not checkpoints:
+            raise ValueError(
+                f"run {run.name} has no checkpoint yet; wait for its first, or lower learner.checkpoint_every"
+            )
+        checkpoint = checkpoints[-1]
+    config = config_from_json(json.dumps(json.loads((run / "run.json").read_text())["config"]))
+    scales = run / "scales.json"
+    plain = json.loads(scales.read_text()) if scales.is_file() else {}
+    return checkpoint, config, {name: Scale(**scale) for name, scale in plain.items()}
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, config: RunConfig, tasks: Sequence[str], episodes: int
+) -> Iterator[Evaluation]:
+    """Whole episodes of each task, on the seeds that all evaluations use. ValueError where the shapes do not agree."""
+    if read_model_config(checkpoint) != config.model:
+        raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
+    model = Gato(config.model)
+    progress = load_checkpoint(checkpoint, model)
+    weights = Weights(version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model))
+    acting = acting_configs(config, config.actors.evaluate)
+    for name in tasks:
+        acting.setdefault(name, config.actors.evaluate)
+    players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed)
+    worker = Worker("evaluate", TASKS, players, _NoSink(), _Fixed(weights))
+    for name in tasks:
+        done: list[Evaluation] = []
+        for start in range(0, episodes, MOST_ENVS):
+            seeds = tuple(EVALUATION_SEED + i for i in range(start, min(start + MOST_ENVS, episodes)))
+            _, evaluation = worker.perform(Assignment(role="evaluate", task=name, seeds=seeds))
+            assert evaluation is not None
+            done.append(evaluation)
+        failed = next((e.failed for e in done if e.failed), None)
+        yield Evaluation(
+            task=name,
+            version=weights.version,
+            learner_step=weights.learner_step,
+            returns=tuple(value for e in done for value in e.returns),
+            env_steps=sum(e.env_steps for e in done),
+            wall_s=sum(e.wall_s for e in done),
+            failed=failed,
+        )
