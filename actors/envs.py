@@ -7,11 +7,8 @@ time, so an episode begins with 1 to 30 no-ops drawn by its seed. MuJoCo: Gymnas
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import ale_py
@@ -50,25 +47,15 @@ class Env(Protocol):
     def close(self) -> None: ...
 
 
-@contextmanager
-def _quiet_folder() -> Iterator[None]:
-    """MuJoCo writes MUJOCO_LOG.TXT to where one stands: stand in a folder that is thrown away, and keep stderr clean."""
-    home = os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="gato-mujoco-") as folder, open(os.devnull, "wb") as nowhere:
-        saved = os.dup(2)
-        os.chdir(folder)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.chdir(home)
+def _keep_warning_out_of_folder(message: str) -> None:
+    """MuJoCo would append its warnings to a MUJOCO_LOG.TXT where one stands; what they mean, an episode shows."""
+    del message
 
 
 def make_gymnasium(task: Task) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """The task's Gymnasium environment itself. ValueError where it cannot be made."""
-    with _quiet_folder(), warnings.catch_warnings():
+    mujoco.set_mju_user_warning(_keep_warning_out_of_folder)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return gymnasium.make(task.env_id, disable_env_checker=True)

@@ -1,12 +1,73 @@
-"""Scripted teachers that read a game's RAM."""
+"""Scripted teachers of games: rules that read the emulator's RAM and answer with a button.
+
+Each rule is a function of the present frame alone and presses one and the same button for one and the same move, so that
+a student who sees a single frame can copy it. Letters: N rows, H decisions ahead, K heights, L lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int, UInt8
+
+NOOP, FIRE, UP, RIGHT, LEFT, DOWN = 0, 1, 2, 3, 4, 5
+"""Buttons, as numbered in the full set of 18."""
 
 
+@runtime_checkable
+class Rule(Protocol):
+    """A button for each row, from the 128 bytes of its RAM."""
+
+    def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Freeway:
-    def reset(self, rows): ...
-    def act(self, ram):
-        return np.full(len(ram), 2, np.int64)
+    """Crosses where no car will be: of all ways through the next `ahead` decisions, the one highest up for longest.
+
+    A lane's cars keep one speed, so where each will be is known. Ways that meet a car are out; of equal ways the one that
+    goes up is taken, then the one that waits.
+    """
+
+    ahead: int = 16
+
+    CHICKEN, CARS = 14, 108
+    TOP, FIRST_LANE, LANE, STRIDE = 174, 14, 16, 4
+    """Heights: where a crossing is done, where the lowest lane begins, of a lane, climbed in a decision."""
+
+    def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
+        hit_NHL = self._cars_in_the_way(ram_NB)
+        # Heights that can be reached, the present one in the middle. What `roll` carries over the ends is out of reach.
+        height_NK = ram_NB[:, self.CHICKEN, None] + self.STRIDE * np.arange(-self.ahead, self.ahead + 1)
+        height_NK = np.clip(height_NK, 6, self.TOP + self.STRIDE)
+        lane_NK = np.where(height_NK < self.TOP, (height_NK - self.FIRST_LANE) // self.LANE, -1)
+        hit_NHK = np.take_along_axis(hit_NHL, lane_NK[:, None, :] % hit_NHL.shape[2], axis=2)
+        best_NK = np.zeros(height_NK.shape)
+        for step in reversed(range(self.ahead)):
+            stay_NK = np.where(hit_NHK[:, step], -np.inf, height_NK + best_NK)
+            up_NK = np.where(hit_NHK[:, step], -np.inf, np.roll(stay_NK, -1, axis=1))
+            down_NK = np.where(hit_NHK[:, step], -np.inf, np.roll(stay_NK, 1, axis=1))
+            moves_3NK = np.stack([up_NK, stay_NK, down_NK])
+            best_NK = moves_3NK.max(axis=0)
+        return np.array([UP, NOOP, DOWN])[moves_3NK[:, :, self.ahead].argmax(axis=0)]
+
+    def _cars_in_the_way(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> np.ndarray:
+        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a decision; the last lane is the pavement."""
+        speed_L = np.array([0.8, 1, 4 / 3, 2, 4, -4, -2, -4 / 3, -1, -0.8])  # pixels in a decision, lowest lane first
+        decision_H1 = np.arange(1, self.ahead + 1)[:, None]
+        car_NHL = (ram_NB[:, None, self.CARS : self.CARS + 10] + speed_L * decision_H1) % 160
+        # A car that ends the decision here was on the column, 40 to 53, for some part of it.
+        hit_NHL = (car_NHL >= 40 + np.minimum(speed_L, 0)) & (car_NHL <= 53 + np.maximum(speed_L, 0))
+        return np.concatenate([hit_NHL, np.zeros_like(hit_NHL[:, :, :1])], axis=2)
 
 
-RULES = {"atari/freeway": Freeway()}
+RULES: Mapping[str, Rule] = {"atari/freeway": Freeway()}
+"""By task."""
+
+RECORDS: Mapping[str, Mapping[str, Any]] = {
+    "atari/freeway": {},
+}
+"""What each was measured at, as `python -m actors.teachers measure TASK` prints it."""

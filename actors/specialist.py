@@ -75,7 +75,9 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
 def _ray_of_its_own() -> Iterator[None]:
     """A local Ray for the training, unless one is connected already."""
     import ray
+    import torch
 
+    torch.set_num_threads(1)  # the networks are small, and threads that wait for each other lose on a shared machine
     if ray.is_initialized():
         yield
         return
@@ -164,7 +166,7 @@ def _export(algorithm: Any) -> dict[str, np.ndarray]:
     for index, prefix in enumerate(prefixes):
         arrays[f"layer{index}.weight"] = module[f"{prefix}.weight"]
         arrays[f"layer{index}.bias"] = module[f"{prefix}.bias"]
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}  # copies: training goes on
 
 
 def _returns(task: Task, specialist: Specialist, seeds: range, *, noise: float = 0.0) -> Float[np.ndarray, " episodes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from actors.ram_teachers import RULES
+from actors.ram_teachers import RECORDS, RULES
 from actors.specialist_policy import SHIPPED, Specialist, load_specialist
-from gato.task import Task
+from gato.task import Task, find_task
 
-RECORDS = Path(__file__).parent / "specialists" / "rules.json"
-"""What the rules were measured at."""
+MEASURE_SEED = 20_000
+"""Teachers are measured on the seeds 20,000, 20,001, ..."""
 
 
 class SpecialistTeacher:
@@ -59,16 +60,15 @@ class RuleTeacher:
     def __init__(self, task: Task) -> None:
         self._rule = RULES[task.name]
         self.name = f"rule:{task.name}"
-        records: dict[str, Any] = json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
-        self.record: Mapping[str, Any] = records.get(task.name, {})
+        self.record: Mapping[str, Any] = RECORDS[task.name]
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        self._rule.reset(rows)
+        """A rule sees the present frame alone: it has nothing to forget."""
 
     def act(
         self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
     ) -> Shaped[np.ndarray, "N ..."]:
-        return self._rule.act(extras["ram"])
+        return self._rule(extras["ram"])
 
 
 Teacher = SpecialistTeacher | RuleTeacher
@@ -81,6 +81,10 @@ def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
 
 def teacher_for(task: Task, *, noise: float = 0.3, folder: Path = SHIPPED) -> Teacher:
     """The task's teacher. ValueError where there is none."""
+    if task.family == "atari" and task.name not in RULES:
+        raise ValueError(
+            f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded play comes in by `gato import`"
+        )
     if task.name in RULES:
         return RuleTeacher(task)
     return SpecialistTeacher(task, noise=noise, specialist=load_specialist(task.name, folder))
@@ -92,3 +96,40 @@ def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:
         return None
     record = teacher_for(task, folder=folder).record
     return float(record["return_mean"]) if "return_mean" in record else None
+
+
+def measure(task: Task, *, episodes: int, seed: int = MEASURE_SEED) -> dict[str, Any]:
+    """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
+    from actors.demonstrate import demonstrate  # which needs this file first
+    from actors.envs import versions_of
+
+    played = list(demonstrate(task, episodes=episodes, seed=seed))
+    returns = np.array([episode.episode_return for episode in played])
+    return {
+        "task": task.name,
+        "command": f"python -m actors.teachers measure {task.name} --episodes {episodes} --seed {seed}",
+        "measured_seeds": [seed, seed + episodes],
+        "return_mean": round(float(returns.mean()), 2),
+        "return_std": round(float(returns.std()), 2),
+        "return_min": float(returns.min()),
+        "steps_mean": round(float(np.mean([episode.num_steps for episode in played])), 1),
+        "versions": versions_of(task),
+    }
+
+
+def main() -> None:
+    """Measure a teacher from the command line."""
+    from actors.tasks import TASKS
+
+    parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
+    parser.add_argument("word", choices=["measure"])
+    parser.add_argument("task")
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=MEASURE_SEED)
+    arguments = parser.parse_args()
+    record = measure(find_task(arguments.task, TASKS), episodes=arguments.episodes, seed=arguments.seed)
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -172,7 +172,7 @@ RUNS: dict[str, RunConfig] = {
         about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
         tasks=DEMO_TASKS,
         model=PRESETS["small"],
-        learner=LearnerConfig(num_updates=4000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=2),
+        learner=LearnerConfig(num_updates=4000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
             limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=50.0, slack_tokens=60_000_000),

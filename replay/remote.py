@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from gato.episode import Episode, episode_to_bytes
 from gato.metrics import ReplayStats
@@ -123,7 +123,7 @@ class RemoteBatchSource:
         try:
             done, _ = ray.wait([self._asked[index]], timeout=timeout_s)
             return ray.get(self._asked.pop(index)) if done else None
-        except RayError:  # replay is being started again
+        except RayActorError:  # replay is being started again
             self._asked.clear()
             time.sleep(0.2)
             return None

@@ -192,7 +192,7 @@ class EpisodeStore:
             steps = CHUNK_STEPS if array.nbytes // len(array) >= IMAGE_BYTES else len(array)
             for chunk, start in enumerate(range(0, len(array), steps)):
                 raw = array[start : start + steps].tobytes()
-                packed = lz4.block.compress(raw, mode="fast") if steps == CHUNK_STEPS else raw
+                packed = lz4.block.compress(raw, store_size=False) if steps == CHUNK_STEPS else raw
                 values[column, chunk] = zlib.crc32(packed).to_bytes(4, "little") + packed
         return values, columns, sum(len(value) for value in values.values())
 

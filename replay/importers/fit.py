@@ -1,0 +1,70 @@
+"""What every importer needs: which task some data is of, keys that stay, and arrays made to fit the task.
+
+Shape letters: T steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from gato.task import ArraySpec, Kind, Task, find_task
+
+NAME_BYTES = 120
+"""Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does not."""
+
+
+def content_digest(path: Path) -> str:
+    """12 hex digits of the file's whole content: the same wherever the file lies, another once a byte has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def episode_key(form: str, name: str, digest: str, index: int) -> str:
+    """The key of an imported episode: the same at every import of the same data, so that a second one is a no-op."""
+    return f"{form}:{name.encode()[:NAME_BYTES].decode(errors='ignore')}:{digest}:{index}"
+
+
+def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
+    """The task of the first name that says one; `hopper_expert-v5` and `mujoco/hopper/expert-v0` both say hopper."""
+    for name in names:
+        words = [word for word in re.split(r"[-_]", name) if word]
+        parts = [part for part in name.split("/") if part]
+        beginnings = ["-".join(words[:count]) for count in range(len(words), 0, -1)]
+        for candidate in (name, *beginnings, *("/".join(parts[:count]) for count in range(len(parts), 0, -1))):
+            try:
+                return find_task(candidate, tasks)
+            except ValueError:
+                continue
+    return None
+
+
+def without_version(env_id: str) -> str:
+    """`Hopper` of `Hopper-v5`."""
+    return re.sub(r"-v\d+$", "", env_id)
+
+
+def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
+    """`values` in the dtype of `spec` and within its bounds. ValueError where they have another shape; NaN may pass."""
+    if values.shape[1:] != spec.shape:
+        if spec.kind is Kind.IMAGE:
+            raise ValueError(
+                f"{what}: images of size {_size(values.shape[1:])}, expected {_size(spec.shape)}; resize them first"
+            )
+        raise ValueError(f"{what}: shape {values.shape[1:]} in each step, expected {spec.shape}")
+    wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu"}[spec.kind]
+    if values.dtype.kind not in wanted or (spec.kind is Kind.IMAGE and values.dtype != spec.dtype):
+        raise ValueError(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
+    values = values.astype(spec.dtype, copy=False)
+    if spec.low is not None and spec.high is not None:
+        values = np.clip(values, spec.low, spec.high)
+    return values
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "none"

@@ -1,0 +1,152 @@
+"""The mix: windows stay in their episode, prompts come from another, and a number always names the same batch."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gato.episode import AGENT
+from gato.sequence import PLACE_ACTION, Batch
+from replay.config import MixConfig, ReplayConfig, TaskMix
+from replay.mix import Mix
+from replay.store import EpisodeStore
+from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, picture_episode
+
+
+def make(tmp_path: Path, replay: ReplayConfig, *, episodes: int = 5, steps: int = 10) -> tuple[EpisodeStore, Mix]:
+    store = EpisodeStore(tmp_path, capacity_bytes=replay.capacity_bytes)
+    for number in range(episodes):
+        store.add(counter_episode(number, steps), tokens=1)
+    return store, Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+
+
+def windows_of(batch: Batch) -> list[list[tuple[int, int]]]:
+    """(episode, step) of each step of each packed window of counter episodes."""
+    out: list[list[tuple[int, int]]] = []
+    for ids, segment in zip(batch.ids, batch.segment, strict=True):
+        for part in range(1, segment.max() + 1):
+            tokens = ids[segment == part].reshape(-1, 4)  # episode, step, separator, action
+            assert (tokens[:, 1] == tokens[:, 3]).all()
+            out.append([(int(row[0]), int(row[1])) for row in tokens])
+    return out
+
+
+def test_a_window_never_crosses_the_end_of_an_episode(tmp_path: Path) -> None:
+    _, mix = make(tmp_path, config(window_steps=3), steps=7)
+    for index in range(20):
+        batch = mix.sample(index)
+        assert batch is not None
+        for window in windows_of(batch):
+            assert len({episode for episode, _ in window}) == 1
+            assert [step for _, step in window] == list(range(window[0][1], window[0][1] + len(window)))
+
+
+def test_rows_are_filled_with_as_many_windows_as_fit(tmp_path: Path) -> None:
+    _, mix = make(tmp_path, config(window_steps=2, row_tokens=43))
+    batch = mix.sample(0)
+    assert batch is not None
+    assert (batch.segment.max(axis=1) == 5).all()
+    assert ((batch.segment > 0).sum(axis=1) == 40).all()
+
+
+def test_every_step_is_about_equally_likely(tmp_path: Path) -> None:
+    _, mix = make(tmp_path, config(window_steps=1, rows=50), steps=4)
+    counts: Counter[tuple[int, int]] = Counter()
+    for index in range(40):
+        batch = mix.sample(index)
+        assert batch is not None
+        counts.update(window[0] for window in windows_of(batch))
+    assert len(counts) == 20
+    assert max(counts.values()) < 1.4 * min(counts.values())
+
+
+def test_a_number_names_the_same_batch_also_after_a_restart(tmp_path: Path) -> None:
+    replay = config(prompt_fraction=0.5)
+    store, mix = make(tmp_path, replay)
+    first, other = mix.sample(11), mix.sample(12)
+    store.close()
+    again = Mix(
+        EpisodeStore(tmp_path, capacity_bytes=1 << 26), TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={}
+    ).sample(11)
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(array, again.arrays()[name])
+    assert (first.ids != other.ids).any()
+
+
+def test_prompts_are_of_another_episode_of_the_same_source_and_half_from_its_end(tmp_path: Path) -> None:
+    replay = config(rows=40, window_steps=2, prompt_fraction=0.25, prompt_steps=2, row_tokens=24)
+    store, mix = make(tmp_path, replay, episodes=6, steps=30)
+    for number in range(6, 9):
+        store.add(counter_episode(number, 30, source="teacher:other"), tokens=1)
+    mix.changed()
+    prompted = at_end = rows = 0
+    for index in range(60):
+        batch = mix.sample(index)
+        assert batch is not None
+        rows += 40
+        for window in windows_of(batch):
+            if len(window) == 4:
+                prompted += 1
+                (prompt_episode, prompt_step), (target_episode, _) = window[0], window[2]
+                assert prompt_episode != target_episode
+                assert (prompt_episode < 6) == (target_episode < 6)
+                at_end += prompt_step == 28
+    assert prompted / rows == pytest.approx(0.25, abs=0.03)
+    assert at_end / prompted == pytest.approx(0.5 + 0.5 / 29, abs=0.06)
+
+
+def test_the_only_episode_of_a_source_prompts_itself_without_overlap(tmp_path: Path) -> None:
+    replay = config(window_steps=2, prompt_fraction=1.0, prompt_steps=2)
+    _, mix = make(tmp_path, replay, episodes=1)
+    batch = mix.sample(0)
+    assert batch is not None
+    for window in windows_of(batch):
+        assert len(set(window)) == len(window)
+
+
+def test_tasks_are_drawn_by_weight(tmp_path: Path) -> None:
+    store, mix = make(tmp_path, config(rows=100, window_steps=1, weights=(3.0, 1.0)))
+    store.add(picture_episode(0), tokens=1)
+    mix.changed()
+    share = np.mean([np.mean(batch.task_index == 0) for index in range(20) if (batch := mix.sample(index))])
+    assert share == pytest.approx(0.75, abs=0.04)
+
+
+def test_patches_in_a_batch_belong_to_their_actions(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+    store.add(picture_episode(0), tokens=1)
+    mix = Mix(store, TASKS, LAYOUT, config(window_steps=2, weights=(1.0, 1.0)).mix, seed=0, teacher_returns={})
+    batch = mix.sample(0)
+    assert batch is not None
+    steps = batch.patches[:, 0, 0, 0].reshape(-1, 9)[:, 0]
+    assert batch.ids[batch.place == PLACE_ACTION].tolist()[0] in range(20)
+    actions = batch.ids[(batch.place == PLACE_ACTION) & (batch.segment > 0)]
+    order = np.argsort(batch.patch_at.reshape(-1, 9)[:, 0])
+    np.testing.assert_array_equal(steps[order], actions)
+
+
+def test_the_agents_own_episodes_are_read_only_if_they_are_good(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+    store.add(counter_episode(1, 10, source=AGENT, reward=0.5), tokens=1)  # half of the expert
+    mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={})
+    assert mix.sample(0) is None
+    store.add(counter_episode(2, 10, source=AGENT, reward=0.9), tokens=1)
+    mix.changed()
+    batch = mix.sample(0)
+    assert batch is not None
+    assert {episode for window in windows_of(batch) for episode, _ in window} == {2}
+
+
+def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+    for tasks, message in [
+        ({"nobody": TaskMix()}, "nobody"),
+        ({COUNTER.name: TaskMix(window_steps=50)}, "raise row_tokens"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Mix(store, TASKS, LAYOUT, MixConfig(rows=1, row_tokens=40, tasks=tasks), seed=0, teacher_returns={})
+    assert PICTURES.name in TASKS

@@ -1,0 +1,172 @@
+"""The store: whole, durable, once, checked, within its bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
+from replay.store import DamagedEpisode, EpisodeStore, ReplayDiskFull
+from tests.replay.episodes import counter_episode, picture_episode
+
+CAPACITY = 64 << 20
+WRITER = """
+import sys
+from pathlib import Path
+from replay.store import EpisodeStore
+from tests.replay.episodes import counter_episode
+store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=64 << 20)
+for number in range(int(sys.argv[2]), 10**6):
+    store.add(counter_episode(number % 1000, 50, key=f"k{number}"), tokens=1)
+    print(number, flush=True)
+"""
+
+
+def test_an_episode_is_kept_whole_and_in_order(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    for episode in (counter_episode(3), picture_episode(1)):
+        header = store.add(episode, tokens=5)
+        assert header is not None
+        back = store.episode(header)
+        assert (back.key, back.task, back.source, back.terminated, back.seed) == (
+            episode.key, episode.task, episode.source, episode.terminated, episode.seed,
+        )  # fmt: skip
+        np.testing.assert_array_equal(back.actions, episode.actions)
+        np.testing.assert_array_equal(back.rewards, episode.rewards)
+        for name, values in episode.observations.items():
+            np.testing.assert_array_equal(back.observations[name], values)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (7, 9), (8, 16), (3, 20), (19, 20)])
+def test_a_window_of_images_is_what_was_stored(tmp_path: Path, start: int, stop: int) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    header = store.add(picture_episode(0), tokens=1)
+    assert header is not None
+    window = store.read(header, start, stop)
+    assert window.observations["image"][:, 0, 0, 0].tolist() == list(range(start, stop))
+    assert window.actions.tolist() == list(range(start, stop))
+
+
+def test_a_second_delivery_is_a_no_op_also_after_a_restart(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    assert store.add(counter_episode(1), tokens=7) is not None
+    assert store.add(counter_episode(1), tokens=7) is None
+    store.close()
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    assert store.add(counter_episode(1), tokens=7) is None
+    assert (len(store.episodes), store.inserted_tokens, store.incarnation) == (1, 7, 2)
+
+
+def test_every_acknowledged_episode_survives_kill_9_in_a_write_storm(tmp_path: Path) -> None:
+    acknowledged: list[int] = []
+    for first in (0, 1000, 2000):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(first)],
+            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+        )  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            acknowledged.append(int(line))
+            if len(acknowledged) % 40 == 0:
+                process.send_signal(signal.SIGKILL)
+                break
+        acknowledged += [int(line) for line in process.stdout]
+        process.stdout.close()
+        process.wait()
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    keys = [header.key for header in store.episodes.values()]
+    assert len(keys) == len(set(keys))
+    assert {f"k{number}" for number in acknowledged} <= set(keys)
+    for header in store.episodes.values():
+        store.episode(header)
+
+
+def test_a_flipped_bit_damages_one_episode_and_no_other(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    headers = [store.add(counter_episode(number), tokens=1) for number in range(3)]
+    store.close()
+    env = lmdb.open(str(tmp_path), max_dbs=4, map_size=1 << 28)
+    columns = env.open_db(b"columns")
+    with env.begin(write=True) as txn:
+        cursor = txn.cursor(db=columns)
+        for key, value in cursor:
+            if bytes(key)[:8] == (1).to_bytes(8, "big"):
+                broken = bytearray(value)
+                broken[-1] ^= 1
+                cursor.put(bytes(key), bytes(broken))
+                break
+    env.close()
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    for number, header in enumerate(headers):
+        assert header is not None
+        if number == 1:
+            with pytest.raises(DamagedEpisode, match="k1"):
+                store.episode(header)
+        else:
+            store.episode(header)
+
+
+def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never(tmp_path: Path) -> None:
+    size = sum(a.nbytes for a in (counter_episode(0, 5000).observations["state"],)) + 5000 * 12
+    store = EpisodeStore(tmp_path, capacity_bytes=4 * size)
+    store.add(counter_episode(0, 5000), tokens=1)
+    for number in range(1, 8):
+        assert store.add(counter_episode(number, 5000, source=AGENT), tokens=1) is not None
+    keys = [header.key for header in store.episodes.values()]
+    assert keys[0] == "k0"
+    assert keys[-1] == "k7"
+    assert "k1" not in keys
+    assert store.stored_bytes <= store.capacity_bytes
+    assert store.known("k1")
+    demonstrations = EpisodeStore(tmp_path / "other", capacity_bytes=2 * size)
+    demonstrations.add(counter_episode(0, 5000), tokens=1)
+    with pytest.raises(ReplayDiskFull, match="demonstrations"):
+        demonstrations.add(counter_episode(1, 10_000), tokens=1)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from replay.store import EpisodeStore, ReplayDiskFull
+from tests.replay.episodes import counter_episode
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=64 << 20)
+kept = 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+try:
+    while True:
+        store.add(counter_episode(kept % 1000, 1000, key=f"k{kept}"), tokens=1)
+        kept += 1
+except ReplayDiskFull as problem:
+    print(problem.strerror)
+for header in store.episodes.values():
+    store.episode(header)
+assert len(store.episodes) == kept > 3, kept
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert store.add(counter_episode(1, 1000, key="afterwards"), tokens=1) is not None
+print("goes on with", len(store.episodes))
+"""
+
+
+def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "disk full" in done.stdout
+    assert "goes on with" in done.stdout
+
+
+def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
+    record = episode_to_bytes(picture_episode(2))
+    back = episode_from_bytes(record)
+    np.testing.assert_array_equal(back.observations["image"], picture_episode(2).observations["image"])
+    for broken in (record[:-1], b"XXXX" + record[4:], record[:100] + bytes([record[100] ^ 1]) + record[101:]):
+        with pytest.raises(ValueError, match="record"):
+            episode_from_bytes(broken)
