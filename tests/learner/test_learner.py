@@ -1,0 +1,203 @@
+"""The learner: learns, stops and resumes bit for bit, publishes in order, ends before a bad update."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gato.model import ModelConfig
+from gato.sequence import Batch, RowWriter, StepLayout, Window
+from gato.version import Version
+from gato.weights import Weights
+from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite, parameter_groups
+from learner.schedule import Schedule
+from tests.gato.models import ROBOT, random_observations
+
+MODEL = ModelConfig(
+    num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=32,
+    num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=8, value_waves=8,
+)  # fmt: skip
+CONFIG = LearnerConfig(
+    num_updates=12, max_rate=1e-2, publish_every=4, checkpoint_every=4, report_every=3, bf16=False, num_threads=1
+)
+
+
+class ListSource:
+    """Batch `index` for ever the same: the action is a function of the state, so there is something to learn."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def next_batch(self, index: int, timeout_s: float) -> Batch | None:
+        self.asked.append(index)
+        rng = np.random.default_rng(index)
+        steps = StepLayout(ROBOT, MODEL.layout)
+        writer = RowWriter(num_rows=4, row_tokens=27)
+        for row in range(4):
+            observations = random_observations(ROBOT, 3, rng)
+            actions = np.sign(observations["state"][:, :3]).astype(np.float32)
+            windows = [
+                Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1])
+                for i in range(3)
+            ]
+            writer.write_row(row, task_index=0, steps=steps, windows=windows)
+        return writer.batch()
+
+
+class ListSink:
+    def __init__(self, *, refuse_after: int | None = None) -> None:
+        self.published: list[Weights] = []
+        self._refuse_after = refuse_after
+
+    def publish(self, weights: Weights) -> bool:
+        if self._refuse_after is not None and len(self.published) >= self._refuse_after:
+            return False
+        self.published.append(weights)
+        return True
+
+
+def make(folder: Path, *, config: LearnerConfig = CONFIG, sink: ListSink | None = None, epoch: int = 1) -> Learner:
+    return Learner(
+        config, MODEL, ListSource(), sink or ListSink(), folder, epoch=epoch, task_names=[ROBOT.name], seed=5,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in learner.model.state_dict().items()}
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    config = LearnerConfig(num_updates=60, max_rate=1e-2, report_every=10, bf16=False, num_threads=1)
+    reports = [report for report in make(tmp_path, config=config).run() if report.loss.count]
+    assert reports[-1].loss.value < 0.6 * reports[0].loss.value
+    assert reports[-1].step == 60
+    assert reports[0].tokens == 10 * 4 * 27
+    assert reports[0].loss_by_task.keys() == {ROBOT.name}
+
+
+def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole")
+    list(whole.run())
+    broken = make(tmp_path / "broken")
+    for report in broken.run():
+        if report.step >= 6:
+            break  # as if killed: the last checkpoint is of step 4
+    resumed = make(tmp_path / "broken", epoch=2)
+    assert resumed.progress.step == 4
+    list(resumed.run())
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(resumed)[name]), name
+
+
+def test_versions_rise_and_a_new_epoch_is_newer(tmp_path: Path) -> None:
+    sink = ListSink()
+    list(make(tmp_path, sink=sink).run())
+    list(make(tmp_path, sink=sink, epoch=2).run())
+    versions = [weights.version for weights in sink.published]
+    assert versions == sorted(versions)
+    assert len(set(versions)) == len(versions)
+    assert versions[0] == Version(1, 1)
+    assert versions[-1].epoch == 2
+    assert [weights.learner_step for weights in sink.published[:4]] == [0, 4, 8, 12]
+
+
+def test_a_learner_whose_epoch_is_over_ends(tmp_path: Path) -> None:
+    with pytest.raises(Fenced, match="epoch 1"):
+        list(make(tmp_path, sink=ListSink(refuse_after=2)).run())
+
+
+@pytest.mark.parametrize("poison", [lambda m: m.weight.data.fill_(float("nan")), lambda m: m.weight.data.fill_(1e30)])
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
+    tmp_path: Path, poison: Callable[[torch.nn.Linear], object]
+) -> None:
+    learner = make(tmp_path)
+    batch = learner_batch()
+    linear = learner.model.transformer.blocks[0].feedforward_out
+    assert isinstance(linear, torch.nn.Linear)
+    poison(linear)
+    with torch.no_grad():
+        learner.model.transformer.norm.weight.mul_(float("inf") if linear.weight.data.isfinite().all() else 1.0)
+    before = weights_of(learner)
+    with pytest.raises(LossNotFinite, match="no update was made"):
+        learner._update(batch)
+    for name, value in weights_of(learner).items():
+        assert torch.equal(value.nan_to_num(), before[name].nan_to_num())
+    assert list(tmp_path.glob("bad-batch-*.safetensors"))
+
+
+def learner_batch():
+    from gato.model import TensorBatch
+
+    batch = ListSource().next_batch(0, 1.0)
+    assert batch is not None
+    return TensorBatch.of(batch)
+
+
+def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None:
+    learner = make(tmp_path)
+    with torch.no_grad():
+        learner.model.transformer.norm.weight[0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        learner.publish()
+
+
+def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) -> None:
+    learner = make(tmp_path)
+    learner.save()
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match=r"another shape: width 32 \(wanted 64\)"):
+        Learner(
+            CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1, task_names=[ROBOT.name], seed=0,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+
+
+def test_a_checkpoint_without_space_is_a_problem_and_not_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make(tmp_path)
+    learner.save()
+    good = sorted(tmp_path.glob("step-*"))
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("learner.checkpoint.save_file", no_space)
+    reports = list(learner.run())
+    assert reports[-1].step == 12
+    assert "No space left" in learner.problems[0]
+    assert sorted(tmp_path.glob("step-*")) == good
+    assert not list(tmp_path.glob(".draft*"))
+
+
+def test_only_matrices_of_the_network_decay() -> None:
+    from gato.model import Gato
+
+    model = Gato(MODEL)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decay, rest = parameter_groups(model, 0.1)
+    assert decay["weight_decay"] == 0.1
+    decayed = {names[id(p)] for p in decay["params"]}  # type: ignore[attr-defined]
+    kept = {names[id(p)] for p in rest["params"]}  # type: ignore[attr-defined]
+    assert "transformer.blocks.0.attention.qkv.weight" in decayed
+    assert {"embedding.table.weight", "embedding.place.weight", "embedding.patch.row.weight"} <= kept
+    assert not any("norm" in name or name.endswith("bias") for name in decayed)
+    assert decayed | kept == set(names.values())
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 1e-7), (15_000, 1e-4), (1_000_000, 1e-5), (2_000_000, 1e-5)])
+def test_the_schedule_is_the_papers(step: int, rate: float) -> None:
+    assert Schedule(max_rate=1e-4, num_updates=1_000_000).at(step) == pytest.approx(rate)
+
+
+def test_the_schedule_is_scaled_to_the_run() -> None:
+    schedule = Schedule(max_rate=1e-3, num_updates=1000)
+    assert schedule.warmup == 15
+    assert schedule.at(15) == pytest.approx(1e-3)
+    rates = [schedule.at(step) for step in range(15, 1001)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(1e-4)
