@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import ale_py
+import ale_py.roms
 import cv2
 import gymnasium
 import mujoco
@@ -54,7 +55,7 @@ def _keep_warning_out_of_folder(message: str) -> None:
 
 def make_gymnasium(task: Task) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """The task's Gymnasium environment itself. ValueError where it cannot be made."""
-    mujoco.set_mju_user_warning(_keep_warning_out_of_folder)
+    mujoco.set_mju_user_warning(_keep_warning_out_of_folder)  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -96,11 +97,14 @@ class AtariEnv:
         self._sticky = float(options["sticky"])
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
-        self._rom = ale_py.roms.get_rom_path(str(options["rom"]))
-        if self._rom is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rom = ale_py.roms.get_rom_path(str(options["rom"]))
+        if rom is None:
             raise ValueError(
                 f"no ROM {options['rom']!r} for task {task.name}; ale-py carries its own, install it again"
             )
+        self._rom = str(rom)
         self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
         self._frames = np.zeros((2, 210, 160, 3), np.uint8)
         self._num_frames = 0

@@ -45,14 +45,18 @@ class Freeway:
         height_NK = np.clip(height_NK, 6, self.TOP + self.STRIDE)
         lane_NK = np.where(height_NK < self.TOP, (height_NK - self.FIRST_LANE) // self.LANE, -1)
         hit_NHK = np.take_along_axis(hit_NHL, lane_NK[:, None, :] % hit_NHL.shape[2], axis=2)
-        best_NK = np.zeros(height_NK.shape)
-        for step in reversed(range(self.ahead)):
-            stay_NK = np.where(hit_NHK[:, step], -np.inf, height_NK + best_NK)
-            up_NK = np.where(hit_NHK[:, step], -np.inf, np.roll(stay_NK, -1, axis=1))
-            down_NK = np.where(hit_NHK[:, step], -np.inf, np.roll(stay_NK, 1, axis=1))
-            moves_3NK = np.stack([up_NK, stay_NK, down_NK])
-            best_NK = moves_3NK.max(axis=0)
-        return np.array([UP, NOOP, DOWN])[moves_3NK[:, :, self.ahead].argmax(axis=0)]
+        later_NK = np.zeros(height_NK.shape)
+        for step in reversed(range(1, self.ahead)):
+            later_NK = self._worth(height_NK, hit_NHK[:, step], later_NK).max(axis=0)
+        worth_3N = self._worth(height_NK, hit_NHK[:, 0], later_NK)[:, :, self.ahead]
+        return np.array([UP, NOOP, DOWN])[worth_3N.argmax(axis=0)]
+
+    @staticmethod
+    def _worth(height_NK: np.ndarray, hit_NK: np.ndarray, later_NK: np.ndarray) -> np.ndarray:
+        """[3, N, K]: going up, staying and going down from each height, none of which may touch a car."""
+        stay_NK = np.where(hit_NK, -np.inf, height_NK + later_NK)
+        up_NK, down_NK = (np.where(hit_NK, -np.inf, np.roll(stay_NK, shift, axis=1)) for shift in (-1, 1))
+        return np.stack([up_NK, stay_NK, down_NK])
 
     def _cars_in_the_way(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> np.ndarray:
         """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a decision; the last lane is the pavement."""
@@ -68,6 +72,14 @@ RULES: Mapping[str, Rule] = {"atari/freeway": Freeway()}
 """By task."""
 
 RECORDS: Mapping[str, Mapping[str, Any]] = {
-    "atari/freeway": {},
+    "atari/freeway": {
+        "command": "python -m actors.teachers measure atari/freeway --episodes 10 --seed 20000",
+        "measured_seeds": [20_000, 20_010],
+        "return_mean": 31.6,
+        "return_std": 0.49,
+        "return_min": 31.0,
+        "steps_mean": 2045.2,
+        "versions": {"env_id": "ALE/Freeway-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
+    },
 }
 """What each was measured at, as `python -m actors.teachers measure TASK` prints it."""

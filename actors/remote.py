@@ -9,7 +9,7 @@ import ray
 import torch
 
 from actors.agent import GatoPlayers
-from actors.worker import Assignment, EpisodeSink, WeightsSource, Worker
+from actors.worker import Assignment, EpisodeSink, WeightsSource, Worker, WorkerProgress
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
 
@@ -33,6 +33,11 @@ class WorkerActor:
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
         return self._worker.perform(assignment)
+
+    @ray.method
+    def progress(self) -> WorkerProgress:
+        """Answers while `perform` plays, given `max_concurrency=2`."""
+        return self._worker.progress()
 
     @ray.method
     def pid(self) -> int:

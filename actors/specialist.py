@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -72,7 +72,7 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
 
 
 @contextmanager
-def _ray_of_its_own() -> Iterator[None]:
+def _ray_of_its_own() -> Generator[None]:
     """A local Ray for the training, unless one is connected already."""
     import ray
     import torch
@@ -102,7 +102,7 @@ def _build(config: SpecialistConfig, task: Task) -> Any:
         )
 
     register_env("gato-specialist", make)
-    algorithm = (
+    algorithm: Any = (
         PPOConfig()
         .environment("gato-specialist")
         .framework("torch")
@@ -154,7 +154,7 @@ def _export(algorithm: Any) -> dict[str, np.ndarray]:
 
     module = {k: v.detach().cpu().numpy() for k, v in algorithm.get_module("default_policy").state_dict().items()}
     pipeline = algorithm.env_runner._env_to_module
-    state = next(c for c in pipeline.connectors if isinstance(c, MeanStdFilter)).get_state()
+    state: Any = next(c for c in pipeline.connectors if isinstance(c, MeanStdFilter)).get_state()
     running = RunningStat.from_state(state[None]["running_stats"][0])
     arrays = {"obs_mean": running.mean, "obs_std": running.std + 1e-8, "log_std": module["pi.log_std"]}
     hidden = sorted(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Shaped
 
 from actors.envs import Env, EnvFailedError, Envs, make_envs
 from actors.rollout import Player, play
@@ -28,6 +32,11 @@ class Assignment:
     role: Role
     task: str
     seeds: tuple[int, ...]
+    """One for each episode; each has an environment to itself."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"an assignment needs one or more different seeds, got {self.seeds}")
 
 
 @runtime_checkable
@@ -75,7 +84,40 @@ class _Delivery:
     """What happened to the episodes of one assignment."""
 
     wait_s: float = 0.0
-    refused: dict[str, int] | None = None
+    refused: dict[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProgress:
+    """How far a worker is, to be asked while it plays."""
+
+    assignment: Assignment | None
+    """What it is at; None before the first."""
+    episodes: int
+    """Ended in this assignment."""
+    steps: int
+    """Rounds of decisions made in this assignment, each for all of its rows."""
+    last_step_age_s: float
+    """Time since the last of them, or since it was given the assignment."""
+
+
+class _Watched:
+    """A player whose decisions are counted, so that whoever asks sees whether it is alive."""
+
+    def __init__(self, player: Player) -> None:
+        self._player = player
+        self.steps = 0
+        self.last_step_s = time.monotonic()
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        self._player.reset_rows(rows, seeds)
+
+    def act(
+        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        self.steps += 1
+        self.last_step_s = time.monotonic()
+        return self._player.act(observations, extras)
 
 
 class Worker:
@@ -93,7 +135,7 @@ class Worker:
         sink: EpisodeSink,
         source: WeightsSource,
         *,
-        patience_s: float = 120.0,
+        patience_s: float = 30.0,
         make: Callable[[Task, int], Envs] = make_envs,
     ) -> None:
         self.name = name
@@ -108,6 +150,10 @@ class Worker:
         self._weights: Weights | None = None
         self._made_envs: dict[tuple[str, int], Envs] = {}
         self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
+        self._assignment: Assignment | None = None
+        self._begun_s = time.monotonic()
+        self._episodes = 0
+        self._watched: _Watched | None = None
 
     def _new_key(self) -> str:
         """Never the same twice, also after this worker was started again under its name."""
@@ -126,7 +172,10 @@ class Worker:
     def _envs(self, task: Task, num_envs: int) -> Envs:
         key = (task.name, num_envs)
         if key not in self._made_envs:
-            self._made_envs[key] = self._make(task, num_envs)
+            try:
+                self._made_envs[key] = self._make(task, num_envs)
+            except ValueError as problem:
+                raise EnvFailedError(f"{task.name} could not be made: {problem}") from problem
         return self._made_envs[key]
 
     def _player(self, task: Task, num_envs: int, role: str, weights: Weights) -> WeightedPlayer:
@@ -144,32 +193,39 @@ class Worker:
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
         """Do it. A broken environment ends it early: an evaluation is then failed, and the worker lives on."""
         task = self._tasks[assignment.task]
-        begun = time.monotonic()
+        self._begun_s, self._assignment, self._episodes, self._watched = time.monotonic(), assignment, 0, None
         weights = None if assignment.role == "teach" else self._newest()
-        episodes: list[tuple[float, int]] = []
-        delivery = _Delivery(refused={})
+        returns: dict[int, float] = {}  # by seed
+        env_steps = 0
+        delivery = _Delivery()
         failed: str | None = None
         try:
             for episode in self._play(task, assignment, weights):
-                episodes.append((episode.episode_return, episode.num_steps))
+                self._episodes += 1
+                env_steps += episode.num_steps
+                if not math.isfinite(episode.episode_return):
+                    raise EnvFailedError(
+                        f"{task.name} paid {episode.episode_return} in the episode of seed {episode.seed}"
+                    )
+                returns[episode.seed] = episode.episode_return
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
         except EnvFailedError as problem:
             failed = str(problem)
+            # They may be anywhere by now: new ones are made next time.
             self._made_envs.pop((task.name, len(assignment.seeds)), None)
-        wall_s = time.monotonic() - begun
-        returns = [value for value, _ in episodes]
+        wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,
             role=assignment.role,
             task=task.name,
             version=weights.version if weights else None,
-            episodes=len(episodes),
-            env_steps=sum(steps for _, steps in episodes),
+            episodes=self._episodes,
+            env_steps=env_steps,
             wall_s=wall_s,
             wait_s=delivery.wait_s,
-            refused=(delivery.refused or {}) | ({f"environment failed: {failed}": 1} if failed else {}),
-            returns=Mean(sum(returns), len(returns)),
+            refused=delivery.refused | ({f"environment failed: {failed}": 1} if failed else {}),
+            returns=Mean(sum(returns.values(), 0.0), len(returns)),
         )
         if assignment.role != "evaluate" or weights is None:
             return report, None
@@ -177,8 +233,8 @@ class Worker:
             task=task.name,
             version=weights.version,
             learner_step=weights.learner_step,
-            returns=() if failed else tuple(returns),
-            env_steps=report.env_steps,
+            returns=() if failed else tuple(returns[seed] for seed in assignment.seeds),
+            env_steps=env_steps,
             wall_s=wall_s,
             failed=failed,
             worker=self.name,
@@ -189,12 +245,23 @@ class Worker:
         envs = self._envs(task, len(assignment.seeds))
         if weights is None:
             teacher = teacher_for(task)
+            self._watched = _Watched(teacher)
             return play(
-                envs, teacher, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
+                envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras,
             )  # fmt: skip
-        player = self._player(task, len(assignment.seeds), assignment.role, weights)
-        return play(envs, player, assignment.seeds, source=AGENT, new_key=self._new_key, version=weights.version)
+        self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
+        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=self._new_key, version=weights.version)
+
+    def progress(self) -> WorkerProgress:
+        """How far it is; may be asked from another thread."""
+        watched = self._watched
+        return WorkerProgress(
+            assignment=self._assignment,
+            episodes=self._episodes,
+            steps=watched.steps if watched else 0,
+            last_step_age_s=time.monotonic() - (watched.last_step_s if watched else self._begun_s),
+        )
 
     def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""
@@ -203,6 +270,6 @@ class Worker:
         while receipt.status == "wait" and time.monotonic() - begun < self._patience_s:
             receipt = self._sink.add(episode)
         delivery.wait_s += time.monotonic() - begun
-        if receipt.status in ("refused", "wait") and delivery.refused is not None:
+        if receipt.status in ("refused", "wait"):
             reason = receipt.reason or receipt.status
             delivery.refused[reason] = delivery.refused.get(reason, 0) + 1

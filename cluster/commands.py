@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +171,7 @@ def supervise_detached(
 
 
 @contextmanager
-def _journal_server(folder: RunFolder, options: _Options) -> Iterator[str]:
+def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
     """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was named."""
     if options.redis_url is not None:
         (folder.path / "redis-url.txt").write_text(options.redis_url)
@@ -293,7 +293,7 @@ def _scales_in(folder: RunFolder) -> dict[str, Scale]:
 
 
 @contextmanager
-def _journal_of(folder: RunFolder, redis_url: str | None) -> Iterator[Journal]:
+def _journal_of(folder: RunFolder, redis_url: str | None) -> Generator[Journal]:
     """The journal of a run: from its live server, or from a private one on its folder while it is read."""
     named = folder.path / "redis-url.txt"
     url = redis_url or (named.read_text().strip() if named.is_file() else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -28,8 +28,12 @@ class ActorsConfig:
     """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there is a newer version."""
     generate_share: float = 0.2
     """Of the time in which nothing waits to be evaluated or demonstrated, the share spent generating; else idle."""
+    first_demonstration_steps: int = 4_000
+    """Environment steps of its teacher's play that each task has before anything else (unless the run brings data of it)."""
     demonstration_steps: int = 20_000
-    """Environment steps of its teacher's play that each task starts with (unless the run brings data of that task)."""
+    """Environment steps of its teacher's play that each task gets in all, made when no evaluation waits."""
+    demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The same for single tasks."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
@@ -128,7 +132,9 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         place = plain
         for name in parents:
             place = place.get(name) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or (last not in place and "tasks" not in parents):
+        if not isinstance(place, dict) or (
+            last not in place and not {"tasks", "demonstration_steps_of"} & set(parents)
+        ):
             known = _paths(to_plain(config))
             near = get_close_matches(path, known, n=1, cutoff=0.4)
             raise ValueError(f"unknown setting {path!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -172,21 +178,23 @@ RUNS: dict[str, RunConfig] = {
         about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
         tasks=DEMO_TASKS,
         model=PRESETS["small"],
-        learner=LearnerConfig(num_updates=4000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
+        learner=LearnerConfig(num_updates=3000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=50.0, slack_tokens=60_000_000),
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000),
             mix=MixConfig(
-                rows=160,
+                rows=120,
                 row_tokens=45,
                 prompt_steps=1,
                 tasks={
-                    "mujoco/hopper": TaskMix(weight=4.0, window_steps=1),
+                    "mujoco/hopper": TaskMix(weight=5.0, window_steps=1),
                     "atari/freeway": TaskMix(weight=1.0, window_steps=1),
                 },
             ),
         ),
-        actors=ActorsConfig(num_workers=1, evaluate=ActingConfig(window_steps=1), evaluate_every_s=20.0),
+        actors=ActorsConfig(
+            num_workers=1, evaluate=ActingConfig(window_steps=1), evaluate_every_s=20.0, generate_share=0.1
+        ),
     ),
     "debug": RunConfig(
         name="debug",

@@ -57,19 +57,25 @@ class Dispatcher:
         self._tasks = {
             task: _TaskState(
                 demonstration_steps=demonstration_steps.get(task, 0),
-                wanted_steps=config.demonstration_steps if task in teachable else 0,
+                wanted_steps=config.demonstration_steps_of.get(task, config.demonstration_steps)
+                if task in teachable
+                else 0,
                 # Seeds of demonstrations and generation begin where no evaluation and no other run's seed looks.
                 next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
             )
             for task in tasks
         }
-        self._busy_s = 0.0
+        self._may_insert = True
         self._idle_from_s: dict[str, float] = {}
 
     def published(self, version: Version) -> None:
         """A version can be played from now on."""
         if self._newest is None or version > self._newest:
             self._newest = version
+
+    def replay_takes(self, may_insert: bool) -> None:
+        """Whether replay takes episodes now: while its readers are behind nobody generates, and evaluations go on."""
+        self._may_insert = may_insert
 
     @property
     def newest(self) -> Version | None:
@@ -81,24 +87,22 @@ class Dispatcher:
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
-        if not last:
-            teach = self._teach(now_s)
-            if teach is not None:
-                return teach
-        evaluate = self._evaluate(now_s, at_once=last)
-        if evaluate is not None or last:
-            self._idle_from_s.pop(worker, None)
-            return evaluate
-        return self._generate(worker, now_s)
+        if last:
+            return self._evaluate(now_s, at_once=True)
+        return (
+            self._teach(now_s, at_most=self._config.first_demonstration_steps)
+            or self._evaluate(now_s, at_once=False)
+            or self._teach(now_s)
+            or self._generate(worker, now_s)
+        )
 
-    def _teach(self, now_s: float) -> Assignment | None:
-        short = {
-            name: state.demonstration_steps / state.wanted_steps
-            for name, state in self._tasks.items()
-            if state.demonstration_steps < state.wanted_steps
-            and not state.teaching_in_flight
-            and now_s >= state.not_before_s
-        }
+    def _teach(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
+        """The task that is furthest from its demonstrations, of those that have less than `at_most` steps."""
+        short: dict[str, float] = {}
+        for name, state in self._tasks.items():
+            wanted = state.wanted_steps if at_most is None else min(at_most, state.wanted_steps)
+            if state.demonstration_steps < wanted and not state.teaching_in_flight and now_s >= state.not_before_s:
+                short[name] = state.demonstration_steps / wanted
         if not short:
             return None
         name = min(short, key=lambda task: short[task])
@@ -124,7 +128,7 @@ class Dispatcher:
     def _generate(self, worker: str, now_s: float) -> Assignment | None:
         """Rest long enough that generation has its share of the time in which nothing else waits."""
         share = self._config.generate_share
-        if share <= 0.0 or self._newest is None:
+        if share <= 0.0 or self._newest is None or not self._may_insert:
             return None
         rest_until = self._idle_from_s.get(worker, now_s)
         if now_s < rest_until:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
-from ray.actor import ActorHandle
+from ray.actor import ActorProxy
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
@@ -25,7 +26,7 @@ from gato.task import Task, find_task
 from learner.remote import LearnerActor, RemoteLearner
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
 
-WorkerHandle = ActorHandle[WorkerActor]
+WorkerHandle = ActorProxy[WorkerActor]
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
@@ -37,11 +38,13 @@ def tasks_of(config: RunConfig) -> dict[str, Task]:
 def connect_ray(address: str | None, *, namespace: str) -> None:
     """Connect to the Ray at `address` (host:port), or start a local one. ValueError where nothing answers there."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    common = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if address is None:
-            ray.init(address="local", include_dashboard=False, **common)
+            ray.init(
+                address="local", include_dashboard=False, namespace=namespace, log_to_driver=False,
+                logging_level=logging.ERROR,
+            )  # fmt: skip
             return
         host, _, port = address.rpartition(":")
         try:
@@ -52,8 +55,8 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
                 "that runs, or leave out --address for a local one"
             ) from problem
         try:
-            ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as problem:
+            ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, RayError) as problem:
             raise ValueError(f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}") from problem
 
 
@@ -61,8 +64,8 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
 class Parts:
     """The parts of a launched run, as the supervisor knows them."""
 
-    learner: ActorHandle[LearnerActor]
-    replay: ActorHandle[ReplayActor]
+    learner: ActorProxy[LearnerActor]
+    replay: ActorProxy[ReplayActor]
     sink: RemoteEpisodeSink
     new_worker: Callable[[str], WorkerHandle]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.worker import Assignment
@@ -75,7 +76,7 @@ class Supervisor:
         if ended[0] == "finished":
             self._finish_evaluations()
         for worker in self._workers:
-            ray.kill(worker.handle, no_restart=True)
+            _end(worker.handle)
         self._workers.clear()
         self._read_stats(at_once=True)
         return ended
@@ -146,7 +147,7 @@ class Supervisor:
             self._workers.append(_Worker(name=name, handle=self._parts.new_worker(name)))
         while len(self._workers) > num_workers:
             worker = self._workers.pop()
-            ray.kill(worker.handle, no_restart=True)
+            _end(worker.handle)
             if worker.assignment is not None:
                 self._dispatcher.done(worker.name, worker.assignment, None, time.monotonic())
         self._say("scaled", f"{num_workers} workers")
@@ -188,6 +189,7 @@ class Supervisor:
             self._say(
                 "replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged"
             )
+        self._dispatcher.replay_takes(stats.may_insert)
         if stats != self._stats:
             self._journal.append(stats)
         self._stats = stats
@@ -247,6 +249,11 @@ class Supervisor:
                 continue
             worker.assignment, worker.given_s, worker.named = assignment, now_s, False
             worker.reference = worker.handle.perform.remote(assignment)
+
+
+def _end(handle: WorkerHandle) -> None:
+    assert isinstance(handle, ActorHandle)
+    ray.kill(handle, no_restart=True)
 
 
 def _first_line(failure: object) -> str:

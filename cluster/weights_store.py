@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import ray
 from jaxtyping import UInt16
+from ray.actor import ActorProxy
 from ray.exceptions import RayError
 from safetensors.numpy import load_file, save
 
@@ -85,7 +86,7 @@ PATIENCE_S = 60.0
 class StoreSink:
     """The learner's side of the store."""
 
-    def __init__(self, store: ray.actor.ActorHandle[WeightsStore]) -> None:
+    def __init__(self, store: ActorProxy[WeightsStore]) -> None:
         self._store = store
 
     def publish(self, weights: Weights) -> bool:
@@ -97,7 +98,7 @@ class StoreSink:
 class StoreSource:
     """A worker's side of the store: pulls what is newer than what it has."""
 
-    def __init__(self, store: ray.actor.ActorHandle[WeightsStore]) -> None:
+    def __init__(self, store: ActorProxy[WeightsStore]) -> None:
         self._store = store
 
     def newer_than(self, version: Version | None) -> Weights | None:

@@ -95,6 +95,7 @@ class Embedding(nn.Module):
         self.patch = PatchEmbedding(config)
         for table in (self.table, self.place, self.patch.row, self.patch.column):
             nn.init.normal_(table.weight, std=0.02)
+        self.waves: Tensor
         if config.value_waves:
             self.register_buffer("waves", cosines(config.layout.num_bins, config.value_waves), persistent=False)
             self.wave_mix = nn.Parameter(torch.randn(config.value_waves, config.width) * 0.02)

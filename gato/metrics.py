@@ -98,6 +98,8 @@ class ReplayStats:
     duplicates: int = 0
     writers_waiting: int = 0
     readers_waiting: int = 0
+    may_insert: bool = True
+    """Whether the limiter lets writers insert now."""
     incarnation: int = 0
     """How often replay was opened on this folder."""
 

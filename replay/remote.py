@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
+from ray.actor import ActorProxy
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from gato.episode import Episode, episode_to_bytes
@@ -80,7 +80,7 @@ def start_replay(
     seed: int,
     teacher_returns: Mapping[str, float],
     scheduling_strategy: Any = None,
-) -> ActorHandle[ReplayActor]:
+) -> ActorProxy[ReplayActor]:
     """A replay actor that comes back where its process dies; calls in flight are made again."""
     return RemoteReplay.options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16, scheduling_strategy=scheduling_strategy
@@ -90,7 +90,7 @@ def start_replay(
 class RemoteEpisodeSink:
     """Hands episodes in. A call that was lost with replay's process is made again: the key makes it count once."""
 
-    def __init__(self, replay: ActorHandle[ReplayActor], *, patience_s: float = 120.0) -> None:
+    def __init__(self, replay: ActorProxy[ReplayActor], *, patience_s: float = 120.0) -> None:
         self._replay = replay
         self._patience_s = patience_s
 
@@ -109,7 +109,7 @@ class RemoteEpisodeSink:
 class RemoteBatchSource:
     """Reads batches, with the next ones already asked for."""
 
-    def __init__(self, replay: ActorHandle[ReplayActor], *, ahead: int = 2) -> None:
+    def __init__(self, replay: ActorProxy[ReplayActor], *, ahead: int = 2) -> None:
         self._replay = replay
         self._ahead = ahead
         self._asked: dict[int, ray.ObjectRef[Batch | None]] = {}

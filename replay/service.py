@@ -188,6 +188,7 @@ class ReplayService:
                 duplicates=self._duplicates,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
+                may_insert=self._limiter.may_insert(),
                 incarnation=self._store.incarnation,
             )
 

@@ -1,0 +1,132 @@
+"""The demo's learning curve over seeds: runs it, keeps every evaluation, measures the last checkpoint, draws the picture.
+
+python -m benchmarks.demo_curve run --seeds 0 1 2      # a quarter of an hour each
+python -m benchmarks.demo_curve draw                   # docs/results/demo.png and demo.md from what was kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT, about
+from cluster.journal import START, Entry, Journal
+from cluster.redis_server import RedisServer, connect
+from gato.metrics import Evaluation
+
+RESULTS = ROOT / "docs" / "results"
+GATO = Path(sys.executable).parent / "gato"
+EPISODES = 20
+
+
+def run(seed: int) -> None:
+    """One demo run of this seed, in a folder that is thrown away; what it did is kept in docs/results."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"GATO_RUNS": folder}
+        begun_s = time.time()
+        subprocess.run([str(GATO), "start", "demo", "--seed", str(seed)], env=environment, check=True)
+        wall_s = time.time() - begun_s
+        with RedisServer.start(Path(folder) / "demo" / "redis") as server:
+            entries = Journal(connect(server.url), "demo").read(START, count=1_000_000)
+        scales = json.loads((Path(folder) / "demo" / "scales.json").read_text())
+        out = subprocess.run(
+            [str(GATO), "evaluate", "demo", "--episodes", str(EPISODES), "--json"],
+            env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        last = json.loads(out.stdout)["tasks"]
+    kept = {
+        "command": f"gato start demo --seed {seed}",
+        "seed": seed,
+        "machine": about(),
+        "wall_s": round(wall_s, 1),
+        "scales": scales,
+        "last_checkpoint": last,
+        "tasks": {name: curve(entries, name, begun_s, scales[name]) for name in scales},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"demo-seed{seed}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def curve(entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]) -> list[dict[str, float]]:
+    """Minutes since the command was typed, updates, mean return and its normalised value, of each evaluation."""
+    out: list[dict[str, float]] = []
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, Evaluation) and record.task == task and record.returns:
+            mean = sum(record.returns) / len(record.returns)
+            normalised = (mean - scale["random_return"]) / (scale["teacher_return"] - scale["random_return"])
+            out.append(
+                {
+                    "minutes": round((entry.time_s - begun_s) / 60, 2),
+                    "step": record.learner_step,
+                    "return": round(mean, 2),
+                    "normalised": round(normalised, 4),
+                }
+            )
+    return out
+
+
+def draw() -> None:
+    """docs/results/demo.png, and demo.md with the last checkpoints' returns."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("demo-seed*.json"))]
+    tasks = list(runs[0]["tasks"])
+    figure, axes = pyplot.subplots(1, len(tasks), figsize=(5.5 * len(tasks), 3.6), sharey=True, squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for entry in runs:
+            points = entry["tasks"][task]
+            axis.plot(
+                [p["minutes"] for p in points],
+                [p["normalised"] for p in points],
+                marker=".",
+                label=f"seed {entry['seed']}",
+            )
+        axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+        axis.set(title=task, xlabel="minutes since `gato start demo`")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("return (0 random, 1 teacher)")
+    axes[0][-1].legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(RESULTS / "demo.png", dpi=110)
+    machine = runs[0]["machine"]
+    lines = [
+        "# The demo over seeds", "",
+        "Made by `python -m benchmarks.demo_curve run --seeds ...`, drawn by `python -m benchmarks.demo_curve draw`.",
+        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commit {machine['commit']}. Returns of the last checkpoint, never the best,",
+        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.", "",
+        "| seed | task | return | ± | normalised | updates | minutes in all |", "|--:|---|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for entry in runs:
+        for task, last in entry["last_checkpoint"].items():
+            lines.append(
+                f"| {entry['seed']} | {task} | {last['return']:,.1f} | {last['return_std']:,.1f} | {last['normalised']:.2f} | "
+                f"{last['step']:,} | {entry['wall_s'] / 60:.1f} |"
+            )
+    (RESULTS / "demo.md").write_text("\n".join([*lines, "", "![curves](demo.png)"]) + "\n")
+
+
+def main() -> None:
+    """Run seeds, or draw what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("word", choices=["run", "draw"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    if arguments.word == "run":
+        for seed in arguments.seeds:
+            run(seed)
+    draw()
+
+
+if __name__ == "__main__":
+    main()

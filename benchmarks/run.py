@@ -1,0 +1,229 @@
+"""Speeds of the paths that matter, as ratios to a yardstick measured in the same run: `make bench`.
+
+Writes rows to benchmarks/rows.jsonl and the table in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from actors.tasks import TASKS
+from benchmarks.machine import ROOT, about
+from gato.acting import ActingConfig, Policy
+from gato.episode import Episode
+from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.sequence import RowWriter, StepLayout, Window
+from gato.tokenizer import MU, M, TokenLayout, encode
+from replay.config import MixConfig
+from replay.mix import Mix
+from replay.store import EpisodeStore
+
+HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
+
+
+def seconds(work: Callable[[], object], *, repeats: int = 5) -> float:
+    """The median of some runs, after one that is not counted."""
+    work()
+    times: list[float] = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def tokenise() -> dict[str, float | str]:
+    """A million state values, against the same formula in plain torch."""
+    spec, layout = HOPPER.observations["state"], TokenLayout()
+    values = np.random.default_rng(0).normal(0, 3, (100_000, 11)).astype(np.float32)
+    tensor = torch.from_numpy(values)
+
+    def plain() -> torch.Tensor:
+        y = tensor.sign() * torch.log1p(tensor.abs() * MU) / np.log1p(M * MU)
+        return (((y.clamp(-1, 1) + 1) * 512).int().clamp_max(1023) + 32_000).int()
+
+    ours = seconds(lambda: encode(values, spec, layout))
+    return {
+        "path": "tokenise values",
+        "against": "the formula in plain torch",
+        "ours_s": ours,
+        "theirs_s": seconds(plain),
+    }
+
+
+def sample() -> dict[str, float | str]:
+    """A batch of 64 x 1024 tokens of Hopper from a warm store, against a copy of its bytes."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        store = EpisodeStore(Path(folder), capacity_bytes=1 << 28)
+        for number in range(20):
+            store.add(
+                Episode(
+                    key=str(number), task=HOPPER.name, source="teacher:t", terminated=False, truncated=True, seed=0,
+                    observations={"state": rng.normal(size=(1000, 11)).astype(np.float32)},
+                    actions=rng.uniform(-1, 1, (1000, 3)).astype(np.float32), rewards=np.ones(1000, np.float32),
+                ),
+                tokens=1,
+            )  # fmt: skip
+        mix = Mix(
+            store, {HOPPER.name: HOPPER}, TokenLayout(), MixConfig(rows=64, row_tokens=1024), seed=0,
+            teacher_returns={HOPPER.name: 1000.0},
+        )  # fmt: skip
+        batch = mix.sample(0)
+        assert batch is not None
+        arrays = list(batch.arrays().values())
+        ours = seconds(lambda: mix.sample(1))
+        theirs = seconds(lambda: [array.copy() for array in arrays])
+        store.close()
+    return {"path": "sample 64x1024, warm", "against": "memcpy of its bytes", "ours_s": ours, "theirs_s": theirs}
+
+
+class BareBlock(nn.Module):
+    """A GPT block of the same size, without relative positions: the yardstick of the training step."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.qkv, self.out = nn.Linear(config.width, 3 * config.width), nn.Linear(config.width, config.width)
+        self.up, self.down = (
+            nn.Linear(config.width, config.feedforward),
+            nn.Linear(config.feedforward // 2, config.width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, L, D = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D))
+        gate, value = self.up(self.norm2(x)).chunk(2, -1)
+        return x + self.down(F.gelu(gate) * value)
+
+
+def train() -> dict[str, float | str]:
+    """A training step of the demo's model on packed Hopper windows, against a bare GPT of equal size."""
+    config = PRESETS["small"]
+    rng = np.random.default_rng(0)
+    steps = StepLayout(HOPPER, config.layout)
+    writer = RowWriter(num_rows=64, row_tokens=45)
+    for row in range(64):
+        windows = [
+            Window(
+                observations={"state": rng.normal(size=(1, 11)).astype(np.float32)},
+                actions=rng.uniform(-1, 1, (1, 3)).astype(np.float32),
+            )
+            for _ in range(3)
+        ]
+        writer.write_row(row, task_index=0, steps=steps, windows=windows)
+    batch = TensorBatch.of(writer.batch())
+    gato = Gato(config)
+    table, blocks = (
+        nn.Embedding(config.layout.vocab_size, config.width),
+        nn.Sequential(*[BareBlock(config) for _ in range(config.num_layers)]),
+    )
+    bare = nn.ModuleList([table, blocks])
+    rows, columns = batch.is_target.nonzero(as_tuple=True)
+
+    def step(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def once() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                value = loss()
+            value.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+        return once
+
+    def bare_loss() -> torch.Tensor:
+        hidden = blocks(table(batch.ids))
+        logits = hidden[rows, columns - 1] @ table.weight.to(hidden.dtype).T
+        return F.cross_entropy(logits.float(), batch.ids[rows, columns])
+
+    ours = seconds(step(gato, lambda: next_token_loss(gato, batch).mean))
+    return {
+        "path": "train step, CPU bf16, small, L=45",
+        "against": "a bare GPT of equal size",
+        "ours_s": ours,
+        "theirs_s": seconds(step(bare, bare_loss)),
+    }
+
+
+def act() -> dict[str, float | str]:
+    """A step of 16 environments of Hopper with a full 1,024-token context, against encoding it again for each action token."""
+    config = replace(PRESETS["small"], context_tokens=1024)
+    model = Gato(config).eval()
+    policy = Policy(model, HOPPER, ActingConfig())
+    state = policy.start(16)
+    rng = np.random.default_rng(0)
+
+    def observations() -> dict[str, np.ndarray]:
+        return {"state": rng.normal(size=(16, 11)).astype(np.float32)}
+
+    for _ in range(70):
+        policy.act(state, observations())
+    steps = StepLayout(HOPPER, config.layout)
+    writer = RowWriter(num_rows=16, row_tokens=1024)
+    for row in range(16):
+        seen = {"state": rng.normal(size=(68, 11)).astype(np.float32)}
+        writer.write_row(
+            row, task_index=0, steps=steps, windows=[Window(observations=seen, actions=np.zeros((68, 3), np.float32))]
+        )
+    batch = TensorBatch.of(writer.batch())
+
+    @torch.inference_mode()
+    def again() -> None:
+        for _ in range(3):
+            model.logits(model(batch)[:, -1])
+
+    ours = seconds(lambda: policy.act(state, observations()))
+    return {
+        "path": "act, 16 environments, 1,024 tokens",
+        "against": "encoding the context for each action token",
+        "ours_s": ours,
+        "theirs_s": seconds(again, repeats=2),
+    }
+
+
+def main() -> None:
+    """Measure all, add the rows, write the table."""
+    torch.set_num_threads(1)
+    machine = about()
+    file = ROOT / "benchmarks" / "rows.jsonl"
+    for measure in (tokenise, sample, train, act):
+        row = measure() | machine
+        row["ratio"] = round(float(row["theirs_s"]) / float(row["ours_s"]), 3)
+        print(f"{row['path']}: {row['ratio']} x {row['against']} ({float(row['ours_s']) * 1e3:.2f} ms)", flush=True)
+        with file.open("a") as out:
+            out.write(json.dumps(row) + "\n")
+    write_table(file)
+
+
+def write_table(file: Path) -> None:
+    """The newest row of each path as a table in benchmarks/README.md."""
+    newest = {row["path"]: row for row in map(json.loads, file.read_text().splitlines())}
+    lines = [
+        "# Benchmarks", "",
+        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
+        "The learning curve of the demo is made by `python -m benchmarks.demo_curve` (docs/results/).", "",
+        "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
+    ]  # fmt: skip
+    for row in newest.values():
+        lines.append(
+            f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms | {row['cpu']} | {row['date']} | {row['commit']} |"
+        )
+    (ROOT / "benchmarks" / "README.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Fakes: an environment that counts, players that answer with what they saw, and the two ends of a worker as lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from actors.envs import Envs
+from gato.episode import Episode
+from gato.task import ArraySpec, Kind, References, Task
+from gato.version import Version
+from gato.weights import Weights
+
+COUNTING = Task(
+    name="fake/counting",
+    env_id="Counting-v0",
+    family="mujoco",
+    observations={"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,))},
+    action=ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-1e6, high=1e6),
+    references=References(random=0.0, expert=1.0, source="made up"),
+    max_steps=100,
+)
+
+
+class CountingEnv:
+    """Shows (seed, step). An episode lasts 3 + seed % 5 steps and ends itself for even seeds, is cut for odd ones."""
+
+    def __init__(self, breaks_at_seed: int | None = None, pays: float = 1.0) -> None:
+        self._breaks_at_seed = breaks_at_seed
+        self._pays = pays
+        self.seed, self.count, self.actions = -1, 0, list[float]()
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return {"state": np.array([self.seed, self.count], np.float32)}
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        self.seed, self.count = seed, 0
+        return self._observation()
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        if self.seed == self._breaks_at_seed and self.count == 2:
+            raise OSError("the wheels came off")
+        self.actions.append(float(action[0]))
+        self.count += 1
+        ended = self.count == 3 + self.seed % 5
+        return self._observation(), self._pays * self.count, ended and self.seed % 2 == 0, ended and self.seed % 2 == 1
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return {"secret": np.array([self.count], np.uint8)}
+
+    def close(self) -> None: ...
+
+
+def counting_envs(num_envs: int, *, breaks_at_seed: int | None = None, pays: float = 1.0) -> Envs:
+    return Envs(COUNTING, [CountingEnv(breaks_at_seed, pays) for _ in range(num_envs)])
+
+
+class EchoPlayer:
+    """Answers with the step that it was shown, and notes which rows were begun anew."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[list[int], list[int]]] = []
+        self.seen_extras: list[Mapping[str, np.ndarray]] = []
+
+    def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
+        self.begun.append((np.flatnonzero(rows).tolist(), seeds[rows].tolist()))
+
+    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+        self.seen_extras.append(extras)
+        return observations["state"][:, 1:]
+
+
+class RandomPlayer:
+    """Uniform actions from each row's own generator, so that a row's play depends on its seed alone."""
+
+    def __init__(self, task: Task) -> None:
+        self._spec = task.action
+        self._rngs: dict[int, np.random.Generator] = {}
+
+    def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
+        self._rngs |= {int(row): np.random.default_rng(int(seeds[row])) for row in np.flatnonzero(rows)}
+
+    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+        spec = self._spec
+        if spec.kind is Kind.DISCRETE:
+            return np.stack([rng.integers(spec.num_values or 0, size=spec.shape) for rng in self._rngs.values()])
+        assert spec.low is not None
+        return np.stack([rng.uniform(spec.low, spec.high or 0.0, spec.shape) for rng in self._rngs.values()])
+
+
+class WeightedEcho(EchoPlayer):
+    """An echo that notes which versions were put into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[Version] = []
+
+    def load(self, weights: Weights) -> None:
+        self.loaded.append(weights.version)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: str = "stored"
+    reason: str = ""
+
+
+@dataclass
+class ListSink:
+    """Keeps what it is given; answers as it was told, in turn, then `stored`."""
+
+    answers: list[Answer] = field(default_factory=list[Answer])
+    episodes: list[Episode] = field(default_factory=list[Episode])
+    tries: int = 0
+
+    def add(self, episode: Episode) -> Answer:
+        self.tries += 1
+        answer = self.answers.pop(0) if self.answers else Answer()
+        if answer.status == "stored":
+            self.episodes.append(episode)
+        return answer
+
+
+@dataclass
+class ListSource:
+    """Offers the versions in turn, whether they are newer or not, as a source that went wrong would."""
+
+    versions: list[Version]
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        if not self.versions:
+            return None
+        offered = self.versions.pop(0)
+        return Weights(version=offered, learner_step=10 * offered.number, arrays={})

@@ -1,0 +1,152 @@
+"""The contract of environments, for a fake and for real ones: seeds decide, rows are apart, what breaks is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.envs import EnvFailedError, Envs, make_envs
+from actors.tasks import TASKS
+from gato.task import Task
+from tests.actors.fakes import COUNTING, RandomPlayer, counting_envs
+
+REAL = ["mujoco/hopper", "mujoco/ant", "atari/pong", "atari/freeway"]
+EVERY = ["fake/counting", *REAL]
+
+
+def make(name: str, num_envs: int) -> Envs:
+    return counting_envs(num_envs) if name == COUNTING.name else make_envs(TASKS[name], num_envs)
+
+
+def some_play(envs: Envs, seeds: list[int], steps: int) -> list[np.ndarray]:
+    """What each row shows and is paid in `steps` steps of random play that its seed decides."""
+    task, rows = envs.task, np.ones(len(envs), np.bool_)
+    player = RandomPlayer(task)
+    for row, seed in enumerate(seeds):
+        envs.reset_row(row, seed)
+    player.reset_rows(rows, np.array(seeds))
+    key = next(iter(task.observations))
+    seen: list[np.ndarray] = []
+    for _ in range(steps):
+        rewards, _, _ = envs.step(player.act(envs.observations, {}), rows)
+        seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
+    return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_seed_begins_the_same_episode_whatever_was_played_before_and_beside(name: str) -> None:
+    envs, other = make(name, 2), make(name, 1)
+    some_play(envs, [5, 6], 3)
+    first = some_play(envs, [7, 8], 4)
+    alone = some_play(other, [8], 4)
+    np.testing.assert_array_equal(first[1], alone[0])
+    envs.close()
+    other.close()
+
+
+@pytest.mark.parametrize("name", ["fake/counting", "mujoco/hopper", "atari/pong"])
+def test_other_seeds_begin_other_episodes(name: str) -> None:
+    envs = make(name, 4)
+    played = some_play(envs, [1, 2, 3, 4], 3)
+    assert len({rows.tobytes() for rows in played}) == 4
+    envs.close()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_row_that_does_not_play_keeps_what_it_shows(name: str) -> None:
+    envs = make(name, 2)
+    for row in range(2):
+        envs.reset_row(row, row)
+    key = next(iter(envs.task.observations))
+    before = envs.observations[key].copy()
+    actions = np.zeros((2, *envs.task.action.shape), envs.task.action.dtype)
+    for _ in range(3):
+        rewards, terminated, truncated = envs.step(actions, np.array([True, False]))
+    np.testing.assert_array_equal(envs.observations[key][1], before[1])
+    assert rewards[1] == 0
+    assert not terminated[1]
+    assert not truncated[1]
+    envs.close()
+
+
+def test_a_broken_environment_names_task_and_step() -> None:
+    envs = counting_envs(1, breaks_at_seed=9)
+    envs.reset_row(0, 9)
+    actions, rows = np.zeros((1, 1), np.float32), np.ones(1, np.bool_)
+    for _ in range(2):
+        envs.step(actions, rows)
+    with pytest.raises(EnvFailedError, match=r"fake/counting broke at step 2.*the wheels came off"):
+        envs.step(actions, rows)
+
+
+def test_an_unknown_family_or_environment_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="known families: mujoco, atari"):
+        make_envs(replace(COUNTING, family="board"), 1)
+    with pytest.raises(ValueError, match="cannot make Hoper-v5"):
+        make_envs(replace(TASKS["mujoco/hopper"], env_id="Hoper-v5"), 1)
+    with pytest.raises(ValueError, match="no ROM 'pung'"):
+        make_envs(with_options(TASKS["atari/pong"], rom="pung"), 1)
+
+
+def with_options(task: Task, **options: str | int | float) -> Task:
+    return replace(task, env_kwargs={**task.env_kwargs, **options})
+
+
+@pytest.mark.parametrize("name", ["mujoco/halfcheetah", "mujoco/ant", "mujoco/hopper"])
+def test_nothing_is_written_where_one_stands(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    envs = make_envs(TASKS[name], 1)
+    envs.reset_row(0, 0)
+    for _ in range(3):
+        envs.step(np.full((1, *envs.task.action.shape), 1.0, np.float32), np.ones(1, np.bool_))
+    envs.close()
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_game_is_cut_after_its_limit_of_frames() -> None:
+    envs = make_envs(replace(TASKS["atari/pong"], max_steps=20), 1)
+    envs.reset_row(0, 3)
+    actions, rows = np.zeros(1, np.int64), np.ones(1, np.bool_)
+    cut: list[bool] = []
+    while not any(cut):
+        cut.append(bool(envs.step(actions, rows)[2][0]))
+    assert 20 - 30 // 4 - 1 <= len(cut) <= 20
+
+
+def test_sticky_actions_are_a_setting_and_follow_the_seed() -> None:
+    task = with_options(TASKS["atari/breakout"], sticky=0.25)
+    first, again = make_envs(task, 1), make_envs(task, 1)
+    plain = make_envs(TASKS["atari/breakout"], 1)
+    played = [some_play(envs, [4], 60)[0] for envs in (first, again, plain)]
+    np.testing.assert_array_equal(played[0], played[1])
+    assert not np.array_equal(played[0], played[2])
+
+
+def replayed(envs: Envs, seed: int, actions: np.ndarray, row: Callable[[], np.ndarray]) -> list[np.ndarray]:
+    envs.reset_row(0, seed)
+    seen: list[np.ndarray] = []
+    for action in actions:
+        seen.append(row())
+        envs.step(action[None], np.ones(1, np.bool_))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "data_set"),
+    [("atari/pong", "pong/random-v0"), ("atari/breakout", "breakout/random-v0")],
+)
+def test_recorded_games_are_replayed_pixel_for_pixel(name: str, data_set: str, shared_data: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    envs = make_envs(TASKS[name], 1)
+    with h5py.File(shared_data / "minari" / "atari" / data_set / "data" / "main_data.hdf5") as file:
+        recorded = file["episode_1"]
+        actions, frames = recorded["actions"][:200], recorded["observations"][:-1][:200]
+        seen = replayed(envs, int(recorded.attrs["seed"]), actions, lambda: envs.observations["image"][0].copy())
+    np.testing.assert_array_equal(np.stack(seen), frames)

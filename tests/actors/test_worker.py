@@ -1,0 +1,214 @@
+"""A worker: whole episodes by one version of the weights, never an older one; failures reported, not averaged away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from actors.envs import Envs, make_envs
+from actors.tasks import TASKS
+from actors.worker import Assignment, EpisodeSink, Role, WeightedPlayer, WeightsSource, Worker
+from gato.task import Task
+from gato.version import Version
+from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
+
+
+class House:
+    """A worker with lists at both ends."""
+
+    def __init__(
+        self,
+        versions: list[Version],
+        *,
+        answers: list[Answer] | None = None,
+        breaks_at_seed: int | None = None,
+        pays: float = 1.0,
+        patience_s: float = 60.0,
+    ) -> None:
+        self.sink = ListSink(answers or [])
+        self.players: dict[str, WeightedEcho] = {}
+        self.made = 0
+        self._breaks_at_seed = breaks_at_seed
+        self._pays = pays
+        tasks = {COUNTING.name: COUNTING, "mujoco/inverted-pendulum": TASKS["mujoco/inverted-pendulum"]}
+        self.worker = Worker(
+            "w0", tasks, self.player, self.sink, ListSource(versions), patience_s=patience_s, make=self.envs
+        )
+
+    def player(self, task: Task, num_envs: int, role: str) -> WeightedPlayer:
+        return self.players.setdefault(role, WeightedEcho())
+
+    def envs(self, task: Task, num_envs: int) -> Envs:
+        self.made += 1
+        if task is not COUNTING:
+            return make_envs(task, num_envs)
+        return counting_envs(num_envs, breaks_at_seed=self._breaks_at_seed, pays=self._pays)
+
+
+def counting(role: Role, *seeds: int) -> Assignment:
+    return Assignment(role=role, task=COUNTING.name, seeds=seeds)
+
+
+def test_the_fakes_are_what_a_worker_asks_for() -> None:
+    assert isinstance(ListSink(), EpisodeSink)
+    assert isinstance(ListSource([]), WeightsSource)
+    assert isinstance(WeightedEcho(), WeightedPlayer)
+
+
+def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() -> None:
+    house = House([Version(1, 3)])
+    report, evaluation = house.worker.perform(counting("evaluate", 4, 0, 2))
+    assert evaluation is not None
+    assert evaluation.version == Version(1, 3)
+    assert evaluation.learner_step == 30
+    assert evaluation.returns == (28.0, 6.0, 15.0)  # 7, 3 and 5 steps
+    assert evaluation.failed is None
+    assert evaluation.env_steps == report.env_steps == 15
+    assert report.episodes == 3
+    assert report.returns.value == pytest.approx(49 / 3)
+    assert house.sink.episodes == []
+
+
+def test_the_same_assignment_gives_the_same_returns() -> None:
+    house = House([Version(1, 1), Version(1, 2)])
+    first, second = (house.worker.perform(counting("evaluate", 5, 6))[1] for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.returns == second.returns
+    assert first.version < second.version
+
+
+def test_older_weights_are_never_applied() -> None:
+    house = House([Version(2, 5), Version(1, 9), Version(2, 4), Version(2, 5), Version(2, 6)])
+    played = [house.worker.perform(counting("evaluate", 1))[0].version for _ in range(5)]
+    assert played == [Version(2, 5)] * 4 + [Version(2, 6)]
+    assert house.players["evaluate"].loaded == [Version(2, 5), Version(2, 6)]
+
+
+def test_a_version_is_kept_for_as_long_as_an_assignment_lasts() -> None:
+    house = House([Version(1, 1), Version(1, 2)])
+    house.worker.perform(counting("generate", *range(8)))
+    assert {episode.version for episode in house.sink.episodes} == {Version(1, 1)}
+
+
+def test_without_weights_there_is_nothing_to_play_with() -> None:
+    with pytest.raises(RuntimeError, match="no weights were published yet"):
+        House([]).worker.perform(counting("generate", 1))
+
+
+def test_generated_episodes_go_to_the_sink_under_keys_that_never_come_again() -> None:
+    first, again = House([Version(1, 1)]), House([Version(1, 1)])  # the same worker, started again
+    for house in (first, again):
+        house.worker.perform(counting("generate", 1, 2))
+        house.worker.perform(counting("generate", 3, 4))
+        assert {episode.source for episode in house.sink.episodes} == {"agent"}
+        assert sorted(episode.seed for episode in house.sink.episodes) == [1, 2, 3, 4]
+    keys = [episode.key for house in (first, again) for episode in house.sink.episodes]
+    assert len(set(keys)) == 8
+
+
+def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
+    house = House([])
+    report, evaluation = house.worker.perform(Assignment(role="teach", task="mujoco/inverted-pendulum", seeds=(0, 1)))
+    assert evaluation is None
+    assert report.version is None
+    assert {episode.source for episode in house.sink.episodes} == {"teacher:specialist:mujoco/inverted-pendulum"}
+    assert report.returns.value > 500
+
+
+def test_a_full_replay_is_waited_for() -> None:
+    house = House([Version(1, 1)], answers=[Answer("wait"), Answer("wait"), Answer("stored")])
+    report, _ = house.worker.perform(counting("generate", 1))
+    assert house.sink.tries == 3
+    assert len(house.sink.episodes) == 1
+    assert report.refused == {}
+    assert report.wait_s >= 0
+
+
+def test_patience_ends_and_is_reported() -> None:
+    house = House([Version(1, 1)], answers=[Answer("wait", "replay is full")] * 5, patience_s=0.0)
+    report, _ = house.worker.perform(counting("generate", 1, 2))
+    assert house.sink.tries == 2
+    assert report.refused == {"replay is full": 2}
+    assert report.episodes == 2
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    house = House([Version(1, 1)], answers=[Answer("refused", "not finite"), Answer("duplicate")])
+    report, _ = house.worker.perform(counting("generate", 1, 2, 3))
+    assert report.refused == {"not finite": 1}
+
+
+def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> None:
+    house = House([Version(1, 1)], breaks_at_seed=2)
+    report, evaluation = house.worker.perform(counting("evaluate", 1, 2))
+    assert evaluation is not None
+    assert evaluation.returns == ()
+    assert evaluation.failed == "fake/counting broke at step 2: OSError('the wheels came off')"
+    assert report.refused == {f"environment failed: {evaluation.failed}": 1}
+    _, after = house.worker.perform(counting("evaluate", 3, 4))
+    assert after is not None
+    assert after.failed is None
+    assert len(after.returns) == 2
+    assert house.made == 2  # what broke is not played in again
+
+
+def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
+    _, evaluation = House([Version(1, 1)], pays=float("nan")).worker.perform(counting("evaluate", 1))
+    assert evaluation is not None
+    assert evaluation.returns == ()
+    assert "paid nan" in (evaluation.failed or "")
+
+
+def test_an_environment_that_cannot_be_made_fails_the_evaluation() -> None:
+    def broken(task: Task, num_envs: int) -> Envs:
+        raise ValueError("no such ROM")
+
+    worker = Worker(
+        "w0", {COUNTING.name: COUNTING}, lambda *_: WeightedEcho(), ListSink(), ListSource([Version(1, 1)]), make=broken
+    )
+    _, evaluation = worker.perform(counting("evaluate", 1))
+    assert evaluation is not None
+    assert evaluation.failed == "fake/counting could not be made: no such ROM"
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1)])
+def test_an_assignment_needs_different_seeds(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="one or more different seeds"):
+        counting("evaluate", *seeds)
+
+
+class _Slow(WeightedEcho):
+    """Stops in its third step until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.stopped, self.go = threading.Event(), threading.Event()
+
+    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+        self.steps += 1
+        if self.steps == 3:
+            self.stopped.set()
+            assert self.go.wait(30)
+        return super().act(observations, extras)
+
+
+def test_progress_can_be_asked_while_it_plays() -> None:
+    house, slow = House([Version(1, 1)]), _Slow()
+    assert house.worker.progress().assignment is None
+    house.players["generate"] = slow
+    playing = threading.Thread(target=house.worker.perform, args=(counting("generate", 4),))
+    playing.start()
+    assert slow.stopped.wait(30)
+    progress = house.worker.progress()
+    slow.go.set()
+    playing.join(30)
+    assert (progress.steps, progress.episodes) == (3, 0)
+    assert progress.assignment == counting("generate", 4)
+    assert 0 <= progress.last_step_age_s < 30
+    after = house.worker.progress()
+    assert (after.steps, after.episodes) == (7, 1)
