@@ -218,10 +218,10 @@ def write_table(file: Path) -> None:
         "The learning curve of the demo is made by `python -m benchmarks.demo_curve` (docs/results/).", "",
         "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
     ]  # fmt: skip
-    for row in newest.values():
-        lines.append(
-            f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms | {row['cpu']} | {row['date']} | {row['commit']} |"
-        )
+    lines += [
+        f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms | {row['cpu']} | {row['date']} | {row['commit']} |"
+        for row in newest.values()
+    ]
     (ROOT / "benchmarks" / "README.md").write_text("\n".join(lines) + "\n")
 
 

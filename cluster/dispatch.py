@@ -66,6 +66,8 @@ class Dispatcher:
             for task in tasks
         }
         self._may_insert = True
+        self._spent_s: dict[str, float] = {"teach": 0.0, "evaluate": 0.0, "generate": 0.0}
+        """By all workers, in each role, since the run was started; what came before anything else does not count."""
         self._idle_from_s: dict[str, float] = {}
 
     def published(self, version: Version) -> None:
@@ -89,12 +91,13 @@ class Dispatcher:
         """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
         if last:
             return self._evaluate(now_s, at_once=True)
-        return (
-            self._teach(now_s, at_most=self._config.first_demonstration_steps)
-            or self._evaluate(now_s, at_once=False)
-            or self._teach(now_s)
-            or self._generate(worker, now_s)
-        )
+        first = self._teach(now_s, at_most=self._config.first_demonstration_steps)
+        if first is not None:
+            return first
+        # While demonstrations are missing, making them has half of the time.
+        if self._spent_s["teach"] < self._spent_s["evaluate"]:
+            return self._teach(now_s) or self._evaluate(now_s, at_once=False) or self._generate(worker, now_s)
+        return self._evaluate(now_s, at_once=False) or self._teach(now_s) or self._generate(worker, now_s)
 
     def _teach(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
         """The task that is furthest from its demonstrations, of those that have less than `at_most` steps."""
@@ -159,6 +162,8 @@ class Dispatcher:
     def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
         """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""
         state = self._tasks[assignment.task]
+        if report is not None and min(t.demonstration_steps for t in self._tasks.values()) > 0:
+            self._spent_s[assignment.role] += report.wall_s
         if assignment.role == "teach":
             state.teaching_in_flight -= 1
             if report is not None:

@@ -1,0 +1,130 @@
+"""The model: what is a target, what is seen, how big it is, and that a snapshot plays the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from gato.embedding import PatchEmbedding
+from gato.model import PRESETS, Gato, TensorBatch, next_token_loss
+from gato.sequence import RowWriter, StepLayout, Window
+from gato.weights import acting_config, load, snapshot
+from tests.gato.models import GAME, ROBOT, random_observations, small_model
+
+
+def batch_of(task, model: Gato, *, num_steps: int = 2) -> TensorBatch:  # noqa: ANN001
+    rng = np.random.default_rng(0)
+    steps = StepLayout(task, model.config.layout)
+    writer = RowWriter(num_rows=2, row_tokens=40)
+    for row in range(2):
+        actions = np.zeros((num_steps, *task.action.shape), task.action.dtype)
+        writer.write_row(
+            row, task_index=row, steps=steps,
+            windows=[Window(observations=random_observations(task, num_steps, rng), actions=actions)],
+        )  # fmt: skip
+    return TensorBatch.of(writer.batch())
+
+
+@pytest.mark.parametrize(("name", "millions"), [("79m", 79), ("364m", 364), ("1.18b", 1180)])
+def test_the_papers_sizes_are_met_within_two_per_cent(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        assert Gato(PRESETS[name]).num_parameters() / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+@pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
+def test_only_action_tokens_are_targets(task) -> None:  # noqa: ANN001
+    model = small_model(64)
+    batch = batch_of(task, model)
+    loss = next_token_loss(model, batch)
+    assert len(loss.losses) == 2 * 2 * task.action.size
+    assert loss.rows.unique().tolist() == [0, 1]
+
+
+def test_logits_come_from_the_position_before_and_no_gradient_from_observations() -> None:
+    model = small_model(64)
+    batch = batch_of(ROBOT, model)
+    kept: list[torch.Tensor] = []
+    model.transformer.register_forward_hook(lambda *args: (args[-1].retain_grad(), kept.append(args[-1]))[1])
+    next_token_loss(model, batch).mean.backward()
+    has_gradient = kept[0].grad.abs().sum(-1) > 0  # type: ignore[union-attr]
+    before_target = torch.zeros_like(has_gradient)
+    before_target[:, :-1] = batch.is_target[:, 1:]
+    assert torch.equal(has_gradient, before_target)
+
+
+def test_a_token_never_sees_what_comes_after_it() -> None:
+    model = small_model(64)
+    batch = batch_of(ROBOT, model)
+    changed = batch.ids.clone()
+    changed[:, 10] = model.config.layout.separator
+    with torch.inference_mode():
+        first = model(batch)
+        ids = batch.ids
+        ids.copy_(changed)
+        second = model(batch)
+    torch.testing.assert_close(first[:, :10], second[:, :10], atol=1e-6, rtol=0)
+    assert (first[:, 10:18] - second[:, 10:18]).abs().max() > 1e-3
+
+
+def test_patch_positions_are_drawn_in_training_and_fixed_in_evaluation() -> None:
+    model = small_model(64)
+    batch = batch_of(GAME, model)
+    module = model.embedding.patch
+    assert isinstance(module, PatchEmbedding)
+
+    def vectors() -> torch.Tensor:
+        with torch.no_grad():
+            return module(batch.patches, batch.patch_intervals, batch.patch_leaders)
+
+    assert torch.equal(vectors(), vectors())
+    model.train()
+    assert not torch.equal(vectors(), vectors())
+    with torch.no_grad():
+        module.project.weight.zero_()
+        module.project.bias.zero_()
+        module.column.weight.zero_()
+        module.row.weight.copy_(torch.arange(128).float()[:, None].expand(-1, 32))
+    drawn = torch.stack([vectors()[:, 0] for _ in range(300)])
+    low, high = batch.patch_intervals[:, 0], batch.patch_intervals[:, 1]
+    assert (drawn >= low).all()
+    assert (drawn < high).all()
+    assert (drawn[:, 0] == drawn[:, 1]).all()  # two patches of one row of one image
+    assert drawn[:, 0].min() == low[0]
+    assert drawn[:, 0].max() == high[0] - 1
+    model.eval()
+    assert torch.equal(vectors()[:, 0].long(), (low + high) // 2)
+
+
+def test_the_gradient_reaches_every_parameter_of_the_game() -> None:
+    model = small_model(64).train()
+    next_token_loss(model, batch_of(GAME, model)).mean.backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_a_snapshot_plays_the_same_in_a_plain_model() -> None:
+    from dataclasses import replace
+
+    config = replace(small_model(64).config, value_waves=8)
+    torch.manual_seed(1)
+    trained = Gato(config).eval()
+    played = Gato(acting_config(config)).eval()
+    load(played, snapshot(trained))
+    with torch.inference_mode():
+        batch = batch_of(ROBOT, trained)
+        difference = (trained(batch) - played(batch)).abs().max()
+    assert difference < 0.1  # bfloat16
+    with pytest.raises(ValueError, match="another model"):
+        load(trained, snapshot(trained))
+
+
+def test_spreading_a_target_keeps_its_mean_and_costs_more() -> None:
+    model = small_model(64)
+    batch = batch_of(ROBOT, model)
+    with torch.inference_mode():
+        plain, spread = (next_token_loss(model, batch, spread_bins=bins).losses for bins in (0.0, 0.01))
+    torch.testing.assert_close(plain, spread, atol=1e-4, rtol=1e-4)
+
+
+def test_a_step_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="raise context_tokens"):
+        small_model(5).check(StepLayout(ROBOT, small_model(5).config.layout))
