@@ -1,6 +1,7 @@
 """The demo's learning curve over seeds: runs it, keeps every evaluation, measures the last checkpoint, draws the picture.
 
 python -m benchmarks.demo_curve run --seeds 0 1 2      # a quarter of an hour each
+python -m benchmarks.demo_curve collect runs/demo      # the same from a run that has ended
 python -m benchmarks.demo_curve draw                   # docs/results/demo.png and demo.md from what was kept
 """
 
@@ -12,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +30,35 @@ def run(seed: int) -> None:
     """One demo run of this seed, in a folder that is thrown away; what it did is kept in docs/results."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"GATO_RUNS": folder}
-        begun_s = time.time()
         subprocess.run([str(GATO), "start", "demo", "--seed", str(seed)], env=environment, check=True)
-        wall_s = time.time() - begun_s
-        with RedisServer.start(Path(folder) / "demo" / "redis") as server:
-            entries = Journal(connect(server.url), "demo").read(START, count=1_000_000)
-        scales = json.loads((Path(folder) / "demo" / "scales.json").read_text())
-        out = subprocess.run(
-            [str(GATO), "evaluate", "demo", "--episodes", str(EPISODES), "--json"],
-            env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        last = json.loads(out.stdout)["tasks"]
+        collect(Path(folder) / "demo", seed)
+
+
+def collect(run_folder: Path, seed: int) -> None:
+    """Keep the evaluations of a finished run, and those of its last checkpoint, played anew."""
+    info = json.loads((run_folder / "run.json").read_text())
+    begun_s = info["created_s"]
+    with RedisServer.start(run_folder / "redis") as server:
+        entries = Journal(connect(server.url), run_folder.name).read(START, count=1_000_000)
+    scales = json.loads((run_folder / "scales.json").read_text())
+    out = subprocess.run(
+        [str(GATO), "evaluate", run_folder.name, "--episodes", str(EPISODES), "--json"],
+        env=os.environ | {"GATO_RUNS": str(run_folder.parent)}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    tasks = list(scales)
+    data = "".join(f" --data {name}" for name in info["config"]["data"])
     kept = {
-        "command": f"gato start demo --seed {seed}",
+        "command": f"gato start demo --seed {seed}{data}",
         "seed": seed,
         "machine": about(),
-        "wall_s": round(wall_s, 1),
+        "wall_s": round(entries[-1].time_s - begun_s, 1),
         "scales": scales,
-        "last_checkpoint": last,
-        "tasks": {name: curve(entries, name, begun_s, scales[name]) for name in scales},
+        "last_checkpoint": json.loads(out.stdout)["tasks"],
+        "tasks": {name: curve(entries, name, begun_s, scales[name]) for name in tasks},
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"demo-seed{seed}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    name = f"import-seed{seed}.json" if data else f"demo-seed{seed}.json"
+    (RESULTS / name).write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def curve(entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]) -> list[dict[str, float]]:
@@ -119,12 +126,15 @@ def draw() -> None:
 def main() -> None:
     """Run seeds, or draw what was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("word", choices=["run", "draw"])
+    parser.add_argument("word", choices=["run", "collect", "draw"])
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     if arguments.word == "run":
         for seed in arguments.seeds:
             run(seed)
+    if arguments.word == "collect":
+        collect(arguments.folder, json.loads((arguments.folder / "run.json").read_text())["config"]["seed"])
     draw()
 
 

@@ -38,6 +38,8 @@ def tasks_of(config: RunConfig) -> dict[str, Task]:
 def connect_ray(address: str | None, *, namespace: str) -> None:
     """Connect to the Ray at `address` (host:port), or start a local one. ValueError where nothing answers there."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray would run its workers at niceness 15, behind anything else on the machine; they are what the machine is for.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if address is None:

@@ -11,7 +11,7 @@ from gato.weights import acting_config, load, snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 
-def batch_of(task, model: Gato, *, num_steps: int = 2) -> TensorBatch:  # noqa: ANN001
+def batch_of(task, model: Gato, *, num_steps: int = 2) -> TensorBatch:
     rng = np.random.default_rng(0)
     steps = StepLayout(task, model.config.layout)
     writer = RowWriter(num_rows=2, row_tokens=40)
@@ -31,7 +31,7 @@ def test_the_papers_sizes_are_met_within_two_per_cent(name: str, millions: int) 
 
 
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
-def test_only_action_tokens_are_targets(task) -> None:  # noqa: ANN001
+def test_only_action_tokens_are_targets(task) -> None:
     model = small_model(64)
     batch = batch_of(task, model)
     loss = next_token_loss(model, batch)
