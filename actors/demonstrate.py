@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from dataclasses import replace
 
 from actors.envs import make_envs
 from actors.rollout import play
@@ -15,17 +15,18 @@ from gato.task import Task
 def demonstrate(task: Task, *, episodes: int, seed: int, num_envs: int = 4) -> Iterator[Episode]:
     """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give the same keys."""
     teacher = teacher_for(task)
-    numbers = count(seed)
     envs = make_envs(task, min(num_envs, episodes))
-    keys = (f"record:{task.name}:{teacher.name}:{number}" for number in numbers)
     try:
-        yield from play(
+        played = play(
             envs,
             teacher,
             range(seed, seed + episodes),
             source=f"teacher:{teacher.name}",
-            new_key=lambda: next(keys),
+            new_key=lambda: "unnamed",
             with_extras=teacher.needs_extras,
+            labels_of=teacher.labels,
         )
+        for episode in played:
+            yield replace(episode, key=f"record:{task.name}:{teacher.name}:{episode.seed}")
     finally:
         envs.close()

@@ -77,7 +77,7 @@ class _Stroke:
     slack: int
     """The paddle rests while it is off by no more than this: one press carries it 21."""
     tilt: float = 0.0
-    """How much nearer to its upper edge the ball is met for each unit that it is below the middle."""
+    """How much further below that edge the ball is met for each unit that it is below the middle."""
     far: int = 0
     """Left of this column the ball is away, and the paddle follows from home, by a part of the ball's way."""
     home: int = 0
@@ -90,7 +90,8 @@ class Pong:
 
     The emulator has no chance in it: a stroke that scores goes on to score, and one that lost would go on to lose. There
     are as many games as no-ops at the start, and these strokes, found by random search, win each of them for decisions
-    of 4 frames without sticky actions. The score is on the screen: whoever sees the frame sees which stroke it is.
+    of 4 frames without sticky actions. The score is on the screen: whoever sees the frame sees which stroke it is. They
+    forgive little: with one button in a hundred pressed at random four games, cut at 6,000 decisions, returned -2 on average.
     """
 
     strokes: tuple[_Stroke, ...] = (
@@ -113,7 +114,22 @@ class Pong:
         return np.where((ball_N == 0) | (np.abs(below_N) <= slack_N), NOOP, button_N)
 
 
-RULES: Mapping[str, Rule] = {"atari/freeway": Freeway(), "atari/pong": Pong()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakout:
+    """Keeps the paddle's middle under the ball, and serves when there is none."""
+
+    offset: int = 10
+    slack: int = 6
+
+    PADDLE, BALL_X, BALL = 72, 99, 101
+
+    def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
+        beside_N = ram_NB[:, self.BALL_X].astype(int) - ram_NB[:, self.PADDLE] - self.offset
+        button_N = np.where(np.abs(beside_N) <= self.slack, NOOP, np.where(beside_N > 0, RIGHT, LEFT))
+        return np.where(ram_NB[:, self.BALL] == 0, FIRE, button_N)
+
+
+RULES: Mapping[str, Rule] = {"atari/freeway": Freeway(), "atari/pong": Pong(), "atari/breakout": Breakout()}
 """By task."""
 
 RECORDS: Mapping[str, Mapping[str, Any]] = {
@@ -134,6 +150,15 @@ RECORDS: Mapping[str, Mapping[str, Any]] = {
         "return_min": 19.0,
         "steps_mean": 3023.6,
         "versions": {"env_id": "ALE/Pong-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
+    },
+    "atari/breakout": {
+        "command": "python -m actors.teachers measure atari/breakout --episodes 30 --seed 20000",
+        "measured_seeds": [20_000, 20_030],
+        "return_mean": 101.73,
+        "return_std": 20.46,
+        "return_min": 67.0,
+        "steps_mean": 1514.9,
+        "versions": {"env_id": "ALE/Breakout-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
     },
 }
 """What each was measured at, as `python -m actors.teachers measure TASK` prints it."""

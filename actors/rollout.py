@@ -36,6 +36,7 @@ class _Row:
         self.observations: list[dict[str, np.ndarray]] = []
         self.actions: list[np.ndarray] = []
         self.rewards: list[float] = []
+        self.labels: list[np.ndarray] = []
 
 
 def play(
@@ -47,6 +48,7 @@ def play(
     new_key: Callable[[], str],
     version: Version | None = None,
     with_extras: bool = False,
+    labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
 ) -> Iterator[Episode]:
     """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others.
 
@@ -72,6 +74,7 @@ def play(
     while any(rows):
         seen = {name: values.copy() for name, values in envs.observations.items()}
         actions = player.act(seen, envs.extras() if with_extras else {})
+        labels = labels_of() if labels_of is not None else None
         playing = np.array([row is not None for row in rows])
         rewards, terminated, truncated = envs.step(actions, playing)
         fresh = np.zeros(num_rows, np.bool_)
@@ -81,6 +84,8 @@ def play(
             row.observations.append({name: values[index] for name, values in seen.items()})
             row.actions.append(actions[index])
             row.rewards.append(float(rewards[index]))
+            if labels is not None:
+                row.labels.append(labels[index])
             if terminated[index] or truncated[index]:
                 yield Episode(
                     key=new_key(),
@@ -89,6 +94,7 @@ def play(
                     observations={name: np.stack([o[name] for o in row.observations]) for name in task.observations},
                     actions=np.stack(row.actions).astype(task.action.dtype),
                     rewards=np.asarray(row.rewards, np.float32),
+                    labels=np.stack(row.labels).astype(task.action.dtype) if row.labels else None,
                     terminated=bool(terminated[index]),
                     truncated=bool(truncated[index]),
                     seed=row.seed,

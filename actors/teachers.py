@@ -32,6 +32,7 @@ class SpecialistTeacher:
         self._noise = noise
         self._perturb_all = perturb_all
         self._scale = np.zeros(0, np.float32)
+        self._labels: Shaped[np.ndarray, "N ..."] | None = None
         self._rngs: list[np.random.Generator] = []
         self.name = f"specialist:{task.name}"
         self.record: Mapping[str, Any] = self._specialist.record
@@ -48,8 +49,13 @@ class SpecialistTeacher:
         self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
     ) -> Shaped[np.ndarray, "N ..."]:
         mean = self._specialist.mean(observations["state"])
+        self._labels = mean
         noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
         return self._specialist.clip(mean + self._scale[:, None] * self._specialist.action_std * noise)
+
+    def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
+        """What it would have done at the last observations without noise: what a student is to learn."""
+        return self._labels
 
 
 class RuleTeacher:
@@ -69,6 +75,9 @@ class RuleTeacher:
         self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
     ) -> Shaped[np.ndarray, "N ..."]:
         return self._rule(extras["ram"])
+
+    def labels(self) -> None:
+        """A rule does what it wants to do."""
 
 
 Teacher = SpecialistTeacher | RuleTeacher

@@ -248,7 +248,7 @@ class Worker:
             self._watched = _Watched(teacher)
             return play(
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
-                with_extras=teacher.needs_extras,
+                with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
         self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
         return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=self._new_key, version=weights.version)

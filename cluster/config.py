@@ -178,7 +178,7 @@ RUNS: dict[str, RunConfig] = {
         about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
         tasks=DEMO_TASKS,
         model=PRESETS["small"],
-        learner=LearnerConfig(num_updates=2800, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
+        learner=LearnerConfig(num_updates=2000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
             limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000),
@@ -187,7 +187,7 @@ RUNS: dict[str, RunConfig] = {
                 row_tokens=45,
                 prompt_steps=1,
                 tasks={
-                    "mujoco/hopper": TaskMix(weight=5.0, window_steps=1),
+                    "mujoco/hopper": TaskMix(weight=8.0, window_steps=1),
                     "atari/freeway": TaskMix(weight=1.0, window_steps=1),
                 },
             ),
@@ -197,7 +197,7 @@ RUNS: dict[str, RunConfig] = {
             evaluate=ActingConfig(window_steps=1),
             evaluate_every_s=30.0,
             generate_share=0.05,
-            demonstration_steps_of={"mujoco/hopper": 150_000, "atari/freeway": 24_000},
+            demonstration_steps_of={"mujoco/hopper": 120_000, "atari/freeway": 24_000},
         ),
     ),
     "debug": RunConfig(

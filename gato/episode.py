@@ -41,6 +41,9 @@ class Episode:
     terminated: bool
     truncated: bool
     seed: int
+    labels: Shaped[np.ndarray, "T ..."] | None = None
+    """What a teacher would have done at each step, where that is known and was not always done: the loss is on these, in
+    place of the actions (Ross et al. 2011, DAgger; Laskey et al. 2017, DART)."""
     version: Version | None = None
     """The one version of the weights that played it; None for teachers and files."""
     info: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -53,6 +56,8 @@ class Episode:
         if not 1 <= steps <= MAX_STEPS:
             raise BadEpisode(f"episode {self.key} has {steps} steps, expected 1 to {MAX_STEPS}")
         lengths = {name: len(values) for name, values in self.observations.items()} | {"rewards": len(self.rewards)}
+        if self.labels is not None:
+            lengths["labels"] = len(self.labels)
         wrong = {name: length for name, length in lengths.items() if length != steps}
         if wrong:
             raise BadEpisode(f"episode {self.key} has {steps} actions but {wrong}")
@@ -77,6 +82,8 @@ def check_episode(episode: Episode, task: Task) -> None:
         )
     problems = [spec.problem_with(episode.observations[name], name) for name, spec in task.observations.items()]
     problems.append(task.action.problem_with(episode.actions, "action"))
+    if episode.labels is not None:
+        problems.append(task.action.problem_with(episode.labels, "label"))
     if episode.rewards.dtype != np.float32:
         problems.append(f"rewards have dtype {episode.rewards.dtype}, expected float32")
     elif not np.isfinite(episode.rewards).all():
@@ -90,6 +97,8 @@ def episode_to_bytes(episode: Episode) -> bytes:
     """The episode as one record: magic, CRC-32, header length, JSON header, raw columns (little endian, row-major)."""
     columns = {f"o/{name}": values for name, values in sorted(episode.observations.items())}
     columns |= {"actions": episode.actions, "rewards": episode.rewards}
+    if episode.labels is not None:
+        columns["labels"] = episode.labels
     header = json.dumps(
         {
             "key": episode.key,
@@ -131,6 +140,7 @@ def episode_from_bytes(record: bytes) -> Episode:
         observations={name[2:]: values for name, values in columns.items() if name.startswith("o/")},
         actions=columns["actions"],
         rewards=columns["rewards"],
+        labels=columns.get("labels"),
         terminated=header["terminated"],
         truncated=header["truncated"],
         seed=header["seed"],

@@ -181,6 +181,7 @@ class Mix:
         except DamagedEpisode as problem:
             raise _Damaged(header, str(problem)) from problem
         actions = columns.pop("actions")
+        actions = columns.pop("labels", actions)  # what is to be learned, where that is not what was done
         return Window(observations={name[2:]: values for name, values in columns.items()}, actions=actions)
 
     def _column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:

@@ -184,6 +184,8 @@ class EpisodeStore:
     ) -> tuple[dict[tuple[int, int], bytes], dict[str, tuple[str, tuple[int, ...]]], int]:
         arrays = {f"o/{name}": array for name, array in sorted(episode.observations.items())}
         arrays |= {"actions": episode.actions, "rewards": episode.rewards}
+        if episode.labels is not None:
+            arrays["labels"] = episode.labels
         values: dict[tuple[int, int], bytes] = {}
         columns: dict[str, tuple[str, tuple[int, ...]]] = {}
         for column, (name, array) in enumerate(arrays.items()):
@@ -261,6 +263,7 @@ class EpisodeStore:
             observations=window.observations,
             actions=window.actions,
             rewards=self.column(header, "rewards", 0, header.steps),
+            labels=self.column(header, "labels", 0, header.steps) if "labels" in header.columns else None,
             terminated=header.terminated,
             truncated=header.truncated,
             seed=header.seed,
