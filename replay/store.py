@@ -164,7 +164,8 @@ class EpisodeStore:
         except (lmdb.MapFullError, lmdb.DiskError) as problem:
             raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
         except lmdb.Error as problem:
-            if any(code in str(problem) for code in ("No space", "too large", "quota")):
+            # A write that was cut short for want of space is an input/output error to LMDB.
+            if any(words in str(problem) for words in ("No space", "too large", "quota", "Input/output")):
                 raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
             raise
         except OSError as problem:
