@@ -192,10 +192,11 @@ class EpisodeStore:
         for column, (name, array) in enumerate(arrays.items()):
             array = np.ascontiguousarray(array)
             columns[name] = (array.dtype.str, array.shape[1:])
-            steps = CHUNK_STEPS if array.nbytes // len(array) >= IMAGE_BYTES else len(array)
+            chunked = array.nbytes // len(array) >= IMAGE_BYTES
+            steps = CHUNK_STEPS if chunked else len(array)
             for chunk, start in enumerate(range(0, len(array), steps)):
                 raw = array[start : start + steps].tobytes()
-                packed = lz4.block.compress(raw, store_size=False) if steps == CHUNK_STEPS else raw
+                packed = lz4.block.compress(raw, store_size=False) if chunked else raw
                 values[column, chunk] = zlib.crc32(packed).to_bytes(4, "little") + packed
         return values, columns, sum(len(value) for value in values.values())
 

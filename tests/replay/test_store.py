@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
-from replay.store import DamagedEpisode, EpisodeStore, ReplayDiskFull
+from replay.store import CHUNK_STEPS, DamagedEpisode, EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode, picture_episode
 
 CAPACITY = 64 << 20
@@ -29,7 +29,12 @@ for number in range(int(sys.argv[2]), 10**6):
 
 def test_an_episode_is_kept_whole_and_in_order(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
-    for episode in (counter_episode(3), picture_episode(1)):
+    for episode in (
+        counter_episode(3),
+        picture_episode(1),
+        counter_episode(8, CHUNK_STEPS),
+        picture_episode(8, CHUNK_STEPS),
+    ):
         header = store.add(episode, tokens=5)
         assert header is not None
         back = store.episode(header)
