@@ -51,7 +51,7 @@ class Shell:
         return out
 
 
-def until(condition: Callable[[], Any], *, timeout_s: float = 90.0) -> Any:
+def until(condition: Callable[[], Any], *, timeout_s: float = 180.0) -> Any:
     """What `condition` says once it says something true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
