@@ -39,7 +39,8 @@ class Specialist:
         if observations.shape[-1] != self.observation_size:
             raise ValueError(
                 f"observations have {observations.shape[-1]} numbers, the specialist of {self.record['env_id']} was trained "
-                f"on {self.observation_size}; it is for another version of the environment"
+                f"on {self.observation_size}; it is for another version of the environment, train one for this with "
+                f"`gato teach {self.record['task']}`"
             )
         x = np.clip((observations - self._mean) / self._std, -self._clip, self._clip)
         for weight, bias in self._layers[:-1]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.config import MixConfig, TaskMix
-from replay.store import IMAGE_BYTES, DamagedEpisode, EpisodeStore, Header
+from replay.header import DamagedEpisode, Header
+from replay.store import IMAGE_BYTES, EpisodeStore
 
 CACHE_BYTES = 256 << 20
 """Of small columns (states, actions), kept in memory; images are read in chunks."""
@@ -24,17 +25,26 @@ RANDOM_ROLE = 3
 """Distinguishes this generator from those of other parts of a run."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Readable:
-    """The episodes of one task that may be read."""
+    """The episodes of one task that may be read, oldest first."""
 
-    headers: list[Header]
-    ends: np.ndarray
-    """Cumulative steps."""
-    by_source: dict[str, list[int]]
-    """Source to indices into `headers`."""
-    rank: list[int]
-    """Each header's place among those of its source."""
+    def __init__(self) -> None:
+        self.headers: list[Header] = []
+        self.ends = np.zeros(0, np.int64)
+        """Cumulative steps."""
+        self.by_source: dict[str, list[int]] = {}
+        """Source to indices into `headers`."""
+        self.rank: list[int] = []
+        """Each header's place among those of its source."""
+
+    def append(self, headers: Sequence[Header]) -> None:
+        before = int(self.ends[-1]) if self.headers else 0
+        self.ends = np.concatenate([self.ends, before + np.cumsum([h.steps for h in headers], dtype=np.int64)])
+        for header in headers:
+            same = self.by_source.setdefault(header.source, [])
+            self.rank.append(len(same))
+            same.append(len(self.headers))
+            self.headers.append(header)
 
 
 class Mix:
@@ -56,9 +66,9 @@ class Mix:
     ) -> None:
         self._store = store
         self._tasks = list(tasks.values())
+        self._by_name = {task.name: task for task in self._tasks}
         self._config = config
         self._seed = seed
-        self._teacher_returns = teacher_returns
         self.layouts = {task.name: StepLayout(task, layout) for task in self._tasks}
         self._settings = [config.tasks.get(task.name, TaskMix()) for task in self._tasks]
         unknown = set(config.tasks) - set(tasks)
@@ -74,32 +84,44 @@ class Mix:
         self._weights = np.array(
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
         )
-        self._readable: list[_Readable] | None = None
+        # A teacher that is no better than chance is no measure of the agent: then the reference is.
+        self._best = {
+            task.name: found if (found := teacher_returns.get(task.name)) and found > task.references.random else None
+            for task in self._tasks
+        }
+        self._readable = {task.name: _Readable() for task in self._tasks}
+        self._num_seen = 0
+        self._last_seen = -1
         self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
         self._cached_bytes = 0
 
-    def changed(self) -> None:
-        """Episodes have come or gone."""
-        self._readable = None
-
-    def _may_read(self, header: Header, task: Task) -> bool:
+    def _may_read(self, header: Header) -> bool:
+        task = self._by_name.get(header.task)
         least = self._config.min_agent_score if header.by_agent else self._config.min_demonstration_score
-        return least is None or task.normalise(header.episode_return, one=self._teacher_returns.get(task.name)) >= least
+        if task is None or least is None:
+            return task is not None
+        return task.normalise(header.episode_return, one=self._best[task.name]) >= least
 
     def _index(self) -> list[_Readable]:
-        if self._readable is None:
-            out: list[_Readable] = []
-            for task in self._tasks:
-                headers = [h for h in self._store.episodes.values() if h.task == task.name and self._may_read(h, task)]
-                by_source: dict[str, list[int]] = {}
-                rank: list[int] = []
-                for index, header in enumerate(headers):
-                    same = by_source.setdefault(header.source, [])
-                    rank.append(len(same))
-                    same.append(index)
-                out.append(_Readable(headers, np.cumsum([h.steps for h in headers], dtype=np.int64), by_source, rank))
-            self._readable = out
-        return self._readable
+        """What may be read of each task, brought up to what the store holds now."""
+        episodes = self._store.episodes
+        fresh = list(takewhile(lambda header: header.number > self._last_seen, reversed(episodes.values())))[::-1]
+        if len(episodes) != self._num_seen + len(fresh):  # some were evicted or taken out
+            self._readable = {task.name: _Readable() for task in self._tasks}
+            fresh = list(episodes.values())
+        by_task: dict[str, list[Header]] = {}
+        for header in fresh:
+            if self._may_read(header):
+                by_task.setdefault(header.task, []).append(header)
+        for name, headers in by_task.items():
+            self._readable[name].append(headers)
+        self._num_seen = len(episodes)
+        self._last_seen = fresh[-1].number if fresh else self._last_seen
+        return list(self._readable.values())
+
+    def can_sample(self) -> bool:
+        """Whether any task has an episode that may be read."""
+        return any(bool(r.headers) and weight > 0 for r, weight in zip(self._index(), self._weights, strict=True))
 
     def sample(self, index: int) -> Batch | None:
         """Batch number `index`, or None where no task has an episode that may be read."""
@@ -109,7 +131,6 @@ class Mix:
                 return self._sample(np.random.default_rng([self._seed, RANDOM_ROLE, index]), readable)
             except _Damaged as damaged:  # taken out; the same number is drawn again from what is left
                 self._store.quarantine(damaged.header, str(damaged))
-                self.changed()
 
     def _sample(self, rng: np.random.Generator, readable: list[_Readable]) -> Batch | None:
         config = self._config
@@ -129,16 +150,21 @@ class Mix:
     def _windows(
         self, rng: np.random.Generator, readable: _Readable, steps: StepLayout, settings: TaskMix, prompted: np.ndarray
     ) -> list[list[Window]]:
-        """Windows of each row."""
+        """Windows of each row. Of a task without `window_steps`, short episodes leave room, which further windows fill."""
         fit = self._config.row_tokens // steps.tokens_per_step
         out: list[list[Window]] = []
         for is_prompted in prompted:
             prompt_steps = (self._config.prompt_steps or fit // 2) if is_prompted else 0
-            window_steps = settings.window_steps or fit - prompt_steps
-            if window_steps < 1 or prompt_steps + window_steps > fit:
-                prompt_steps, window_steps = 0, settings.window_steps or fit
-            count = 1 if settings.window_steps is None else fit // (prompt_steps + window_steps)
-            out.append([self._window(rng, readable, window_steps, prompt_steps) for _ in range(count)])
+            if prompt_steps + (settings.window_steps or 1) > fit:
+                prompt_steps = 0
+            row: list[Window] = []
+            room = fit
+            while room >= prompt_steps + (settings.window_steps or 1):
+                window_steps = settings.window_steps or room - prompt_steps
+                row.append(self._window(rng, readable, window_steps, prompt_steps))
+                # Rows of fixed windows hold the same number of them, however short an episode was.
+                room -= prompt_steps + window_steps if settings.window_steps else len(row[-1].actions)
+            out.append(row)
         return out
 
     def _window(self, rng: np.random.Generator, readable: _Readable, window_steps: int, prompt_steps: int) -> Window:
@@ -197,15 +223,24 @@ class Mix:
         self._cache.move_to_end(key)
         return self._cache[key][start:stop]
 
-    def demonstration(self, task_name: str, num_steps: int, *, rng: np.random.Generator) -> Window | None:
+    def demonstration(
+        self, task_name: str, num_steps: int, *, rng: np.random.Generator, source: str | None = None
+    ) -> Window | None:
         """The first steps of a successful demonstration, to prompt an actor with; None where there is none."""
-        index = [task.name for task in self._tasks].index(task_name)
-        headers: Sequence[Header] = [h for h in self._index()[index].headers if not h.by_agent]
-        if not headers:
-            return None
-        good = sorted(headers, key=lambda h: h.episode_return)[len(headers) // 2 :]
-        header = good[int(rng.integers(len(good)))]
-        return self._read(header, 0, min(num_steps, header.steps))
+        if task_name not in self._readable:
+            raise ValueError(f"no task {task_name!r} in this run; there are {', '.join(sorted(self._readable))}")
+        while True:
+            self._index()
+            headers = self._readable[task_name].headers
+            headers = [h for h in headers if (not h.by_agent if source is None else h.source == source)]
+            if not headers:
+                return None
+            good = sorted(headers, key=lambda h: h.episode_return)[len(headers) // 2 :]
+            header = good[int(rng.integers(len(good)))]
+            try:
+                return self._read(header, 0, min(num_steps, header.steps))
+            except _Damaged as damaged:
+                self._store.quarantine(damaged.header, str(damaged))
 
 
 class _Damaged(Exception):

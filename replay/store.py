@@ -7,23 +7,20 @@ which outlives eviction), `counters`. Images are kept in compressed chunks, so t
 from __future__ import annotations
 
 import errno
-import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import lz4.block
 import numpy as np
 
-from gato.episode import AGENT, Episode
+from gato.episode import Episode
 from gato.sequence import Window
-from gato.version import Version
+from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
 
-SCHEMA = 1
 CHUNK_STEPS = 8
 """Steps of images in one compressed chunk."""
 IMAGE_BYTES = 4096
@@ -32,45 +29,16 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HEADROOM_BYTES = 64 << 20
 
 
+DAMAGED = b"damaged/"
+"""Before the number of an episode that was taken out, among the counters."""
+
+
 class ReplayDiskFull(OSError):
     """There is no space for an episode; nothing was written and reads go on."""
 
 
-class DamagedEpisode(ValueError):
-    """A stored record does not match its checksum."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What is known of a stored episode without reading it."""
-
-    number: int
-    key: str
-    task: str
-    source: str
-    steps: int
-    episode_return: float
-    seed: int
-    terminated: bool
-    truncated: bool
-    version: Version | None
-    info: Mapping[str, str]
-    columns: Mapping[str, tuple[str, tuple[int, ...]]]
-    """Column to dtype and shape of one step."""
-    stored_bytes: int
-    tokens: int
-    schema: int = SCHEMA
-
-    @property
-    def by_agent(self) -> bool:
-        return self.source == AGENT
-
-
-def _header_from(text: bytes) -> Header:
-    plain: dict[str, Any] = json.loads(text)
-    plain["version"] = Version(*plain["version"]) if plain["version"] else None
-    plain["columns"] = {name: (dtype, tuple(shape)) for name, (dtype, shape) in plain["columns"].items()}
-    return Header(**plain)
+class ReplayFull(ReplayDiskFull):
+    """The capacity is used up by what may not be evicted."""
 
 
 def _column_key(number: int, column: int, chunk: int) -> bytes:
@@ -99,15 +67,28 @@ class EpisodeStore:
         self.episodes: dict[int, Header] = {}
         """Headers of what is kept, by number, oldest first."""
         self.damaged: dict[int, str] = {}
-        with self._env.begin() as txn:
-            for _, text in txn.cursor(db=self._headers):
-                header = _header_from(bytes(text))
-                self.episodes[header.number] = header
-        self.stored_bytes = sum(header.stored_bytes for header in self.episodes.values())
+        """Why an episode was taken out of what is read, by number."""
+        self.stored_bytes = 0
+        self._open_headers()
         self.inserted_tokens = self.counter("inserted_tokens")
         self.incarnation = self.counter("incarnation") + 1
         self._next = self.counter("next")
         self.set_counters(incarnation=self.incarnation)
+
+    def _open_headers(self) -> None:
+        with self._env.begin() as txn:
+            for name, reason in txn.cursor(db=self._counters):
+                if name.startswith(DAMAGED):
+                    self.damaged[int(name[len(DAMAGED) :])] = reason.decode()
+            for number, value in txn.cursor(db=self._headers):
+                try:
+                    header = header_from_bytes(value)
+                except DamagedEpisode as problem:
+                    self.damaged[struct.unpack(">Q", number)[0]] = str(problem)
+                    continue
+                self.stored_bytes += header.stored_bytes
+                if header.number not in self.damaged:
+                    self.episodes[header.number] = header
 
     def counter(self, name: str) -> int:
         with self._env.begin(db=self._counters) as txn:
@@ -116,10 +97,13 @@ class EpisodeStore:
 
     def set_counters(self, **values: int) -> None:
         """Write counters, in one transaction. Where the disk is full they stay as they were."""
+        self._note({name.encode(): str(value) for name, value in values.items()})
+
+    def _note(self, notes: dict[bytes, str]) -> None:
         try:
             with self._env.begin(db=self._counters, write=True) as txn:
-                for name, value in values.items():
-                    txn.put(name.encode(), str(value).encode())
+                for name, text in notes.items():
+                    txn.put(name, text.encode())
         except (lmdb.Error, OSError):
             pass
 
@@ -132,7 +116,7 @@ class EpisodeStore:
         """Store an episode; None where its key was seen before. ReplayDiskFull where there is no room for it."""
         if self.known(episode.key):
             return None
-        values, columns, size = self._encode(episode)
+        values, columns = self._encode(episode)
         number = self._next
         header = Header(
             number=number,
@@ -147,9 +131,11 @@ class EpisodeStore:
             version=episode.version,
             info=dict(episode.info),
             columns=columns,
-            stored_bytes=size,
+            stored_bytes=0,
             tokens=tokens,
         )
+        size = sum(disk_bytes(len(value)) for value in values.values()) + disk_bytes(len(header_to_bytes(header)) + 20)
+        header = replace(header, stored_bytes=size)
         victims = self._make_room(size)
         try:
             with self._env.begin(write=True) as txn:
@@ -157,7 +143,7 @@ class EpisodeStore:
                     self._delete(txn, victim)
                 for (column, chunk), value in values.items():
                     txn.put(_column_key(number, column, chunk), value, db=self._columns)
-                txn.put(struct.pack(">Q", number), json.dumps(asdict(header)).encode(), db=self._headers)
+                txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
                 txn.put(episode.key.encode(), str(number).encode(), db=self._keys)
                 txn.put(b"next", str(number + 1).encode(), db=self._counters)
                 txn.put(b"inserted_tokens", str(self.inserted_tokens + tokens).encode(), db=self._counters)
@@ -180,9 +166,8 @@ class EpisodeStore:
         self.episodes[number] = header
         return header
 
-    def _encode(
-        self, episode: Episode
-    ) -> tuple[dict[tuple[int, int], bytes], dict[str, tuple[str, tuple[int, ...]]], int]:
+    def _encode(self, episode: Episode) -> tuple[dict[tuple[int, int], bytes], dict[str, tuple[str, tuple[int, ...]]]]:
+        """Values by (column, chunk), and the columns' dtypes and shapes."""
         arrays = {f"o/{name}": array for name, array in sorted(episode.observations.items())}
         arrays |= {"actions": episode.actions, "rewards": episode.rewards}
         if episode.labels is not None:
@@ -198,7 +183,7 @@ class EpisodeStore:
                 raw = array[start : start + steps].tobytes()
                 packed = lz4.block.compress(raw, store_size=False) if chunked else raw
                 values[column, chunk] = zlib.crc32(packed).to_bytes(4, "little") + packed
-        return values, columns, sum(len(value) for value in values.values())
+        return values, columns
 
     def _make_room(self, size: int) -> list[Header]:
         """The agent's oldest episodes that must go for `size` more bytes."""
@@ -211,9 +196,11 @@ class EpisodeStore:
                 victims.append(header)
                 missing -= header.stored_bytes
         if missing > 0:
-            raise ReplayDiskFull(
+            kept = self.stored_bytes - sum(victim.stored_bytes for victim in victims)
+            raise ReplayFull(
                 errno.ENOSPC,
-                f"replay full: {self.stored_bytes} of {self.capacity_bytes} bytes are demonstrations; raise capacity_bytes",
+                f"replay full: the episode takes {size} bytes, {kept} of {self.capacity_bytes} hold demonstrations, "
+                "which are never evicted; raise capacity_bytes",
             )
         return victims
 
@@ -234,7 +221,10 @@ class EpisodeStore:
         parts: list[np.ndarray] = []
         with self._env.begin(db=self._columns, buffers=True) as txn:
             for chunk in range(start // steps, -(-stop // steps)):
-                value = txn.get(_column_key(header.number, index, chunk))
+                try:
+                    value = txn.get(_column_key(header.number, index, chunk))
+                except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
+                    raise DamagedEpisode(f"episode {header.key}: column {name} is damaged: {problem}") from problem
                 if value is None or zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little"):
                     raise DamagedEpisode(f"episode {header.key}: column {name} is damaged")
                 in_chunk = min(steps, header.steps - chunk * steps)
@@ -279,9 +269,10 @@ class EpisodeStore:
             yield self.episode(header)
 
     def quarantine(self, header: Header, reason: str) -> None:
-        """Take a damaged episode out of what is read; it stays on disk to be looked at."""
+        """Take a damaged episode out of what is read, for good; it stays on disk to be looked at."""
         if self.episodes.pop(header.number, None) is not None:
             self.damaged[header.number] = reason
+            self._note({DAMAGED + str(header.number).encode(): reason})
 
     def close(self) -> None:
         self._env.close()

@@ -1,0 +1,85 @@
+"""Headers: what is known of a stored episode without reading it, as bytes with a checksum, and what it costs on disk."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gato.episode import AGENT
+from gato.version import Version
+
+SCHEMA = 1
+MARK = b"\x01"
+"""Before the checksum of a header; one that begins with a brace was written before headers had a checksum."""
+PAGE_BYTES = 4096
+"""LMDB keeps a value larger than half a page in whole pages of its own."""
+ENTRY_BYTES = 48
+"""A key, a node's header and the checksum, beside a value that shares a page."""
+
+
+class DamagedEpisode(ValueError):
+    """A stored record does not match its checksum."""
+
+
+class NewerStore(ValueError):
+    """A store that a newer release wrote, which this one would misread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is known of a stored episode without reading it."""
+
+    number: int
+    key: str
+    task: str
+    source: str
+    steps: int
+    episode_return: float
+    seed: int
+    terminated: bool
+    truncated: bool
+    version: Version | None
+    info: Mapping[str, str]
+    columns: Mapping[str, tuple[str, tuple[int, ...]]]
+    """Column to dtype and shape of one step."""
+    stored_bytes: int
+    tokens: int
+    schema: int = SCHEMA
+
+    @property
+    def by_agent(self) -> bool:
+        return self.source == AGENT
+
+
+def header_to_bytes(header: Header) -> bytes:
+    text = json.dumps(asdict(header)).encode()
+    return MARK + zlib.crc32(text).to_bytes(4, "little") + text
+
+
+def header_from_bytes(value: bytes) -> Header:
+    """DamagedEpisode where the checksum is wrong. ValueError where a newer release wrote it."""
+    text = value if value[:1] == b"{" else value[5:]
+    if text is not value and (value[:1] != MARK or zlib.crc32(text) != int.from_bytes(value[1:5], "little")):
+        raise DamagedEpisode("the header does not match its checksum")
+    try:
+        plain: dict[str, Any] = json.loads(text)
+        if plain["schema"] > SCHEMA:
+            raise NewerStore(
+                f"an episode has schema {plain['schema']}, this release reads up to {SCHEMA}; update gato-ray"
+            )
+        plain["version"] = Version(*plain["version"]) if plain["version"] else None
+        plain["columns"] = {name: (dtype, tuple(shape)) for name, (dtype, shape) in plain["columns"].items()}
+        return Header(**plain)
+    except NewerStore:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:  # no checksum told that it is damaged
+        raise DamagedEpisode(f"the header cannot be read: {problem}") from problem
+
+
+def disk_bytes(value_bytes: int) -> int:
+    """What a value takes of LMDB's file: whole pages of its own, or its share of a page that is two thirds full."""
+    used = value_bytes + ENTRY_BYTES
+    return -(-used // PAGE_BYTES) * PAGE_BYTES if used > PAGE_BYTES // 2 else used * 3 // 2

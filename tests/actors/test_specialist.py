@@ -1,0 +1,271 @@
+"""Specialists: the exported network plays as the trained one did, records tell the truth, and playing needs no RLlib."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from actors.specialist import (
+    MEASURE_SEEDS,
+    OBSERVATION_CLIP,
+    SELECTION_SEEDS,
+    SETTINGS,
+    _export,
+    _returns,
+    settings_for,
+    train_specialist,
+)
+from actors.specialist_policy import SHIPPED, Specialist, load_specialist
+from actors.tasks import TASKS
+
+SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
+LEAST = {
+    "mujoco/hopper": 2500.0,
+    "mujoco/inverted-pendulum": 1000.0,
+    "mujoco/halfcheetah": 2000.0,
+    "mujoco/walker2d": 1500.0,
+    "mujoco/ant": 1500.0,
+}
+"""The return below which a specialist is no teacher."""
+ABOUT: dict[str, Any] = {
+    "task": "mujoco/tiny",
+    "env_id": "Tiny-v5",
+    "observation_clip": OBSERVATION_CLIP,
+    "action_low": -0.5,
+    "action_high": 0.5,
+}
+
+
+class TinyModule(nn.Module):
+    """A policy of 3 observations and 2 actions, with the parameter names of RLlib's module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mlp = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
+        self.encoder = nn.ModuleDict({"actor_encoder": nn.ModuleDict({"net": nn.ModuleDict({"mlp": mlp})})})
+        self.pi = nn.ModuleDict({"net": nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(8, 2))})})
+        self.pi.register_parameter("log_std", nn.Parameter(torch.tensor([-0.5, 0.25])))
+        self.layers = [mlp, self.pi["net"]["mlp"]]  # a plain list: not a second name of the parameters
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers[1](self.layers[0](observations))
+
+
+class TinyAlgorithm:
+    """What `_export` reads of an RLlib algorithm: a module, and RLlib's own filter, which has seen `observations`."""
+
+    def __init__(self, observations: np.ndarray) -> None:
+        import gymnasium
+        from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
+        from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+        torch.manual_seed(0)
+        self.module = TinyModule()
+        seen, taken = gymnasium.spaces.Box(-np.inf, np.inf, (3,)), gymnasium.spaces.Box(-1.0, 1.0, (2,))
+        connector = MeanStdFilter(clip_by_value=OBSERVATION_CLIP)
+        connector.input_action_space, connector.input_observation_space = taken, seen  # after its clip is known
+        for observation in observations:
+            episode = SingleAgentEpisode(observation_space=seen, action_space=taken)
+            episode.add_env_reset(observation)
+            connector(rl_module=None, batch={}, episodes=[episode])
+            self.last_normalised: np.ndarray = episode.get_observations(-1)
+        self.env_runner = SimpleNamespace(_env_to_module=SimpleNamespace(connectors=[connector]))
+
+    def get_module(self, name: str) -> nn.Module:
+        assert name == "default_policy"
+        return self.module
+
+
+@pytest.fixture(scope="module")
+def observations() -> np.ndarray:
+    """Observations [200, 3] of different means and spreads, as float32."""
+    return np.random.default_rng(0).normal([1.0, -20.0, 0.0], [0.1, 5.0, 2.0], (200, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def algorithm(observations: np.ndarray) -> TinyAlgorithm:
+    return TinyAlgorithm(observations)
+
+
+def arrays_of(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The arrays of a network of these layer sizes, with statistics that change nothing."""
+    rng = np.random.default_rng(1)
+    arrays = {
+        "obs_mean": np.zeros(sizes[0], np.float32),
+        "obs_std": np.ones(sizes[0], np.float32),
+        "log_std": np.zeros(sizes[-1], np.float32),
+    }
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        arrays[f"layer{index}.weight"] = rng.normal(size=(outputs, inputs)).astype(np.float32)
+        arrays[f"layer{index}.bias"] = rng.normal(size=outputs).astype(np.float32)
+    return arrays
+
+
+def test_the_exported_network_plays_as_torch_does(algorithm: TinyAlgorithm, observations: np.ndarray) -> None:
+    arrays = _export(algorithm)
+    normalised = np.clip((observations - arrays["obs_mean"]) / arrays["obs_std"], -OBSERVATION_CLIP, OBSERVATION_CLIP)
+    with torch.no_grad():
+        means = algorithm.module(torch.from_numpy(normalised)).numpy()
+    specialist = Specialist(arrays, ABOUT)
+    np.testing.assert_allclose(specialist.mean(observations), np.clip(means, -0.5, 0.5), atol=1e-6)
+    np.testing.assert_allclose(specialist.action_std, np.exp([-0.5, 0.25]), rtol=1e-6)
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+
+
+def test_the_exported_normalisation_is_that_of_rllibs_filter(
+    algorithm: TinyAlgorithm, observations: np.ndarray
+) -> None:
+    arrays = _export(algorithm)
+    np.testing.assert_allclose(arrays["obs_mean"], observations.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        (observations[-1] - arrays["obs_mean"]) / arrays["obs_std"], algorithm.last_normalised, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_what_was_exported_does_not_change_when_training_goes_on(algorithm: TinyAlgorithm) -> None:
+    arrays = _export(algorithm)
+    before = {name: array.copy() for name, array in arrays.items()}
+    with torch.no_grad():
+        for parameter in algorithm.module.parameters():
+            parameter.add_(1.0)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_far_observations_are_clipped_and_actions_stay_inside_the_bounds() -> None:
+    specialist = Specialist(arrays_of((3, 4, 2)), ABOUT)
+    at_clip = np.array([[10.0, -10.0, 10.0]], np.float32)
+    np.testing.assert_array_equal(specialist.mean(at_clip * 1e6), specialist.mean(at_clip))
+    actions = specialist.mean(np.random.default_rng(2).normal(0.0, 100.0, (50, 3)).astype(np.float32))
+    assert actions.shape == (50, 2)
+    assert actions.dtype == np.float32
+    assert np.abs(actions).max() <= 0.5
+
+
+def test_a_row_is_played_the_same_alone_and_among_others() -> None:
+    specialist = Specialist(arrays_of((3, 4, 2)), ABOUT)
+    rows = np.random.default_rng(3).normal(size=(7, 3)).astype(np.float32)
+    np.testing.assert_allclose(specialist.mean(rows)[4:5], specialist.mean(rows[4:5]), atol=1e-6)
+
+
+def test_hopper_and_the_pendulum_ship() -> None:
+    assert {"mujoco/hopper", "mujoco/inverted-pendulum"} <= set(SHIPPED_TASKS)
+    assert {path.stem for path in SHIPPED.glob("*.safetensors")} == {path.stem for path in SHIPPED.glob("*.json")}
+
+
+@pytest.mark.parametrize("name", SHIPPED_TASKS)
+def test_a_shipped_record_fits_its_weights_and_its_task(name: str) -> None:
+    task, record = TASKS[name], load_specialist(name).record
+    stem = SHIPPED / name.split("/")[-1]
+    arrays = load_file(stem.with_suffix(".safetensors"))
+    sizes = (*task.observations["state"].shape, *record["config"]["hidden"], *task.action.shape)
+    assert {key: array.shape for key, array in arrays.items()} == {
+        key: array.shape for key, array in arrays_of(sizes).items()
+    }
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values())
+    assert (arrays["obs_std"] > 0).all()
+    assert stem.with_suffix(".safetensors").stat().st_size < 2**20
+    assert (record["env_id"], record["activation"]) == (task.env_id, "tanh")
+    assert (record["action_low"], record["action_high"]) == (task.action.low, task.action.high)
+
+
+@pytest.mark.parametrize("name", SHIPPED_TASKS)
+def test_a_shipped_record_says_how_it_was_made_and_measured(name: str) -> None:
+    path = SHIPPED / f"{name.split('/')[-1]}.json"
+    record: dict[str, Any] = json.loads(path.read_text())
+    assert list(record) == sorted(record)
+    config = record["config"]
+    assert record["command"] == (
+        f"python -m actors.specialist {name} --seed {config['seed']} --steps {config['env_steps']}"
+    )
+    assert record["env_steps"] >= config["env_steps"]
+    assert {"algorithm", "date", "kept", "versions", "wall_s", "return_std", "sampled_return_std"} <= set(record)
+    assert len(range(*record["measured_seeds"])) == 20
+    assert not set(range(*record["measured_seeds"])) & set(SELECTION_SEEDS)
+    assert record["return_mean"] >= LEAST[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED_TASKS)
+def test_a_shipped_record_is_measured_again(name: str) -> None:
+    specialist = load_specialist(name)
+    seeds = range(*specialist.record["measured_seeds"])
+    for prefix, noise in (("", 0.0), ("sampled_", 1.0)):
+        returns = _returns(TASKS[name], specialist, seeds, noise=noise)
+        assert returns.mean() == pytest.approx(specialist.record[f"{prefix}return_mean"], abs=0.01)
+        assert returns.std() == pytest.approx(specialist.record[f"{prefix}return_std"], abs=0.01)
+
+
+def test_playing_needs_neither_ray_nor_torch() -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from actors.specialist_policy import load_specialist\n"
+        "print(load_specialist('mujoco/hopper').mean(np.zeros((2, 11), np.float32)).shape)\n"
+        "print(sorted({'ray', 'torch'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["(2, 3)", "[]"]
+
+
+def test_a_missing_specialist_is_a_line_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no specialist for mujoco/ant .*there: none.*`gato teach mujoco/ant`"):
+        load_specialist("mujoco/ant", tmp_path)
+
+
+def test_a_record_of_another_task_is_refused(tmp_path: Path) -> None:
+    save_file(arrays_of((3, 4, 2)), tmp_path / "hopper.safetensors")
+    (tmp_path / "hopper.json").write_text(json.dumps(ABOUT))
+    with pytest.raises(ValueError, match=r"hopper\.json is of task mujoco/tiny, not mujoco/hopper"):
+        load_specialist("mujoco/hopper", tmp_path)
+
+
+def test_observations_of_another_size_are_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"have 12 numbers.*Hopper-v5.* 11; .*`gato teach mujoco/hopper`") as problem:
+        load_specialist("mujoco/hopper").mean(np.zeros((2, 12), np.float32))
+    assert "\n" not in str(problem.value)
+
+
+def test_settings_are_found_by_the_names_that_others_use() -> None:
+    assert settings_for("Hopper-v5", seed=3, env_steps=None) == replace(SETTINGS["mujoco/hopper"], seed=3)
+    assert settings_for("mujoco/ant", seed=0, env_steps=7).env_steps == 7
+    assert all(name in TASKS and config.task == name for name, config in SETTINGS.items())
+
+
+def test_a_game_gets_no_specialist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no settings for a specialist of atari/pong; there are some for mujoco/"):
+        settings_for("atari/pong", seed=0, env_steps=None)
+    with pytest.raises(ValueError, match="atari/pong is no robot"):
+        train_specialist(
+            replace(SETTINGS["mujoco/hopper"], task="atari/pong"), tmp_path, progress=lambda steps, mean: None
+        )
+
+
+@pytest.mark.slow
+def test_a_short_training_writes_what_it_measured(tmp_path: Path) -> None:
+    config = replace(
+        settings_for("mujoco/inverted-pendulum", seed=3, env_steps=4096),
+        batch_steps=1024,
+        minibatch_steps=64,
+        epochs=2,
+        evaluate_every=1,
+    )
+    told: list[int] = []
+    record = train_specialist(config, tmp_path, progress=lambda steps, mean: told.append(steps))
+    specialist = load_specialist("mujoco/inverted-pendulum", tmp_path)
+    assert specialist.record == json.loads(json.dumps(record))
+    assert told == sorted(told)
+    assert told[-1] == record["env_steps"] >= config.env_steps
+    returns = _returns(TASKS[config.task], specialist, MEASURE_SEEDS)
+    assert returns.mean() == pytest.approx(record["return_mean"], abs=0.01)
