@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import redis
 from rich.console import Console
 from rich.table import Table
 
@@ -126,8 +127,18 @@ def _carry_out(config: RunConfig, folder: RunFolder, options: _Options, detach: 
     if detach:
         _carry_out_detached(config, folder, options, console)
         return
+    _supervise_or_say_why(config, folder, options, console)
+
+
+def _supervise_or_say_why(config: RunConfig, folder: RunFolder, options: _Options, console: Console) -> None:
     try:
         _supervise(config, folder, options, console)
+    except redis.RedisError as problem:  # a journal without space, or a server that is gone
+        reason = (
+            f"the journal of run {folder.name} failed ({problem}); mend its Redis or free some space, then gato resume"
+        )
+        folder.set_state("failed", reason=reason)
+        raise ValueError(reason) from problem
     except (ValueError, OSError) as problem:
         folder.set_state("failed", reason=str(problem))
         raise
@@ -163,11 +174,7 @@ def supervise_detached(
     """What the process in the background does."""
     config = config_from_json((folder.path / "config.json").read_text())
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
-    try:
-        _supervise(config, folder, options, Console(width=120))
-    except (ValueError, OSError) as problem:
-        folder.set_state("failed", reason=str(problem))
-        raise
+    _supervise_or_say_why(config, folder, options, Console(width=120))
 
 
 @contextmanager
