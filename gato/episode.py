@@ -86,6 +86,8 @@ def check_episode(episode: Episode, task: Task) -> None:
         problems.append(task.action.problem_with(episode.labels, "label"))
     if episode.rewards.dtype != np.float32:
         problems.append(f"rewards have dtype {episode.rewards.dtype}, expected float32")
+    elif episode.rewards.ndim != 1:
+        problems.append(f"rewards have shape {episode.rewards.shape}, expected one number a step")
     elif not np.isfinite(episode.rewards).all():
         problems.append("rewards are not finite")
     for problem in problems:
@@ -126,13 +128,31 @@ def episode_from_bytes(record: bytes) -> Episode:
         raise BadEpisode(f"not an episode record: begins with {record[:4]!r}, expected {MAGIC!r}")
     if zlib.crc32(memoryview(record)[8:]) != int.from_bytes(record[4:8], "little"):
         raise BadEpisode("damaged episode record: its checksum does not match its bytes")
+    try:
+        return _decode(record)
+    except BadEpisode:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as problem:
+        raise BadEpisode(f"not an episode record: {type(problem).__name__} in its header ({problem})") from problem
+
+
+def _decode(record: bytes) -> Episode:
+    """What a record says, whoever wrote it: a checksum only proves that it came as it was sent."""
     start = 12 + int.from_bytes(record[8:12], "little")
     header = json.loads(record[12:start])
+    if not all(isinstance(header[name], str) for name in ("key", "task", "source")):
+        raise TypeError("key, task and source must be texts")
+    if not all(isinstance(text, str) for pair in header["info"].items() for text in pair):
+        raise TypeError("info must hold texts")
     columns: dict[str, np.ndarray] = {}
     for name, dtype, shape in header["columns"]:
+        if min(shape) < 0:
+            raise ValueError(f"{name} has shape {shape}")
         count = int(np.prod(shape, dtype=np.int64))
         columns[name] = np.frombuffer(record, dtype=np.dtype(dtype), count=count, offset=start).reshape(shape)
         start += columns[name].nbytes
+    if start != len(record):
+        raise ValueError(f"{len(record) - start} bytes follow the last column")
     return Episode(
         key=header["key"],
         task=header["task"],
@@ -141,9 +161,9 @@ def episode_from_bytes(record: bytes) -> Episode:
         actions=columns["actions"],
         rewards=columns["rewards"],
         labels=columns.get("labels"),
-        terminated=header["terminated"],
-        truncated=header["truncated"],
-        seed=header["seed"],
-        version=Version(*header["version"]) if header["version"] else None,
+        terminated=bool(header["terminated"]),
+        truncated=bool(header["truncated"]),
+        seed=int(header["seed"]),
+        version=Version(*map(int, header["version"])) if header["version"] else None,
         info=header["info"],
     )

@@ -85,10 +85,8 @@ class Mix:
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
         )
         # A teacher that is no better than chance is no measure of the agent: then the reference is.
-        self._best = {
-            task.name: found if (found := teacher_returns.get(task.name)) and found > task.references.random else None
-            for task in self._tasks
-        }
+        best = {task.name: teacher_returns.get(task.name, task.references.random) for task in self._tasks}
+        self._best = {t.name: best[t.name] if best[t.name] > t.references.random else None for t in self._tasks}
         self._readable = {task.name: _Readable() for task in self._tasks}
         self._num_seen = 0
         self._last_seen = -1

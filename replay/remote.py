@@ -6,15 +6,15 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
-from ray.actor import ActorProxy
+from ray.actor import ActorClass, ActorProxy
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from gato.episode import Episode, episode_to_bytes
 from gato.metrics import ReplayStats
-from gato.sequence import Batch
+from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.config import ReplayConfig
@@ -22,6 +22,8 @@ from replay.service import Added, ReplayService
 
 WAIT_S = 5.0
 """How long one call may wait inside replay; clients ask again."""
+THREADS = {"write": 8, "read": 4}
+"""Writers that are held back keep their threads, so readers, who let them go on, have threads of their own."""
 
 
 class ReplayActor:
@@ -38,13 +40,17 @@ class ReplayActor:
     ) -> None:
         self._service = ReplayService(folder, tasks, layout, config, seed=seed, teacher_returns=teacher_returns)
 
-    @ray.method
+    @ray.method(concurrency_group="write")
     def add(self, record: bytes, timeout_s: float) -> Added:
         return self._service.add(record, timeout_s=timeout_s)
 
-    @ray.method
+    @ray.method(concurrency_group="read")
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
         return self._service.next_batch(index, timeout_s=timeout_s)
+
+    @ray.method
+    def demonstration(self, task_name: str, num_steps: int, draw: int) -> Window | None:
+        return self._service.demonstration(task_name, num_steps, draw=draw)
 
     @ray.method
     def stats(self) -> ReplayStats:
@@ -68,7 +74,8 @@ class ReplayActor:
         self._service.close()
 
 
-RemoteReplay = ray.remote(ReplayActor)
+# Ray's types know no concurrency groups in `ray.remote`, and its `options` do not take them.
+RemoteReplay = cast("ActorClass[ReplayActor]", cast(Any, ray.remote)(concurrency_groups=THREADS)(ReplayActor))
 
 
 def start_replay(
@@ -83,7 +90,7 @@ def start_replay(
 ) -> ActorProxy[ReplayActor]:
     """A replay actor that comes back where its process dies; calls in flight are made again."""
     return RemoteReplay.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16, scheduling_strategy=scheduling_strategy
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4, scheduling_strategy=scheduling_strategy
     ).remote(folder, tasks, layout, config, seed, teacher_returns)
 
 

@@ -20,10 +20,13 @@ from gato.tokenizer import TokenLayout
 from replay.config import ReplayConfig
 from replay.limiter import Limiter
 from replay.mix import Mix
-from replay.store import EpisodeStore, ReplayDiskFull
+from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
 
+PROMPT_ROLE = 4
+"""Distinguishes the generator of prompts from those of other parts of a run."""
 SAVE_EVERY_S = 1.0
-"""How often the count of read tokens goes to disk. What is read in between is forgotten by a crash, and read again."""
+"""How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
+is forgotten by a crash, and read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,8 @@ class Added:
 
 
 REASONS = {
-    "not finite": "not finite", "shape": "wrong shape", "dtype": "wrong dtype", "observes": "wrong observations",
-    "damaged": "damaged", "not an episode": "damaged", "outside": "values out of range",
+    "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
+    "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range",
 }  # fmt: skip
 
 
@@ -78,6 +81,7 @@ class ReplayService:
         self._writers_waiting = 0
         self._readers_waiting = 0
         self._saved_s = 0.0
+        self._saved_tokens = self._limiter.read_tokens
 
     def add(self, record: bytes, *, timeout_s: float) -> Added:
         """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout."""
@@ -99,28 +103,33 @@ class ReplayService:
     def _add(self, episode: Episode, timeout_s: float) -> Added:
         tokens = episode.num_steps * self._mix.layouts[episode.task].tokens_per_step
         with self._changed:
+            if self._closed:
+                return Added(status="wait", reason="replay is closed")
             if self._store.known(episode.key):
                 self._duplicates += 1
                 return Added(status="duplicate")
             self._writers_waiting += 1
             try:
-                allowed = self._changed.wait_for(lambda: self._closed or self._limiter.may_insert(), timeout_s)
+                allowed = self._changed.wait_for(lambda: self._closed or self._may_insert(), timeout_s)
             finally:
                 self._writers_waiting -= 1
             if not allowed or self._closed:
-                return Added(status="wait", reason="closed" if self._closed else "readers are behind")
+                return Added(status="wait", reason="replay is closed" if self._closed else "readers are behind")
             try:
                 header = self._store.add(episode, tokens=tokens)
             except ReplayDiskFull as problem:
-                self._refused["disk full"] += 1
+                self._refused["replay full" if isinstance(problem, ReplayFull) else "disk full"] += 1
                 return Added(status="refused", reason=str(problem.strerror))
             if header is None:
                 self._duplicates += 1
                 return Added(status="duplicate")
             self._limiter.inserted(tokens)
-            self._mix.changed()
             self._changed.notify_all()
             return Added(status="stored")
+
+    def _may_insert(self) -> bool:
+        """Readers who have nothing to read cannot catch up, so nobody waits for them."""
+        return self._limiter.may_insert() or not self._mix.can_sample()
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
         """Batch number `index`; None where there is nothing to read, or readers are held back, beyond the timeout."""
@@ -145,16 +154,21 @@ class ReplayService:
 
     def _save_counters(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._saved_s >= SAVE_EVERY_S:
-            self._saved_s = now_s
+        unsaved_tokens = self._limiter.read_tokens - self._saved_tokens
+        if now_s - self._saved_s >= SAVE_EVERY_S or 4 * unsaved_tokens >= self._config.limiter.slack_tokens:
+            self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
             self._store.set_counters(read_tokens=self._limiter.read_tokens)
 
-    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful demonstration, to prompt an actor with."""
+    def demonstration(
+        self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
+    ) -> Window | None:
+        """The first steps of a successful demonstration, to prompt an actor with: the same for the same `draw`.
+
+        None where there is none, of `source` if that is given, or replay is closed.
+        """
+        rng = np.random.default_rng([self._seed, PROMPT_ROLE, draw])
         with self._changed:
-            return self._mix.demonstration(
-                task_name, num_steps, rng=np.random.default_rng([self._seed, len(task_name)])
-            )
+            return None if self._closed else self._mix.demonstration(task_name, num_steps, rng=rng, source=source)
 
     def demonstration_steps(self) -> dict[str, int]:
         """Steps of demonstrations (not the agent's own) kept of each task."""
@@ -188,7 +202,7 @@ class ReplayService:
                 duplicates=self._duplicates,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
-                may_insert=self._limiter.may_insert(),
+                may_insert=self._may_insert(),
                 incarnation=self._store.incarnation,
             )
 

@@ -53,12 +53,16 @@ class EpisodeStore:
     window = store.read(header, 10, 14)
     """
 
-    def __init__(self, folder: Path, *, capacity_bytes: int) -> None:
+    def __init__(self, folder: Path, *, capacity_bytes: int, map_bytes: int | None = None) -> None:
+        """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk)."""
         folder.mkdir(parents=True, exist_ok=True)
         self.capacity_bytes = capacity_bytes
         try:
             self._env = lmdb.open(
-                str(folder), map_size=2 * capacity_bytes + HEADROOM_BYTES, max_dbs=4, subdir=True, readahead=False
+                str(folder),
+                map_size=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
+                max_dbs=4,
+                readahead=False,
             )
             names = (b"headers", b"columns", b"keys", b"counters")
             self._headers, self._columns, self._keys, self._counters = (self._env.open_db(name) for name in names)

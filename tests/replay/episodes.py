@@ -1,5 +1,8 @@
 """Episodes for tests: every value says which episode and step it is of."""
 
+from pathlib import Path
+
+import lmdb
 import numpy as np
 
 from gato.episode import AGENT, Episode
@@ -90,3 +93,16 @@ def config(
             },
         ),
     )
+
+
+def flip_a_bit(folder: Path, *, number: int, database: str = "columns") -> None:
+    """Damage the last byte of the first value of an episode in a store that is closed."""
+    env = lmdb.open(str(folder), max_dbs=4, map_size=1 << 28)
+    opened = env.open_db(database.encode())
+    with env.begin(write=True) as txn:
+        cursor = txn.cursor(db=opened)
+        assert cursor.set_range(number.to_bytes(8, "big"))
+        key, value = bytes(cursor.key()), bytearray(cursor.value())
+        value[-1] ^= 1
+        txn.put(key, bytes(value), db=opened)
+    env.close()

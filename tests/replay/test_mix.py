@@ -11,7 +11,7 @@ from gato.sequence import PLACE_ACTION, Batch
 from replay.config import MixConfig, ReplayConfig, TaskMix
 from replay.mix import Mix
 from replay.store import EpisodeStore
-from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, picture_episode
+from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, flip_a_bit, picture_episode
 
 
 def make(tmp_path: Path, replay: ReplayConfig, *, episodes: int = 5, steps: int = 10) -> tuple[EpisodeStore, Mix]:
@@ -53,7 +53,7 @@ def test_rows_are_filled_with_as_many_windows_as_fit(tmp_path: Path) -> None:
 def test_every_step_is_about_equally_likely(tmp_path: Path) -> None:
     _, mix = make(tmp_path, config(window_steps=1, rows=50), steps=4)
     counts: Counter[tuple[int, int]] = Counter()
-    for index in range(40):
+    for index in range(16):
         batch = mix.sample(index)
         assert batch is not None
         counts.update(window[0] for window in windows_of(batch))
@@ -82,7 +82,6 @@ def test_prompts_are_of_another_episode_of_the_same_source_and_half_from_its_end
     store, mix = make(tmp_path, replay, episodes=6, steps=30)
     for number in range(6, 9):
         store.add(counter_episode(number, 30, source="teacher:other"), tokens=1)
-    mix.changed()
     prompted = at_end = rows = 0
     for index in range(60):
         batch = mix.sample(index)
@@ -108,10 +107,101 @@ def test_the_only_episode_of_a_source_prompts_itself_without_overlap(tmp_path: P
         assert len(set(window)) == len(window)
 
 
+def test_short_episodes_leave_no_room_in_a_row(tmp_path: Path) -> None:
+    _, mix = make(tmp_path, config(window_steps=None, row_tokens=43, prompt_fraction=0.25), steps=3)
+    for index in range(10):
+        batch = mix.sample(index)
+        assert batch is not None
+        assert ((batch.segment > 0).sum(axis=1) >= 36).all()
+        for window in windows_of(batch):
+            runs = np.split(np.array(window), np.flatnonzero(np.diff([step for _, step in window]) != 1) + 1)
+            assert len(runs) <= 2  # a prompt and its window
+            assert all(len(set(run[:, 0])) == 1 for run in runs)
+
+
+def test_a_mix_that_saw_episodes_come_and_go_reads_the_same_as_a_new_one(tmp_path: Path) -> None:
+    size = counter_episode(0).actions.nbytes
+    replay = config(prompt_fraction=0.5, capacity_bytes=1 << 20)
+    store = EpisodeStore(tmp_path, capacity_bytes=60 * size)
+    mix = Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+    store.add(counter_episode(0), tokens=1)
+    for number in range(1, 12):
+        assert store.add(counter_episode(number, source=AGENT), tokens=1) is not None
+        if number % 3 == 0:
+            store.quarantine(store.episodes[number], "for the test")
+        seen, fresh = (
+            mix.sample(number),
+            Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={}).sample(number),
+        )
+        assert seen is not None
+        assert fresh is not None
+        for name, array in seen.arrays().items():
+            np.testing.assert_array_equal(array, fresh.arrays()[name])
+    assert store.episodes.keys() != set(range(12)) - set(range(0, 12, 3))  # some were evicted
+
+
+def test_a_damaged_episode_is_taken_out_for_good_and_the_batch_is_drawn_from_the_rest(tmp_path: Path) -> None:
+    replay = config(prompt_fraction=0.5)
+    store, _ = make(tmp_path, replay)
+    store.close()
+    flip_a_bit(tmp_path, number=2)
+    batches: list[Batch] = []
+    for _ in range(2):
+        store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+        mix = Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+        for index in range(3):
+            batch = mix.sample(index)
+            assert batch is not None
+            assert 2 not in {episode for window in windows_of(batch) for episode, _ in window}
+        assert batch is not None
+        batches.append(batch)
+        assert list(store.damaged) == [2]
+        store.close()
+    np.testing.assert_array_equal(batches[0].ids, batches[1].ids)
+
+
+def test_a_damaged_demonstration_prompts_nobody(tmp_path: Path) -> None:
+    store, _ = make(tmp_path, config(), episodes=2)
+    store.close()
+    for number in range(2):
+        flip_a_bit(tmp_path, number=number)
+    store, mix = make(tmp_path, config(), episodes=2)
+    assert mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0)) is None
+    assert sorted(store.damaged) == [0, 1]
+
+
+def test_a_prompt_for_acting_is_the_beginning_of_a_good_demonstration(tmp_path: Path) -> None:
+    store, mix = make(tmp_path, config(), episodes=0)
+    for number in range(8):
+        store.add(counter_episode(number, reward=float(number), source=f"teacher:{number % 2}"), tokens=1)
+    store.add(counter_episode(8, reward=99.0, source=AGENT), tokens=1)
+    seen: set[int] = set()
+    for draw in range(20):
+        window = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(draw))
+        assert window is not None
+        assert window.observations["state"][:, 1].tolist() == [0, 1, 2]
+        seen.add(int(window.observations["state"][0, 0]))
+    assert seen == {4, 5, 6, 7}
+    window = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0), source="teacher:1")
+    assert window is not None
+    assert window.observations["state"][0, 0] in (5, 7)
+    with pytest.raises(ValueError, match="test/counter"):
+        mix.demonstration("test/nobody", 3, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("teacher_return", [0.0, -3.0])
+def test_a_teacher_that_is_no_better_than_chance_does_not_measure_the_agent(
+    tmp_path: Path, teacher_return: float
+) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+    store.add(counter_episode(1, source=AGENT, reward=-0.5), tokens=1)
+    mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={COUNTER.name: teacher_return})
+    assert mix.sample(0) is None
+
+
 def test_tasks_are_drawn_by_weight(tmp_path: Path) -> None:
     store, mix = make(tmp_path, config(rows=100, window_steps=1, weights=(3.0, 1.0)))
     store.add(picture_episode(0), tokens=1)
-    mix.changed()
     share = np.mean([np.mean(batch.task_index == 0) for index in range(20) if (batch := mix.sample(index))])
     assert share == pytest.approx(0.75, abs=0.04)
 
@@ -135,7 +225,6 @@ def test_the_agents_own_episodes_are_read_only_if_they_are_good(tmp_path: Path) 
     mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={})
     assert mix.sample(0) is None
     store.add(counter_episode(2, 10, source=AGENT, reward=0.9), tokens=1)
-    mix.changed()
     batch = mix.sample(0)
     assert batch is not None
     assert {episode for window in windows_of(batch) for episode, _ in window} == {2}

@@ -1,13 +1,17 @@
 """The service: the door, the waiting, the counts."""
 
+import json
+import pickle
+import shutil
 import threading
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gato.episode import Episode, episode_to_bytes
+from gato.episode import AGENT, MAGIC, Episode, episode_to_bytes
 from replay.config import LimiterConfig, ReplayConfig
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, picture_episode
@@ -54,6 +58,45 @@ def test_a_bad_episode_is_refused_at_the_door_and_counted(
     assert service.next_batch(0, timeout_s=0) is None
 
 
+def forged(header: object, columns: bytes = b"") -> bytes:
+    """A record with a good checksum and a header of the sender's liking."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    body = len(text).to_bytes(4, "little") + text + columns
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+HEADER = {"key": "k", "task": COUNTER.name, "source": "agent", "terminated": True, "truncated": False, "seed": 0, "version": None,
+          "info": {}, "columns": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        MAGIC,
+        forged(b"\xff{"),
+        forged({}),
+        forged([1]),
+        forged(HEADER),
+        forged(HEADER | {"source": ["a", "list"]}),
+        forged(HEADER | {"key": "\ud800"}),
+        forged(HEADER | {"info": {"a": 1}}),
+        forged(HEADER | {"version": [1]}),
+        forged(HEADER | {"columns": [["actions", "<i8", [10**15]]]}),
+        forged(HEADER | {"columns": [["actions", "|O", [1]]]}, b"12345678"),
+        forged(HEADER | {"columns": [["actions", "<i8", [-1]]]}, b"12345678"),
+        forged(HEADER | {"columns": [["actions", "<i8", [1]], ["rewards", "<f4", [1]]]}, b"0" * 99),
+        pickle.dumps(counter_episode(1)),
+    ],
+)
+def test_whatever_comes_is_refused_and_not_raised(tmp_path: Path, record: bytes) -> None:
+    service = make(tmp_path)
+    added = service.add(record, timeout_s=1)
+    assert added.status == "refused"
+    assert service.stats().refused == {"damaged": 1}
+    assert service.add(episode_to_bytes(counter_episode(1)), timeout_s=1).status == "stored"
+
+
 def test_readers_wait_until_the_warm_up_is_over(tmp_path: Path) -> None:
     service = make(tmp_path, config(limiter=LimiterConfig(warmup_tokens=80)))
     assert service.next_batch(0, timeout_s=0.0) is None
@@ -77,6 +120,53 @@ def test_writers_are_held_back_and_readers_let_them_go_on(tmp_path: Path) -> Non
         service.next_batch(index, timeout_s=0)
     stats = service.stats()
     assert abs(stats.inserted_tokens * 10.0 - stats.read_tokens) <= 100 + 8 * 40
+
+
+def test_writers_are_not_held_back_for_readers_who_have_nothing_to_read(tmp_path: Path) -> None:
+    limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=10.0, slack_tokens=10)
+    service = make(tmp_path, config(limiter=limiter))
+    for number in range(4):  # too poor to be read
+        poor = counter_episode(number, source=AGENT, reward=0.0)
+        assert service.add(episode_to_bytes(poor), timeout_s=0).status == "stored"
+        assert service.next_batch(number, timeout_s=0) is None
+    assert service.stats().may_insert
+    assert service.add(episode_to_bytes(counter_episode(9, source=AGENT)), timeout_s=0).status == "stored"
+    assert service.next_batch(4, timeout_s=0) is not None
+    assert service.add(episode_to_bytes(counter_episode(10, source=AGENT)), timeout_s=0).status == "wait"
+
+
+def test_a_crash_forgets_less_than_half_of_the_slack(tmp_path: Path) -> None:
+    limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=1000.0, slack_tokens=2000)
+    service = make(tmp_path / "live", config(limiter=limiter))
+    service.add(episode_to_bytes(counter_episode(0)), timeout_s=1)
+    for index in range(20):
+        assert service.next_batch(index, timeout_s=1) is not None
+        shutil.copytree(tmp_path / "live", tmp_path / f"crashed{index}")
+        after = make(tmp_path / f"crashed{index}", config(limiter=limiter))
+        assert 0 <= service.stats().read_tokens - after.stats().read_tokens <= 2000 / 2
+        after.close()
+
+
+def test_a_full_replay_refuses_demonstrations_and_says_so(tmp_path: Path) -> None:
+    service = make(tmp_path, config(capacity_bytes=1 << 20))
+    statuses = [service.add(episode_to_bytes(counter_episode(n, 900)), timeout_s=1) for n in range(60)]
+    assert statuses[0].status == "stored"
+    assert statuses[-1].status == "refused"
+    assert "raise capacity_bytes" in statuses[-1].reason
+    assert set(service.stats().refused) == {"replay full"}
+    assert service.stats().fill <= 1.0
+    assert service.next_batch(0, timeout_s=1) is not None
+
+
+def test_after_close_everyone_gets_nothing(tmp_path: Path) -> None:
+    service = make(tmp_path)
+    service.add(episode_to_bytes(counter_episode(0)), timeout_s=1)
+    assert service.demonstration(COUNTER.name, 3) is not None
+    service.close()
+    service.close()
+    assert service.add(episode_to_bytes(counter_episode(1)), timeout_s=60).status == "wait"
+    assert service.next_batch(0, timeout_s=60) is None
+    assert service.demonstration(COUNTER.name, 3) is None
 
 
 def test_close_wakes_everyone_with_nothing(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
 from replay.store import CHUNK_STEPS, DamagedEpisode, EpisodeStore, ReplayDiskFull
-from tests.replay.episodes import counter_episode, picture_episode
+from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 64 << 20
 WRITER = """
@@ -95,17 +95,7 @@ def test_a_flipped_bit_damages_one_episode_and_no_other(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     headers = [store.add(counter_episode(number), tokens=1) for number in range(3)]
     store.close()
-    env = lmdb.open(str(tmp_path), max_dbs=4, map_size=1 << 28)
-    columns = env.open_db(b"columns")
-    with env.begin(write=True) as txn:
-        cursor = txn.cursor(db=columns)
-        for key, value in cursor:
-            if bytes(key)[:8] == (1).to_bytes(8, "big"):
-                broken = bytearray(value)
-                broken[-1] ^= 1
-                cursor.put(bytes(key), bytes(broken))
-                break
-    env.close()
+    flip_a_bit(tmp_path, number=1)
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     for number, header in enumerate(headers):
         assert header is not None
@@ -114,6 +104,57 @@ def test_a_flipped_bit_damages_one_episode_and_no_other(tmp_path: Path) -> None:
                 store.episode(header)
         else:
             store.episode(header)
+
+
+def test_a_damaged_header_costs_one_episode_and_not_the_store(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    for number in range(3):
+        store.add(counter_episode(number), tokens=1)
+    store.close()
+    flip_a_bit(tmp_path, number=1, database="headers")
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    assert [header.key for header in store.episodes.values()] == ["k0", "k2"]
+    assert "checksum" in store.damaged[1]
+    assert store.add(counter_episode(1), tokens=1) is None  # its key is still known
+    assert store.add(counter_episode(4), tokens=1) is not None
+
+
+def test_headers_from_before_they_had_a_checksum_are_read_and_newer_ones_are_refused(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    header = store.add(counter_episode(0), tokens=1)
+    assert header is not None
+    now = header_to_bytes(header)
+    assert header_from_bytes(now) == header
+    assert header_from_bytes(now[5:]) == header
+    with pytest.raises(ValueError, match="update gato-ray"):
+        header_from_bytes(header_to_bytes(replace(header, schema=99)))
+    for damaged in (now[:-1], b"", now[5:-1], b"{}"):
+        with pytest.raises(DamagedEpisode):
+            header_from_bytes(damaged)
+
+
+def test_the_counted_bytes_cover_the_file_also_for_tiny_episodes(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    for number in range(300):
+        store.add(counter_episode(number, 3), tokens=1)
+    store.add(picture_episode(0), tokens=1)
+    file_bytes = (tmp_path / "data.mdb").stat().st_blocks * 512
+    assert 0.5 * file_bytes <= store.stored_bytes <= 1.5 * file_bytes
+
+
+def test_a_full_map_refuses_the_episode_and_more_room_lets_it_in(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY, map_bytes=1 << 20)
+    kept = 0
+    with pytest.raises(ReplayDiskFull, match="disk full"):
+        while True:
+            store.add(counter_episode(kept, 900, key=f"k{kept}"), tokens=1)
+            kept += 1
+    assert len(store.episodes) == kept > 3
+    for header in store.episodes.values():
+        store.episode(header)
+    store.close()
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    assert store.add(counter_episode(kept, 900, key=f"k{kept}"), tokens=1) is not None
 
 
 def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never(tmp_path: Path) -> None:
