@@ -59,7 +59,10 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
         try:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, RayError) as problem:
-            raise ValueError(f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}") from problem
+            raise ValueError(
+                f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}; both sides need the same token "
+                "(RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled on both) and the same version of Ray"
+            ) from problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import lmdb
@@ -72,6 +73,7 @@ class EpisodeStore:
         """Headers of what is kept, by number, oldest first."""
         self.damaged: dict[int, str] = {}
         """Why an episode was taken out of what is read, by number."""
+        self._taken_out: dict[int, Header] = {}
         self.stored_bytes = 0
         self._open_headers()
         self.inserted_tokens = self.counter("inserted_tokens")
@@ -91,8 +93,7 @@ class EpisodeStore:
                     self.damaged[struct.unpack(">Q", number)[0]] = str(problem)
                     continue
                 self.stored_bytes += header.stored_bytes
-                if header.number not in self.damaged:
-                    self.episodes[header.number] = header
+                (self._taken_out if header.number in self.damaged else self.episodes)[header.number] = header
 
     def counter(self, name: str) -> int:
         with self._env.begin(db=self._counters) as txn:
@@ -163,7 +164,9 @@ class EpisodeStore:
                 raise ReplayDiskFull(problem.errno, f"disk full: {problem}") from problem
             raise
         for victim in victims:
-            self.stored_bytes -= self.episodes.pop(victim.number).stored_bytes
+            self.stored_bytes -= victim.stored_bytes
+            for kept in (self.episodes, self._taken_out, self.damaged):
+                kept.pop(victim.number, None)
         self._next = number + 1
         self.inserted_tokens += tokens
         self.stored_bytes += size
@@ -190,10 +193,10 @@ class EpisodeStore:
         return values, columns
 
     def _make_room(self, size: int) -> list[Header]:
-        """The agent's oldest episodes that must go for `size` more bytes."""
+        """The agent's episodes that must go for `size` more bytes: damaged ones, then the oldest."""
         missing = self.stored_bytes + size - self.capacity_bytes
         victims: list[Header] = []
-        for header in self.episodes.values():
+        for header in chain(self._taken_out.values(), self.episodes.values()):
             if missing <= 0:
                 break
             if header.by_agent:
@@ -214,6 +217,7 @@ class EpisodeStore:
         while cursor.set_range(prefix) and bytes(cursor.key())[:8] == prefix:
             cursor.delete()
         txn.delete(prefix, db=self._headers)
+        txn.delete(DAMAGED + str(header.number).encode(), db=self._counters)
 
     def column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
         """Steps [start, stop) of one column. DamagedEpisode where a checksum is wrong."""
@@ -273,9 +277,10 @@ class EpisodeStore:
             yield self.episode(header)
 
     def quarantine(self, header: Header, reason: str) -> None:
-        """Take a damaged episode out of what is read, for good; it stays on disk to be looked at."""
+        """Take a damaged episode out of what is read, for good; it stays on disk, while there is room."""
         if self.episodes.pop(header.number, None) is not None:
             self.damaged[header.number] = reason
+            self._taken_out[header.number] = header
             self._note({DAMAGED + str(header.number).encode(): reason})
 
     def close(self) -> None:

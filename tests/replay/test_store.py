@@ -1,5 +1,6 @@
 """The store: whole, durable, once, checked, within its bytes."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
-from replay.store import CHUNK_STEPS, DamagedEpisode, EpisodeStore, ReplayDiskFull
+from replay.header import DamagedEpisode, header_from_bytes, header_to_bytes
+from replay.store import CHUNK_STEPS, EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 64 << 20
@@ -142,14 +144,17 @@ def test_the_counted_bytes_cover_the_file_also_for_tiny_episodes(tmp_path: Path)
     assert 0.5 * file_bytes <= store.stored_bytes <= 1.5 * file_bytes
 
 
+def fill(store: EpisodeStore) -> None:
+    for number in itertools.count():
+        store.add(counter_episode(number % 1000, 900, key=f"k{number}"), tokens=1)
+
+
 def test_a_full_map_refuses_the_episode_and_more_room_lets_it_in(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY, map_bytes=1 << 20)
-    kept = 0
     with pytest.raises(ReplayDiskFull, match="disk full"):
-        while True:
-            store.add(counter_episode(kept, 900, key=f"k{kept}"), tokens=1)
-            kept += 1
-    assert len(store.episodes) == kept > 3
+        fill(store)
+    kept = len(store.episodes)
+    assert kept > 3
     for header in store.episodes.values():
         store.episode(header)
     store.close()
