@@ -110,7 +110,7 @@ def draw() -> None:
     lines = [
         "# The demo over seeds", "",
         "Made by `python -m benchmarks.demo_curve run --seeds ...`, drawn by `python -m benchmarks.demo_curve draw`.",
-        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commit {machine['commit']}. Returns of the last checkpoint, never the best,",
+        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {', '.join(dict.fromkeys(r['machine']['commit'] for r in runs))}. Returns of the last checkpoint, never the best,",
         f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.", "",
         "| seed | task | return | ± | normalised | updates | minutes in all |", "|--:|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
