@@ -180,7 +180,9 @@ def teach(
     task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Environment steps. Default: what its settings say.")] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for its weights and its record.")] = Path("specialists"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for its weights and its record. Default: where runs look for teachers.")
+    ] = None,
 ) -> None:
     """Train a specialist with RLlib, to be a teacher.
 

@@ -40,7 +40,7 @@ def make_config(
     run: str, *, name: str | None, tasks: Sequence[str] | None, data: Sequence[str], settings: Sequence[str]
 ) -> RunConfig:
     """The named run with what the command line changes. ValueError for what it cannot be."""
-    from cluster.launch import tasks_of
+    from cluster.launch import check_fits, tasks_of
 
     config = find_run_config(run)
     if data:
@@ -52,7 +52,7 @@ def make_config(
         config = with_tasks(config, [find_task(task, _all_tasks()).name for task in tasks])
     config = override(config, settings)
     config = replace(config, name=name or config.name)
-    tasks_of(config)
+    check_fits(config, tasks_of(config))
     return config
 
 
@@ -426,12 +426,14 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, console: Co
     )
 
 
-def teach(task: str, *, steps: int | None, seed: int, out: Path, console: Console) -> None:
+def teach(task: str, *, steps: int | None, seed: int, out: Path | None, console: Console) -> None:
     """Train a specialist and say how good it got."""
     from rich.progress import Progress
 
     from actors.specialist import settings_for, train_specialist
+    from actors.specialist_policy import SHIPPED
 
+    out = out or SHIPPED
     config = settings_for(task, seed=seed, env_steps=steps)
     with Progress(console=console) as bar:
         entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)

@@ -22,6 +22,7 @@ from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.acting import ActingConfig
 from gato.metrics import ReplayStats
+from gato.sequence import StepLayout
 from gato.task import Task, find_task
 from learner.remote import LearnerActor, RemoteLearner
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
@@ -33,6 +34,24 @@ def tasks_of(config: RunConfig) -> dict[str, Task]:
     """The run's tasks by name, in the run's order. ValueError suggests the nearest name for one that is unknown."""
     tasks = [find_task(name, TASKS) for name in config.tasks]
     return {task.name: task for task in tasks}
+
+
+def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
+    """ValueError, before anything starts, where a step of a task is too long for the model or for a row."""
+    for task in tasks.values():
+        steps = StepLayout(task, config.model.layout)
+        mix = config.replay.mix.tasks.get(task.name)
+        needed = steps.tokens_per_step * ((mix.window_steps if mix else None) or 1)
+        if needed > config.replay.mix.row_tokens:
+            raise ValueError(
+                f"{task.name} needs rows of {needed} tokens, run {config.name} has {config.replay.mix.row_tokens}; add "
+                f"--set model.context_tokens={needed} --set replay.mix.row_tokens={needed}"
+            )
+        if steps.num_observation_tokens > config.model.max_observation_tokens:
+            raise ValueError(
+                f"{task.name} shows {steps.num_observation_tokens} tokens a step, the model has positions for "
+                f"{config.model.max_observation_tokens}; add --set model.max_observation_tokens={steps.num_observation_tokens}"
+            )
 
 
 def connect_ray(address: str | None, *, namespace: str) -> None:

@@ -58,6 +58,7 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
         (("start", "dmeo"), "did you mean 'demo'"),
         (("start", "debug", "--tasks", "mujoco/hoper"), "did you mean 'mujoco/hopper'"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
+        (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=114"),
         (("start", "debug", "--data", "nothing"), "no data set 'nothing'"),
         (("start", "debug", "--address", "127.0.0.1:1"), "no Ray answers at '127.0.0.1:1'"),
         (("start", "debug", "--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
