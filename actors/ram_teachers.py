@@ -29,7 +29,8 @@ class Freeway:
     """Crosses where no car will be: of all ways through the next `ahead` decisions, the one highest up for longest.
 
     A lane's cars keep one speed, so where each will be is known. Ways that meet a car are out; of equal ways the one that
-    goes up is taken, then the one that waits.
+    goes up is taken, then the one that waits. Byte 14 is the chicken's height, which grows upwards; bytes 108 to 117 are
+    the cars' columns, lowest lane first. Seeds 0 to 9: 31.5 ± 0.5 over 10 episodes.
     """
 
     ahead: int = 16
@@ -92,6 +93,8 @@ class Pong:
     are as many games as no-ops at the start, and these strokes, found by random search, win each of them for decisions
     of 4 frames without sticky actions. The score is on the screen: whoever sees the frame sees which stroke it is. They
     forgive little: with one button in a hundred pressed at random four games, cut at 6,000 decisions, returned -2 on average.
+    Byte 13 is the opponent's score, 49 and 54 the ball's column and height (height 0: no ball), 51 the paddle's upper edge.
+    Seeds 0 to 9: 20.9 ± 0.3 over 10 episodes.
     """
 
     strokes: tuple[_Stroke, ...] = (

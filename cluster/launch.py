@@ -62,10 +62,18 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if address is None:
-            ray.init(
-                address="local", include_dashboard=False, namespace=namespace, log_to_driver=False,
-                logging_level=logging.ERROR,
-            )  # fmt: skip
+            try:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    namespace=namespace,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            except Exception as problem:  # Ray has no exception of its own for a start that took too long
+                raise ValueError(
+                    f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
+                ) from problem
             return
         host, _, port = address.rpartition(":")
         try:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from cluster import commands
 from cluster.journal import START, Journal
 from cluster.redis_server import RedisServer, connect
 from gato.metrics import WorkerReport
 from replay.store import EpisodeStore
 
+pytestmark = pytest.mark.timeout(900)
 GATO = Path(sys.executable).parent / "gato"
 
 
@@ -35,7 +37,8 @@ class Shell:
         return done.stdout
 
     def watch(self) -> dict[str, Any]:
-        return json.loads(self("watch", "--once", "--json"))
+        """What `gato watch --once --json` prints, without a process for each look."""
+        return commands.summary_of("debug", redis_url=None).to_json()
 
     def processes(self, title: str) -> list[int]:
         """Processes of this run by their title."""
@@ -65,7 +68,9 @@ def until(condition: Callable[[], Any], *, timeout_s: float = 180.0) -> Any:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("run"))
-    yield shell
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATO_RUNS", str(shell.folder / "runs"))
+        yield shell
     for process in shell.processes("ray::") + shell.processes(sys.executable):
         try:
             os.kill(process, signal.SIGKILL)
@@ -74,9 +79,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
-    shell("start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=1.0")
+    shell("start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=0.3")
     until(lambda: shell.watch()["tasks"]["mujoco/inverted-pendulum"]["history"])
-    before = shell.watch()
+    before = json.loads(shell("watch", "--once", "--json"))
     assert {"run", "tasks", "learner", "replay", "workers"} <= before.keys()
     assert {"version", "step", "return", "normalised", "episodes", "teacher_return", "history"} <= before["tasks"][
         "mujoco/inverted-pendulum"
