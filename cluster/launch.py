@@ -83,6 +83,7 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
                 f"no Ray answers at {address!r} ({problem}); start one with `ray start --head`, give host:port of one "
                 "that runs, or leave out --address for a local one"
             ) from problem
+        _offer_token()
         try:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, RayError) as problem:
@@ -90,6 +91,13 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
                 f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}; both sides need the same token "
                 "(RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled on both) and the same version of Ray"
             ) from problem
+
+
+def _offer_token() -> None:
+    """Join with the token that lies in the home folder, if one does: Ray 2.60 asks for it but offers it only to "auto"."""
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
