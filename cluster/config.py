@@ -27,7 +27,8 @@ class ActorsConfig:
     evaluate_every_s: float = 0.0
     """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there is a newer version."""
     generate_share: float = 0.2
-    """Of the time in which nothing waits to be evaluated or demonstrated, the share spent generating; else idle."""
+    """Of a worker's time without demonstrations, the share spent generating; the rest evaluates, or idles if nothing is new.
+    At 1 a task is evaluated once at the beginning and once at the end."""
     first_demonstration_steps: int = 4_000
     """Environment steps of its teacher's play that each task has before anything else (unless the run brings data of it)."""
     demonstration_steps: int = 20_000

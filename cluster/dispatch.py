@@ -1,4 +1,4 @@
-"""Who does what next: demonstrations first, then evaluations of the newest version, then generation. Pure arithmetic."""
+"""Who does what next: demonstrations first, then evaluations of the newest version beside generation. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -95,9 +95,19 @@ class Dispatcher:
         if first is not None:
             return first
         # While demonstrations are missing, making them has half of the time.
-        if self._spent_s["teach"] < self._spent_s["evaluate"]:
-            return self._teach(now_s) or self._evaluate(now_s, at_once=False) or self._generate(worker, now_s)
-        return self._evaluate(now_s, at_once=False) or self._teach(now_s) or self._generate(worker, now_s)
+        taught = self._teach(now_s) if self._spent_s["teach"] < self._spent_s["evaluate"] else None
+        if taught is not None:
+            return taught
+        generated = self._generate(worker, now_s) if self._generation_is_owed() else None
+        return generated or self._evaluate(now_s, at_once=False) or self._teach(now_s) or self._generate(worker, now_s)
+
+    def _generation_is_owed(self) -> bool:
+        """Whether evaluations, of which there may always be one more to do, have kept generation from its share."""
+        playing_s = self._spent_s["evaluate"] + self._spent_s["generate"]
+        return (
+            all(state.evaluated is not None for state in self._tasks.values())
+            and self._spent_s["generate"] < self._config.generate_share * playing_s
+        )
 
     def _teach(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
         """The task that is furthest from its demonstrations, of those that have less than `at_most` steps."""
@@ -129,7 +139,7 @@ class Dispatcher:
         return Assignment(role="evaluate", task=name, seeds=seeds)
 
     def _generate(self, worker: str, now_s: float) -> Assignment | None:
-        """Rest long enough that generation has its share of the time in which nothing else waits."""
+        """An assignment, where the worker has rested long enough that generation has no more than its share of the time."""
         share = self._config.generate_share
         if share <= 0.0 or self._newest is None or not self._may_insert:
             return None
@@ -162,7 +172,7 @@ class Dispatcher:
     def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
         """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""
         state = self._tasks[assignment.task]
-        if report is not None and min(t.demonstration_steps for t in self._tasks.values()) > 0:
+        if report is not None and all(t.demonstration_steps > 0 or t.wanted_steps == 0 for t in self._tasks.values()):
             self._spent_s[assignment.role] += report.wall_s
         if assignment.role == "teach":
             state.teaching_in_flight -= 1

@@ -129,6 +129,20 @@ def test_generation_has_its_share_of_the_idle_time() -> None:
     assert again.task != generated.task
 
 
+def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
+    dispatcher = make(replace(CONFIG, generate_share=0.3), teachable=[])
+    roles: list[str] = []
+    for now in range(100):
+        version = Version(1, 1 + now)
+        dispatcher.published(version)
+        assignment = dispatcher.next("w", float(now))
+        assert assignment is not None
+        roles.append(assignment.role)
+        dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
+    assert roles[:2] == ["evaluate", "evaluate"]
+    assert 24 <= roles.count("generate") <= 31
+
+
 def test_a_resumed_run_does_not_teach_again() -> None:
     dispatcher = make(demonstration_steps={"a": 100, "b": 120})
     assert dispatcher.next("w", 0.0) is None
