@@ -78,7 +78,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             continue
 
 
-@pytest.mark.slow  # minutes on two cores: three starts of Ray, and processes that are killed and come back
 def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     shell("start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=0.3")
     until(lambda: shell.watch()["tasks"]["mujoco/inverted-pendulum"]["history"])
