@@ -164,7 +164,7 @@ class Gato(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def shape(self) -> dict[str, int | float | str]:
+    def shape(self) -> dict[str, int | float | str | None]:
         """The config as plain values, for a checkpoint to keep and to compare."""
         return asdict(self.config)
 

@@ -6,6 +6,7 @@ C slots of a cache, S new tokens.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-QUERY_BLOCK = 128
-"""Tokens of a row that attend together in training: later keys than theirs are never multiplied, and their scores fit in
-a core's cache. Measured on a CPU (docs/adr/0010)."""
+from gato.blockwise import BlockwiseAttention, blocks, shift_distances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +65,6 @@ def distance_encoding(num_distances: int, width: int, device: torch.device) -> F
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def shift_distances(scores_HBQR: Float[Tensor, "H B Q R"]) -> Float[Tensor, "H B Q R-1"]:
-    """From [i, c], where column c holds distance R-1-c, to [i, j] = distance from query i to key j, of R-1 keys.
-
-    The queries are the last Q of the keys. What lies above the diagonal is junk. No copy: a row more to the left each.
-    """
-    Q, R = scores_HBQR.shape[2:]
-    return scores_HBQR.flatten(2)[..., Q:].unflatten(-1, (Q, R - 1))
-
-
 def rotations(position: Int[Tensor, "*S"], head_width: int) -> Float[Tensor, "*S K"]:
     """Cosines, then sines, of the angles by which a head's pairs are turned at each position (RoPE, section 3.2.2).
 
@@ -112,20 +102,30 @@ class CachedStep:
     visible: Bool[Tensor, "N S C"]
 
 
-def attend(
-    q_HBQK: Tensor, k_HBRK: Tensor, v_HBRK: Tensor, bias_HBQR: Tensor, *, dropout: float
-) -> Float[Tensor, "H B Q K"]:
-    """softmax(q k + bias) v, where the bias has a gradient.
-
-    One fused call, except on a CPU: there PyTorch has no fused kernel for such a bias, and in its place computes bfloat16
-    in float32, which takes twice the time of plain products (docs/adr/0010).
-    """
-    if q_HBQK.device.type != "cpu":
-        return F.scaled_dot_product_attention(
-            q_HBQK, k_HBRK, v_HBRK, attn_mask=bias_HBQR, dropout_p=dropout, scale=1.0
+def fused_in_blocks(
+    content_HBLK: Tensor,
+    distance_HBLK: Tensor,
+    k_HBLK: Tensor,
+    v_HBLK: Tensor,
+    r_HKR: Tensor,
+    mask_BLL: Tensor,
+    *,
+    dropout: float,
+) -> Float[Tensor, "B L H K"]:
+    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as its bias."""
+    H, B, L, K = k_HBLK.shape
+    outs: list[Tensor] = []
+    for begin, end in blocks(L):
+        queries = distance_HBLK[:, :, begin:end].reshape(H, -1, K)
+        by_distance = (queries @ r_HKR[:, :, L - end :]).view(H, B, -1)
+        bias = shift_distances(by_distance, end - begin) + mask_BLL[:, begin:end, :end]
+        k, v = k_HBLK[:, :, :end], v_HBLK[:, :, :end]
+        outs.append(
+            F.scaled_dot_product_attention(
+                content_HBLK[:, :, begin:end], k, v, attn_mask=bias, dropout_p=dropout, scale=1.0
+            )
         )
-    weights = (q_HBQK @ k_HBRK.transpose(-1, -2)).add_(bias_HBQR).softmax(-1)
-    return F.dropout(weights, dropout) @ v_HBRK
+    return torch.cat(outs, dim=2).permute(1, 2, 0, 3)
 
 
 class RelativeAttention(nn.Module):
@@ -156,22 +156,19 @@ class RelativeAttention(nn.Module):
         B, L, D = x_BLD.shape
         # Heads before rows: one product a head gives the distance terms of all rows.
         qkv = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
-        q, k, v = qkv[0], qkv[1].contiguous(), qkv[2].contiguous()
+        q, k, v = qkv.unbind(0)
         scale = self.head_width**-0.5
-        for_content = ((q + self.content_bias[:, None].to(q.dtype)) * scale).contiguous()
-        for_distance = ((q + self.distance_bias[:, None].to(q.dtype)) * scale).contiguous()
-        # Column c holds distance L - c; the first, of distance L, is what `shift_distances` shifts out.
+        for_content = (q + self.content_bias[:, None].to(q.dtype)) * scale
+        for_distance = (q + self.distance_bias[:, None].to(q.dtype)) * scale
+        # Column c holds distance L - c; the first, of a distance that no row has, is shifted out.
         distances = F.pad(self._distances(encoding_LD.flip(0)), (1, 0))
-        mask = mask_BLL.to(q.dtype)
-        outs: list[Tensor] = []
-        for begin in range(0, L, QUERY_BLOCK):
-            end = min(begin + QUERY_BLOCK, L)
-            by_distance = for_distance[:, :, begin:end].flatten(1, 2) @ distances[:, :, L - end :]
-            by_distance = by_distance.view(self.num_heads, B, end - begin, end + 1)
-            bias = shift_distances(by_distance) + mask[:, begin:end, :end]
-            dropout = self.dropout if self.training else 0.0
-            outs.append(attend(for_content[:, :, begin:end], k[:, :, :end], v[:, :, :end], bias, dropout=dropout))
-        return self.out(torch.cat(outs, dim=2).permute(1, 2, 0, 3).reshape(B, L, D))
+        parts = [part.contiguous() for part in (for_content, for_distance, k, v, distances)]
+        dropout = self.dropout if self.training else 0.0
+        on_cpu = x_BLD.device.type == "cpu" and not dropout
+        attend = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
+        out_BLHK = attend(*parts, mask_BLL.to(q.dtype))
+        assert isinstance(out_BLHK, Tensor)
+        return self.out(out_BLHK.reshape(B, L, D))
 
     def cached(self, x_NSD: Tensor, encoding_RD: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
         """New tokens, which are written to the cache and see what is visible in it."""
@@ -243,7 +240,8 @@ class Block(nn.Module):
         update = F.dropout(update, self.dropout, self.training)
         if self.training and self.stochastic_depth:
             keep = 1.0 - self.stochastic_depth
-            update = update * torch.empty(len(x), 1, 1, device=x.device).bernoulli_(keep) / keep
+            scale = torch.empty(len(x), 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
+            return torch.addcmul(x, update.to(x.dtype), scale)
         return x + update
 
     def forward(self, x_BLD: Tensor, encoding: Tensor, mask_BLL: Tensor | None) -> Tensor:
