@@ -196,10 +196,10 @@ class RotaryAttention(nn.Module):
 
     def _heads(self, x_BLD: Tensor, rotations: Float[Tensor, "*B L K"]) -> tuple[Tensor, Tensor, Tensor]:
         B, L, _ = x_BLD.shape
-        qkv = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width)
+        qk, v = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).split([2, 1], dim=2)
         # Queries and keys are turned in one go.
-        qk = rotate(qkv[:, :, :2], rotations[..., None, None, :]).permute(2, 0, 3, 1, 4)
-        return qk[0], qk[1], qkv[:, :, 2].transpose(1, 2)
+        q, k = rotate(qk, rotations[..., None, None, :]).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v[:, :, 0].transpose(1, 2)
 
     def forward(self, x_BLD: Tensor, encoding_LK: Tensor, mask_BLL: Tensor | None) -> Tensor:
         """Whole rows. `encoding_LK` has the rotations of positions 0..L-1; no mask: each token sees all before it."""
