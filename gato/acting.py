@@ -178,7 +178,8 @@ class Policy:
         visible &= state.slot_step[:, None] > (step_NS - self.window_steps)[:, :, None]
         # Each new token sees itself, also the one that nobody else may see: a softmax needs a finite score.
         visible[:, torch.arange(len(slots)), slots] = True
-        step = CachedStep(slots=slots, distance=distance.clamp(0, len(self._encoding) - 1), visible=visible)
+        near = distance.clamp(0, len(self._encoding) - 1)
+        step = CachedStep(slots=slots, position=token_NS, distance=near, visible=visible)
         return self.model.transformer.cached(x_NSD, self._encoding, step, state.caches)
 
     def _embed(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ class ModelConfig:
     value_waves: int = 0
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
+    """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
 
     @property
     def layout(self) -> TokenLayout:
@@ -65,6 +69,10 @@ class TensorBatch:
     place: Int[Tensor, "B L"]
     segment: Int[Tensor, "B L"]
     is_target: Tensor
+    target_at: Int[Tensor, " n"]
+    """Where each target stands: row * L + position. A token with no earlier one in its segment is never a target."""
+    one_segment: bool
+    """Whether no row is of more than one segment, and padding comes last."""
     patches: Tensor
     patch_at: Tensor
     patch_intervals: Tensor
@@ -80,11 +88,18 @@ class TensorBatch:
             writable = array if array.flags.writeable else array.copy()
             return torch.from_numpy(writable).to(device, dtype, non_blocking=True)
 
+        # What depends on the data is found here, on the host: the model's shapes then need no look at the device.
+        before, after = batch.segment[:, :-1], batch.segment[:, 1:]
+        has_past = np.zeros_like(batch.is_target)
+        has_past[:, 1:] = before == after
+        target_at = torch.from_numpy(np.flatnonzero(batch.is_target & has_past))
         return TensorBatch(
             ids=tensor("ids", torch.int64),
             place=tensor("place", torch.int64),
             segment=tensor("segment", torch.int32),
             is_target=tensor("is_target", torch.bool),
+            target_at=target_at.to(device, torch.int64, non_blocking=True),
+            one_segment=bool((batch.segment <= 1).all() and (after <= before).all()),
             patches=tensor("patches", torch.uint8),
             patch_at=tensor("patch_at", torch.int64),
             patch_intervals=tensor("patch_intervals", torch.int64),
@@ -118,6 +133,7 @@ class Gato(nn.Module):
                 feedforward=config.feedforward,
                 dropout=config.dropout,
                 stochastic_depth=config.stochastic_depth,
+                positions=config.positions,
             )
         )
 
@@ -139,7 +155,7 @@ class Gato(nn.Module):
         x = self.embedding(
             batch.ids, batch.place, batch.patches, batch.patch_at, batch.patch_intervals, batch.patch_leaders
         )
-        return self.transformer(x, batch.segment)
+        return self.transformer(x, batch.segment, one_segment=batch.one_segment)
 
     def logits(self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None) -> Float[Tensor, "... V"]:
         """Logits of the ids [low, high): products with the embedding table, which is shared (table 5)."""
@@ -148,7 +164,7 @@ class Gato(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def shape(self) -> dict[str, int | float]:
+    def shape(self) -> dict[str, int | float | str | None]:
         """The config as plain values, for a checkpoint to keep and to compare."""
         return asdict(self.config)
 
@@ -172,9 +188,9 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     near it, as a normal distribution with that standard deviation (our option; the paper has none).
     """
     hidden_BLD = model(batch)
-    rows, columns = batch.is_target.nonzero(as_tuple=True)
-    targets = batch.ids[rows, columns]
-    logits = model.logits(hidden_BLD[rows, columns - 1]).float()
+    rows = batch.target_at // batch.ids.shape[1]
+    targets = batch.ids.flatten()[batch.target_at]
+    logits = model.logits(hidden_BLD.flatten(0, 1).index_select(0, batch.target_at - 1)).float()
     if not spread_bins:
         return Loss(F.cross_entropy(logits, targets, reduction="none"), rows)
     log_p = logits.log_softmax(-1)

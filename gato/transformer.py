@@ -1,17 +1,23 @@
 """The decoder: pre-norm blocks of GEGLU and attention by relative position, so that a cache of keys can roll.
 
-Shape letters: B rows, L tokens, D width, H heads, K width of a head, R distances, C slots of a cache, S new tokens.
+Shape letters: B rows, L tokens, D width, H heads, K width of a head, R distances, Q queries of one block,
+C slots of a cache, S new tokens.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from gato.blockwise import BlockwiseAttention, blocks, shift_distances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +32,29 @@ class TransformerConfig:
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     """Probability of leaving out a sub-layer for a row, in training (paper appendix D)."""
+    positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
+    """How attention knows the order of tokens, on which the paper is silent (ambiguity A4, docs/adr/0011). transformer-xl: a
+    term of each distance, the reading that gives the paper's parameter counts. rotary: queries and keys turned by
+    their position (RoPE, Su et al. 2021), no parameters. Both know differences of positions alone."""
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.positions not in ("transformer-xl", "rotary"):
+            raise ValueError(f"positions {self.positions!r} must be 'transformer-xl' or 'rotary'")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(
+                f"rotary positions turn pairs, but a head is {self.head_width} wide (width {self.width} over num_heads "
+                f"{self.num_heads}); make it even"
+            )
         if self.width % 2 or self.feedforward % 2:
             raise ValueError(f"width {self.width} and feedforward {self.feedforward} must be even")
         if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.stochastic_depth < 1.0):
             raise ValueError(f"dropout {self.dropout} and stochastic_depth {self.stochastic_depth} must be in [0, 1)")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.num_heads
 
 
 def distance_encoding(num_distances: int, width: int, device: torch.device) -> Float[Tensor, "R D"]:
@@ -44,10 +65,21 @@ def distance_encoding(num_distances: int, width: int, device: torch.device) -> F
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def shift_distances(scores_BHLR: Float[Tensor, "B H L R"]) -> Float[Tensor, "B H L R"]:
-    """From [i, d], where column d holds distance R-1-d, to [i, j] = distance i-j. What lies above the diagonal is junk."""
-    B, H, L, R = scores_BHLR.shape
-    return F.pad(scores_BHLR, (1, 0)).view(B, H, R + 1, L)[:, :, 1:].view(B, H, L, R)
+def rotations(position: Int[Tensor, "*S"], head_width: int) -> Float[Tensor, "*S K"]:
+    """Cosines, then sines, of the angles by which a head's pairs are turned at each position (RoPE, section 3.2.2).
+
+    In double precision: an episode may be a million tokens long, where float32 has lost the difference of two angles.
+    """
+    pair = torch.arange(0, head_width, 2, device=position.device, dtype=torch.float64)
+    angle = position[..., None].double() * torch.exp(pair * (-math.log(10_000.0) / head_width))
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
+
+
+def rotate(x: Float[Tensor, "*S K"], rotations: Float[Tensor, "*#S K"]) -> Float[Tensor, "*S K"]:
+    """Each pair (first half, second half) of `x` turned by its angle."""
+    cos, sin = rotations.to(x.dtype).chunk(2, dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class LayerCache:
@@ -63,18 +95,46 @@ class CachedStep:
     """Where the S new tokens of N environments go in the cache, and what they may see."""
 
     slots: Int[Tensor, " S"]
+    position: Int[Tensor, "N S"]
+    """Of each new token, from wherever its environment counts."""
     distance: Int[Tensor, "N S C"]
     """Tokens between each new token and each slot, where visible."""
     visible: Bool[Tensor, "N S C"]
 
 
+def fused_in_blocks(
+    content_HBLK: Tensor,
+    distance_HBLK: Tensor,
+    k_HBLK: Tensor,
+    v_HBLK: Tensor,
+    r_HKR: Tensor,
+    mask_BLL: Tensor,
+    *,
+    dropout: float,
+) -> Float[Tensor, "B L H K"]:
+    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as its bias."""
+    H, B, L, K = k_HBLK.shape
+    outs: list[Tensor] = []
+    for begin, end in blocks(L):
+        queries = distance_HBLK[:, :, begin:end].reshape(H, -1, K)
+        by_distance = (queries @ r_HKR[:, :, L - end :]).view(H, B, -1)
+        bias = shift_distances(by_distance, end - begin) + mask_BLL[:, begin:end, :end]
+        k, v = k_HBLK[:, :, :end], v_HBLK[:, :, :end]
+        outs.append(
+            F.scaled_dot_product_attention(
+                content_HBLK[:, :, begin:end], k, v, attn_mask=bias, dropout_p=dropout, scale=1.0
+            )
+        )
+    return torch.cat(outs, dim=2).permute(1, 2, 0, 3)
+
+
 class RelativeAttention(nn.Module):
-    """Multi-head attention whose scores are content plus distance: (q + u) k + (q + v) r(i - j)."""
+    """Multi-head attention whose scores are content plus distance: (q + u) k + (q + v) r(i - j) (Transformer-XL)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.head_width = config.width // config.num_heads
+        self.head_width = config.head_width
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.distance = nn.Linear(config.width, config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
@@ -91,13 +151,24 @@ class RelativeAttention(nn.Module):
         return self.distance(encoding_RD).view(-1, self.num_heads, self.head_width).permute(1, 2, 0)
 
     def forward(self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor) -> Tensor:
-        """Whole rows. `encoding_LD` has the distances 0..L-1, `mask_BLL` is 0 where visible and -inf elsewhere."""
-        q, k, v = self._heads(x_BLD)
-        content = (q + self.content_bias) @ k.transpose(-1, -2)
-        distance = (q + self.distance_bias) @ self._distances(encoding_LD.flip(0))
-        scores = (content + shift_distances(distance)) * self.head_width**-0.5 + mask_BLL[:, None]
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        return self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(x_BLD.shape))
+        """Whole rows. `encoding_LD` has the distances 0..L-1, `mask_BLL` is 0 where visible and -inf elsewhere, which it
+        must be above the diagonal; one row of it may serve all."""
+        B, L, D = x_BLD.shape
+        # Heads before rows: one product a head gives the distance terms of all rows.
+        qkv = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
+        q, k, v = qkv.unbind(0)
+        scale = self.head_width**-0.5
+        for_content = (q + self.content_bias[:, None].to(q.dtype)) * scale
+        for_distance = (q + self.distance_bias[:, None].to(q.dtype)) * scale
+        # Column c holds distance L - c; the first, of a distance that no row has, is shifted out.
+        distances = F.pad(self._distances(encoding_LD.flip(0)), (1, 0))
+        parts = [part.contiguous() for part in (for_content, for_distance, k, v, distances)]
+        dropout = self.dropout if self.training else 0.0
+        on_cpu = x_BLD.device.type == "cpu" and not dropout
+        attend = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
+        out_BLHK = attend(*parts, mask_BLL.to(q.dtype))
+        assert isinstance(out_BLHK, Tensor)
+        return self.out(out_BLHK.reshape(B, L, D))
 
     def cached(self, x_NSD: Tensor, encoding_RD: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
         """New tokens, which are written to the cache and see what is visible in it."""
@@ -112,13 +183,49 @@ class RelativeAttention(nn.Module):
         return self.out((weights @ cache.values).transpose(1, 2).reshape(x_NSD.shape))
 
 
+class RotaryAttention(nn.Module):
+    """Multi-head attention whose queries and keys are turned by their positions (RoPE): scores know differences alone."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.head_width = config.head_width
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.dropout = config.dropout
+
+    def _heads(self, x_BLD: Tensor, rotations: Float[Tensor, "*B L K"]) -> tuple[Tensor, Tensor, Tensor]:
+        B, L, _ = x_BLD.shape
+        qk, v = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).split([2, 1], dim=2)
+        # Queries and keys are turned in one go.
+        q, k = rotate(qk, rotations[..., None, None, :]).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v[:, :, 0].transpose(1, 2)
+
+    def forward(self, x_BLD: Tensor, encoding_LK: Tensor, mask_BLL: Tensor | None) -> Tensor:
+        """Whole rows. `encoding_LK` has the rotations of positions 0..L-1; no mask: each token sees all before it."""
+        q, k, v = self._heads(x_BLD, encoding_LK)
+        mask = None if mask_BLL is None else mask_BLL[:, None].to(q.dtype)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, is_causal=mask is None
+        )
+        return self.out(out.transpose(1, 2).reshape(x_BLD.shape))
+
+    def cached(self, x_NSD: Tensor, encoding_NSK: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
+        """New tokens, which are written to the cache, turned, and see what is visible in it."""
+        q, k, v = self._heads(x_NSD, encoding_NSK)
+        cache.keys[:, :, step.slots] = k
+        cache.values[:, :, step.slots] = v
+        out = F.scaled_dot_product_attention(q, cache.keys, cache.values, attn_mask=step.visible[:, None])
+        return self.out(out.transpose(1, 2).reshape(x_NSD.shape))
+
+
 class Block(nn.Module):
     """One pre-norm block: attention, then GEGLU (Shazeer 2020)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.width)
-        self.attention = RelativeAttention(config)
+        self.attention = RotaryAttention(config) if config.positions == "rotary" else RelativeAttention(config)
         self.feedforward_norm = nn.LayerNorm(config.width)
         self.gate_and_value = nn.Linear(config.width, config.feedforward)
         self.feedforward_out = nn.Linear(config.feedforward // 2, config.width)
@@ -133,15 +240,16 @@ class Block(nn.Module):
         update = F.dropout(update, self.dropout, self.training)
         if self.training and self.stochastic_depth:
             keep = 1.0 - self.stochastic_depth
-            update = update * torch.empty(len(x), 1, 1, device=x.device).bernoulli_(keep) / keep
+            scale = torch.empty(len(x), 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
+            return torch.addcmul(x, update.to(x.dtype), scale)
         return x + update
 
-    def forward(self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor) -> Tensor:
-        x = self._residual(x_BLD, self.attention(self.attention_norm(x_BLD), encoding_LD, mask_BLL))
+    def forward(self, x_BLD: Tensor, encoding: Tensor, mask_BLL: Tensor | None) -> Tensor:
+        x = self._residual(x_BLD, self.attention(self.attention_norm(x_BLD), encoding, mask_BLL))
         return self._residual(x, self._feedforward(x))
 
-    def cached(self, x_NSD: Tensor, encoding_RD: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
-        x = x_NSD + self.attention.cached(self.attention_norm(x_NSD), encoding_RD, step, cache)
+    def cached(self, x_NSD: Tensor, encoding: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
+        x = x_NSD + self.attention.cached(self.attention_norm(x_NSD), encoding, step, cache)
         return x + self._feedforward(x)
 
 
@@ -151,6 +259,8 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.activation_checkpointing = False
+        """Keep only what enters each block and compute the rest again for the gradient: a third more time, least memory."""
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
         for name, parameter in self.named_parameters():
@@ -161,15 +271,39 @@ class Transformer(nn.Module):
             elif name.endswith("bias") and parameter.ndim == 1:
                 nn.init.zeros_(parameter)
 
-    def forward(self, x_BLD: Float[Tensor, "B L D"], segment_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
-        """Each token sees itself and the earlier tokens of its segment."""
-        L = x_BLD.shape[1]
-        causal = torch.ones(L, L, dtype=torch.bool, device=x_BLD.device).tril()
-        visible = (segment_BL[:, :, None] == segment_BL[:, None, :]) & causal
-        mask = torch.zeros(visible.shape, device=x_BLD.device).masked_fill(~visible, -math.inf)
-        encoding = distance_encoding(L, self.config.width, x_BLD.device)
+    def encoding(self, num_tokens: int, device: torch.device) -> Tensor:
+        """What a block's forward needs of positions: encoded distances [L, D], or rotations [L, K] of 0..L-1."""
+        if self.config.positions == "rotary":
+            return rotations(torch.arange(num_tokens, device=device), self.config.head_width)
+        return distance_encoding(num_tokens, self.config.width, device)
+
+    def _mask(self, segment_BL: Tensor, one_segment: bool, dtype: torch.dtype) -> Tensor | None:
+        """0 where a token sees another and -inf elsewhere, [B, L, L] or [1, L, L], once for all layers."""
+        if one_segment and self.config.positions == "rotary":
+            return None
+        L = segment_BL.shape[1]
+        visible = torch.ones(1, L, L, dtype=torch.bool, device=segment_BL.device).tril()
+        if not one_segment:
+            visible = visible & (segment_BL[:, :, None] == segment_BL[:, None, :])
+        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, -math.inf)
+
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], segment_BL: Int[Tensor, "B L"], *, one_segment: bool = False
+    ) -> Float[Tensor, "B L D"]:
+        """Each token sees itself and the earlier tokens of its segment.
+
+        `one_segment` promises that each row is one segment, padding after it at most: no segments need be compared.
+        What padding then sees is nobody's concern, since nothing sees padding.
+        """
+        kind = x_BLD.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
+        mask = self._mask(segment_BL, one_segment, dtype)
+        encoding = self.encoding(x_BLD.shape[1], x_BLD.device).to(dtype)
         for block in self.blocks:
-            x_BLD = block(x_BLD, encoding, mask)
+            if self.activation_checkpointing and self.training:
+                x_BLD = checkpoint(block, x_BLD, encoding, mask, use_reentrant=False)
+            else:
+                x_BLD = block(x_BLD, encoding, mask)
         return self.norm(x_BLD)
 
     def cached(
@@ -179,7 +313,10 @@ class Transformer(nn.Module):
         step: CachedStep,
         caches: list[LayerCache],
     ) -> Float[Tensor, "N S D"]:
+        """The new tokens of N environments; `encoding_RD` of all distances is not read where positions are rotary."""
+        rotary = self.config.positions == "rotary"
+        encoding = rotations(step.position, self.config.head_width) if rotary else encoding_RD
         for block, cache in zip(self.blocks, caches, strict=True):
             assert isinstance(block, Block)
-            x_NSD = block.cached(x_NSD, encoding_RD, step, cache)
+            x_NSD = block.cached(x_NSD, encoding, step, cache)
         return self.norm(x_NSD)

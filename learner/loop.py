@@ -44,6 +44,10 @@ class LearnerConfig:
     report_every: int = 20
     bf16: bool | None = None
     """Autocast to bfloat16. None: where the machine computes it in hardware."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each block, and compute the rest again for the gradient: less memory, a third more work."""
+    compile: bool = False
+    """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and minutes at the start."""
     num_threads: int | None = None
     """Threads of one operation on a CPU. None: PyTorch's choice."""
 
@@ -126,6 +130,8 @@ class Learner:
             torch.set_num_threads(config.num_threads)
         torch.manual_seed(seed)
         self.model = Gato(model).to(self._device)
+        self.model.transformer.activation_checkpointing = config.activation_checkpointing
+        self._loss = torch.compile(next_token_loss, fullgraph=True) if config.compile else next_token_loss
         self.optimiser = torch.optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
             lr=config.max_rate,
@@ -174,7 +180,7 @@ class Learner:
             group["lr"] = rate
         self.model.train()
         with self._autocast():
-            loss = next_token_loss(self.model, batch, spread_bins=self.config.spread_bins)
+            loss = self._loss(self.model, batch, spread_bins=self.config.spread_bins)
         mean = loss.mean
         if not torch.isfinite(mean):
             raise LossNotFinite(
