@@ -127,7 +127,7 @@ def test_a_whole_context_window_matches_the_training_forward() -> None:
 def test_a_state_refuses_another_number_of_environments() -> None:
     policy = Policy(small_model(64), ROBOT, ActingConfig())
     state = policy.start(2)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="3 rows, expected 2"):
         policy.act(state, random_observations(ROBOT, 3, np.random.default_rng(0)))
     with pytest.raises(ValueError, match="2 environments"):
         state.reset(np.array([True]))
