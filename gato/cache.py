@@ -16,6 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+SCORES_AT_ONCE = 1 << 18
+"""Scores that are made and used up together, a head at least: as float32 they fit a core's second-level cache."""
+
 
 @dataclass(slots=True, kw_only=True)
 class LayerCache:
@@ -34,6 +37,17 @@ class LayerCache:
         slots = slice(first_slot, first_slot + keys.shape[2])
         self.keys[:, :, slots] = keys
         self.values[:, :, slots] = values
+
+    def heads(self, part: slice) -> LayerCache:
+        """A view of some heads."""
+        prompt_keys, prompt_values = self.prompt_keys, self.prompt_values
+        return LayerCache(
+            keys=self.keys[part],
+            values=self.values[part],
+            distances=self.distances[part],
+            prompt_keys=None if prompt_keys is None else prompt_keys[part],
+            prompt_values=None if prompt_values is None else prompt_values[part],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +95,21 @@ def attend(
 
     The work has the same shape at every step, and less of it once no environment sees the prompt any more.
     """
+    num_heads, N, Q, _ = for_content.shape
+    at_once = max(1, SCORES_AT_ONCE // (N * Q * cache.keys.shape[2]))
+    parts = [slice(begin, begin + at_once) for begin in range(0, num_heads, at_once)]
+    return torch.cat([_attend(cache.heads(part), step, for_content[part], for_distance[part]) for part in parts])
+
+
+def _attend(
+    cache: LayerCache, step: CachedStep, for_content: Float[Tensor, "H N Q K"], for_distance: Float[Tensor, "H N Q K"]
+) -> Float[Tensor, "H N Q K"]:
     H, N, Q, K = for_content.shape
     bias = distance_terms(for_distance, cache.distances, step.last_slot) + step.mask[:, -Q:]
-    scores = torch.baddbmm(
-        bias.reshape(H * N, Q, -1), for_content.reshape(H * N, Q, K), cache.keys.flatten(0, 1).transpose(1, 2)
-    )
+    keys, values = cache.keys.flatten(0, 1), cache.values.flatten(0, 1)
+    scores = torch.baddbmm(bias.view(H * N, Q, -1), for_content.reshape(H * N, Q, K), keys.transpose(1, 2))
     if step.prompt_distance is None or step.prompt_mask is None:
-        return (scores.softmax(-1) @ cache.values.flatten(0, 1)).view(H, N, Q, K)
+        return (scores.softmax(-1) @ values).view(H, N, Q, K)
     assert cache.prompt_keys is not None
     assert cache.prompt_values is not None
     C, P = cache.keys.shape[2], cache.prompt_keys.shape[1]
