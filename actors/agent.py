@@ -23,19 +23,27 @@ class GatoPlayer:
         self, model: Gato, task: Task, config: ActingConfig, *, num_envs: int, seed: int, prompt: Window | None = None
     ) -> None:
         self._model = model
-        self._policy = Policy(model, task, config, generator=torch.Generator().manual_seed(seed))
+        self._task = task
+        self._config = config
+        self._generator = torch.Generator().manual_seed(seed)
+        self._policy = self._new_policy()
         self._num_envs = num_envs
         self._prompt = prompt
         self._state: ActingState | None = None
 
+    def _new_policy(self) -> Policy:
+        return Policy(self._model, self._task, self._config, generator=self._generator)
+
     def load(self, weights: Weights) -> None:
         """Take new weights; contexts begin anew, because what is cached was computed with the old ones."""
         load(self._model, weights.arrays)
+        if self._config.int8:
+            self._policy = self._new_policy()  # which quantises them
         self._state = None
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         del seeds  # sampling has a generator of its own
-        if self._state is None or rows.all():
+        if self._state is None:
             self._state = self._policy.start(self._num_envs, self._prompt)
         else:
             self._state.reset(rows)

@@ -24,6 +24,10 @@ class ActorsConfig:
     """Environments that one worker steps together; an evaluation plays one episode in each."""
     evaluate: ActingConfig = ActingConfig()
     generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
+    evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
+    """In place of `evaluate`, for single tasks."""
+    generate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
+    """In place of `generate`, for single tasks."""
     evaluate_every_s: float = 0.0
     """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there is a newer version."""
     generate_share: float = 0.2
@@ -69,11 +73,21 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"run {self.name} has no tasks; name at least one, such as mujoco/hopper")
+        for setting, by_task in (("evaluate_of", self.actors.evaluate_of), ("generate_of", self.actors.generate_of)):
+            for task in by_task:
+                if task not in self.tasks:
+                    raise ValueError(
+                        f"actors.{setting} names task {task!r}, run {self.name} has {', '.join(self.tasks)}; name one of these"
+                    )
         if self.replay.mix.row_tokens > self.model.context_tokens:
             raise ValueError(
                 f"rows of {self.replay.mix.row_tokens} tokens are longer than the model's context of "
                 f"{self.model.context_tokens}; lower replay.mix.row_tokens or raise model.context_tokens"
             )
+
+
+GENERAL_OF = {"evaluate_of": "evaluate", "generate_of": "generate"}
+"""Settings of single tasks, and the setting of all tasks that each of them stands for."""
 
 
 def to_plain(value: Any) -> Any:
@@ -131,10 +145,13 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
             value = text
         *parents, last = path.split(".")
         place = plain
-        for name in parents:
+        for above, name in zip(["", *parents], parents, strict=False):
+            if isinstance(place, dict) and above in GENERAL_OF:
+                # A task of its own begins as all others are.
+                place.setdefault(name, dict(plain["actors"][GENERAL_OF[above]]))
             place = place.get(name) if isinstance(place, dict) else None
         if not isinstance(place, dict) or (
-            last not in place and not {"tasks", "demonstration_steps_of"} & set(parents)
+            last not in place and not {"tasks", "demonstration_steps_of", *GENERAL_OF} & set(parents)
         ):
             known = _paths(to_plain(config))
             near = get_close_matches(path, known, n=1, cutoff=0.4)
@@ -165,10 +182,15 @@ def find_run_config(name: str) -> RunConfig:
 
 
 def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
-    """The run on other tasks; settings of the mix stay with the tasks that stay."""
+    """The run on other tasks; settings of single tasks stay with the tasks that stay."""
     kept = {task: mix for task, mix in config.replay.mix.tasks.items() if task in tasks}
     mix = replace(config.replay.mix, tasks=kept)
-    return replace(config, tasks=tuple(tasks), replay=replace(config.replay, mix=mix))
+    actors = replace(
+        config.actors,
+        evaluate_of={task: acting for task, acting in config.actors.evaluate_of.items() if task in tasks},
+        generate_of={task: acting for task, acting in config.actors.generate_of.items() if task in tasks},
+    )
+    return replace(config, tasks=tuple(tasks), actors=actors, replay=replace(config.replay, mix=mix))
 
 
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")

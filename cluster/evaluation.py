@@ -69,7 +69,7 @@ def evaluate_checkpoint(
     model = Gato(config.model)
     progress = load_checkpoint(checkpoint, model)
     weights = Weights(version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model))
-    acting = acting_configs(config, config.actors.evaluate)
+    acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
     players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed)

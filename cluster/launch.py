@@ -113,13 +113,18 @@ class Parts:
         return self.replay.stats.remote()
 
 
-def acting_configs(config: RunConfig, base: ActingConfig) -> dict[str, ActingConfig]:
-    """How each task is acted: as deep a window as it is trained with."""
+def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
+    """How each task is acted to `evaluate` or to `generate`: as deep a window as it is trained with."""
+    actors = config.actors
+    general, single = {
+        "evaluate": (actors.evaluate, actors.evaluate_of),
+        "generate": (actors.generate, actors.generate_of),
+    }[role]
     out: dict[str, ActingConfig] = {}
     for name in config.tasks:
+        acting = single.get(name, general)
         mix = config.replay.mix.tasks.get(name)
-        window_steps = base.window_steps or (mix.window_steps if mix else None)
-        out[name] = replace(base, window_steps=window_steps)
+        out[name] = replace(acting, window_steps=acting.window_steps or (mix.window_steps if mix else None))
     return out
 
 
@@ -157,8 +162,8 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     )
     players = GatoPlayers(
         model=config.model,
-        evaluate=acting_configs(config, config.actors.evaluate),
-        generate=acting_configs(config, config.actors.generate),
+        evaluate=acting_configs(config, "evaluate"),
+        generate=acting_configs(config, "generate"),
         seed=config.seed,
     )
 

@@ -11,176 +11,198 @@ state.reset(np.array([False, True, False, False]))   # before the next act: row 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
+from gato.cache import CachedStep, LayerCache, hidden_from
+from gato.choosing import ActingConfig as ActingConfig
+from gato.choosing import probabilities
 from gato.model import Gato
+from gato.quantise import quantised
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
 from gato.tokenizer import bin_centres, bins, unscale
-from gato.transformer import CachedStep, LayerCache, distance_encoding
-
-NEVER = -(2**40)
-"""Position of a token that nobody may see."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActingConfig:
-    """How actions are chosen from the logits, which are always restricted to the ids that the task may emit."""
-
-    continuous: Literal["mean", "argmax", "sample"] = "mean"
-    """mean: of the predicted distribution over the bins; each dimension sees the earlier ones encoded anew."""
-    discrete: Literal["argmax", "sample"] = "argmax"
-    temperature: float = 1.0
-    window_steps: int | None = None
-    """Whole steps a token may look back on, its own included. None: as many as the model's context holds."""
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0.0:
-            raise ValueError(f"temperature {self.temperature} must be above 0; for no randomness use argmax or mean")
-        if self.window_steps is not None and self.window_steps < 1:
-            raise ValueError(f"window_steps {self.window_steps} must be at least 1")
 
 
 class ActingState:
-    """The cached contexts of N environments. The first slots hold the prompt, the others are a ring over time.
+    """The contexts of N environments: a ring of blocks of one step each, and a prompt that all share.
 
-    Positions count from the beginning of each row's present episode; the prompt's are negative.
+    A block holds the last action token of the step before, then its own step but for its last action token: what is
+    computed in one step stands together, and each step's passes have the same shapes and slots as the last's.
     """
 
-    def __init__(self, *, caches: list[LayerCache], num_envs: int, prompt_slots: int, ring_slots: int) -> None:
+    def __init__(self, *, caches: list[LayerCache], num_envs: int, no_action: Int[Tensor, "N 1"]) -> None:
         self.caches = caches
         self.num_envs = num_envs
-        self.prompt_slots = prompt_slots
-        self.ring_slots = ring_slots
-        self.written = 0
-        """Tokens written to the ring so far."""
-        self.slot_token = torch.full((num_envs, prompt_slots + ring_slots), NEVER)
-        self.slot_step = torch.full((num_envs, prompt_slots + ring_slots), NEVER)
-        self.next_token = torch.zeros(num_envs, dtype=torch.int64)
-        self.next_step = torch.zeros(num_envs, dtype=torch.int64)
-        self.last_action_ids: Int[Tensor, "N 1"] | None = None
+        self.step = 0
+        """Steps acted so far, by all environments alike."""
+        self.first_step: Int64[np.ndarray, " N"] = np.zeros(num_envs, np.int64)
+        """The step with which each row's present episode began."""
+        self.last_action_ids = no_action
 
-    @torch.inference_mode()
+    @property
+    def prompt_tokens(self) -> int:
+        prompt = self.caches[0].prompt_keys
+        return 0 if prompt is None else prompt.shape[1]
+
     def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
         """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not touched."""
         if rows.shape != (self.num_envs,):
-            raise ValueError(f"rows has shape {rows.shape}, this state has {self.num_envs} environments")
-        fresh = torch.from_numpy(rows)
-        self.slot_token[fresh, self.prompt_slots :] = NEVER
-        self.next_token[fresh] = 0
-        self.next_step[fresh] = 0
+            raise ValueError(
+                f"rows has shape {rows.shape}, this state has {self.num_envs} environments; give one bool for each"
+            )
+        if rows.all():
+            # From the first slot, as a new state would: the same episodes give the same bits again.
+            self.step = 0
+        self.first_step[rows] = self.step
 
 
 class Policy:
-    """Plays one task with a model: batched, cached, constrained to the task's ids."""
+    """Plays one task with a model: batched, cached, constrained to the task's ids.
+
+    With `config.int8` it plays a quantised copy, of the weights that the model has when the policy is made.
+    """
 
     def __init__(
         self, model: Gato, task: Task, config: ActingConfig, *, generator: torch.Generator | None = None
     ) -> None:
-        self.model = model
+        self.model = quantised(model, config.int8) if config.int8 else model
         self.task = task
         self.config = config
         self.steps = StepLayout(task, model.config.layout)
         model.check(self.steps)
         self._generator = generator
         self._low, self._high = model.config.layout.ids_of(task.action)
-        self._centres = torch.from_numpy(bin_centres(model.config.layout.num_bins))
-        self._place = torch.from_numpy(self.steps.place_S).long()
-        self._intervals = torch.from_numpy(self.steps.intervals_m4).long()
-        self._leaders = torch.from_numpy(self.steps.leaders_m2).long()
+        self._device = model.embedding.table.weight.device
+        self._centres = torch.from_numpy(bin_centres(model.config.layout.num_bins)).to(self._device)
+        self._place = self._tensor(self.steps.place_S)
+        self._intervals = self._tensor(self.steps.intervals_m4)
+        self._leaders = self._tensor(self.steps.leaders_m2)
         most = model.config.context_tokens // self.steps.tokens_per_step
         self.window_steps = min(config.window_steps or most, most)
-        self._encoding = distance_encoding(
-            (self.window_steps + 1) * self.steps.tokens_per_step, model.config.width, torch.device("cpu")
-        )
 
     @torch.inference_mode()
     def start(self, num_envs: int, prompt: Window | None = None) -> ActingState:
-        """A state of N fresh episodes. The prompt, cut to its last steps that fit, is encoded once for all rows."""
-        S = self.steps.tokens_per_step
+        """A state of N fresh episodes, for the weights of this moment.
+
+        The prompt, cut to its last steps that fit, is encoded once and shared by all rows. ValueError where it is not of
+        this task.
+        """
+        state = self._empty(num_envs)
         prompt_steps = min(len(prompt.actions), self.window_steps - 1) if prompt else 0
-        slots, size = prompt_steps * S, self.model.config
-        # One step more than the window: a pass writes a whole step before it reads.
-        ring_slots = (self.window_steps + 1) * S
-        like = self.model.embedding.table.weight
-
-        def empty(rows: int) -> ActingState:
-            shape = (rows, size.num_heads, slots + ring_slots, size.width // size.num_heads)
-            caches = [LayerCache(*shape, like=like) for _ in range(size.num_layers)]
-            return ActingState(caches=caches, num_envs=rows, prompt_slots=slots, ring_slots=ring_slots)
-
-        state = empty(num_envs)
         if prompt and prompt_steps:
-            one = empty(1)
             shown = {key: values[-prompt_steps:] for key, values in prompt.observations.items()}
-            ids = torch.from_numpy(self.steps.step_ids(shown, prompt.actions[-prompt_steps:])).long().view(1, slots)
+            done = prompt.actions[-prompt_steps:]
+            self._check(shown, prompt_steps, "the prompt's observation")
+            if problem := self.task.action.problem_with(done, "the prompt's action"):
+                raise ValueError(f"{problem}; prompt {self.task.name} with steps of its own episodes")
+            ids = self._tensor(self.steps.step_ids(shown, done)).view(1, -1)
+            one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
             x = self._embed(ids, self._place.repeat(prompt_steps), shown)
-            step = (torch.arange(slots) // S - prompt_steps)[None]
-            self._attend(one, x, torch.arange(slots), (torch.arange(slots) - slots)[None], step)
+            step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
+            self.model.transformer.cached(x, step, one.caches)
             for cache, encoded in zip(state.caches, one.caches, strict=True):
-                cache.keys.copy_(encoded.keys.expand_as(cache.keys))
-                cache.values.copy_(encoded.values.expand_as(cache.values))
-            state.slot_token.copy_(one.slot_token.expand_as(state.slot_token))
-            state.slot_step.copy_(one.slot_step.expand_as(state.slot_step))
+                cache.prompt_keys = encoded.keys[:, 0, 1 : len(at) + 1].clone()
+                cache.prompt_values = encoded.values[:, 0, 1 : len(at) + 1].clone()
         return state
+
+    def _empty(self, num_envs: int) -> ActingState:
+        # One block more than the window: the last action token still looks back as far as its own step did.
+        num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
+        no_action = torch.full((num_envs, 1), self._low, device=self._device)
+        caches = self.model.transformer.caches(num_envs, num_slots)
+        return ActingState(caches=caches, num_envs=num_envs, no_action=no_action)
 
     @torch.inference_mode()
     def act(
         self, state: ActingState, observations: Mapping[str, Shaped[np.ndarray, "N ..."]]
     ) -> Shaped[np.ndarray, "N ..."]:
-        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts."""
-        for key, spec in self.task.observations.items():
-            got = observations[key].shape if key in observations else None
-            if got != (state.num_envs, *spec.shape):
-                raise ValueError(f"observation {key!r} has shape {got}, expected {(state.num_envs, *spec.shape)}")
-        ids = torch.from_numpy(self.steps.observation_ids(observations)).long()
+        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts.
+
+        ValueError where the observations are not of N rows, or outside the task's spec.
+        """
+        self._check(observations, state.num_envs, "observation")
+        ids = self._tensor(self.steps.observation_ids(observations))
         x = self._embed(ids, self._place[: ids.shape[1]], observations)
-        token = state.next_token[:, None] + torch.arange(ids.shape[1])
-        step = state.next_step[:, None].expand(token.shape)
-        if state.last_action_ids is not None:
-            # The last action token rides along. Where a new episode begins it belongs to the old one: nobody sees it.
-            fresh = state.next_step[:, None] == 0
-            x = torch.cat([self._embed_action(state.last_action_ids), x], dim=1)
-            token = torch.cat([torch.where(fresh, NEVER, token[:, :1] - 1), token], dim=1)
-            step = torch.cat([step[:, :1] - 1, step], dim=1)
-        hidden = self._append(state, x, token, step)
-        action_ids, values = self._choose(self.model.logits(hidden, self._low, self._high).float())
+        # The last action token rides along. Where a new episode begins it belongs to the old one: nobody sees it.
+        x = torch.cat([self._embed_action(state.last_action_ids), x], dim=1)
+        action_ids, values = self._choose(self._next_logits(state, x, -1))
         chosen = [values]
         for index in range(1, self.steps.num_action_tokens):
-            token = state.next_token[:, None] + (ids.shape[1] + index - 1)
-            hidden = self._append(state, self._embed_action(action_ids), token, state.next_step[:, None])
-            action_ids, values = self._choose(self.model.logits(hidden, self._low, self._high).float())
+            x = self._embed_action(action_ids)
+            action_ids, values = self._choose(self._next_logits(state, x, ids.shape[1] + index - 1))
             chosen.append(values)
         state.last_action_ids = action_ids
-        state.next_token += self.steps.tokens_per_step
-        state.next_step += 1
-        return self._decode(torch.stack(chosen, dim=1).numpy())
+        state.step += 1
+        return self._decode(torch.stack(chosen, dim=1).cpu().numpy())
 
-    def _append(self, state: ActingState, x_NSD: Tensor, token_NS: Tensor, step_NS: Tensor) -> Float[Tensor, "N D"]:
-        """Write new tokens to every row's ring; the hidden state after the last of them."""
-        ring = (state.written + torch.arange(x_NSD.shape[1])) % state.ring_slots
-        state.written += x_NSD.shape[1]
-        return self._attend(state, x_NSD, ring + state.prompt_slots, token_NS, step_NS)[:, -1]
+    def _check(self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], num_rows: int, what: str) -> None:
+        """ValueError for observations that are not of this task or not of `num_rows` rows."""
+        for key, spec in self.task.observations.items():
+            if key not in observations:
+                raise ValueError(
+                    f"{what} {key!r} is missing, got {', '.join(sorted(observations)) or 'none'}; {self.task.name} shows "
+                    f"{', '.join(sorted(self.task.observations))}"
+                )
+            if len(observations[key]) != num_rows:
+                raise ValueError(
+                    f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a state serves the number of "
+                    "environments it was started for, so start another for another number"
+                )
+            if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
+                raise ValueError(f"{problem}; mend the environment, or what {self.task.name} says it shows")
 
-    def _attend(
-        self, state: ActingState, x_NSD: Tensor, slots: Tensor, token_NS: Tensor, step_NS: Tensor
-    ) -> Float[Tensor, "N S D"]:
-        state.slot_token[:, slots] = token_NS
-        state.slot_step[:, slots] = step_NS
-        distance = token_NS[:, :, None] - state.slot_token[:, None]
-        visible = (distance >= 0) & (state.slot_token > NEVER)[:, None]
-        visible &= state.slot_step[:, None] > (step_NS - self.window_steps)[:, :, None]
-        # Each new token sees itself, also the one that nobody else may see: a softmax needs a finite score.
-        visible[:, torch.arange(len(slots)), slots] = True
-        near = distance.clamp(0, len(self._encoding) - 1)
-        step = CachedStep(slots=slots, position=token_NS, distance=near, visible=visible)
-        return self.model.transformer.cached(x_NSD, self._encoding, step, state.caches)
+    def _next_logits(self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int) -> Float[Tensor, "N V"]:
+        """Append S tokens, the first of them `offset` tokens after its step began: the logits of the one after them."""
+        step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
+        in_episode = self._tensor(state.step - state.first_step)
+        position = in_episode[:, None] * step_tokens + torch.arange(
+            offset, offset + x_NSD.shape[1], device=self._device
+        )
+        oldest_step = position.div(step_tokens, rounding_mode="floor") - (self.window_steps - 1)
+        # Each token sees at least itself, also the one that nobody else sees: a softmax needs a finite score.
+        reach = (position - oldest_step.clamp(min=0) * step_tokens).clamp(min=0)
+        first_slot = (state.step % num_blocks) * step_tokens + offset + 1
+        # The last action token's window begins one step before its block's.
+        sees_prompt = state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
+        prompt_reach = position - oldest_step * step_tokens if sees_prompt else None
+        step = self._cached_step(state, first_slot, position=position, reach=reach, prompt_reach=prompt_reach)
+        hidden = self.model.transformer.cached(x_NSD, step, state.caches)
+        return self.model.logits(hidden, self._low, self._high).float()
+
+    def _cached_step(
+        self,
+        state: ActingState,
+        first_slot: int,
+        *,
+        position: Int[Tensor, "N S"],
+        reach: Int[Tensor, "N S"],
+        prompt_reach: Int[Tensor, "N S"] | None = None,
+    ) -> CachedStep:
+        """Where new tokens go; they see the tokens of the ring, and of the prompt, no further back than their reach."""
+        dtype, num_slots = self.model.embedding.table.weight.dtype, state.caches[0].keys.shape[2]
+        slots = torch.arange(num_slots, device=self._device)
+        # Slots that hold nothing yet, a former episode or newer tokens are all further away than any reach.
+        distance = (
+            torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None] - slots
+        ) % num_slots
+        mask = hidden_from(distance.expand(len(position), -1, -1), reach, dtype)
+        if prompt_reach is None:
+            return CachedStep(first_slot=first_slot, position=position, mask=mask)
+        to_prompt = position[..., None] + torch.arange(state.prompt_tokens, 0, -1, device=self._device)
+        return CachedStep(
+            first_slot=first_slot,
+            position=position,
+            mask=mask,
+            prompt_distance=to_prompt.clamp(max=num_slots - 1),
+            prompt_mask=hidden_from(to_prompt, prompt_reach, dtype),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Int64[Tensor, ...]:
+        return torch.from_numpy(array).to(self._device, torch.int64)
 
     def _embed(
         self, ids: Int[Tensor, "N S"], place: Int[Tensor, " S"], observations: Mapping[str, np.ndarray]
@@ -188,14 +210,18 @@ class Policy:
         """Vectors of whole observations: N rows of one step each, or one row of several."""
         m = self.steps.num_patches
         if not m:
-            no_patches = torch.zeros(0, 16, 16, 3, dtype=torch.uint8)
-            none = torch.zeros(0, dtype=torch.int64)
+            no_patches = torch.zeros(0, 16, 16, 3, dtype=torch.uint8, device=self._device)
+            none = torch.zeros(0, dtype=torch.int64, device=self._device)
             return self.model.embedding(ids, place.expand_as(ids), no_patches, none, none.view(0, 4), none.view(0, 2))
-        patches = torch.from_numpy(np.ascontiguousarray(self.steps.patches(observations))).flatten(0, 1)
+        tiles = np.ascontiguousarray(self.steps.patches(observations))
+        patches = torch.from_numpy(tiles).to(self._device).flatten(0, 1)
         steps = len(patches) // m
         in_row = torch.nonzero(self._is_patch(place))[:, 0]
-        patch_at = (torch.arange(len(ids))[:, None] * ids.shape[1] + in_row).flatten()
-        leaders = self._leaders.repeat(steps, 1) + torch.arange(steps).repeat_interleave(m)[:, None] * m
+        rows = torch.arange(len(ids), device=self._device)
+        patch_at = (rows[:, None] * ids.shape[1] + in_row).flatten()
+        leaders = (
+            self._leaders.repeat(steps, 1) + torch.arange(steps, device=self._device).repeat_interleave(m)[:, None] * m
+        )
         return self.model.embedding(
             ids, place.expand_as(ids), patches, patch_at, self._intervals.repeat(steps, 1), leaders
         )
@@ -211,10 +237,10 @@ class Policy:
         """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""
         continuous = self.task.action.kind is Kind.CONTINUOUS
         how = self.config.continuous if continuous else self.config.discrete
-        p = logits.div(self.config.temperature).softmax(-1)
+        p = probabilities(logits, how, self.config)
         if how == "mean":
             values = p @ self._centres
-            index = torch.from_numpy(bins(values.numpy(), len(self._centres))).long()
+            index = torch.from_numpy(bins(values.cpu().numpy(), len(self._centres))).to(logits.device)
             return index[:, None] + self._low, values
         index = p.argmax(-1) if how == "argmax" else torch.multinomial(p, 1, generator=self._generator)[:, 0]
         return index[:, None] + self._low, self._centres[index] if continuous else index

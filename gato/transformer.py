@@ -1,23 +1,24 @@
 """The decoder: pre-norm blocks of GEGLU and attention by relative position, so that a cache of keys can roll.
 
-Shape letters: B rows, L tokens, D width, H heads, K width of a head, R distances, Q queries of one block,
-C slots of a cache, S new tokens.
+Shape letters: B rows, L tokens, D width, H heads, K width of a head, R distances, N environments, S new tokens,
+Q the last of them, C slots of a cache.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gato.blockwise import BlockwiseAttention, blocks, shift_distances
+from gato.blockwise import BlockwiseAttention, fused_in_blocks
+from gato.cache import CachedStep, LayerCache, attend, in_slot_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,52 +83,6 @@ def rotate(x: Float[Tensor, "*S K"], rotations: Float[Tensor, "*#S K"]) -> Float
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-class LayerCache:
-    """Keys and values [N, H, C, K] of one layer; writing overwrites slots."""
-
-    def __init__(self, num_envs: int, num_heads: int, num_slots: int, head_width: int, like: Tensor) -> None:
-        self.keys = like.new_zeros(num_envs, num_heads, num_slots, head_width)
-        self.values = torch.zeros_like(self.keys)
-
-
-@dataclass(frozen=True, slots=True)
-class CachedStep:
-    """Where the S new tokens of N environments go in the cache, and what they may see."""
-
-    slots: Int[Tensor, " S"]
-    position: Int[Tensor, "N S"]
-    """Of each new token, from wherever its environment counts."""
-    distance: Int[Tensor, "N S C"]
-    """Tokens between each new token and each slot, where visible."""
-    visible: Bool[Tensor, "N S C"]
-
-
-def fused_in_blocks(
-    content_HBLK: Tensor,
-    distance_HBLK: Tensor,
-    k_HBLK: Tensor,
-    v_HBLK: Tensor,
-    r_HKR: Tensor,
-    mask_BLL: Tensor,
-    *,
-    dropout: float,
-) -> Float[Tensor, "B L H K"]:
-    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as its bias."""
-    H, B, L, K = k_HBLK.shape
-    outs: list[Tensor] = []
-    for begin, end in blocks(L):
-        queries = distance_HBLK[:, :, begin:end].reshape(H, -1, K)
-        by_distance = (queries @ r_HKR[:, :, L - end :]).view(H, B, -1)
-        bias = shift_distances(by_distance, end - begin) + mask_BLL[:, begin:end, :end]
-        k, v = k_HBLK[:, :, :end], v_HBLK[:, :, :end]
-        outs.append(
-            F.scaled_dot_product_attention(
-                content_HBLK[:, :, begin:end], k, v, attn_mask=bias, dropout_p=dropout, scale=1.0
-            )
-        )
-    return torch.cat(outs, dim=2).permute(1, 2, 0, 3)
-
-
 class RelativeAttention(nn.Module):
     """Multi-head attention whose scores are content plus distance: (q + u) k + (q + v) r(i - j) (Transformer-XL)."""
 
@@ -165,22 +120,31 @@ class RelativeAttention(nn.Module):
         parts = [part.contiguous() for part in (for_content, for_distance, k, v, distances)]
         dropout = self.dropout if self.training else 0.0
         on_cpu = x_BLD.device.type == "cpu" and not dropout
-        attend = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
-        out_BLHK = attend(*parts, mask_BLL.to(q.dtype))
+        attention = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
+        out_BLHK = attention(*parts, mask_BLL.to(q.dtype))
         assert isinstance(out_BLHK, Tensor)
         return self.out(out_BLHK.reshape(B, L, D))
 
-    def cached(self, x_NSD: Tensor, encoding_RD: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
-        """New tokens, which are written to the cache and see what is visible in it."""
-        q, k, v = self._heads(x_NSD)
-        cache.keys[:, :, step.slots] = k
-        cache.values[:, :, step.slots] = v
-        content = (q + self.content_bias) @ cache.keys.transpose(-1, -2)
-        by_distance = (q + self.distance_bias) @ self._distances(encoding_RD)
-        distance = by_distance.gather(-1, step.distance[:, None].expand(-1, self.num_heads, -1, -1))
-        scores = (content + distance) * self.head_width**-0.5
-        weights = scores.masked_fill(~step.visible[:, None], -math.inf).softmax(-1)
-        return self.out((weights @ cache.values).transpose(1, 2).reshape(x_NSD.shape))
+    def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:
+        """An empty cache of C slots, with the distances 0..C-1 projected once for all steps."""
+        shape = (self.num_heads, num_envs, len(encoding_CD), self.head_width)
+        return LayerCache(
+            keys=encoding_CD.new_zeros(shape),
+            values=encoding_CD.new_zeros(shape),
+            distances=in_slot_order(self._distances(encoding_CD)),
+        )
+
+    def cached(self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int) -> Float[Tensor, "N Q D"]:
+        """Write new tokens to the cache; what the last Q = `num_asking` of them see in it."""
+        N, S, D = x_NSD.shape
+        qkv = self.qkv(x_NSD).view(N, S, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
+        cache.write(step.first_slot, qkv[1], qkv[2])
+        q = qkv[0][:, :, S - num_asking :]
+        scale = self.head_width**-0.5
+        for_content = (q + self.content_bias[:, None]) * scale
+        for_distance = (q + self.distance_bias[:, None]) * scale
+        out = attend(cache, step, for_content, for_distance)
+        return self.out(out.permute(1, 2, 0, 3).reshape(N, num_asking, D))
 
 
 class RotaryAttention(nn.Module):
@@ -210,13 +174,19 @@ class RotaryAttention(nn.Module):
         )
         return self.out(out.transpose(1, 2).reshape(x_BLD.shape))
 
-    def cached(self, x_NSD: Tensor, encoding_NSK: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
-        """New tokens, which are written to the cache, turned, and see what is visible in it."""
-        q, k, v = self._heads(x_NSD, encoding_NSK)
-        cache.keys[:, :, step.slots] = k
-        cache.values[:, :, step.slots] = v
-        out = F.scaled_dot_product_attention(q, cache.keys, cache.values, attn_mask=step.visible[:, None])
-        return self.out(out.transpose(1, 2).reshape(x_NSD.shape))
+    def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:
+        """An empty cache of C slots, without distances."""
+        shape = (self.num_heads, num_envs, len(encoding_CD), self.head_width)
+        return LayerCache(keys=encoding_CD.new_zeros(shape), values=encoding_CD.new_zeros(shape))
+
+    def cached(self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int) -> Float[Tensor, "N Q D"]:
+        """Write new tokens, turned, to the cache; what the last Q = `num_asking` of them see in it."""
+        assert step.rotations is not None
+        N, S, D = x_NSD.shape
+        q, k, v = (part.transpose(0, 1) for part in self._heads(x_NSD, step.rotations))
+        cache.write(step.first_slot, k, v)
+        out = attend(cache, step, q[:, :, S - num_asking :] * self.head_width**-0.5)
+        return self.out(out.permute(1, 2, 0, 3).reshape(N, num_asking, D))
 
 
 class Block(nn.Module):
@@ -248,8 +218,9 @@ class Block(nn.Module):
         x = self._residual(x_BLD, self.attention(self.attention_norm(x_BLD), encoding, mask_BLL))
         return self._residual(x, self._feedforward(x))
 
-    def cached(self, x_NSD: Tensor, encoding: Tensor, step: CachedStep, cache: LayerCache) -> Tensor:
-        x = x_NSD + self.attention.cached(self.attention_norm(x_NSD), encoding, step, cache)
+    def cached(self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int) -> Float[Tensor, "N Q D"]:
+        seen = self.attention.cached(self.attention_norm(x_NSD), step, cache, num_asking)
+        x = x_NSD[:, -num_asking:] + seen
         return x + self._feedforward(x)
 
 
@@ -306,17 +277,24 @@ class Transformer(nn.Module):
                 x_BLD = block(x_BLD, encoding, mask)
         return self.norm(x_BLD)
 
-    def cached(
-        self,
-        x_NSD: Float[Tensor, "N S D"],
-        encoding_RD: Float[Tensor, "R D"],
-        step: CachedStep,
-        caches: list[LayerCache],
-    ) -> Float[Tensor, "N S D"]:
-        """The new tokens of N environments; `encoding_RD` of all distances is not read where positions are rotary."""
-        rotary = self.config.positions == "rotary"
-        encoding = rotations(step.position, self.config.head_width) if rotary else encoding_RD
-        for block, cache in zip(self.blocks, caches, strict=True):
+    def caches(self, num_envs: int, num_slots: int) -> list[LayerCache]:
+        """Empty caches of all layers, made for the weights of this moment."""
+        like = self.norm.weight
+        encoding = distance_encoding(num_slots, self.config.width, like.device).to(like.dtype)
+        out: list[LayerCache] = []
+        for block in self.blocks:
             assert isinstance(block, Block)
-            x_NSD = block.cached(x_NSD, encoding, step, cache)
-        return self.norm(x_NSD)
+            out.append(block.attention.cache(num_envs, encoding))
+        return out
+
+    def cached(self, x_NSD: Float[Tensor, "N S D"], step: CachedStep, caches: list[LayerCache]) -> Float[Tensor, "N D"]:
+        """Write S new tokens to the caches; the hidden state after the last of them.
+
+        The last block has nothing to compute for the others but their keys and values.
+        """
+        if self.config.positions == "rotary":
+            step = replace(step, rotations=rotations(step.position, self.config.head_width))
+        for index, (block, cache) in enumerate(zip(self.blocks, caches, strict=True), start=1):
+            assert isinstance(block, Block)
+            x_NSD = block.cached(x_NSD, step, cache, 1 if index == len(caches) else x_NSD.shape[1])
+        return self.norm(x_NSD[:, -1])

@@ -1,10 +1,13 @@
 """Runs as values: named, overridden, kept as JSON."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.commands import make_config
-from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override
-from cluster.launch import tasks_of
+from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override, with_tasks
+from cluster.launch import acting_configs, tasks_of
+from gato.acting import ActingConfig
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -22,6 +25,24 @@ def test_settings_are_overridden_by_path() -> None:
     assert (config.learner.num_updates, config.replay.mix.rows, config.learner.max_rate, config.seed) == (7, 3, 1e-3, 4)
 
 
+def test_single_tasks_are_acted_their_own_way() -> None:
+    settings = [
+        "actors.generate.temperature=0.5",
+        "actors.generate_of.mujoco/hopper.top_p=0.9",
+        "actors.evaluate_of.atari/freeway.discrete=sample",
+        "actors.evaluate_of.atari/freeway.top_k=3",
+    ]
+    config = config_from_json(config_to_json(override(RUNS["demo"], settings)))
+    generate, evaluate = acting_configs(config, "generate"), acting_configs(config, "evaluate")
+    drawn = ActingConfig(continuous="sample", discrete="sample", temperature=0.5, window_steps=1)
+    assert generate["atari/freeway"] == drawn
+    assert generate["mujoco/hopper"] == replace(drawn, top_p=0.9)
+    assert evaluate["mujoco/hopper"] == ActingConfig(window_steps=1)
+    assert evaluate["atari/freeway"] == ActingConfig(discrete="sample", top_k=3, window_steps=1)
+    fewer = with_tasks(config, ["atari/freeway"])
+    assert (list(fewer.actors.evaluate_of), list(fewer.actors.generate_of)) == (["atari/freeway"], [])
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -29,6 +50,9 @@ def test_settings_are_overridden_by_path() -> None:
         ("learner.num_updates", "no '='"),
         ("learner.num_updates=many", "of another kind"),
         ("learner.num_updates=0", "at least 1"),
+        ("actors.generate_of.mujoco/hoper.top_p=0.9", "names task 'mujoco/hoper', run demo has mujoco/hopper"),
+        ("actors.generate_of.mujoco/hopper.top_q=0.9", "has no setting 'top_q'"),
+        ("actors.evaluate.top_k=3", "nothing is drawn"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
     ],
 )

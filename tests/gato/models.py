@@ -30,11 +30,12 @@ GAME = Task(
 )
 
 
-def small_model(context_tokens: int) -> Gato:
+def small_model(context_tokens: int, *, positions: str = "transformer-xl") -> Gato:
     torch.manual_seed(0)
     config = ModelConfig(
         num_layers=3, num_heads=2, width=32, feedforward=64, context_tokens=context_tokens,
         num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=4,
+        positions=positions,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     model = Gato(config).eval()
     with torch.no_grad():  # away from the symmetric start, where positions and biases would not matter

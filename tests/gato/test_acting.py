@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gato.acting import ActingConfig, Policy
 from gato.model import Gato, TensorBatch
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import Task
-from gato.transformer import distance_encoding
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 
@@ -36,7 +36,7 @@ def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int
     step = torch.arange(L) // S
     visible = torch.ones(L, L).tril().bool() & (step[:, None] - step[None, :] < window_steps)
     mask = torch.zeros(1, L, L).masked_fill(~visible, -torch.inf)
-    encoding = distance_encoding(L, model.config.width, torch.device("cpu"))
+    encoding = model.transformer.encoding(L, torch.device("cpu"))
     for block in model.transformer.blocks:
         x = block(x, encoding, mask)
     hidden = model.transformer.norm(x)[0]
@@ -57,30 +57,38 @@ class Recorder(Policy):
         return super()._choose(logits)
 
 
+def some_prompt(task: Task, prompt_steps: int, rng: np.random.Generator) -> Window:
+    actions = np.zeros((prompt_steps, *task.action.shape), task.action.dtype)
+    return Window(observations=random_observations(task, prompt_steps, rng), actions=actions)
+
+
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
 @pytest.mark.parametrize("window_steps", [1, 3])
-@pytest.mark.parametrize("prompt_steps", [0, 2])
-def test_acting_with_a_cache_equals_acting_without(task: Task, window_steps: int, prompt_steps: int) -> None:
+@pytest.mark.parametrize("prompt_steps", [0, 2, 5])
+@pytest.mark.parametrize("positions", ["transformer-xl", "rotary"])
+def test_acting_with_a_cache_equals_acting_without(
+    task: Task, window_steps: int, prompt_steps: int, positions: str
+) -> None:
+    """Over three contexts and more, with rows that begin again at different times."""
     rng = np.random.default_rng(1)
     steps = StepLayout(task, small_model(64).config.layout)
-    model = small_model(context_tokens=3 * steps.tokens_per_step)
-    prompt = None
-    if prompt_steps:
-        actions = np.zeros((prompt_steps, *task.action.shape), task.action.dtype)
-        prompt = Window(observations=random_observations(task, prompt_steps, rng), actions=actions)
+    model = small_model(context_tokens=3 * steps.tokens_per_step, positions=positions)
+    prompt = some_prompt(task, prompt_steps, rng) if prompt_steps else None
     policy = Recorder(model, task, ActingConfig(window_steps=window_steps))
-    state = policy.start(2, prompt)
+    num_rows, resets = 3, {4: [1], 5: [2], 8: [1, 2]}
+    state = policy.start(num_rows, prompt)
     used = min(prompt_steps, window_steps - 1)
-    histories: list[list[tuple[dict[str, np.ndarray], np.ndarray]]] = [[], []]
-    for t in range(11):
-        if t in (4, 9):  # row 1 begins again while row 0 goes on
-            state.reset(np.array([False, True]))
-            histories[1] = []
-        observations = random_observations(task, 2, rng)
+    histories: list[list[tuple[dict[str, np.ndarray], np.ndarray]]] = [[] for _ in range(num_rows)]
+    for t in range(3 * 3 + 3):
+        if t in resets:  # while row 0 goes on
+            state.reset(np.isin(np.arange(num_rows), resets[t]))
+            for row in resets[t]:
+                histories[row] = []
+        observations = random_observations(task, num_rows, rng)
         policy.seen.clear()
         actions = policy.act(state, observations)
         logits = np.stack(policy.seen, axis=1)  # [N, A, V]
-        for row in range(2):
+        for row in range(num_rows):
             histories[row].append(({k: v[row] for k, v in observations.items()}, actions[row]))
             past = {k: np.stack([o[k] for o, _ in histories[row]]) for k in observations}
             done = np.stack([a for _, a in histories[row]])
@@ -89,6 +97,112 @@ def test_acting_with_a_cache_equals_acting_without(task: Task, window_steps: int
                 done = np.concatenate([prompt.actions[-used:], done])
             expected = reference_logits(model, task, Window(observations=past, actions=done), used, window_steps)
             np.testing.assert_allclose(logits[row], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("prompt_steps", [0, 2])
+def test_a_reset_changes_no_other_row(prompt_steps: int) -> None:
+    rng = np.random.default_rng(1)
+    prompt = some_prompt(ROBOT, prompt_steps, rng) if prompt_steps else None
+    shown = [random_observations(ROBOT, 3, rng) for _ in range(8)]
+
+    def logits(reset_at: int | None) -> np.ndarray:
+        policy = Recorder(small_model(32), ROBOT, ActingConfig())
+        state = policy.start(3, prompt)
+        for t, observations in enumerate(shown):
+            if t == reset_at:
+                state.reset(np.array([False, True, False]))
+            policy.act(state, observations)
+        return np.stack(policy.seen)  # [steps x A, N, V]
+
+    undisturbed, disturbed = logits(None), logits(5)
+    np.testing.assert_allclose(disturbed[:, [0, 2]], undisturbed[:, [0, 2]], atol=1e-6)
+    assert np.abs(disturbed[5 * 3 :, 1] - undisturbed[5 * 3 :, 1]).max() > 1e-2
+
+
+def test_all_rows_reset_are_a_new_state_to_the_bit() -> None:
+    rng = np.random.default_rng(1)
+    shown = [random_observations(ROBOT, 2, rng) for _ in range(5)]
+    policy = Recorder(small_model(32), ROBOT, ActingConfig())
+    state = policy.start(2, some_prompt(ROBOT, 1, rng))
+    for _ in range(2):
+        state.reset(np.array([True, True]))
+        for observations in shown:
+            policy.act(state, observations)
+    first, second = np.split(np.stack(policy.seen), 2)
+    np.testing.assert_array_equal(first, second)
+
+
+class Passes:
+    """Shapes [N, S, D] of what has gone through the first block."""
+
+    def __init__(self, model: Gato) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        first = next(module for name, module in model.named_modules() if name.endswith("attention.qkv"))
+        first.register_forward_pre_hook(lambda _, inputs: self.shapes.append(tuple(inputs[0].shape)))
+
+
+def test_a_step_takes_a_forward_pass_for_each_action_token() -> None:
+    model = small_model(64)
+    passes = Passes(model)
+    policy = Policy(model, ROBOT, ActingConfig())
+    state = policy.start(4)
+    for _ in range(3):
+        passes.shapes.clear()
+        policy.act(state, random_observations(ROBOT, 4, np.random.default_rng(0)))
+        # The last action token, five values and the separator; then two of three action tokens.
+        assert passes.shapes == [(4, 7, 32), (4, 1, 32), (4, 1, 32)]
+
+
+def test_a_prompt_is_encoded_once_and_shared() -> None:
+    rng = np.random.default_rng(0)
+    model = small_model(64)
+    passes = Passes(model)
+    policy = Policy(model, ROBOT, ActingConfig())
+    state = policy.start(16, some_prompt(ROBOT, 4, rng))
+    assert passes.shapes == [(1, 4 * 9, 32)]
+    for row in range(3):
+        state.reset(np.arange(16) == row)
+        policy.act(state, random_observations(ROBOT, 16, rng))
+    assert sum(shape[1] >= 4 * 9 for shape in passes.shapes) == 1
+    for cache in state.caches:
+        assert cache.prompt_keys is not None
+        assert cache.prompt_keys.shape == (2, 4 * 9, 16)
+
+
+class Work(TorchDispatchMode):
+    """Operations and the shapes of what they make, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.done.append((str(func), tuple(out.shape)))
+        return out
+
+    @property
+    def elements(self) -> int:
+        return sum(int(np.prod(shape)) for _, shape in self.done)
+
+
+@pytest.mark.parametrize("prompt_steps", [0, 3])
+def test_the_work_of_a_step_does_not_grow_with_the_episode(prompt_steps: int) -> None:
+    rng = np.random.default_rng(0)
+    policy = Policy(small_model(64), ROBOT, ActingConfig(window_steps=3))
+    state = policy.start(2, some_prompt(ROBOT, prompt_steps, rng) if prompt_steps else None)
+    steps: list[Work] = []
+    for _ in range(12):
+        with Work() as work:
+            policy.act(state, random_observations(ROBOT, 2, rng))
+        steps.append(work)
+    assert any("bmm" in name for name, _ in steps[0].done)
+    if prompt_steps:  # the prompt costs, for as long as it may be seen
+        assert steps[0].done == steps[2].done
+        assert steps[0].elements > steps[3].elements
+        steps = steps[3:]
+    assert all(work.done == steps[0].done for work in steps)
 
 
 def test_actions_stay_inside_the_task() -> None:
@@ -124,10 +238,49 @@ def test_a_whole_context_window_matches_the_training_forward() -> None:
     np.testing.assert_allclose(np.stack(policy.seen, axis=1), expected, atol=1e-4)
 
 
+GOOD_IMAGE = np.zeros((2, 32, 48, 3), np.uint8)
+BAD_OBSERVATIONS = [
+    ({"image": GOOD_IMAGE}, "'lives' is missing, got image; test/game shows image, lives"),
+    ({"image": GOOD_IMAGE[:1], "lives": np.zeros(2, np.int64)}, "has 1 rows, expected 2; a state serves"),
+    ({"image": GOOD_IMAGE[:, 1:], "lives": np.zeros(2, np.int64)}, "'image' has shape .* expected"),
+    ({"image": GOOD_IMAGE.astype(np.float32), "lives": np.zeros(2, np.int64)}, "dtype float32, expected uint8"),
+    ({"image": GOOD_IMAGE, "lives": np.array([0, 5])}, "'lives' has values outside 0..4; mend"),
+    ({"image": GOOD_IMAGE, "lives": np.array([-1, 0])}, "'lives' has values outside 0..4; mend"),
+]
+
+
+@pytest.mark.parametrize(
+    ("observations", "message"), BAD_OBSERVATIONS, ids=[message[:20] for _, message in BAD_OBSERVATIONS]
+)
+def test_observations_outside_their_spec_are_refused(observations: dict[str, np.ndarray], message: str) -> None:
+    policy = Policy(small_model(64), GAME, ActingConfig())
+    with pytest.raises(ValueError, match=message):
+        policy.act(policy.start(2), observations)
+
+
+def test_a_value_that_is_not_finite_is_refused() -> None:
+    policy = Policy(small_model(64), ROBOT, ActingConfig())
+    state = policy.start(2)
+    observations = random_observations(ROBOT, 2, np.random.default_rng(0))
+    observations["state"][1, 3] = np.nan
+    with pytest.raises(ValueError, match="'state' is not finite"):
+        policy.act(state, observations)
+    policy.act(state, random_observations(ROBOT, 2, np.random.default_rng(0)))  # the state is as it was
+
+
+def test_a_prompt_of_another_task_is_refused() -> None:
+    policy = Policy(small_model(64), ROBOT, ActingConfig())
+    prompt = some_prompt(ROBOT, 2, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'state' is missing"):
+        policy.start(2, some_prompt(GAME, 2, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match=r"action .* expected .*; prompt test/robot with steps of its own"):
+        policy.start(2, Window(observations=prompt.observations, actions=prompt.actions[:, :2]))
+
+
 def test_a_state_refuses_another_number_of_environments() -> None:
     policy = Policy(small_model(64), ROBOT, ActingConfig())
     state = policy.start(2)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="3 rows, expected 2; a state serves"):
         policy.act(state, random_observations(ROBOT, 3, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match="2 environments"):
+    with pytest.raises(ValueError, match="2 environments; give one bool for each"):
         state.reset(np.array([True]))
