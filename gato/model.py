@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,11 @@ class ModelConfig:
     context_tokens: int
     """Tokens of the longest sequence it is trained on and acts with."""
     num_text_ids: int = 32_000
+    discrete_ids: Literal["text", "own"] = "text"
+    action_ids: Literal["shared", "own"] = "shared"
+    separator_id: int | None = None
+    compand_actions: bool = False
+    """Which ids mean what: see `TokenLayout`, whose fields these are."""
     max_observation_tokens: int = 512
     patch_channels: int = 96
     patch_stride: int = 1
@@ -36,9 +42,18 @@ class ModelConfig:
     dropout: float = 0.0
     stochastic_depth: float = 0.0
 
+    def __post_init__(self) -> None:
+        _ = self.layout  # refuses ids that cannot be
+
     @property
     def layout(self) -> TokenLayout:
-        return TokenLayout(num_text_ids=self.num_text_ids)
+        return TokenLayout(
+            num_text_ids=self.num_text_ids,
+            discrete=self.discrete_ids,
+            actions=self.action_ids,
+            separator_id=self.separator_id,
+            compand_actions=self.compand_actions,
+        )
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -148,7 +163,7 @@ class Gato(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def shape(self) -> dict[str, int | float]:
+    def shape(self) -> dict[str, int | float | str | None]:
         """The config as plain values, for a checkpoint to keep and to compare."""
         return asdict(self.config)
 
@@ -180,9 +195,10 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     log_p = logits.log_softmax(-1)
     layout = model.config.layout
     losses = -log_p.gather(1, targets[:, None])[:, 0]
-    is_bin = (targets >= layout.first_bin) & (targets < layout.separator)
-    index = torch.arange(layout.first_bin, layout.separator, device=targets.device)
+    first, end = layout.first_action_bin, layout.first_action_bin + layout.num_bins
+    is_bin = (targets >= first) & (targets < end)
+    index = torch.arange(first, end, device=targets.device)
     offset = (index - targets[:, None]).float() / spread_bins
     spread = (-0.5 * offset.square()).softmax(-1)
-    spread_losses = -(spread * log_p[:, layout.first_bin : layout.separator]).sum(-1)
+    spread_losses = -(spread * log_p[:, first:end]).sum(-1)
     return Loss(torch.where(is_bin, spread_losses, losses), rows)
