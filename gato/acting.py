@@ -11,7 +11,7 @@ state.reset(np.array([False, True, False, False]))   # before the next act: row 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from gato.model import Gato
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
-from gato.tokenizer import decode, encode
+from gato.tokenizer import action_centres, bin_actions, unscale
 from gato.transformer import CachedStep, LayerCache, distance_encoding
 
 NEVER = -(2**40)
@@ -90,9 +90,7 @@ class Policy:
         model.check(self.steps)
         self._generator = generator
         self._low, self._high = model.config.layout.ids_of(task.action, is_action=True)
-        self._element = replace(task.action, shape=())
-        ids = np.arange(self._low, self._high)[:, None]
-        self._values = torch.from_numpy(decode(ids, self._element, model.config.layout, is_action=True))
+        self._centres = torch.from_numpy(action_centres(model.config.layout))
         self._place = torch.from_numpy(self.steps.place_S).long()
         self._intervals = torch.from_numpy(self.steps.intervals_m4).long()
         self._leaders = torch.from_numpy(self.steps.leaders_m2).long()
@@ -209,16 +207,19 @@ class Policy:
         return self.model.embedding.weight[ids] + self.model.embedding.place.weight[PLACE_ACTION]
 
     def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
-        """One action token of each row: its id, and the value that it stands for."""
-        how = self.config.continuous if self.task.action.kind is Kind.CONTINUOUS else self.config.discrete
+        """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""
+        continuous = self.task.action.kind is Kind.CONTINUOUS
+        how = self.config.continuous if continuous else self.config.discrete
         p = logits.div(self.config.temperature).softmax(-1)
         if how == "mean":
-            values = p @ self._values
-            ids = encode(values.numpy(), self._element, self.model.config.layout, is_action=True)
-            return torch.from_numpy(ids).long(), values
+            values = p @ self._centres
+            index = torch.from_numpy(bin_actions(values.numpy(), self.model.config.layout)).long()
+            return index[:, None] + self._low, values
         index = p.argmax(-1) if how == "argmax" else torch.multinomial(p, 1, generator=self._generator)[:, 0]
-        return index[:, None] + self._low, self._values[index]
+        return index[:, None] + self._low, self._centres[index] if continuous else index
 
     def _decode(self, values: Shaped[np.ndarray, "N A"]) -> Shaped[np.ndarray, "N ..."]:
         spec = self.task.action
+        if spec.kind is Kind.CONTINUOUS:
+            values = unscale(values, spec)
         return values.astype(spec.dtype).reshape(len(values), *spec.shape)

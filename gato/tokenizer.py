@@ -91,18 +91,22 @@ class TokenLayout:
     def vocab_size(self) -> int:
         return self._num_values + (self.separator_id is None)
 
-    def ids_of(self, spec: ArraySpec, *, is_action: bool = False) -> tuple[int, int]:
-        """The half-open range of ids that one element of an array of `spec` may take.
+    @property
+    def action_bins(self) -> tuple[int, int]:
+        """The half-open range of bins that a continuous action may fill: all; of companded ones those of -F(1) to F(1)."""
+        if not self.compand_actions:
+            return 0, self.num_bins
+        low, high = bins(mu_law(np.array([-1.0, 1.0])), self.num_bins).tolist()
+        return low, high + 1
 
-        Companded actions fill the bins from -F(1) to F(1) alone: the others stand for values outside of the bounds.
-        """
+    def ids_of(self, spec: ArraySpec, *, is_action: bool = False) -> tuple[int, int]:
+        """The half-open range of ids that one element of an array of `spec` may take."""
         if spec.kind is Kind.DISCRETE:
             return self.first_discrete, self.first_discrete + (spec.num_values or 0)
-        first = self.first_action_bin if is_action else self.first_bin
-        if is_action and self.compand_actions:
-            low, high = bins(mu_law(np.array([-1.0, 1.0])), self.num_bins).tolist()
-            return first + low, first + high + 1
-        return first, first + self.num_bins
+        if is_action:
+            low, high = self.action_bins
+            return self.first_action_bin + low, self.first_action_bin + high
+        return self.first_bin, self.first_bin + self.num_bins
 
 
 def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
@@ -139,6 +143,18 @@ def bin_centres(num_bins: int) -> Float[np.ndarray, " bins"]:
     return ((np.arange(num_bins) + 0.5) * (2.0 / num_bins) - 1.0).astype(np.float32)
 
 
+def bin_actions(y: Float[np.ndarray, ...], layout: TokenLayout) -> Integer[np.ndarray, ...]:
+    """Index of each y in [-1, 1] among the ids that a continuous action may take; y is clipped."""
+    y = np.clip(y, -1.0, 1.0)
+    return bins(mu_law(y) if layout.compand_actions else y, layout.num_bins) - np.int32(layout.action_bins[0])
+
+
+def action_centres(layout: TokenLayout) -> Float[np.ndarray, " n"]:
+    """Value in [-1, 1] of each of the n ids that a continuous action may take."""
+    centres = bin_centres(layout.num_bins)[slice(*layout.action_bins)]
+    return inverse_mu_law(centres).astype(np.float32) if layout.compand_actions else centres
+
+
 def encode(
     values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
 ) -> Integer[np.ndarray, "T n"]:
@@ -148,9 +164,8 @@ def encode(
         return flat.astype(np.int32) + np.int32(layout.first_discrete)
     if spec.kind is Kind.CONTINUOUS:
         y = scale(flat.astype(np.float32), spec)
-        if is_action and layout.compand_actions:
-            y = mu_law(np.clip(y, -1.0, 1.0))
-        return bins(y, layout.num_bins) + np.int32(layout.first_action_bin if is_action else layout.first_bin)
+        index = bin_actions(y, layout) if is_action else bins(y, layout.num_bins)
+        return index + np.int32(layout.ids_of(spec, is_action=is_action)[0])
     raise ValueError("images become patches, not token ids; see gato.sequence")
 
 
@@ -163,7 +178,5 @@ def decode(
         raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
     if spec.kind is Kind.DISCRETE:
         return (ids.astype(np.int64) - layout.first_discrete).reshape(len(ids), *spec.shape)
-    centres = bin_centres(layout.num_bins)[ids - (layout.first_action_bin if is_action else layout.first_bin)]
-    if is_action and layout.compand_actions:
-        centres = inverse_mu_law(centres)
-    return unscale(centres, spec).astype(np.float32).reshape(len(ids), *spec.shape)
+    centres = action_centres(layout) if is_action else bin_centres(layout.num_bins)
+    return unscale(centres[ids - low], spec).astype(np.float32).reshape(len(ids), *spec.shape)
