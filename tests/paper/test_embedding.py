@@ -195,7 +195,7 @@ def test_every_observation_token_gets_its_local_position(task: Task) -> None:
 
 
 def test_all_action_tokens_share_one_position() -> None:
-    """Appendix C.3 (text): one position embedding for all action tokens. Figure 18's caption says none: see ADR 8."""
+    """Appendix C.3 (text): one position embedding for all action tokens. Figure 18's caption says none: see ADR 7."""
     steps = StepLayout(STATE, TokenLayout())
     actions = steps.place_S[-3:]
     assert len(set(actions.tolist())) == 1

@@ -236,8 +236,8 @@ def test_a7_the_size_of_a_games_image_is_that_of_its_task(height: int, width: in
 
 
 def game_steps(steps: int = 30, **options: float) -> list[np.ndarray]:
-    """Images of some steps of Breakout whose only button is the one that serves the ball."""
-    task = TASKS["atari/breakout"]
+    """Images of some steps of Freeway, whose cars leave each place that they were in."""
+    task = TASKS["atari/freeway"]
     task = replace(
         task,
         observations={"image": image(210, 160)},  # as the emulator draws it
@@ -247,7 +247,7 @@ def game_steps(steps: int = 30, **options: float) -> list[np.ndarray]:
     envs.reset_row(0, 0)
     seen: list[np.ndarray] = []
     for _ in range(steps):
-        envs.step(np.array([1]), np.ones(1, np.bool_))
+        envs.step(np.array([2]), np.ones(1, np.bool_))
         seen.append(envs.observations["image"][0].copy())
     envs.close()
     return seen
@@ -258,7 +258,7 @@ def test_a8_frames_a_step_and_sticky_actions_are_the_tasks_data() -> None:
 
     With one frame a step there is no maximum: nothing of an earlier step stays on the screen.
     """
-    options = TASKS["atari/breakout"].env_kwargs
+    options = TASKS["atari/freeway"].env_kwargs
     assert (options["frameskip"], options["sticky"]) == (4, 0.0)
     plain, sticky = game_steps(), game_steps(sticky=0.75)
     assert not np.array_equal(plain[-1], sticky[-1])
