@@ -9,8 +9,6 @@ On a GPU it also gives tokens/s of the presets, with the share of the measured r
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks import TASKS
-from benchmarks.machine import ROOT, about
-from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.model import Gato, ModelConfig, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 
 ROW_TOKENS = 1024
@@ -95,7 +92,9 @@ def hopper_batch(config: ModelConfig, num_rows: int, device: torch.device) -> Te
     return TensorBatch.of(writer.batch(), device)
 
 
-def training_step(model: nn.Module, loss: Callable[[], Tensor], *, device: torch.device, bf16: bool) -> Callable[[], None]:
+def training_step(
+    model: nn.Module, loss: Callable[[], Tensor], *, device: torch.device, bf16: bool
+) -> Callable[[], None]:
     """Forward, gradient and update, to the end."""
     optimiser = torch.optim.AdamW(model.parameters(), fused=True)
 

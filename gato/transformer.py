@@ -117,11 +117,11 @@ class RelativeAttention(nn.Module):
         for_distance = (q + self.distance_bias[:, None].to(q.dtype)) * scale
         # Column c holds distance L - c; the first, of a distance that no row has, is shifted out.
         distances = F.pad(self._distances(encoding_LD.flip(0)), (1, 0))
-        parts = [part.contiguous() for part in (for_content, for_distance, k, v, distances)]
+        parts = tuple(part.contiguous() for part in (for_content, for_distance, k, v, distances, mask_BLL.to(q.dtype)))
         dropout = self.dropout if self.training else 0.0
         on_cpu = x_BLD.device.type == "cpu" and not dropout
         attention = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
-        out_BLHK = attention(*parts, mask_BLL.to(q.dtype))
+        out_BLHK = attention(*parts)
         assert isinstance(out_BLHK, Tensor)
         return self.out(out_BLHK.reshape(B, L, D))
 
