@@ -11,7 +11,7 @@ state.reset(np.array([False, True, False, False]))   # before the next act: row 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from gato.model import Gato
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
+from gato.text import TextEncoder
 from gato.tokenizer import bin_centres, bins, unscale
 from gato.transformer import CachedStep, LayerCache, distance_encoding
 
@@ -81,15 +82,21 @@ class Policy:
     """Plays one task with a model: batched, cached, constrained to the task's ids."""
 
     def __init__(
-        self, model: Gato, task: Task, config: ActingConfig, *, generator: torch.Generator | None = None
+        self,
+        model: Gato,
+        task: Task,
+        config: ActingConfig,
+        *,
+        generator: torch.Generator | None = None,
+        text: TextEncoder | None = None,
     ) -> None:
         self.model = model
         self.task = task
         self.config = config
-        self.steps = StepLayout(task, model.config.layout)
+        self.steps = StepLayout(task, replace(model.config.layout, text=text))
         model.check(self.steps)
         self._generator = generator
-        self._low, self._high = model.config.layout.ids_of(task.action)
+        self._low, _ = model.config.layout.ids_of(task.action)
         self._centres = torch.from_numpy(bin_centres(model.config.layout.num_bins))
         self._place = torch.from_numpy(self.steps.place_S).long()
         self._intervals = torch.from_numpy(self.steps.intervals_m4).long()
@@ -139,6 +146,9 @@ class Policy:
             got = observations[key].shape if key in observations else None
             if got != (state.num_envs, *spec.shape):
                 raise ValueError(f"observation {key!r} has shape {got}, expected {(state.num_envs, *spec.shape)}")
+            problem = spec.problem_with(observations[key], f"observation {key!r} of {self.task.name}")
+            if problem:
+                raise ValueError(f"{problem}; mend the environment, or the task's spec")
         ids = torch.from_numpy(self.steps.observation_ids(observations)).long()
         x = self._embed(ids, self._place[: ids.shape[1]], observations)
         token = state.next_token[:, None] + torch.arange(ids.shape[1])
@@ -150,12 +160,12 @@ class Policy:
             token = torch.cat([torch.where(fresh, NEVER, token[:, :1] - 1), token], dim=1)
             step = torch.cat([step[:, :1] - 1, step], dim=1)
         hidden = self._append(state, x, token, step)
-        action_ids, values = self._choose(self.model.logits(hidden, self._low, self._high).float())
+        action_ids, values = self._choose(self._logits(hidden, 0))
         chosen = [values]
         for index in range(1, self.steps.num_action_tokens):
             token = state.next_token[:, None] + (ids.shape[1] + index - 1)
             hidden = self._append(state, self._embed_action(action_ids), token, state.next_step[:, None])
-            action_ids, values = self._choose(self.model.logits(hidden, self._low, self._high).float())
+            action_ids, values = self._choose(self._logits(hidden, index))
             chosen.append(values)
         state.last_action_ids = action_ids
         state.next_token += self.steps.tokens_per_step
@@ -200,11 +210,16 @@ class Policy:
         )
 
     def _is_patch(self, place: Tensor) -> Tensor:
-        """Patches are the first tokens of an observation."""
-        return (place >= FIRST_PLACE) & (place < FIRST_PLACE + self.steps.num_patches)
+        """Patches follow the text of an observation."""
+        first = FIRST_PLACE + self.steps.num_text_tokens
+        return (place >= first) & (place < first + self.steps.num_patches)
 
     def _embed_action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:
         return self.model.embedding.weight[ids] + self.model.embedding.place.weight[PLACE_ACTION]
+
+    def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
+        """Logits of the ids that this element of the action may take."""
+        return self.model.logits(hidden, *self.model.config.layout.ids_of(self.task.action, element)).float()
 
     def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
         """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 
-from gato.task import ArraySpec, Kind
+from gato.task import MAX_VALUES, ArraySpec, Kind
+from gato.text import TextEncoder, encode_texts
 
 MU = 100.0
 M = 256.0
@@ -25,12 +26,28 @@ class TokenLayout:
 
     num_text_ids: int = 32_000
     num_bins: int = 1024
+    text: TextEncoder | None = None
+    """What turns text into ids; None for tasks without text."""
 
     def __post_init__(self) -> None:
-        if self.num_text_ids < 1024:
-            raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 1024, the range of discrete values")
+        if self.num_text_ids < MAX_VALUES:
+            raise ValueError(
+                f"num_text_ids {self.num_text_ids} must be at least {MAX_VALUES}, the range of discrete values"
+            )
+        if self.text is not None and self.text.vocab_size > self.num_text_ids:
+            raise ValueError(
+                f"the text encoder has {self.text.vocab_size} ids, the layout room for {self.num_text_ids}; raise "
+                "num_text_ids or train an encoder with a smaller vocabulary"
+            )
         if self.num_bins < 2:
             raise ValueError(f"num_bins {self.num_bins} must be at least 2")
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """What turns text into ids. ValueError where there is none."""
+        if self.text is None:
+            raise ValueError("there is text to encode but no encoder; give TokenLayout(text=...) a SentencePiece model")
+        return self.text
 
     @property
     def first_bin(self) -> int:
@@ -44,10 +61,12 @@ class TokenLayout:
     def vocab_size(self) -> int:
         return self.separator + 1
 
-    def ids_of(self, spec: ArraySpec) -> tuple[int, int]:
-        """The half-open range of ids that one element of an array of `spec` may take."""
+    def ids_of(self, spec: ArraySpec, element: int | None = None) -> tuple[int, int]:
+        """The half-open range of ids that one element of an array of `spec` may take. None: that any of them may."""
         if spec.kind is Kind.DISCRETE:
-            return 0, spec.num_values or 0
+            return 0, int(spec.counts.max() if element is None else spec.counts[element])
+        if spec.kind is Kind.TEXT:
+            return 0, self.num_text_ids
         return self.first_bin, self.first_bin + self.num_bins
 
 
@@ -56,18 +75,36 @@ def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     return np.sign(x) * np.log1p(np.abs(x) * MU) / np.log1p(M * MU)
 
 
-def scale(x: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
-    """Values of a continuous array on the scale [-1, 1]: by its bounds where it has them, else companded."""
-    if spec.low is None or spec.high is None:
+def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
+    """The inverse of `mu_law`."""
+    return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
+
+
+def scale(x: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
+    """Elements of a continuous array on the scale [-1, 1]: by their bounds where those are finite, else companded."""
+    if spec.bounds is None:
         return mu_law(x)
-    return (x - spec.low) * (2.0 / (spec.high - spec.low)) - 1.0
+    low, width, bounded = _ranges(*spec.bounds)
+    scaled = (x - low.astype(x.dtype)) * (2.0 / width).astype(x.dtype) - 1.0
+    return scaled if bounded.all() else np.where(bounded, scaled, mu_law(x))
 
 
-def unscale(y: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
+def unscale(y: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
     """The inverse of `scale`."""
-    if spec.low is None or spec.high is None:
-        return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
-    return (y + 1.0) * ((spec.high - spec.low) / 2.0) + spec.low
+    if spec.bounds is None:
+        return inverse_mu_law(y)
+    low, width, bounded = _ranges(*spec.bounds)
+    plain = (y + 1.0) * (width / 2.0).astype(y.dtype) + low.astype(y.dtype)
+    return plain if bounded.all() else np.where(bounded, plain, inverse_mu_law(y))
+
+
+def _ranges(
+    low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Low and width of each element, and whether both are finite; where they are not, numbers that do no harm."""
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low = np.where(bounded, low, 0.0)
+    return low, np.where(bounded, high, 1.0) - low, bounded
 
 
 def bins(y: Float[np.ndarray, ...], num_bins: int) -> Integer[np.ndarray, ...]:
@@ -81,19 +118,26 @@ def bin_centres(num_bins: int) -> Float[np.ndarray, " bins"]:
 
 
 def encode(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout) -> Integer[np.ndarray, "T n"]:
-    """Token ids [T, n] of T steps of a continuous or discrete array, each step flattened row-major."""
+    """Token ids [T, n] of T steps of an array, each step flattened row-major."""
     flat = values.reshape(len(values), spec.size)
     if spec.kind is Kind.DISCRETE:
         return flat.astype(np.int32)
     if spec.kind is Kind.CONTINUOUS:
         return bins(scale(flat.astype(np.float32), spec), layout.num_bins) + np.int32(layout.first_bin)
+    if spec.kind is Kind.TEXT:
+        return encode_texts(values, layout.encoder, spec.num_tokens)
     raise ValueError("images become patches, not token ids; see gato.sequence")
 
 
 def decode(ids: Integer[np.ndarray, "T n"], spec: ArraySpec, layout: TokenLayout) -> Shaped[np.ndarray, "T ..."]:
     """Values [T, *shape] of token ids [T, n]; a continuous one is its bin's centre. ValueError for ids outside."""
+    if spec.kind not in (Kind.DISCRETE, Kind.CONTINUOUS):
+        raise ValueError(f"ids of {spec.kind} are not decoded; only actions are, which are discrete or continuous")
+    if ids.shape[1:] != (spec.size,):
+        raise ValueError(f"ids have shape {ids.shape}, an array of shape {spec.shape} has {spec.size} a step")
     low, high = layout.ids_of(spec)
-    if ids.size and not low <= ids.min() <= ids.max() < high:
+    highest = spec.counts if spec.kind is Kind.DISCRETE else high
+    if ids.size and ((ids < low) | (ids >= highest)).any():
         raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
     if spec.kind is Kind.DISCRETE:
         return ids.astype(np.int64).reshape(len(ids), *spec.shape)
