@@ -93,9 +93,8 @@ class GymnasiumEnv:
 
     def __init__(self, task: Task) -> None:
         """ValueError where it cannot be made, or is not what the task says."""
-        self._env: gymnasium.Env[Any, Any] = make_gymnasium(
-            task, **{"max_episode_steps": task.max_steps, **task.env_kwargs}
-        )
+        options: dict[str, Any] = {"max_episode_steps": task.max_steps, **task.env_kwargs}
+        self._env: gymnasium.Env[Any, Any] = make_gymnasium(task, **options)
         text_tokens = next((spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None)
         self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
         self._action = ActionSpace(self._env.action_space)
@@ -134,7 +133,7 @@ def task_of(
 
     `max_steps` is needed where the environment is registered without a limit, `text_tokens` where it shows text.
     """
-    options = env_kwargs or {}
+    options: dict[str, Any] = dict(env_kwargs or {})
     try:
         env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
     except gymnasium.error.Error as problem:

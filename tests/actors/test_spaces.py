@@ -201,7 +201,7 @@ def test_an_environment_without_a_limit_of_steps_needs_one() -> None:
     gymnasium.register("test/Endless-v0", EverythingEnv)
     with pytest.raises(ValueError, match="max_steps"):
         task_of("test/Endless-v0", references=REFERENCES, text_tokens=3)
-    with pytest.raises(ValueError, match="test/Endless-v0 cannot become a task.*no encoder"):
+    with pytest.raises(ValueError, match=r"test/Endless-v0 cannot become a task.*no encoder"):
         task_of("test/Endless-v0", references=REFERENCES, max_steps=3)
     with pytest.raises(ValueError, match="cannot make"):
         task_of("test/Nowhere-v0", references=REFERENCES)

@@ -131,3 +131,17 @@ def test_a_state_refuses_another_number_of_environments() -> None:
         policy.act(state, random_observations(ROBOT, 3, np.random.default_rng(0)))
     with pytest.raises(ValueError, match="2 environments"):
         state.reset(np.array([True]))
+
+
+def test_an_observation_outside_its_spec_is_refused() -> None:
+    policy = Policy(small_model(64), GAME, ActingConfig())
+    good = random_observations(GAME, 2, np.random.default_rng(0))
+    for key, values, message in [
+        ("lives", np.array([0, 5]), r"'lives' of test/game has values outside 0..4: 5 at step 1"),
+        ("image", good["image"].astype(np.float32), "dtype float32, expected uint8"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            policy.act(policy.start(2), {**good, key: values})
+    state = Policy(small_model(64), ROBOT, ActingConfig()).start(1)
+    with pytest.raises(ValueError, match="not finite"):
+        Policy(small_model(64), ROBOT, ActingConfig()).act(state, {"state": np.full((1, 5), np.nan, np.float32)})
