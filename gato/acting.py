@@ -25,6 +25,7 @@ from gato.task import Kind, Task
 from gato.text import TextEncoder
 from gato.tokenizer import bin_centres, bins, unscale
 from gato.transformer import CachedStep, LayerCache, distance_encoding
+from gato.wish import RemainingReturn
 
 NEVER = -(2**40)
 """Position of a token that nobody may see."""
@@ -40,6 +41,9 @@ class ActingConfig:
     temperature: float = 1.0
     window_steps: int | None = None
     """Whole steps a token may look back on, its own included. None: as many as the model's context holds."""
+    wished_return: float | None = 1.0
+    """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1 the expert's. None:
+    nothing is asked for, as in the rows that training leaves untold. Other models do not see it."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0.0:
@@ -54,8 +58,17 @@ class ActingState:
     Positions count from the beginning of each row's present episode; the prompt's are negative.
     """
 
-    def __init__(self, *, caches: list[LayerCache], num_envs: int, prompt_slots: int, ring_slots: int) -> None:
+    def __init__(
+        self,
+        *,
+        caches: list[LayerCache],
+        num_envs: int,
+        prompt_slots: int,
+        ring_slots: int,
+        remaining: RemainingReturn,
+    ) -> None:
         self.caches = caches
+        self.remaining = remaining
         self.num_envs = num_envs
         self.prompt_slots = prompt_slots
         self.ring_slots = ring_slots
@@ -76,6 +89,7 @@ class ActingState:
         self.slot_token[fresh, self.prompt_slots :] = NEVER
         self.next_token[fresh] = 0
         self.next_step[fresh] = 0
+        self.remaining.reset(rows)
 
 
 class Policy:
@@ -120,13 +134,18 @@ class Policy:
         def empty(rows: int) -> ActingState:
             shape = (rows, size.num_heads, slots + ring_slots, size.width // size.num_heads)
             caches = [LayerCache(*shape, like=like) for _ in range(size.num_layers)]
-            return ActingState(caches=caches, num_envs=rows, prompt_slots=slots, ring_slots=ring_slots)
+            remaining = RemainingReturn(rows, self.config.wished_return, self.task.references)
+            return ActingState(
+                caches=caches, num_envs=rows, prompt_slots=slots, ring_slots=ring_slots, remaining=remaining
+            )
 
         state = empty(num_envs)
         if prompt and prompt_steps:
             one = empty(1)
             shown = {key: values[-prompt_steps:] for key, values in prompt.observations.items()}
-            ids = torch.from_numpy(self.steps.step_ids(shown, prompt.actions[-prompt_steps:])).long().view(1, slots)
+            returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
+            step_ids = self.steps.step_ids(shown, prompt.actions[-prompt_steps:], returns)
+            ids = torch.from_numpy(step_ids).long().view(1, slots)
             x = self._embed(ids, self._place.repeat(prompt_steps), shown)
             step = (torch.arange(slots) // S - prompt_steps)[None]
             self._attend(one, x, torch.arange(slots), (torch.arange(slots) - slots)[None], step)
@@ -139,9 +158,15 @@ class Policy:
 
     @torch.inference_mode()
     def act(
-        self, state: ActingState, observations: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        state: ActingState,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"] | None = None,
     ) -> Shaped[np.ndarray, "N ..."]:
-        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts."""
+        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts.
+
+        `rewards` are those of the last step, which a return-conditioned model needs where a return is wished.
+        """
         for key, spec in self.task.observations.items():
             got = observations[key].shape if key in observations else None
             if got != (state.num_envs, *spec.shape):
@@ -149,7 +174,9 @@ class Policy:
             problem = spec.problem_with(observations[key], f"observation {key!r} of {self.task.name}")
             if problem:
                 raise ValueError(f"{problem}; mend the environment, or the task's spec")
-        ids = torch.from_numpy(self.steps.observation_ids(observations)).long()
+        if self.steps.num_return_tokens:
+            state.remaining.pay(rewards)
+        ids = torch.from_numpy(self.steps.observation_ids(observations, state.remaining.left)).long()
         x = self._embed(ids, self._place[: ids.shape[1]], observations)
         token = state.next_token[:, None] + torch.arange(ids.shape[1])
         step = state.next_step[:, None].expand(token.shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.embedding import Embedding, EmbeddingConfig
-from gato.sequence import Batch, StepLayout
+from gato.sequence import FIRST_PLACE, Batch, StepLayout
 from gato.tokenizer import TokenLayout
 from gato.transformer import Transformer, TransformerConfig
 
@@ -35,10 +35,14 @@ class ModelConfig:
     value_waves: int = 0
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    return_conditioned: bool = False
+    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
 
     @property
     def layout(self) -> TokenLayout:
-        return TokenLayout(num_text_ids=self.num_text_ids)
+        # Behind the places of observations, so that a model without it has the same table.
+        return_place = FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None
+        return TokenLayout(num_text_ids=self.num_text_ids, return_place=return_place)
 
 
 PRESETS: dict[str, ModelConfig] = {

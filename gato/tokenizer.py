@@ -28,6 +28,8 @@ class TokenLayout:
     num_bins: int = 1024
     text: TextEncoder | None = None
     """What turns text into ids; None for tasks without text."""
+    return_place: int | None = None
+    """Row of the table of places that the return-to-go has, which then begins each step. None: steps have none."""
 
     def __post_init__(self) -> None:
         if self.num_text_ids < MAX_VALUES:

@@ -32,7 +32,7 @@ def some_play(envs: Envs, seeds: list[int], steps: int) -> list[np.ndarray]:
     key = next(iter(task.observations))
     seen: list[np.ndarray] = []
     for _ in range(steps):
-        rewards, _, _ = envs.step(player.act(envs.observations, {}), rows)
+        rewards, _, _ = envs.step(player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows)
         seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
     return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
 

@@ -5,14 +5,18 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from actors.agent import GatoPlayers
 from actors.envs import make_envs, task_of
 from actors.rollout import play
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.acting import ActingConfig, Policy
 from gato.episode import check_episode
+from gato.model import Gato, ModelConfig
 from gato.sequence import StepLayout
 from gato.task import ArraySpec, Kind, References
 from gato.tokenizer import TokenLayout, decode, encode
+from gato.version import Version
+from gato.weights import Weights, snapshot
 from tests.gato.models import WordEncoder, small_model
 
 REFERENCES = References(random=0.0, expert=1.0, source="made")
@@ -184,7 +188,7 @@ def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens
         def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
             self.state.reset(rows)
 
-        def act(self, observations, extras):
+        def act(self, observations, extras, rewards):
             return self.policy.act(self.state, observations)
 
     envs = make_envs(task, 2)
@@ -218,3 +222,29 @@ def test_a_task_that_is_not_its_environment_is_refused() -> None:
             ),
             1,
         )  # fmt: skip
+
+
+def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
+    task = task_of("CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6)
+    config = ModelConfig(
+        num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64, num_text_ids=1024,
+        max_observation_tokens=8, patch_channels=32, patch_stride=8, return_conditioned=True,
+    )  # fmt: skip
+    model = Gato(config)
+    acting = {task.name: ActingConfig(wished_return=0.5)}
+    player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(task, 2, "evaluate")
+    player.load(Weights(version=Version(1, 1), learner_step=0, arrays=snapshot(model)))
+    told: list[list[float]] = []
+    steps = player._policy.steps
+    plain = steps.observation_ids
+
+    def noting(observations, returns=None):
+        told.append(returns.tolist())
+        return plain(observations, returns)
+
+    steps.observation_ids = noting
+    envs = make_envs(task, 2)
+    episodes = list(play(envs, player, [0, 1, 2], source="agent", new_key=lambda: "k"))
+    envs.close()
+    assert [episode.num_steps for episode in episodes] == [6, 6, 6]
+    assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]  # row 0 began the third episode
