@@ -15,27 +15,9 @@ from gato.tokenizer import TokenLayout, encode
 from tests.gato.models import TALK
 
 WORDS = [
-    "the",
-    "red",
-    "blue",
-    "green",
-    "grey",
-    "ball",
-    "box",
-    "key",
-    "door",
-    "go",
-    "to",
-    "left",
-    "right",
-    "pick",
-    "up",
-    "put",
-    "down",
-    "next",
-    "behind",
-    "open",
-]
+    "the", "red", "blue", "green", "grey", "ball", "box", "key", "door", "go",
+    "to", "left", "right", "pick", "up", "put", "down", "next", "behind", "open",
+]  # fmt: skip
 
 
 def train(pad_id: int = -1) -> bytes:
