@@ -2,7 +2,8 @@
 
 Atari: a decision every 4 frames; the pixelwise maximum of the last two, shrunk to 64x80 RGB by area; all 18 actions;
 rewards as they are; a lost life ends nothing; sticky actions off. An emulator without chance plays the same game each
-time, so an episode begins with 1 to 30 no-ops drawn by its seed. MuJoCo: Gymnasium's v5 environments as they are.
+time, so an episode begins with 1 to 30 no-ops drawn by its seed. MuJoCo: Gymnasium's v5 environments as they are. Any
+other Gymnasium environment: as it is, its spaces laid flat (`actors.spaces`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from gato.task import Task
+from actors.spaces import ActionSpace, ObservationSpace
+from gato.task import Kind, References, Task
 
 cv2.setNumThreads(1)
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
@@ -53,13 +55,13 @@ def _keep_warning_out_of_folder(message: str) -> None:
     del message
 
 
-def make_gymnasium(task: Task) -> gymnasium.Env[np.ndarray, np.ndarray]:
+def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """The task's Gymnasium environment itself. ValueError where it cannot be made."""
     mujoco.set_mju_user_warning(_keep_warning_out_of_folder)  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(task.env_id, disable_env_checker=True)
+            return gymnasium.make(task.env_id, disable_env_checker=True, **options)
         except gymnasium.error.Error as problem:
             raise ValueError(f"cannot make {task.env_id} of task {task.name}: {problem}") from problem
 
@@ -84,6 +86,76 @@ class MujocoEnv:
 
     def close(self) -> None:
         self._env.close()
+
+
+class GymnasiumEnv:
+    """Any Gymnasium environment whose spaces can become tokens; `task_of` makes its task."""
+
+    def __init__(self, task: Task) -> None:
+        """ValueError where it cannot be made, or is not what the task says."""
+        options: dict[str, Any] = {"max_episode_steps": task.max_steps, **task.env_kwargs}
+        self._env: gymnasium.Env[Any, Any] = make_gymnasium(task, **options)
+        text_tokens = next((spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None)
+        self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
+        self._action = ActionSpace(self._env.action_space)
+        if self._observation.specs != task.observations or self._action.spec != task.action:
+            raise ValueError(
+                f"task {task.name} shows {task.observations} and takes {task.action}, its environment {task.env_id} shows "
+                f"{self._observation.specs} and takes {self._action.spec}; make the task anew with task_of"
+            )
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        return self._observation.flatten(self._env.reset(seed=seed)[0])
+
+    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        observation, reward, terminated, truncated, _ = self._env.step(self._action.unflatten(action))
+        return self._observation.flatten(observation), float(reward), bool(terminated), bool(truncated)
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def task_of(
+    env_id: str,
+    *,
+    references: References,
+    name: str | None = None,
+    max_steps: int | None = None,
+    text_tokens: int | None = None,
+    env_kwargs: Mapping[str, str | int | float | bool] | None = None,
+) -> Task:
+    """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become tokens.
+
+    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="measured"))
+
+    `max_steps` is needed where the environment is registered without a limit, `text_tokens` where it shows text.
+    """
+    options: dict[str, Any] = dict(env_kwargs or {})
+    try:
+        env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
+    except gymnasium.error.Error as problem:
+        raise ValueError(f"cannot make {env_id}: {problem}") from problem
+    try:
+        limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
+        if limit is None:
+            raise ValueError(f"{env_id} has no limit of steps; give max_steps")
+        return Task(
+            name=name or f"gymnasium/{env_id.lower()}",
+            env_id=env_id,
+            family="gymnasium",
+            observations=ObservationSpace(env.observation_space, text_tokens=text_tokens).specs,
+            action=ActionSpace(env.action_space).spec,
+            references=references,
+            max_steps=limit,
+            env_kwargs=options,
+        )
+    except ValueError as problem:
+        raise ValueError(f"{env_id} cannot become a task: {problem}") from problem
+    finally:
+        env.close()
 
 
 class AtariEnv:
@@ -158,7 +230,11 @@ class AtariEnv:
     def close(self) -> None: ...
 
 
-MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv]] = {"mujoco": MujocoEnv, "atari": AtariEnv}
+MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
+    "mujoco": MujocoEnv,
+    "atari": AtariEnv,
+    "gymnasium": GymnasiumEnv,
+}
 
 
 class Envs:
@@ -176,7 +252,11 @@ class Envs:
         return len(self._envs)
 
     def _take(self, row: int, observation: Mapping[str, np.ndarray]) -> None:
+        """ValueError where an observation is outside of its spec."""
         for name, values in observation.items():
+            problem = self.task.observations[name].problem_with(values[None], name)
+            if problem:
+                raise ValueError(problem)
             self.observations[name][row] = values
 
     def reset_row(self, row: int, seed: int) -> None:
@@ -196,9 +276,9 @@ class Envs:
         for row in np.flatnonzero(rows):
             try:
                 observation, rewards[row], terminated[row], truncated[row] = self._envs[row].step(actions[row])
+                self._take(int(row), observation)
             except Exception as problem:
                 raise EnvFailedError(f"{self.task.name} broke at step {self._steps[row]}: {problem!r}") from problem
-            self._take(int(row), observation)
             self._steps[row] += 1
         return rewards, terminated, truncated
 
@@ -221,5 +301,9 @@ def make_envs(task: Task, num_envs: int) -> Envs:
 
 def versions_of(task: Task) -> dict[str, str]:
     """What an episode must be compared by: the environment's id and its engine's version, which changes the physics."""
-    engine = {"mujoco": f"mujoco {mujoco.__version__}", "atari": f"ale-py {ale_py.__version__}"}[task.family]
-    return {"env_id": task.env_id, "engine": engine, "gymnasium": gymnasium.__version__}
+    engines = {
+        "mujoco": f"mujoco {mujoco.__version__}",
+        "atari": f"ale-py {ale_py.__version__}",
+        "gymnasium": f"gymnasium {gymnasium.__version__}",
+    }
+    return {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from actors.envs import Envs, versions_of
 from gato.episode import Episode
@@ -22,9 +22,12 @@ class Player(Protocol):
         ...
 
     def act(
-        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row; those of rows that do not play are not used."""
+        """An action for each row; those of rows that do not play are not used. `rewards`: what the last ones were paid."""
         ...
 
 
@@ -71,9 +74,10 @@ def play(
     for row in range(num_rows):
         begin(row)
     player.reset_rows(np.ones(num_rows, np.bool_), row_seeds)
+    rewards = np.zeros(num_rows, np.float32)
     while any(rows):
         seen = {name: values.copy() for name, values in envs.observations.items()}
-        actions = player.act(seen, envs.extras() if with_extras else {})
+        actions = player.act(seen, envs.extras() if with_extras else {}, rewards)
         labels = labels_of() if labels_of is not None else None
         playing = np.array([row is not None for row in rows])
         rewards, terminated, truncated = envs.step(actions, playing)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from actors.ram_teachers import RECORDS, RULES
 from actors.specialist_policy import SHIPPED, Specialist, load_specialist
@@ -46,7 +46,10 @@ class SpecialistTeacher:
             self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
 
     def act(
-        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
         mean = self._specialist.mean(observations["state"])
         self._labels = mean
@@ -72,7 +75,10 @@ class RuleTeacher:
         """A rule sees the present frame alone: it has nothing to forget."""
 
     def act(
-        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
         return self._rule(extras["ram"])
 

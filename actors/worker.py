@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from actors.envs import Env, EnvFailedError, Envs, make_envs
 from actors.rollout import Player, play
@@ -113,11 +113,14 @@ class _Watched:
         self._player.reset_rows(rows, seeds)
 
     def act(
-        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
         self.steps += 1
         self.last_step_s = time.monotonic()
-        return self._player.act(observations, extras)
+        return self._player.act(observations, extras, rewards)
 
 
 class Worker:

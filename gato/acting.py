@@ -11,6 +11,7 @@ state.reset(np.array([False, True, False, False]))   # before the next act: row 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from gato.model import Gato
 from gato.quantise import quantised
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
+from gato.text import TextEncoder
 from gato.tokenizer import action_centres, bin_actions, unscale
+from gato.wish import RemainingReturn
 
 
 class ActingState:
@@ -34,14 +37,23 @@ class ActingState:
     computed in one step stands together, and each step's passes have the same shapes and slots as the last's.
     """
 
-    def __init__(self, *, caches: list[LayerCache], num_envs: int, no_action: Int[Tensor, "N 1"]) -> None:
+    def __init__(
+        self,
+        *,
+        caches: list[LayerCache],
+        num_envs: int,
+        no_action: Int[Tensor, "N 1"],
+        remaining: RemainingReturn,
+    ) -> None:
         self.caches = caches
+        self.remaining = remaining
         self.num_envs = num_envs
         self.step = 0
         """Steps acted so far, by all environments alike."""
         self.first_step: Int64[np.ndarray, " N"] = np.zeros(num_envs, np.int64)
         """The step with which each row's present episode began."""
         self.last_action_ids = no_action
+        self.remaining = remaining
 
     @property
     def prompt_tokens(self) -> int:
@@ -58,6 +70,7 @@ class ActingState:
             # From the first slot, as a new state would: the same episodes give the same bits again.
             self.step = 0
         self.first_step[rows] = self.step
+        self.remaining.reset(rows)
 
 
 class Policy:
@@ -67,15 +80,21 @@ class Policy:
     """
 
     def __init__(
-        self, model: Gato, task: Task, config: ActingConfig, *, generator: torch.Generator | None = None
+        self,
+        model: Gato,
+        task: Task,
+        config: ActingConfig,
+        *,
+        generator: torch.Generator | None = None,
+        text: TextEncoder | None = None,
     ) -> None:
         self.model = quantised(model, config.int8) if config.int8 else model
         self.task = task
         self.config = config
-        self.steps = StepLayout(task, model.config.layout)
+        self.steps = StepLayout(task, replace(model.config.layout, text=text))
         model.check(self.steps)
         self._generator = generator
-        self._low, self._high = model.config.layout.ids_of(task.action, is_action=True)
+        self._low, _ = model.config.layout.ids_of(task.action, is_action=True)
         self._device = model.embedding.table.weight.device
         self._centres = torch.from_numpy(action_centres(model.config.layout)).to(self._device)
         self._place = self._tensor(self.steps.place_S)
@@ -99,7 +118,8 @@ class Policy:
             self._check(shown, prompt_steps, "the prompt's observation")
             if problem := self.task.action.problem_with(done, "the prompt's action"):
                 raise ValueError(f"{problem}; prompt {self.task.name} with steps of its own episodes")
-            ids = self._tensor(self.steps.step_ids(shown, done)).view(1, -1)
+            returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
+            ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
             one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
             x = self._embed(ids, self._place.repeat(prompt_steps), shown)
             step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
@@ -114,26 +134,33 @@ class Policy:
         num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
         no_action = torch.full((num_envs, 1), self._low, device=self._device)
         caches = self.model.transformer.caches(num_envs, num_slots)
-        return ActingState(caches=caches, num_envs=num_envs, no_action=no_action)
+        remaining = RemainingReturn(num_envs, self.config.wished_return, self.task.references)
+        return ActingState(caches=caches, num_envs=num_envs, no_action=no_action, remaining=remaining)
 
     @torch.inference_mode()
     def act(
-        self, state: ActingState, observations: Mapping[str, Shaped[np.ndarray, "N ..."]]
+        self,
+        state: ActingState,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"] | None = None,
     ) -> Shaped[np.ndarray, "N ..."]:
         """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts.
 
-        ValueError where the observations are not of N rows, or outside the task's spec.
+        `rewards` are those of the last step, which a return-conditioned model needs where a return is wished. ValueError
+        where the observations are not of N rows, or outside the task's spec.
         """
         self._check(observations, state.num_envs, "observation")
-        ids = self._tensor(self.steps.observation_ids(observations))
+        if self.steps.num_return_tokens:
+            state.remaining.pay(rewards)
+        ids = self._tensor(self.steps.observation_ids(observations, state.remaining.left))
         x = self._embed(ids, self._place[: ids.shape[1]], observations)
         # The last action token rides along. Where a new episode begins it belongs to the old one: nobody sees it.
         x = torch.cat([self._embed_action(state.last_action_ids), x], dim=1)
-        action_ids, values = self._choose(self._next_logits(state, x, -1))
+        action_ids, values = self._choose(self._logits(self._append(state, x, -1), 0))
         chosen = [values]
         for index in range(1, self.steps.num_action_tokens):
             x = self._embed_action(action_ids)
-            action_ids, values = self._choose(self._next_logits(state, x, ids.shape[1] + index - 1))
+            action_ids, values = self._choose(self._logits(self._append(state, x, ids.shape[1] + index - 1), index))
             chosen.append(values)
         state.last_action_ids = action_ids
         state.step += 1
@@ -155,8 +182,8 @@ class Policy:
             if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
                 raise ValueError(f"{problem}; mend the environment, or what {self.task.name} says it shows")
 
-    def _next_logits(self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int) -> Float[Tensor, "N V"]:
-        """Append S tokens, the first of them `offset` tokens after its step began: the logits of the one after them."""
+    def _append(self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int) -> Float[Tensor, "N D"]:
+        """Append S tokens, the first of them `offset` tokens after its step began: the hidden state after the last."""
         step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
         in_episode = self._tensor(state.step - state.first_step)
         position = in_episode[:, None] * step_tokens + torch.arange(
@@ -170,8 +197,7 @@ class Policy:
         sees_prompt = state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
         prompt_reach = position - oldest_step * step_tokens if sees_prompt else None
         step = self._cached_step(state, first_slot, position=position, reach=reach, prompt_reach=prompt_reach)
-        hidden = self.model.transformer.cached(x_NSD, step, state.caches)
-        return self.model.logits(hidden, self._low, self._high).float()
+        return self.model.transformer.cached(x_NSD, step, state.caches)
 
     def _cached_step(
         self,
@@ -227,11 +253,18 @@ class Policy:
         )
 
     def _is_patch(self, place: Tensor) -> Tensor:
-        """Patches are the first tokens of an observation."""
-        return (place >= FIRST_PLACE) & (place < FIRST_PLACE + self.steps.num_patches)
+        """Patches follow the text of an observation."""
+        first = FIRST_PLACE + self.steps.num_text_tokens
+        return (place >= first) & (place < first + self.steps.num_patches)
 
     def _embed_action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:
         return self.model.embedding.weight[ids] + self.model.embedding.place.weight[PLACE_ACTION]
+
+    def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
+        """Logits of the ids that this element of the action may take."""
+        return self.model.logits(
+            hidden, *self.model.config.layout.ids_of(self.task.action, element, is_action=True)
+        ).float()
 
     def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
         """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""

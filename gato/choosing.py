@@ -28,6 +28,9 @@ class ActingConfig:
     """Draw from the fewest ids that together have this probability (nucleus, Holtzman et al. 2020). None: from all."""
     window_steps: int | None = None
     """Whole steps a token may look back on, its own included. None: as many as the model's context holds."""
+    wished_return: float | None = 1.0
+    """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1 the expert's. None:
+    nothing is asked for, as in the rows that training leaves untold. Other models do not see it."""
     int8: Literal["weights", "dynamic"] | None = None
     """Act with linear layers in 8 bits on a CPU (`gato.quantise`): of the weights alone, or of what enters them too."""
 

@@ -91,7 +91,8 @@ class Embedding(nn.Module):
         super().__init__()
         self.config = config
         self.table = nn.Embedding(config.layout.vocab_size, config.width)
-        self.place = nn.Embedding(FIRST_PLACE + config.max_observation_tokens, config.width)
+        num_places = FIRST_PLACE + config.max_observation_tokens + (config.layout.return_place is not None)
+        self.place = nn.Embedding(num_places, config.width)
         self.patch = PatchEmbedding(config)
         for table in (self.table, self.place, self.patch.row, self.patch.column):
             nn.init.normal_(table.weight, std=0.02)

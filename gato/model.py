@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.embedding import Embedding, EmbeddingConfig
-from gato.sequence import Batch, StepLayout
+from gato.sequence import FIRST_PLACE, Batch, StepLayout
 from gato.tokenizer import TokenLayout
 from gato.transformer import Transformer, TransformerConfig
 
@@ -44,6 +44,8 @@ class ModelConfig:
     stochastic_depth: float = 0.0
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
+    return_conditioned: bool = False
+    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
 
     def __post_init__(self) -> None:
         _ = self.layout  # refuses ids that cannot be
@@ -56,6 +58,8 @@ class ModelConfig:
             actions=self.action_ids,
             separator_id=self.separator_id,
             compand_actions=self.compand_actions,
+            # Behind the places of observations, so that a model without it has the same table.
+            return_place=FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None,
         )
 
 

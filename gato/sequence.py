@@ -1,6 +1,6 @@
 """Timesteps laid flat: the order of tokens inside a step, and batches of windows packed into rows of fixed length.
 
-Shape letters: T steps, S tokens in a step, m patches in a step, B rows, L tokens in a row, P patches in a batch.
+Shape letters: T steps, S tokens in a step, k text tokens and m patches in a step, B rows, L tokens in a row, P patches in a batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt8
 
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout, encode
@@ -26,21 +26,33 @@ FIRST_PLACE = 2
 
 
 class StepLayout:
-    """The order of one timestep's tokens: images (raster order of patches), tensors, separator, action.
+    """The order of one timestep's tokens: the return-to-go if there is one, text, images (raster order of patches), tensors, separator, action.
 
-    Keys are in lexicographic order within each modality (paper section 2.2). A step has S = m + n + 1 + A tokens.
+    Keys are in lexicographic order within each modality (paper section 2.2). A step has S = k + m + n + 1 + A tokens.
     """
 
     def __init__(self, task: Task, layout: TokenLayout) -> None:
         self.task = task
         self.layout = layout
         ordered = sorted(task.observations.items())
+        self.texts: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is Kind.TEXT]
         self.images: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is Kind.IMAGE]
-        self.tensors: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is not Kind.IMAGE]
+        self.tensors: list[tuple[str, ArraySpec]] = [
+            (k, s) for k, s in ordered if s.kind not in (Kind.TEXT, Kind.IMAGE)
+        ]
+        if self.texts and layout.text is None:
+            raise ValueError(
+                f"task {task.name} shows text ({self.texts[0][0]!r}) but there is no encoder for it; give "
+                "TokenLayout(text=...) a SentencePiece model"
+            )
+        self.num_return_tokens = int(layout.return_place is not None)
+        self.num_text_tokens = sum(spec.num_tokens for _, spec in self.texts)
         self.num_patches = sum(rows * cols for rows, cols in self.grids)
-        self.num_observation_tokens = self.num_patches + sum(spec.size for _, spec in self.tensors)
+        self.num_observation_tokens = (
+            self.num_text_tokens + self.num_patches + sum(spec.num_tokens for _, spec in self.tensors)
+        )
         self.num_action_tokens = task.action.size
-        self.tokens_per_step = self.num_observation_tokens + 1 + self.num_action_tokens
+        self.tokens_per_step = self.num_return_tokens + self.num_observation_tokens + 1 + self.num_action_tokens
 
     @property
     def grids(self) -> list[tuple[int, int]]:
@@ -50,14 +62,22 @@ class StepLayout:
     @cached_property
     def place_S(self) -> Integer[np.ndarray, " S"]:
         observation = np.arange(self.num_observation_tokens, dtype=np.int32) + FIRST_PLACE
-        return np.concatenate([observation, [PLACE_SEPARATOR], [PLACE_ACTION] * self.num_action_tokens]).astype(
-            np.int32
-        )
+        before = [] if self.layout.return_place is None else [self.layout.return_place]
+        after = [PLACE_SEPARATOR] + [PLACE_ACTION] * self.num_action_tokens
+        return np.concatenate([before, observation, after]).astype(np.int32)
 
     @cached_property
-    def is_target_S(self) -> Bool[np.ndarray, " S"]:
-        """Only logged actions are targets (paper equation 2); patches, tensors and the separator are not."""
-        return self.place_S == PLACE_ACTION
+    def patch_at_m(self) -> Integer[np.ndarray, " m"]:
+        """Where in a step its patches stand."""
+        return self.num_return_tokens + self.num_text_tokens + np.arange(self.num_patches)
+
+    def is_target(self, ids_TS: Integer[np.ndarray, "T S"]) -> Bool[np.ndarray, "T S"]:
+        """Text and logged actions are targets (paper equation 2); what is only seen, separator and padding are not."""
+        out = np.broadcast_to(self.place_S == PLACE_ACTION, ids_TS.shape).copy()
+        if self.texts:
+            text = slice(self.num_return_tokens, self.num_return_tokens + self.num_text_tokens)
+            out[:, text] = ids_TS[:, text] != self.layout.encoder.pad_id
+        return out
 
     @cached_property
     def intervals_m4(self) -> Integer[np.ndarray, "m 4"]:
@@ -97,20 +117,43 @@ class StepLayout:
             out.append(tiles.reshape(len(image), rows * cols, PATCH, PATCH, 3))
         return np.concatenate(out, axis=1) if len(out) != 1 else out[0]
 
-    def observation_ids(self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> Integer[np.ndarray, "T n"]:
-        """Ids [T, m + n + 1] of the observation and the separator; a patch's id is 0 and is never looked up."""
+    def _return_ids(self, returns: Float[np.ndarray, " T"]) -> Integer[np.ndarray, "T 1"]:
+        """Returns-to-go, normalised by the task's references, as any number that is seen; NaN is the separator's id."""
+        references = self.task.references
+        normalised = (np.nan_to_num(returns) - references.random) / (references.expert - references.random)
+        ids = encode(normalised, ArraySpec(kind=Kind.CONTINUOUS, shape=()), self.layout)
+        return np.where(np.isnan(returns)[:, None], np.int32(self.layout.separator), ids)
+
+    def observation_ids(
+        self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]], returns: Float[np.ndarray, " T"] | None = None
+    ) -> Integer[np.ndarray, "T n"]:
+        """Ids [T, k + m + n + 1] of the observation and the separator; a patch's id is 0 and is never looked up.
+
+        Where steps begin with their return-to-go there is one more, of `returns`; None or NaN: it is not told.
+        """
         num_steps = len(next(iter(observations.values())))
-        parts = [np.zeros((num_steps, self.num_patches), np.int32)]
+        parts: list[np.ndarray] = []
+        if self.num_return_tokens:
+            parts.append(self._return_ids(np.full(num_steps, np.nan) if returns is None else returns))
+        parts += [encode(observations[key], spec, self.layout) for key, spec in self.texts]
+        parts.append(np.zeros((num_steps, self.num_patches), np.int32))
         parts += [encode(observations[key], spec, self.layout) for key, spec in self.tensors]
         parts.append(np.full((num_steps, 1), self.layout.separator, np.int32))
         return np.concatenate(parts, axis=1)
 
     def step_ids(
-        self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]], actions: Shaped[np.ndarray, "T ..."]
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
+        actions: Shaped[np.ndarray, "T ..."],
+        returns: Float[np.ndarray, " T"] | None = None,
     ) -> Integer[np.ndarray, "T S"]:
         """Ids [T, S] of T whole steps."""
         return np.concatenate(
-            [self.observation_ids(observations), encode(actions, self.task.action, self.layout, is_action=True)], axis=1
+            [
+                self.observation_ids(observations, returns),
+                encode(actions, self.task.action, self.layout, is_action=True),
+            ],
+            axis=1,
         )
 
 
@@ -148,6 +191,8 @@ class Window:
     actions: Shaped[np.ndarray, "T ..."]
     prompt_steps: int = 0
     """How many of the first steps are the prompt."""
+    returns: Float[np.ndarray, " T"] | None = None
+    """Return-to-go of each step: the sum of the rewards from it to its episode's end. None or NaN: it is not told."""
 
 
 class RowWriter:
@@ -201,16 +246,21 @@ class RowWriter:
         start_T = row_T * L + in_row_T * S
         at_TS = start_T[:, None] + np.arange(S)
         observations = {key: np.concatenate([w.observations[key] for w in flat]) for key in steps.task.observations}
-        self._ids.reshape(-1)[at_TS] = steps.step_ids(observations, np.concatenate([w.actions for w in flat]))
+        returns = [np.full(len(w.actions), np.nan) if w.returns is None else w.returns for w in flat]
+        actions = np.concatenate([w.actions for w in flat])
+        ids_TS = steps.step_ids(observations, actions, np.concatenate(returns))
+        self._ids.reshape(-1)[at_TS] = ids_TS
         self._place.reshape(-1)[at_TS] = steps.place_S
         self._segment.reshape(-1)[at_TS] = segment_T[:, None]
         has_loss_T = np.ones_like(in_prompt_T) if self._loss_on_prompt else ~in_prompt_T
-        self._is_target.reshape(-1)[at_TS] = steps.is_target_S & has_loss_T[:, None]
+        is_target_TS = steps.is_target(ids_TS) & has_loss_T[:, None]
+        is_target_TS[in_window_T == 0, 0] = False  # what stands before it is no part of its sequence
+        self._is_target.reshape(-1)[at_TS] = is_target_TS
         self._task_index[np.asarray(rows)] = task_index
         if steps.num_patches:
             patches = steps.patches(observations).reshape(-1, PATCH, PATCH, 3)
             self._patches.append(patches)
-            self._patch_at.append((start_T[:, None] + np.arange(steps.num_patches)).reshape(-1))
+            self._patch_at.append((start_T[:, None] + steps.patch_at_m).reshape(-1))
             self._intervals.append(np.tile(steps.intervals_m4, (len(start_T), 1)))
             first = self._num_patches + np.arange(len(start_T))[:, None, None] * steps.num_patches
             self._leaders.append((first + steps.leaders_m2).reshape(-1, 2))

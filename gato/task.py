@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Integer, Shaped
+
+from gato.text import text_problem
+
+MAX_VALUES = 1024
+"""Discrete values are the ids [0, 1024) (paper section 2.1)."""
 
 
 class Kind(StrEnum):
@@ -17,6 +23,7 @@ class Kind(StrEnum):
     IMAGE = "image"
     CONTINUOUS = "continuous"
     DISCRETE = "discrete"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,38 +33,76 @@ class ArraySpec:
     ArraySpec(kind=Kind.IMAGE, shape=(64, 80, 3))
     ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the mu-law
     ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)  # bounded: scaled to [-1, 1]
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))  # the second: mu-law
     ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
+    ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3))   # MultiDiscrete
+    ArraySpec(kind=Kind.TEXT, shape=(64,), max_tokens=16)          # UTF-8 bytes, zeros after them
     """
 
     kind: Kind
     shape: tuple[int, ...]
-    low: float | None = None
-    high: float | None = None
-    """Bounds of a continuous array, the same for each element. None: unbounded, so the mu-law is used."""
-    num_values: int | None = None
-    """How many values (0 to num_values - 1) each element of a discrete array may take."""
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+    """Bounds of a continuous array, one for all elements or one for each (row-major). An element whose bounds are both
+    finite is scaled by them; any other one is companded by the mu-law. None: no element has bounds."""
+    num_values: int | tuple[int, ...] | None = None
+    """How many values (0 to num_values - 1) the elements of a discrete array may take, all or each (row-major)."""
+    max_tokens: int | None = None
+    """Tokens that a text takes in every step: a longer one is cut there, a shorter one padded."""
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.shape):
             raise ValueError(f"shape {self.shape} has an empty dimension; every size must be at least 1")
         if self.kind is Kind.IMAGE and (len(self.shape) != 3 or self.shape[2] != 3):
             raise ValueError(f"an image has shape (height, width, 3), got {self.shape}; convert it to RGB first")
-        if self.kind is Kind.DISCRETE and not 1 <= (self.num_values or 0) <= 1024:
-            raise ValueError(f"a discrete array takes 1 to 1024 values, got num_values={self.num_values}")
+        if self.kind is Kind.TEXT and (len(self.shape) != 1 or (self.max_tokens or 0) < 1):
+            raise ValueError(
+                f"a text has shape (max_bytes,) and max_tokens of 1 or more, got {self.shape} and {self.max_tokens}"
+            )
+        for name in ("low", "high", "num_values"):
+            each = getattr(self, name)
+            if isinstance(each, tuple) and len(each) != self.size:
+                raise ValueError(
+                    f"{name} has {len(each)} entries for the {self.size} elements of shape {self.shape}; got {each}, "
+                    "expected one for each, row-major, or a single number for all"
+                )
+        if self.kind is Kind.DISCRETE and not 1 <= self.counts.min() <= self.counts.max() <= MAX_VALUES:
+            raise ValueError(
+                f"a discrete array takes 1 to {MAX_VALUES} values, got num_values={self.num_values}; split larger ones "
+                "into digits, or give them as continuous"
+            )
         if (self.low is None) != (self.high is None):
             raise ValueError(f"give both bounds or none, got low={self.low} high={self.high}")
-        if self.low is not None and self.high is not None and not self.low < self.high:
+        if self.low is not None and not np.less(self.low, np.asarray(self.high)).all():
             raise ValueError(f"low {self.low} must be below high {self.high}")
 
     @property
     def dtype(self) -> np.dtype:
         """The dtype in which episodes keep this array."""
-        return np.dtype({Kind.IMAGE: np.uint8, Kind.CONTINUOUS: np.float32, Kind.DISCRETE: np.int64}[self.kind])
+        dtypes = {Kind.IMAGE: np.uint8, Kind.CONTINUOUS: np.float32, Kind.DISCRETE: np.int64, Kind.TEXT: np.uint8}
+        return np.dtype(dtypes[self.kind])
 
     @property
     def size(self) -> int:
         """Number of elements in one step."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one step, for any kind but images, whose patches `gato.sequence` counts."""
+        return self.max_tokens or 0 if self.kind is Kind.TEXT else self.size
+
+    @property
+    def counts(self) -> Integer[np.ndarray, " n"]:
+        """How many values each element of a discrete array may take."""
+        return np.broadcast_to(np.asarray(self.num_values or 0), (self.size,))
+
+    @property
+    def bounds(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None:
+        """Low and high of a continuous array's elements: [1] where all share them, else [n]. None: unbounded."""
+        if self.low is None or self.high is None:
+            return None
+        return np.array(self.low, np.float64, ndmin=1), np.array(self.high, np.float64, ndmin=1)
 
     def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
         """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
@@ -68,12 +113,15 @@ class ArraySpec:
         if self.kind is Kind.CONTINUOUS and not np.isfinite(values).all():
             step = int(np.argwhere(~np.isfinite(values))[0][0])
             return f"{name} is not finite at step {step}"
-        if (
-            self.kind is Kind.DISCRETE
-            and values.size
-            and not 0 <= values.min() <= values.max() < (self.num_values or 0)
-        ):
-            return f"{name} has values outside 0..{(self.num_values or 0) - 1}"
+        if self.kind is Kind.TEXT:
+            return next((f"{name} {problem}" for row in values if (problem := text_problem(row))), None)
+        if self.kind is Kind.DISCRETE and values.size:
+            outside = (values < 0) | (values >= self.counts.reshape(self.shape))
+            if outside.any():
+                step, *element = np.argwhere(outside)[0].tolist()
+                most = int(self.counts.reshape(self.shape)[tuple(element)]) - 1
+                got = values[(step, *element)]
+                return f"{name} has values outside 0..{most}: {got} at step {step}"
         return None
 
 
@@ -100,7 +148,7 @@ class Task:
     env_id: str
     """Gymnasium id."""
     family: str
-    """Which conventions `actors.envs` follows to make it: `mujoco` or `atari`."""
+    """Which conventions `actors.envs` follows to make it: `mujoco`, `atari`, or `gymnasium` for any other environment."""
     observations: Mapping[str, ArraySpec]
     action: ArraySpec
     references: References
@@ -114,9 +162,10 @@ class Task:
     def __post_init__(self) -> None:
         if not self.observations:
             raise ValueError(f"task {self.name} shows nothing; give it at least one observation")
-        if self.action.kind is Kind.IMAGE:
-            raise ValueError(f"task {self.name} has an image as action; actions are continuous or discrete")
-        if self.action.kind is Kind.CONTINUOUS and self.action.low is None:
+        if self.action.kind in (Kind.IMAGE, Kind.TEXT):
+            raise ValueError(f"task {self.name} has {self.action.kind} as action; actions are continuous or discrete")
+        bounds = self.action.bounds
+        if self.action.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
             raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
 
     def normalise(self, mean_return: float, *, one: float | None = None) -> float:

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 
-from gato.task import ArraySpec, Kind
+from gato.task import MAX_VALUES, ArraySpec, Kind
+from gato.text import TextEncoder, encode_texts
 
 MU = 100.0
 M = 256.0
 """The mu-law's constants, paper appendix B."""
-
-
-NUM_DISCRETE = 1024
-"""Integers that a discrete element may take: [0, 1024) (paper section 2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +36,23 @@ class TokenLayout:
     of the vocabulary's piece "|", so that the table has the paper's 33,024 rows."""
     compand_actions: bool = False
     """Whether the mu-law also goes over continuous actions, once scaled to [-1, 1]; in the paper it does not."""
+    text: TextEncoder | None = None
+    """What turns text into ids; None for tasks without text."""
+    return_place: int | None = None
+    """Row of the table of places that the return-to-go has, which then begins each step. None: steps have none."""
 
     def __post_init__(self) -> None:
-        if self.num_text_ids < NUM_DISCRETE and self.discrete == "text":
-            raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 1024, the range of discrete values")
+        if self.num_text_ids < MAX_VALUES and self.discrete == "text":
+            raise ValueError(
+                f"num_text_ids {self.num_text_ids} must be at least {MAX_VALUES}, the range of discrete values"
+            )
         if self.num_text_ids < 0:
             raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 0")
+        if self.text is not None and self.text.vocab_size > self.num_text_ids:
+            raise ValueError(
+                f"the text encoder has {self.text.vocab_size} ids, the layout room for {self.num_text_ids}; raise "
+                "num_text_ids or train an encoder with a smaller vocabulary"
+            )
         if self.num_bins < 2:
             raise ValueError(f"num_bins {self.num_bins} must be at least 2")
         if self.discrete not in ("text", "own"):
@@ -55,6 +63,13 @@ class TokenLayout:
             raise ValueError(
                 f"separator_id {self.separator_id} is no text id in [0, {self.num_text_ids}); leave it out for one of its own"
             )
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """What turns text into ids. ValueError where there is none."""
+        if self.text is None:
+            raise ValueError("there is text to encode but no encoder; give TokenLayout(text=...) a SentencePiece model")
+        return self.text
 
     @property
     def first_bin(self) -> int:
@@ -81,7 +96,7 @@ class TokenLayout:
     @property
     def _num_values(self) -> int:
         """Ids of text and values, the separator left out."""
-        return self.end_of_bins + (NUM_DISCRETE if self.discrete == "own" else 0)
+        return self.end_of_bins + (MAX_VALUES if self.discrete == "own" else 0)
 
     @property
     def separator(self) -> int:
@@ -99,10 +114,13 @@ class TokenLayout:
         low, high = bins(mu_law(np.array([-1.0, 1.0])), self.num_bins).tolist()
         return low, high + 1
 
-    def ids_of(self, spec: ArraySpec, *, is_action: bool = False) -> tuple[int, int]:
-        """The half-open range of ids that one element of an array of `spec` may take."""
+    def ids_of(self, spec: ArraySpec, element: int | None = None, *, is_action: bool = False) -> tuple[int, int]:
+        """The half-open range of ids that one element of an array of `spec` may take. None: that any of them may."""
         if spec.kind is Kind.DISCRETE:
-            return self.first_discrete, self.first_discrete + (spec.num_values or 0)
+            count = int(spec.counts.max() if element is None else spec.counts[element])
+            return self.first_discrete, self.first_discrete + count
+        if spec.kind is Kind.TEXT:
+            return 0, self.num_text_ids
         if is_action:
             low, high = self.action_bins
             return self.first_action_bin + low, self.first_action_bin + high
@@ -111,7 +129,8 @@ class TokenLayout:
 
 def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1), which maps [-256, 256] to [-1, 1] (paper appendix B)."""
-    return np.sign(x) * np.log1p(np.abs(x) * MU) / np.log1p(M * MU)
+    # NumPy's log is several times faster than its log1p; what it loses near 0 is far below a bin.
+    return np.copysign(np.log(np.abs(x) * MU + 1.0) * (1.0 / np.log1p(M * MU)), x)
 
 
 def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
@@ -119,23 +138,36 @@ def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
 
 
-def scale(x: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
-    """Values of a continuous array on the scale [-1, 1]: by its bounds where it has them, else companded."""
-    if spec.low is None or spec.high is None:
+def scale(x: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
+    """Elements of a continuous array on the scale [-1, 1]: by their bounds where those are finite, else companded."""
+    if spec.bounds is None:
         return mu_law(x)
-    return (x - spec.low) * (2.0 / (spec.high - spec.low)) - 1.0
+    low, width, bounded = _ranges(*spec.bounds)
+    scaled = (x - low.astype(x.dtype)) * (2.0 / width).astype(x.dtype) - 1.0
+    return scaled if bounded.all() else np.where(bounded, scaled, mu_law(x))
 
 
-def unscale(y: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
+def unscale(y: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
     """The inverse of `scale`."""
-    if spec.low is None or spec.high is None:
+    if spec.bounds is None:
         return inverse_mu_law(y)
-    return (y + 1.0) * ((spec.high - spec.low) / 2.0) + spec.low
+    low, width, bounded = _ranges(*spec.bounds)
+    plain = (y + 1.0) * (width / 2.0).astype(y.dtype) + low.astype(y.dtype)
+    return plain if bounded.all() else np.where(bounded, plain, inverse_mu_law(y))
+
+
+def _ranges(
+    low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Low and width of each element, and whether both are finite; where they are not, numbers that do no harm."""
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low = np.where(bounded, low, 0.0)
+    return low, np.where(bounded, high, 1.0) - low, bounded
 
 
 def bins(y: Float[np.ndarray, ...], num_bins: int) -> Integer[np.ndarray, ...]:
     """Index of the uniform bin of [-1, 1] that holds y; y is clipped, and +1 belongs to the last bin."""
-    return np.minimum(((np.clip(y, -1.0, 1.0) + 1.0) * (num_bins / 2)).astype(np.int32), num_bins - 1)
+    return np.clip((y + 1.0) * (num_bins / 2), 0, num_bins - 1).astype(np.int32)
 
 
 def bin_centres(num_bins: int) -> Float[np.ndarray, " bins"]:
@@ -158,7 +190,7 @@ def action_centres(layout: TokenLayout) -> Float[np.ndarray, " n"]:
 def encode(
     values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
 ) -> Integer[np.ndarray, "T n"]:
-    """Token ids [T, n] of T steps of a continuous or discrete array, each step flattened row-major."""
+    """Token ids [T, n] of T steps of an array, each step flattened row-major."""
     flat = values.reshape(len(values), spec.size)
     if spec.kind is Kind.DISCRETE:
         return flat.astype(np.int32) + np.int32(layout.first_discrete)
@@ -166,6 +198,8 @@ def encode(
         y = scale(flat.astype(np.float32), spec)
         index = bin_actions(y, layout) if is_action else bins(y, layout.num_bins)
         return index + np.int32(layout.ids_of(spec, is_action=is_action)[0])
+    if spec.kind is Kind.TEXT:
+        return encode_texts(values, layout.encoder, spec.num_tokens)
     raise ValueError("images become patches, not token ids; see gato.sequence")
 
 
@@ -173,8 +207,13 @@ def decode(
     ids: Integer[np.ndarray, "T n"], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
 ) -> Shaped[np.ndarray, "T ..."]:
     """Values [T, *shape] of token ids [T, n]; a continuous one is its bin's centre. ValueError for ids outside."""
+    if spec.kind not in (Kind.DISCRETE, Kind.CONTINUOUS):
+        raise ValueError(f"ids of {spec.kind} are not decoded; only actions are, which are discrete or continuous")
+    if ids.shape[1:] != (spec.size,):
+        raise ValueError(f"ids have shape {ids.shape}, an array of shape {spec.shape} has {spec.size} a step")
     low, high = layout.ids_of(spec, is_action=is_action)
-    if ids.size and not low <= ids.min() <= ids.max() < high:
+    highest = low + spec.counts if spec.kind is Kind.DISCRETE else high
+    if ids.size and ((ids < low) | (ids >= highest)).any():
         raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
     if spec.kind is Kind.DISCRETE:
         return (ids.astype(np.int64) - layout.first_discrete).reshape(len(ids), *spec.shape)

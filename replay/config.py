@@ -60,6 +60,9 @@ class MixConfig:
     prompt_steps: int | None = None
     """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt is."""
     loss_on_prompt: bool = True
+    return_fraction: float = 0.75
+    """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The others do not, so that
+    the model also plays without a wish."""
     tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
     min_agent_score: float | None = 0.8
     """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this.
@@ -74,6 +77,8 @@ class MixConfig:
     def __post_init__(self) -> None:
         if self.rows < 1 or self.row_tokens < 2:
             raise ValueError(f"a batch of {self.rows} rows of {self.row_tokens} tokens is empty")
+        if not 0.0 <= self.return_fraction <= 1.0:
+            raise ValueError(f"return_fraction {self.return_fraction} must be in [0, 1]")
         if not (0.0 <= self.prompt_fraction <= 1.0 and 0.0 <= self.prompt_end_fraction <= 1.0):
             raise ValueError(
                 f"prompt_fraction {self.prompt_fraction} and prompt_end_fraction {self.prompt_end_fraction} must be in [0, 1]"

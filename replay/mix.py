@@ -7,10 +7,12 @@ rows every window follows a prompt from another episode of the same task and sou
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
+from jaxtyping import Float
 
 from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.task import Task
@@ -70,6 +72,7 @@ class Mix:
         self._by_name = {task.name: task for task in self._tasks}
         self._config = config
         self._seed = seed
+        self._with_returns = layout.return_place is not None
         self.layouts = {task.name: StepLayout(task, layout) for task in self._tasks}
         self._settings = [config.tasks.get(task.name, TaskMix()) for task in self._tasks]
         unknown = set(config.tasks) - set(tasks)
@@ -89,7 +92,7 @@ class Mix:
         best = {task.name: teacher_returns.get(task.name, task.references.random) for task in self._tasks}
         self._best = {t.name: best[t.name] if best[t.name] > t.references.random else None for t in self._tasks}
         self._readable = {task.name: _Readable() for task in self._tasks}
-        self._returns: dict[str, list[float]] = {task.name: [] for task in self._tasks}
+        self._demonstrated: dict[str, list[float]] = {task.name: [] for task in self._tasks}
         """Of the demonstrations of each task, oldest first."""
         self._least: dict[str, float] = {}
         """The least return of a demonstration that is read, by task."""
@@ -114,7 +117,7 @@ class Mix:
         fresh = list(takewhile(lambda header: header.number > self._last_seen, reversed(episodes.values())))[::-1]
         gone = len(episodes) != self._num_seen + len(fresh)  # some were evicted or taken out
         if gone:
-            self._returns, self._least = {task.name: [] for task in self._tasks}, {}
+            self._demonstrated, self._least = {task.name: [] for task in self._tasks}, {}
             fresh = list(episodes.values())
         if self._raise_bar(fresh) or gone:
             self._readable = {task.name: _Readable() for task in self._tasks}
@@ -132,14 +135,14 @@ class Mix:
     def _raise_bar(self, fresh: Sequence[Header]) -> bool:
         """Note the returns of fresh demonstrations. True: what counts as an expert's has changed."""
         fraction = self._config.min_expert_fraction
-        demonstrations = [h for h in fresh if not h.by_agent and h.task in self._returns]
+        demonstrations = [h for h in fresh if not h.by_agent and h.task in self._demonstrated]
         if fraction is None or not demonstrations:
             return False
         for header in demonstrations:
-            self._returns[header.task].append(header.episode_return)
+            self._demonstrated[header.task].append(header.episode_return)
         before = dict(self._least)
         for name in {header.task for header in demonstrations}:
-            self._least[name] = least_return(np.array(self._returns[name]), fraction)
+            self._least[name] = least_return(np.array(self._demonstrated[name]), fraction)
         return before != self._least
 
     def can_sample(self) -> bool:
@@ -162,11 +165,15 @@ class Mix:
             return None
         row_task = rng.choice(len(self._tasks), size=config.rows, p=weights / weights.sum())
         row_prompted = rng.random(config.rows) < config.prompt_fraction
+        row_told = rng.random(config.rows) < config.return_fraction if self._with_returns else row_prompted
         writer = RowWriter(num_rows=config.rows, row_tokens=config.row_tokens, loss_on_prompt=config.loss_on_prompt)
         for task_index in np.unique(row_task):
             steps = self.layouts[self._tasks[task_index].name]
             rows = np.flatnonzero(row_task == task_index)
             windows = self._windows(rng, readable[task_index], steps, self._settings[task_index], row_prompted[rows])
+            if self._with_returns:
+                for row in np.flatnonzero(~row_told[rows]):
+                    windows[row] = [replace(window, returns=None) for window in windows[row]]
             writer.write_rows(rows.tolist(), task_index=int(task_index), steps=steps, windows=windows)
         return writer.batch()
 
@@ -206,6 +213,7 @@ class Mix:
             observations={k: np.concatenate([prompt.observations[k], v]) for k, v in window.observations.items()},
             actions=np.concatenate([prompt.actions, window.actions]),
             prompt_steps=len(prompt.actions),
+            returns=_joined(prompt.returns, window.returns),
         )
 
     def _prompt(
@@ -232,24 +240,37 @@ class Mix:
     def _read(self, header: Header, start: int, stop: int) -> Window:
         try:
             columns = {name: self._column(header, name, start, stop) for name in header.columns if name != "rewards"}
+            returns = self._returns(header)[start:stop] if self._with_returns else None
         except DamagedEpisode as problem:
             raise _Damaged(header, str(problem)) from problem
         actions = columns.pop("actions")
         actions = columns.pop("labels", actions)  # what is to be learned, where that is not what was done
-        return Window(observations={name[2:]: values for name, values in columns.items()}, actions=actions)
+        observations = {name[2:]: values for name, values in columns.items()}
+        return Window(observations=observations, actions=actions, returns=returns)
+
+    def _returns(self, header: Header) -> Float[np.ndarray, " T"]:
+        """Return-to-go of each step of an episode."""
+        return self._cached(
+            (header.number, "returns"),
+            lambda: np.cumsum(self._store.column(header, "rewards", 0, header.steps)[::-1], dtype=np.float64)[::-1],
+        )
 
     def _column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
         dtype, shape = header.columns[name]
         if np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64) >= IMAGE_BYTES:
             return self._store.column(header, name, start, stop)
-        key = (header.number, name)
+        return self._cached((header.number, name), lambda: self._store.column(header, name, 0, header.steps))[
+            start:stop
+        ]
+
+    def _cached(self, key: tuple[int, str], make: Callable[[], np.ndarray]) -> np.ndarray:
         if key not in self._cache:
-            self._cache[key] = self._store.column(header, name, 0, header.steps)
+            self._cache[key] = make()
             self._cached_bytes += self._cache[key].nbytes
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
                 self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         self._cache.move_to_end(key)
-        return self._cache[key][start:stop]
+        return self._cache[key]
 
     def demonstration(
         self, task_name: str, num_steps: int, *, rng: np.random.Generator, source: str | None = None
@@ -269,6 +290,10 @@ class Mix:
                 return self._read(header, 0, min(num_steps, header.steps))
             except _Damaged as damaged:
                 self._store.quarantine(damaged.header, str(damaged))
+
+
+def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 class _Damaged(Exception):

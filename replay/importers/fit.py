@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gato.task import ArraySpec, Kind, Task, find_task
+from gato.text import text_to_bytes
 
 NAME_BYTES = 120
 """Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does not."""
@@ -50,19 +51,25 @@ def without_version(env_id: str) -> str:
 
 
 def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """`values` in the dtype of `spec` and within its bounds. ValueError where they have another shape; NaN may pass."""
+    """`values` in the dtype of `spec` and within its bounds. ValueError where they have another shape; NaN may pass.
+
+    Text comes as strings or UTF-8 bytes [T].
+    """
+    if spec.kind is Kind.TEXT and values.dtype.kind in "OSU" and values.ndim == 1:
+        return text_to_bytes([v.decode() if isinstance(v, bytes) else str(v) for v in values], spec.shape[0])
     if values.shape[1:] != spec.shape:
         if spec.kind is Kind.IMAGE:
             raise ValueError(
                 f"{what}: images of size {_size(values.shape[1:])}, expected {_size(spec.shape)}; resize them first"
             )
         raise ValueError(f"{what}: shape {values.shape[1:]} in each step, expected {spec.shape}")
-    wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu"}[spec.kind]
+    wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu", Kind.TEXT: "u"}[spec.kind]
     if values.dtype.kind not in wanted or (spec.kind is Kind.IMAGE and values.dtype != spec.dtype):
         raise ValueError(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
     values = values.astype(spec.dtype, copy=False)
-    if spec.low is not None and spec.high is not None:
-        values = np.clip(values, spec.low, spec.high)
+    if spec.bounds is not None:
+        low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
+        values = np.clip(values, low.astype(values.dtype), high.astype(values.dtype))
     return values
 
 

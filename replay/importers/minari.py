@@ -113,7 +113,7 @@ def _check_spaces(about: _About, task: Task) -> None:
     """ValueError where the spaces of the data set are not those of the task: before anything large is read."""
     space = about.observation_space
     if space.get("type") == "Dict":
-        parts = space["subspaces"]
+        parts = dict(_flat_spaces(space["subspaces"]))
         if not set(task.observations) <= set(parts):
             raise ValueError(f"{about.dataset_id} shows {sorted(parts)}, task {task.name} {sorted(task.observations)}")
     elif len(task.observations) == 1:
@@ -125,14 +125,31 @@ def _check_spaces(about: _About, task: Task) -> None:
     _check_space(about, task, "actions", about.action_space, task.action)
 
 
+def _flat_spaces(spaces: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Nested Dict spaces by path, as a task names them."""
+    for name, space in spaces.items():
+        if space.get("type") == "Dict":
+            yield from _flat_spaces(space["subspaces"], f"{before}{name}/")
+        else:
+            yield before + name, space
+
+
 def _check_space(about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec) -> None:
-    shape = tuple(space.get("shape", ()))
+    if (space.get("type") == "Text") != (spec.kind is Kind.TEXT):
+        raise ValueError(f"{about.dataset_id} has {space.get('type')} as {name}, task {task.name} {spec.kind}")
+    if spec.kind is Kind.TEXT:
+        return
+    if spec.kind is Kind.DISCRETE and np.any(space.get("start", space.get("low", 0))):
+        raise ValueError(
+            f"{about.dataset_id} does not count {name} from 0 on, as task {task.name} does; subtract the least value first"
+        )
+    shape = tuple(space["shape"] if "shape" in space else np.shape(space.get("nvec", 0)))
     if shape != spec.shape:
         size = "x".join(map(str, shape))
         what = f"images of size {size}" if spec.kind is Kind.IMAGE else f"{name} of shape {shape}"
         raise ValueError(f"{about.dataset_id} has {what} in each step, task {task.name} {spec.shape}")
     values = space.get("n")
-    if spec.kind is Kind.DISCRETE and values is not None and values != spec.num_values:
+    if spec.kind is Kind.DISCRETE and isinstance(values, int) and (np.asarray(spec.num_values) != values).any():
         raise ValueError(f"{about.dataset_id} has {values} values of {name}, task {task.name} {spec.num_values}")
 
 
@@ -163,7 +180,10 @@ def _columns(record: Mapping[str, Any], task: Task, where: str) -> dict[str, Any
     seen = record["observations"]
     observations: dict[str, np.ndarray] = {}
     for key, spec in task.observations.items():
-        values = np.asarray(seen[key] if isinstance(seen, Mapping) else seen)
+        values = seen
+        for name in key.split("/") if isinstance(seen, Mapping) else ():
+            values = values[name]
+        values = np.asarray(values)
         if len(values) != len(actions) + 1:
             raise ValueError(f"{where} has {len(values)} observations and {len(actions)} actions; expected one more")
         observations[key] = fit_array(values[:-1], spec, f"{key} of {where}")

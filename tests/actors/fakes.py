@@ -67,7 +67,9 @@ class EchoPlayer:
     def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
         self.begun.append((np.flatnonzero(rows).tolist(), seeds[rows].tolist()))
 
-    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    def act(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
         self.seen_extras.append(extras)
         return observations["state"][:, 1:]
 
@@ -82,7 +84,9 @@ class RandomPlayer:
     def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
         self._rngs |= {int(row): np.random.default_rng(int(seeds[row])) for row in np.flatnonzero(rows)}
 
-    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    def act(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
         spec = self._spec
         if spec.kind is Kind.DISCRETE:
             return np.stack([rng.integers(spec.num_values or 0, size=spec.shape) for rng in self._rngs.values()])

@@ -32,11 +32,11 @@ def test_a_player_acts_with_the_weights_it_was_given_last(int8: Int8Kind | None)
     def act(player: GatoPlayer, model: Gato, number: int) -> np.ndarray:
         player.load(weights_of(model, number))
         player.reset_rows(all_rows, seeds)
-        return player.act(seen, {})
+        return player.act(seen, {}, np.zeros(3, np.float32))
 
     player = new_player()
     before, after = act(player, first, 1), act(player, second, 2)
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(after, act(new_player(), second, 2))
     player.reset_rows(all_rows, seeds)
-    np.testing.assert_array_equal(after, player.act(seen, {}))
+    np.testing.assert_array_equal(after, player.act(seen, {}, np.zeros(3, np.float32)))

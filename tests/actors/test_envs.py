@@ -12,7 +12,7 @@ import pytest
 from actors.envs import EnvFailedError, Envs, make_envs
 from actors.tasks import TASKS
 from gato.task import Task
-from tests.actors.fakes import COUNTING, RandomPlayer, counting_envs
+from tests.actors.fakes import COUNTING, CountingEnv, RandomPlayer, counting_envs
 
 REAL = ["mujoco/hopper", "mujoco/ant", "atari/pong", "atari/freeway"]
 EVERY = ["fake/counting", *REAL]
@@ -32,7 +32,7 @@ def some_play(envs: Envs, seeds: list[int], steps: int) -> list[np.ndarray]:
     key = next(iter(task.observations))
     seen: list[np.ndarray] = []
     for _ in range(steps):
-        rewards, _, _ = envs.step(player.act(envs.observations, {}), rows)
+        rewards, _, _ = envs.step(player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows)
         seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
     return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
 
@@ -150,3 +150,15 @@ def test_recorded_games_are_replayed_pixel_for_pixel(name: str, data_set: str, s
         actions, frames = recorded["actions"][:200], recorded["observations"][:-1][:200]
         seen = replayed(envs, int(recorded.attrs["seed"]), actions, lambda: envs.observations["image"][0].copy())
     np.testing.assert_array_equal(np.stack(seen), frames)
+
+
+def test_an_observation_outside_its_spec_is_a_broken_environment() -> None:
+    class Blind(CountingEnv):
+        def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+            super().step(action)
+            return {"state": np.array([np.nan, 0], np.float32)}, 0.0, False, False
+
+    envs = Envs(COUNTING, [Blind()])
+    envs.reset_row(0, 7)
+    with pytest.raises(EnvFailedError, match=r"fake/counting broke at step 0.*state is not finite"):
+        envs.step(np.zeros((1, 1), np.float32), np.array([True]))

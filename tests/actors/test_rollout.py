@@ -98,3 +98,19 @@ def test_random_play_returns_about_the_random_reference(name: str, seeds: range,
         check_episode(episode, task)
     reference = task.references.random if name != "mujoco/hopper" else 15.0  # D4RL's -20.3 was measured on Hopper-v2
     assert np.mean([episode.episode_return for episode in episodes]) == pytest.approx(reference, abs=tolerance)
+
+
+def test_a_player_hears_what_its_last_actions_were_paid() -> None:
+    class Listener(EchoPlayer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[list[float]] = []
+
+        def act(self, observations, extras, rewards):
+            self.heard.append(rewards.tolist())
+            return super().act(observations, extras, rewards)
+
+    player = Listener()
+    list(play(counting_envs(2), player, [0, 1], source="agent", new_key=lambda: "k"))
+    # Step n pays n; the episode of seed 0 has 3 steps, that of seed 1 has 4.
+    assert player.heard == [[0, 0], [1, 1], [2, 2], [3, 3]]

@@ -73,7 +73,9 @@ def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> Non
     noisy, plain, again = teacher_for(task), teacher_for(task, noise=0.0), teacher_for(task)
     for teacher in (noisy, plain, again):
         teacher.reset_rows(rows, seeds)
-    first, greedy, second = (teacher.act(state, {}) for teacher in (noisy, plain, again))
+    first, greedy, second = (
+        teacher.act(state, {}, np.zeros(len(state["state"]), np.float32)) for teacher in (noisy, plain, again)
+    )
     assert first[0] == greedy[0]
     assert first[1] != greedy[1]
     np.testing.assert_array_equal(first, second)
@@ -92,5 +94,7 @@ def test_every_teacher_that_ships_fits_its_task() -> None:
             continue
         teacher = teacher_for(task)
         teacher.reset_rows(np.ones(3, np.bool_), np.arange(3))
-        actions = teacher.act({"state": np.zeros((3, *task.observations["state"].shape), np.float32)}, {})
+        actions = teacher.act(
+            {"state": np.zeros((3, *task.observations["state"].shape), np.float32)}, {}, np.zeros(3, np.float32)
+        )
         assert task.action.problem_with(actions, "action") is None

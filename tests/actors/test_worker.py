@@ -189,12 +189,14 @@ class _Slow(WeightedEcho):
         self.steps = 0
         self.stopped, self.go = threading.Event(), threading.Event()
 
-    def act(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    def act(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
         self.steps += 1
         if self.steps == 3:
             self.stopped.set()
             assert self.go.wait(30)
-        return super().act(observations, extras)
+        return super().act(observations, extras, rewards)
 
 
 def test_progress_can_be_asked_while_it_plays() -> None:

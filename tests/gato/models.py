@@ -5,6 +5,7 @@ import torch
 
 from gato.model import Gato, ModelConfig
 from gato.task import ArraySpec, Kind, References, Task
+from gato.text import text_to_bytes
 
 REFERENCES = References(random=0.0, expert=1.0, source="made for tests")
 ROBOT = Task(
@@ -29,12 +30,38 @@ GAME = Task(
     max_steps=100,
 )
 
+TALK = Task(
+    name="test/talk",
+    env_id="Talk-v0",
+    family="test",
+    observations={
+        "order": ArraySpec(kind=Kind.TEXT, shape=(20,), max_tokens=2),
+        "answer": ArraySpec(kind=Kind.TEXT, shape=(20,), max_tokens=3),
+        "image": ArraySpec(kind=Kind.IMAGE, shape=(16, 20, 3)),
+        "arms": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -np.inf), high=(1.0, np.inf)),
+    },
+    action=ArraySpec(kind=Kind.DISCRETE, shape=(3,), num_values=(2, 5, 3)),
+    references=REFERENCES,
+    max_steps=100,
+)
+"""One of everything: text, an image, per-element bounds, and a MultiDiscrete action."""
 
-def small_model(context_tokens: int, *, positions: str = "transformer-xl") -> Gato:
+
+class WordEncoder:
+    """Each word is the id 1 + its length; 0 is the padding."""
+
+    vocab_size = 100
+    pad_id = 0
+
+    def encode(self, text: str) -> list[int]:
+        return [1 + len(word) for word in text.split()]
+
+
+def small_model(context_tokens: int, *, max_observation_tokens: int = 16, positions: str = "transformer-xl") -> Gato:
     torch.manual_seed(0)
     config = ModelConfig(
         num_layers=3, num_heads=2, width=32, feedforward=64, context_tokens=context_tokens,
-        num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=4,
+        num_text_ids=1024, max_observation_tokens=max_observation_tokens, patch_channels=32, patch_stride=4,
         positions=positions,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     model = Gato(config).eval()
@@ -49,8 +76,11 @@ def random_observations(task: Task, num: int, rng: np.random.Generator) -> dict[
     for key, spec in task.observations.items():
         if spec.kind is Kind.IMAGE:
             out[key] = rng.integers(0, 256, (num, *spec.shape)).astype(np.uint8)
+        elif spec.kind is Kind.TEXT:
+            words = ["", "go", "go left", "turn right now", "stop"]
+            out[key] = text_to_bytes([str(rng.choice(words)) for _ in range(num)], spec.shape[0])
         elif spec.kind is Kind.DISCRETE:
-            out[key] = rng.integers(0, spec.num_values or 0, (num, *spec.shape))
+            out[key] = rng.integers(0, spec.counts.reshape(spec.shape), (num, *spec.shape))
         else:
             out[key] = rng.normal(0, 2, (num, *spec.shape)).astype(np.float32)
     return out

@@ -244,8 +244,8 @@ BAD_OBSERVATIONS = [
     ({"image": GOOD_IMAGE[:1], "lives": np.zeros(2, np.int64)}, "has 1 rows, expected 2; a state serves"),
     ({"image": GOOD_IMAGE[:, 1:], "lives": np.zeros(2, np.int64)}, "'image' has shape .* expected"),
     ({"image": GOOD_IMAGE.astype(np.float32), "lives": np.zeros(2, np.int64)}, "dtype float32, expected uint8"),
-    ({"image": GOOD_IMAGE, "lives": np.array([0, 5])}, "'lives' has values outside 0..4; mend"),
-    ({"image": GOOD_IMAGE, "lives": np.array([-1, 0])}, "'lives' has values outside 0..4; mend"),
+    ({"image": GOOD_IMAGE, "lives": np.array([0, 5])}, "'lives' has values outside 0..4: 5 at step 1; mend"),
+    ({"image": GOOD_IMAGE, "lives": np.array([-1, 0])}, "'lives' has values outside 0..4: -1 at step 0; mend"),
 ]
 
 

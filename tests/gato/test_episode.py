@@ -42,6 +42,19 @@ def test_a_bad_one_is_refused_with_its_reason(change: dict[str, object], message
         check_episode(replace(episode(), **change), ROBOT)  # type: ignore[arg-type]
 
 
+def test_a_value_that_its_own_element_may_not_take_is_named_with_its_step() -> None:
+    spec = ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(2, 5))
+    assert spec.problem_with(np.array([[1, 4], [0, 0]]), "wheels") is None
+    assert spec.problem_with(np.array([[1, 4], [2, 0]]), "wheels") == "wheels has values outside 0..1: 2 at step 1"
+    assert "outside 0..4: -1 at step 0" in (spec.problem_with(np.array([[1, -1]]), "wheels") or "")
+
+
+def test_a_continuous_action_needs_bounds_for_each_element() -> None:
+    for low, high in [(None, None), ((-1.0, -np.inf, 0.0), (1.0, 1.0, 1.0))]:
+        with pytest.raises(ValueError, match="needs bounds"):
+            replace(ROBOT, action=ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=low, high=high))
+
+
 def test_columns_of_different_length_are_no_episode() -> None:
     with pytest.raises((BadEpisode, TypeCheckError), match="rewards"):  # whichever check comes first
         replace(episode(), rewards=np.ones(3, np.float32))
@@ -63,6 +76,11 @@ def test_a_task_is_found_by_its_aliases_and_the_nearest_is_suggested() -> None:
         lambda: ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=1025),
         lambda: ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=0.0),
         lambda: ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=1.0, high=1.0),
+        lambda: ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(0.0, 1.0), high=(1.0, 1.0)),
+        lambda: ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(0.0,), high=(1.0,)),
+        lambda: ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(3, 1025)),
+        lambda: ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(3, 0)),
+        lambda: ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(3, 4, 5)),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(make) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gato.task import ArraySpec, Kind
-from gato.tokenizer import TokenLayout, bin_centres, bins, decode, encode, scale, unscale
+from gato.tokenizer import TokenLayout, bin_centres, bins, decode, encode, mu_law, scale, unscale
 
 LAYOUT = TokenLayout()
 OBSERVATION = ArraySpec(kind=Kind.CONTINUOUS, shape=())
@@ -37,6 +37,49 @@ def test_ids_outside_the_range_are_refused() -> None:
         decode(np.array([[18]]), BUTTON, LAYOUT)
     with pytest.raises(ValueError, match="outside"):
         decode(np.array([[31999]]), ACTION, LAYOUT)
+
+
+WHEELS = ArraySpec(kind=Kind.DISCRETE, shape=(2, 2), num_values=(2, 5, 3, 1024))
+BODY = ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=(-1.0, -np.inf, 0.0), high=(1.0, np.inf, 8.0))
+
+
+def test_the_elements_of_an_array_have_bounds_of_their_own_and_the_mu_law_where_they_have_none() -> None:
+    values = np.array([[0.5, 0.5, 6.0], [-1.0, 1000.0, 8.0]], np.float32)
+    assert encode(values, BODY, LAYOUT).tolist() == [[32768, 32710, 32768], [32000, 33023, 33023]]
+
+
+@given(st.floats(-1, 1, width=32), st.floats(-200, 200, width=32), st.floats(0, 8, width=32))
+def test_each_element_decodes_by_its_own_scale(a: float, b: float, c: float) -> None:
+    back = decode(encode(np.array([[a, b, c]], np.float32), BODY, LAYOUT), BODY, LAYOUT)[0]
+    assert back[0] == pytest.approx(a, abs=1 / 1024 + 1e-6)
+    assert mu_law(back[1:2]) == pytest.approx(mu_law(np.array([b])), abs=1 / 1024 + 1e-6)
+    assert back[2] == pytest.approx(c, abs=4 / 1024 + 1e-5)
+
+
+def test_one_bound_for_all_and_the_same_for_each_give_the_same_bits() -> None:
+    values = np.random.default_rng(0).uniform(-4, 4, (1000, 3)).astype(np.float32)
+    shared = ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=-3.0, high=3.0)
+    each = ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=(-3.0,) * 3, high=(3.0,) * 3)
+    np.testing.assert_array_equal(scale(values, shared), scale(values, each))
+    np.testing.assert_array_equal(unscale(values, shared), unscale(values, each))
+
+
+@given(st.tuples(*(st.integers(0, count - 1) for count in (2, 5, 3, 1024))))
+def test_each_element_of_a_multidiscrete_is_its_own_token_and_comes_back(values: tuple[int, ...]) -> None:
+    array = np.array(values).reshape(1, 2, 2)
+    ids = encode(array, WHEELS, LAYOUT)
+    assert ids.tolist() == [list(values)]
+    np.testing.assert_array_equal(decode(ids, WHEELS, LAYOUT), array)
+    assert [LAYOUT.ids_of(WHEELS, i) for i in range(4)] == [(0, 2), (0, 5), (0, 3), (0, 1024)]
+
+
+def test_an_id_that_one_element_may_take_and_another_may_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="outside"):
+        decode(np.array([[2, 0, 0, 0]]), WHEELS, LAYOUT)
+    with pytest.raises(ValueError, match="has 4 a step"):
+        decode(np.array([[0, 0, 0]]), WHEELS, LAYOUT)
+    with pytest.raises(ValueError, match="image are not decoded"):
+        decode(np.array([[0]]), ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)), LAYOUT)
 
 
 def test_the_default_layout_is_the_papers() -> None:

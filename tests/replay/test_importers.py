@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,8 @@ import pytest
 
 from actors.tasks import TASKS
 from gato.episode import BadEpisode, Episode, check_episode
+from gato.task import ArraySpec, Kind
+from gato.text import bytes_to_text
 from replay.importers.d4rl import read_d4rl
 from replay.importers.minari import read_minari
 from replay.importers.source import read_source
@@ -88,6 +91,30 @@ def fake_pong(folder: Path, *, height: int, width: int, num_actions: int = 18) -
         action_space=json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": num_actions}),
         observations=np.full((4, height, width, 3), 9, np.uint8), actions=np.array([0, 3, 17]),
     )  # fmt: skip
+
+
+def fake_house(folder: Path, *, start: int = 0) -> Path:
+    """Nested observations: a text and an array."""
+    discrete = json.dumps({"type": "Discrete", "dtype": "int64", "start": start, "n": 4})
+    write_minari(
+        folder, env_id="House-v0", dataset_id="house/walk-v0", action_space=discrete,
+        observations=np.arange(8.0).reshape(4, 2), actions=np.array([0, 3, 1]),
+    )  # fmt: skip
+    about = folder / "data" / "metadata.json"
+    metadata = json.loads(about.read_text())
+    inner = {
+        "type": "Dict",
+        "subspaces": {"order": {"type": "Text", "max_length": 9, "min_length": 0, "charset": "abcäé "}},
+    }
+    parts = {"in": inner, "seen": json.loads(box(2))}
+    about.write_text(json.dumps(metadata | {"observation_space": json.dumps({"type": "Dict", "subspaces": parts})}))
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        for group in file.values():
+            seen = group["observations"][()]
+            del group["observations"]
+            group["observations/seen"] = seen
+            group["observations/in/order"] = ["", "ab ä", "c", "a"][: len(seen)]
+    return folder
 
 
 def checked(episodes: Iterable[Episode]) -> list[Episode]:
@@ -255,6 +282,24 @@ def test_frames_of_another_size_and_other_actions_are_refused(tmp_path: Path) ->
         read_minari(fake_pong(tmp_path / "large", height=210, width=160), TASKS)
     with pytest.raises(ValueError, match="6 values of actions"):
         read_minari(fake_pong(tmp_path / "few", height=64, width=80, num_actions=6), TASKS)
+
+
+def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_path: Path) -> None:
+    observations = {
+        "in/order": ArraySpec(kind=Kind.TEXT, shape=(18,), max_tokens=4),
+        "seen": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(0.0, -np.inf), high=(3.0, np.inf)),
+    }
+    house = replace(HOPPER, name="house", env_id="House-v0", observations=observations,
+                    action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4))  # fmt: skip
+    _, episode = read_minari(fake_house(tmp_path / "set"), {"house": house})
+    check_episode(episode, house)
+    assert [bytes_to_text(row) for row in episode.observations["in/order"]] == ["", "ab ä", "c"]
+    assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [3, 5]]  # the first is kept within its bounds
+    with pytest.raises(ValueError, match="count actions from 0 on"):
+        read_minari(fake_house(tmp_path / "shifted", start=1), {"house": house})
+    wrong = replace(house, observations=dict.fromkeys(observations, observations["seen"]))
+    with pytest.raises(ValueError, match="Text as in/order, task house continuous"):
+        read_minari(tmp_path / "set", {"house": wrong})
 
 
 def test_a_folder_that_is_no_data_set_or_is_damaged_is_refused(tmp_path: Path) -> None:

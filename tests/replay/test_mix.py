@@ -1,5 +1,6 @@
 """The mix: windows stay in their episode, prompts come from another, and a number always names the same batch."""
 
+import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from gato.episode import AGENT
 from gato.sequence import PLACE_ACTION, Batch
+from gato.task import ArraySpec, Kind
+from gato.tokenizer import encode
 from replay.config import MixConfig, ReplayConfig, TaskMix
 from replay.mix import Mix
 from replay.store import EpisodeStore
@@ -241,3 +244,52 @@ def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             Mix(store, TASKS, LAYOUT, MixConfig(rows=1, row_tokens=40, tasks=tasks), seed=0, teacher_returns={})
     assert PICTURES.name in TASKS
+
+
+def batch_digests(folder: Path, *, conditioned: bool) -> dict[str, int]:
+    store = EpisodeStore(folder, capacity_bytes=1 << 26)
+    for number in range(5):
+        store.add(counter_episode(number, 6 + number), tokens=1)
+    for number in range(3):
+        store.add(picture_episode(number), tokens=1)
+    replay = config(rows=8, prompt_fraction=0.5, weights=(1.0, 1.0))
+    layout = replace(LAYOUT, return_place=99 if conditioned else None)
+    every = replace(replay.mix, min_expert_fraction=None)
+    batch = Mix(store, TASKS, layout, every, seed=5, teacher_returns={}).sample(3)
+    assert batch is not None
+    return {name: zlib.crc32(np.ascontiguousarray(values).tobytes()) for name, values in batch.arrays().items()}
+
+
+def test_without_returns_a_batch_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
+    before = {
+        "ids": 3952015936, "place": 21535587, "segment": 2529629493, "is_target": 758773465, "patches": 3799056421,
+        "patch_at": 1990345663, "patch_intervals": 567662422, "patch_leaders": 3687987014, "task_index": 3062858237,
+    }  # fmt: skip
+    assert batch_digests(tmp_path / "off", conditioned=False) == before
+    assert batch_digests(tmp_path / "on", conditioned=True)["ids"] != before["ids"]
+
+
+def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_row_tell_nothing(tmp_path: Path) -> None:
+    layout = replace(LAYOUT, return_place=99)
+    store, _ = make(tmp_path, config(), steps=10)  # each step pays 1; the expert's return is 10
+    replay = config(rows=40, row_tokens=45, window_steps=2, prompt_fraction=0.5, prompt_steps=2)
+    mix = Mix(store, TASKS, layout, replace(replay.mix, return_fraction=0.5), seed=3, teacher_returns={})
+    batch = mix.sample(0)
+    assert batch is not None
+    left = np.arange(10, 0, -1)
+    of_step = encode((left / 10).astype(np.float32), ArraySpec(kind=Kind.CONTINUOUS, shape=()), layout)[:, 0]
+    told_rows: Counter[bool] = Counter()  # by whether the row has prompts
+    for ids, segment in zip(batch.ids, batch.segment, strict=True):
+        tokens = ids[segment > 0].reshape(-1, 5)  # return, episode, step, separator, action
+        told = bool((tokens[:, 0] != layout.separator).all())
+        expected = of_step[tokens[:, 2]] if told else np.full(len(tokens), layout.separator)
+        np.testing.assert_array_equal(tokens[:, 0], expected)
+        told_rows[np.count_nonzero(segment == 1) == 4 * 5] += told
+    assert min(told_rows[False], told_rows[True]) >= 5
+    assert told_rows.total() < 30
+    shown = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0))
+    assert shown is not None
+    assert shown.returns is not None
+    assert shown.returns.tolist() == [10, 9, 8]
+    with pytest.raises(ValueError, match="return_fraction"):
+        replace(replay.mix, return_fraction=1.5)

@@ -1,0 +1,250 @@
+"""Gymnasium's spaces as specs: the round trip of what is seen and done, and clear words where there is none."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from actors.agent import GatoPlayers
+from actors.envs import make_envs, task_of
+from actors.rollout import play
+from actors.spaces import ActionSpace, ObservationSpace
+from gato.acting import ActingConfig, Policy
+from gato.episode import check_episode
+from gato.model import Gato, ModelConfig
+from gato.sequence import StepLayout
+from gato.task import ArraySpec, Kind, References
+from gato.tokenizer import TokenLayout, decode, encode
+from gato.version import Version
+from gato.weights import Weights, snapshot
+from tests.gato.models import WordEncoder, small_model
+
+REFERENCES = References(random=0.0, expert=1.0, source="made")
+EVERYTHING = spaces.Dict(
+    {
+        "camera": spaces.Dict(
+            {
+                "left": spaces.Box(0, 255, (20, 17, 3), np.uint8),
+                "grey": spaces.Box(0, 255, (16, 16), np.uint8),
+                "first": spaces.Box(0, 255, (3, 16, 32), np.uint8),
+            }
+        ),
+        "joints": spaces.Box(np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 4], np.float32)),
+        "free": spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
+        "die": spaces.Discrete(6, start=1),
+        "cards": spaces.Tuple([spaces.Discrete(3) for _ in range(11)]),
+        "flags": spaces.MultiBinary((2, 2)),
+        "grid": spaces.Box(-2, 5, (3,), np.int32),
+        "wheels": spaces.MultiDiscrete([2, 5, 3], start=[1, 0, -1]),
+        "order": spaces.Text(8, charset="abä "),
+    }
+)
+
+
+class EverythingEnv(gymnasium.Env):
+    """Shows one of everything, takes a nested action, and pays one where that came as it should."""
+
+    def __init__(self) -> None:
+        self.observation_space = EVERYTHING
+        self.action_space = spaces.Dict(
+            {"turn": spaces.Discrete(3, start=-1), "press": spaces.MultiBinary(2), "2": spaces.MultiDiscrete([4, 2])}
+        )
+        self.taken: list[object] = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(self.action_space.contains(action)), False, False, {}
+
+
+gymnasium.register("test/Everything-v0", EverythingEnv, max_episode_steps=4)
+
+
+def test_every_kind_of_space_becomes_a_spec() -> None:
+    specs = ObservationSpace(EVERYTHING, text_tokens=3).specs
+    assert specs["camera/left"] == ArraySpec(kind=Kind.IMAGE, shape=(20, 17, 3))
+    assert specs["camera/grey"] == ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3))
+    assert specs["camera/first"] == ArraySpec(kind=Kind.IMAGE, shape=(16, 32, 3))
+    assert specs["joints"].low == (-1, -np.inf, 0)
+    assert specs["joints"].high == (1, np.inf, 4)
+    assert specs["free"] == ArraySpec(kind=Kind.CONTINUOUS, shape=(2, 2))
+    assert specs["die"] == ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=6)
+    assert specs["flags"] == ArraySpec(kind=Kind.DISCRETE, shape=(2, 2), num_values=2)
+    assert specs["grid"] == ArraySpec(kind=Kind.DISCRETE, shape=(3,), num_values=8)
+    assert specs["wheels"] == ArraySpec(kind=Kind.DISCRETE, shape=(3,), num_values=(2, 5, 3))
+    assert specs["order"] == ArraySpec(kind=Kind.TEXT, shape=(16,), max_tokens=3)  # ä has two bytes
+
+
+def test_whatever_a_space_samples_fits_its_spec() -> None:
+    space = ObservationSpace(EVERYTHING, text_tokens=3)
+    EVERYTHING.seed(0)
+    for _ in range(20):
+        for key, values in space.flatten(EVERYTHING.sample()).items():
+            assert space.specs[key].problem_with(values[None], key) is None
+
+
+def test_the_order_of_a_tuple_is_kept_where_it_has_more_than_ten_parts() -> None:
+    keys = [key for key in ObservationSpace(EVERYTHING, text_tokens=3).specs if key.startswith("cards")]
+    assert sorted(keys) == keys
+    assert keys[2] == "cards/02"
+    assert keys[10] == "cards/10"
+
+
+def test_values_are_kept_from_nought_on_and_given_back_as_they_were() -> None:
+    observation = {**EVERYTHING.sample(), "die": 6, "wheels": np.array([2, 0, 1]), "grid": np.array([-2, 5, 0])}
+    kept = ObservationSpace(EVERYTHING, text_tokens=3).flatten(observation)
+    assert (kept["die"].item(), kept["wheels"].tolist(), kept["grid"].tolist()) == (5, [1, 0, 2], [0, 7, 2])
+    assert (kept["camera/grey"] == observation["camera"]["grey"][..., None]).all()
+    assert (kept["camera/first"].transpose(2, 0, 1) == observation["camera"]["first"]).all()
+    for space in (EVERYTHING["die"], EVERYTHING["wheels"], EVERYTHING["grid"]):
+        action = ActionSpace(space)
+        taken = ObservationSpace(spaces.Dict(a=space))
+        for _ in range(10):
+            value = space.sample()
+            back = action.unflatten(taken.flatten({"a": value})["a"])
+            np.testing.assert_array_equal(back, value)
+            assert space.contains(back)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.MultiBinary(3),
+        spaces.Box(np.array([-1, -2], np.float32), np.array([1, 5], np.float32)),
+        spaces.Dict({"b": spaces.Box(-2, 2, (2, 2)), "a": spaces.Tuple((spaces.Box(0, 1, (1,)), spaces.Box(-1, 1, ())))}),
+        spaces.Dict(b=spaces.Discrete(3, start=5), a=spaces.MultiBinary(2)),
+    ],
+)  # fmt: skip
+def test_an_action_goes_through_tokens_and_is_one_that_the_environment_takes(space: spaces.Space) -> None:
+    action = ActionSpace(space)
+    rng = np.random.default_rng(0)
+    layout = TokenLayout()
+    for _ in range(20):
+        ids = np.array([[int(rng.integers(*layout.ids_of(action.spec, i))) for i in range(action.spec.size)]])
+        values = decode(ids, action.spec, layout)
+        assert (encode(values, action.spec, layout) == ids).all()
+        assert space.contains(action.unflatten(values[0]))
+
+
+def test_the_parts_of_a_nested_action_are_in_the_order_of_their_keys() -> None:
+    action = ActionSpace(spaces.Dict(turn=spaces.Discrete(3, start=-1), press=spaces.MultiDiscrete([4, 2])))
+    assert action.spec.num_values == (4, 2, 3)
+    taken = action.unflatten(np.array([3, 1, 0]))
+    assert (taken["press"].tolist(), int(taken["turn"])) == ([3, 1], -1)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Sequence(spaces.Discrete(3)), "Sequence"),
+        (spaces.Graph(spaces.Box(0, 1, (2,)), None), "Graph"),
+        (spaces.Dict(a=spaces.Dict(b=spaces.Discrete(1025))), "a/b is Discrete.1025.*1025 values.*digits"),
+        (spaces.Box(-(2**62), 2**62, (2,), np.int64), "discrete tokens have 1024"),
+        (spaces.Text(5), "no encoder.*SentencePiece"),
+        (spaces.Box(0, 255, (8, 8, 4), np.uint8), "4 channels"),
+        (spaces.Box(0, 1, (0,)), "no elements"),
+        (spaces.Dict({"a": spaces.Dict(b=spaces.Discrete(2)), "a/b": spaces.Discrete(2)}), "two parts.*a/b"),
+        (spaces.Dict(), "empty"),
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(space: spaces.Space, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObservationSpace(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds.*RescaleAction"),
+        (spaces.Box(-3e38, 3e38, (2,)), "no finite bounds"),
+        (spaces.Tuple((spaces.Discrete(2), spaces.Box(0, 1, (2,)))), "continuous, discrete.*all discrete"),
+        (spaces.Box(0, 255, (16, 16, 3), np.uint8), "parts that are image"),
+    ],
+)  # fmt: skip
+def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(space: spaces.Space, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ActionSpace(space)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "tokens"), [("CartPole-v1", 4 + 1 + 1), ("FrozenLake-v1", 1 + 1 + 1), ("Blackjack-v1", 3 + 1 + 1), ("test/Everything-v0", 3 + (1 + 2 + 4) + (11 + 1 + 4 + 4 + 3 + 3 + 3) + 1 + 5)]
+)  # fmt: skip
+def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens: int) -> None:
+    task = task_of(env_id, references=REFERENCES, max_steps=4, text_tokens=3)
+    text = WordEncoder()
+    assert StepLayout(task, TokenLayout(text=text)).tokens_per_step == tokens
+
+    class Player:
+        def __init__(self) -> None:
+            model = small_model(64, max_observation_tokens=40)
+            self.policy = Policy(model, task, ActingConfig(window_steps=1), text=text)
+            self.state = self.policy.start(2)
+
+        def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
+            self.state.reset(rows)
+
+        def act(self, observations, extras, rewards):
+            return self.policy.act(self.state, observations)
+
+    envs = make_envs(task, 2)
+    played = list(play(envs, Player(), [0, 1, 2], source="agent", new_key=lambda: "k"))
+    envs.close()
+    assert len(played) == 3
+    for episode in played:
+        check_episode(episode, task)
+        if env_id == "test/Everything-v0":
+            assert episode.rewards.tolist() == [1.0] * 4  # each action was one that its space contains
+
+
+def test_an_environment_without_a_limit_of_steps_needs_one() -> None:
+    gymnasium.register("test/Endless-v0", EverythingEnv)
+    with pytest.raises(ValueError, match="max_steps"):
+        task_of("test/Endless-v0", references=REFERENCES, text_tokens=3)
+    with pytest.raises(ValueError, match=r"test/Endless-v0 cannot become a task.*no encoder"):
+        task_of("test/Endless-v0", references=REFERENCES, max_steps=3)
+    with pytest.raises(ValueError, match="cannot make"):
+        task_of("test/Nowhere-v0", references=REFERENCES)
+
+
+def test_a_task_that_is_not_its_environment_is_refused() -> None:
+    task = task_of("CartPole-v1", references=REFERENCES)
+    other = task_of("FrozenLake-v1", references=REFERENCES)
+    with pytest.raises(ValueError, match="make the task anew"):
+        make_envs(
+            type(task)(
+                name="t", env_id="CartPole-v1", family="gymnasium", observations=other.observations,
+                action=task.action, references=REFERENCES, max_steps=5,
+            ),
+            1,
+        )  # fmt: skip
+
+
+def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
+    task = task_of("CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6)
+    config = ModelConfig(
+        num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64, num_text_ids=1024,
+        max_observation_tokens=8, patch_channels=32, patch_stride=8, return_conditioned=True,
+    )  # fmt: skip
+    model = Gato(config)
+    acting = {task.name: ActingConfig(wished_return=0.5)}
+    player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(task, 2, "evaluate")
+    player.load(Weights(version=Version(1, 1), learner_step=0, arrays=snapshot(model)))
+    told: list[list[float]] = []
+    steps = player._policy.steps
+    plain = steps.observation_ids
+
+    def noting(observations, returns=None):
+        told.append(returns.tolist())
+        return plain(observations, returns)
+
+    steps.observation_ids = noting
+    envs = make_envs(task, 2)
+    episodes = list(play(envs, player, [0, 1, 2], source="agent", new_key=lambda: "k"))
+    envs.close()
+    assert [episode.num_steps for episode in episodes] == [6, 6, 6]
+    assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]  # row 0 began the third episode
