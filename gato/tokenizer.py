@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,12 +131,12 @@ class TokenLayout:
 def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1), which maps [-256, 256] to [-1, 1] (paper appendix B)."""
     # NumPy's log is several times faster than its log1p; what it loses near 0 is far below a bin.
-    return np.copysign(np.log(np.abs(x) * MU + 1.0) * (1.0 / np.log1p(M * MU)), x)
+    return np.copysign(np.log(np.abs(x) * MU + 1.0) * (1.0 / math.log1p(M * MU)), x)
 
 
 def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """The inverse of `mu_law`."""
-    return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
+    return np.sign(y) * np.expm1(np.abs(y) * math.log1p(M * MU)) / MU
 
 
 def scale(x: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
