@@ -5,11 +5,11 @@ Writes rows to benchmarks/rows.jsonl and the table in benchmarks/README.md.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from actors.tasks import TASKS
+from benchmarks import act
 from benchmarks.machine import ROOT, about
-from gato.acting import ActingConfig, Policy
 from gato.episode import Episode
 from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
@@ -159,49 +159,14 @@ def train() -> dict[str, float | str]:
     }
 
 
-def act() -> dict[str, float | str]:
-    """A step of 16 environments of Hopper with a full 1,024-token context, against encoding it again for each action token."""
-    config = replace(PRESETS["small"], context_tokens=1024)
-    model = Gato(config).eval()
-    policy = Policy(model, HOPPER, ActingConfig())
-    state = policy.start(16)
-    rng = np.random.default_rng(0)
-
-    def observations() -> dict[str, np.ndarray]:
-        return {"state": rng.normal(size=(16, 11)).astype(np.float32)}
-
-    for _ in range(70):
-        policy.act(state, observations())
-    steps = StepLayout(HOPPER, config.layout)
-    writer = RowWriter(num_rows=16, row_tokens=1024)
-    for row in range(16):
-        seen = {"state": rng.normal(size=(68, 11)).astype(np.float32)}
-        writer.write_row(
-            row, task_index=0, steps=steps, windows=[Window(observations=seen, actions=np.zeros((68, 3), np.float32))]
-        )
-    batch = TensorBatch.of(writer.batch())
-
-    @torch.inference_mode()
-    def again() -> None:
-        for _ in range(3):
-            model.logits(model(batch)[:, -1])
-
-    ours = seconds(lambda: policy.act(state, observations()))
-    return {
-        "path": "act, 16 environments, 1,024 tokens",
-        "against": "encoding the context for each action token",
-        "ours_s": ours,
-        "theirs_s": seconds(again, repeats=2),
-    }
-
-
 def main() -> None:
     """Measure all, add the rows, write the table."""
     torch.set_num_threads(1)
     machine = about()
     file = ROOT / "benchmarks" / "rows.jsonl"
-    for measure in (tokenise, sample, train, act):
-        row = measure() | machine
+    rows = itertools.chain((measure() for measure in (tokenise, sample, train)), act.measures())
+    for measured in rows:
+        row = measured | machine
         row["ratio"] = round(float(row["theirs_s"]) / float(row["ours_s"]), 3)
         print(f"{row['path']}: {row['ratio']} x {row['against']} ({float(row['ours_s']) * 1e3:.2f} ms)", flush=True)
         with file.open("a") as out:
@@ -215,7 +180,7 @@ def write_table(file: Path) -> None:
     lines = [
         "# Benchmarks", "",
         "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
-        "The rows of eedd019 were made beside other jobs, and the acting row is missing: measure again on a machine at rest.",
+        "The rows of eedd019 were made beside other jobs: measure again on a machine at rest.",
         "The learning curve of the demo is made by `python -m benchmarks.demo_curve` (docs/results/).", "",
         "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
     ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""The context of N environments as keys and values: a ring over time that all share the clock of, and a prompt.
+"""The context of N environments as keys and values: a ring over time that all write in step, and a prompt.
 
-Shape letters: N environments, H heads, K width of a head, C slots of the ring, W = 2 C, S new tokens, Q the last of them, which
-ask, P tokens of the prompt.
+Shape letters: N environments, H heads, K width of a head, C slots of the ring, W = 2 C, S new tokens, Q the last of them,
+which ask, P tokens of the prompt.
 
 All environments write the same slots at the same time, so the distance from a slot to a new token is the same for all of
 them, whenever their episodes began: one table of distances, laid out in the order of slots, serves them by slicing.

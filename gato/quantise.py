@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from gato.model import Gato
 
 Int8Kind = Literal["weights", "dynamic"]
+KINDS: tuple[Int8Kind, ...] = ("weights", "dynamic")
 FEW_ROWS = 8
 """Up to so many rows the product on int8 weights is the faster one, above it that on the same weights as bfloat16."""
 

@@ -6,12 +6,10 @@ import torch
 from torch import nn
 
 from gato.acting import ActingConfig, Policy
-from gato.quantise import FEW_ROWS, Int8Kind, Int8Linear, quantised, to_int8
+from gato.quantise import FEW_ROWS, KINDS, Int8Kind, Int8Linear, quantised, to_int8
 from gato.task import Task
 from gato.weights import load, snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
-
-KINDS: list[Int8Kind] = ["weights", "dynamic"]
 
 
 def test_each_row_is_rounded_on_a_scale_of_its_own() -> None:
