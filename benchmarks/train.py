@@ -224,7 +224,7 @@ def presets_on_gpu(num_rows: Mapping[str, int], repeats: int = 10) -> list[Row]:
     return rows
 
 
-def measure() -> Iterator[Row]:
+def measures() -> Iterator[Row]:
     """All rows that this machine can give; `benchmarks.run` adds machine, date and commit."""
     torch.set_num_threads(1)
     for bf16 in (True, False):
@@ -236,7 +236,7 @@ def measure() -> Iterator[Row]:
 def main() -> None:
     """Measure, and add the rows to those of all benchmarks."""
     machine = about()
-    for row in measure():
+    for row in measures():
         print(f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s)", flush=True)
         with (ROOT / "benchmarks" / "rows.jsonl").open("a") as out:
             out.write(json.dumps(row | machine) + "\n")
