@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from actors.tasks import TASKS
 from benchmarks import act
+from benchmarks import train as training
 from benchmarks.machine import ROOT, about
 from gato.episode import Episode
 from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
@@ -164,10 +165,10 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = about()
     file = ROOT / "benchmarks" / "rows.jsonl"
-    rows = itertools.chain((measure() for measure in (tokenise, sample, train)), act.measures())
+    rows = itertools.chain((measure() for measure in (tokenise, sample, train)), training.measures(), act.measures())
     for measured in rows:
         row = measured | machine
-        row["ratio"] = round(float(row["theirs_s"]) / float(row["ours_s"]), 3)
+        row.setdefault("ratio", round(float(row["theirs_s"]) / float(row["ours_s"]), 3))
         print(f"{row['path']}: {row['ratio']} x {row['against']} ({float(row['ours_s']) * 1e3:.2f} ms)", flush=True)
         with file.open("a") as out:
             out.write(json.dumps(row) + "\n")

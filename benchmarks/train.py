@@ -1,17 +1,23 @@
 """Training at 1,024 tokens: Gato, with both settings of positions, against a bare GPT: `python -m benchmarks.train`.
 
-The yardstick is a plain pre-norm decoder (GELU, learned absolute positions, fused causal attention, tied head) of as many
-parameters as a token of Gato passes through with rotary positions: patch embedding (the rows hold no images) and the distance projections
-of transformer-xl (which are applied to distances, not to tokens) do not count. Its loss is at the same targets.
-All models take turns in one run; a ratio is the median over turns of yardstick seconds by our seconds.
-On a GPU it also gives tokens/s of the presets, with the share of the measured rate of matrix products (MFU).
+The yardstick is a plain pre-norm decoder (GELU, learned absolute positions, fused causal attention, tied head) with its loss at
+the same targets and, by the width of its hidden layers, as many parameters as Gato without its patch embedding, which rows
+without images do not pass. Transformer-XL's projections of distances are parameters, but are applied to distances and not to
+tokens: against a GPT as big as Gato is without them, which does less for a token, its row gives a second ratio.
+
+All take turns in one run; a ratio is the median over turns of the yardstick's seconds by ours. On a CPU they are seconds of
+the processor, on one thread: other jobs on the machine then do not count. On a GPU it also gives tokens/s of the presets, with
+their share of the measured rate of products of matrices (MFU).
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks import TASKS
-from gato.model import Gato, ModelConfig, TensorBatch, next_token_loss
+from benchmarks.machine import ROOT, about
+from gato.flops import Work, training_flops
+from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 
+Row = dict[str, float | str | int]
+SETTINGS: tuple[Literal["transformer-xl"], Literal["rotary"]] = ("transformer-xl", "rotary")
 ROW_TOKENS = 1024
 CPU_MODEL = ModelConfig(
     num_layers=4, num_heads=8, width=512, feedforward=2048, context_tokens=ROW_TOKENS, num_text_ids=1024, stochastic_depth=0.1
@@ -70,9 +80,9 @@ class BareGPT(nn.Module):
 
 
 def passed_parameters(config: ModelConfig) -> int:
-    """Parameters of Gato that a token without pixels passes through, its positions rotary."""
+    """Parameters of Gato without its patch embedding."""
     with torch.device("meta"):
-        gato = Gato(replace(config, positions="rotary"))
+        gato = Gato(config)
     return gato.num_parameters() - sum(p.numel() for p in gato.embedding.patch.parameters())
 
 
@@ -110,45 +120,127 @@ def training_step(
     return once
 
 
-def take_turns(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
+def take_turns(
+    steps: Mapping[str, Callable[[], None]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each, in turns, after one of each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            begun = time.perf_counter()
+            begun = clock()
             step()
             if turn:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(clock() - begun)
     return seconds
 
 
-def against_bare(*, bf16: bool, repeats: int = 5, num_rows: int = 4) -> list[dict[str, float | str | int]]:
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median over turns."""
+    return round(float(np.median(np.array(theirs) / np.array(ours))), 3)
+
+
+def against_bare(config: ModelConfig, *, bf16: bool, repeats: int, num_rows: int) -> list[Row]:
     """A row for each setting of positions, on the CPU."""
     device = torch.device("cpu")
-    batch = hopper_batch(CPU_MODEL, num_rows, device)
-    bare = BareGPT(CPU_MODEL, passed_parameters(CPU_MODEL))
-    steps = {"bare": training_step(bare, lambda: bare.loss(batch), device=device, bf16=bf16)}
-    sizes: dict[str, int] = {"bare": sum(p.numel() for p in bare.parameters())}
-    for positions in ("transformer-xl", "rotary"):
-        gato = Gato(replace(CPU_MODEL, positions=positions)).train()
-        sizes[positions] = gato.num_parameters()
-        steps[positions] = training_step(
-            gato, lambda gato=gato: next_token_loss(gato, batch).mean, device=device, bf16=bf16
+    batch = hopper_batch(config, num_rows, device)
+    steps: dict[str, Callable[[], None]] = {}
+    sizes: dict[str, int] = {}
+    for positions in SETTINGS:
+        sized = replace(config, positions=positions)
+        gato, bare = Gato(sized).train(), BareGPT(sized, passed_parameters(sized))
+        sizes[positions], sizes[f"bare {positions}"] = (
+            passed_parameters(sized),
+            sum(p.numel() for p in bare.parameters()),
         )
-    seconds = take_turns(steps, repeats)
-    rows: list[dict[str, float | str | int]] = []
-    for positions in ("transformer-xl", "rotary"):
-        ours, theirs = np.array(seconds[positions]), np.array(seconds["bare"])
+        steps[positions] = training_step(gato, partial(loss_of, gato, batch), device=device, bf16=bf16)
+        steps[f"bare {positions}"] = training_step(bare, partial(bare.loss, batch), device=device, bf16=bf16)
+    seconds = take_turns(steps, repeats, time.process_time)
+    rows: list[Row] = []
+    for positions in SETTINGS:
+        ours, theirs = seconds[positions], seconds[f"bare {positions}"]
         rows.append(
             {
                 "path": f"train step, CPU {'bf16' if bf16 else 'fp32'}, L={ROW_TOKENS}, {positions}",
                 "against": "a bare GPT of equal size",
                 "ours_s": float(np.median(ours)),
                 "theirs_s": float(np.median(theirs)),
-                "ratio": round(float(np.median(theirs / ours)), 3),
-                "tokens_per_s": round(num_rows * ROW_TOKENS / float(np.median(ours))),
+                "ratio": ratio(ours, theirs),
+                "ratio_to_bare_without_distances": ratio(ours, seconds["bare rotary"]),
+                "tokens_per_s": round(batch.num_tokens / float(np.median(ours))),
                 "parameters": sizes[positions],
-                "bare_parameters": sizes["bare"],
+                "bare_parameters": sizes[f"bare {positions}"],
             }
         )
     return rows
+
+
+def loss_of(gato: Gato, batch: TensorBatch) -> Tensor:
+    return next_token_loss(gato, batch).mean
+
+
+def matmul_rate(device: torch.device, size: int = 8192, repeats: int = 20) -> float:
+    """FLOPs a second of a square product in bfloat16: the best of some runs, the peak that a model is measured by."""
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+
+    def product() -> None:
+        torch.mm(a, a)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * size**3 / min(take_turns({"product": product}, repeats)["product"])
+
+
+def utilisation(config: ModelConfig, work: Work, seconds: float, peak: float) -> float:
+    """Share of the peak: model FLOPs of a training step, none counted twice, by the time it took."""
+    return training_flops(config, work) / seconds / peak
+
+
+def presets_on_gpu(num_rows: Mapping[str, int], repeats: int = 10) -> list[Row]:
+    """Tokens/s and MFU of presets, compiled, in bfloat16; the yardstick is the chip's rate of products."""
+    device = torch.device("cuda")
+    peak = matmul_rate(device)
+    rows: list[Row] = []
+    for name, rows_at_once in num_rows.items():
+        for positions in SETTINGS:
+            config = replace(PRESETS[name], positions=positions)
+            batch = hopper_batch(config, rows_at_once, device)
+            gato = Gato(config).to(device).train()
+            loss = torch.compile(loss_of, fullgraph=True)
+            step = training_step(gato, partial(loss, gato, batch), device=device, bf16=True)
+            seconds = float(np.median(take_turns({"ours": step}, repeats)["ours"]))
+            work = Work(rows=rows_at_once, row_tokens=ROW_TOKENS, targets=len(batch.target_at))
+            share = utilisation(config, work, seconds, peak)
+            rows.append(
+                {
+                    "path": f"train step, GPU bf16, L={ROW_TOKENS}, {name}, {positions}",
+                    "against": "products of matrices at the measured peak (MFU)",
+                    "ours_s": seconds,
+                    "theirs_s": seconds * share,
+                    "ratio": round(share, 3),
+                    "tokens_per_s": round(batch.num_tokens / seconds),
+                    "peak_flops_per_s": round(peak),
+                }
+            )
+    return rows
+
+
+def measures() -> Iterator[Row]:
+    """All rows that this machine can give; `benchmarks.run` adds machine, date and commit."""
+    torch.set_num_threads(1)
+    for bf16 in (True, False):
+        yield from against_bare(CPU_MODEL, bf16=bf16, repeats=5, num_rows=4)
+    if torch.cuda.is_available():
+        yield from presets_on_gpu({"79m": 32, "364m": 16})
+
+
+def main() -> None:
+    """Measure, and add the rows to those of all benchmarks."""
+    machine = about()
+    for row in measures():
+        print(f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s)", flush=True)
+        with (ROOT / "benchmarks" / "rows.jsonl").open("a") as out:
+            out.write(json.dumps(row | machine) + "\n")
+
+
+if __name__ == "__main__":
+    main()

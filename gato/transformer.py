@@ -6,7 +6,6 @@ Q the last of them, C slots of a cache.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -117,12 +116,16 @@ class RelativeAttention(nn.Module):
         for_distance = (q + self.distance_bias[:, None].to(q.dtype)) * scale
         # Column c holds distance L - c; the first, of a distance that no row has, is shifted out.
         distances = F.pad(self._distances(encoding_LD.flip(0)), (1, 0))
-        parts = tuple(part.contiguous() for part in (for_content, for_distance, k, v, distances, mask_BLL.to(q.dtype)))
+        for_content, for_distance, k, v, distances = (
+            part.contiguous() for part in (for_content, for_distance, k, v, distances)
+        )
         dropout = self.dropout if self.training else 0.0
-        on_cpu = x_BLD.device.type == "cpu" and not dropout
-        attention = BlockwiseAttention.apply if on_cpu else functools.partial(fused_in_blocks, dropout=dropout)
-        out_BLHK = attention(*parts)
-        assert isinstance(out_BLHK, Tensor)
+        mask = mask_BLL.to(q.dtype)
+        if x_BLD.device.type == "cpu" and not dropout:
+            out_BLHK = BlockwiseAttention.apply(for_content, for_distance, k, v, distances, mask)
+            assert isinstance(out_BLHK, Tensor)
+        else:
+            out_BLHK = fused_in_blocks(for_content, for_distance, k, v, distances, mask, dropout=dropout)
         return self.out(out_BLHK.reshape(B, L, D))
 
     def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:

@@ -1,13 +1,14 @@
 """The learner: learns, stops and resumes bit for bit, publishes in order, ends before a bad update."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from gato.model import ModelConfig
+from gato.model import Loss, ModelConfig, next_token_loss
 from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.version import Version
 from gato.weights import Weights
@@ -147,8 +148,6 @@ def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None
 def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) -> None:
     learner = make(tmp_path)
     learner.save()
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match=r"another shape: width 32 \(wanted 64\)"):
         Learner(
             CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1, task_names=[ROBOT.name], seed=0,
@@ -172,6 +171,36 @@ def test_a_checkpoint_without_space_is_a_problem_and_not_an_end(
     assert "No space left" in learner.problems[0]
     assert sorted(tmp_path.glob("step-*")) == good
     assert not list(tmp_path.glob(".draft*"))
+
+
+def test_checkpointing_activations_changes_no_update(tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain")
+    thrifty = make(tmp_path / "thrifty", config=replace(CONFIG, activation_checkpointing=True))
+    assert thrifty.model.transformer.activation_checkpointing
+    for learner in (plain, thrifty):
+        learner._update(learner_batch())
+    for name, value in weights_of(plain).items():
+        torch.testing.assert_close(value, weights_of(thrifty)[name])
+
+
+def test_the_compiled_learner_trains_on_one_compiled_graph_of_forward_and_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the compiler makes of it is tests/gato/test_training.py's."""
+    compiled: list[object] = []
+    calls: list[object] = []
+
+    def compile_as_it_is(function: Callable[..., Loss], *, fullgraph: bool) -> Callable[..., Loss]:
+        assert fullgraph
+        compiled.append(function)
+        return lambda *args, **kwargs: (calls.append(args), function(*args, **kwargs))[1]
+
+    monkeypatch.setattr(torch, "compile", compile_as_it_is)
+    make(tmp_path / "plain")._update(learner_batch())
+    assert not compiled
+    make(tmp_path / "fast", config=replace(CONFIG, compile=True))._update(learner_batch())
+    assert compiled == [next_token_loss]
+    assert len(calls) == 1
 
 
 def test_the_schedule_is_scaled_to_the_run() -> None:
