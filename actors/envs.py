@@ -95,6 +95,10 @@ class AtariEnv:
         self._frameskip = int(options["frameskip"])
         self._max_noops = int(options["max_noops"])
         self._sticky = float(options["sticky"])
+        if self._frameskip < 1 or not 0.0 <= self._sticky < 1.0:
+            raise ValueError(
+                f"task {task.name}: frameskip {self._frameskip} must be at least 1 and sticky {self._sticky} in [0, 1)"
+            )
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         with warnings.catch_warnings():
@@ -144,6 +148,8 @@ class AtariEnv:
         terminated = self._ale.game_over()
         if terminated:
             self._ale.getScreenRGB(self._frames[1])
+        if self._frameskip == 1:
+            self._frames[0] = self._frames[1]  # there is no frame before it to take the maximum with
         return {"image": self._image()}, reward, terminated, not terminated and self._num_frames >= self._max_frames
 
     def extras(self) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster import commands
+from cluster import commands, running
 from cluster.config import RUNS
 
 app = typer.Typer(
@@ -53,8 +53,8 @@ def start(
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
     settings += [f"seed={seed}"] if seed is not None else []
     chosen = tasks.split(",") if tasks else None
-    config = commands.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings)
-    commands.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
+    config = running.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings)
+    running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 
 
 @app.command()
@@ -72,7 +72,7 @@ def resume(
     """
     settings = [f"actors.num_workers={workers}"] if workers is not None else []
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
-    commands.resume(run, settings=settings, address=address, redis_url=redis, detach=detach, console=console)
+    running.resume(run, settings=settings, address=address, redis_url=redis, detach=detach, console=console)
 
 
 @app.command()

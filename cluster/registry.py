@@ -159,9 +159,14 @@ def find_run(name: str | None = None, root: Path | str | None = None) -> RunFold
     raise ValueError(f"there is no run {name!r} in {base}; {hint}")
 
 
-def require_space(folder: Path | str, min_bytes: int) -> None:
-    """Refuse a folder that cannot be written or that has less than `min_bytes` free."""
+MIN_FREE_BYTES = 200 << 20
+"""Below this nothing is started: it would end in the middle for want of space."""
+
+
+def require_space(folder: Path | str, min_bytes: int | None = None) -> None:
+    """Refuse a folder that cannot be written or that has less than `min_bytes` (default: `MIN_FREE_BYTES`) free."""
     folder = Path(folder)
+    min_bytes = MIN_FREE_BYTES if min_bytes is None else min_bytes
     probe = folder / f".write-test-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

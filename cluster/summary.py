@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cluster.journal import START, Event, Record
+from cluster.journal import START, Event, Journal, Record
 from cluster.scores import Scale, Score, TaskState, finite
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
@@ -243,3 +243,13 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
 def _order(entry_id: str) -> tuple[int, int]:
     time_ms, _, number = entry_id.partition("-")
     return int(time_ms), int(number or 0)
+
+
+def read_summary(journal: Journal, run: str, scales: Mapping[str, Scale]) -> Summary:
+    """What all records of a run come to, from the first to the newest."""
+    summary, last = Summary(run=run, scales=scales), START
+    while entries := journal.read(last):
+        for entry in entries:
+            summary = fold(summary, *entry)
+        last = entries[-1].id
+    return summary

@@ -24,7 +24,7 @@ from gato.model import Gato
 from gato.quantise import quantised
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
-from gato.tokenizer import bin_centres, bins, unscale
+from gato.tokenizer import action_centres, bin_actions, unscale
 
 
 class ActingState:
@@ -75,9 +75,9 @@ class Policy:
         self.steps = StepLayout(task, model.config.layout)
         model.check(self.steps)
         self._generator = generator
-        self._low, self._high = model.config.layout.ids_of(task.action)
+        self._low, self._high = model.config.layout.ids_of(task.action, is_action=True)
         self._device = model.embedding.table.weight.device
-        self._centres = torch.from_numpy(bin_centres(model.config.layout.num_bins)).to(self._device)
+        self._centres = torch.from_numpy(action_centres(model.config.layout)).to(self._device)
         self._place = self._tensor(self.steps.place_S)
         self._intervals = self._tensor(self.steps.intervals_m4)
         self._leaders = self._tensor(self.steps.leaders_m2)
@@ -240,7 +240,7 @@ class Policy:
         p = probabilities(logits, how, self.config)
         if how == "mean":
             values = p @ self._centres
-            index = torch.from_numpy(bins(values.cpu().numpy(), len(self._centres))).to(logits.device)
+            index = self._tensor(bin_actions(values.cpu().numpy(), self.model.config.layout))
             return index[:, None] + self._low, values
         index = p.argmax(-1) if how == "argmax" else torch.multinomial(p, 1, generator=self._generator)[:, 0]
         return index[:, None] + self._low, self._centres[index] if continuous else index

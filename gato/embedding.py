@@ -97,8 +97,9 @@ class Embedding(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
         self.waves: Tensor
         if config.value_waves:
-            self.register_buffer("waves", cosines(config.layout.num_bins, config.value_waves), persistent=False)
-            self.wave_mix = nn.Parameter(torch.randn(config.value_waves, config.width) * 0.02)
+            ranges = [cosines(config.layout.num_bins, config.value_waves)] * config.layout.num_bin_ranges
+            self.register_buffer("waves", torch.block_diag(*ranges), persistent=False)
+            self.wave_mix = nn.Parameter(torch.randn(config.value_waves * len(ranges), config.width) * 0.02)
 
     @property
     def weight(self) -> Float[Tensor, "V D"]:
@@ -106,7 +107,8 @@ class Embedding(nn.Module):
         if not self.config.value_waves:
             return self.table.weight
         layout = self.config.layout
-        return self.table.weight + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, 1))
+        behind = layout.vocab_size - layout.end_of_bins
+        return self.table.weight + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, behind))
 
     def forward(
         self,

@@ -31,6 +31,11 @@ class ModelConfig:
     context_tokens: int
     """Tokens of the longest sequence it is trained on and acts with."""
     num_text_ids: int = 32_000
+    discrete_ids: Literal["text", "own"] = "text"
+    action_ids: Literal["shared", "own"] = "shared"
+    separator_id: int | None = None
+    compand_actions: bool = False
+    """Which ids mean what: see `TokenLayout`, whose fields these are."""
     max_observation_tokens: int = 512
     patch_channels: int = 96
     patch_stride: int = 1
@@ -40,9 +45,18 @@ class ModelConfig:
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
 
+    def __post_init__(self) -> None:
+        _ = self.layout  # refuses ids that cannot be
+
     @property
     def layout(self) -> TokenLayout:
-        return TokenLayout(num_text_ids=self.num_text_ids)
+        return TokenLayout(
+            num_text_ids=self.num_text_ids,
+            discrete=self.discrete_ids,
+            actions=self.action_ids,
+            separator_id=self.separator_id,
+            compand_actions=self.compand_actions,
+        )
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -196,9 +210,10 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     log_p = logits.log_softmax(-1)
     layout = model.config.layout
     losses = -log_p.gather(1, targets[:, None])[:, 0]
-    is_bin = (targets >= layout.first_bin) & (targets < layout.separator)
-    index = torch.arange(layout.first_bin, layout.separator, device=targets.device)
+    first, end = layout.first_action_bin, layout.first_action_bin + layout.num_bins
+    is_bin = (targets >= first) & (targets < end)
+    index = torch.arange(first, end, device=targets.device)
     offset = (index - targets[:, None]).float() / spread_bins
     spread = (-0.5 * offset.square()).softmax(-1)
-    spread_losses = -(spread * log_p[:, layout.first_bin : layout.separator]).sum(-1)
+    spread_losses = -(spread * log_p[:, first:end]).sum(-1)
     return Loss(torch.where(is_bin, spread_losses, losses), rows)

@@ -110,7 +110,7 @@ class StepLayout:
     ) -> Integer[np.ndarray, "T S"]:
         """Ids [T, S] of T whole steps."""
         return np.concatenate(
-            [self.observation_ids(observations), encode(actions, self.task.action, self.layout)], axis=1
+            [self.observation_ids(observations), encode(actions, self.task.action, self.layout, is_action=True)], axis=1
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
@@ -14,46 +15,108 @@ M = 256.0
 """The mu-law's constants, paper appendix B."""
 
 
+NUM_DISCRETE = 1024
+"""Integers that a discrete element may take: [0, 1024) (paper section 2.1)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLayout:
-    """Which ids mean what: text and discrete values from 0, continuous values after the text, then the separator.
+    """Which ids mean what: text from 0, then the bins of continuous values, then what has a range of its own, the separator.
 
-    The defaults are the paper's: 32,000 text ids, 1,024 uniform bins in [32000, 33024). A run without text may set
-    `num_text_ids=1024`, which keeps the discrete values [0, 1024) and saves 31,000 rows of the embedding table.
-    The separator's id (33024 by default) is our choice: the paper names none.
+    The defaults are the paper's: 32,000 text ids, whose first 1,024 are also the discrete values, and 1,024 uniform bins
+    in [32000, 33024) for observations and actions. A run without text may set `num_text_ids=1024`, which keeps the
+    discrete values [0, 1024) and saves 31,000 rows of the embedding table. ADR 6 has the reasons.
     """
 
     num_text_ids: int = 32_000
     num_bins: int = 1024
+    discrete: Literal["text", "own"] = "text"
+    """text: integers share the ids [0, 1024) with text, as in the paper. own: 1,024 ids after the bins."""
+    actions: Literal["shared", "own"] = "shared"
+    """shared: continuous actions have the bins of observations, as in the paper. own: bins of their own behind them."""
+    separator_id: int | None = None
+    """None: an id of its own, the last (33024 by default); the paper names none. A number: that text id, such as the one
+    of the vocabulary's piece "|", so that the table has the paper's 33,024 rows."""
+    compand_actions: bool = False
+    """Whether the mu-law also goes over continuous actions, once scaled to [-1, 1]; in the paper it does not."""
 
     def __post_init__(self) -> None:
-        if self.num_text_ids < 1024:
+        if self.num_text_ids < NUM_DISCRETE and self.discrete == "text":
             raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 1024, the range of discrete values")
+        if self.num_text_ids < 0:
+            raise ValueError(f"num_text_ids {self.num_text_ids} must be at least 0")
         if self.num_bins < 2:
             raise ValueError(f"num_bins {self.num_bins} must be at least 2")
+        if self.discrete not in ("text", "own"):
+            raise ValueError(f"discrete {self.discrete!r} must be 'text' (ids shared with text) or 'own'")
+        if self.actions not in ("shared", "own"):
+            raise ValueError(f"actions {self.actions!r} must be 'shared' (bins shared with observations) or 'own'")
+        if self.separator_id is not None and not 0 <= self.separator_id < self.num_text_ids:
+            raise ValueError(
+                f"separator_id {self.separator_id} is no text id in [0, {self.num_text_ids}); leave it out for one of its own"
+            )
 
     @property
     def first_bin(self) -> int:
         return self.num_text_ids
 
     @property
+    def num_bin_ranges(self) -> int:
+        """How many ranges of `num_bins` ids stand one behind the other from `first_bin` on."""
+        return 2 if self.actions == "own" else 1
+
+    @property
+    def first_action_bin(self) -> int:
+        return self.first_bin + self.num_bins * (self.num_bin_ranges - 1)
+
+    @property
+    def end_of_bins(self) -> int:
+        """The first id behind all bins."""
+        return self.first_bin + self.num_bins * self.num_bin_ranges
+
+    @property
+    def first_discrete(self) -> int:
+        return 0 if self.discrete == "text" else self.end_of_bins
+
+    @property
+    def _num_values(self) -> int:
+        """Ids of text and values, the separator left out."""
+        return self.end_of_bins + (NUM_DISCRETE if self.discrete == "own" else 0)
+
+    @property
     def separator(self) -> int:
-        return self.num_text_ids + self.num_bins
+        return self._num_values if self.separator_id is None else self.separator_id
 
     @property
     def vocab_size(self) -> int:
-        return self.separator + 1
+        return self._num_values + (self.separator_id is None)
 
-    def ids_of(self, spec: ArraySpec) -> tuple[int, int]:
+    @property
+    def action_bins(self) -> tuple[int, int]:
+        """The half-open range of bins that a continuous action may fill: all; of companded ones those of -F(1) to F(1)."""
+        if not self.compand_actions:
+            return 0, self.num_bins
+        low, high = bins(mu_law(np.array([-1.0, 1.0])), self.num_bins).tolist()
+        return low, high + 1
+
+    def ids_of(self, spec: ArraySpec, *, is_action: bool = False) -> tuple[int, int]:
         """The half-open range of ids that one element of an array of `spec` may take."""
         if spec.kind is Kind.DISCRETE:
-            return 0, spec.num_values or 0
+            return self.first_discrete, self.first_discrete + (spec.num_values or 0)
+        if is_action:
+            low, high = self.action_bins
+            return self.first_action_bin + low, self.first_action_bin + high
         return self.first_bin, self.first_bin + self.num_bins
 
 
 def mu_law(x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1), which maps [-256, 256] to [-1, 1] (paper appendix B)."""
     return np.sign(x) * np.log1p(np.abs(x) * MU) / np.log1p(M * MU)
+
+
+def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
+    """The inverse of `mu_law`."""
+    return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
 
 
 def scale(x: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
@@ -66,7 +129,7 @@ def scale(x: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
 def unscale(y: Float[np.ndarray, ...], spec: ArraySpec) -> Float[np.ndarray, ...]:
     """The inverse of `scale`."""
     if spec.low is None or spec.high is None:
-        return np.sign(y) * np.expm1(np.abs(y) * np.log1p(M * MU)) / MU
+        return inverse_mu_law(y)
     return (y + 1.0) * ((spec.high - spec.low) / 2.0) + spec.low
 
 
@@ -80,22 +143,40 @@ def bin_centres(num_bins: int) -> Float[np.ndarray, " bins"]:
     return ((np.arange(num_bins) + 0.5) * (2.0 / num_bins) - 1.0).astype(np.float32)
 
 
-def encode(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout) -> Integer[np.ndarray, "T n"]:
+def bin_actions(y: Float[np.ndarray, ...], layout: TokenLayout) -> Integer[np.ndarray, ...]:
+    """Index of each y in [-1, 1] among the ids that a continuous action may take; y is clipped."""
+    y = np.clip(y, -1.0, 1.0)
+    return bins(mu_law(y) if layout.compand_actions else y, layout.num_bins) - np.int32(layout.action_bins[0])
+
+
+def action_centres(layout: TokenLayout) -> Float[np.ndarray, " n"]:
+    """Value in [-1, 1] of each of the n ids that a continuous action may take."""
+    centres = bin_centres(layout.num_bins)[slice(*layout.action_bins)]
+    return inverse_mu_law(centres).astype(np.float32) if layout.compand_actions else centres
+
+
+def encode(
+    values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
+) -> Integer[np.ndarray, "T n"]:
     """Token ids [T, n] of T steps of a continuous or discrete array, each step flattened row-major."""
     flat = values.reshape(len(values), spec.size)
     if spec.kind is Kind.DISCRETE:
-        return flat.astype(np.int32)
+        return flat.astype(np.int32) + np.int32(layout.first_discrete)
     if spec.kind is Kind.CONTINUOUS:
-        return bins(scale(flat.astype(np.float32), spec), layout.num_bins) + np.int32(layout.first_bin)
+        y = scale(flat.astype(np.float32), spec)
+        index = bin_actions(y, layout) if is_action else bins(y, layout.num_bins)
+        return index + np.int32(layout.ids_of(spec, is_action=is_action)[0])
     raise ValueError("images become patches, not token ids; see gato.sequence")
 
 
-def decode(ids: Integer[np.ndarray, "T n"], spec: ArraySpec, layout: TokenLayout) -> Shaped[np.ndarray, "T ..."]:
+def decode(
+    ids: Integer[np.ndarray, "T n"], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
+) -> Shaped[np.ndarray, "T ..."]:
     """Values [T, *shape] of token ids [T, n]; a continuous one is its bin's centre. ValueError for ids outside."""
-    low, high = layout.ids_of(spec)
+    low, high = layout.ids_of(spec, is_action=is_action)
     if ids.size and not low <= ids.min() <= ids.max() < high:
         raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
     if spec.kind is Kind.DISCRETE:
-        return ids.astype(np.int64).reshape(len(ids), *spec.shape)
-    centres = bin_centres(layout.num_bins)[ids - layout.first_bin]
-    return unscale(centres, spec).astype(np.float32).reshape(len(ids), *spec.shape)
+        return (ids.astype(np.int64) - layout.first_discrete).reshape(len(ids), *spec.shape)
+    centres = action_centres(layout) if is_action else bin_centres(layout.num_bins)
+    return unscale(centres[ids - low], spec).astype(np.float32).reshape(len(ids), *spec.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +87,23 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """The shape of the model that a checkpoint holds."""
-    return ModelConfig(**_about(path)["model"])
+    """The shape of the model that a checkpoint holds; a setting newer than the checkpoint has its default."""
+    saved = _about(path)["model"]
+    unknown = sorted(set(saved) - {field.name for field in fields(ModelConfig)})
+    if unknown:
+        raise ValueError(
+            f"{path} has the model setting {unknown[0]!r}, which this version does not know; update gato-ray"
+        )
+    return ModelConfig(**saved)
 
 
 def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None) -> Progress:
     """Put a checkpoint into the model (and the optimiser). ValueError where it holds a model of another shape."""
     about = _about(path)
-    if about["model"] != model.shape():
+    saved_config = read_model_config(path)
+    if saved_config != model.config:
         mine = model.shape()
-        wrong = [f"{k} {v} (wanted {mine.get(k)})" for k, v in about["model"].items() if v != mine.get(k)]
+        wrong = [f"{k} {v} (wanted {mine.get(k)})" for k, v in asdict(saved_config).items() if v != mine.get(k)]
         raise ValueError(
             f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give the run this model's sizes"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,10 @@ class MixConfig:
     rows: int
     row_tokens: int
     prompt_fraction: float = 0.25
-    """Share of the rows whose windows follow a prompt from another episode of the same task and source."""
+    """Share of the rows whose windows follow a prompt from an episode of the same task and source."""
+    prompt_episode: Literal["another", "any"] = "another"
+    """another: never the window's own episode, unless its source has no other. any: each episode of the source alike.
+    Of the window's own episode a prompt holds steps before the window, so it never overlaps what it prompts (ADR 8)."""
     prompt_end_fraction: float = 0.5
     """Share of the prompts taken from their episode's end; the others lie anywhere in it."""
     prompt_steps: int | None = None
@@ -58,10 +62,14 @@ class MixConfig:
     loss_on_prompt: bool = True
     tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
     min_agent_score: float | None = 0.8
-    """The agent's own episodes are read only if their normalised return (1: the teacher's) reaches this; the paper's
-    filter keeps episodes of at least 80 % of the expert's return. None: all are read."""
+    """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this.
+    None: all are read."""
     min_demonstration_score: float | None = None
     """Likewise for teachers' and imported episodes."""
+    min_expert_fraction: float | None = 0.8
+    """The paper's filter: teachers' and imported episodes are read only if their return is at least this fraction of the
+    task's expert return, the best windowed average of what is stored of it (`replay.filter`). Episodes with labels are read
+    whatever they returned: the loss is on what the teacher wanted. None: no such filter."""
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.row_tokens < 2:
@@ -70,6 +78,10 @@ class MixConfig:
             raise ValueError(
                 f"prompt_fraction {self.prompt_fraction} and prompt_end_fraction {self.prompt_end_fraction} must be in [0, 1]"
             )
+        if self.prompt_episode not in ("another", "any"):
+            raise ValueError(f"prompt_episode {self.prompt_episode!r} must be 'another' or 'any'")
+        if self.min_expert_fraction is not None and not 0.0 < self.min_expert_fraction <= 1.0:
+            raise ValueError(f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

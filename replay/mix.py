@@ -16,6 +16,7 @@ from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.config import MixConfig, TaskMix
+from replay.filter import least_return
 from replay.header import DamagedEpisode, Header
 from replay.store import IMAGE_BYTES, EpisodeStore
 
@@ -88,6 +89,10 @@ class Mix:
         best = {task.name: teacher_returns.get(task.name, task.references.random) for task in self._tasks}
         self._best = {t.name: best[t.name] if best[t.name] > t.references.random else None for t in self._tasks}
         self._readable = {task.name: _Readable() for task in self._tasks}
+        self._returns: dict[str, list[float]] = {task.name: [] for task in self._tasks}
+        """Of the demonstrations of each task, oldest first."""
+        self._least: dict[str, float] = {}
+        """The least return of a demonstration that is read, by task."""
         self._num_seen = 0
         self._last_seen = -1
         self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
@@ -95,16 +100,23 @@ class Mix:
 
     def _may_read(self, header: Header) -> bool:
         task = self._by_name.get(header.task)
+        if task is None:
+            return False
+        labelled = "labels" in header.columns
+        if not (header.by_agent or labelled) and header.episode_return < self._least.get(task.name, -np.inf):
+            return False
         least = self._config.min_agent_score if header.by_agent else self._config.min_demonstration_score
-        if task is None or least is None:
-            return task is not None
-        return task.normalise(header.episode_return, one=self._best[task.name]) >= least
+        return least is None or task.normalise(header.episode_return, one=self._best[task.name]) >= least
 
     def _index(self) -> list[_Readable]:
         """What may be read of each task, brought up to what the store holds now."""
         episodes = self._store.episodes
         fresh = list(takewhile(lambda header: header.number > self._last_seen, reversed(episodes.values())))[::-1]
-        if len(episodes) != self._num_seen + len(fresh):  # some were evicted or taken out
+        gone = len(episodes) != self._num_seen + len(fresh)  # some were evicted or taken out
+        if gone:
+            self._returns, self._least = {task.name: [] for task in self._tasks}, {}
+            fresh = list(episodes.values())
+        if self._raise_bar(fresh) or gone:
             self._readable = {task.name: _Readable() for task in self._tasks}
             fresh = list(episodes.values())
         by_task: dict[str, list[Header]] = {}
@@ -116,6 +128,19 @@ class Mix:
         self._num_seen = len(episodes)
         self._last_seen = fresh[-1].number if fresh else self._last_seen
         return list(self._readable.values())
+
+    def _raise_bar(self, fresh: Sequence[Header]) -> bool:
+        """Note the returns of fresh demonstrations. True: what counts as an expert's has changed."""
+        fraction = self._config.min_expert_fraction
+        demonstrations = [h for h in fresh if not h.by_agent and h.task in self._returns]
+        if fraction is None or not demonstrations:
+            return False
+        for header in demonstrations:
+            self._returns[header.task].append(header.episode_return)
+        before = dict(self._least)
+        for name in {header.task for header in demonstrations}:
+            self._least[name] = least_return(np.array(self._returns[name]), fraction)
+        return before != self._least
 
     def can_sample(self) -> bool:
         """Whether any task has an episode that may be read."""
@@ -186,14 +211,19 @@ class Mix:
     def _prompt(
         self, rng: np.random.Generator, readable: _Readable, chosen: int, window_start: int, prompt_steps: int
     ) -> Window | None:
-        """Steps of another episode of the same source; of the same one, before the window, where it is the only one."""
+        """Steps of another episode of the same source, as the settings say; of the same one, steps before the window."""
         target = readable.headers[chosen]
         same = readable.by_source[target.source]
-        if len(same) == 1:
+        if self._config.prompt_episode == "any":
+            header = readable.headers[same[int(rng.integers(len(same)))]]
+        elif len(same) > 1:
+            other = int(rng.integers(len(same) - 1))
+            header = readable.headers[same[other + (other >= readable.rank[chosen])]]
+        else:
+            header = target
+        if header is target:
             length = min(prompt_steps, window_start)
             return self._read(target, window_start - length, window_start) if length else None
-        other = int(rng.integers(len(same) - 1))
-        header = readable.headers[same[other + (other >= readable.rank[chosen])]]
         length = min(prompt_steps, header.steps)
         at_end = rng.random() < self._config.prompt_end_fraction
         start = header.steps - length if at_end else int(rng.integers(header.steps - length + 1))

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster import commands
+from cluster import registry, running
 from cluster.cli import main
 from cluster.registry import RunFolder, list_runs
 
@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_too_little_space_is_said_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(registry, "MIN_FREE_BYTES", 1 << 60)
     status, _, err = gato(monkeypatch, capsys, "start", "debug")
     assert status == 2
     assert "free" in err
@@ -114,7 +114,7 @@ def test_a_d4rl_file_is_imported_once_and_can_be_trained_on(
     assert "3 were there already" in out
     about = json.loads((here / "runs" / "data" / "hopper_expert-v5" / "about.json").read_text())
     assert about["tasks"]["mujoco/hopper"] == {"episodes": 3, "steps": 30, "return_mean": 10.0}
-    config = commands.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
+    config = running.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
     assert config.tasks == ("mujoco/hopper",)
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from gato.embedding import PatchEmbedding
 from gato.model import PRESETS, Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.weights import acting_config, load, snapshot
@@ -30,27 +29,6 @@ def test_the_papers_sizes_are_met_within_two_per_cent(name: str, millions: int) 
         assert Gato(PRESETS[name]).num_parameters() / 1e6 == pytest.approx(millions, rel=0.02)
 
 
-@pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
-def test_only_action_tokens_are_targets(task) -> None:
-    model = small_model(64)
-    batch = batch_of(task, model)
-    loss = next_token_loss(model, batch)
-    assert len(loss.losses) == 2 * 2 * task.action.size
-    assert loss.rows.unique().tolist() == [0, 1]
-
-
-def test_logits_come_from_the_position_before_and_no_gradient_from_observations() -> None:
-    model = small_model(64)
-    batch = batch_of(ROBOT, model)
-    kept: list[torch.Tensor] = []
-    model.transformer.register_forward_hook(lambda *args: (args[-1].retain_grad(), kept.append(args[-1]))[1])
-    next_token_loss(model, batch).mean.backward()
-    has_gradient = kept[0].grad.abs().sum(-1) > 0  # type: ignore[union-attr]
-    before_target = torch.zeros_like(has_gradient)
-    before_target[:, :-1] = batch.is_target[:, 1:]
-    assert torch.equal(has_gradient, before_target)
-
-
 def test_a_token_never_sees_what_comes_after_it() -> None:
     model = small_model(64)
     batch = batch_of(ROBOT, model)
@@ -63,35 +41,6 @@ def test_a_token_never_sees_what_comes_after_it() -> None:
         second = model(batch)
     torch.testing.assert_close(first[:, :10], second[:, :10], atol=1e-6, rtol=0)
     assert (first[:, 10:18] - second[:, 10:18]).abs().max() > 1e-3
-
-
-def test_patch_positions_are_drawn_in_training_and_fixed_in_evaluation() -> None:
-    model = small_model(64)
-    batch = batch_of(GAME, model)
-    module = model.embedding.patch
-    assert isinstance(module, PatchEmbedding)
-
-    def vectors() -> torch.Tensor:
-        with torch.no_grad():
-            return module(batch.patches, batch.patch_intervals, batch.patch_leaders)
-
-    assert torch.equal(vectors(), vectors())
-    model.train()
-    assert not torch.equal(vectors(), vectors())
-    with torch.no_grad():
-        module.project.weight.zero_()
-        module.project.bias.zero_()
-        module.column.weight.zero_()
-        module.row.weight.copy_(torch.arange(128).float()[:, None].expand(-1, 32))
-    drawn = torch.stack([vectors()[:, 0] for _ in range(300)])
-    low, high = batch.patch_intervals[:, 0], batch.patch_intervals[:, 1]
-    assert (drawn >= low).all()
-    assert (drawn < high).all()
-    assert (drawn[:, 0] == drawn[:, 1]).all()  # two patches of one row of one image
-    assert drawn[:, 0].min() == low[0]
-    assert drawn[:, 0].max() == high[0] - 1
-    model.eval()
-    assert torch.equal(vectors()[:, 0].long(), (low + high) // 2)
 
 
 def test_the_gradient_reaches_every_parameter_of_the_game() -> None:

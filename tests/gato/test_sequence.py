@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gato.model import TensorBatch, next_token_loss
-from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind, References, Task
+from gato.sequence import RowWriter, StepLayout, Window
+from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
@@ -16,39 +16,6 @@ LAYOUT = TokenLayout()
 def window(task: Task, num_steps: int, rng: np.random.Generator, prompt_steps: int = 0) -> Window:
     actions = np.zeros((num_steps, *task.action.shape), task.action.dtype)
     return Window(observations=random_observations(task, num_steps, rng), actions=actions, prompt_steps=prompt_steps)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "state", "actions", "tokens"), [(64, 80, 0, 1, 22), (80, 80, 0, 1, 27), (84, 84, 0, 1, 38), (0, 0, 11, 3, 15), (0, 0, 17, 6, 24)]
-)  # fmt: skip
-def test_a_step_has_patches_tensors_separator_and_action(
-    height: int, width: int, state: int, actions: int, tokens: int
-) -> None:
-    observations = {"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(state,))} if state else {}
-    if height:
-        observations["image"] = ArraySpec(kind=Kind.IMAGE, shape=(height, width, 3))
-    action = ArraySpec(kind=Kind.CONTINUOUS, shape=(actions,), low=-1.0, high=1.0)
-    references = References(random=0.0, expert=1.0, source="made")
-    task = Task(
-        name="t", env_id="t", family="t", observations=observations, action=action, references=references, max_steps=9
-    )
-    assert StepLayout(task, LAYOUT).tokens_per_step == tokens
-
-
-def test_the_order_of_keys_does_not_matter() -> None:
-    observations = random_observations(GAME, 3, np.random.default_rng(0))
-    steps = StepLayout(GAME, LAYOUT)
-    turned = dict(reversed(observations.items()))
-    np.testing.assert_array_equal(steps.observation_ids(observations), steps.observation_ids(turned))
-    np.testing.assert_array_equal(steps.patches(observations), steps.patches(turned))
-
-
-def test_patches_are_in_raster_order_and_pixels_stay_where_they_were() -> None:
-    image = np.arange(32 * 48 * 3, dtype=np.int64).reshape(1, 32, 48, 3).astype(np.uint8)
-    patches = StepLayout(GAME, LAYOUT).patches({"image": image})
-    for k in range(6):
-        row, column = divmod(k, 3)
-        np.testing.assert_array_equal(patches[0, k], image[0, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16])
 
 
 def test_an_image_of_any_size_is_padded_to_patches() -> None:
@@ -67,28 +34,6 @@ def test_an_image_of_any_size_is_padded_to_patches() -> None:
     assert patches.shape == (2, 4, 16, 16, 3)
     assert patches[0, 3, :4, :1].min() == 7
     assert patches[0, 3].sum() == 7 * 4 * 1 * 3
-
-
-def test_the_patch_intervals_are_those_of_figure_15() -> None:
-    spec = ArraySpec(kind=Kind.IMAGE, shape=(64, 80, 3))
-    task = Task(
-        name="t",
-        env_id="t",
-        family="t",
-        observations={"image": spec},
-        action=GAME.action,
-        references=GAME.references,
-        max_steps=9,
-    )
-    intervals = StepLayout(task, LAYOUT).intervals_m4
-    assert intervals[5, :2].tolist() == [32, 64]
-    assert intervals[19, :2].tolist() == [96, 128]
-    assert intervals[0].tolist() == [0, 32, 0, 25]
-
-
-def test_places_count_inside_a_step_and_actions_share_one() -> None:
-    place = StepLayout(ROBOT, LAYOUT).place_S
-    assert place.tolist() == [FIRST_PLACE + i for i in range(5)] + [PLACE_SEPARATOR] + [PLACE_ACTION] * 3
 
 
 def test_windows_are_packed_and_marked() -> None:

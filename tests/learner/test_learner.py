@@ -12,7 +12,7 @@ from gato.model import Loss, ModelConfig, next_token_loss
 from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.version import Version
 from gato.weights import Weights
-from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite, parameter_groups
+from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite
 from learner.schedule import Schedule
 from tests.gato.models import ROBOT, random_observations
 
@@ -173,21 +173,6 @@ def test_a_checkpoint_without_space_is_a_problem_and_not_an_end(
     assert not list(tmp_path.glob(".draft*"))
 
 
-def test_only_matrices_of_the_network_decay() -> None:
-    from gato.model import Gato
-
-    model = Gato(MODEL)
-    names = {id(p): n for n, p in model.named_parameters()}
-    decay, rest = parameter_groups(model, 0.1)
-    assert decay["weight_decay"] == 0.1
-    decayed = {names[id(p)] for p in decay["params"]}  # type: ignore[attr-defined]
-    kept = {names[id(p)] for p in rest["params"]}  # type: ignore[attr-defined]
-    assert "transformer.blocks.0.attention.qkv.weight" in decayed
-    assert {"embedding.table.weight", "embedding.place.weight", "embedding.patch.row.weight"} <= kept
-    assert not any("norm" in name or name.endswith("bias") for name in decayed)
-    assert decayed | kept == set(names.values())
-
-
 def test_checkpointing_activations_changes_no_update(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain")
     thrifty = make(tmp_path / "thrifty", config=replace(CONFIG, activation_checkpointing=True))
@@ -216,11 +201,6 @@ def test_the_compiled_learner_trains_on_one_compiled_graph_of_forward_and_loss(
     make(tmp_path / "fast", config=replace(CONFIG, compile=True))._update(learner_batch())
     assert compiled == [next_token_loss]
     assert len(calls) == 1
-
-
-@pytest.mark.parametrize(("step", "rate"), [(0, 1e-7), (15_000, 1e-4), (1_000_000, 1e-5), (2_000_000, 1e-5)])
-def test_the_schedule_is_the_papers(step: int, rate: float) -> None:
-    assert Schedule(max_rate=1e-4, num_updates=1_000_000).at(step) == pytest.approx(rate)
 
 
 def test_the_schedule_is_scaled_to_the_run() -> None:

@@ -1,6 +1,7 @@
 """The mix: windows stay in their episode, prompts come from another, and a number always names the same batch."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,8 @@ def test_a_damaged_demonstration_prompts_nobody(tmp_path: Path) -> None:
 
 
 def test_a_prompt_for_acting_is_the_beginning_of_a_good_demonstration(tmp_path: Path) -> None:
-    store, mix = make(tmp_path, config(), episodes=0)
+    every = replace(config(), mix=replace(config().mix, min_expert_fraction=None))
+    store, mix = make(tmp_path, every, episodes=0)
     for number in range(8):
         store.add(counter_episode(number, reward=float(number), source=f"teacher:{number % 2}"), tokens=1)
     store.add(counter_episode(8, reward=99.0, source=AGENT), tokens=1)
