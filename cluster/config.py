@@ -223,6 +223,19 @@ RUNS: dict[str, RunConfig] = {
             demonstration_steps_of={"mujoco/hopper": 120_000, "atari/freeway": 24_000},
         ),
     ),
+    "clone": RunConfig(
+        name="clone",
+        about="One robot from a data set whose actions were drawn at random around the expert's: gato start clone --data NAME.",
+        tasks=("mujoco/hopper",),
+        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=64, own_value_rows=False),
+        learner=LearnerConfig(num_updates=5000, max_rate=2e-3, publish_every=250, checkpoint_every=500, num_threads=1),
+        replay=ReplayConfig(
+            capacity_bytes=4 << 30,
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),
+            mix=MixConfig(rows=120, row_tokens=45, prompt_steps=1, tasks={"mujoco/hopper": TaskMix(window_steps=1)}),
+        ),
+        actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
+    ),
     "debug": RunConfig(
         name="debug",
         about="The smallest run that has every part: a check of an installation, in under a minute.",

@@ -26,6 +26,9 @@ class EmbeddingConfig:
     value_waves: int = 0
     """How many cosines over the bins the rows of continuous values share, beside each row's own numbers; 0: none, as
     in the paper. What is learned at one value then holds near it, which small runs need."""
+    own_value_rows: bool = True
+    """Whether the rows of continuous values have numbers of their own. Without, they are the shared cosines alone: a smooth
+    function of the value, which noisy labels cannot teach value by value."""
     patch_stride: int = 1
     """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and small for CPUs."""
 
@@ -34,6 +37,8 @@ class EmbeddingConfig:
             raise ValueError(f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its norm")
         if self.patch_stride not in (1, 2, 4, 8):
             raise ValueError(f"patch_stride {self.patch_stride} must be 1, 2, 4 or 8")
+        if not (self.own_value_rows or self.value_waves):
+            raise ValueError("own_value_rows=False leaves values without rows; set value_waves, such as 64")
 
 
 class PatchEmbedding(nn.Module):
@@ -101,6 +106,11 @@ class Embedding(nn.Module):
             ranges = [cosines(config.layout.num_bins, config.value_waves)] * config.layout.num_bin_ranges
             self.register_buffer("waves", torch.block_diag(*ranges), persistent=False)
             self.wave_mix = nn.Parameter(torch.randn(config.value_waves * len(ranges), config.width) * 0.02)
+        self.has_own_row: Tensor
+        if not config.own_value_rows:
+            ids = torch.arange(config.layout.vocab_size)
+            is_value = (ids >= config.layout.first_bin) & (ids < config.layout.end_of_bins)
+            self.register_buffer("has_own_row", (~is_value).float()[:, None], persistent=False)
 
     @property
     def weight(self) -> Float[Tensor, "V D"]:
@@ -109,7 +119,8 @@ class Embedding(nn.Module):
             return self.table.weight
         layout = self.config.layout
         behind = layout.vocab_size - layout.end_of_bins
-        return self.table.weight + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, behind))
+        own = self.table.weight if self.config.own_value_rows else self.table.weight * self.has_own_row
+        return own + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, behind))
 
     def forward(
         self,

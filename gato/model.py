@@ -40,6 +40,8 @@ class ModelConfig:
     patch_channels: int = 96
     patch_stride: int = 1
     value_waves: int = 0
+    own_value_rows: bool = True
+    """See `EmbeddingConfig`."""
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
@@ -141,6 +143,7 @@ class Gato(nn.Module):
                 patch_channels=config.patch_channels,
                 patch_stride=config.patch_stride,
                 value_waves=config.value_waves,
+                own_value_rows=config.own_value_rows,
             )
         )
         self.transformer = Transformer(

@@ -29,7 +29,7 @@ class Weights:
 
 def acting_config(config: ModelConfig) -> ModelConfig:
     """The shape of the model that plays a snapshot: plain, whatever training shared or left out at random."""
-    return replace(config, value_waves=0, dropout=0.0, stochastic_depth=0.0)
+    return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
 
 
 def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:

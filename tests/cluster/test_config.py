@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.commands import make_config
 from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override, with_tasks
 from cluster.launch import acting_configs, tasks_of
+from cluster.running import make_config
 from gato.acting import ActingConfig
 
 

@@ -1,5 +1,7 @@
 """The model: what is a target, what is seen, how big it is, and that a snapshot plays the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,10 +52,9 @@ def test_the_gradient_reaches_every_parameter_of_the_game() -> None:
     assert not without
 
 
-def test_a_snapshot_plays_the_same_in_a_plain_model() -> None:
-    from dataclasses import replace
-
-    config = replace(small_model(64).config, value_waves=8)
+@pytest.mark.parametrize("own_rows", [True, False])
+def test_a_snapshot_plays_the_same_in_a_plain_model(own_rows: bool) -> None:
+    config = replace(small_model(64).config, value_waves=8, own_value_rows=own_rows)
     torch.manual_seed(1)
     trained = Gato(config).eval()
     played = Gato(acting_config(config)).eval()
@@ -77,3 +78,17 @@ def test_spreading_a_target_keeps_its_mean_and_costs_more() -> None:
 def test_a_step_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="raise context_tokens"):
         small_model(5).check(StepLayout(ROBOT, small_model(5).config.layout))
+
+
+def test_rows_without_numbers_of_their_own_change_with_their_neighbours_alone() -> None:
+    model = Gato(replace(small_model(64).config, value_waves=8, own_value_rows=False))
+    layout = model.config.layout
+    own = model.embedding.table.weight
+    next_token_loss(model, batch_of(ROBOT, model)).mean.backward()
+    assert own.grad is not None
+    assert not own.grad[layout.first_bin : layout.separator].any()
+    assert own.grad[layout.separator].any()
+    rows = model.embedding.weight[layout.first_bin : layout.separator].detach()
+    assert (rows[1:] - rows[:-1]).norm(dim=1).max() < 0.1 * rows.norm(dim=1).mean()
+    with pytest.raises(ValueError, match="set value_waves"):
+        Gato(replace(small_model(64).config, own_value_rows=False))
