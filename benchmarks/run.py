@@ -181,8 +181,7 @@ def write_table(file: Path) -> None:
     lines = [
         "# Benchmarks", "",
         "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
-        "The rows of eedd019 were made beside other jobs: measure again on a machine at rest.",
-        "The learning curve of the demo is made by `python -m benchmarks.demo_curve` (docs/results/).", "",
+        "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
         "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
     ]  # fmt: skip
     lines += [

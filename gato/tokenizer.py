@@ -191,16 +191,21 @@ def action_centres(layout: TokenLayout) -> Float[np.ndarray, " n"]:
 def encode(
     values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, layout: TokenLayout, *, is_action: bool = False
 ) -> Integer[np.ndarray, "T n"]:
-    """Token ids [T, n] of T steps of an array, each step flattened row-major."""
+    """Token ids [T, n] of T steps of an array, each step flattened row-major. ValueError for discrete values outside."""
+    if spec.kind is Kind.TEXT:
+        return encode_texts(values, layout.encoder, spec.num_tokens)
     flat = values.reshape(len(values), spec.size)
     if spec.kind is Kind.DISCRETE:
+        if ((flat < 0) | (flat >= spec.counts)).any():
+            raise ValueError(
+                f"discrete values {flat.min()}..{flat.max()}, expected them in [0, {spec.counts.max()}); others would be ids "
+                "of something else: mend the data, or the spec's num_values"
+            )
         return flat.astype(np.int32) + np.int32(layout.first_discrete)
     if spec.kind is Kind.CONTINUOUS:
         y = scale(flat.astype(np.float32), spec)
         index = bin_actions(y, layout) if is_action else bins(y, layout.num_bins)
         return index + np.int32(layout.ids_of(spec, is_action=is_action)[0])
-    if spec.kind is Kind.TEXT:
-        return encode_texts(values, layout.encoder, spec.num_tokens)
     raise ValueError("images become patches, not token ids; see gato.sequence")
 
 

@@ -86,3 +86,9 @@ def test_the_default_layout_is_the_papers() -> None:
     assert (LAYOUT.first_bin, LAYOUT.separator, LAYOUT.vocab_size) == (32_000, 33_024, 33_025)
     with pytest.raises(ValueError, match="at least 1024"):
         TokenLayout(num_text_ids=100)
+
+
+@pytest.mark.parametrize("value", [-1, 18, 40_000])
+def test_a_discrete_value_outside_its_spec_becomes_no_token(value: int) -> None:
+    with pytest.raises(ValueError, match=r"expected them in \[0, 18\)"):
+        encode(np.array([3, value]), BUTTON, LAYOUT)

@@ -1,8 +1,9 @@
-"""The demo's learning curve over seeds: runs it, keeps every evaluation, measures the last checkpoint, draws the picture.
+"""Learning curves over seeds: runs, keeps every evaluation, measures the last checkpoint, draws the picture.
 
-python -m benchmarks.demo_curve run --seeds 0 1 2      # a quarter of an hour each
-python -m benchmarks.demo_curve collect runs/demo      # the same from a run that has ended
-python -m benchmarks.demo_curve draw                   # docs/results/demo.png and demo.md from what was kept
+python -m benchmarks.curve run demo --seeds 0 1 2                              # a quarter of an hour each
+python -m benchmarks.curve run clone --data ../hopper_expert-v5.hdf5 --seeds 0  # imports the file first
+python -m benchmarks.curve collect runs/demo                                   # the same from a run that has ended
+python -m benchmarks.curve draw                                                # pictures and tables of what was kept
 """
 
 from __future__ import annotations
@@ -26,18 +27,22 @@ GATO = Path(sys.executable).parent / "gato"
 EPISODES = 20
 
 
-def run(seed: int) -> None:
-    """One demo run of this seed, in a folder that is thrown away; what it did is kept in docs/results."""
+def run(name: str, seed: int, data: Path | None) -> None:
+    """One run of this seed, in a folder that is thrown away; what it did is kept in docs/results."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"GATO_RUNS": folder}
-        subprocess.run([str(GATO), "start", "demo", "--seed", str(seed)], env=environment, check=True)
-        collect(Path(folder) / "demo", seed)
+        words = [str(GATO), "start", name, "--seed", str(seed)]
+        if data is not None:
+            subprocess.run([str(GATO), "import", str(data), "--name", data.stem], env=environment, check=True)
+            words += ["--data", data.stem]
+        subprocess.run(words, env=environment, check=True)
+        collect(Path(folder) / name)
 
 
-def collect(run_folder: Path, seed: int) -> None:
+def collect(run_folder: Path) -> None:
     """Keep the evaluations of a finished run, and those of its last checkpoint, played anew."""
     info = json.loads((run_folder / "run.json").read_text())
-    begun_s = info["created_s"]
+    name, seed, begun_s = info["config"]["name"], info["config"]["seed"], info["created_s"]
     with RedisServer.start(run_folder / "redis") as server:
         entries = Journal(connect(server.url), run_folder.name).read(START, count=1_000_000)
     scales = json.loads((run_folder / "scales.json").read_text())
@@ -46,19 +51,18 @@ def collect(run_folder: Path, seed: int) -> None:
         env=os.environ | {"GATO_RUNS": str(run_folder.parent)}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     tasks = list(scales)
-    data = "".join(f" --data {name}" for name in info["config"]["data"])
+    data = "".join(f" --data {entry}" for entry in info["config"]["data"])
     kept = {
-        "command": f"gato start demo --seed {seed}{data}",
+        "command": f"gato start {name} --seed {seed}{data}",
         "seed": seed,
         "machine": about(),
         "wall_s": round(entries[-1].time_s - begun_s, 1),
         "scales": scales,
         "last_checkpoint": json.loads(out.stdout)["tasks"],
-        "tasks": {name: curve(entries, name, begun_s, scales[name]) for name in tasks},
+        "tasks": {task: curve(entries, task, begun_s, scales[task]) for task in tasks},
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    name = f"import-seed{seed}.json" if data else f"demo-seed{seed}.json"
-    (RESULTS / name).write_text(json.dumps(kept, indent=1) + "\n")
+    (RESULTS / f"{name}-seed{seed}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def curve(entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]) -> list[dict[str, float]]:
@@ -80,14 +84,14 @@ def curve(entries: list[Entry], task: str, begun_s: float, scale: dict[str, floa
     return out
 
 
-def draw() -> None:
-    """docs/results/demo.png, and demo.md with the last checkpoints' returns."""
+def draw(name: str) -> None:
+    """docs/results/NAME.png, and NAME.md with the last checkpoints' returns."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("demo-seed*.json"))]
+    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}-seed*.json"))]
     tasks = list(runs[0]["tasks"])
     figure, axes = pyplot.subplots(1, len(tasks), figsize=(5.5 * len(tasks), 3.6), sharey=True, squeeze=False)
     for axis, task in zip(axes[0], tasks, strict=True):
@@ -100,16 +104,17 @@ def draw() -> None:
                 label=f"seed {entry['seed']}",
             )
         axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
-        axis.set(title=task, xlabel="minutes since `gato start demo`")
+        axis.set(title=task, xlabel=f"minutes since `gato start {name}`")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("return (0 random, 1 teacher)")
     axes[0][-1].legend(loc="lower right")
     figure.tight_layout()
-    figure.savefig(RESULTS / "demo.png", dpi=110)
+    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    pyplot.close(figure)
     machine = runs[0]["machine"]
     lines = [
-        "# The demo over seeds", "",
-        "Made by `python -m benchmarks.demo_curve run --seeds ...`, drawn by `python -m benchmarks.demo_curve draw`.",
+        f"# The run {name} over seeds", "",
+        f"Made by `python -m benchmarks.curve run {name} --seeds ...` (`{runs[0]['command']}`), drawn by `python -m benchmarks.curve draw`.",
         f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {', '.join(dict.fromkeys(r['machine']['commit'] for r in runs))}. Returns of the last checkpoint, never the best,",
         f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.", "",
         "| seed | task | return | ± | normalised | updates | minutes in all |", "|--:|---|--:|--:|--:|--:|--:|",
@@ -120,22 +125,24 @@ def draw() -> None:
                 f"| {entry['seed']} | {task} | {last['return']:,.1f} | {last['return_std']:,.1f} | {last['normalised']:.2f} | "
                 f"{last['step']:,} | {entry['wall_s'] / 60:.1f} |"
             )
-    (RESULTS / "demo.md").write_text("\n".join([*lines, "", "![curves](demo.png)"]) + "\n")
+    (RESULTS / f"{name}.md").write_text("\n".join([*lines, "", f"![curves]({name}.png)"]) + "\n")
 
 
 def main() -> None:
     """Run seeds, or draw what was kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("word", choices=["run", "collect", "draw"])
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("what", nargs="?", default="demo", help="a named run, or the folder of one that has ended")
+    parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     if arguments.word == "run":
         for seed in arguments.seeds:
-            run(seed)
+            run(arguments.what, seed, arguments.data)
     if arguments.word == "collect":
-        collect(arguments.folder, json.loads((arguments.folder / "run.json").read_text())["config"]["seed"])
-    draw()
+        collect(Path(arguments.what))
+    for name in sorted({path.name.partition("-seed")[0] for path in RESULTS.glob("*-seed*.json")}):
+        draw(name)
 
 
 if __name__ == "__main__":
