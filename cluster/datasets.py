@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from actors.worker import EpisodeSink
 from cluster.registry import runs_root
 from gato.episode import BadEpisode, Episode, check_episode
-from gato.metrics import Mean
 from gato.task import Task
+from replay.filter import least_return
 from replay.store import EpisodeStore
 
 CAPACITY_BYTES = 64 << 30
@@ -29,8 +31,8 @@ class DataSet:
 
     name: str
     path: Path
-    tasks: Mapping[str, Mapping[str, float]]
-    """Task to `episodes`, `steps`, `return_mean`."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    """Task to `episodes`, `steps`, `return_mean`, and `returns`, one for each episode."""
 
 
 def _root() -> Path:
@@ -63,14 +65,18 @@ def find(name: str) -> DataSet:
     return DataSet(name=name, path=about.parent, tasks=json.loads(about.read_text())["tasks"])
 
 
-def mean_returns(sets: Sequence[DataSet]) -> dict[str, float]:
-    """Mean return of each task's demonstrations, over all data sets."""
-    means: dict[str, Mean] = {}
+def mean_returns(sets: Sequence[DataSet], fraction: float | None) -> dict[str, float]:
+    """Mean return of each task's demonstrations over all data sets: of those within `fraction` of the expert's (None: of all)."""
+    returns: dict[str, list[float]] = {}
     for data in sets:
         for task, about in data.tasks.items():
-            episodes = int(about["episodes"])
-            means[task] = means.get(task, Mean()) + Mean(about["return_mean"] * episodes, episodes)
-    return {task: mean.value for task, mean in means.items()}
+            returns.setdefault(task, []).extend(about["returns"])
+    means: dict[str, float] = {}
+    for task, values in returns.items():
+        array = np.array(values)
+        read = array if fraction is None else array[array >= least_return(array, fraction)]
+        means[task] = float(read.mean())
+    return means
 
 
 def make(
@@ -103,18 +109,23 @@ def make(
                     added = store.add(episode, tokens=0)
                     stored, duplicates = stored + (added is not None), duplicates + (added is None)
                 bar.update(entry, advance=1, description=f"{name}: {stored} episodes")
-        by_task: dict[str, Mean] = {}
+        returns: dict[str, list[float]] = {}
         steps: Counter[str] = Counter()
         for header in store.episodes.values():
-            by_task[header.task] = by_task.get(header.task, Mean()) + Mean(header.episode_return, 1)
+            returns.setdefault(header.task, []).append(header.episode_return)
             steps[header.task] += header.steps
     finally:
         store.close()
-    if not by_task:
+    if not returns:
         raise ValueError(f"no episode of {origin} was good enough to keep; refused: {_counted(refused)}")
     about = {
-        task: {"episodes": mean.count, "steps": steps[task], "return_mean": mean.value}
-        for task, mean in by_task.items()
+        task: {
+            "episodes": len(values),
+            "steps": steps[task],
+            "return_mean": float(np.mean(values)),
+            "returns": [round(value, 3) for value in values],
+        }
+        for task, values in returns.items()
     }
     (path / "about.json").write_text(
         json.dumps({"origin": Path(origin).name, "tasks": about}, indent=1, sort_keys=True)
@@ -127,7 +138,7 @@ def make(
         )
     if refused:
         console.print(f"[yellow]refused:[/yellow] {_counted(refused)}", highlight=False)
-    console.print(f"train on it: gato start {'demo'} --data {name}", highlight=False)
+    console.print(f"train on it: gato start clone --data {name}", highlight=False)
     return find(name)
 
 

@@ -172,7 +172,9 @@ class Dispatcher:
     def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
         """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""
         state = self._tasks[assignment.task]
-        if report is not None and all(t.demonstration_steps > 0 or t.wanted_steps == 0 for t in self._tasks.values()):
+        # A task whose teacher fails is not waited for.
+        begun = all(t.demonstration_steps or not t.wanted_steps or t.failures for t in self._tasks.values())
+        if report is not None and begun:
             self._spent_s[assignment.role] += report.wall_s
         if assignment.role == "teach":
             state.teaching_in_flight -= 1

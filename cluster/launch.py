@@ -25,6 +25,8 @@ from gato.metrics import ReplayStats
 from gato.sequence import StepLayout
 from gato.task import Task, find_task
 from learner.remote import LearnerActor, RemoteLearner
+from replay.config import TaskMix
+from replay.mix import least_steps
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
 
 WorkerHandle = ActorProxy[WorkerActor]
@@ -40,12 +42,13 @@ def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
     """ValueError, before anything starts, where a step of a task is too long for the model or for a row."""
     for task in tasks.values():
         steps = StepLayout(task, config.model.layout)
-        mix = config.replay.mix.tasks.get(task.name)
-        needed = steps.tokens_per_step * ((mix.window_steps if mix else None) or 1)
-        if needed > config.replay.mix.row_tokens:
+        mix = config.replay.mix
+        needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
+        if needed > mix.row_tokens:
             raise ValueError(
-                f"{task.name} needs rows of {needed} tokens, run {config.name} has {config.replay.mix.row_tokens}; add "
-                f"--set model.context_tokens={needed} --set replay.mix.row_tokens={needed}"
+                f"{task.name} needs rows of {needed} tokens, run {config.name} has {mix.row_tokens}; add "
+                f"--set model.context_tokens={max(needed, config.model.context_tokens)} --set replay.mix.row_tokens={needed}"
+                + (", or for rows without prompts --set replay.mix.prompt_fraction=0" if mix.prompt_fraction else "")
             )
         if steps.num_observation_tokens > config.model.max_observation_tokens:
             raise ValueError(

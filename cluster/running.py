@@ -183,7 +183,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
 
     tasks = tasks_of(config)
     sets = [datasets.find(name) for name in config.data]
-    data_returns = datasets.mean_returns(sets)
+    data_returns = datasets.mean_returns(sets, config.replay.mix.min_expert_fraction)
     scales = scales_of(config, data_returns)
     folder.set_state("starting")
     with _journal_server(folder, options) as url:

@@ -50,7 +50,32 @@ class ModelConfig:
     """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
 
     def __post_init__(self) -> None:
-        _ = self.layout  # refuses ids that cannot be
+        # Refuse what cannot be, before anything is built.
+        _ = self.embedding, self.transformer
+
+    @property
+    def embedding(self) -> EmbeddingConfig:
+        return EmbeddingConfig(
+            width=self.width,
+            layout=self.layout,
+            max_observation_tokens=self.max_observation_tokens,
+            patch_channels=self.patch_channels,
+            patch_stride=self.patch_stride,
+            value_waves=self.value_waves,
+            own_value_rows=self.own_value_rows,
+        )
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        return TransformerConfig(
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            width=self.width,
+            feedforward=self.feedforward,
+            dropout=self.dropout,
+            stochastic_depth=self.stochastic_depth,
+            positions=self.positions,
+        )
 
     @property
     def layout(self) -> TokenLayout:
@@ -102,7 +127,14 @@ class TensorBatch:
     """Tokens that are not padding."""
 
     @staticmethod
-    def of(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
+    def of(batch: Batch, device: torch.device | str = "cpu", *, num_ids: int | None = None) -> TensorBatch:
+        """On `device`. ValueError where an id is not below `num_ids`: a device would only say that something was wrong."""
+        if num_ids is not None and not 0 <= batch.ids.min() <= batch.ids.max() < num_ids:
+            raise ValueError(
+                f"a batch has ids {batch.ids.min()}..{batch.ids.max()}, the model's table has {num_ids}; make replay and model "
+                "with the same layout"
+            )
+
         def tensor(name: str, dtype: torch.dtype) -> Tensor:
             array = getattr(batch, name)
             writable = array if array.flags.writeable else array.copy()
@@ -135,28 +167,8 @@ class Gato(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = Embedding(
-            EmbeddingConfig(
-                width=config.width,
-                layout=config.layout,
-                max_observation_tokens=config.max_observation_tokens,
-                patch_channels=config.patch_channels,
-                patch_stride=config.patch_stride,
-                value_waves=config.value_waves,
-                own_value_rows=config.own_value_rows,
-            )
-        )
-        self.transformer = Transformer(
-            TransformerConfig(
-                num_layers=config.num_layers,
-                num_heads=config.num_heads,
-                width=config.width,
-                feedforward=config.feedforward,
-                dropout=config.dropout,
-                stochastic_depth=config.stochastic_depth,
-                positions=config.positions,
-            )
-        )
+        self.embedding = Embedding(config.embedding)
+        self.transformer = Transformer(config.transformer)
 
     def check(self, steps: StepLayout) -> None:
         """ValueError where the task's steps do not fit this model."""
@@ -217,7 +229,7 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     log_p = logits.log_softmax(-1)
     layout = model.config.layout
     losses = -log_p.gather(1, targets[:, None])[:, 0]
-    first, end = layout.first_action_bin, layout.first_action_bin + layout.num_bins
+    first, end = (layout.first_action_bin + index for index in layout.action_bins)
     is_bin = (targets >= first) & (targets < end)
     index = torch.arange(first, end, device=targets.device)
     offset = (index - targets[:, None]).float() / spread_bins

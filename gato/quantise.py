@@ -19,6 +19,8 @@ Int8Kind = Literal["weights", "dynamic"]
 KINDS: tuple[Int8Kind, ...] = ("weights", "dynamic")
 FEW_ROWS = 8
 """Up to so many rows the product on int8 weights is the faster one, above it that on the same weights as bfloat16."""
+WHOLE_INPUTS = 16
+"""PyTorch 2.13's product on int8 weights reads beyond the end of rows whose length is no multiple of this."""
 
 
 def to_int8(x: Float[Tensor, "M I"]) -> tuple[Int8[Tensor, "M I"], Float[Tensor, "M 1"]]:
@@ -58,7 +60,7 @@ class Int8Linear(nn.Module):
 
     def _weights(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "M O"]:
         # The whole numbers are exact in bfloat16, and so the scales come last, in float32.
-        if len(x) <= FEW_ROWS:
+        if len(x) <= FEW_ROWS and x.shape[1] % WHOLE_INPUTS == 0:
             out = torch.ops.aten._weight_int8pack_mm(x.bfloat16(), self.weight, self.ones)
         else:
             out = F.linear(x.bfloat16(), self.weight.bfloat16())

@@ -220,7 +220,10 @@ def decode(
     low, high = layout.ids_of(spec, is_action=is_action)
     highest = low + spec.counts if spec.kind is Kind.DISCRETE else high
     if ids.size and ((ids < low) | (ids >= highest)).any():
-        raise ValueError(f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array")
+        raise ValueError(
+            f"ids {ids.min()}..{ids.max()} outside [{low}, {high}), the range of this {spec.kind} array; decode with the "
+            "layout that they were made with"
+        )
     if spec.kind is Kind.DISCRETE:
         return (ids.astype(np.int64) - layout.first_discrete).reshape(len(ids), *spec.shape)
     centres = action_centres(layout) if is_action else bin_centres(layout.num_bins)

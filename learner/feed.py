@@ -30,9 +30,13 @@ class Feed:
     feed.close()
     """
 
-    def __init__(self, source: BatchSource, *, first_index: int, device: torch.device, ahead: int = 2) -> None:
+    def __init__(
+        self, source: BatchSource, *, first_index: int, device: torch.device, num_ids: int | None = None, ahead: int = 2
+    ) -> None:
+        """`num_ids`: rows of the model's table; a batch with an id beyond them is refused."""
         self._source = source
         self._device = device
+        self._num_ids = num_ids
         self._ahead = ahead
         self._ready: deque[TensorBatch] = deque()
         self._changed = threading.Condition()
@@ -47,7 +51,7 @@ class Feed:
                 batch = self._source.next_batch(index, timeout_s=1.0)
                 if batch is None:
                     continue
-                tensors = TensorBatch.of(batch, self._device)
+                tensors = TensorBatch.of(batch, self._device, num_ids=self._num_ids)
                 index += 1
                 with self._changed:
                     self._ready.append(tensors)

@@ -211,7 +211,8 @@ class Learner:
 
     def run(self) -> Iterator[LearnerReport]:
         """Train until `num_updates` or `stop()`. The first thing is to publish, so that the workers have something to play."""
-        feed = Feed(self._source, first_index=self.progress.step, device=self._device)
+        num_ids = self.model.config.layout.vocab_size
+        feed = Feed(self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids)
         try:
             self.publish()
             yield from self._train(feed)

@@ -75,6 +75,10 @@ class MixConfig:
     whatever they returned: the loss is on what the teacher wanted. None: no such filter."""
 
     def __post_init__(self) -> None:
+        if self.prompt_steps is not None and self.prompt_steps < 1:
+            raise ValueError(
+                f"prompt_steps {self.prompt_steps} must be at least 1; for no prompts set prompt_fraction=0"
+            )
         if self.rows < 1 or self.row_tokens < 2:
             raise ValueError(f"a batch of {self.rows} rows of {self.row_tokens} tokens is empty")
         if not 0.0 <= self.return_fraction <= 1.0:

@@ -50,6 +50,12 @@ class _Readable:
             self.headers.append(header)
 
 
+def least_steps(config: MixConfig, settings: TaskMix) -> int:
+    """Steps of a task that a row must have room for: a window, and a prompt where there are prompts."""
+    prompt = (config.prompt_steps or 1) if config.prompt_fraction else 0
+    return (settings.window_steps or 1) + prompt
+
+
 class Mix:
     """Draws batches from a store.
 
@@ -79,11 +85,13 @@ class Mix:
         if unknown:
             raise ValueError(f"the mix has settings for {sorted(unknown)[0]!r}, which is no task of this run")
         for task, settings in zip(self._tasks, self._settings, strict=True):
-            needed = (settings.window_steps or 1) * self.layouts[task.name].tokens_per_step
-            if needed > config.row_tokens:
+            steps = least_steps(config, settings)
+            needed = steps * self.layouts[task.name].tokens_per_step
+            weight = task.weight if settings.weight is None else settings.weight
+            if weight and needed > config.row_tokens:
                 raise ValueError(
-                    f"a window of {task.name} takes {needed} tokens, a row has {config.row_tokens}; raise row_tokens or "
-                    "lower window_steps"
+                    f"{steps} steps of {task.name} (a window, with its prompt) take {needed} tokens, a row has "
+                    f"{config.row_tokens}; raise row_tokens, lower window_steps, or set prompt_fraction=0"
                 )
         self._weights = np.array(
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
@@ -184,9 +192,8 @@ class Mix:
         fit = self._config.row_tokens // steps.tokens_per_step
         out: list[list[Window]] = []
         for is_prompted in prompted:
-            prompt_steps = (self._config.prompt_steps or fit // 2) if is_prompted else 0
-            if prompt_steps + (settings.window_steps or 1) > fit:
-                prompt_steps = 0
+            half = min(fit // 2, fit - (settings.window_steps or 1))
+            prompt_steps = (self._config.prompt_steps or half) if is_prompted else 0
             row: list[Window] = []
             room = fit
             while room >= prompt_steps + (settings.window_steps or 1):

@@ -58,7 +58,7 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
         (("start", "dmeo"), "did you mean 'demo'"),
         (("start", "debug", "--tasks", "mujoco/hoper"), "did you mean 'mujoco/hopper'"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
-        (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=114"),
+        (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=228"),
         (("start", "debug", "--data", "nothing"), "no data set 'nothing'"),
         (("start", "debug", "--address", "127.0.0.1:1"), "no Ray answers at '127.0.0.1:1'"),
         (("start", "debug", "--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),
@@ -113,7 +113,12 @@ def test_a_d4rl_file_is_imported_once_and_can_be_trained_on(
         assert "3 episodes of mujoco/hopper" in out
     assert "3 were there already" in out
     about = json.loads((here / "runs" / "data" / "hopper_expert-v5" / "about.json").read_text())
-    assert about["tasks"]["mujoco/hopper"] == {"episodes": 3, "steps": 30, "return_mean": 10.0}
+    assert about["tasks"]["mujoco/hopper"] == {
+        "episodes": 3,
+        "steps": 30,
+        "return_mean": 10.0,
+        "returns": [10.0, 10.0, 10.0],
+    }
     config = running.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
     assert config.tasks == ("mujoco/hopper",)
 

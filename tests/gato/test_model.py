@@ -92,3 +92,16 @@ def test_rows_without_numbers_of_their_own_change_with_their_neighbours_alone() 
     assert (rows[1:] - rows[:-1]).norm(dim=1).max() < 0.1 * rows.norm(dim=1).mean()
     with pytest.raises(ValueError, match="set value_waves"):
         Gato(replace(small_model(64).config, own_value_rows=False))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"positions": "rotery"}, "rotary"),
+        ({"patch_stride": 3}, "patch_stride 3"),
+        ({"num_heads": 5}, "multiple of num_heads"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_before_a_model_is_built(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(small_model(64).config, **setting)  # type: ignore[arg-type]

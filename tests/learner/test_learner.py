@@ -59,9 +59,16 @@ class ListSink:
         return True
 
 
-def make(folder: Path, *, config: LearnerConfig = CONFIG, sink: ListSink | None = None, epoch: int = 1) -> Learner:
+def make(
+    folder: Path,
+    *,
+    config: LearnerConfig = CONFIG,
+    sink: ListSink | None = None,
+    source: ListSource | None = None,
+    epoch: int = 1,
+) -> Learner:
     return Learner(
-        config, MODEL, ListSource(), sink or ListSink(), folder, epoch=epoch, task_names=[ROBOT.name], seed=5,
+        config, MODEL, source or ListSource(), sink or ListSink(), folder, epoch=epoch, task_names=[ROBOT.name], seed=5,
         device=torch.device("cpu"),
     )  # fmt: skip
 
@@ -210,3 +217,15 @@ def test_the_schedule_is_scaled_to_the_run() -> None:
     rates = [schedule.at(step) for step in range(15, 1001)]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(1e-4)
+
+
+def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the_device(tmp_path: Path) -> None:
+    class OtherLayout(ListSource):
+        def next_batch(self, index: int, timeout_s: float) -> Batch | None:
+            batch = super().next_batch(index, timeout_s)
+            assert batch is not None
+            return replace(batch, ids=batch.ids + 2000)
+
+    learner = make(tmp_path, source=OtherLayout())
+    with pytest.raises(ValueError, match="the model's table has 2049; make replay and model"):
+        list(learner.run())

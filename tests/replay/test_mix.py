@@ -240,6 +240,7 @@ def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for tasks, message in [
         ({"nobody": TaskMix()}, "nobody"),
         ({COUNTER.name: TaskMix(window_steps=50)}, "raise row_tokens"),
+        ({COUNTER.name: TaskMix(window_steps=10)}, "with its prompt.* set prompt_fraction=0"),
     ]:
         with pytest.raises(ValueError, match=message):
             Mix(store, TASKS, LAYOUT, MixConfig(rows=1, row_tokens=40, tasks=tasks), seed=0, teacher_returns={})
@@ -293,3 +294,8 @@ def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_r
     assert shown.returns.tolist() == [10, 9, 8]
     with pytest.raises(ValueError, match="return_fraction"):
         replace(replay.mix, return_fraction=1.5)
+
+
+def test_a_prompt_has_a_step_at_least() -> None:
+    with pytest.raises(ValueError, match="for no prompts set prompt_fraction=0"):
+        MixConfig(rows=1, row_tokens=40, prompt_steps=0)
