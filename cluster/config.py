@@ -227,8 +227,11 @@ RUNS: dict[str, RunConfig] = {
         name="clone",
         about="One robot from a data set whose actions were drawn at random around the expert's: gato start clone --data NAME.",
         tasks=("mujoco/hopper",),
-        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=64, own_value_rows=False),
-        learner=LearnerConfig(num_updates=5000, max_rate=2e-3, publish_every=250, checkpoint_every=500, num_threads=1),
+        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False),
+        # What the noise teaches decays: ten times the paper's.
+        learner=LearnerConfig(
+            num_updates=3000, max_rate=3e-3, weight_decay=1.0, publish_every=150, checkpoint_every=500, num_threads=1
+        ),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
             limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),

@@ -97,7 +97,6 @@ def test_rows_without_numbers_of_their_own_change_with_their_neighbours_alone() 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"positions": "rotery"}, "rotary"),
         ({"patch_stride": 3}, "patch_stride 3"),
         ({"num_heads": 5}, "multiple of num_heads"),
     ],
