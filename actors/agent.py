@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +19,15 @@ from gato.text import TextEncoder
 from gato.weights import Weights, acting_config, load
 
 
+@runtime_checkable
+class PromptSource(Protocol):
+    """Where demonstrations come from that an agent is prompted with."""
+
+    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
+        """The first steps of a successful one, or None where there is none (yet)."""
+        ...
+
+
 class GatoPlayer:
     """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only between episodes."""
 
@@ -28,9 +39,10 @@ class GatoPlayer:
         *,
         num_envs: int,
         seed: int,
-        prompt: Window | None = None,
+        find_prompt: Callable[[], Window | None] | None = None,
         text: TextEncoder | None = None,
     ) -> None:
+        """`find_prompt` is asked when weights come, until it has one: all later episodes begin with it."""
         self._model = model
         self._task = task
         self._config = config
@@ -38,7 +50,8 @@ class GatoPlayer:
         self._generator = torch.Generator().manual_seed(seed)
         self._policy = self._new_policy()
         self._num_envs = num_envs
-        self._prompt = prompt
+        self._find_prompt = find_prompt
+        self._prompt: Window | None = None
         self._state: ActingState | None = None
 
     def _new_policy(self) -> Policy:
@@ -49,6 +62,8 @@ class GatoPlayer:
         load(self._model, weights.arrays)
         if self._config.int8:
             self._policy = self._new_policy()  # which quantises them
+        if self._prompt is None and self._find_prompt is not None:
+            self._prompt = self._find_prompt()
         self._state = None
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
@@ -81,8 +96,15 @@ class GatoPlayers:
     seed: int
     text: TextEncoder | None = None
     """What turns text into ids, where tasks show text."""
+    prompts: PromptSource | None = None
+    """Asked for a demonstration where an acting config has `prompt_steps`."""
 
     def __call__(self, task: Task, num_envs: int, role: str) -> GatoPlayer:
         config = self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
         model = Gato(acting_config(self.model)).eval().requires_grad_(False)
-        return GatoPlayer(model, task, config, num_envs=num_envs, seed=self.seed, text=self.text)
+        find_prompt = None
+        if config.prompt_steps and self.prompts is not None:
+            find_prompt = partial(self.prompts.demonstration, task.name, config.prompt_steps)
+        return GatoPlayer(
+            model, task, config, num_envs=num_envs, seed=self.seed, find_prompt=find_prompt, text=self.text
+        )

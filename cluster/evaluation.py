@@ -6,20 +6,26 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from actors.agent import GatoPlayers
 from actors.tasks import TASKS
 from actors.worker import Assignment, Receipt, Worker
 from cluster.config import RunConfig, config_from_json
 from cluster.dispatch import EVALUATION_SEED
-from cluster.launch import acting_configs
+from cluster.launch import acting_configs, tasks_of
 from cluster.registry import find_run
 from cluster.scores import Scale
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
+from gato.sequence import Window
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
+from replay.mix import Mix
+from replay.service import PROMPT_ROLE
+from replay.store import EpisodeStore
 
 MOST_ENVS = 16
 
@@ -37,6 +43,29 @@ class _Fixed:
 
     def newer_than(self, version: Version | None) -> Weights | None:
         return None if version == self._weights.version else self._weights
+
+
+class _StoredPrompts:
+    """Demonstrations of the run's own replay."""
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self._folder = folder
+        self._config = config
+
+    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
+        """The first steps of a successful one, as the run's workers are given. ValueError where there is none."""
+        config = self._config
+        if task_name not in config.tasks or not self._folder.is_dir():
+            raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
+        store = EpisodeStore(self._folder, capacity_bytes=config.replay.capacity_bytes)
+        try:
+            mix = Mix(
+                store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={}
+            )
+            rng = np.random.default_rng([config.seed, PROMPT_ROLE, 0])
+            return mix.demonstration(task_name, num_steps, rng=rng)
+        finally:
+            store.close()
 
 
 def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
@@ -72,7 +101,8 @@ def evaluate_checkpoint(
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
-    players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed)
+    prompts = _StoredPrompts(checkpoint.parent.parent / "replay", config)
+    players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed, prompts=prompts)
     worker = Worker("evaluate", TASKS, players, _NoSink(), _Fixed(weights))
     for name in tasks:
         done: list[Evaluation] = []

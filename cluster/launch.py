@@ -27,7 +27,7 @@ from gato.task import Task, find_task
 from learner.remote import LearnerActor, RemoteLearner
 from replay.config import TaskMix
 from replay.mix import least_steps
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
+from replay.remote import RemoteBatchSource, RemoteEpisodeSink, RemotePromptSource, ReplayActor, start_replay
 
 WorkerHandle = ActorProxy[WorkerActor]
 
@@ -39,7 +39,9 @@ def tasks_of(config: RunConfig) -> dict[str, Task]:
 
 
 def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
-    """ValueError, before anything starts, where a step of a task is too long for the model or for a row."""
+    """ValueError, before anything starts, where a step of a task is too long for the model or a row, or a prompt for a window."""
+    for role in ("evaluate", "generate"):
+        acting_configs(config, role)
     for task in tasks.values():
         steps = StepLayout(task, config.model.layout)
         mix = config.replay.mix
@@ -168,6 +170,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         evaluate=acting_configs(config, "evaluate"),
         generate=acting_configs(config, "generate"),
         seed=config.seed,
+        prompts=RemotePromptSource(replay),
     )
 
     def new_worker(name: str) -> WorkerHandle:

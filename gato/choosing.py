@@ -28,6 +28,8 @@ class ActingConfig:
     """Draw from the fewest ids that together have this probability (nucleus, Holtzman et al. 2020). None: from all."""
     window_steps: int | None = None
     """Whole steps a token may look back on, its own included. None: as many as the model's context holds."""
+    prompt_steps: int = 0
+    """Begin each episode with so many steps of a successful demonstration in the context (paper section 2.4), 0: with none."""
     wished_return: float | None = 1.0
     """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1 the expert's. None:
     nothing is asked for, as in the rows that training leaves untold. Other models do not see it."""
@@ -55,6 +57,13 @@ class ActingConfig:
             )
         if self.window_steps is not None and self.window_steps < 1:
             raise ValueError(f"window_steps {self.window_steps} must be at least 1")
+        if self.prompt_steps < 0:
+            raise ValueError(f"prompt_steps {self.prompt_steps} must be at least 0")
+        if self.window_steps is not None and self.prompt_steps >= self.window_steps:
+            raise ValueError(
+                f"prompt_steps {self.prompt_steps} leave no room in a window of {self.window_steps} steps; lower them, or act "
+                "(and train) with longer windows"
+            )
         if self.int8 not in (None, "weights", "dynamic"):
             raise ValueError(
                 f"int8 {self.int8!r} must be 'weights' or 'dynamic'; leave it out to act in full precision"

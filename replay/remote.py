@@ -113,6 +113,20 @@ class RemoteEpisodeSink:
         return Added(status="wait", reason=f"replay did not answer for {self._patience_s:.0f} s")
 
 
+class RemotePromptSource:
+    """Demonstrations to prompt actors with."""
+
+    def __init__(self, replay: ActorProxy[ReplayActor]) -> None:
+        self._replay = replay
+
+    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
+        """The first steps of a successful demonstration; None where there is none, or replay is being started again."""
+        try:
+            return ray.get(self._replay.demonstration.remote(task_name, num_steps, 0))
+        except RayActorError:
+            return None
+
+
 class RemoteBatchSource:
     """Reads batches, with the next ones already asked for."""
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from actors.agent import GatoPlayer
-from gato.acting import ActingConfig
+from actors.agent import GatoPlayer, GatoPlayers
+from gato.acting import ActingConfig, Policy
 from gato.model import Gato
 from gato.quantise import Int8Kind
+from gato.sequence import Window
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.gato.models import ROBOT, random_observations, small_model
@@ -40,3 +41,42 @@ def test_a_player_acts_with_the_weights_it_was_given_last(int8: Int8Kind | None)
     np.testing.assert_array_equal(after, act(new_player(), second, 2))
     player.reset_rows(all_rows, seeds)
     np.testing.assert_array_equal(after, player.act(seen, {}, np.zeros(3, np.float32)))
+
+
+def test_an_agent_is_prompted_with_a_demonstration_as_soon_as_there_is_one() -> None:
+    rng = np.random.default_rng(0)
+    shown = Window(
+        observations=random_observations(ROBOT, 2, rng),
+        actions=rng.uniform(-1, 1, (2, 3)).astype(np.float32),
+    )
+    found: list[Window | None] = [None, shown]
+    asked: list[tuple[str, int]] = []
+
+    class Prompts:
+        def demonstration(self, task_name: str, num_steps: int) -> Window | None:
+            asked.append((task_name, num_steps))
+            return found.pop(0)
+
+    model = small_model(64)
+    acting = {ROBOT.name: ActingConfig(window_steps=3, prompt_steps=2)}
+    players = GatoPlayers(model=model.config, evaluate=acting, generate=acting, seed=0, prompts=Prompts())
+    player = players(ROBOT, 3, "evaluate")
+    seen, no_rewards = random_observations(ROBOT, 3, rng), np.zeros(3, np.float32)
+
+    def act(number: int) -> np.ndarray:
+        player.load(weights_of(model, number))
+        player.reset_rows(np.ones(3, np.bool_), np.arange(3))
+        return player.act(seen, {}, no_rewards)
+
+    bare, prompted = act(1), act(2)
+    assert not np.array_equal(bare, prompted)
+    np.testing.assert_array_equal(act(3), prompted)
+    assert asked == [(ROBOT.name, 2)] * 2
+    plain = Policy(model, ROBOT, acting[ROBOT.name])
+    expected = plain.act(plain.start(3, shown), seen)
+    np.testing.assert_allclose(prompted, expected, atol=0.05)  # bfloat16 weights
+
+
+def test_a_prompt_needs_room_in_the_window() -> None:
+    with pytest.raises(ValueError, match="with longer windows"):
+        ActingConfig(window_steps=2, prompt_steps=2)
