@@ -230,17 +230,16 @@ RUNS: dict[str, RunConfig] = {
         model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False),
         # What the noise teaches decays: ten times the paper's.
         learner=LearnerConfig(
-            num_updates=3000, max_rate=3e-3, weight_decay=1.0, publish_every=150, checkpoint_every=500, num_threads=1
+            num_updates=6000, max_rate=3e-3, weight_decay=1.0, publish_every=250, checkpoint_every=500, num_threads=1
         ),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
             limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),
-            # Half of the prompts are ends of episodes, which are few: with loss on them they are learnt by heart.
+            # Half of all prompts are ends of episodes, which are few here: they would be learnt by heart.
             mix=MixConfig(
                 rows=120,
                 row_tokens=45,
-                prompt_steps=1,
-                loss_on_prompt=False,
+                prompt_fraction=0.0,
                 tasks={"mujoco/hopper": TaskMix(window_steps=1)},
             ),
         ),
