@@ -7,8 +7,7 @@ against float32. The model has random weights: what it chooses takes as long wha
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float, Shaped
 
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
+from benchmarks.timing import median_s
 from gato.acting import ActingConfig, ActingState, Policy
 from gato.model import PRESETS, Gato
 from gato.quantise import KINDS
@@ -38,15 +38,6 @@ def acting_model(preset: str) -> Gato:
 
 def seen(num_envs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"state": rng.normal(size=(num_envs, 11)).astype(np.float32)}
-
-
-def median_s(work: Callable[[], object], repeats: int) -> float:
-    times: list[float] = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times))
 
 
 @torch.inference_mode()

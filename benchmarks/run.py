@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from actors.tasks import TASKS
 from benchmarks import act
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
+from benchmarks.timing import median_s
 from gato.episode import Episode
 from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
@@ -35,12 +35,7 @@ HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
 def seconds(work: Callable[[], object], *, repeats: int = 5) -> float:
     """The median of some runs, after one that is not counted."""
     work()
-    times: list[float] = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times))
+    return median_s(work, repeats=repeats)
 
 
 def tokenise() -> dict[str, float | str]:

@@ -70,6 +70,10 @@ def mean_returns(sets: Sequence[DataSet], fraction: float | None) -> dict[str, f
     returns: dict[str, list[float]] = {}
     for data in sets:
         for task, about in data.tasks.items():
+            if "returns" not in about:
+                raise ValueError(
+                    f"data set {data.name} was made by an older version; remove {data.path} and import it again"
+                )
             returns.setdefault(task, []).extend(about["returns"])
     means: dict[str, float] = {}
     for task, values in returns.items():

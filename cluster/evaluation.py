@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from actors.agent import GatoPlayers
 from actors.tasks import TASKS
 from actors.worker import Assignment, Receipt, Worker
@@ -24,7 +22,6 @@ from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
 from replay.mix import Mix
-from replay.service import PROMPT_ROLE
 from replay.store import EpisodeStore
 
 MOST_ENVS = 16
@@ -45,7 +42,7 @@ class _Fixed:
         return None if version == self._weights.version else self._weights
 
 
-class _StoredPrompts:
+class StoredPrompts:
     """Demonstrations of the run's own replay."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
@@ -62,8 +59,7 @@ class _StoredPrompts:
             mix = Mix(
                 store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={}
             )
-            rng = np.random.default_rng([config.seed, PROMPT_ROLE, 0])
-            return mix.demonstration(task_name, num_steps, rng=rng)
+            return mix.demonstration(task_name, num_steps)
         finally:
             store.close()
 
@@ -101,7 +97,7 @@ def evaluate_checkpoint(
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
-    prompts = _StoredPrompts(checkpoint.parent.parent / "replay", config)
+    prompts = StoredPrompts(checkpoint.parent.parent / "replay", config)
     players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed, prompts=prompts)
     worker = Worker("evaluate", TASKS, players, _NoSink(), _Fixed(weights))
     for name in tasks:

@@ -24,8 +24,8 @@ from replay.store import IMAGE_BYTES, EpisodeStore
 
 CACHE_BYTES = 256 << 20
 """Of small columns (states, actions), kept in memory; images are read in chunks."""
-RANDOM_ROLE = 3
-"""Distinguishes this generator from those of other parts of a run."""
+RANDOM_ROLE, PROMPT_ROLE = 3, 4
+"""Distinguish the generators of batches and of prompts for acting from those of other parts of a run."""
 
 
 class _Readable:
@@ -280,9 +280,13 @@ class Mix:
         return self._cache[key]
 
     def demonstration(
-        self, task_name: str, num_steps: int, *, rng: np.random.Generator, source: str | None = None
+        self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
     ) -> Window | None:
-        """The first steps of a successful demonstration, to prompt an actor with; None where there is none."""
+        """The first steps of a successful demonstration, to prompt an actor with: the same for the same `draw` and store.
+
+        None where there is none, of `source` if that is given.
+        """
+        rng = np.random.default_rng([self._seed, PROMPT_ROLE, draw])
         if task_name not in self._readable:
             raise ValueError(f"no task {task_name!r} in this run; there are {', '.join(sorted(self._readable))}")
         while True:

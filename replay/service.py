@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from gato.episode import BadEpisode, Episode, check_episode, episode_from_bytes
 from gato.metrics import ReplayStats
 from gato.sequence import Batch, Window
@@ -22,8 +20,6 @@ from replay.limiter import Limiter
 from replay.mix import Mix
 from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
 
-PROMPT_ROLE = 4
-"""Distinguishes the generator of prompts from those of other parts of a run."""
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
 is forgotten by a crash, and read again."""
@@ -73,7 +69,6 @@ class ReplayService:
         self._limiter = Limiter(
             config.limiter, inserted_tokens=self._store.inserted_tokens, read_tokens=self._store.counter("read_tokens")
         )
-        self._seed = seed
         self._changed = threading.Condition()
         self._closed = False
         self._refused: Counter[str] = Counter()
@@ -162,13 +157,9 @@ class ReplayService:
     def demonstration(
         self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
     ) -> Window | None:
-        """The first steps of a successful demonstration, to prompt an actor with: the same for the same `draw`.
-
-        None where there is none, of `source` if that is given, or replay is closed.
-        """
-        rng = np.random.default_rng([self._seed, PROMPT_ROLE, draw])
+        """See `Mix.demonstration`; None also where replay is closed."""
         with self._changed:
-            return None if self._closed else self._mix.demonstration(task_name, num_steps, rng=rng, source=source)
+            return None if self._closed else self._mix.demonstration(task_name, num_steps, draw=draw, source=source)
 
     def demonstration_steps(self) -> dict[str, int]:
         """Steps of demonstrations (not the agent's own) kept of each task."""

@@ -129,33 +129,30 @@ def test_generation_has_its_share_of_the_idle_time() -> None:
     assert again.task != generated.task
 
 
-def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.3), teachable=[])
+def roles_of(dispatcher: Dispatcher, *, rounds: int, failing: str | None = None) -> list[str]:
+    """What is done in so many seconds where each publishes a version; the teacher of `failing` never succeeds."""
     roles: list[str] = []
-    for now in range(100):
+    for now in range(rounds):
         version = Version(1, 1 + now)
         dispatcher.published(version)
         assignment = dispatcher.next("w", float(now))
         assert assignment is not None
-        roles.append(assignment.role)
-        dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
+        if assignment.role == "teach" and assignment.task == failing:
+            dispatcher.failed("w", assignment, now + 1.0)
+        else:
+            roles.append(assignment.role)
+            dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
+    return roles
+
+
+def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
+    roles = roles_of(make(replace(CONFIG, generate_share=0.3), teachable=[]), rounds=100)
     assert roles[:2] == ["evaluate", "evaluate"]
     assert 24 <= roles.count("generate") <= 31
 
 
 def test_one_failing_teacher_does_not_keep_others_from_generating() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.3))
-    roles: list[str] = []
-    for now in range(200):
-        version = Version(1, 1 + now)
-        dispatcher.published(version)
-        assignment = dispatcher.next("w", float(now))
-        assert assignment is not None
-        if assignment.role == "teach" and assignment.task == "b":
-            dispatcher.failed("w", assignment, now + 1.0)
-            continue
-        roles.append(assignment.role)
-        dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
+    roles = roles_of(make(replace(CONFIG, generate_share=0.3)), rounds=200, failing="b")
     assert roles.count("generate") > 40
 
 

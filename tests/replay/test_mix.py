@@ -170,7 +170,7 @@ def test_a_damaged_demonstration_prompts_nobody(tmp_path: Path) -> None:
     for number in range(2):
         flip_a_bit(tmp_path, number=number)
     store, mix = make(tmp_path, config(), episodes=2)
-    assert mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0)) is None
+    assert mix.demonstration(COUNTER.name, 3) is None
     assert sorted(store.damaged) == [0, 1]
 
 
@@ -182,16 +182,16 @@ def test_a_prompt_for_acting_is_the_beginning_of_a_good_demonstration(tmp_path: 
     store.add(counter_episode(8, reward=99.0, source=AGENT), tokens=1)
     seen: set[int] = set()
     for draw in range(20):
-        window = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(draw))
+        window = mix.demonstration(COUNTER.name, 3, draw=draw)
         assert window is not None
         assert window.observations["state"][:, 1].tolist() == [0, 1, 2]
         seen.add(int(window.observations["state"][0, 0]))
     assert seen == {4, 5, 6, 7}
-    window = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0), source="teacher:1")
+    window = mix.demonstration(COUNTER.name, 3, source="teacher:1")
     assert window is not None
     assert window.observations["state"][0, 0] in (5, 7)
     with pytest.raises(ValueError, match="test/counter"):
-        mix.demonstration("test/nobody", 3, rng=np.random.default_rng(0))
+        mix.demonstration("test/nobody", 3)
 
 
 @pytest.mark.parametrize("teacher_return", [0.0, -3.0])
@@ -288,7 +288,7 @@ def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_r
         told_rows[np.count_nonzero(segment == 1) == 4 * 5] += told
     assert min(told_rows[False], told_rows[True]) >= 5
     assert told_rows.total() < 30
-    shown = mix.demonstration(COUNTER.name, 3, rng=np.random.default_rng(0))
+    shown = mix.demonstration(COUNTER.name, 3)
     assert shown is not None
     assert shown.returns is not None
     assert shown.returns.tolist() == [10, 9, 8]
