@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Durability = Literal["always", "group", "none"]
+"""When an episode is acknowledged. always: after a commit of its own. group: after a commit that it shares with what else
+came while the last one was written. none: once the operating system has it, which a killed process does not lose, but a
+power cut may, and with it the store.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterConfig:

@@ -11,7 +11,8 @@ from typing import Any
 from gato.episode import AGENT
 from gato.version import Version
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers (`replay.seen`)."""
 MARK = b"\x01"
 """Before the checksum of a header; one that begins with a brace was written before headers had a checksum."""
 PAGE_BYTES = 4096
@@ -28,11 +29,16 @@ class NewerStore(ValueError):
     """A store that a newer release wrote, which this one would misread."""
 
 
+Columns = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Column to dtype and shape of one step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What is known of a stored episode without reading it."""
 
     number: int
+    """Order of insertion; -1 while it is not stored."""
     key: str
     task: str
     source: str
@@ -43,8 +49,7 @@ class Header:
     truncated: bool
     version: Version | None
     info: Mapping[str, str]
-    columns: Mapping[str, tuple[str, tuple[int, ...]]]
-    """Column to dtype and shape of one step."""
+    columns: Columns
     stored_bytes: int
     tokens: int
     schema: int = SCHEMA

@@ -20,7 +20,8 @@ from gato.tokenizer import TokenLayout
 from replay.config import MixConfig, TaskMix
 from replay.filter import least_return
 from replay.header import DamagedEpisode, Header
-from replay.store import IMAGE_BYTES, EpisodeStore
+from replay.record import IMAGE_BYTES
+from replay.store import EpisodeStore
 
 CACHE_BYTES = 256 << 20
 """Of small columns (states, actions), kept in memory; images are read in chunks."""

@@ -1,35 +1,32 @@
-"""The store: episodes in LMDB, durable when `add` returns, each column checked by a checksum when it is read.
+"""The store: episodes in LMDB, each value checked by a checksum when it is read, each key counted once for ever.
 
-Databases: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `keys` (episode key to number,
-which outlives eviction), `counters`. Images are kept in compressed chunks, so that a window costs only what it shows.
+Databases: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams` (what keys were ever
+seen, `replay.seen`), `keys` (whole keys, of stores that schema 1 wrote), `counters`.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import lmdb
-import lz4.block
 import numpy as np
 
 from gato.episode import Episode
 from gato.sequence import Window
+from replay.config import Durability
 from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
+from replay.index import Index
+from replay.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
+from replay.seen import Intervals, split_key
 
-CHUNK_STEPS = 8
-"""Steps of images in one compressed chunk."""
-IMAGE_BYTES = 4096
-"""A column with at least this many bytes a step is kept in chunks."""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HEADROOM_BYTES = 64 << 20
-
-
 DAMAGED = b"damaged/"
 """Before the number of an episode that was taken out, among the counters."""
 
@@ -42,46 +39,100 @@ class ReplayFull(ReplayDiskFull):
     """The capacity is used up by what may not be evicted."""
 
 
+class EpisodeGone(LookupError):
+    """An episode was evicted while it was to be read."""
+
+
+Outcome = Header | None | ReplayDiskFull
+"""What became of a record: stored, its key was seen before, or there was no room."""
+Remover = Callable[[int], list[int]]
+"""Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
+
+
 def _column_key(number: int, column: int, chunk: int) -> bytes:
     return struct.pack(">QHI", number, column, chunk)
 
 
 class EpisodeStore:
-    """Episodes in one folder. One process writes; `add` has the episode on disk when it returns.
+    """Episodes in one folder. One process writes; others may open it to read at the same time.
 
     store = EpisodeStore(folder, capacity_bytes=1 << 30)
     header = store.add(episode, tokens=15_000)     # None: its key was seen before
     window = store.read(header, 10, 14)
     """
 
-    def __init__(self, folder: Path, *, capacity_bytes: int, map_bytes: int | None = None) -> None:
-        """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk)."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        capacity_bytes: int,
+        map_bytes: int | None = None,
+        durability: Durability = "group",
+        num_shards: int = 1,
+        read_only: bool = False,
+    ) -> None:
+        """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk).
+
+        With durability `none` a commit is in the operating system's memory when `add` returns, else it is on the disk.
+        """
         self.capacity_bytes = capacity_bytes
+        self.durability = durability
+        self.read_only = read_only
+        self._num_shards = num_shards
+        names = (b"headers", b"columns", b"keys", b"counters", b"streams")
+        if read_only and not (folder / "data.mdb").is_file():
+            raise ValueError(f"there is no replay store in {folder}")
         try:
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
             self._env = lmdb.open(
                 str(folder),
                 map_size=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
-                max_dbs=4,
+                max_dbs=len(names),
                 readahead=False,
+                sync=durability != "none",
+                readonly=read_only,
+                create=not read_only,
             )
-            names = (b"headers", b"columns", b"keys", b"counters")
-            self._headers, self._columns, self._keys, self._counters = (self._env.open_db(name) for name in names)
-        except lmdb.Error as problem:
+            self._headers, self._columns, self._keys, self._counters, self._streams = (
+                self._open_database(name) for name in names
+            )
+        except (lmdb.Error, OSError) as problem:
             raise ValueError(f"cannot open the replay store in {folder}: {problem}") from problem
         self.episodes: dict[int, Header] = {}
         """Headers of what is kept, by number, oldest first."""
+        self.index = Index()
         self.damaged: dict[int, str] = {}
         """Why an episode was taken out of what is read, by number."""
         self._taken_out: dict[int, Header] = {}
+        self.remover: Remover = self._oldest_of_the_agent
         self.stored_bytes = 0
         self._open_headers()
         self.inserted_tokens = self.counter("inserted_tokens")
-        self.incarnation = self.counter("incarnation") + 1
+        self.incarnation = self.counter("incarnation") + (not read_only)
         self._next = self.counter("next")
-        self.set_counters(incarnation=self.incarnation)
+        self._check_shards()
+        if not read_only:
+            self.set_counters(incarnation=self.incarnation, num_shards=num_shards)
+
+    def _open_database(self, name: bytes) -> object:
+        try:
+            return self._env.open_db(name)
+        except (lmdb.ReadonlyError, lmdb.NotFoundError):
+            if not self.read_only:
+                raise
+            return None  # written by an earlier release, which had no such database
+
+    def _check_shards(self) -> None:
+        before = self.counter("num_shards")
+        if before and before != self._num_shards and not self.read_only:
+            raise ValueError(
+                f"{self._env.path()} is one of {before} shards, this run has {self._num_shards}; episodes would be counted "
+                f"twice: set replay.num_shards={before}, or export them and start anew"
+            )
 
     def _open_headers(self) -> None:
+        kept: list[Header] = []
         with self._env.begin() as txn:
             for name, reason in txn.cursor(db=self._counters):
                 if name.startswith(DAMAGED):
@@ -90,10 +141,15 @@ class EpisodeStore:
                 try:
                     header = header_from_bytes(value)
                 except DamagedEpisode as problem:
-                    self.damaged[struct.unpack(">Q", number)[0]] = str(problem)
+                    self.damaged.setdefault(int.from_bytes(number, "big"), str(problem))
                     continue
                 self.stored_bytes += header.stored_bytes
-                (self._taken_out if header.number in self.damaged else self.episodes)[header.number] = header
+                if header.number in self.damaged:
+                    self._taken_out[header.number] = header
+                else:
+                    self.episodes[header.number] = header
+                    kept.append(header)
+        self.index.add(kept)
 
     def counter(self, name: str) -> int:
         with self._env.begin(db=self._counters) as txn:
@@ -102,56 +158,108 @@ class EpisodeStore:
 
     def set_counters(self, **values: int) -> None:
         """Write counters, in one transaction. Where the disk is full they stay as they were."""
-        self._note({name.encode(): str(value) for name, value in values.items()})
+        self._note({name.encode(): str(value).encode() for name, value in values.items()})
 
-    def _note(self, notes: dict[bytes, str]) -> None:
+    def note(self, name: str, value: bytes) -> None:
+        """Keep some bytes under a name. Where the disk is full they stay as they were."""
+        self._note({b"note/" + name.encode(): value})
+
+    def noted(self, name: str) -> bytes | None:
+        """What was kept under a name."""
+        with self._env.begin(db=self._counters) as txn:
+            value = txn.get(b"note/" + name.encode())
+        return None if value is None else bytes(value)
+
+    def _note(self, notes: Mapping[bytes, bytes]) -> None:
         try:
             with self._env.begin(db=self._counters, write=True) as txn:
-                for name, text in notes.items():
-                    txn.put(name, text.encode())
+                for name, value in notes.items():
+                    txn.put(name, value)
         except (lmdb.Error, OSError):
             pass
 
     def known(self, key: str) -> bool:
         """Whether an episode of this key was ever stored."""
-        with self._env.begin(db=self._keys) as txn:
-            return txn.get(key.encode()) is not None
+        with self._env.begin() as txn:
+            return self._known(txn, key)[0]
+
+    def _known(self, txn: lmdb.Transaction, key: str) -> tuple[bool, str, int, Intervals]:
+        """Whether a key was ever stored; its stream, its number in this shard and what was seen of the stream."""
+        stream, number = split_key(key)
+        number //= self._num_shards
+        if txn.get(key.encode(), db=self._keys) is not None:
+            return True, stream, number, Intervals()
+        value = txn.get(stream.encode(), db=self._streams) if self._streams is not None else None
+        seen = self._intervals(stream, value) if value is not None else Intervals()
+        return number in seen, stream, number, seen
+
+    def _intervals(self, stream: str, value: bytes) -> Intervals:
+        try:
+            return Intervals.from_bytes(value)
+        except ValueError:  # damaged on disk: what is kept of the stream tells at least that
+            seen = Intervals()
+            for header in chain(self.episodes.values(), self._taken_out.values()):
+                its_stream, number = split_key(header.key)
+                if its_stream == stream:
+                    seen.add(number // self._num_shards)
+            return seen
 
     def add(self, episode: Episode, *, tokens: int) -> Header | None:
         """Store an episode; None where its key was seen before. ReplayDiskFull where there is no room for it."""
-        if self.known(episode.key):
-            return None
-        values, columns = self._encode(episode)
-        number = self._next
-        header = Header(
-            number=number,
-            key=episode.key,
-            task=episode.task,
-            source=episode.source,
-            steps=episode.num_steps,
-            episode_return=episode.episode_return,
-            seed=episode.seed,
-            terminated=episode.terminated,
-            truncated=episode.truncated,
-            version=episode.version,
-            info=dict(episode.info),
-            columns=columns,
-            stored_bytes=0,
-            tokens=tokens,
-        )
-        size = sum(disk_bytes(len(value)) for value in values.values()) + disk_bytes(len(header_to_bytes(header)) + 20)
-        header = replace(header, stored_bytes=size)
-        victims = self._make_room(size)
+        (outcome,) = self.add_all([(pack(episode), tokens)])
+        if isinstance(outcome, ReplayDiskFull):
+            raise outcome
+        return outcome
+
+    def add_all(self, records: Sequence[tuple[Record, int]]) -> list[Outcome]:
+        """Store records, each with its number of tokens, in one transaction. One that finds no room costs no other.
+
+        Only one thread may be in here at a time.
+        """
+        try:
+            return self._add_all(records)
+        except ReplayDiskFull as full:
+            if len(records) == 1:
+                return [full]
+        return [outcome for record in records for outcome in self.add_all([record])]
+
+    def _add_all(self, records: Sequence[tuple[Record, int]]) -> list[Outcome]:
+        stored: list[Header] = []
+        outcomes: list[Outcome] = []
+        victims: dict[int, Header] = {}
+        tokens_before = self.inserted_tokens
+        seen: dict[str, Intervals] = {}
+        number, room = self._next, self.capacity_bytes - self.stored_bytes
         try:
             with self._env.begin(write=True) as txn:
-                for victim in victims:
-                    self._delete(txn, victim)
-                for (column, chunk), value in values.items():
-                    txn.put(_column_key(number, column, chunk), value, db=self._columns)
-                txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
-                txn.put(episode.key.encode(), str(number).encode(), db=self._keys)
-                txn.put(b"next", str(number + 1).encode(), db=self._counters)
-                txn.put(b"inserted_tokens", str(self.inserted_tokens + tokens).encode(), db=self._counters)
+                for record, tokens in records:
+                    is_known, stream, in_stream, intervals = self._known(txn, record.header.key)
+                    intervals = seen.setdefault(stream, intervals)
+                    if is_known or in_stream in intervals:
+                        outcomes.append(None)
+                        continue
+                    header = _numbered(record, number, tokens)
+                    room -= header.stored_bytes
+                    if room < 0:
+                        going = self._make_room(-room, victims, header)
+                        room += sum(victim.stored_bytes for victim in going)
+                        for victim in going:
+                            victims[victim.number] = victim
+                            self._delete(txn, victim)
+                    for (column, chunk), value in record.values.items():
+                        txn.put(_column_key(number, column, chunk), value, db=self._columns)
+                    txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
+                    intervals.add(in_stream)
+                    stored.append(header)
+                    outcomes.append(header)
+                    number += 1
+                if not stored:
+                    return outcomes
+                for stream, intervals in seen.items():
+                    txn.put(stream.encode(), intervals.to_bytes(), db=self._streams)
+                added_tokens = sum(header.tokens for header in stored)
+                txn.put(b"next", str(number).encode(), db=self._counters)
+                txn.put(b"inserted_tokens", str(tokens_before + added_tokens).encode(), db=self._counters)
         except (lmdb.MapFullError, lmdb.DiskError) as problem:
             raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
         except lmdb.Error as problem:
@@ -160,54 +268,57 @@ class EpisodeStore:
                 raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
             raise
         except OSError as problem:
-            if problem.errno in NO_SPACE:
+            if problem.errno in NO_SPACE and not isinstance(problem, ReplayDiskFull):
                 raise ReplayDiskFull(problem.errno, f"disk full: {problem}") from problem
             raise
+        self._next = number
+        self.inserted_tokens = tokens_before + added_tokens
+        self._forget(victims.values())
+        for header in stored:
+            self.stored_bytes += header.stored_bytes
+            self.episodes[header.number] = header
+        self.index.add(stored)
+        return outcomes
+
+    def _forget(self, victims: Collection[Header]) -> None:
+        """Take what was evicted out of what is in memory."""
         for victim in victims:
             self.stored_bytes -= victim.stored_bytes
             for kept in (self.episodes, self._taken_out, self.damaged):
                 kept.pop(victim.number, None)
-        self._next = number + 1
-        self.inserted_tokens += tokens
-        self.stored_bytes += size
-        self.episodes[number] = header
-        return header
+        if victims:
+            self.index.remove([victim.number for victim in victims])
 
-    def _encode(self, episode: Episode) -> tuple[dict[tuple[int, int], bytes], dict[str, tuple[str, tuple[int, ...]]]]:
-        """Values by (column, chunk), and the columns' dtypes and shapes."""
-        arrays = {f"o/{name}": array for name, array in sorted(episode.observations.items())}
-        arrays |= {"actions": episode.actions, "rewards": episode.rewards}
-        if episode.labels is not None:
-            arrays["labels"] = episode.labels
-        values: dict[tuple[int, int], bytes] = {}
-        columns: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for column, (name, array) in enumerate(arrays.items()):
-            array = np.ascontiguousarray(array)
-            columns[name] = (array.dtype.str, array.shape[1:])
-            chunked = array.nbytes // len(array) >= IMAGE_BYTES
-            steps = CHUNK_STEPS if chunked else len(array)
-            for chunk, start in enumerate(range(0, len(array), steps)):
-                raw = array[start : start + steps].tobytes()
-                packed = lz4.block.compress(raw, store_size=False) if chunked else raw
-                values[column, chunk] = zlib.crc32(packed).to_bytes(4, "little") + packed
-        return values, columns
-
-    def _make_room(self, size: int) -> list[Header]:
-        """The agent's episodes that must go for `size` more bytes: damaged ones, then the oldest."""
-        missing = self.stored_bytes + size - self.capacity_bytes
-        victims: list[Header] = []
-        for header in chain(self._taken_out.values(), self.episodes.values()):
-            if missing <= 0:
+    def _oldest_of_the_agent(self, excess_bytes: int) -> list[int]:
+        """The agent's oldest episodes; demonstrations are never evicted."""
+        out: list[int] = []
+        for header in self.episodes.values():
+            if excess_bytes <= 0:
                 break
             if header.by_agent:
-                victims.append(header)
-                missing -= header.stored_bytes
-        if missing > 0:
-            kept = self.stored_bytes - sum(victim.stored_bytes for victim in victims)
+                out.append(header.number)
+                excess_bytes -= header.stored_bytes
+        return out
+
+    def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
+        """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
+        victims = [h for h in self._taken_out.values() if h.by_agent and h.number not in gone]
+        already = sum(victim.stored_bytes for victim in gone.values())
+        freed = sum(victim.stored_bytes for victim in victims)
+        if freed < missing:
+            # The remover does not know of those that this transaction has let go, so they are asked for again.
+            named = [self.episodes[number] for number in self.remover(missing - freed + already) if number in self.episodes]
+            for victim in named:
+                if freed >= missing:
+                    break
+                if victim.number not in gone:
+                    victims.append(victim)
+                    freed += victim.stored_bytes
+        if freed < missing:
             raise ReplayFull(
                 errno.ENOSPC,
-                f"replay full: the episode takes {size} bytes, {kept} of {self.capacity_bytes} hold demonstrations, "
-                "which are never evicted; raise capacity_bytes",
+                f"replay full: the episode takes {header.stored_bytes} bytes and {self.capacity_bytes} are used up by "
+                "what is never evicted (demonstrations); raise capacity_bytes",
             )
         return victims
 
@@ -219,31 +330,40 @@ class EpisodeStore:
         txn.delete(prefix, db=self._headers)
         txn.delete(DAMAGED + str(header.number).encode(), db=self._counters)
 
-    def column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
-        """Steps [start, stop) of one column. DamagedEpisode where a checksum is wrong."""
+    @contextmanager
+    def views(
+        self, header: Header, names: Iterable[str], start: int, stop: int
+    ) -> Generator[dict[str, np.ndarray]]:
+        """Steps [start, stop) of some columns: what is not compressed is LMDB's own memory, good until the block ends.
+
+        DamagedEpisode where a checksum is wrong, EpisodeGone where it was evicted.
+        """
+        with self._env.begin(db=self._columns, buffers=True) as txn:
+            yield {name: self._view(txn, header, name, start, stop) for name in names}
+
+    def _view(self, txn: lmdb.Transaction, header: Header, name: str, start: int, stop: int) -> np.ndarray:
         dtype, shape = header.columns[name]
         index = list(header.columns).index(name)
-        step_bytes = int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64))
-        chunked = step_bytes >= IMAGE_BYTES
-        steps = CHUNK_STEPS if chunked else header.steps
+        each = chunk_steps(dtype, shape, header.steps)
         parts: list[np.ndarray] = []
-        with self._env.begin(db=self._columns, buffers=True) as txn:
-            for chunk in range(start // steps, -(-stop // steps)):
-                try:
-                    value = txn.get(_column_key(header.number, index, chunk))
-                except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
-                    raise DamagedEpisode(f"episode {header.key}: column {name} is damaged: {problem}") from problem
-                if value is None or zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little"):
-                    raise DamagedEpisode(f"episode {header.key}: column {name} is damaged")
-                in_chunk = min(steps, header.steps - chunk * steps)
-                raw = (
-                    lz4.block.decompress(value[4:], uncompressed_size=in_chunk * step_bytes)
-                    if chunked
-                    else bytes(value[4:])
-                )
-                array = np.frombuffer(raw, dtype).reshape(in_chunk, *shape)
-                parts.append(array[max(0, start - chunk * steps) : stop - chunk * steps])
+        for chunk in range(start // each, -(-stop // each)):
+            try:
+                value = txn.get(_column_key(header.number, index, chunk))
+                if value is None:
+                    if header.number not in self.episodes:
+                        raise EpisodeGone(f"episode {header.key} was evicted")
+                    raise DamagedEpisode("it is missing")
+                opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
+            except (DamagedEpisode, lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
+                raise DamagedEpisode(f"episode {header.key}: column {name} is damaged: {problem}") from problem
+            parts.append(opened[max(0, start - chunk * each) : stop - chunk * each])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
+        """Steps [start, stop) of one column, as memory of its own. Errors as in `views`."""
+        with self.views(header, [name], start, stop) as opened:
+            array = opened[name]
+            return array.copy() if step_bytes(*header.columns[name]) < IMAGE_BYTES else array
 
     def read(self, header: Header, start: int, stop: int) -> Window:
         """Steps [start, stop) as a window. DamagedEpisode where a checksum is wrong."""
@@ -255,33 +375,53 @@ class EpisodeStore:
 
     def episode(self, header: Header) -> Episode:
         """A whole episode, as it was handed in."""
-        window = self.read(header, 0, header.steps)
-        return Episode(
-            key=header.key,
-            task=header.task,
-            source=header.source,
-            observations=window.observations,
-            actions=window.actions,
-            rewards=self.column(header, "rewards", 0, header.steps),
-            labels=self.column(header, "labels", 0, header.steps) if "labels" in header.columns else None,
-            terminated=header.terminated,
-            truncated=header.truncated,
-            seed=header.seed,
-            version=header.version,
-            info=header.info,
-        )
+        return episode_of(header, {name: self.column(header, name, 0, header.steps) for name in header.columns})
 
     def all_episodes(self) -> Iterator[Episode]:
         """Every kept episode, oldest first."""
         for header in list(self.episodes.values()):
             yield self.episode(header)
 
+    def record(self, header: Header) -> Record:
+        """An episode as it is stored, unchecked."""
+        prefix = struct.pack(">Q", header.number)
+        values: dict[tuple[int, int], bytes | memoryview] = {}
+        with self._env.begin(db=self._columns) as txn:
+            cursor = txn.cursor()
+            more = cursor.set_range(prefix)
+            while more and cursor.key()[:8] == prefix:
+                _, column, chunk = struct.unpack(">QHI", cursor.key())
+                values[column, chunk] = cursor.value()
+                more = cursor.next()
+        return Record(header=header, values=values)
+
     def quarantine(self, header: Header, reason: str) -> None:
         """Take a damaged episode out of what is read, for good; it stays on disk, while there is room."""
         if self.episodes.pop(header.number, None) is not None:
             self.damaged[header.number] = reason
             self._taken_out[header.number] = header
-            self._note({DAMAGED + str(header.number).encode(): reason})
+            self.index.remove([header.number])
+            if not self.read_only:
+                self._note({DAMAGED + str(header.number).encode(): reason.encode()})
+
+    @property
+    def file_bytes(self) -> int:
+        """What the store takes of the disk."""
+        return (Path(self._env.path()) / "data.mdb").stat().st_blocks * 512
+
+    def sync(self) -> None:
+        """Have everything on the disk, also with durability `none`."""
+        if not self.read_only:
+            self._env.sync(True)
 
     def close(self) -> None:
+        if self.durability == "none":
+            self.sync()
         self._env.close()
+
+
+def _numbered(record: Record, number: int, tokens: int) -> Header:
+    """The header that is stored, with what the episode takes of the disk."""
+    header = replace(record.header, number=number, tokens=tokens, stored_bytes=0)
+    size = sum(disk_bytes(len(value)) for value in record.values.values())
+    return replace(header, stored_bytes=size + disk_bytes(len(header_to_bytes(header)) + 20))

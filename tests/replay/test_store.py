@@ -13,7 +13,8 @@ import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
 from replay.header import DamagedEpisode, header_from_bytes, header_to_bytes
-from replay.store import CHUNK_STEPS, EpisodeStore, ReplayDiskFull
+from replay.record import CHUNK_STEPS
+from replay.store import EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 64 << 20

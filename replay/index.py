@@ -1,0 +1,196 @@
+"""The index: what selectors look at, as columns in memory, one row for each kept episode, oldest first.
+
+Shape letter: N kept episodes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from gato.version import Version
+from replay.header import Header
+
+FIRST_ROWS = 1024
+NO_VERSION = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The columns at one moment."""
+
+    number: Int64[np.ndarray, " N"]
+    steps: Int64[np.ndarray, " N"]
+    task: Int64[np.ndarray, " N"]
+    source: Int64[np.ndarray, " N"]
+    """A code of the source; `Index.sources` has the names."""
+    episode_return: Float64[np.ndarray, " N"]
+    by_agent: Bool[np.ndarray, " N"]
+    labelled: Bool[np.ndarray, " N"]
+    """Whether it carries what a teacher would have done."""
+    version: Int64[np.ndarray, " N"]
+    """Publication number of the weights that played it; -1 where no version did."""
+    priority: Float64[np.ndarray, " N"]
+    times_sampled: Int64[np.ndarray, " N"]
+    stored_bytes: Int64[np.ndarray, " N"]
+    change: int
+    """Which state of the index this is."""
+
+
+_DTYPES = {
+    "number": np.int64, "steps": np.int64, "task": np.int64, "source": np.int64, "episode_return": np.float64,
+    "by_agent": np.bool_, "labelled": np.bool_, "version": np.int64, "priority": np.float64,
+    "times_sampled": np.int64, "stored_bytes": np.int64,
+}  # fmt: skip
+
+
+class Index:
+    """Columns that grow and shrink with the store. Safe to use from several threads.
+
+    index = Index(); index.add([header]); index.snapshot().steps
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._columns = {name: np.zeros(FIRST_ROWS, dtype) for name, dtype in _DTYPES.items()}
+        self._alive = np.zeros(FIRST_ROWS, np.bool_)
+        self._used = 0
+        self._num_alive = 0
+        self._row_of: dict[int, int] = {}
+        self._number_of: dict[str, int] = {}
+        """Key to number, for priorities."""
+        self._key_of: dict[int, str] = {}
+        self.tasks: dict[str, int] = {}
+        """Task to code."""
+        self.sources: dict[str, int] = {}
+        self.newest_version = NO_VERSION
+        """The newest publication that anything here was played with, or that was told of."""
+        self.change = 0
+        """Counts what came, went, or got another priority or newest version; not how often something was sampled."""
+        self._snapshot: Snapshot | None = None
+
+    def __len__(self) -> int:
+        return self._num_alive
+
+    def add(self, headers: Iterable[Header], *, priorities: dict[str, float] | None = None) -> None:
+        """Take episodes in. Their priority is 1 where nothing else is known."""
+        with self._lock:
+            for header in headers:
+                self._append(header, (priorities or {}).get(header.key, 1.0))
+            self.change += 1
+
+    def _append(self, header: Header, priority: float) -> None:
+        if self._used == len(self._alive):
+            self._make_room()
+        row, self._used = self._used, self._used + 1
+        version = NO_VERSION if header.version is None else header.version.number
+        values = (
+            header.number, header.steps, self.tasks.setdefault(header.task, len(self.tasks)),
+            self.sources.setdefault(header.source, len(self.sources)), header.episode_return, header.by_agent,
+            "labels" in header.columns, version, priority, 0, header.stored_bytes,
+        )  # fmt: skip
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column[row] = value
+        self._alive[row] = True
+        self._num_alive += 1
+        self._row_of[header.number] = row
+        self._number_of[header.key], self._key_of[header.number] = header.number, header.key
+        self.newest_version = max(self.newest_version, version)
+
+    def _make_room(self) -> None:
+        """Close the gaps that removals left, and double where that is not enough."""
+        rows = np.flatnonzero(self._alive[: self._used])
+        size = max(FIRST_ROWS, 2 * len(rows))
+        for name, column in self._columns.items():
+            grown = np.zeros(size, column.dtype)
+            grown[: len(rows)] = column[rows]
+            self._columns[name] = grown
+        self._alive = np.zeros(size, np.bool_)
+        self._alive[: len(rows)] = True
+        self._used = len(rows)
+        self._row_of = {int(number): row for row, number in enumerate(self._columns["number"][: len(rows)])}
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Let episodes go; those that are not here are ignored."""
+        with self._lock:
+            for number in numbers:
+                row = self._row_of.pop(number, None)
+                if row is not None:
+                    self._alive[row] = False
+                    self._num_alive -= 1
+                    self._number_of.pop(self._key_of.pop(number), None)
+            self.change += 1
+
+    def snapshot(self) -> Snapshot:
+        """The columns now; the same object until something changes, but for `times_sampled`."""
+        with self._lock:
+            if self._snapshot is None or self._snapshot.change != self.change:
+                rows = np.flatnonzero(self._alive[: self._used])
+                self._snapshot = Snapshot(
+                    change=self.change, **{name: column[rows] for name, column in self._columns.items()}
+                )
+            return self._snapshot
+
+    def sampled(self, numbers: Int64[np.ndarray, " n"]) -> None:
+        """Count that these were drawn; an episode that is gone is ignored."""
+        with self._lock:
+            rows = [row for number in numbers.tolist() if (row := self._row_of.get(number)) is not None]
+            np.add.at(self._columns["times_sampled"], rows, 1)
+
+    def times_sampled(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """How often each was drawn; 0 for what is gone."""
+        with self._lock:
+            column = self._columns["times_sampled"]
+            rows = [self._row_of.get(number, -1) for number in numbers.tolist()]
+            return np.array([column[row] if row >= 0 else 0 for row in rows], np.int64)
+
+    def set_priorities(self, priorities: dict[str, float]) -> int:
+        """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
+        with self._lock:
+            known = 0
+            for key, priority in priorities.items():
+                number = self._number_of.get(key)
+                if number is not None:
+                    self._columns["priority"][self._row_of[number]] = priority
+                    known += 1
+            self.change += known > 0
+            return known
+
+    def published(self, version: Version) -> None:
+        """A version of the weights is out: what older ones played has aged."""
+        with self._lock:
+            if version.number > self.newest_version:
+                self.newest_version = version.number
+                self.change += 1
+
+    def keys(self, numbers: Int64[np.ndarray, " n"]) -> list[str]:
+        """Keys by number; an empty one for what is gone."""
+        with self._lock:
+            return [self._key_of.get(number, "") for number in numbers.tolist()]
+
+    def state(self) -> dict[str, tuple[float, int]]:
+        """Priority and times sampled by key, of what differs from a fresh episode: what sampling depends on beside the store."""
+        with self._lock:
+            rows = np.flatnonzero(self._alive[: self._used])
+            priority, times = self._columns["priority"][rows], self._columns["times_sampled"][rows]
+            numbers = self._columns["number"][rows]
+            changed = np.flatnonzero((priority != 1.0) | (times != 0))
+            return {
+                self._key_of[int(numbers[i])]: (float(priority[i]), int(times[i])) for i in changed.tolist()
+            }
+
+    def load(self, state: dict[str, tuple[float, int]]) -> None:
+        """Take a state back; episodes that it does not name begin afresh, keys that are gone are ignored."""
+        with self._lock:
+            self._columns["priority"][: self._used] = 1.0
+            self._columns["times_sampled"][: self._used] = 0
+            for key, (priority, times) in state.items():
+                number = self._number_of.get(key)
+                if number is not None:
+                    row = self._row_of[number]
+                    self._columns["priority"][row], self._columns["times_sampled"][row] = priority, times
+            self.change += 1
