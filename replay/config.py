@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from replay.selectors import OrderedSelector, selector_from_name
 
 Durability = Literal["always", "group", "none"]
 """When an episode is acknowledged. always: after a commit of its own. group: after a commit that it shares with what else
@@ -32,6 +35,33 @@ class LimiterConfig:
         ratio = self.reads_per_inserted_token
         if ratio is not None and ratio <= 0:
             raise ValueError(f"reads_per_inserted_token {ratio} must be above 0; None uncouples readers and writers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableConfig:
+    """One view of the store and how it is drawn from. Tables share what is stored: an episode may be in several."""
+
+    episodes: Literal["all", "demonstrations", "agent"] = "all"
+    """Which episodes are in it: every one, teachers' and imported ones, or those that the agent played itself."""
+    selector: str = "uniform"
+    """Which of them are drawn, as `replay.selectors.selector_from_name` reads it."""
+    share: float = 1.0
+    """Share of a batch's rows, relative to the other tables. A table in which nothing may be read leaves its rows to them."""
+    max_times_sampled: int | None = None
+    """How often an episode may be drawn from it before it is not drawn any more. None: without end."""
+
+    def __post_init__(self) -> None:
+        if self.episodes not in ("all", "demonstrations", "agent"):
+            raise ValueError(f"episodes {self.episodes!r} must be 'all', 'demonstrations' or 'agent'")
+        selector_from_name(self.selector)
+        if not 0 <= self.share < math.inf:
+            raise ValueError(f"share {self.share} must be at least 0")
+        if self.max_times_sampled is not None and self.max_times_sampled < 1:
+            raise ValueError(f"max_times_sampled {self.max_times_sampled} must be at least 1; None draws without end")
+
+
+def _one_table() -> dict[str, TableConfig]:
+    return {"all": TableConfig()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +100,13 @@ class MixConfig:
     """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The others do not, so that
     the model also plays without a wish."""
     tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
+    tables: Mapping[str, TableConfig] = field(default_factory=_one_table)
+    """By name. Each row is drawn from one of them, by its share."""
+    max_age_versions: int | None = None
+    """The agent's episodes are read only while no more than this many versions of the weights are newer than the one that
+    played them. None: however old they are."""
+    age_half_life_versions: float | None = None
+    """Newer versions after which an episode of the agent counts half. None: age does not count."""
     min_agent_score: float | None = 0.8
     """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this.
     None: all are read."""
@@ -97,6 +134,22 @@ class MixConfig:
             raise ValueError(f"prompt_episode {self.prompt_episode!r} must be 'another' or 'any'")
         if self.min_expert_fraction is not None and not 0.0 < self.min_expert_fraction <= 1.0:
             raise ValueError(f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all")
+        if not any(table.share > 0 for table in self.tables.values()):
+            raise ValueError("no table has a share above 0, so no row could be drawn; give one a share")
+        if self.max_age_versions is not None and self.max_age_versions < 0:
+            raise ValueError(f"max_age_versions {self.max_age_versions} must be at least 0; None reads all")
+        if self.age_half_life_versions is not None and not 0 < self.age_half_life_versions < math.inf:
+            raise ValueError(f"age_half_life_versions {self.age_half_life_versions} must be above 0; None weighs none")
+        ordered = [
+            name
+            for name, table in self.tables.items()
+            if isinstance(selector_from_name(table.selector), OrderedSelector)
+        ]
+        if ordered and self.age_half_life_versions is not None:
+            raise ValueError(
+                f"table {ordered[0]!r} draws in an order ({self.tables[ordered[0]].selector}), which no age_half_life_versions "
+                "can weigh; set it to None, or a selector that draws by weight"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +157,51 @@ class ReplayConfig:
     """All settings of replay."""
 
     capacity_bytes: int
-    """Stored bytes at which the agent's oldest episodes make room; demonstrations never do."""
+    """Stored bytes at which episodes make room."""
     limiter: LimiterConfig
     mix: MixConfig
+    durability: Durability = "group"
+    remover: str = "fifo"
+    """Which episodes make room, as `replay.selectors.selector_from_name` reads it."""
+    evict: Literal["agent", "all"] = "agent"
+    """Whose episodes may make room: only the agent's own, or also demonstrations."""
+    cache_bytes: int = 1 << 30
+    """Memory for what was read lately: tokens, and patches of images."""
+    num_shards: int = 1
+    """Processes that replay is spread over, each with a store of its own; fixed when a run begins."""
+    prefetch: int = 2
+    """Batches that the learner has asked for before it needs them."""
+    max_episode_bytes: int = 1 << 30
+    """An episode that is larger on its way is refused."""
 
     def __post_init__(self) -> None:
         if self.capacity_bytes < 1 << 20:
             raise ValueError(f"capacity_bytes {self.capacity_bytes} is below one mebibyte; give replay room")
+        if self.cache_bytes < 1 << 20:
+            raise ValueError(f"cache_bytes {self.cache_bytes} is below one mebibyte; give replay room")
+        if self.durability not in get_args(Durability):
+            raise ValueError(f"durability {self.durability!r} must be one of {', '.join(get_args(Durability))}")
+        if self.evict not in ("agent", "all"):
+            raise ValueError(f"evict {self.evict!r} must be 'agent' or 'all'")
+        selector_from_name(self.remover)
+        if not 1 <= self.num_shards <= 64:
+            raise ValueError(f"num_shards {self.num_shards} must be 1 to 64")
+        if self.prefetch < 1:
+            raise ValueError(f"prefetch {self.prefetch} must be at least 1")
+        if self.max_episode_bytes < 1 << 10:
+            raise ValueError(f"max_episode_bytes {self.max_episode_bytes} is below one kibibyte; no episode would pass")
+
+    def of_one_shard(self) -> ReplayConfig:
+        """What one of `num_shards` works with: its part of what is counted over all of them."""
+        limiter = replace(
+            self.limiter,
+            warmup_tokens=-(-self.limiter.warmup_tokens // self.num_shards),
+            slack_tokens=max(1, self.limiter.slack_tokens // self.num_shards),
+        )
+        least = 1 << 20
+        return replace(
+            self,
+            limiter=limiter,
+            capacity_bytes=max(least, self.capacity_bytes // self.num_shards),
+            cache_bytes=max(least, self.cache_bytes // self.num_shards),
+        )

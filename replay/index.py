@@ -125,10 +125,10 @@ class Index:
                     self._number_of.pop(self._key_of.pop(number), None)
             self.change += 1
 
-    def snapshot(self) -> Snapshot:
-        """The columns now; the same object until something changes, but for `times_sampled`."""
+    def snapshot(self, *, fresh: bool = False) -> Snapshot:
+        """The columns now; the same object until something changes. `times_sampled` is only right in a fresh one."""
         with self._lock:
-            if self._snapshot is None or self._snapshot.change != self.change:
+            if fresh or self._snapshot is None or self._snapshot.change != self.change:
                 rows = np.flatnonzero(self._alive[: self._used])
                 self._snapshot = Snapshot(
                     change=self.change, **{name: column[rows] for name, column in self._columns.items()}
@@ -141,12 +141,15 @@ class Index:
             rows = [row for number in numbers.tolist() if (row := self._row_of.get(number)) is not None]
             np.add.at(self._columns["times_sampled"], rows, 1)
 
-    def times_sampled(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """How often each was drawn; 0 for what is gone."""
+    def looked_up(
+        self, numbers: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], list[str]]:
+        """Times sampled, version and key of some episodes; 0, -1 and an empty key of what is gone."""
         with self._lock:
-            column = self._columns["times_sampled"]
-            rows = [self._row_of.get(number, -1) for number in numbers.tolist()]
-            return np.array([column[row] if row >= 0 else 0 for row in rows], np.int64)
+            rows = np.array([self._row_of.get(number, -1) for number in numbers.tolist()], np.int64)
+            times, version = self._columns["times_sampled"][rows], self._columns["version"][rows]
+            keys = [self._key_of.get(number, "") for number in numbers.tolist()]
+        return np.where(rows >= 0, times, 0), np.where(rows >= 0, version, NO_VERSION), keys
 
     def set_priorities(self, priorities: dict[str, float]) -> int:
         """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
@@ -167,11 +170,6 @@ class Index:
                 self.newest_version = version.number
                 self.change += 1
 
-    def keys(self, numbers: Int64[np.ndarray, " n"]) -> list[str]:
-        """Keys by number; an empty one for what is gone."""
-        with self._lock:
-            return [self._key_of.get(number, "") for number in numbers.tolist()]
-
     def state(self) -> dict[str, tuple[float, int]]:
         """Priority and times sampled by key, of what differs from a fresh episode: what sampling depends on beside the store."""
         with self._lock:
@@ -179,9 +177,7 @@ class Index:
             priority, times = self._columns["priority"][rows], self._columns["times_sampled"][rows]
             numbers = self._columns["number"][rows]
             changed = np.flatnonzero((priority != 1.0) | (times != 0))
-            return {
-                self._key_of[int(numbers[i])]: (float(priority[i]), int(times[i])) for i in changed.tolist()
-            }
+            return {self._key_of[int(numbers[i])]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
 
     def load(self, state: dict[str, tuple[float, int]]) -> None:
         """Take a state back; episodes that it does not name begin afresh, keys that are gone are ignored."""

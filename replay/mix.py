@@ -1,54 +1,62 @@
 """The mix: batch number i is drawn with a generator of its own, so it is the same whenever it is asked for.
 
-For each row: a task by weight, then windows of its episodes, each step of each episode being equally likely; in some
-rows every window follows a prompt from another episode of the same task and source (paper section 2.3).
+For each row: a table by its share, a task by its weight, then windows of its episodes, each step of each episode being
+equally likely unless the table's selector says otherwise; in some rows every window follows a prompt from another episode
+of the same task and source (paper section 2.3).
+
+Shape letters: B rows, R rows of one task in one table, W windows.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from itertools import takewhile
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float64, Int64
 
-from gato.sequence import Batch, RowWriter, StepLayout, Window
+from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.config import MixConfig, TaskMix
-from replay.filter import least_return
+from replay.compose import Composer, DamagedDraw, Draw
+from replay.config import MixConfig, TableConfig, TaskMix
 from replay.header import DamagedEpisode, Header
-from replay.record import IMAGE_BYTES
-from replay.store import EpisodeStore
+from replay.readable import Readable, ages, items_of, may_read, readable
+from replay.store import EpisodeGone, EpisodeStore
 
-CACHE_BYTES = 256 << 20
-"""Of small columns (states, actions), kept in memory; images are read in chunks."""
 RANDOM_ROLE, PROMPT_ROLE = 3, 4
 """Distinguish the generators of batches and of prompts for acting from those of other parts of a run."""
+CACHE_BYTES = 256 << 20
 
 
-class _Readable:
-    """The episodes of one task that may be read, oldest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleInfo:
+    """What is known of the windows of a batch, in order of its rows."""
 
-    def __init__(self) -> None:
-        self.headers: list[Header] = []
-        self.ends = np.zeros(0, np.int64)
-        """Cumulative steps."""
-        self.by_source: dict[str, list[int]] = {}
-        """Source to indices into `headers`."""
-        self.rank: list[int] = []
-        """Each header's place among those of its source."""
+    row: Int64[np.ndarray, " W"]
+    key: list[str]
+    """Of the episode; `ReplayService.update_priorities` takes it back."""
+    start: Int64[np.ndarray, " W"]
+    """First step of the window in its episode."""
+    length: Int64[np.ndarray, " W"]
+    prompt_key: list[str]
+    """Of the prompt's episode; empty where there is no prompt."""
+    prompt_start: Int64[np.ndarray, " W"]
+    prompt_length: Int64[np.ndarray, " W"]
+    probability: Float64[np.ndarray, " W"]
+    """With which the episode was chosen among those of its task and table."""
+    times_sampled: Int64[np.ndarray, " W"]
+    """How often the episode was drawn so far, this batch included."""
+    age_versions: Int64[np.ndarray, " W"]
+    """How many versions of the weights are newer than the one that played it; 0 where no version did."""
 
-    def append(self, headers: Sequence[Header]) -> None:
-        before = int(self.ends[-1]) if self.headers else 0
-        self.ends = np.concatenate([self.ends, before + np.cumsum([h.steps for h in headers], dtype=np.int64)])
-        for header in headers:
-            same = self.by_source.setdefault(header.source, [])
-            self.rank.append(len(same))
-            same.append(len(self.headers))
-            self.headers.append(header)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A batch and what is known of its windows."""
+
+    batch: Batch
+    info: SampleInfo
 
 
 def least_steps(config: MixConfig, settings: TaskMix) -> int:
@@ -58,7 +66,7 @@ def least_steps(config: MixConfig, settings: TaskMix) -> int:
 
 
 class Mix:
-    """Draws batches from a store.
+    """Draws batches from a store. One thread at a time.
 
     mix = Mix(store, tasks, layout, config, seed=0, teacher_returns={})
     batch = mix.sample(17)        # None: nothing may be read yet
@@ -73,212 +81,224 @@ class Mix:
         *,
         seed: int,
         teacher_returns: Mapping[str, float],
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._store = store
         self._tasks = list(tasks.values())
-        self._by_name = {task.name: task for task in self._tasks}
         self._config = config
         self._seed = seed
         self._with_returns = layout.return_place is not None
         self.layouts = {task.name: StepLayout(task, layout) for task in self._tasks}
         self._settings = [config.tasks.get(task.name, TaskMix()) for task in self._tasks]
-        unknown = set(config.tasks) - set(tasks)
-        if unknown:
-            raise ValueError(f"the mix has settings for {sorted(unknown)[0]!r}, which is no task of this run")
-        for task, settings in zip(self._tasks, self._settings, strict=True):
-            steps = least_steps(config, settings)
-            needed = steps * self.layouts[task.name].tokens_per_step
-            weight = task.weight if settings.weight is None else settings.weight
-            if weight and needed > config.row_tokens:
-                raise ValueError(
-                    f"{steps} steps of {task.name} (a window, with its prompt) take {needed} tokens, a row has "
-                    f"{config.row_tokens}; raise row_tokens, lower window_steps, or set prompt_fraction=0"
-                )
+        self._check()
         self._weights = np.array(
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
         )
         # A teacher that is no better than chance is no measure of the agent: then the reference is.
         best = {task.name: teacher_returns.get(task.name, task.references.random) for task in self._tasks}
         self._best = {t.name: best[t.name] if best[t.name] > t.references.random else None for t in self._tasks}
-        self._readable = {task.name: _Readable() for task in self._tasks}
-        self._demonstrated: dict[str, list[float]] = {task.name: [] for task in self._tasks}
-        """Of the demonstrations of each task, oldest first."""
-        self._least: dict[str, float] = {}
-        """The least return of a demonstration that is read, by task."""
-        self._num_seen = 0
-        self._last_seen = -1
-        self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
-        self._cached_bytes = 0
+        self._tables = list(config.tables.values())
+        self._shares = np.array([table.share for table in self._tables])
+        self._count_draws = any(table.max_times_sampled is not None for table in self._tables)
+        self._readable: list[list[Readable]] = []
+        """By table and task."""
+        self._seen_change = -1
+        self._composer = Composer(
+            store,
+            list(self.layouts.values()),
+            num_rows=config.rows,
+            row_tokens=config.row_tokens,
+            loss_on_prompt=config.loss_on_prompt,
+            cache_bytes=cache_bytes,
+        )
 
-    def _may_read(self, header: Header) -> bool:
-        task = self._by_name.get(header.task)
-        if task is None:
-            return False
-        labelled = "labels" in header.columns
-        if not (header.by_agent or labelled) and header.episode_return < self._least.get(task.name, -np.inf):
-            return False
-        least = self._config.min_agent_score if header.by_agent else self._config.min_demonstration_score
-        return least is None or task.normalise(header.episode_return, one=self._best[task.name]) >= least
+    def _check(self) -> None:
+        unknown = set(self._config.tasks) - set(self.layouts)
+        if unknown:
+            raise ValueError(f"the mix has settings for {sorted(unknown)[0]!r}, which is no task of this run")
+        for task, settings in zip(self._tasks, self._settings, strict=True):
+            steps = least_steps(self._config, settings)
+            needed = steps * self.layouts[task.name].tokens_per_step
+            weight = task.weight if settings.weight is None else settings.weight
+            if weight and needed > self._config.row_tokens:
+                raise ValueError(
+                    f"{steps} steps of {task.name} (a window, with its prompt) take {needed} tokens, a row has "
+                    f"{self._config.row_tokens}; raise row_tokens, lower window_steps, or set prompt_fraction=0"
+                )
 
-    def _index(self) -> list[_Readable]:
-        """What may be read of each task, brought up to what the store holds now."""
-        episodes = self._store.episodes
-        fresh = list(takewhile(lambda header: header.number > self._last_seen, reversed(episodes.values())))[::-1]
-        gone = len(episodes) != self._num_seen + len(fresh)  # some were evicted or taken out
-        if gone:
-            self._demonstrated, self._least = {task.name: [] for task in self._tasks}, {}
-            fresh = list(episodes.values())
-        if self._raise_bar(fresh) or gone:
-            self._readable = {task.name: _Readable() for task in self._tasks}
-            fresh = list(episodes.values())
-        by_task: dict[str, list[Header]] = {}
-        for header in fresh:
-            if self._may_read(header):
-                by_task.setdefault(header.task, []).append(header)
-        for name, headers in by_task.items():
-            self._readable[name].append(headers)
-        self._num_seen = len(episodes)
-        self._last_seen = fresh[-1].number if fresh else self._last_seen
-        return list(self._readable.values())
-
-    def _raise_bar(self, fresh: Sequence[Header]) -> bool:
-        """Note the returns of fresh demonstrations. True: what counts as an expert's has changed."""
-        fraction = self._config.min_expert_fraction
-        demonstrations = [h for h in fresh if not h.by_agent and h.task in self._demonstrated]
-        if fraction is None or not demonstrations:
-            return False
-        for header in demonstrations:
-            self._demonstrated[header.task].append(header.episode_return)
-        before = dict(self._least)
-        for name in {header.task for header in demonstrations}:
-            self._least[name] = least_return(np.array(self._demonstrated[name]), fraction)
-        return before != self._least
+    def _look(self) -> list[list[Readable]]:
+        """What may be read of each task in each table, brought up to what the store holds now."""
+        index = self._store.index
+        if index.change == self._seen_change and not self._count_draws:
+            return self._readable
+        snapshot = index.snapshot(fresh=self._count_draws)
+        newest = index.newest_version
+        agents, out = snapshot.by_agent, [list[Readable]() for _ in self._tables]
+        for task in self._tasks:
+            of_task = snapshot.task == index.tasks.get(task.name, -1)
+            references, best = task.references, self._best[task.name]
+            top = references.expert if best is None else best
+            score = (snapshot.episode_return - references.random) / (top - references.random)
+            passed = may_read(snapshot, task, of_task, self._config, best=best, newest=newest)
+            for table, made in zip(self._tables, out, strict=True):
+                inside = passed & _members(table, agents)
+                rows = np.flatnonzero(inside)
+                items = items_of(snapshot, rows, score, newest)
+                made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
+        self._readable, self._seen_change = out, snapshot.change
+        return out
 
     def can_sample(self) -> bool:
         """Whether any task has an episode that may be read."""
-        return any(bool(r.headers) and weight > 0 for r, weight in zip(self._index(), self._weights, strict=True))
+        return bool((self._chances(self._look()) > 0).any())
+
+    def _chances(self, tables: list[list[Readable]]) -> Float64[np.ndarray, "tables tasks"]:
+        """The chance of each task in each table that a row is drawn from it, where something can be drawn at all."""
+        there = np.array([[r.chooser is not None for r in tasks] for tasks in tables])
+        weights = self._weights * there
+        sums = weights.sum(axis=1, keepdims=True)
+        return np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0) * self._shares[:, None]
 
     def sample(self, index: int) -> Batch | None:
         """Batch number `index`, or None where no task has an episode that may be read."""
-        while True:
-            readable = self._index()
-            try:
-                return self._sample(np.random.default_rng([self._seed, RANDOM_ROLE, index]), readable)
-            except _Damaged as damaged:  # taken out; the same number is drawn again from what is left
-                self._store.quarantine(damaged.header, str(damaged))
+        drawn = self._sample(index)
+        return drawn[0] if drawn else None
 
-    def _sample(self, rng: np.random.Generator, readable: list[_Readable]) -> Batch | None:
-        config = self._config
-        weights = self._weights * np.array([bool(r.headers) for r in readable])
-        if not weights.sum():
+    def sample_with_info(self, index: int) -> Sample | None:
+        """The same batch, with what is known of its windows."""
+        drawn = self._sample(index)
+        if drawn is None:
             return None
-        row_task = rng.choice(len(self._tasks), size=config.rows, p=weights / weights.sum())
-        row_prompted = rng.random(config.rows) < config.prompt_fraction
-        row_told = rng.random(config.rows) < config.return_fraction if self._with_returns else row_prompted
-        writer = RowWriter(num_rows=config.rows, row_tokens=config.row_tokens, loss_on_prompt=config.loss_on_prompt)
-        for task_index in np.unique(row_task):
-            steps = self.layouts[self._tasks[task_index].name]
-            rows = np.flatnonzero(row_task == task_index)
-            windows = self._windows(rng, readable[task_index], steps, self._settings[task_index], row_prompted[rows])
-            if self._with_returns:
-                for row in np.flatnonzero(~row_told[rows]):
-                    windows[row] = [replace(window, returns=None) for window in windows[row]]
-            writer.write_rows(rows.tolist(), task_index=int(task_index), steps=steps, windows=windows)
-        return writer.batch()
+        batch, draws = drawn
+        joined = {
+            name: np.concatenate([getattr(draw, name) for _, draw, _ in draws]) for name in Draw.__dataclass_fields__
+        }
+        order = np.argsort(joined["row"], kind="stable")
+        joined = {name: values[order] for name, values in joined.items()}
+        _, _, prompt_keys = self._store.index.looked_up(joined["prompt_number"])
+        times_sampled, version, keys = self._store.index.looked_up(joined["number"])
+        info = SampleInfo(
+            row=joined["row"],
+            key=keys,
+            start=joined["start"],
+            length=joined["length"],
+            prompt_key=[key if n else "" for key, n in zip(prompt_keys, joined["prompt_length"], strict=True)],
+            prompt_start=joined["prompt_start"],
+            prompt_length=joined["prompt_length"],
+            probability=joined["probability"],
+            times_sampled=times_sampled,
+            age_versions=ages(version, self._store.index.newest_version),
+        )
+        return Sample(batch=batch, info=info)
+
+    def _sample(self, index: int) -> tuple[Batch, list[tuple[int, Draw, Bool[np.ndarray, " B"]]]] | None:
+        while True:
+            tables = self._look()
+            try:
+                draws = self._draw(np.random.default_rng([self._seed, RANDOM_ROLE, index]), tables)
+                if not draws:
+                    return None
+                batch = self._composer.batch(draws)
+            except DamagedDraw as damaged:  # taken out; the same number is drawn again from what is left
+                self._store.quarantine(damaged.header, str(damaged))
+            except EpisodeGone:  # evicted since we looked
+                self._seen_change = -1
+            else:
+                self._store.index.sampled(np.concatenate([draw.number for _, draw, _ in draws]))
+                return batch, draws
+
+    def _draw(
+        self, rng: np.random.Generator, tables: list[list[Readable]]
+    ) -> list[tuple[int, Draw, Bool[np.ndarray, " B"]]]:
+        config = self._config
+        chances = self._chances(tables)
+        if not chances.any():
+            return []
+        cumulative = np.cumsum(chances)
+        chosen = np.searchsorted(cumulative, rng.random(config.rows) * cumulative[-1], side="right")
+        chosen_B = np.minimum(chosen, len(cumulative) - 1)
+        prompted_B = rng.random(config.rows) < config.prompt_fraction
+        told_B = rng.random(config.rows) < config.return_fraction if self._with_returns else prompted_B
+        by_task: dict[int, list[Draw]] = {}
+        for place in np.unique(chosen_B).tolist():
+            table, task = divmod(place, len(self._tasks))
+            rows = np.flatnonzero(chosen_B == place)
+            steps, settings = self.layouts[self._tasks[task].name], self._settings[task]
+            draw = self._windows(rng, tables[table][task], steps, settings, rows, prompted_B[rows])
+            if len(draw.row):
+                by_task.setdefault(task, []).append(draw)
+        return [(task, _in_order(draws), told_B) for task, draws in sorted(by_task.items())]
 
     def _windows(
-        self, rng: np.random.Generator, readable: _Readable, steps: StepLayout, settings: TaskMix, prompted: np.ndarray
-    ) -> list[list[Window]]:
-        """Windows of each row. Of a task without `window_steps`, short episodes leave room, which further windows fill."""
+        self, rng: np.random.Generator, readable: Readable, steps: StepLayout, settings: TaskMix,
+        rows: Int64[np.ndarray, " R"], prompted: Bool[np.ndarray, " R"],
+    ) -> Draw:  # fmt: skip
+        """Windows of some rows. Of a task without `window_steps`, short episodes leave room, which further windows fill, but
+        for tables with `max_times_sampled`: there a row has one window."""
         fit = self._config.row_tokens // steps.tokens_per_step
-        out: list[list[Window]] = []
-        for is_prompted in prompted:
-            half = min(fit // 2, fit - (settings.window_steps or 1))
-            prompt_steps = (self._config.prompt_steps or half) if is_prompted else 0
-            row: list[Window] = []
-            room = fit
-            while room >= prompt_steps + (settings.window_steps or 1):
-                window_steps = settings.window_steps or room - prompt_steps
-                row.append(self._window(rng, readable, window_steps, prompt_steps))
-                # Rows of fixed windows hold the same number of them, however short an episode was.
-                room -= prompt_steps + window_steps if settings.window_steps else len(row[-1].actions)
-            out.append(row)
-        return out
+        half = min(fit // 2, fit - (settings.window_steps or 1))
+        prompt_steps = np.where(prompted, self._config.prompt_steps or half, 0)
+        if settings.window_steps:
+            # Rows of fixed windows hold the same number of them, however short an episode was.
+            repeats = fit // (prompt_steps + settings.window_steps)
+            window_steps = np.full(int(repeats.sum()), settings.window_steps)
+            return self._window(rng, readable, np.repeat(rows, repeats), window_steps, np.repeat(prompt_steps, repeats))
+        room = np.full(len(rows), fit)
+        rounds: list[Draw] = []
+        while (going := np.flatnonzero(room > prompt_steps)).size:
+            prompt = prompt_steps[going]
+            rounds.append(self._window(rng, readable, rows[going], room[going] - prompt, prompt))
+            if readable.draws_are_counted:  # each round would begin to count anew
+                break
+            room[going] -= rounds[-1].length + rounds[-1].prompt_length
+        return _in_order(rounds)
 
-    def _window(self, rng: np.random.Generator, readable: _Readable, window_steps: int, prompt_steps: int) -> Window:
-        step = int(rng.integers(readable.ends[-1]))
-        chosen = int(np.searchsorted(readable.ends, step, side="right"))
-        header = readable.headers[chosen]
-        length = min(window_steps, header.steps)
-        # The step drawn lies anywhere in its window, as far as the episode's ends allow.
-        inside = step - int(readable.ends[chosen]) + header.steps
-        start = int(np.clip(inside - rng.integers(length), 0, header.steps - length))
-        window = self._read(header, start, start + length)
-        prompt = self._prompt(rng, readable, chosen, start, prompt_steps) if prompt_steps else None
-        if prompt is None:
-            return window
-        return Window(
-            observations={k: np.concatenate([prompt.observations[k], v]) for k, v in window.observations.items()},
-            actions=np.concatenate([prompt.actions, window.actions]),
-            prompt_steps=len(prompt.actions),
-            returns=_joined(prompt.returns, window.returns),
-        )
+    def _window(
+        self, rng: np.random.Generator, readable: Readable, rows: Int64[np.ndarray, " W"],
+        window_steps: Int64[np.ndarray, " W"], prompt_steps: Int64[np.ndarray, " W"],
+    ) -> Draw:  # fmt: skip
+        """One window for each entry of `rows`; fewer where the table has no more."""
+        assert readable.chooser is not None
+        chosen, probability = readable.chooser.draw(rng, len(rows))
+        rows, window_steps, prompt_steps = rows[: len(chosen)], window_steps[: len(chosen)], prompt_steps[: len(chosen)]
+        num_steps = readable.steps[chosen]
+        length = np.minimum(window_steps, num_steps)
+        # A step is drawn, which lies anywhere in its window, as far as the episode's ends allow.
+        inside = rng.integers(0, num_steps)
+        start = np.clip(inside - rng.integers(0, length), 0, num_steps - length)
+        number = readable.number[chosen]
+        if not prompt_steps.any():
+            nothing = np.zeros_like(start)
+            return Draw(
+                row=rows, number=number, start=start, length=length, prompt_number=number, prompt_start=nothing,
+                prompt_length=nothing, probability=probability,
+            )  # fmt: skip
+        prompt, prompt_start, prompt_length = self._prompts(rng, readable, chosen, start, prompt_steps)
+        return Draw(
+            row=rows, number=number, start=start, length=length, prompt_number=readable.number[prompt],
+            prompt_start=prompt_start, prompt_length=prompt_length, probability=probability,
+        )  # fmt: skip
 
-    def _prompt(
-        self, rng: np.random.Generator, readable: _Readable, chosen: int, window_start: int, prompt_steps: int
-    ) -> Window | None:
-        """Steps of another episode of the same source, as the settings say; of the same one, steps before the window."""
-        target = readable.headers[chosen]
-        same = readable.by_source[target.source]
+    def _prompts(
+        self, rng: np.random.Generator, readable: Readable, chosen: Int64[np.ndarray, " W"],
+        window_start: Int64[np.ndarray, " W"], prompt_steps: Int64[np.ndarray, " W"],
+    ) -> tuple[Int64[np.ndarray, " W"], Int64[np.ndarray, " W"], Int64[np.ndarray, " W"]]:  # fmt: skip
+        """Episode, start and length of each window's prompt: another episode of the same source, as the settings say; of
+        the same one, steps before the window."""
+        size, rank = readable.group_size[chosen], readable.rank[chosen]
         if self._config.prompt_episode == "any":
-            header = readable.headers[same[int(rng.integers(len(same)))]]
-        elif len(same) > 1:
-            other = int(rng.integers(len(same) - 1))
-            header = readable.headers[same[other + (other >= readable.rank[chosen])]]
+            place = rng.integers(0, size)
         else:
-            header = target
-        if header is target:
-            length = min(prompt_steps, window_start)
-            return self._read(target, window_start - length, window_start) if length else None
-        length = min(prompt_steps, header.steps)
-        at_end = rng.random() < self._config.prompt_end_fraction
-        start = header.steps - length if at_end else int(rng.integers(header.steps - length + 1))
-        return self._read(header, start, start + length)
-
-    def _read(self, header: Header, start: int, stop: int) -> Window:
-        try:
-            columns = {name: self._column(header, name, start, stop) for name in header.columns if name != "rewards"}
-            returns = self._returns(header)[start:stop] if self._with_returns else None
-        except DamagedEpisode as problem:
-            raise _Damaged(header, str(problem)) from problem
-        actions = columns.pop("actions")
-        actions = columns.pop("labels", actions)  # what is to be learned, where that is not what was done
-        observations = {name[2:]: values for name, values in columns.items()}
-        return Window(observations=observations, actions=actions, returns=returns)
-
-    def _returns(self, header: Header) -> Float[np.ndarray, " T"]:
-        """Return-to-go of each step of an episode."""
-        return self._cached(
-            (header.number, "returns"),
-            lambda: np.cumsum(self._store.column(header, "rewards", 0, header.steps)[::-1], dtype=np.float64)[::-1],
-        )
-
-    def _column(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
-        dtype, shape = header.columns[name]
-        if np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64) >= IMAGE_BYTES:
-            return self._store.column(header, name, start, stop)
-        return self._cached((header.number, name), lambda: self._store.column(header, name, 0, header.steps))[
-            start:stop
-        ]
-
-    def _cached(self, key: tuple[int, str], make: Callable[[], np.ndarray]) -> np.ndarray:
-        if key not in self._cache:
-            self._cache[key] = make()
-            self._cached_bytes += self._cache[key].nbytes
-            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        self._cache.move_to_end(key)
-        return self._cache[key]
+            place = rng.integers(0, np.maximum(size - 1, 1))
+            place = np.where(size > 1, place + (place >= rank), rank)
+        prompt = readable.by_source[readable.group_start[chosen] + place]
+        length = np.minimum(prompt_steps, readable.steps[prompt])
+        at_end = rng.random(len(chosen)) < self._config.prompt_end_fraction
+        last_start = readable.steps[prompt] - length
+        start = np.where(at_end, last_start, rng.integers(0, last_start + 1))
+        itself = prompt == chosen
+        length = np.where(itself, np.minimum(prompt_steps, window_start), length)
+        return prompt, np.where(itself, window_start - length, start), length
 
     def demonstration(
         self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
@@ -287,30 +307,54 @@ class Mix:
 
         None where there is none, of `source` if that is given.
         """
-        rng = np.random.default_rng([self._seed, PROMPT_ROLE, draw])
-        if task_name not in self._readable:
-            raise ValueError(f"no task {task_name!r} in this run; there are {', '.join(sorted(self._readable))}")
+        if task_name not in self.layouts:
+            raise ValueError(f"no task {task_name!r} in this run; there are {', '.join(sorted(self.layouts))}")
+        task = self._tasks[list(self.layouts).index(task_name)]
         while True:
-            self._index()
-            headers = self._readable[task_name].headers
-            headers = [h for h in headers if (not h.by_agent if source is None else h.source == source)]
-            if not headers:
+            header = self._good_demonstration(task, np.random.default_rng([self._seed, PROMPT_ROLE, draw]), source)
+            if header is None:
                 return None
-            good = sorted(headers, key=lambda h: h.episode_return)[len(headers) // 2 :]
-            header = good[int(rng.integers(len(good)))]
             try:
-                return self._read(header, 0, min(num_steps, header.steps))
-            except _Damaged as damaged:
-                self._store.quarantine(damaged.header, str(damaged))
+                return self._beginning(header, min(num_steps, header.steps))
+            except DamagedEpisode as damaged:
+                self._store.quarantine(header, str(damaged))
+            except EpisodeGone:
+                continue
+
+    def _good_demonstration(self, task: Task, rng: np.random.Generator, source: str | None) -> Header | None:
+        """One of the better half of the demonstrations that may be read."""
+        index = self._store.index
+        snapshot = index.snapshot()
+        of_task = snapshot.task == index.tasks.get(task.name, -1)
+        best, newest = self._best[task.name], index.newest_version
+        inside = may_read(snapshot, task, of_task, self._config, best=best, newest=newest)
+        inside &= ~snapshot.by_agent if source is None else snapshot.source == index.sources.get(source, -1)
+        rows = np.flatnonzero(inside)
+        if not len(rows):
+            return None
+        good = rows[np.argsort(snapshot.episode_return[rows], kind="stable")][len(rows) // 2 :]
+        return self._store.episodes.get(int(snapshot.number[good[int(rng.integers(len(good)))]]))
+
+    def _beginning(self, header: Header, stop: int) -> Window:
+        window = self._store.read(header, 0, stop)
+        labels = self._store.column(header, "labels", 0, stop) if "labels" in header.columns else window.actions
+        returns = None
+        if self._with_returns:
+            rewards = self._store.column(header, "rewards", 0, header.steps)
+            returns = np.cumsum(rewards[::-1], dtype=np.float64)[::-1][:stop]
+        return Window(observations=window.observations, actions=labels, returns=returns)
 
 
-def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    return None if first is None or second is None else np.concatenate([first, second])
+def _members(table: TableConfig, by_agent: Bool[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    if table.episodes == "all":
+        return np.ones_like(by_agent)
+    return by_agent if table.episodes == "agent" else ~by_agent
 
 
-class _Damaged(Exception):
-    """An episode turned out to be damaged while it was read."""
-
-    def __init__(self, header: Header, reason: str) -> None:
-        super().__init__(reason)
-        self.header = header
+def _in_order(draws: list[Draw]) -> Draw:
+    """Draws of one task as one, its rows in order; windows of a row stay in the order in which they were drawn."""
+    if len(draws) == 1:
+        return draws[0]
+    joined = {name: np.concatenate([getattr(draw, name) for draw in draws]) for name in Draw.__dataclass_fields__}
+    order = np.argsort(joined["row"], kind="stable")
+    return Draw(**{name: values[order] for name, values in joined.items()})

@@ -84,9 +84,7 @@ def pack(episode: Episode) -> Record:
     return Record(header=header, values=values)
 
 
-def open_value(
-    value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int
-) -> np.ndarray:
+def open_value(value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int) -> np.ndarray:
     """The steps of one value, as a read-only view where it is not compressed. DamagedEpisode where its checksum is wrong."""
     payload = memoryview(value)[4:]
     if zlib.crc32(payload) != int.from_bytes(value[:4], "little"):
@@ -173,7 +171,9 @@ def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
         start += length
     if start != len(data):
         raise ValueError(f"{len(data) - start} bytes follow the last value")
-    columns: Columns = {str(name): (str(dtype), tuple(map(int, shape))) for name, (dtype, shape) in plain["columns"].items()}
+    columns: Columns = {
+        str(name): (str(dtype), tuple(map(int, shape))) for name, (dtype, shape) in plain["columns"].items()
+    }
     header = Header(
         number=-1,
         key=plain["key"],
@@ -216,9 +216,7 @@ def check_record(record: Record, task: Task) -> Record:
             raise BadEpisode(f"episode {header.key} claims {header.steps} steps, it is damaged or a value is missing")
         try:
             for chunk in range(num_chunks):
-                opened = open_value(
-                    record.values[index, chunk], dtype, shape, min(each, header.steps - chunk * each)
-                )
+                opened = open_value(record.values[index, chunk], dtype, shape, min(each, header.steps - chunk * each))
                 # Of images nothing but dtype and shape can be wrong: one pixel stands for all.
                 arrays[name] = opened if num_chunks == 1 else np.broadcast_to(opened[:1, ...], (header.steps, *shape))
         except (DamagedEpisode, KeyError) as problem:

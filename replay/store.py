@@ -307,7 +307,9 @@ class EpisodeStore:
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             # The remover does not know of those that this transaction has let go, so they are asked for again.
-            named = [self.episodes[number] for number in self.remover(missing - freed + already) if number in self.episodes]
+            named = [
+                self.episodes[number] for number in self.remover(missing - freed + already) if number in self.episodes
+            ]
             for victim in named:
                 if freed >= missing:
                     break
@@ -331,9 +333,7 @@ class EpisodeStore:
         txn.delete(DAMAGED + str(header.number).encode(), db=self._counters)
 
     @contextmanager
-    def views(
-        self, header: Header, names: Iterable[str], start: int, stop: int
-    ) -> Generator[dict[str, np.ndarray]]:
+    def views(self, header: Header, names: Iterable[str], start: int, stop: int) -> Generator[dict[str, np.ndarray]]:
         """Steps [start, stop) of some columns: what is not compressed is LMDB's own memory, good until the block ends.
 
         DamagedEpisode where a checksum is wrong, EpisodeGone where it was evicted.

@@ -1,0 +1,104 @@
+"""Warm memory: what was read lately, as rows of bytes, so that a batch is gathered by whole rows.
+
+Shape letters: K keys, P pieces (runs of rows of one key), T rows of all pieces.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+
+ABSENT = -1
+
+
+class Arena:
+    """A ring of bytes: arrays of rows go in at its head and the oldest fall out.
+
+    arena = Arena(1 << 20); arena.put("k", rows); arena.rows(width)[arena.place("k") : ]
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._buffer = np.empty(capacity_bytes, np.uint8)
+        """The operating system gives its pages when they are first written."""
+        self._head = 0
+        self._entries: deque[tuple[int, int, Hashable]] = deque()
+        """(first byte, one past the last, key), oldest first."""
+        self._row_of: dict[Hashable, int] = {}
+
+    def place(self, key: Hashable) -> int:
+        """The first row of what was put under `key`, counted in rows of its width; ABSENT where it is not here."""
+        return self._row_of.get(key, ABSENT)
+
+    def rows(self, width: int) -> UInt8[np.ndarray, "N width"]:
+        """All of it as rows of `width` bytes."""
+        return self._buffer[: len(self._buffer) // width * width].reshape(-1, width)
+
+    def put(self, key: Hashable, rows: UInt8[np.ndarray, "n width"]) -> None:
+        """Keep a copy; what takes more than half of the arena is not kept."""
+        size, width = rows.nbytes, rows.shape[1]
+        if key in self._row_of or 2 * size > len(self._buffer):
+            return
+        start = -(-self._head // width) * width
+        if start + size > len(self._buffer):
+            # What lies behind the head is the oldest; it goes, so that the order of places stays that of age.
+            while self._entries and self._entries[0][0] >= self._head:
+                self._drop_oldest()
+            start = 0
+        while self._entries and self._entries[0][0] < start + size and self._entries[0][1] > start:
+            self._drop_oldest()
+        self._buffer[start : start + size] = rows.reshape(-1)
+        self._head = start + size
+        self._entries.append((start, start + size, key))
+        self._row_of[key] = start // width
+
+    def _drop_oldest(self) -> None:
+        _, _, key = self._entries.popleft()
+        del self._row_of[key]
+
+
+def gather(
+    arena: Arena,
+    keys: Sequence[Hashable],
+    which_P: Int64[np.ndarray, " P"],
+    start_P: Int64[np.ndarray, " P"],
+    length_P: Int64[np.ndarray, " P"],
+    width: int,
+    load: Callable[[int], UInt8[np.ndarray, "n width"]],
+    *,
+    out: UInt8[np.ndarray, "T width"] | None = None,
+) -> UInt8[np.ndarray, "T width"]:
+    """The rows of all pieces, one after another: piece p is rows [start, start + length) of `keys[which]`.
+
+    `load(k)` reads all rows of `keys[k]` where the arena has them not; they are kept once the batch is done, so that
+    what one batch needs never pushes out what it needs as well. `out` is filled and returned, where it is given.
+    """
+    first_K = np.fromiter((arena.place(key) for key in keys), np.int64, len(keys))
+    begin_P = np.cumsum(length_P) - length_P
+    first_P = first_K[which_P] + start_P
+    # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning, says where they lie.
+    step_T = np.ones(int(length_P.sum()), np.int64)
+    if len(step_T):
+        step_T[begin_P] = np.concatenate([first_P[:1], first_P[1:] - first_P[:-1] - length_P[:-1] + 1])
+    here = arena.rows(width)
+    where_T = np.cumsum(step_T)
+    rows_TW = np.empty((len(where_T), width), np.uint8) if out is None else out
+    if len(here):  # Rows of pieces that are not here are anything, until they are loaded.
+        np.take(here, where_T, axis=0, out=rows_TW, mode="clip")
+    loaded: list[tuple[Hashable, np.ndarray]] = []
+    for k in np.flatnonzero(first_K == ABSENT).tolist():
+        all_rows = load(k)
+        loaded.append((keys[k], all_rows))
+        for p in np.flatnonzero(which_P == k).tolist():
+            rows_TW[begin_P[p] : begin_P[p] + length_P[p]] = all_rows[start_P[p] : start_P[p] + length_P[p]]
+    for key, all_rows in loaded:
+        arena.put(key, all_rows)
+    return rows_TW
+
+
+def as_bytes(array: Shaped[np.ndarray, "n ..."]) -> UInt8[np.ndarray, "n width"]:
+    """Rows of any shape and dtype as rows of bytes."""
+    flat = np.ascontiguousarray(array).reshape(len(array), -1)
+    return flat.view(np.uint8)

@@ -1,0 +1,128 @@
+"""What may be read of one task in one table: filtered, with a chooser over it and its sources told apart.
+
+Shape letters: N episodes that are kept, M of them that may be read, oldest first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from gato.task import Task
+from replay.config import MixConfig, TableConfig
+from replay.filter import least_return
+from replay.index import NO_VERSION, Snapshot
+from replay.selectors import (
+    Items,
+    OrderedChooser,
+    RandomChooser,
+    RandomSelector,
+    Selector,
+    chooser,
+    selector_from_name,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """M episodes of one task that may be read."""
+
+    number: Int64[np.ndarray, " M"]
+    steps: Int64[np.ndarray, " M"]
+    chooser: OrderedChooser | RandomChooser | None
+    """None where there is nothing to draw."""
+    draws_are_counted: bool
+    """Whether an episode may be drawn only so often."""
+    by_source: Int64[np.ndarray, " M"]
+    """Indices, grouped by source."""
+    group_start: Int64[np.ndarray, " M"]
+    """Where in `by_source` the group of each episode begins."""
+    group_size: Int64[np.ndarray, " M"]
+    rank: Int64[np.ndarray, " M"]
+    """Each episode's place in its group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aged:
+    """A selector whose weights halve with each `half_life_versions` of age."""
+
+    inner: RandomSelector
+    half_life_versions: float
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        return self.inner.weights(items) * np.exp2(-items.age_versions / self.half_life_versions)
+
+
+def ages(version: Int64[np.ndarray, " M"], newest: int) -> Int64[np.ndarray, " M"]:
+    """How many versions are newer than each; 0 for what no version played."""
+    return np.where(version == NO_VERSION, 0, np.maximum(newest - version, 0))
+
+
+def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int) -> Items:
+    """What selectors look at, of some rows of the index."""
+    return Items(
+        number=snapshot.number[rows],
+        steps=snapshot.steps[rows],
+        task=snapshot.task[rows],
+        score=score[rows],
+        priority=snapshot.priority[rows],
+        age_versions=ages(snapshot.version[rows], newest),
+        times_sampled=snapshot.times_sampled[rows],
+    )
+
+
+def may_read(
+    snapshot: Snapshot,
+    task: Task,
+    of_task: Bool[np.ndarray, " N"],
+    config: MixConfig,
+    *,
+    best: float | None,
+    newest: int,
+) -> Bool[np.ndarray, " N"]:
+    """Which episodes of a task pass the filters. `best` is the return that counts as a score of 1."""
+    returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
+    passed = of_task.copy()
+    shown = of_task & ~by_agent
+    if config.min_expert_fraction is not None and shown.any():
+        passed &= by_agent | labelled | (returns >= least_return(returns[shown], config.min_expert_fraction))
+    top = task.references.expert if best is None else best
+    score = (returns - task.references.random) / (top - task.references.random)
+    for least, whose in ((config.min_agent_score, by_agent), (config.min_demonstration_score, ~by_agent)):
+        if least is not None:
+            passed &= ~whose | (score >= least)
+    if config.max_age_versions is not None:
+        passed &= ages(snapshot.version, newest) <= config.max_age_versions
+    return passed
+
+
+def readable(
+    snapshot: Snapshot, rows: Int64[np.ndarray, " M"], items: Items, table: TableConfig, half_life: float | None
+) -> Readable:
+    """The episodes in `rows` of the index as a table draws them."""
+    selector: Selector = selector_from_name(table.selector)
+    if half_life is not None and isinstance(selector, RandomSelector):
+        selector = Aged(inner=selector, half_life_versions=half_life)
+    source = snapshot.source[rows]
+    by_source = np.argsort(source, kind="stable")
+    _, group, sizes = np.unique(source, return_inverse=True, return_counts=True)
+    group_start = (np.cumsum(sizes) - sizes)[group]
+    rank = np.empty(len(rows), np.int64)
+    rank[by_source] = np.arange(len(rows)) - group_start[by_source]
+    made = chooser(selector, items, table.max_times_sampled)
+    return Readable(
+        number=items.number,
+        steps=items.steps,
+        chooser=made if len(made.index) else None,
+        draws_are_counted=table.max_times_sampled is not None,
+        by_source=by_source,
+        group_start=group_start,
+        group_size=sizes[group],
+        rank=rank,
+    )
