@@ -1,0 +1,497 @@
+"""Which episodes are drawn and which make room, as arithmetic on columns; nothing here has a state.
+
+Shape letters: N items, M of them that may be drawn, C draws.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+Unit = Literal["step", "episode"]
+"""What is equally likely where nothing else tells items apart: each stored step (so an episode counts as often as it has
+steps), or each episode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Columns of the N kept episodes, in order of insertion (oldest first)."""
+
+    number: Int64[np.ndarray, " N"]
+    """Order of insertion, increasing."""
+    steps: Int64[np.ndarray, " N"]
+    task: Int64[np.ndarray, " N"]
+    """A code of the task."""
+    score: Float64[np.ndarray, " N"]
+    """Normalised return: 0 random play, 1 expert."""
+    priority: Float64[np.ndarray, " N"]
+    age_versions: Int64[np.ndarray, " N"]
+    """How many versions of the weights are newer than the one that played it; 0 where no version played it."""
+    times_sampled: Int64[np.ndarray, " N"]
+
+    def __post_init__(self) -> None:
+        shapes = {field.name: getattr(self, field.name).shape for field in fields(self)}
+        if set(shapes.values()) != {(len(self),)}:
+            raise ValueError(f"columns of the shapes {shapes}; give each one entry an item")
+        if not (self.number[1:] > self.number[:-1]).all():
+            raise ValueError("number does not increase; give items in order of insertion")
+        if not (np.isfinite(self.score).all() and np.isfinite(self.priority).all()):
+            raise ValueError("a score or priority is not finite; give 0.0 where none is known")
+        if len(self) and min(self.steps.min() - 1, self.age_versions.min(), self.times_sampled.min()) < 0:
+            raise ValueError("steps must be at least 1, age_versions and times_sampled at least 0")
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def take(self, index_M: Int64[np.ndarray, " M"]) -> Items:
+        """These items only; `index_M` increases."""
+        return Items(**{field.name: getattr(self, field.name)[index_M] for field in fields(self)})
+
+
+@runtime_checkable
+class RandomSelector(Protocol):
+    """Draws items in proportion to weights, which need not sum to 1. An item of weight 0 is never drawn."""
+
+    @property
+    def name(self) -> str: ...
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]: ...
+
+
+@runtime_checkable
+class OrderedSelector(Protocol):
+    """Takes items in a fixed order: a permutation of their indices."""
+
+    @property
+    def name(self) -> str: ...
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]: ...
+
+
+Selector = RandomSelector | OrderedSelector
+"""Draws episodes (a sampler) or makes room (a remover), as in Reverb. `selector_from_name(selector.name) == selector`."""
+
+
+def _units(items: Items, unit: Unit) -> Float64[np.ndarray, " N"]:
+    return items.steps.astype(np.float64) if unit == "step" else np.ones(len(items))
+
+
+def _check(unit: Unit, *, may_be_zero: bool = False, **settings: float) -> None:
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit {unit!r} must be 'step' or 'episode'")
+    for name, value in settings.items():
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and may_be_zero))):
+            raise ValueError(f"{name} {value} must be finite and {'at least' if may_be_zero else 'above'} 0")
+
+
+def _number(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
+
+
+def _text(*words: str, unit: Unit) -> str:
+    return ":".join(words if unit == "step" else (*words, unit))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uniform:
+    """Each stored step (or episode) is equally likely."""
+
+    unit: Unit = "step"
+
+    def __post_init__(self) -> None:
+        _check(self.unit)
+
+    @property
+    def name(self) -> str:
+        return _text("uniform", unit=self.unit)
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        return _units(items, self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prioritized:
+    """In proportion to priority^exponent (Schaul et al. 2016, "Prioritized experience replay", equation 1).
+
+    As in Reverb, what has priority 0 is not drawn, whatever the exponent (so 0^0 counts as 0 here); where every
+    priority is 0, all are drawn as by `Uniform`.
+    """
+
+    exponent: float
+    unit: Unit = "step"
+
+    def __post_init__(self) -> None:
+        _check(self.unit, may_be_zero=True, exponent=self.exponent)
+
+    @property
+    def name(self) -> str:
+        return _text("prioritized", _number(self.exponent), unit=self.unit)
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        if (items.priority < 0).any():
+            raise ValueError(f"priority {items.priority.min()} is below 0; 'prioritized' needs all to be at least 0")
+        largest = items.priority.max(initial=0.0)
+        if largest == 0:
+            return _units(items, self.unit)
+        # Relative to the largest, so that no exponent overflows.
+        powers_N = np.where(items.priority > 0, (items.priority / largest) ** self.exponent, 0.0)
+        return powers_N * _units(items, self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recency:
+    """Half as likely for each `half_life_episodes` newer ones that are kept; beyond some 1,070 half-lives never."""
+
+    half_life_episodes: float
+    unit: Unit = "step"
+
+    def __post_init__(self) -> None:
+        _check(self.unit, half_life_episodes=self.half_life_episodes)
+
+    @property
+    def name(self) -> str:
+        return _text("recency", _number(self.half_life_episodes), unit=self.unit)
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        with np.errstate(over="ignore", under="ignore"):
+            half_lives_N = np.arange(len(items) - 1, -1, -1) / self.half_life_episodes
+            return np.exp2(-half_lives_N) * _units(items, self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnWeighted:
+    """In proportion to exp(score / temperature): a softmax of the scores, taken relative to the best so that none overflows."""
+
+    temperature: float
+    unit: Unit = "step"
+
+    def __post_init__(self) -> None:
+        _check(self.unit, temperature=self.temperature)
+
+    @property
+    def name(self) -> str:
+        return _text("return", _number(self.temperature), unit=self.unit)
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        with np.errstate(over="ignore", under="ignore"):
+            short_N = items.score - items.score.max(initial=-np.finfo(np.float64).max)
+            return np.exp(short_N / self.temperature) * _units(items, self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratified:
+    """Tasks get their shares first; within a task `inner` decides, and sees the items of that task alone.
+
+    A task none of whose items `inner` would draw leaves its share to the others.
+    """
+
+    inner: RandomSelector
+    task_weights: Mapping[int, float] | None = None
+    """Code of a task to its share, relative to the others. A task not named here has 1.0; None: all tasks alike."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inner, OrderedSelector):
+            raise ValueError(f"inner {self.inner.name!r} takes items in an order; give a random one, such as 'uniform'")
+        if self.task_weights is not None and not self.task_weights:
+            raise ValueError("task_weights is empty; None treats all tasks alike")
+        for code, weight in (self.task_weights or {}).items():
+            _check("step", may_be_zero=True, **{f"task_weights[{code}]": weight})
+
+    @property
+    def name(self) -> str:
+        if self.task_weights is None:
+            return f"stratified:{self.inner.name}"
+        shares = ",".join(f"{code}={_number(weight)}" for code, weight in self.task_weights.items())
+        return f"stratified({shares}):{self.inner.name}"
+
+    def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
+        weights_N = np.zeros(len(items))
+        if not len(items):
+            return weights_N
+        codes_N = items.task
+        if int(codes_N.max()) - int(codes_N.min()) < 1 << 15:
+            codes_N = (codes_N - codes_N.min()).astype(np.int16)  # numpy sorts 16 bits by radix: several times faster
+        by_task_N = np.argsort(codes_N, kind="stable")
+        sorted_N = codes_N[by_task_N]
+        starts = np.flatnonzero(sorted_N[1:] != sorted_N[:-1]) + 1
+        for index in np.split(by_task_N, starts):
+            within = self.inner.weights(items.take(index))
+            if (total := within.sum()) > 0:
+                share = (self.task_weights or {}).get(int(items.task[index[0]]), 1.0)
+                weights_N[index] = within / total * share
+        return weights_N
+
+
+def _ascending(values_N: Shaped[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
+    """Indices of values from the least to the largest; of equal ones the oldest first.
+
+    Two sorts that need not be stable, the second of (rank of the value, index) in one integer: half the time of a stable one.
+    """
+    order_N = np.argsort(values_N)
+    sorted_N = values_N[order_N]
+    rank_N = np.cumsum(np.concatenate([[0], sorted_N[1:] != sorted_N[:-1]])[: len(values_N)], dtype=np.int64)
+    return np.sort(rank_N * len(values_N) + order_N) - rank_N * len(values_N)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fifo:
+    """The oldest first. With `max_times_sampled=1` a queue."""
+
+    name: Literal["fifo"] = "fifo"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return np.arange(len(items))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifo:
+    """The newest first. With `max_times_sampled=1` a stack."""
+
+    name: Literal["lifo"] = "lifo"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return np.arange(len(items) - 1, -1, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxHeap:
+    """The largest priority first; of equal ones the oldest (in Reverb: the one whose priority was set first)."""
+
+    name: Literal["max_heap"] = "max_heap"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return _ascending(-items.priority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinHeap:
+    """The least priority first; of equal ones the oldest (in Reverb: the one whose priority was set first)."""
+
+    name: Literal["min_heap"] = "min_heap"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return _ascending(items.priority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowestReturn:
+    """The worst score first; of equal ones the oldest."""
+
+    name: Literal["lowest_return"] = "lowest_return"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return _ascending(items.score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldestVersion:
+    """What the oldest weights played first; of one version the oldest episode. What no version played counts as of the newest."""
+
+    name: Literal["oldest_version"] = "oldest_version"
+
+    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
+        return _ascending(-items.age_versions)
+
+
+ORDERED: dict[str, OrderedSelector] = {
+    selector.name: selector for selector in (Fifo(), Lifo(), MaxHeap(), MinHeap(), LowestReturn(), OldestVersion())
+}
+NUMBERED: dict[str, Callable[[float, Unit], RandomSelector]] = {
+    "prioritized": lambda number, unit: Prioritized(exponent=number, unit=unit),
+    "recency": lambda number, unit: Recency(half_life_episodes=number, unit=unit),
+    "return": lambda number, unit: ReturnWeighted(temperature=number, unit=unit),
+}
+FORMS = {name: name for name in ORDERED} | {
+    "uniform": "uniform[:episode]",
+    "prioritized": "prioritized:EXPONENT[:episode]",
+    "recency": "recency:HALF_LIFE_EPISODES[:episode]",
+    "return": "return:TEMPERATURE[:episode]",
+    "stratified": "stratified[(TASK=WEIGHT,...)]:INNER",
+}
+"""How each selector is written. Steps are equally likely unless `:episode` says that episodes are."""
+SHARE = r"-?\d+=[^,()=]+"
+
+
+def selector_from_name(text: str) -> Selector:
+    """A selector from text such as "fifo", "prioritized:0.6", "recency:10000:episode" or "stratified(3=2):uniform"."""
+    text = text.strip()
+    if text in ORDERED:
+        return ORDERED[text]
+    if match := re.fullmatch(rf"stratified(?:\(({SHARE}(?:,{SHARE})*)\))?:(.+)", text):
+        inner = selector_from_name(match[2])
+        if isinstance(inner, OrderedSelector):
+            raise ValueError(f"selector {text!r} takes items in an order within a task; write stratified:uniform")
+        if match[1] is None:
+            return Stratified(inner=inner)
+        pairs = [pair.split("=") for pair in match[1].split(",")]
+        shares = {int(code): _float(share, text, "stratified") for code, share in pairs}
+        return Stratified(inner=inner, task_weights=shares)
+    name, *settings = text.split(":")
+    unit: Unit = "episode" if settings[-1:] == ["episode"] else "step"
+    if settings[-1:] in (["episode"], ["step"]):
+        settings.pop()
+    if name == "uniform" and not settings:
+        return Uniform(unit=unit)
+    if name in NUMBERED and len(settings) == 1:
+        return NUMBERED[name](_float(settings[0], text, name), unit)
+    name = name.partition("(")[0]
+    if name in FORMS:
+        raise ValueError(f"selector {text!r} is not of the form {FORMS[name]}")
+    nearest = get_close_matches(name, FORMS, n=1, cutoff=0.0)[0]
+    raise ValueError(f"selector {text!r} is not known; the nearest is {nearest!r}, of the form {FORMS[nearest]}")
+
+
+def _float(number: str, text: str, name: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        raise ValueError(f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is no number") from None
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """Draws many times fast from columns as they were when it was made: indices, and the probability of each draw.
+
+    It never changes: after draws with a `max_times_sampled` count them in `times_sampled`, and make the next one.
+    """
+
+    def draw(
+        self, rng: np.random.Generator, count: int
+    ) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderedChooser:
+    """Draws the first again and again; with `left` as often as it may still be drawn, then the next. Probability 1, as in
+    Reverb."""
+
+    index: Int64[np.ndarray, " M"]
+    """The items in their order."""
+    left: Int64[np.ndarray, " M"] | None
+    """How often each may still be drawn; above 0."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
+        """`count` draws; fewer where the items have no more left."""
+        if self.left is None:
+            drawn = np.repeat(self.index[:1], count)
+        else:  # Each has at least one left, so the first `count` items are enough.
+            ends = np.cumsum(np.minimum(self.left[:count], count))
+            place = np.searchsorted(ends, np.arange(count), side="right")
+            drawn = self.index[place[place < len(ends)]]
+        return drawn, np.ones(len(drawn))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomChooser:
+    """Draws in proportion to weights, by bisection of their cumulative sum.
+
+    With `left` the draws are those of one after another, an item being gone once it has none left: a draw of an item that is
+    gone by then is thrown away and made anew among the others, which leaves each its share. The probability of a draw is that
+    among the items not gone by then.
+    """
+
+    index: Int64[np.ndarray, " M"]
+    """The items that may be drawn at all."""
+    weights: Float64[np.ndarray, " M"]
+    """Above 0."""
+    cumulative: Float64[np.ndarray, " M"]
+    left: Int64[np.ndarray, " M"] | None
+    """How often each may still be drawn; above 0."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
+        """`count` draws; fewer where the items have no more left."""
+        rounds = [(np.zeros(0, np.int64), np.zeros(0))]
+        chooser = self
+        while count and len(chooser.index):
+            # With limits some are thrown away; a few more at once are cheaper than another round.
+            num_points = count if chooser.left is None else count + count // 8 + 8
+            points_C = rng.random(num_points) * chooser.cumulative[-1]
+            # A sum's rounding may put the last points beyond its end.
+            place_C = np.searchsorted(chooser.cumulative, points_C, side="right").clip(max=len(chooser.index) - 1)
+            if chooser.left is None:
+                return chooser.index[place_C], chooser.weights[place_C] / chooser.cumulative[-1]
+            place_K, probability_K = chooser._within_limits(place_C, chooser.left)
+            place_K = place_K[:count]
+            rounds.append((chooser.index[place_K], probability_K[:count]))
+            count -= len(place_K)
+            if count:
+                left = chooser.left - np.bincount(place_K, minlength=len(chooser.left))
+                chooser = _random_chooser(chooser.index, chooser.weights * (left > 0), left)
+        return np.concatenate([index for index, _ in rounds]), np.concatenate([chance for _, chance in rounds])
+
+    def _within_limits(
+        self, place_C: Int64[np.ndarray, " C"], left: Int64[np.ndarray, " M"]
+    ) -> tuple[Int64[np.ndarray, " K"], Float64[np.ndarray, " K"]]:
+        """The K draws of items that were not gone (the first always is one), and their probabilities."""
+        order_C = np.argsort(place_C, kind="stable")
+        sorted_C = place_C[order_C]
+        earlier_C = np.empty_like(place_C)  # How often the item was drawn before, in this round.
+        earlier_C[order_C] = np.arange(len(place_C)) - np.searchsorted(sorted_C, sorted_C)
+        kept_C = earlier_C < left[place_C]
+        place_K = place_C[kept_C]
+        weights_K = self.weights[place_K]
+        leaving_K = weights_K * (earlier_C[kept_C] + 1 == left[place_K])
+        gone_K = np.cumsum(leaving_K) - leaving_K
+        there_K = np.maximum(self.cumulative[-1] - gone_K, weights_K)  # What is drawn was there, whatever is rounded.
+        return place_K, weights_K / there_K
+
+
+def _random_chooser(
+    index: Int64[np.ndarray, " N"], weights: Float64[np.ndarray, " N"], left: Int64[np.ndarray, " N"] | None
+) -> RandomChooser:
+    may = weights > 0
+    cumulative = np.cumsum(weights[may])
+    assert np.isfinite(cumulative[-1:]).all(), "a weight is not finite"
+    return RandomChooser(
+        index=index[may], weights=weights[may], cumulative=cumulative, left=None if left is None else left[may]
+    )
+
+
+def chooser(selector: Selector, items: Items, max_times_sampled: int | None) -> Chooser:
+    """What draws from `items`; made anew whenever they change.
+
+    With `max_times_sampled` an item that was drawn so often is gone, as in Reverb; None: there is no limit.
+    """
+    if max_times_sampled is not None and max_times_sampled < 1:
+        raise ValueError(f"max_times_sampled {max_times_sampled} must be at least 1; None sets no limit")
+    index, left = np.arange(len(items)), None
+    if max_times_sampled is not None:
+        index = np.flatnonzero(items.times_sampled < max_times_sampled)
+        left = max_times_sampled - items.times_sampled[index]
+        items = items if len(index) == len(items) else items.take(index)
+    if isinstance(selector, OrderedSelector):
+        order = selector.order(items)
+        return OrderedChooser(index=index[order], left=None if left is None else left[order])
+    return _random_chooser(index, selector.weights(items), left)
+
+
+def victims(
+    selector: Selector,
+    items: Items,
+    excess_bytes: int,
+    stored_bytes: Int64[np.ndarray, " N"],
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, " K"]:
+    """The fewest items, as the selector takes them, that free `excess_bytes`; all where that is not enough.
+
+    A random selector takes them one after another, in proportion to its weights among those that are left: in the order of
+    log(u) / weight, u uniform in (0, 1), the largest first (Efraimidis and Spirakis 2006, "Weighted random sampling with a
+    reservoir", algorithm A). What has weight 0 goes last, the oldest first: there must be room in the end.
+    """
+    if isinstance(selector, OrderedSelector):
+        order_N = selector.order(items)
+    else:
+        weights_N = selector.weights(items)
+        key_N = np.full(len(items), np.inf)
+        has_N = weights_N > 0
+        # log(-log(u) / weight), the least first: the same order, and no weight is too small for it.
+        key_N[has_N] = np.log(rng.exponential(size=int(has_N.sum()))) - np.log(weights_N[has_N])
+        order_N = np.argsort(key_N, kind="stable")
+    freed_N = np.cumsum(stored_bytes[order_N])
+    num_enough = int(np.searchsorted(freed_N, excess_bytes)) + 1 if excess_bytes > 0 else 0
+    return order_N[:num_enough]
