@@ -15,6 +15,9 @@ came while the last one was written. none: once the operating system has it, whi
 power cut may, and with it the store.
 """
 
+MIN_READS, MAX_READS = 1e-6, 1e6
+"""Of an inserted token. Beyond, one side would in effect wait for ever for the other."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterConfig:
@@ -28,13 +31,18 @@ class LimiterConfig:
     """Read tokens by which either side may be ahead."""
 
     def __post_init__(self) -> None:
-        if self.warmup_tokens < 0 or self.slack_tokens < 1:
+        # Written so that nan, which no comparison holds for, is refused too.
+        if not (0 <= self.warmup_tokens < math.inf and 1 <= self.slack_tokens < math.inf):
             raise ValueError(
-                f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens {self.slack_tokens} at least 1"
+                f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens {self.slack_tokens} at least 1, "
+                "both finite"
             )
         ratio = self.reads_per_inserted_token
-        if ratio is not None and ratio <= 0:
-            raise ValueError(f"reads_per_inserted_token {ratio} must be above 0; None uncouples readers and writers")
+        if ratio is not None and not MIN_READS <= ratio <= MAX_READS:
+            raise ValueError(
+                f"reads_per_inserted_token {ratio} must be above 0, from {MIN_READS:g} to {MAX_READS:g}; "
+                "None uncouples readers and writers"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
