@@ -96,10 +96,14 @@ class ReplayStats:
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes refused at the door, by reason."""
     duplicates: int = 0
+    evicted: int = 0
+    """Episodes that made room for others, since replay was opened."""
     writers_waiting: int = 0
     readers_waiting: int = 0
     may_insert: bool = True
     """Whether the limiter lets writers insert now."""
+    who_waits: str = ""
+    """Who the limiter holds back, and by how many tokens."""
     incarnation: int = 0
     """How often replay was opened on this folder."""
 

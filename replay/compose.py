@@ -236,7 +236,8 @@ def _alike(in_rows: np.ndarray, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.
     mixed_W = (lengths_W2.astype(np.uint64) @ _ODD[:2] + np.uint64(1)) * (_ODD[2] ** (nth_W + 1).astype(np.uint64))
     _, one_of, alike_R = np.unique(np.add.reduceat(mixed_W, first_R), return_index=True, return_inverse=True)
     same_W = np.repeat(first_R[one_of[alike_R]], count_R) + nth_W
-    assert (count_R == count_R[one_of[alike_R]]).all() and (lengths_W2 == lengths_W2[same_W]).all()
+    assert (count_R == count_R[one_of[alike_R]]).all()
+    assert (lengths_W2 == lengths_W2[same_W]).all()
     return first_R[one_of], count_R[one_of], alike_R
 
 

@@ -6,7 +6,7 @@ Shape letter: N kept episodes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class Index:
     def __len__(self) -> int:
         return self._num_alive
 
-    def add(self, headers: Iterable[Header], *, priorities: dict[str, float] | None = None) -> None:
+    def add(self, headers: Iterable[Header], *, priorities: Mapping[str, float] | None = None) -> None:
         """Take episodes in. Their priority is 1 where nothing else is known."""
         with self._lock:
             for header in headers:
@@ -151,7 +151,7 @@ class Index:
             keys = [self._key_of.get(number, "") for number in numbers.tolist()]
         return np.where(rows >= 0, times, 0), np.where(rows >= 0, version, NO_VERSION), keys
 
-    def set_priorities(self, priorities: dict[str, float]) -> int:
+    def set_priorities(self, priorities: Mapping[str, float]) -> int:
         """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
         with self._lock:
             known = 0
@@ -179,7 +179,7 @@ class Index:
             changed = np.flatnonzero((priority != 1.0) | (times != 0))
             return {self._key_of[int(numbers[i])]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
 
-    def load(self, state: dict[str, tuple[float, int]]) -> None:
+    def load(self, state: Mapping[str, tuple[float, int]]) -> None:
         """Take a state back; episodes that it does not name begin afresh, keys that are gone are ignored."""
         with self._lock:
             self._columns["priority"][: self._used] = 1.0

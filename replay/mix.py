@@ -21,7 +21,7 @@ from gato.tokenizer import TokenLayout
 from replay.compose import Composer, DamagedDraw, Draw
 from replay.config import MixConfig, TableConfig, TaskMix
 from replay.header import DamagedEpisode, Header
-from replay.readable import Readable, ages, items_of, may_read, readable
+from replay.readable import Readable, ages, items_of, may_read, readable, scores
 from replay.store import EpisodeGone, EpisodeStore
 
 RANDOM_ROLE, PROMPT_ROLE = 3, 4
@@ -85,6 +85,7 @@ class Mix:
     ) -> None:
         self._store = store
         self._tasks = list(tasks.values())
+        self._by_name = tasks
         self._config = config
         self._seed = seed
         self._with_returns = layout.return_place is not None
@@ -133,16 +134,13 @@ class Mix:
             return self._readable
         snapshot = index.snapshot(fresh=self._count_draws)
         newest = index.newest_version
-        agents, out = snapshot.by_agent, [list[Readable]() for _ in self._tables]
+        score = scores(snapshot, index.tasks, self._by_name, self._best)
+        out = [list[Readable]() for _ in self._tables]
         for task in self._tasks:
             of_task = snapshot.task == index.tasks.get(task.name, -1)
-            references, best = task.references, self._best[task.name]
-            top = references.expert if best is None else best
-            score = (snapshot.episode_return - references.random) / (top - references.random)
-            passed = may_read(snapshot, task, of_task, self._config, best=best, newest=newest)
+            passed = may_read(snapshot, of_task, score, self._config, newest)
             for table, made in zip(self._tables, out, strict=True):
-                inside = passed & _members(table, agents)
-                rows = np.flatnonzero(inside)
+                rows = np.flatnonzero(passed & _members(table, snapshot.by_agent))
                 items = items_of(snapshot, rows, score, newest)
                 made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
         self._readable, self._seen_change = out, snapshot.change
@@ -326,8 +324,8 @@ class Mix:
         index = self._store.index
         snapshot = index.snapshot()
         of_task = snapshot.task == index.tasks.get(task.name, -1)
-        best, newest = self._best[task.name], index.newest_version
-        inside = may_read(snapshot, task, of_task, self._config, best=best, newest=newest)
+        score = scores(snapshot, index.tasks, self._by_name, self._best)
+        inside = may_read(snapshot, of_task, score, self._config, index.newest_version)
         inside &= ~snapshot.by_agent if source is None else snapshot.source == index.sources.get(source, -1)
         rows = np.flatnonzero(inside)
         if not len(rows):

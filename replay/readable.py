@@ -5,24 +5,18 @@ Shape letters: N episodes that are kept, M of them that may be read, oldest firs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from gato.task import Task
+from replay.chooser import Chooser, chooser
 from replay.config import MixConfig, TableConfig
 from replay.filter import least_return
 from replay.index import NO_VERSION, Snapshot
-from replay.selectors import (
-    Items,
-    OrderedChooser,
-    RandomChooser,
-    RandomSelector,
-    Selector,
-    chooser,
-    selector_from_name,
-)
+from replay.selectors import Items, RandomSelector, Selector, selector_from_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +25,7 @@ class Readable:
 
     number: Int64[np.ndarray, " M"]
     steps: Int64[np.ndarray, " M"]
-    chooser: OrderedChooser | RandomChooser | None
+    chooser: Chooser | None
     """None where there is nothing to draw."""
     draws_are_counted: bool
     """Whether an episode may be drawn only so often."""
@@ -64,6 +58,22 @@ def ages(version: Int64[np.ndarray, " M"], newest: int) -> Int64[np.ndarray, " M
     return np.where(version == NO_VERSION, 0, np.maximum(newest - version, 0))
 
 
+def scores(
+    snapshot: Snapshot,
+    codes: Mapping[str, int],
+    tasks: Mapping[str, Task],
+    best: Mapping[str, float | None] | None = None,
+) -> Float64[np.ndarray, " N"]:
+    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the reference expert's)."""
+    low, high = np.zeros(len(codes)), np.ones(len(codes))
+    for name, code in codes.items():
+        if name in tasks:
+            top = (best or {}).get(name)
+            low[code] = tasks[name].references.random
+            high[code] = tasks[name].references.expert if top is None else top
+    return (snapshot.episode_return - low[snapshot.task]) / (high - low)[snapshot.task]
+
+
 def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int) -> Items:
     """What selectors look at, of some rows of the index."""
     return Items(
@@ -79,21 +89,17 @@ def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[n
 
 def may_read(
     snapshot: Snapshot,
-    task: Task,
     of_task: Bool[np.ndarray, " N"],
+    score: Float64[np.ndarray, " N"],
     config: MixConfig,
-    *,
-    best: float | None,
     newest: int,
 ) -> Bool[np.ndarray, " N"]:
-    """Which episodes of a task pass the filters. `best` is the return that counts as a score of 1."""
+    """Which episodes of a task pass the filters."""
     returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
     passed = of_task.copy()
     shown = of_task & ~by_agent
     if config.min_expert_fraction is not None and shown.any():
         passed &= by_agent | labelled | (returns >= least_return(returns[shown], config.min_expert_fraction))
-    top = task.references.expert if best is None else best
-    score = (returns - task.references.random) / (top - task.references.random)
     for least, whose in ((config.min_agent_score, by_agent), (config.min_demonstration_score, ~by_agent)):
         if least is not None:
             passed &= ~whose | (score >= least)

@@ -204,6 +204,11 @@ def check_record(record: Record, task: Task) -> Record:
     expected = {f"o/{name}": spec for name, spec in sorted(task.observations.items())} | {"actions": task.action}
     if "labels" in header.columns:
         expected["labels"] = task.action
+    shown = {name for name in header.columns if name.startswith("o/")}
+    if shown != {f"o/{name}" for name in task.observations}:
+        raise BadEpisode(
+            f"episode {header.key} observes {sorted(n[2:] for n in shown)}, task {task.name} {sorted(task.observations)}"
+        )
     arrays: dict[str, np.ndarray] = {}
     wanted = 0
     for index, (name, (dtype, shape)) in enumerate(header.columns.items()):

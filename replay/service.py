@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from gato.episode import BadEpisode, Episode, check_episode, episode_from_bytes
+import numpy as np
+
+from gato.episode import BadEpisode, episode_from_bytes
 from gato.metrics import ReplayStats
 from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.config import ReplayConfig
+from gato.version import Version
+from replay import record as records
+from replay.chooser import victims
+from replay.commit import Committer
+from replay.config import LimiterConfig, ReplayConfig
 from replay.limiter import Limiter
-from replay.mix import Mix
+from replay.mix import Mix, Sample
+from replay.readable import items_of, scores
+from replay.record import Record, check_record, pack, record_from_bytes
+from replay.selectors import selector_from_name
 from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
 
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
 is forgotten by a crash, and read again."""
+MAX_GROUP = 1024
+REMOVER_ROLE = 5
+ROOM_FRACTION = 1 / 256
+"""Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
+
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +47,14 @@ class Added:
     """What became of an episode that was handed in."""
 
     status: Literal["stored", "duplicate", "refused", "wait"]
-    """stored: durable. duplicate: it was already. refused: see `reason`. wait: writers are held back; hand it in again."""
+    """stored: durable, as the durability says. duplicate: it was already. refused: see `reason`. wait: writers are held back;
+    hand it in again."""
     reason: str = ""
 
 
 REASONS = {
     "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
-    "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range",
+    "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
 }  # fmt: skip
 
 
@@ -45,11 +63,11 @@ def _short(problem: str) -> str:
 
 
 class ReplayService:
-    """Replay in one process.
+    """Replay in one process: all of it, or one shard.
 
     service = ReplayService(folder, tasks, layout, config, seed=0)
-    service.add(episode_to_bytes(episode), timeout_s=1.0)      # Added(status="stored")
-    batch = service.next_batch(0, timeout_s=1.0)               # None: not yet
+    service.add(record_to_bytes(pack(episode)), timeout_s=1.0)      # Added(status="stored")
+    batch = service.next_batch(0, timeout_s=1.0)                    # None: not yet
     """
 
     def __init__(
@@ -64,43 +82,80 @@ class ReplayService:
     ) -> None:
         self._tasks = tasks
         self._config = config
-        self._store = EpisodeStore(folder, capacity_bytes=config.capacity_bytes)
-        self._mix = Mix(self._store, tasks, layout, config.mix, seed=seed, teacher_returns=teacher_returns or {})
-        self._limiter = Limiter(
-            config.limiter, inserted_tokens=self._store.inserted_tokens, read_tokens=self._store.counter("read_tokens")
+        self._seed = seed
+        self._store = EpisodeStore(
+            folder,
+            capacity_bytes=config.capacity_bytes,
+            durability=config.durability,
+            num_shards=config.num_shards,
         )
+        self._store.remover = self._victims
+        self._mix = Mix(
+            self._store, tasks, layout, config.mix, seed=seed, teacher_returns=teacher_returns or {},
+            cache_bytes=config.cache_bytes,
+        )  # fmt: skip
+        self._limiter = self._restored_limiter()
+        self._restore_sampling()
+        self._committer = Committer(self._store.add_all, max_group=1 if config.durability == "always" else MAX_GROUP)
         self._changed = threading.Condition()
+        self._sampling = threading.Lock()
+        """Held while a batch is drawn, never together with the condition but by whoever has the condition first."""
         self._closed = False
         self._refused: Counter[str] = Counter()
         self._duplicates = 0
+        self._evicted = 0
+        self._is_full = False
+        """Whether the last episode found no room: then readers are not held back for writers who cannot write."""
         self._writers_waiting = 0
         self._readers_waiting = 0
+        self._batch_tokens = config.mix.rows * config.mix.row_tokens
         self._saved_s = 0.0
         self._saved_tokens = self._limiter.read_tokens
 
-    def add(self, record: bytes, *, timeout_s: float) -> Added:
+    def _restored_limiter(self) -> Limiter:
+        """As it was when it was last saved; what was stored since is known from the store."""
+        saved = self._store.noted("limiter")
+        if saved is None:
+            inserted, read = self._store.inserted_tokens, self._store.counter("read_tokens")
+            return Limiter(self._config.limiter, inserted_tokens=inserted, read_tokens=read)
+        limiter = Limiter.load(self._config.limiter, json.loads(saved))
+        limiter.inserted(self._store.inserted_tokens - limiter.inserted_tokens)
+        return limiter
+
+    def _restore_sampling(self) -> None:
+        saved = self._store.noted("sampling")
+        if saved is not None:
+            self._store.index.load({key: (float(p), int(n)) for key, (p, n) in json.loads(saved).items()})
+
+    def add(self, data: bytes, *, timeout_s: float) -> Added:
         """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout."""
         try:
-            episode = episode_from_bytes(record)
-            task = self._tasks.get(episode.task)
-            if task is None:
-                return self._refuse("unknown task")
-            check_episode(episode, task)
+            record = self._checked(data)
         except BadEpisode as problem:
             return self._refuse(_short(str(problem)), str(problem))
-        return self._add(episode, timeout_s)
+        return self._refuse("unknown task") if record is None else self._add(record, timeout_s)
+
+    def _checked(self, data: bytes) -> Record | None:
+        """The record, past the door; None where its task is none of the run's."""
+        if len(data) > self._config.max_episode_bytes:
+            raise BadEpisode(
+                f"an episode of {len(data):,} bytes is too large, at most {self._config.max_episode_bytes:,} are taken; "
+                "raise max_episode_bytes or cut it"
+            )
+        is_packed = data[:4] == records.MAGIC
+        record = record_from_bytes(data) if is_packed else pack(episode_from_bytes(data))
+        task = self._tasks.get(record.header.task)
+        return None if task is None else check_record(record, task)
 
     def _refuse(self, short: str, reason: str = "") -> Added:
         with self._changed:
             self._refused[short] += 1
         return Added(status="refused", reason=f"{short}: {reason}" if reason else short)
 
-    def _add(self, episode: Episode, timeout_s: float) -> Added:
-        tokens = episode.num_steps * self._mix.layouts[episode.task].tokens_per_step
+    def _add(self, record: Record, timeout_s: float) -> Added:
+        tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
         with self._changed:
-            if self._closed:
-                return Added(status="wait", reason="replay is closed")
-            if self._store.known(episode.key):
+            if not self._closed and self._store.known(record.header.key):
                 self._duplicates += 1
                 return Added(status="duplicate")
             self._writers_waiting += 1
@@ -108,101 +163,215 @@ class ReplayService:
                 allowed = self._changed.wait_for(lambda: self._closed or self._may_insert(), timeout_s)
             finally:
                 self._writers_waiting -= 1
-            if not allowed or self._closed:
-                return Added(status="wait", reason="replay is closed" if self._closed else "readers are behind")
-            try:
-                header = self._store.add(episode, tokens=tokens)
-            except ReplayDiskFull as problem:
-                self._refused["replay full" if isinstance(problem, ReplayFull) else "disk full"] += 1
-                return Added(status="refused", reason=str(problem.strerror))
-            if header is None:
+            if self._closed or not allowed:
+                return Added(status="wait", reason="replay is closed" if self._closed else self._limiter.why())
+            # Counted now, so that those who come next are judged with it; taken back where it is not stored.
+            self._limiter.inserted(tokens)
+        try:
+            outcome = self._committer.commit(record, tokens)
+        except BaseException:
+            with self._changed:
+                self._limiter.inserted(-tokens)
+            raise
+        with self._changed:
+            if outcome is None or isinstance(outcome, ReplayDiskFull):
+                self._limiter.inserted(-tokens)
+            self._is_full = isinstance(outcome, ReplayDiskFull)
+            self._changed.notify_all()
+            if outcome is None:
                 self._duplicates += 1
                 return Added(status="duplicate")
-            self._limiter.inserted(tokens)
-            self._changed.notify_all()
+            if isinstance(outcome, ReplayDiskFull):
+                self._refused["replay full" if isinstance(outcome, ReplayFull) else "disk full"] += 1
+                return Added(status="refused", reason=str(outcome.strerror))
             return Added(status="stored")
 
     def _may_insert(self) -> bool:
         """Readers who have nothing to read cannot catch up, so nobody waits for them."""
-        return self._limiter.may_insert() or not self._mix.can_sample()
+        return self._limiter.may_insert() or not self._can_sample()
+
+    def _can_sample(self) -> bool:
+        with self._sampling:
+            return self._mix.can_sample()
+
+    def _victims(self, excess_bytes: int) -> list[int]:
+        """What makes room: of the agent's episodes, or of all, those that the remover takes first."""
+        index = self._store.index
+        snapshot = index.snapshot(fresh=True)
+        may_go = np.flatnonzero(snapshot.by_agent | (self._config.evict == "all"))
+        score = scores(snapshot, index.tasks, self._tasks)
+        items = items_of(snapshot, may_go, score, index.newest_version)
+        rng = np.random.default_rng([self._seed, REMOVER_ROLE, index.change])
+        wanted = max(excess_bytes, int(self._config.capacity_bytes * ROOM_FRACTION))
+        chosen = victims(selector_from_name(self._config.remover), items, wanted, snapshot.stored_bytes[may_go], rng)
+        self._evicted += len(chosen)
+        return items.number[chosen].tolist()
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
         """Batch number `index`; None where there is nothing to read, or readers are held back, beyond the timeout."""
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            self._readers_waiting += 1
-            try:
-                while not self._closed:
-                    if self._limiter.may_read():
-                        batch = self._mix.sample(index)
-                        if batch is not None:
-                            self._limiter.read(batch.num_tokens)
-                            self._save_counters()
-                            self._changed.notify_all()
-                            return batch
-                    left = deadline - time.monotonic()
-                    if left <= 0 or not self._changed.wait(left):
-                        return None
-            finally:
-                self._readers_waiting -= 1
-        return None
+        return self._next(lambda: self._mix.sample(index), lambda batch: batch, timeout_s)
 
-    def _save_counters(self) -> None:
+    def next_sample(self, index: int, *, timeout_s: float) -> Sample | None:
+        """The same batch, with key, probability, times sampled and age of each of its windows."""
+        return self._next(lambda: self._mix.sample_with_info(index), lambda sample: sample.batch, timeout_s)
+
+    def _next(
+        self, draw: Callable[[], Drawn | None], batch_of: Callable[[Drawn], Batch], timeout_s: float
+    ) -> Drawn | None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                self._readers_waiting += 1
+                try:
+                    self._changed.wait_for(
+                        lambda: self._closed or self._may_read(), max(0.0, deadline - time.monotonic())
+                    )
+                finally:
+                    self._readers_waiting -= 1
+                if self._closed or not self._may_read():
+                    return None
+                # Counted before it is drawn, so that other readers are judged with it; set right afterwards.
+                reserved = self._batch_tokens
+                self._read(reserved)
+                stored = self._store.index.change
+            with self._sampling:
+                drawn = None if self._closed else draw()
+            with self._changed:
+                tokens = 0 if drawn is None else batch_of(drawn).num_tokens
+                self._read(tokens - reserved)
+                if drawn is not None:
+                    self._batch_tokens = tokens
+                    self._changed.notify_all()
+                    unsaved = self._limiter.read_tokens - self._saved_tokens
+                else:  # nothing may be read: until something comes
+                    left = deadline - time.monotonic()
+                    self._changed.wait_for(self._has_changed_since(stored), max(0.0, left))
+                    if time.monotonic() >= deadline:
+                        return None
+                    continue
+            self._save_counters(unsaved)
+            return drawn
+
+    def _has_changed_since(self, change: int) -> Callable[[], bool]:
+        return lambda: self._closed or self._store.index.change != change
+
+    def _may_read(self) -> bool:
+        """Writers who find no room cannot catch up, so nobody waits for them."""
+        return self._limiter.may_read() or (self._is_full and self._limiter.inserted_tokens > 0)
+
+    def _read(self, tokens: int) -> None:
+        """Count tokens; what writers who find no room cannot match counts in the total but not against the ratio."""
+        beyond = self._is_full and not self._limiter.paused
+        if beyond:
+            self._limiter.pause()
+        self._limiter.read(tokens)
+        if beyond:
+            self._limiter.resume()
+
+    def _save_counters(self, unsaved_tokens: int) -> None:
         now_s = time.monotonic()
-        unsaved_tokens = self._limiter.read_tokens - self._saved_tokens
-        if now_s - self._saved_s >= SAVE_EVERY_S or 4 * unsaved_tokens >= self._config.limiter.slack_tokens:
-            self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
-            self._store.set_counters(read_tokens=self._limiter.read_tokens)
+        if now_s - self._saved_s >= SAVE_EVERY_S or 4 * unsaved_tokens >= self._limiter.config.slack_tokens:
+            with self._changed:
+                if self._closed:
+                    return
+                self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
+                state = json.dumps(self._limiter.state()).encode()
+            self._store.note("limiter", state)
+
+    def pause(self) -> None:
+        """Let the limiter hold nobody back, as for an offline fill, until `resume`."""
+        with self._changed:
+            self._limiter.pause()
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """End a pause: what came in between is not held against either side."""
+        with self._changed:
+            self._limiter.resume()
+            self._changed.notify_all()
+
+    def reconfigure(self, limiter: LimiterConfig) -> None:
+        """Other settings of the limiter, from now on."""
+        with self._changed:
+            self._limiter.reconfigure(limiter)
+            self._changed.notify_all()
+
+    def update_priorities(self, priorities: Mapping[str, float]) -> int:
+        """Set priorities by key; how many were there. Keys of episodes that are gone are ignored. ValueError for what is none."""
+        for key, priority in priorities.items():
+            if not (isfinite(priority) and priority >= 0):
+                raise ValueError(f"priority {priority} of {key!r} must be finite and at least 0; nothing was changed")
+        return self._store.index.set_priorities(priorities)
+
+    def published(self, version: Version) -> None:
+        """A version of the weights is out: what older ones played ages."""
+        self._store.index.published(version)
+        with self._changed:
+            self._changed.notify_all()
+
+    def sampling_state(self) -> dict[str, tuple[float, int]]:
+        """Priority and times sampled by key: with the store, all that batches depend on. `load_sampling_state` takes it back."""
+        return self._store.index.state()
+
+    def load_sampling_state(self, state: Mapping[str, tuple[float, int]]) -> None:
+        self._store.index.load(state)
 
     def demonstration(
         self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
     ) -> Window | None:
         """See `Mix.demonstration`; None also where replay is closed."""
-        with self._changed:
+        with self._sampling:
             return None if self._closed else self._mix.demonstration(task_name, num_steps, draw=draw, source=source)
 
     def demonstration_steps(self) -> dict[str, int]:
         """Steps of demonstrations (not the agent's own) kept of each task."""
-        with self._changed:
-            steps = dict.fromkeys(self._tasks, 0)
-            for header in self._store.episodes.values():
-                if not header.by_agent and header.task in steps:
-                    steps[header.task] += header.steps
-            return steps
+        index = self._store.index
+        snapshot = index.snapshot()
+        shown = ~snapshot.by_agent
+        return {
+            name: int(snapshot.steps[shown & (snapshot.task == index.tasks.get(name, -1))].sum())
+            for name in self._tasks
+        }
 
     def keys(self) -> list[str]:
         """Keys of all episodes kept, oldest first."""
-        with self._changed:
-            return [header.key for header in self._store.episodes.values()]
+        return [header.key for header in list(self._store.episodes.values())]
 
     def stats(self) -> ReplayStats:
         """How replay stands."""
+        index = self._store.index
+        snapshot = index.snapshot()
+        episodes = {name: int((snapshot.task == code).sum()) for name, code in sorted(index.tasks.items())}
         with self._changed:
-            episodes = Counter(header.task for header in self._store.episodes.values())
             refused = dict(self._refused)
             if self._store.damaged:
                 refused["damaged on disk"] = len(self._store.damaged)
             return ReplayStats(
-                episodes=dict(sorted(episodes.items())),
-                steps=sum(header.steps for header in self._store.episodes.values()),
+                episodes={name: count for name, count in episodes.items() if count},
+                steps=int(snapshot.steps.sum()),
                 inserted_tokens=self._limiter.inserted_tokens,
                 read_tokens=self._limiter.read_tokens,
                 stored_bytes=self._store.stored_bytes,
                 capacity_bytes=self._config.capacity_bytes,
                 refused=refused,
                 duplicates=self._duplicates,
+                evicted=self._evicted,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
-                may_insert=self._may_insert(),
+                may_insert=self._closed or self._may_insert(),
+                who_waits=self._limiter.why(),
                 incarnation=self._store.incarnation,
             )
 
     def close(self) -> None:
-        """Wake everyone who waits, with nothing, and close the store."""
+        """Wake everyone who waits, with nothing, save what sampling depends on, and close the store."""
         with self._changed:
             if self._closed:
                 return
             self._closed = True
-            self._store.set_counters(read_tokens=self._limiter.read_tokens)
             self._changed.notify_all()
+        self._committer.drain()
+        with self._sampling, self._changed:
+            self._store.note("limiter", json.dumps(self._limiter.state()).encode())
+            self._store.note("sampling", json.dumps(self._store.index.state()).encode())
             self._store.close()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -115,7 +116,7 @@ class EpisodeStore:
         if not read_only:
             self.set_counters(incarnation=self.incarnation, num_shards=num_shards)
 
-    def _open_database(self, name: bytes) -> object:
+    def _open_database(self, name: bytes) -> Any:
         try:
             return self._env.open_db(name)
         except (lmdb.ReadonlyError, lmdb.NotFoundError):
@@ -190,7 +191,7 @@ class EpisodeStore:
         if txn.get(key.encode(), db=self._keys) is not None:
             return True, stream, number, Intervals()
         value = txn.get(stream.encode(), db=self._streams) if self._streams is not None else None
-        seen = self._intervals(stream, value) if value is not None else Intervals()
+        seen = self._intervals(stream, bytes(value)) if value is not None else Intervals()
         return number in seen, stream, number, seen
 
     def _intervals(self, stream: str, value: bytes) -> Intervals:
@@ -302,7 +303,7 @@ class EpisodeStore:
 
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
         """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
-        victims = [h for h in self._taken_out.values() if h.by_agent and h.number not in gone]
+        victims = [h for h in list(self._taken_out.values()) if h.by_agent and h.number not in gone]
         already = sum(victim.stored_bytes for victim in gone.values())
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.chooser import chooser, victims
 from replay.selectors import (
     Fifo,
     Items,
@@ -25,9 +26,7 @@ from replay.selectors import (
     Selector,
     Stratified,
     Uniform,
-    chooser,
     selector_from_name,
-    victims,
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -1,0 +1,95 @@
+"""Group commit: one transaction for all the records that came while the last one was written.
+
+Whoever finds nobody writing writes for everyone who waits; the others wait for that, which takes one or two commits. So a
+writer that is alone never waits for a timer, and eight that come at once share one write to the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from replay.record import Record
+from replay.store import Outcome
+
+GROUP_BYTES = 64 << 20
+"""A group is closed at this size, so that a commit stays within tens of milliseconds on a disk of a GB/s."""
+
+Write = Callable[[Sequence[tuple[Record, int]]], Sequence[Outcome]]
+
+
+@dataclass(slots=True)
+class _Ticket:
+    record: Record
+    tokens: int
+    is_done: bool = False
+    outcome: Outcome = None
+    failure: BaseException | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(len(value) for value in self.record.values.values())
+
+
+class Committer:
+    """Brings records of many threads to one writer.
+
+    committer = Committer(store.add_all, max_group=1024)
+    outcome = committer.commit(record, tokens=15_000)      # returns when it is durable, or refused
+    """
+
+    def __init__(self, write: Write, *, max_group: int) -> None:
+        self._write = write
+        self._max_group = max_group
+        self._changed = threading.Condition()
+        self._waiting: deque[_Ticket] = deque()
+        self._is_writing = False
+        self.num_commits = 0
+
+    def commit(self, record: Record, tokens: int) -> Outcome:
+        """What became of the record. What broke the writer is raised in every thread that it wrote for."""
+        mine = _Ticket(record, tokens)
+        with self._changed:
+            self._waiting.append(mine)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: mine.is_done or not self._is_writing)
+                if mine.is_done:
+                    break
+                self._is_writing = True
+                group = self._take_group()
+            self._write_group(group)
+        if mine.failure is not None:
+            raise mine.failure
+        return mine.outcome
+
+    def drain(self) -> None:
+        """Wait until what is being written and what waits is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_writing and not self._waiting)
+
+    def _take_group(self) -> list[_Ticket]:
+        group: list[_Ticket] = []
+        size = 0
+        while self._waiting and len(group) < self._max_group and (not group or size < GROUP_BYTES):
+            group.append(self._waiting.popleft())
+            size += group[-1].num_bytes
+        return group
+
+    def _write_group(self, group: Sequence[_Ticket]) -> None:
+        try:
+            outcomes = self._write([(ticket.record, ticket.tokens) for ticket in group])
+            for ticket, outcome in zip(group, outcomes, strict=True):
+                ticket.outcome = outcome
+        except BaseException as failure:  # handed to each thread that waits, which raises it
+            for ticket in group:
+                ticket.failure = failure
+        finally:
+            with self._changed:
+                self.num_commits += 1
+                self._is_writing = False
+                for ticket in group:
+                    ticket.is_done = True
+                self._changed.notify_all()
