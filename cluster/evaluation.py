@@ -22,6 +22,7 @@ from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
 from replay.mix import Mix
+from replay.shards import shard_folder
 from replay.store import EpisodeStore
 
 MOST_ENVS = 16
@@ -54,14 +55,21 @@ class StoredPrompts:
         config = self._config
         if task_name not in config.tasks or not self._folder.is_dir():
             raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
-        store = EpisodeStore(self._folder, capacity_bytes=config.replay.capacity_bytes)
-        try:
-            mix = Mix(
-                store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={}
-            )
-            return mix.demonstration(task_name, num_steps)
-        finally:
-            store.close()
+        count = config.replay.num_shards
+        for shard in range(count):
+            folder = shard_folder(self._folder, shard, count)
+            store = EpisodeStore(folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
+            try:
+                mix = Mix(
+                    store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={},
+                    cache_bytes=1 << 20,
+                )  # fmt: skip
+                window = mix.demonstration(task_name, num_steps)
+            finally:
+                store.close()
+            if window is not None:
+                return window
+        return None
 
 
 def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:

@@ -21,13 +21,12 @@ from actors.tasks import TASKS
 from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.acting import ActingConfig
-from gato.metrics import ReplayStats
 from gato.sequence import StepLayout
 from gato.task import Task, find_task
 from learner.remote import LearnerActor, RemoteLearner
 from replay.config import TaskMix
 from replay.mix import least_steps
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink, RemotePromptSource, ReplayActor, start_replay
+from replay.remote import RemoteBatchSource, RemoteEpisodeSink, RemotePromptSource, Shards, start_replay
 
 WorkerHandle = ActorProxy[WorkerActor]
 
@@ -110,12 +109,9 @@ class Parts:
     """The parts of a launched run, as the supervisor knows them."""
 
     learner: ActorProxy[LearnerActor]
-    replay: ActorProxy[ReplayActor]
+    replay: Shards
     sink: RemoteEpisodeSink
     new_worker: Callable[[str], WorkerHandle]
-
-    def replay_stats(self) -> ray.ObjectRef[ReplayStats]:
-        return self.replay.stats.remote()
 
 
 def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
@@ -159,7 +155,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     ).remote(
         config.learner,
         config.model,
-        RemoteBatchSource(replay),
+        RemoteBatchSource(replay, prefetch=config.replay.prefetch),
         StoreSink(store),
         folder / "checkpoints",
         list(tasks),

@@ -206,14 +206,14 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             dispatcher = Dispatcher(
                 config.actors,
                 list(tasks),
-                demonstration_steps=ray.get(parts.replay.demonstration_steps.remote()),
+                demonstration_steps=parts.replay.demonstration_steps(),
                 teachable=teachable,
                 seed=config.seed,
             )
             supervisor = Supervisor(config, parts, journal, dispatcher)
             folder.set_state("running")
             ended, reason = _run_watched(supervisor, journal, config.name, scales, console)
-            ray.get(parts.replay.close.remote(), timeout=30.0)
+            parts.replay.close()
         finally:
             ray.shutdown()
         journal.append(Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here"))

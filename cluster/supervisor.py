@@ -17,6 +17,7 @@ from cluster.dispatch import Dispatcher
 from cluster.journal import Event, Journal
 from cluster.launch import Parts, WorkerHandle
 from gato.metrics import Evaluation, ReplayStats, WorkerReport
+from replay.shards import merged
 
 TICK_S = 0.1
 STATS_EVERY_S = 2.0
@@ -55,7 +56,7 @@ class Supervisor:
         self._named = 0
         self._asked_to_stop = threading.Event()
         self._control_id = journal.last_control_id()
-        self._stats_read: ray.ObjectRef[ReplayStats] | None = None
+        self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
         self._stats_due_s = 0.0
         self._learner_heard_s = time.monotonic()
         self._learner_named = False
@@ -160,7 +161,9 @@ class Supervisor:
         now_s = time.monotonic()
         for report in reports:
             self._journal.append(report)
-            self._dispatcher.published(report.version)
+            if report.version != self._dispatcher.newest:
+                self._dispatcher.published(report.version)
+                self._parts.replay.published(report.version)
             self._step = report.step
             self._learner_heard_s, self._learner_named = now_s, False
         for problem in problems:
@@ -171,20 +174,19 @@ class Supervisor:
 
     def _read_stats(self, *, at_once: bool = False) -> None:
         now_s = time.monotonic()
-        if self._stats_read is None and (now_s >= self._stats_due_s or at_once):
+        if not self._stats_read and (now_s >= self._stats_due_s or at_once):
             self._stats_due_s = now_s + STATS_EVERY_S
-            self._stats_read = self._parts.replay_stats()
-        if self._stats_read is None:
+            self._stats_read = self._parts.replay.ask_stats()
+        if not self._stats_read:
             return
-        done, _ = ray.wait([self._stats_read], timeout=5.0 if at_once else 0.0)
-        if not done:
+        _, missing = ray.wait(self._stats_read, num_returns=len(self._stats_read), timeout=5.0 if at_once else 0.0)
+        if missing:
             return
+        asked, self._stats_read = self._stats_read, []
         try:
-            stats = ray.get(self._stats_read)
+            stats = merged(ray.get(asked))
         except RayError:
-            self._stats_read = None
             return
-        self._stats_read = None
         if self._stats is not None and stats.incarnation != self._stats.incarnation:
             self._say(
                 "replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged"

@@ -1,10 +1,11 @@
-"""Replay as a Ray actor, and its two clients: one that hands episodes in until they are durable, one that reads ahead."""
+"""Replay as Ray actors, one a shard, and its clients: one hands episodes in until they are durable, one reads ahead."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,16 +13,22 @@ import ray
 from ray.actor import ActorClass, ActorProxy
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from gato.episode import Episode, episode_to_bytes
+from gato.episode import Episode
 from gato.metrics import ReplayStats
 from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.config import ReplayConfig
+from gato.version import Version
+from replay.config import LimiterConfig, ReplayConfig
+from replay.mix import Sample
+from replay.record import pack, record_to_bytes
 from replay.service import Added, ReplayService
+from replay.shards import Rotation, batch_number, merged, shard_folder, shard_of
 
 WAIT_S = 5.0
 """How long one call may wait inside replay; clients ask again."""
+TURN_S = 0.5
+"""How long the last of several shards may wait before the first is asked again."""
 THREADS = {"write": 8, "read": 4}
 """Writers that are held back keep their threads, so readers, who let them go on, have threads of their own."""
 
@@ -44,11 +51,36 @@ class ReplayActor:
     def add(self, record: bytes, timeout_s: float) -> Added:
         return self._service.add(record, timeout_s=timeout_s)
 
-    @ray.method(concurrency_group="read")
+    # Not made again where the process died meanwhile: the client asks another shard.
+    @ray.method(concurrency_group="read", max_task_retries=0)
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
         return self._service.next_batch(index, timeout_s=timeout_s)
 
+    @ray.method(concurrency_group="read", max_task_retries=0)
+    def next_sample(self, index: int, timeout_s: float) -> Sample | None:
+        return self._service.next_sample(index, timeout_s=timeout_s)
+
     @ray.method
+    def update_priorities(self, priorities: Mapping[str, float]) -> int:
+        return self._service.update_priorities(priorities)
+
+    @ray.method
+    def published(self, version: Version) -> None:
+        self._service.published(version)
+
+    @ray.method
+    def reconfigure(self, limiter: LimiterConfig) -> None:
+        self._service.reconfigure(limiter)
+
+    @ray.method
+    def pause(self) -> None:
+        self._service.pause()
+
+    @ray.method
+    def resume(self) -> None:
+        self._service.resume()
+
+    @ray.method(max_task_retries=0)
     def demonstration(self, task_name: str, num_steps: int, draw: int) -> Window | None:
         return self._service.demonstration(task_name, num_steps, draw=draw)
 
@@ -78,6 +110,54 @@ class ReplayActor:
 RemoteReplay = cast("ActorClass[ReplayActor]", cast(Any, ray.remote)(concurrency_groups=THREADS)(ReplayActor))
 
 
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Handles of all shards; what is asked of each of them."""
+
+    actors: tuple[ActorProxy[ReplayActor], ...]
+
+    def ask_stats(self) -> list[ray.ObjectRef[ReplayStats]]:
+        """Answers to come, for `merged`."""
+        return [actor.stats.remote() for actor in self.actors]
+
+    def stats(self) -> ReplayStats:
+        return merged(ray.get(self.ask_stats()))
+
+    def demonstration_steps(self) -> dict[str, int]:
+        """Of each task, over all shards."""
+        answers = ray.get([actor.demonstration_steps.remote() for actor in self.actors])
+        return {task: sum(answer[task] for answer in answers) for task in answers[0]}
+
+    def keys(self) -> list[str]:
+        return [key for keys in ray.get([actor.keys.remote() for actor in self.actors]) for key in keys]
+
+    def published(self, version: Version) -> None:
+        """Tell that a version is out. Nobody waits for it."""
+        for actor in self.actors:
+            actor.published.remote(version)
+
+    def update_priorities(self, priorities: Mapping[str, float]) -> int:
+        """Set priorities by key; how many were there."""
+        parts: list[dict[str, float]] = [{} for _ in self.actors]
+        for key, priority in priorities.items():
+            parts[shard_of(key, len(parts))][key] = priority
+        return sum(ray.get([a.update_priorities.remote(p) for a, p in zip(self.actors, parts, strict=True) if p]))
+
+    def reconfigure(self, config: ReplayConfig) -> None:
+        """Other settings of the limiter, for all shards together."""
+        ray.get([actor.reconfigure.remote(config.of_one_shard().limiter) for actor in self.actors])
+
+    def pause(self) -> None:
+        """Hold nobody back, as for an offline fill, until `resume`."""
+        ray.get([actor.pause.remote() for actor in self.actors])
+
+    def resume(self) -> None:
+        ray.get([actor.resume.remote() for actor in self.actors])
+
+    def close(self, *, timeout_s: float = 30.0) -> None:
+        ray.get([actor.close.remote() for actor in self.actors], timeout=timeout_s)
+
+
 def start_replay(
     *,
     folder: Path,
@@ -87,27 +167,35 @@ def start_replay(
     seed: int,
     teacher_returns: Mapping[str, float],
     scheduling_strategy: Any = None,
-) -> ActorProxy[ReplayActor]:
-    """A replay actor that comes back where its process dies; calls in flight are made again."""
-    return RemoteReplay.options(
+) -> Shards:
+    """Replay actors that come back where their processes die; episodes in flight are handed in again."""
+    options = RemoteReplay.options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4, scheduling_strategy=scheduling_strategy
-    ).remote(folder, tasks, layout, config, seed, teacher_returns)
+    )
+    count, one = config.num_shards, config.of_one_shard()
+    return Shards(
+        tuple(
+            options.remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns)
+            for shard in range(count)
+        )
+    )
 
 
 class RemoteEpisodeSink:
     """Hands episodes in. A call that was lost with replay's process is made again: the key makes it count once."""
 
-    def __init__(self, replay: ActorProxy[ReplayActor], *, patience_s: float = 120.0) -> None:
-        self._replay = replay
+    def __init__(self, shards: Shards, *, patience_s: float = 120.0) -> None:
+        self._shards = shards
         self._patience_s = patience_s
 
     def add(self, episode: Episode) -> Added:
         """Returns when the episode is durable or refused; `wait` where writers are held back, or replay does not answer."""
-        record = episode_to_bytes(episode)
+        actor = self._shards.actors[shard_of(episode.key, len(self._shards.actors))]
+        record = record_to_bytes(pack(episode))
         deadline = time.monotonic() + self._patience_s
         while time.monotonic() < deadline:
             try:
-                return ray.get(self._replay.add.remote(record, WAIT_S), timeout=self._patience_s)
+                return ray.get(actor.add.remote(record, WAIT_S), timeout=self._patience_s)
             except (RayActorError, GetTimeoutError):
                 time.sleep(0.2)
         return Added(status="wait", reason=f"replay did not answer for {self._patience_s:.0f} s")
@@ -116,35 +204,73 @@ class RemoteEpisodeSink:
 class RemotePromptSource:
     """Demonstrations to prompt actors with."""
 
-    def __init__(self, replay: ActorProxy[ReplayActor]) -> None:
-        self._replay = replay
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
         """The first steps of a successful demonstration; None where there is none, or replay is being started again."""
-        try:
-            return ray.get(self._replay.demonstration.remote(task_name, num_steps, 0))
-        except RayActorError:
-            return None
+        for actor in self._shards.actors:
+            try:
+                window = ray.get(actor.demonstration.remote(task_name, num_steps, 0))
+            except RayActorError:
+                continue
+            if window is not None:
+                return window
+        return None
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A batch that was asked for, and whom else to ask."""
+
+    reference: ray.ObjectRef[Batch | None]
+    shard: int
+    others: list[int] = field(default_factory=list[int])
 
 
 class RemoteBatchSource:
-    """Reads batches, with the next ones already asked for."""
+    """Reads batches, with the next ones already asked for; of several ranks each has one of its own."""
 
-    def __init__(self, replay: ActorProxy[ReplayActor], *, ahead: int = 2) -> None:
-        self._replay = replay
-        self._ahead = ahead
-        self._asked: dict[int, ray.ObjectRef[Batch | None]] = {}
+    def __init__(self, shards: Shards, *, prefetch: int = 2, rank: int = 0, num_ranks: int = 1) -> None:
+        batch_number(0, rank, num_ranks)
+        self._actors = shards.actors
+        self._prefetch = prefetch
+        self._rank, self._num_ranks = rank, num_ranks
+        self._rotation = Rotation(len(shards.actors))
+        self._asked: dict[int, _Asked] = {}
 
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        """Batch number `index`, or None where there is none in time."""
-        self._asked = {i: reference for i, reference in self._asked.items() if index <= i <= index + self._ahead}
-        for i in range(index, index + self._ahead):
+        """This rank's batch number `index`, or None where there is none in time."""
+        deadline = time.monotonic() + timeout_s
+        self._asked = {i: asked for i, asked in self._asked.items() if index <= i < index + self._prefetch}
+        for i in range(index, index + self._prefetch):
             if i not in self._asked:
-                self._asked[i] = self._replay.next_batch.remote(i, WAIT_S)
-        try:
-            done, _ = ray.wait([self._asked[index]], timeout=timeout_s)
-            return ray.get(self._asked.pop(index)) if done else None
-        except RayActorError:  # replay is being started again
-            self._asked.clear()
-            time.sleep(0.2)
-            return None
+                self._asked[i] = self._ask(i, self._rotation.order(self._number(i), time.monotonic()))
+        while True:
+            asked = self._asked[index]
+            done, _ = ray.wait([asked.reference], timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                return None
+            try:
+                batch = ray.get(asked.reference)
+            except RayActorError:  # the shard is being started again
+                self._rotation.failed(asked.shard, time.monotonic())
+                batch = None
+                if not asked.others:
+                    time.sleep(0.2)
+            if batch is not None:
+                del self._asked[index]
+                return batch
+            order = asked.others or self._rotation.order(self._number(index), time.monotonic())
+            self._asked[index] = self._ask(index, order)
+            if time.monotonic() >= deadline:
+                return None
+
+    def _number(self, index: int) -> int:
+        return batch_number(index, self._rank, self._num_ranks)
+
+    def _ask(self, index: int, order: list[int]) -> _Asked:
+        """Ask the first; it answers at once unless it is the last."""
+        shard, *others = order
+        wait_s = 0.0 if others else WAIT_S if len(self._actors) == 1 else TURN_S
+        return _Asked(self._actors[shard].next_batch.remote(self._number(index), wait_s), shard, others)

@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError
 from gato.episode import episode_to_bytes
 from gato.sequence import Batch
 from replay.config import LimiterConfig, ReplayConfig
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, start_replay
+from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, Shards, start_replay
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 
@@ -29,14 +29,14 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def start(folder: Path, replay: ReplayConfig | None = None) -> ActorProxy[ReplayActor]:
+def start(folder: Path, replay: ReplayConfig | None = None) -> Shards:
     return start_replay(
         folder=folder, tasks=TASKS, layout=LAYOUT, config=replay or config(), seed=3, teacher_returns={}
     )
 
 
-def kill(replay: ActorProxy[ReplayActor]) -> None:
-    os.kill(ray.get(replay.pid.remote()), signal.SIGKILL)
+def kill(shard: ActorProxy[ReplayActor]) -> None:
+    os.kill(ray.get(shard.pid.remote()), signal.SIGKILL)
 
 
 def batch_from(source: RemoteBatchSource, index: int) -> Batch:
@@ -53,20 +53,20 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
     sink = RemoteEpisodeSink(replay, patience_s=60.0)
     for number in range(6):
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
-    kill(replay)
+    kill(replay.actors[0])
     assert sink.add(counter_episode(6)).status in ("stored", "duplicate")
     # Calls that are under way when the process dies are made again by Ray, and count once.
-    under_way = [replay.add.remote(episode_to_bytes(counter_episode(number)), 5.0) for number in range(7, 40)]
-    kill(replay)
+    under_way = [replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0) for number in range(7, 40)]
+    kill(replay.actors[0])
     for number in range(7, 40):
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
     ray.wait(under_way, num_returns=len(under_way), timeout=30)
     assert sink.add(counter_episode(0)).status == "duplicate"
-    assert sorted(ray.get(replay.keys.remote())) == sorted(f"k{number}" for number in range(40))
-    stats = ray.get(replay.stats.remote())
+    assert sorted(replay.keys()) == sorted(f"k{number}" for number in range(40))
+    stats = replay.stats()
     assert stats.incarnation >= 2
     assert stats.episodes == {COUNTER.name: 40}
-    ray.get(replay.close.remote())
+    replay.close()
 
 
 def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
         sink.add(counter_episode(number))
     for index in range(12):
         if index == 5:
-            kill(replay)
+            kill(replay.actors[0])
         there, here = batch_from(source, index), service.next_batch(index, timeout_s=1)
         assert here is not None
         for name, array in here.arrays().items():
             np.testing.assert_array_equal(there.arrays()[name], array)
-    kill(replay)
+    kill(replay.actors[0])
     again = batch_from(source, 2)  # a learner that goes on from an older checkpoint asks for an older number
     expected = service.next_batch(2, timeout_s=1)
     assert expected is not None
@@ -94,23 +94,23 @@ def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_
     limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=10_000.0, slack_tokens=10)
     replay = start(tmp_path, config(limiter=limiter))
     assert RemoteEpisodeSink(replay).add(counter_episode(0)).status == "stored"
-    held = [replay.add.remote(episode_to_bytes(counter_episode(number)), 20.0) for number in range(1, 33)]
-    while not ray.get(replay.stats.remote()).writers_waiting:
+    held = [replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0) for number in range(1, 33)]
+    while not replay.stats().writers_waiting:
         pass
     begun_s = time.monotonic()
     assert RemoteBatchSource(replay).next_batch(0, timeout_s=15.0) is not None
     assert time.monotonic() - begun_s < 10.0
-    ray.get(replay.close.remote())  # wakes them all
+    replay.close()  # wakes them all
     assert {added.status for added in ray.get(held, timeout=30)} == {"wait"}
 
 
 def test_a_sink_says_so_where_replay_is_gone_for_good(tmp_path: Path) -> None:
     replay = start(tmp_path)
-    ray.get(replay.pid.remote())
-    ray.kill(replay, no_restart=True)
+    ray.get(replay.actors[0].pid.remote())
+    ray.kill(replay.actors[0], no_restart=True)
     added = RemoteEpisodeSink(replay, patience_s=1.0).add(counter_episode(1))
     assert added.status == "wait"
     assert "did not answer" in added.reason
     assert RemoteBatchSource(replay).next_batch(0, timeout_s=1.0) is None
     with pytest.raises(RayActorError):
-        ray.get(replay.keys.remote())
+        replay.keys()
