@@ -174,10 +174,13 @@ def test_prefetched_batches_are_all_that_the_object_store_holds(local_ray: None,
     for number in range(4):
         sink.add(counter_episode(number, key=f"w.1.{number}"))
     size = sum(array.nbytes for array in batch_from(source, 0).arrays().values())
-    node = ray.nodes()[0]
-    place, most = (node["NodeManagerAddress"], node["NodeManagerPort"]), 0
     for index in range(1, 40):
         batch_from(source, index)
-        most = max(most, node_stats(*place, include_memory_info=False).store_stats.object_store_bytes_used)
-    assert size < most <= 6 * size
+    node = ray.nodes()[0]
+    place = node["NodeManagerAddress"], node["NodeManagerPort"]
+    used = [40 * size]
+    deadline = time.monotonic() + 30
+    while used[-1] > 4 * size and time.monotonic() < deadline:  # Ray lets objects go a little after their last use
+        used.append(node_stats(*place, include_memory_info=False).store_stats.object_store_bytes_used)
+    assert 2 * size <= used[-1] <= 4 * size  # three are ready, or two and one being drawn
     shards.close()
