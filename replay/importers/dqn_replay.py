@@ -60,7 +60,12 @@ def read_dqn_replay(
             f"cannot tell the game of {path} from the names of its folders; pass --task, one of {', '.join(sorted(tasks))}"
         )
     shape = _frame_shape(checkpoints[0])
-    found = of_frame_size(found, tasks, (*shape, 3)) if task is None else found
+    fitting = of_frame_size(found, tasks, (*shape, 3))
+    if task not in (None, fitting):
+        raise ValueError(
+            f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+        )
+    found = fitting
     specs = [(name, spec) for name, spec in found.observations.items() if spec.kind is Kind.IMAGE]
     if len(found.observations) != 1 or len(specs) != 1 or specs[0][1].shape != (*shape, 3):
         wanted = {name: spec.shape for name, spec in found.observations.items()}
@@ -173,7 +178,7 @@ def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iter
         ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
         digest = content_digest(*checkpoint.files.values())
-        name = f"{plan.name}.{checkpoint.number}"
+        name = f"{plan.task.name}.{checkpoint.number}"  # not the folder's name: data that was moved is the same data
         keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
         wanted = [not known(key) for key in keys]
         if not any(wanted):

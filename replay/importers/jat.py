@@ -6,7 +6,7 @@ Shape letters: T steps, H height, W width, C channels.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,19 @@ def read_jat(
     if actions is None or not seen or "rewards" not in names:
         raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
     found = parquet.task_of(path, files[0], tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
-    first = next(parquet.rows(files, "jat", path.stem, names, nothing_known), None)
+    first = next(parquet.rows(files, "jat", names, nothing_known), None)
     if first is None:
         raise ValueError(f"{path} is empty: it holds no episodes")
-    if task is None and "image_observations" in seen:
-        shape = _first_frame(first, path).shape
-        found = of_frame_size(found, tasks, (*shape[:2], 3))
+    if "image_observations" in seen:
+        fitting = of_frame_size(found, tasks, _first_frame(first, path).shape)
+        if task not in (None, fitting):
+            raise ValueError(
+                f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+            )
+        found = fitting
     plan = _plan(path, found, actions, seen, files)
     _episode(first, plan)  # a file of another task is refused before anything is stored
-    rows = parquet.rows(files, "jat", path.stem, [*plan.columns.values(), actions, "rewards"], known)
+    rows = parquet.rows(files, "jat", [*plan.columns.values(), actions, "rewards"], known)
     return Reading((None if row.values is None else _episode(row, plan) for row in rows), total=parquet.num_rows(files))
 
 
@@ -188,16 +192,30 @@ def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:
     """Images, as files in the file or as nested lists, in three channels; of four, which are the last four frames, the last."""
     if pa.types.is_struct(values.type):
         values = values.field("bytes")
-    if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type):
-        frames = _numbers(values, what)
-        if frames.ndim == 4 and frames.shape[1] == STACKED != frames.shape[3]:
-            frames = np.moveaxis(frames, 1, 3)
-        if frames.dtype.kind not in "iu" or (frames.size and not 0 <= frames.min() <= frames.max() <= 255):
-            raise ValueError(f"{what}: {frames.dtype} values, expected whole numbers from 0 to 255")
-        return np.stack([_rgb(frame.astype(np.uint8), what) for frame in frames])
-    if values.null_count:
-        raise ValueError(f"{what}: images kept outside of the file; embed them first")
-    return np.stack([_rgb(np.asarray(Image.open(io.BytesIO(image.as_buffer()))), what) for image in values])
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        if values.null_count:
+            raise ValueError(f"{what}: images kept outside of the file; embed them first")
+        images = (np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in values)
+        return _filled(images, len(values), what)
+    frames = _numbers(values, what)
+    if frames.ndim == 4 and frames.shape[1] == STACKED != frames.shape[3]:
+        frames = np.moveaxis(frames, 1, 3)
+    if frames.dtype.kind not in "iu" or not 0 <= frames.min() <= frames.max() <= 255:
+        raise ValueError(f"{what}: {frames.dtype} values, expected whole numbers from 0 to 255")
+    return _filled((frame.astype(np.uint8) for frame in frames), len(frames), what)
+
+
+def _filled(images: Iterator[np.ndarray], num_steps: int, what: str) -> UInt8[np.ndarray, "T H W 3"]:
+    """All images in one array, so that they are not held twice."""
+    first = _rgb(next(images), what)
+    out = np.empty((num_steps, *first.shape), np.uint8)
+    out[0] = first
+    for step, image in enumerate(images, start=1):
+        frame = _rgb(image, what)
+        if frame.shape != first.shape:
+            raise ValueError(f"{what}: images of shape {first.shape} and of {frame.shape}")
+        out[step] = frame
+    return out
 
 
 def _rgb(frame: np.ndarray, what: str) -> UInt8[np.ndarray, "H W 3"]:

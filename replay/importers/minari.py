@@ -18,11 +18,10 @@ from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.atari import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
 from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task, of_frame_size
-from replay.importers.minari_folder import PREFIX, find_folder
+from replay.importers.minari_folder import find_folder
 from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
 from replay.importers.reading import Known, Reading, nothing_known
 
-__all__ = ["PREFIX", "read_minari"]
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""
 

@@ -59,8 +59,8 @@ def _download(dataset_id: str, root: Path) -> None:
 def _reach_hub() -> None:
     """One request, so that without a network the answer takes seconds, not the minute of the hub's own retries."""
     if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
-        hub = import_module("huggingface_hub")
-        hub.get_session().head(hub.constants.ENDPOINT, timeout=REACH_S)
+        endpoint = import_module("huggingface_hub.constants").ENDPOINT
+        import_module("huggingface_hub.utils").get_session().head(endpoint, timeout=REACH_S)
 
 
 def _fetch(dataset_id: str, *, again: bool) -> None:

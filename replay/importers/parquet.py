@@ -17,6 +17,9 @@ from gato.task import Task
 from replay.importers.fit import content_digest, episode_key, guess_task
 from replay.importers.reading import Known
 
+BUFFER_BYTES = 1 << 20
+"""How much of a column is read from the file at once: without it pyarrow takes a whole group of rows into memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -49,7 +52,7 @@ def column_names(path: Path) -> list[str]:
 
 def _opened(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file, pre_buffer=False)
+        return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as problem:
         raise ValueError(f"{file} is damaged, or no Parquet file: {' '.join(str(problem).split())}") from problem
 
@@ -76,14 +79,14 @@ def largest(files: Sequence[Path], column: str) -> int | None:
     return most
 
 
-def rows(files: Sequence[Path], form: str, name: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
+def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
     """Every row of the files, those of a known key without values. ValueError where a file is damaged."""
     for file in files:
         opened, digest, index = _opened(file), content_digest(file), 0
         try:
             for group in range(opened.metadata.num_row_groups):
                 count = opened.metadata.row_group(group).num_rows
-                keys = [episode_key(form, name, digest, index + place) for place in range(count)]
+                keys = [episode_key(form, file.stem, digest, index + place) for place in range(count)]
                 index += count
                 are_known = [known(key) for key in keys]
                 if all(are_known):

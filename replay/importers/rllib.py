@@ -52,15 +52,15 @@ def read_rllib(
             f"{path} has columns {', '.join(names)}, expected {COLUMN!r}; write episodes with output_write_episodes=True"
         )
     found = parquet.task_of(path, files[0], tasks, task, "RLlib's folders are such as hopperenv")
-    first = next(parquet.rows(files, "rllib", path.stem, [COLUMN], nothing_known), None)
+    first = next(parquet.rows(files, "rllib", [COLUMN], nothing_known), None)
     if first is None:
         raise ValueError(f"{path} is empty: it holds no episodes")
     _episode(first, found)  # a file of another task is refused before anything is stored
-    return Reading(_episodes(files, path, found, known), total=parquet.num_rows(files))
+    return Reading(_episodes(files, found, known), total=parquet.num_rows(files))
 
 
-def _episodes(files: list[Path], path: Path, task: Task, known: Known) -> Iterator[Episode | None]:
-    for row in parquet.rows(files, "rllib", path.stem, [COLUMN], known):
+def _episodes(files: list[Path], task: Task, known: Known) -> Iterator[Episode | None]:
+    for row in parquet.rows(files, "rllib", [COLUMN], known):
         episode = None if row.values is None else _episode(row, task)
         if episode is not None or row.values is None:
             yield episode

@@ -10,7 +10,8 @@ from replay.importers import parquet
 from replay.importers.d4rl import read_d4rl
 from replay.importers.dqn_replay import holds_dqn_replay, read_dqn_replay
 from replay.importers.jat import read_jat
-from replay.importers.minari import PREFIX, read_minari
+from replay.importers.minari import read_minari
+from replay.importers.minari_folder import PREFIX
 from replay.importers.reading import Known, Reading, nothing_known
 from replay.importers.rllib import COLUMN, read_rllib
 

@@ -130,8 +130,10 @@ def test_a_folder_that_names_no_game_needs_a_task_of_its_frames(tmp_path: Path) 
         read_dqn_replay(folder, {"atari84/freeway": FREEWAY84})
     (episode,) = read_dqn_replay(folder, TASKS, FREEWAY84)
     assert episode.task == "atari84/freeway"
-    with pytest.raises(ValueError, match="grey frames of 84x84, task atari/freeway"):
+    with pytest.raises(ValueError, match="are those of task atari84/freeway, not of atari/freeway"):
         read_dqn_replay(folder, TASKS, TASKS["atari/freeway"])
+    with pytest.raises(ValueError, match="grey frames of 84x84, task mujoco/hopper"):
+        read_dqn_replay(folder, TASKS, TASKS["mujoco/hopper"])
 
 
 def damage(folder: Path, how: str) -> None:

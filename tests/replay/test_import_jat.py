@@ -1,6 +1,7 @@
 """JAT's Parquet files become episodes, or one line says why not."""
 
 import io
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,10 +122,41 @@ def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(
     assert episode.actions.tolist() == [0, 2, 17]
 
 
+def test_frames_of_different_sizes_in_one_episode_are_refused(tmp_path: Path) -> None:
+    columns, _ = image_columns("png", 3)
+    columns["image_observations"][0][1] = png(np.zeros((80, 84, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"images of shape \(84, 84, 3\) and of \(80, 84, 3\)"):
+        read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS)
+    columns["image_observations"][0][1] = {"bytes": b"no image", "path": None}
+    with pytest.raises(ValueError, match="damaged"):
+        read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS)
+
+
+def test_memory_holds_one_episode_of_a_row_group(tmp_path: Path) -> None:
+    rows, steps = 200, 500
+    rng = np.random.default_rng(0)
+    rewards = [rng.normal(size=steps).astype(np.float32) for _ in range(rows)]
+    seen = [rng.normal(size=(steps, 11)).tolist() for _ in range(rows)]  # 44 kB an episode
+    columns = {"continuous_observations": seen, "continuous_actions": [[[0.0] * 3] * steps] * rows, "rewards": rewards}
+    path = write(tmp_path / "hopper.parquet", columns, rows_in_group=rows)
+    size_bytes = path.stat().st_size
+    del columns, seen
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    tracemalloc.start()
+    pa.set_memory_pool(counted)
+    assert sum(1 for _ in read_jat(path, TASKS)) == rows
+    pa.set_memory_pool(usual)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+    assert counted.max_memory() < size_bytes / 2
+
+
 def test_frames_do_not_fit_the_task_of_another_size_that_was_asked_for(tmp_path: Path) -> None:
     columns, _ = image_columns("png", 2)
     path = write(tmp_path / "atari-pong" / "train.parquet", columns)
-    with pytest.raises(ValueError, match="images of size 84x84x3, expected 64x80x3"):
+    with pytest.raises(ValueError, match="are those of task atari84/pong, not of atari/pong; pass that --task"):
         read_jat(path, TASKS, TASKS["atari/pong"])
 
 

@@ -2,10 +2,12 @@
 
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
 import cv2
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -170,6 +172,25 @@ def test_frames_of_ataris_own_size_are_shrunk_as_the_environment_does_it(tmp_pat
     np.testing.assert_array_equal(episode.observations["image"], expected)
     assert episode.info["frames"] == "210x160x3 shrunk by area to 64x80x3"
     assert json.loads(episode.info["env_kwargs"])["repeat_action_probability"] == 0.25
+
+
+def test_large_frames_are_shrunk_a_block_at_a_time(tmp_path: Path) -> None:
+    folder, _ = atari_set(tmp_path / "set", jpeg=False)
+    steps = 900  # 91 MB of frames
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_0"]
+        group = file.create_group("episode_0")
+        group.create_dataset(
+            "observations", (steps + 1, 210, 160, 3), np.uint8, chunks=(8, 210, 160, 3), compression="gzip"
+        )
+        for name, dtype in {"actions": "i8", "rewards": "f8", "terminations": "?", "truncations": "?"}.items():
+            group[name] = np.zeros(steps, dtype)
+    tracemalloc.start()
+    (episode,) = read_minari(folder, TASKS)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert episode.num_steps == steps
+    assert peak_bytes < 36 << 20 < steps * 210 * 160 * 3 / 2
 
 
 def test_actions_that_count_a_games_own_buttons_become_those_of_all_eighteen(tmp_path: Path) -> None:
