@@ -21,6 +21,10 @@ MINIMAL_BUTTONS: Mapping[str, tuple[int, ...]] = {
 """By ROM: which of the 18 buttons a game reads. Others count actions among these: action 2 of Freeway is button 5."""
 
 
+SCREEN = (210, 160, 3)
+"""The emulator's frames."""
+
+
 def minimal_buttons(task: Task) -> tuple[int, ...]:
     """The buttons of the task's game. ValueError where they are not known here."""
     rom = str(task.env_kwargs.get("rom", ""))
@@ -53,6 +57,6 @@ def shrink(frames_THWC: UInt8[np.ndarray, "T H W C"], spec: ArraySpec) -> UInt8[
     return out
 
 
-def may_shrink(shape: tuple[int, ...], spec: ArraySpec) -> bool:
-    """Whether frames of this shape are RGB and at least as large as the task's."""
-    return len(shape) == 3 and shape[2] == 3 and shape[0] >= spec.shape[0] and shape[1] >= spec.shape[1]
+def may_shrink(shape: tuple[int, ...]) -> bool:
+    """Whether frames of this shape are the emulator's own: shrunk twice, others would not be what the task shows."""
+    return shape == SCREEN

@@ -128,13 +128,13 @@ def _frame_shape(checkpoint: _Checkpoint) -> tuple[int, int]:
     file = checkpoint.files["observation"]
     try:
         with gzip.GzipFile(file) as stream:
-            shape = _header(stream, file)
+            shape = _header(stream)
     except DAMAGE as problem:
         raise _damaged(file, problem) from problem
     return shape[1], shape[2]
 
 
-def _header(stream: gzip.GzipFile, file: Path) -> tuple[int, int, int]:
+def _header(stream: gzip.GzipFile) -> tuple[int, int, int]:
     """The shape of the observations, which follow in the stream."""
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
@@ -191,29 +191,52 @@ def _read(
     checkpoint: _Checkpoint, plan: _Plan, steps: _Steps, spans: list[tuple[str, int, bool]]
 ) -> Iterator[Episode | None]:
     """The wanted episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
-    file = checkpoint.files["observation"]
+    frames = _Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
     try:
-        with gzip.GzipFile(file) as stream:
-            shape = _header(stream, file)
-            if shape[0] != len(steps.actions):
-                raise ValueError(f"{shape[0]} observations and {len(steps.actions)} actions")
-            start, passed_bytes = 0, 0
-            for key, stop, is_wanted in spans:
-                frame_bytes = shape[1] * shape[2]
-                if not is_wanted:
-                    passed_bytes += (stop - start) * frame_bytes  # passed over only if another one is wanted after it
-                    start = stop
-                    yield None
-                    continue
-                _pass_over(stream, passed_bytes)
-                passed_bytes = 0
-                frames = _frames(stream, (stop - start, shape[1], shape[2]))
-                episode = _episode(checkpoint, plan, steps, frames, key, start, stop)
-                if episode is not None:
-                    yield episode
-                start = stop
-    except DAMAGE as problem:
-        raise _damaged(file, problem) from problem
+        start = 0
+        for key, stop, is_wanted in spans:
+            episode = None
+            if is_wanted:
+                episode = _episode(checkpoint, plan, steps, frames.read(start, stop), key, start, stop)
+            if episode is not None or not is_wanted:
+                yield episode
+            start = stop
+    finally:
+        frames.close()
+
+
+class _Frames:
+    """The frames of a checkpoint, read forwards from the stream. ValueError where it is damaged."""
+
+    def __init__(self, file: Path, *, num_steps: int) -> None:
+        self._file = file
+        self._stream = gzip.GzipFile(file)
+        self._step = 0
+        try:
+            found_steps, *self._size = _header(self._stream)
+        except DAMAGE as problem:
+            self.close()
+            raise _damaged(file, problem) from problem
+        if found_steps != num_steps:
+            self.close()
+            raise ValueError(f"{file} has {found_steps} observations, but there are {num_steps} actions")
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
+        """The frames of steps [start, stop), grey in all three channels; those before them are passed over."""
+        height, width = self._size
+        out = np.empty((stop - start, height, width, 3), np.uint8)
+        try:
+            _pass_over(self._stream, (start - self._step) * height * width)
+            for frame in out:
+                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(height, width)
+                frame[:] = grey[..., None]
+        except DAMAGE as problem:
+            raise _damaged(self._file, problem) from problem
+        self._step = stop
+        return out
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _pass_over(stream: gzip.GzipFile, num_bytes: int) -> None:
@@ -228,15 +251,6 @@ def _exactly(stream: gzip.GzipFile, num_bytes: int) -> bytes:
     return block
 
 
-def _frames(stream: gzip.GzipFile, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "T H W 3"]:
-    """The next frames of the stream, grey in all three channels."""
-    out = np.empty((*shape, 3), np.uint8)
-    for frame in out:
-        grey = np.frombuffer(_exactly(stream, shape[1] * shape[2]), np.uint8).reshape(shape[1:])
-        frame[:] = grey[..., None]
-    return out
-
-
 def _episode(
     checkpoint: _Checkpoint,
     plan: _Plan,
@@ -248,13 +262,11 @@ def _episode(
 ) -> Episode | None:
     """None for what is only the padding before an episode."""
     where = f"checkpoint {checkpoint.number} of {plan.name}, steps {start} to {stop}"
-    padding = 0
-    is_blank = [
-        not (frame.any() or steps.actions[start + t] or steps.rewards[start + t])
-        for t, frame in enumerate(frames[:PADDING_STEPS])
+    blank_T = [
+        not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])
+        for step, frame in enumerate(frames[:PADDING_STEPS])
     ]
-    while padding < len(is_blank) and is_blank[padding]:
-        padding += 1
+    padding = [*blank_T, False].index(False)
     first = start + padding
     if first == stop:
         return None

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.atari import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
-from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task, of_frame_size
+from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task
 from replay.importers.minari_folder import find_folder
 from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
 from replay.importers.reading import Known, Reading, nothing_known
@@ -34,7 +34,7 @@ def read_minari(
     read_minari(Path("datasets/mujoco/hopper/expert-v0"), tasks)
     read_minari("minari:mujoco/hopper/expert-v0", tasks, known=store.known)
 
-    Without `task`, the data set's environment or its id must tell it. Larger RGB frames are shrunk by area to the task's,
+    Without `task`, the data set's environment or its id must tell it. Atari's own frames are shrunk by area to the task's,
     and actions that count a game's own buttons become those of all 18: `info` says so.
     """
     folder = find_folder(path_or_id)
@@ -50,8 +50,6 @@ def read_minari(
             f"{about.dataset_id} was made in {about.env_id}, but task {found.name} is {found.env_id}; "
             "versions differ in what they show and pay, so give a data set of that one"
         )
-    if task is None and "" in about.spaces:
-        found = of_frame_size(found, tasks, shape_of(about.spaces[""]))
     fitting = _fitting(about, found)
     return Reading(_episodes(folder, about, fitting, known), total=about.num_episodes)
 
@@ -160,7 +158,7 @@ def _check_space(about: _About, task: Task, name: str, space: Mapping[str, Any],
             f"{about.dataset_id} does not count {name} from 0 on, as task {task.name} does; subtract the least value first"
         )
     shape = shape_of(space)
-    if shape != spec.shape and not (spec.kind is Kind.IMAGE and may_shrink(shape, spec)):
+    if shape != spec.shape and not (spec.kind is Kind.IMAGE and may_shrink(shape)):
         what = f"images of size {_size(shape)}" if spec.kind is Kind.IMAGE else f"{name} of shape {shape}"
         raise ValueError(f"{about.dataset_id} has {what} in each step, task {task.name} {spec.shape}")
     values = space.get("n")
@@ -229,7 +227,7 @@ def _read(column: Column, num_steps: int, spec: ArraySpec, what: str) -> Shaped[
         stop = min(start + BLOCK_STEPS, num_steps)
         block = column.rows(start, stop)
         if spec.kind is Kind.IMAGE and block.dtype == np.uint8 and block.shape[1:] != spec.shape:
-            block = shrink(block, spec) if may_shrink(block.shape[1:], spec) else block
+            block = shrink(block, spec) if may_shrink(block.shape[1:]) else block
         out[start:stop] = fit_array(block, spec, what)
     return out
 

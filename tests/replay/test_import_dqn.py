@@ -87,18 +87,19 @@ def test_known_episodes_are_skipped_and_a_known_checkpoints_frames_not_opened(fo
     write_checkpoint(folder, 1, 10, (3, 6))
     everything = list(read_dqn_replay(folder, TASKS))
     keys = [e.key for e in everything]
-    observed = folder / "$store$_observation_ckpt.0.gz"
     reading = read_dqn_replay(folder, TASKS, known=set(keys[:5]).__contains__)
     (last,) = reading
     assert last.key == keys[5]
     np.testing.assert_array_equal(last.observations["image"], everything[5].observations["image"])
     assert (reading.num_passed, reading.num_known) == (6, 5)
     opened: list[Path] = []
-    header = dqn_replay._header
+    frames = dqn_replay._Frames
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dqn_replay, "_header", lambda stream, file: opened.append(file) or header(stream, file))
+        patch.setattr(
+            dqn_replay, "_Frames", lambda file, num_steps: opened.append(file) or frames(file, num_steps=num_steps)
+        )
         list(read_dqn_replay(folder, TASKS, known=set(keys[:4]).__contains__))
-    assert opened == [observed, folder / "$store$_observation_ckpt.1.gz"]  # the first only for the size of its frames
+    assert opened == [folder / "$store$_observation_ckpt.1.gz"]
 
 
 def test_memory_holds_one_episode_of_a_large_checkpoint(folder: Path) -> None:
@@ -166,7 +167,7 @@ def damage(folder: Path, how: str) -> None:
         ("pickle", "damaged, or not of the DQN replay data set: Object arrays cannot be loaded"),
         ("other shape", r"observations of shape \(10, 84, 84, 3\)"),
         ("lengths", "columns of shapes"),
-        ("fewer frames", "9 observations and 10 actions"),
+        ("fewer frames", "has 9 observations, but there are 10 actions"),
     ],
 )
 def test_damaged_files_are_one_clear_error(folder: Path, how: str, message: str) -> None:

@@ -200,7 +200,7 @@ def test_actions_that_count_a_games_own_buttons_become_those_of_all_eighteen(tmp
     assert "6 buttons" in episode.info["actions"]
 
 
-def test_a_data_set_of_84x84_frames_is_of_the_grey_task(tmp_path: Path) -> None:
+def test_frames_that_others_have_shrunk_are_of_the_task_that_says_so_or_of_none(tmp_path: Path) -> None:
     buffer = EpisodeBuffer(
         id=0, observations=np.zeros((3, 84, 84, 3), np.uint8), actions=[0, 17], rewards=[0.0, 1.0],
         terminations=[False, True], truncations=[False, False],
@@ -209,7 +209,9 @@ def test_a_data_set_of_84x84_frames_is_of_the_grey_task(tmp_path: Path) -> None:
         tmp_path / "set", "hdf5", [buffer], env_id="ALE/Pong-v5", jpeg=False, action_space=spaces.Discrete(18),
         observation_space=spaces.Box(0, 255, (84, 84, 3), np.uint8),
     )  # fmt: skip
-    (episode,) = read_minari(folder, TASKS)
+    with pytest.raises(ValueError, match=r"images of size 84x84x3 in each step, task atari/pong \(64, 80, 3\)"):
+        read_minari(folder, TASKS)
+    (episode,) = read_minari(folder, TASKS, TASKS["atari84/pong"])
     check_episode(episode, TASKS["atari84/pong"])
 
 
