@@ -1,29 +1,27 @@
-"""Environments to our conventions: N of one task in lockstep, each row reset by whoever plays. The only file that makes them.
+"""Environments to our conventions: N of one task in lockstep, each row reset by whoever plays.
 
-Atari: a decision every 4 frames; the pixelwise maximum of the last two, shrunk to 64x80 RGB by area; all 18 actions;
-rewards as they are; a lost life ends nothing; sticky actions off. An emulator without chance plays the same game each
-time, so an episode begins with 1 to 30 no-ops drawn by its seed. MuJoCo: Gymnasium's v5 environments as they are. Any
-other Gymnasium environment: as it is, its spaces laid flat (`actors.spaces`).
+Atari: see `actors.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium environment: as it is, its
+spaces laid flat (`actors.spaces`).
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import ale_py
-import ale_py.roms
-import cv2
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.envs.registration import WrapperSpec
 from jaxtyping import Bool, Float, Shaped
 
+from actors.atari import AtariEnv
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.task import Kind, References, Task
 
-cv2.setNumThreads(1)
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
 
 
@@ -158,78 +156,6 @@ def task_of(
         env.close()
 
 
-class AtariEnv:
-    """An Atari game, straight from the emulator."""
-
-    def __init__(self, task: Task) -> None:
-        options: Mapping[str, Any] = task.env_kwargs
-        self._max_frames = task.max_steps * int(options["frameskip"])
-        self._frameskip = int(options["frameskip"])
-        self._max_noops = int(options["max_noops"])
-        self._sticky = float(options["sticky"])
-        if self._frameskip < 1 or not 0.0 <= self._sticky < 1.0:
-            raise ValueError(
-                f"task {task.name}: frameskip {self._frameskip} must be at least 1 and sticky {self._sticky} in [0, 1)"
-            )
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._ale = ale_py.ALEInterface()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rom = ale_py.roms.get_rom_path(str(options["rom"]))
-        if rom is None:
-            raise ValueError(
-                f"no ROM {options['rom']!r} for task {task.name}; ale-py carries its own, install it again"
-            )
-        self._rom = str(rom)
-        self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
-        self._frames = np.zeros((2, 210, 160, 3), np.uint8)
-        self._num_frames = 0
-        self._load(0)
-
-    def _load(self, seed: int) -> None:
-        self._ale.setFloat("repeat_action_probability", self._sticky)
-        self._ale.setInt("random_seed", seed % 2**31)
-        self._ale.loadROM(self._rom)
-        self._actions = self._ale.getLegalActionSet()
-
-    def reset(self, seed: int) -> dict[str, np.ndarray]:
-        if self._sticky:
-            self._load(seed)  # the emulator takes its seed when the game is loaded
-        self._ale.reset_game()
-        noops = int(np.random.default_rng(seed).integers(1, self._max_noops + 1)) if self._max_noops else 0
-        for _ in range(noops):
-            self._ale.act(self._actions[0])
-        self._num_frames = noops
-        self._ale.getScreenRGB(self._frames[1])
-        self._frames[0] = self._frames[1]
-        return {"image": self._image()}
-
-    def _image(self) -> np.ndarray:
-        return cv2.resize(self._frames.max(axis=0), self._size, interpolation=cv2.INTER_AREA)
-
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
-        reward, done_frames = 0.0, 0
-        for frame in range(self._frameskip):
-            reward += self._ale.act(self._actions[int(action)])
-            done_frames += 1
-            if self._ale.game_over():
-                break
-            if frame >= self._frameskip - 2:
-                self._ale.getScreenRGB(self._frames[frame - self._frameskip + 2])
-        self._num_frames += done_frames
-        terminated = self._ale.game_over()
-        if terminated:
-            self._ale.getScreenRGB(self._frames[1])
-        if self._frameskip == 1:
-            self._frames[0] = self._frames[1]  # there is no frame before it to take the maximum with
-        return {"image": self._image()}, reward, terminated, not terminated and self._num_frames >= self._max_frames
-
-    def extras(self) -> dict[str, np.ndarray]:
-        return {"ram": np.asarray(self._ale.getRAM(), np.uint8)}
-
-    def close(self) -> None: ...
-
-
 MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
     "mujoco": MujocoEnv,
     "atari": AtariEnv,
@@ -297,6 +223,28 @@ def make_envs(task: Task, num_envs: int) -> Envs:
     if task.family not in MAKERS:
         raise ValueError(f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}")
     return Envs(task, [MAKERS[task.family](task) for _ in range(num_envs)])
+
+
+def env_spec_of(task: Task) -> str:
+    """Gymnasium's own description of the task's environment as JSON, for data sets that others make it from again.
+
+    A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
+    """
+    spec = copy.deepcopy(gymnasium.spec(task.env_id))
+    if task.family == "atari":
+        skip = int(task.env_kwargs["frameskip"])
+        spec.kwargs |= {
+            "frameskip": 1,
+            "repeat_action_probability": float(task.env_kwargs["sticky"]),
+            "full_action_space": True,
+        }
+        wrapper = "gymnasium.wrappers.stateful_observation:MaxAndSkipObservation"
+        skipping = WrapperSpec(name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip})
+        spec.additional_wrappers = (*spec.additional_wrappers, skipping)
+    elif task.family == "gymnasium":
+        spec.kwargs |= dict(task.env_kwargs)
+        spec.max_episode_steps = task.max_steps
+    return spec.to_json()
 
 
 def versions_of(task: Task) -> dict[str, str]:

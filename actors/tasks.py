@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gato.task import ArraySpec, Kind, References, Task
 
@@ -57,6 +58,18 @@ def _game(short: str, rom: str, references: References) -> Task:
     )
 
 
+def _grey(game: Task) -> Task:
+    """The same game, shown as JAT and the DQN replay data set show it: 84x84, grey, here in all three channels."""
+    short = game.name.removeprefix("atari/")
+    return replace(
+        game,
+        name=f"atari84/{short}",
+        observations={"image": ArraySpec(kind=Kind.IMAGE, shape=(84, 84, 3))},
+        aliases=(f"{short}-84",),
+        env_kwargs={**game.env_kwargs, "grey": True},
+    )
+
+
 _ALL = (
     _robot("hopper", "Hopper", 11, 3, References(random=-20.272305, expert=3234.3, source=D4RL)),
     _robot("halfcheetah", "HalfCheetah", 17, 6, References(random=-280.178953, expert=12135.0, source=D4RL)),
@@ -80,5 +93,7 @@ _ALL = (
     _game("freeway", "freeway", References(random=0.0, human=29.6, expert=33.9, source=f"{DQN_ZOO}; expert: JAT")),
 )  # fmt: skip
 
-TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (*_ALL, *(_grey(task) for task in _ALL if task.family == "atari"))
+}
 """By name. `gato.task.find_task` also finds the names that other projects use."""

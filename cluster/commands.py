@@ -23,6 +23,7 @@ from cluster.scores import Scale
 from cluster.summary import Summary, read_summary
 from cluster.watch import render, watch_live
 from gato.task import find_task
+from replay.importers.reading import Reading
 
 if TYPE_CHECKING:
     pass
@@ -134,14 +135,18 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
 
 
 def import_data(source: str, *, task: str | None, name: str | None, console: Console) -> None:
-    """Bring a file's episodes into a data set here."""
-    known = TASKS
+    """Bring the episodes of a file or a folder into a data set here."""
     from replay.importers.source import read_source
 
-    chosen = find_task(task, known) if task else None
+    chosen = find_task(task, TASKS) if task else None
     require_space(runs_root())
-    episodes = read_source(source, known, chosen)
-    datasets.make(name or datasets.name_of(source), episodes, known, console, origin=source)
+    datasets.make(
+        name or datasets.name_of(source),
+        lambda known: read_source(source, TASKS, chosen, known=known),
+        TASKS,
+        console,
+        origin=source,
+    )
 
 
 def record(task: str, *, episodes: int, name: str | None, seed: int, console: Console) -> None:
@@ -153,11 +158,10 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, console: Co
     played = demonstrate(found, episodes=episodes, seed=seed)
     datasets.make(
         name or found.name.replace("/", "-"),
-        played,
+        lambda known: Reading(iter(played), total=episodes),
         TASKS,
         console,
         origin=f"record {found.name}",
-        total=episodes,
     )
 
 

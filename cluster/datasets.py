@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cluster.registry import runs_root
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import Task
 from replay.filter import least_return
+from replay.importers.reading import Known, Reading, nothing_known
 from replay.store import EpisodeStore
 
 CAPACITY_BYTES = 64 << 30
@@ -41,13 +43,13 @@ def _root() -> Path:
 
 def name_of(source: str) -> str:
     """What a data set is called where nobody says: the file's name, or the last words of an id."""
-    words = source.removeprefix("minari:").rstrip("/").split("/")
+    words = [word for word in source.removeprefix("minari:").split("/") if word not in ("", "replay_logs")]
     stem = (
         words[-1]
-        if words[-1].endswith((".hdf5", ".h5"))
+        if words[-1].endswith((".hdf5", ".h5", ".parquet"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5)$", "", stem))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem))
 
 
 def find(name: str) -> DataSet:
@@ -84,44 +86,83 @@ def mean_returns(sets: Sequence[DataSet], fraction: float | None) -> dict[str, f
 
 
 def make(
-    name: str,
-    episodes: Iterable[Episode],
-    tasks: Mapping[str, Task],
-    console: Console,
-    *,
-    origin: str,
-    total: int | None = None,
+    name: str, open_source: Callable[[Known], Reading], tasks: Mapping[str, Task], console: Console, *, origin: str
 ) -> DataSet:
-    """Store episodes under a name; those that are there already are left alone, bad ones refused, counted and shown."""
+    """Store episodes under a name; those that are there already are not read again, bad ones refused, counted and shown.
+
+    make("mine", lambda known: read_source("hopper.hdf5", TASKS, known=known), TASKS, console, origin="hopper.hdf5")
+
+    Ctrl-C, or a source that turns out to be damaged, leaves what was stored until then as a data set.
+    """
     path = _root() / name
-    refused: Counter[str] = Counter()
-    duplicates = stored = 0
-    source = iter(episodes)
-    first = next(source, None)  # before anything is made: a source that cannot be read leaves nothing behind
-    if first is None:
-        raise ValueError(f"{origin} holds no episodes")
-    store = EpisodeStore(path / "episodes", capacity_bytes=CAPACITY_BYTES)
+    folder = path / "episodes"
+    store = EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES) if folder.is_dir() else None
     try:
-        with Progress(console=console, transient=True) as bar:
-            entry = bar.add_task(f"{origin}", total=total)
-            for episode in _chain(first, source):
-                try:
-                    check_episode(episode, tasks[episode.task])
-                except BadEpisode as problem:
-                    refused[str(problem).partition(": ")[2] or str(problem)] += 1
-                else:
-                    added = store.add(episode, tokens=0)
-                    stored, duplicates = stored + (added is not None), duplicates + (added is None)
-                bar.update(entry, advance=1, description=f"{name}: {stored} episodes")
-        returns: dict[str, list[float]] = {}
-        steps: Counter[str] = Counter()
-        for header in store.episodes.values():
-            returns.setdefault(header.task, []).append(header.episode_return)
-            steps[header.task] += header.steps
+        reading = open_source(store.known if store else nothing_known)
+        first = next(reading, None)  # before anything is made: a source that cannot be read leaves nothing behind
+        if first is None and not reading.num_known:
+            raise ValueError(f"{origin} holds no episodes")
+        store = store or EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES)
+        filling = _Filling(store, tasks)
+        try:
+            with Progress(console=console, transient=True) as bar:
+                entry = bar.add_task(origin, total=reading.total)
+                for episode in chain([] if first is None else [first], reading):
+                    filling.take(episode)
+                    bar.update(
+                        entry, completed=reading.num_passed, description=f"{name}: {filling.stored} new episodes"
+                    )
+        except KeyboardInterrupt:
+            console.print(f"stopped: {filling.stored} new episodes are stored; run the same command again to go on")
+            raise
+        finally:
+            about = _describe(path, store, origin)
     finally:
-        store.close()
-    if not returns:
-        raise ValueError(f"no episode of {origin} was good enough to keep; refused: {_counted(refused)}")
+        if store is not None:
+            store.close()
+    if not about:
+        raise ValueError(f"no episode of {origin} was good enough to keep; refused: {_counted(filling.refused)}")
+    there = filling.duplicates + reading.num_known
+    for task, values in about.items():
+        console.print(
+            f"data set [bold]{name}[/bold]: {values['episodes']:,} episodes of {task}, {values['steps']:,} steps, mean return "
+            f"{values['return_mean']:,.1f}" + (f" ({there} were there already)" if there else ""),
+            highlight=False,
+        )
+    if filling.refused:
+        console.print(f"[yellow]refused:[/yellow] {_counted(filling.refused)}", highlight=False)
+    console.print(f"train on it: gato start clone --data {name}", highlight=False)
+    return find(name)
+
+
+class _Filling:
+    """What became of the episodes that were read."""
+
+    def __init__(self, store: EpisodeStore, tasks: Mapping[str, Task]) -> None:
+        self._store = store
+        self._tasks = tasks
+        self.stored = 0
+        self.duplicates = 0
+        self.refused: Counter[str] = Counter()
+
+    def take(self, episode: Episode) -> None:
+        """Store an episode, or count why not."""
+        try:
+            check_episode(episode, self._tasks[episode.task])
+        except BadEpisode as problem:
+            self.refused[str(problem).partition(": ")[2] or str(problem)] += 1
+            return
+        added = self._store.add(episode, tokens=0)
+        self.stored, self.duplicates = self.stored + (added is not None), self.duplicates + (added is None)
+
+
+def _describe(path: Path, store: EpisodeStore, origin: str) -> Mapping[str, Mapping[str, Any]]:
+    """What is in a data set, by task, kept in its about.json; nothing where it is empty."""
+    returns: dict[str, list[float]] = {}
+    steps: Counter[str] = Counter()
+    for header in store.episodes.values():
+        returns.setdefault(header.task, []).append(header.episode_return)
+        steps[header.task] += header.steps
     about = {
         task: {
             "episodes": len(values),
@@ -131,24 +172,11 @@ def make(
         }
         for task, values in returns.items()
     }
-    (path / "about.json").write_text(
-        json.dumps({"origin": Path(origin).name, "tasks": about}, indent=1, sort_keys=True)
-    )
-    for task, values in about.items():
-        console.print(
-            f"data set [bold]{name}[/bold]: {values['episodes']:,} episodes of {task}, {values['steps']:,} steps, mean return "
-            f"{values['return_mean']:,.1f}" + (f" ({duplicates} were there already)" if duplicates else ""),
-            highlight=False,
-        )
-    if refused:
-        console.print(f"[yellow]refused:[/yellow] {_counted(refused)}", highlight=False)
-    console.print(f"train on it: gato start clone --data {name}", highlight=False)
-    return find(name)
-
-
-def _chain(first: Episode, others: Iterator[Episode]) -> Iterator[Episode]:
-    yield first
-    yield from others
+    if about:
+        draft = path / "about.json.draft"
+        draft.write_text(json.dumps({"origin": Path(origin).name, "tasks": about}, indent=1, sort_keys=True))
+        draft.rename(path / "about.json")
+    return about
 
 
 def _counted(reasons: Counter[str]) -> str:

@@ -181,7 +181,7 @@ def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
     if found is None:
         shorts = {task_name.split("/")[-1]: task_name for task_name in tasks}
         near = get_close_matches(name.lower(), [*by_alias, *shorts], n=1, cutoff=0.5)
-        names = [shorts.get(n) or by_alias[n].name for n in near]
+        names = [by_alias[n].name if n in by_alias else shorts[n] for n in near]
         hint = f"did you mean {names[0]!r}?" if names else f"known tasks: {', '.join(sorted(tasks))}"
         raise ValueError(f"unknown task {name!r}; {hint}")
     return found

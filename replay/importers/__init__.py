@@ -1,1 +1,1 @@
-"""Importers: other projects' demonstrations (D4RL files, Minari data sets) read as episodes."""
+"""Importers: other projects' demonstrations (D4RL, Minari, JAT, DQN replay, RLlib) read as episodes, one at a time."""

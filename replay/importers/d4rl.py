@@ -1,6 +1,6 @@
 """D4RL files: HDF5 with all steps in a row, cut into episodes where `terminals` or `timeouts` say so.
 
-Shape letters: N rows of a file.
+Shape letters: N rows of a file, S size of an observation.
 """
 
 from __future__ import annotations
@@ -16,19 +16,28 @@ from jaxtyping import Bool
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.fit import content_digest, episode_key, fit_array, guess_task, without_version
+from replay.importers.reading import Known, Reading, nothing_known
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/task")
+BLOCK_ROWS = 65_536
+"""Rows that are compared at once to find where one episode ends and another begins."""
+SAME = 1e-4
+"""How far two numbers of the same observation may be apart, relative and absolute: files keep them in 32 bits or 64."""
 FORMAT = f"a D4RL file holds {', '.join(NEEDED)} (one row a step) and, as a rule, timeouts"
 
 
-def read_d4rl(path: Path, tasks: Mapping[str, Task], task: Task | None = None) -> Iterator[Episode]:
+def read_d4rl(
+    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+) -> Reading:
     """The episodes of a D4RL file, one in memory at a time. ValueError, at once, where it cannot be read as `task`.
 
-    for episode in read_d4rl(Path("hopper-medium-v2.hdf5"), tasks):
+    for episode in read_d4rl(Path("hopper-medium-v2.hdf5"), tasks, known=store.known):
         ...
 
-    Without `task`, the file's metadata or its name must tell it. A last piece that ends with the file is truncated.
+    Without `task`, the file's metadata or its name must tell it. Without `timeouts` (v0, v1), an episode ends as well
+    after the task's `max_steps`, and where `next_observations`, if the file has them, are not the observations of the
+    next row, as in the midst of a medium-expert file. A last piece that ends with the file is truncated.
     A value that is not finite passes: `check_episode` refuses that one episode, not the file.
     """
     if not path.is_file():
@@ -40,7 +49,7 @@ def read_d4rl(path: Path, tasks: Mapping[str, Task], task: Task | None = None) -
             plan = _plan(file, path, tasks, task)
     except OSError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return _episodes(path, plan)
+    return Reading(_episodes(path, plan, known), total=len(plan.spans))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,7 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
     _check_width(file, path, "actions", found, found.action)
     terminals = np.asarray(_column(file, "terminals")[()]).astype(np.bool_)
     timeouts = np.asarray(_column(file, "timeouts")[()]).astype(np.bool_) if "timeouts" in file else None
+    longest = found.max_steps if timeouts is None else num_rows
     seeds = file.get("infos/seed")
     return _Plan(
         task=found,
@@ -82,35 +92,51 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
         env_id=env_id or "not stated",
         has_seeds=isinstance(seeds, h5py.Dataset) and seeds.shape == (num_rows,) and seeds.dtype.kind in "iu",
         terminals=terminals,
-        spans=list(_spans(terminals, timeouts, found.max_steps)),
+        spans=list(_spans(terminals, _breaks(file, num_rows) if timeouts is None else timeouts, longest)),
     )
 
 
+def _breaks(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
+    """Rows after which the next row is of another episode, as far as `next_observations` tell."""
+    breaks_N = np.zeros(num_rows, np.bool_)
+    after = file.get("next_observations")
+    seen = _column(file, "observations")
+    if not isinstance(after, h5py.Dataset) or after.shape != seen.shape:
+        return breaks_N
+    for start in range(0, num_rows - 1, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, num_rows - 1)
+        same_NS = np.isclose(after[start:stop], seen[start + 1 : stop + 1], rtol=SAME, atol=SAME, equal_nan=True)
+        breaks_N[start:stop] = ~same_NS.all(axis=1)
+    return breaks_N
+
+
 def _spans(
-    terminals_N: Bool[np.ndarray, " N"], timeouts_N: Bool[np.ndarray, " N"] | None, max_steps: int
+    terminals_N: Bool[np.ndarray, " N"], cuts_N: Bool[np.ndarray, " N"], longest: int
 ) -> Iterator[tuple[int, int]]:
-    """First and one past the last row of each episode. Without `timeouts`, one ends after `max_steps` rows as well."""
-    last_N = terminals_N if timeouts_N is None else terminals_N | timeouts_N
-    longest = max_steps if timeouts_N is None else len(terminals_N)
+    """First and one past the last row of each episode: cut at terminals, at `cuts_N`, and after `longest` rows."""
     start = 0
-    for end in dict.fromkeys([*(np.flatnonzero(last_N) + 1).tolist(), len(terminals_N)]):
+    for end in dict.fromkeys([*(np.flatnonzero(terminals_N | cuts_N) + 1).tolist(), len(terminals_N)]):
         while start < end:
             stop = min(start + longest, end)
             yield start, stop
             start = stop
 
 
-def _episodes(path: Path, plan: _Plan) -> Iterator[Episode]:
+def _episodes(path: Path, plan: _Plan, known: Known) -> Iterator[Episode | None]:
     digest, task = content_digest(path), plan.task
     try:
         with h5py.File(path, "r") as file:
             for index, (start, stop) in enumerate(plan.spans):
+                key = episode_key("d4rl", path.stem, digest, index)
+                if known(key):
+                    yield None
+                    continue
                 rows = slice(start, stop)
                 terminated = bool(plan.terminals[stop - 1])
                 spec = task.observations[plan.observation]
                 observations = fit_array(_column(file, "observations")[rows], spec, f"observations of {path}")
                 yield Episode(
-                    key=episode_key("d4rl", path.stem, digest, index),
+                    key=key,
                     task=task.name,
                     source=f"file:{path.stem}",
                     observations={plan.observation: observations},

@@ -20,14 +20,41 @@ NAME_BYTES = 120
 """Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does not."""
 
 
-def content_digest(path: Path) -> str:
-    """12 hex digits of the file's whole content: the same wherever the file lies, another once a byte has changed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+DIGESTED_BYTES = 64 << 20
+"""How much of a source is read to digest it; a smaller one is read whole."""
+NUM_PIECES = 32
+LEAST_PIECE_BYTES = 1 << 10
+
+
+def content_digest(*paths: Path) -> str:
+    """12 hex digits of the files' content: the same wherever they lie, others once the content has changed.
+
+    Of a file above 64 MiB (of several: above 64 MiB over their number) they cover the size and 32 pieces, evenly spread,
+    the first and last bytes among them. A change of single bytes between those is not seen; another data set is, and
+    one that grew or was cut off.
+    """
+    if len(paths) == 1 and paths[0].stat().st_size <= DIGESTED_BYTES:
+        with paths[0].open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = hashlib.sha256()
+    piece_bytes = max(LEAST_PIECE_BYTES, DIGESTED_BYTES // len(paths) // NUM_PIECES)
+    for path in paths:
+        size = path.stat().st_size
+        digest.update(f"{size};".encode())
+        with path.open("rb") as file:
+            for piece in range(NUM_PIECES):
+                file.seek(max(0, size - piece_bytes) * piece // (NUM_PIECES - 1))
+                digest.update(file.read(piece_bytes))
+                if size <= piece_bytes:
+                    break
+    return digest.hexdigest()[:12]
 
 
 def episode_key(form: str, name: str, digest: str, index: int) -> str:
-    """The key of an imported episode: the same at every import of the same data, so that a second one is a no-op."""
+    """The key of an imported episode: the same at every import of the same data, so that a second one is a no-op.
+
+    All before the last colon names the stream; `index` counts its episodes, in order, from 0.
+    """
     return f"{form}:{name.encode()[:NAME_BYTES].decode(errors='ignore')}:{digest}:{index}"
 
 
@@ -43,6 +70,15 @@ def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
             except ValueError:
                 continue
     return None
+
+
+def of_frame_size(task: Task, tasks: Mapping[str, Task], shape: tuple[int, ...]) -> Task:
+    """The task of the same environment that shows images of this very shape, where there is one; else `task` itself."""
+    for other in (task, *tasks.values()):
+        shapes = [spec.shape for spec in other.observations.values() if spec.kind is Kind.IMAGE]
+        if other.env_id == task.env_id and shapes == [shape]:
+            return other
+    return task
 
 
 def without_version(env_id: str) -> str:
@@ -71,6 +107,13 @@ def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -
         low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
         values = np.clip(values, low.astype(values.dtype), high.astype(values.dtype))
     return values
+
+
+def check_lengths(what: str, num_steps: int, columns: Mapping[str, Shaped[np.ndarray, ...]]) -> None:
+    """ValueError where a column has not one row for each step."""
+    lengths = {name: len(values) for name, values in columns.items() if len(values) != num_steps}
+    if lengths:
+        raise ValueError(f"{what} has {num_steps} actions but {lengths}")
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,25 +1,45 @@
-"""Which importer reads a source, told by the form of its name."""
+"""Which importer reads a source, told by the form of its name and, where that is not enough, by what it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from gato.episode import Episode
 from gato.task import Task
+from replay.importers import parquet
 from replay.importers.d4rl import read_d4rl
-from replay.importers.minari import PREFIX, read_minari
+from replay.importers.dqn_replay import holds_dqn_replay, read_dqn_replay
+from replay.importers.jat import read_jat
+from replay.importers.minari import read_minari
+from replay.importers.minari_folder import PREFIX
+from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.rllib import COLUMN, read_rllib
 
-READABLE = "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID"
+READABLE = (
+    "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file (*.parquet) or a "
+    "folder of such, or a folder of the DQN replay data set ($store$_observation_ckpt.0.gz ...)"
+)
 
 
-def read_source(source: str, tasks: Mapping[str, Task], task: Task | None = None) -> Iterator[Episode]:
-    """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot be read."""
+def read_source(
+    source: str, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+) -> Reading:
+    """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot be read.
+
+    An episode whose key is `known` is skipped before its data is read.
+    """
     if source.startswith(PREFIX):
-        return read_minari(source, tasks, task)
+        return read_minari(source, tasks, task, known=known)
     path = Path(source).expanduser()
+    if path.is_dir() and any((folder / "metadata.json").is_file() for folder in (path, path / "data")):
+        return read_minari(path, tasks, task, known=known)
+    if holds_dqn_replay(path):
+        return read_dqn_replay(path, tasks, task, known=known)
+    if path.suffix.lower() == ".parquet" or parquet.find_files(path):
+        reads_rllib = COLUMN in parquet.column_names(path)
+        return (read_rllib if reads_rllib else read_jat)(path, tasks, task, known=known)
     if path.is_dir():
-        return read_minari(path, tasks, task)
+        return read_minari(path, tasks, task, known=known)
     if path.suffix.lower() in (".hdf5", ".h5"):
-        return read_d4rl(path, tasks, task)
+        return read_d4rl(path, tasks, task, known=known)
     raise ValueError(f"cannot read {source!r}; what can be read: {READABLE}")

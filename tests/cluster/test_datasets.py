@@ -1,8 +1,19 @@
-"""What a data set says of itself."""
+"""What a data set says of itself, and how it is filled."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
+import pytest
+from rich.console import Console
+
+from actors.tasks import TASKS
+from cluster import datasets
 from cluster.datasets import DataSet, mean_returns
+from gato.episode import Episode
+from replay.importers.reading import Known, Reading
+from replay.importers.source import read_source
 
 
 def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None:
@@ -12,3 +23,89 @@ def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None
     ]
     assert mean_returns(sets, 0.8) == {"mujoco/hopper": 3000.0}
     assert mean_returns(sets, None) == {"mujoco/hopper": 2375.0}
+
+
+LENGTHS = (3, 5, 2, 4)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A D4RL file of four episodes, and a home without data sets."""
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
+    path, rows = tmp_path / "hopper-medium-v2.hdf5", sum(LENGTHS)
+    with h5py.File(path, "w") as out:
+        out["observations"], out["actions"] = np.zeros((rows, 11)), np.zeros((rows, 3))
+        out["rewards"], out["terminals"] = np.ones(rows), np.isin(np.arange(rows), np.cumsum(LENGTHS) - 1)
+        out["timeouts"] = np.zeros(rows, np.bool_)
+    return path
+
+
+class Interrupted:
+    """A source that somebody stops after some episodes, as with Ctrl-C; `read` are those it read from the file."""
+
+    def __init__(self, file: Path, *, after: int | None = None, problem: BaseException | None = None) -> None:
+        self._file, self._after, self._problem = file, after, problem or KeyboardInterrupt()
+        self.read: list[str] = []
+
+    def __call__(self, known: Known) -> Reading:
+        reading = read_source(str(self._file), TASKS, known=known)
+        return Reading(self._episodes(reading), total=reading.total)
+
+    def _episodes(self, reading: Reading) -> Iterator[Episode | None]:
+        for count, episode in enumerate(reading):
+            if count == self._after:
+                raise self._problem
+            self.read.append(episode.key)
+            yield episode
+
+
+def make(source: Callable[[Known], Reading], file: Path) -> tuple[DataSet, str]:
+    console = Console(record=True, width=200)
+    return datasets.make("mine", source, TASKS, console, origin=str(file)), console.export_text()
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), ValueError("the file is damaged")])
+def test_an_interrupted_import_keeps_what_was_stored_and_goes_on_from_there(file: Path, problem: BaseException) -> None:
+    first, second = Interrupted(file, after=2, problem=problem), Interrupted(file)
+    with pytest.raises(type(problem)):
+        make(first, file)
+    assert datasets.find("mine").tasks["mujoco/hopper"]["episodes"] == 2
+    made, _ = make(second, file)
+    assert len(first.read) == 2
+    assert len(second.read) == 2
+    assert not set(first.read) & set(second.read)
+    assert made.tasks["mujoco/hopper"]["returns"] == [float(length) for length in LENGTHS]
+
+
+def test_ctrl_c_says_how_to_go_on(file: Path) -> None:
+    console = Console(record=True, width=200)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.make("mine", Interrupted(file, after=1), TASKS, console, origin=str(file))
+    assert "stopped: 1 new episodes are stored; run the same command again to go on" in console.export_text()
+
+
+def test_a_second_import_reads_nothing_and_says_how_many_were_there(file: Path) -> None:
+    make(Interrupted(file), file)
+    made, said = make(lambda known: read_source(str(file), TASKS, known=known), file)
+    assert made.tasks["mujoco/hopper"]["episodes"] == 4
+    assert "(4 were there already)" in said
+
+
+def test_a_source_that_cannot_be_read_leaves_nothing_behind(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file"):
+        make(lambda known: read_source(str(tmp_path / "none.hdf5"), TASKS, known=known), file)
+    assert not (tmp_path / "runs" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("hopper_expert-v2.hdf5", "hopper_expert-v2"),
+        ("minari:mujoco/hopper/expert-v0", "mujoco-hopper-expert-v0"),
+        ("sets/jat/mujoco-hopper/", "jat-mujoco-hopper"),
+        ("jat/train-00000-of-00003.parquet", "train-00000-of-00003"),
+        ("dqn/Pong/1/replay_logs", "Pong-1"),
+    ],
+)
+def test_a_data_set_is_called_after_its_source(source: str, name: str) -> None:
+    assert datasets.name_of(source) == name

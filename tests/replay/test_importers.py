@@ -1,6 +1,7 @@
 """D4RL files and Minari data sets become episodes, or one line says why not."""
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
 from replay.importers.d4rl import read_d4rl
+from replay.importers.fit import content_digest
 from replay.importers.minari import read_minari
 from replay.importers.source import read_source
 
@@ -143,6 +145,61 @@ def test_without_timeouts_an_episode_ends_after_1000_steps_or_at_a_terminal(path
     assert [e.seed for e in episodes] == [0] * 4
 
 
+def test_a_v0_file_without_timeouts_is_cut_where_its_next_observations_go_elsewhere(path: Path) -> None:
+    columns = hopper_columns(700, terminals=(299,))
+    del columns["timeouts"]
+    columns["observations"][500:] += 1000.0  # as where a medium file ends and an expert one begins
+    after = np.concatenate([columns["observations"][1:], columns["observations"][-1:]])
+    after[[299, 499, 699]] += 7.0
+    columns |= {"next_observations": after, "infos/qpos": np.zeros((700, 6)), "infos/action_log_probs": np.zeros(700)}
+    episodes = checked(read_d4rl(write_d4rl(path, columns), TASKS))
+    assert [(e.num_steps, e.terminated) for e in episodes] == [(300, True), (200, False), (200, False)]
+    columns["timeouts"] = np.zeros(700, np.bool_)
+    assert [e.num_steps for e in read_d4rl(write_d4rl(path, columns), TASKS)] == [300, 400]  # what a file says counts
+
+
+def test_what_is_known_is_not_read_again(path: Path) -> None:
+    write_d4rl(path, hopper_columns(10, terminals=(2,), timeouts=(6,)))
+    keys = [e.key for e in read_d4rl(path, TASKS)]
+    reading = read_d4rl(path, TASKS, known={keys[0], keys[2]}.__contains__)
+    assert reading.total == 3
+    assert [e.key for e in reading] == [keys[1]]
+    assert (reading.num_passed, reading.num_known) == (3, 2)
+    assert [key.rpartition(":")[2] for key in keys] == ["0", "1", "2"]
+    assert len({key.rpartition(":")[0] for key in keys}) == 1
+
+
+def test_a_large_d4rl_file_is_read_an_episode_at_a_time(path: Path) -> None:
+    rows = 200_000  # 56 MB
+    with h5py.File(path, "w") as file:
+        for name, shape in {"observations": (11,), "actions": (3,), "next_observations": (11,)}.items():
+            file.create_dataset(name, data=np.zeros((rows, *shape)))
+        file["rewards"], file["terminals"] = np.zeros(rows), np.zeros(rows, np.bool_)
+        file["timeouts"] = np.arange(1, rows + 1) % 1000 == 0
+    tracemalloc.start()
+    assert sum(1 for _ in read_d4rl(path, TASKS)) == 200
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 << 20 < path.stat().st_size / 4
+
+
+def test_a_large_file_is_digested_in_part_and_still_by_its_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(bytes(10_000))
+    whole = content_digest(path)
+    monkeypatch.setattr("replay.importers.fit.DIGESTED_BYTES", 4096)
+    monkeypatch.setattr("replay.importers.fit.LEAST_PIECE_BYTES", 1)
+    digests = {whole, content_digest(path), content_digest(path, path)}
+    for change in (
+        bytes(9_999),
+        b"x" + bytes(9_999),
+        bytes(9_999) + b"x",
+        bytes(5_000) + bytes([1] * 200) + bytes(4_800),
+    ):
+        path.write_bytes(change)
+        digests.add(content_digest(path))
+    assert len(digests) == 7
+
+
 def test_keys_stay_when_a_file_is_read_again_and_change_with_its_content(path: Path) -> None:
     def keys() -> list[str]:
         return [e.key for e in read_d4rl(path, TASKS)]
@@ -254,7 +311,7 @@ def test_a_minari_id_is_found_under_the_datasets_path(tmp_path: Path, monkeypatc
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     by_id = [e.key for e in read_minari("mujoco/hopper/expert-v0", TASKS)]
     assert [e.key for e in read_source("minari:mujoco/hopper/expert-v0", TASKS)] == by_id
-    monkeypatch.setattr("replay.importers.minari.find_spec", lambda name: None)
+    monkeypatch.setattr("replay.importers.minari_folder.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"):
         read_source("minari:mujoco/hopper/none-v0", TASKS)
 
@@ -277,11 +334,11 @@ def test_frames_of_the_tasks_size_stay_as_they_are(tmp_path: Path) -> None:
     assert episodes[1].actions.tolist() == [0, 3, 17]
 
 
-def test_frames_of_another_size_and_other_actions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="210x160x3"):
-        read_minari(fake_pong(tmp_path / "large", height=210, width=160), TASKS)
-    with pytest.raises(ValueError, match="6 values of actions"):
-        read_minari(fake_pong(tmp_path / "few", height=64, width=80, num_actions=6), TASKS)
+def test_smaller_frames_and_other_actions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="images of size 60x80x3"):
+        read_minari(fake_pong(tmp_path / "small", height=60, width=80), TASKS)
+    with pytest.raises(ValueError, match="5 values of actions"):
+        read_minari(fake_pong(tmp_path / "few", height=64, width=80, num_actions=5), TASKS)
 
 
 def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_path: Path) -> None:

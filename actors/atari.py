@@ -1,0 +1,104 @@
+"""Atari games to our conventions, straight from the emulator.
+
+A decision every 4 frames; the pixelwise maximum of the last two, shrunk by area to what the task shows: 64x80 RGB, or
+84x84 grey in all three channels (`grey`), as data sets of others hold it; all 18 actions; rewards as they are; a lost
+life ends nothing; sticky actions off. An emulator without chance plays the same game each time, so an episode begins
+with 1 to 30 no-ops drawn by its seed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import ale_py
+import ale_py.roms
+import cv2
+import numpy as np
+from jaxtyping import Shaped
+
+from gato.task import Task
+
+cv2.setNumThreads(1)
+
+
+class AtariEnv:
+    """An Atari game, straight from the emulator."""
+
+    def __init__(self, task: Task) -> None:
+        options: Mapping[str, Any] = task.env_kwargs
+        self._max_frames = task.max_steps * int(options["frameskip"])
+        self._frameskip = int(options["frameskip"])
+        self._max_noops = int(options["max_noops"])
+        self._sticky = float(options["sticky"])
+        self._grey = bool(options.get("grey", False))
+        if self._frameskip < 1 or not 0.0 <= self._sticky < 1.0:
+            raise ValueError(
+                f"task {task.name}: frameskip {self._frameskip} must be at least 1 and sticky {self._sticky} in [0, 1)"
+            )
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self._ale = ale_py.ALEInterface()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rom = ale_py.roms.get_rom_path(str(options["rom"]))
+        if rom is None:
+            raise ValueError(
+                f"no ROM {options['rom']!r} for task {task.name}; ale-py carries its own, install it again"
+            )
+        self._rom = str(rom)
+        self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
+        self._frames = np.zeros((2, 210, 160) if self._grey else (2, 210, 160, 3), np.uint8)
+        self._num_frames = 0
+        self._load(0)
+
+    def _load(self, seed: int) -> None:
+        self._ale.setFloat("repeat_action_probability", self._sticky)
+        self._ale.setInt("random_seed", seed % 2**31)
+        self._ale.loadROM(self._rom)
+        self._actions = self._ale.getLegalActionSet()
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        if self._sticky:
+            self._load(seed)  # the emulator takes its seed when the game is loaded
+        self._ale.reset_game()
+        noops = int(np.random.default_rng(seed).integers(1, self._max_noops + 1)) if self._max_noops else 0
+        for _ in range(noops):
+            self._ale.act(self._actions[0])
+        self._num_frames = noops
+        self._look(1)
+        self._frames[0] = self._frames[1]
+        return {"image": self._image()}
+
+    def _look(self, place: int) -> None:
+        """Keep the emulator's screen as the one before the last (0) or the last (1)."""
+        if self._grey:
+            self._ale.getScreenGrayscale(self._frames[place])
+        else:
+            self._ale.getScreenRGB(self._frames[place])
+
+    def _image(self) -> np.ndarray:
+        image = cv2.resize(self._frames.max(axis=0), self._size, interpolation=cv2.INTER_AREA)
+        return np.repeat(image[..., None], 3, axis=-1) if self._grey else image
+
+    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        reward, done_frames = 0.0, 0
+        for frame in range(self._frameskip):
+            reward += self._ale.act(self._actions[int(action)])
+            done_frames += 1
+            if self._ale.game_over():
+                break
+            if frame >= self._frameskip - 2:
+                self._look(frame - self._frameskip + 2)
+        self._num_frames += done_frames
+        terminated = self._ale.game_over()
+        if terminated:
+            self._look(1)
+        if self._frameskip == 1:
+            self._frames[0] = self._frames[1]  # there is no frame before it to take the maximum with
+        return {"image": self._image()}, reward, terminated, not terminated and self._num_frames >= self._max_frames
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return {"ram": np.asarray(self._ale.getRAM(), np.uint8)}
+
+    def close(self) -> None: ...

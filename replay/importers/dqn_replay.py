@@ -1,0 +1,292 @@
+"""The DQN replay data set: gzipped arrays of a million steps a checkpoint, streamed, so that one episode is in memory.
+
+Shape letters: N steps of a checkpoint, T steps of an episode, H height, W width.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+
+from gato.episode import Episode
+from gato.task import Kind, Task
+from replay.importers.atari import minimal_buttons, to_all_buttons
+from replay.importers.fit import content_digest, episode_key, guess_task, of_frame_size
+from replay.importers.reading import Known, Reading, nothing_known
+
+COLUMNS = ("observation", "action", "reward", "terminal")
+NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
+FORMAT = f"each checkpoint has files $store$_{{{','.join(COLUMNS)}}}_ckpt.N.gz"
+CAPACITY_STEPS = 1_000_000
+"""Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is then an old one."""
+PADDING_STEPS = 3
+"""Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be stacked."""
+BLOCK_BYTES = 1 << 20
+DAMAGE = (OSError, EOFError, zlib.error, ValueError)
+"""What gzip and NumPy raise for bytes that are not what they should be."""
+
+
+def holds_dqn_replay(path: Path) -> bool:
+    """Whether a folder, or its `replay_logs`, holds checkpoints of this form."""
+    return path.is_dir() and bool(_checkpoints(path))
+
+
+def read_dqn_replay(
+    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+) -> Reading:
+    """The episodes of a run's folder. ValueError, at once, where they do not fit the task.
+
+    for episode in read_dqn_replay(Path("dqn/Pong/1/replay_logs"), tasks, known=store.known):
+        ...
+
+    Without `task`, a folder's name must tell the game; the task is the one that shows 84x84 grey frames (`atari84/pong`).
+    Actions, which count a game's own buttons, become those of all 18. An episode that runs on into the next checkpoint is
+    cut there. Rewards are clipped to [-1, 1] and a quarter of the actions was repeated (sticky): `info` says so. Where all
+    of a checkpoint's episodes are known, none of its frames are read; else those before the first new one are passed over.
+    """
+    checkpoints = _checkpoints(path)
+    if not checkpoints:
+        raise ValueError(f"{path} holds no checkpoints of the DQN replay data set; {FORMAT}")
+    found = task or guess_task([folder.name for folder in (path.absolute(), *path.absolute().parents)], tasks)
+    if found is None:
+        raise ValueError(
+            f"cannot tell the game of {path} from the names of its folders; pass --task, one of {', '.join(sorted(tasks))}"
+        )
+    shape = _frame_shape(checkpoints[0])
+    fitting = of_frame_size(found, tasks, (*shape, 3))
+    if task not in (None, fitting):
+        raise ValueError(
+            f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+        )
+    found = fitting
+    specs = [(name, spec) for name, spec in found.observations.items() if spec.kind is Kind.IMAGE]
+    if len(found.observations) != 1 or len(specs) != 1 or specs[0][1].shape != (*shape, 3):
+        wanted = {name: spec.shape for name, spec in found.observations.items()}
+        raise ValueError(
+            f"{path} shows grey frames of {shape[0]}x{shape[1]}, task {found.name} {wanted}; "
+            "pass a task that shows such frames, in three channels"
+        )
+    plan = _Plan(task=found, image=specs[0][0], buttons=minimal_buttons(found), name=_stream_name(path))
+    return Reading(_episodes(checkpoints, plan, known), total=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checkpoint:
+    """The four files of one checkpoint."""
+
+    number: int
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What was found out before the first episode is read."""
+
+    task: Task
+    image: str
+    buttons: tuple[int, ...]
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steps:
+    """The small columns of a checkpoint."""
+
+    actions: Integer[np.ndarray, " N"]
+    rewards: Float[np.ndarray, " N"]
+    terminals: Bool[np.ndarray, " N"]
+
+
+def _checkpoints(path: Path) -> list[_Checkpoint]:
+    """By number. ValueError where one lacks a file."""
+    folder = path / "replay_logs" if (path / "replay_logs").is_dir() else path
+    found = (NAME.fullmatch(file.name) for file in folder.iterdir())
+    checkpoints: list[_Checkpoint] = []
+    for number in sorted(int(match[1]) for match in found if match):
+        files = {column: folder / f"$store$_{column}_ckpt.{number}.gz" for column in COLUMNS}
+        missing = [file.name for file in files.values() if not file.is_file()]
+        if missing:
+            raise ValueError(f"{folder} lacks {', '.join(missing)}; {FORMAT}")
+        checkpoints.append(_Checkpoint(number=number, files=files))
+    return checkpoints
+
+
+def _stream_name(path: Path) -> str:
+    """`Pong-1` of `dqn/Pong/1/replay_logs`."""
+    parts = [part for part in path.absolute().parts if part != "replay_logs"]
+    return "-".join(parts[-2:])
+
+
+def _frame_shape(checkpoint: _Checkpoint) -> tuple[int, int]:
+    file = checkpoint.files["observation"]
+    try:
+        with gzip.GzipFile(file) as stream:
+            shape = _header(stream)
+    except DAMAGE as problem:
+        raise _damaged(file, problem) from problem
+    return shape[1], shape[2]
+
+
+def _header(stream: gzip.GzipFile) -> tuple[int, int, int]:
+    """The shape of the observations, which follow in the stream."""
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, is_column_major, dtype = read(stream)
+    if len(shape) != 3 or dtype != np.uint8 or is_column_major:
+        raise ValueError(f"observations of shape {shape} and {dtype}, expected (steps, height, width) of uint8")
+    return shape[0], shape[1], shape[2]
+
+
+def _damaged(file: Path, problem: Exception) -> ValueError:
+    return ValueError(f"{file} is damaged, or not of the DQN replay data set: {' '.join(str(problem).split())}")
+
+
+def _steps(checkpoint: _Checkpoint) -> _Steps:
+    columns: dict[str, np.ndarray] = {}
+    for name in COLUMNS[1:]:
+        file = checkpoint.files[name]
+        try:
+            with gzip.GzipFile(file) as stream:
+                columns[name] = np.lib.format.read_array(stream, allow_pickle=False)
+        except DAMAGE as problem:
+            raise _damaged(file, problem) from problem
+    shapes = {name: values.shape for name, values in columns.items()}
+    if len(set(shapes.values())) != 1 or len(shapes["action"]) != 1 or columns["action"].dtype.kind not in "iu":
+        raise ValueError(
+            f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a step in each"
+        )
+    return _Steps(
+        actions=columns["action"].astype(np.int64),
+        rewards=columns["reward"].astype(np.float32),
+        terminals=columns["terminal"].astype(np.bool_),
+    )
+
+
+def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iterator[Episode | None]:
+    for checkpoint in checkpoints:
+        steps = _steps(checkpoint)
+        num_steps = len(steps.actions) - (len(steps.actions) == CAPACITY_STEPS)
+        ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
+        ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
+        digest = content_digest(*checkpoint.files.values())
+        name = f"{plan.task.name}.{checkpoint.number}"  # not the folder's name: data that was moved is the same data
+        keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
+        wanted = [not known(key) for key in keys]
+        if not any(wanted):
+            yield from (None for _ in keys)
+            continue
+        yield from _read(checkpoint, plan, steps, list(zip(keys, ends, wanted, strict=True)))
+
+
+def _read(
+    checkpoint: _Checkpoint, plan: _Plan, steps: _Steps, spans: list[tuple[str, int, bool]]
+) -> Iterator[Episode | None]:
+    """The wanted episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
+    frames = _Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
+    try:
+        start = 0
+        for key, stop, is_wanted in spans:
+            episode = None
+            if is_wanted:
+                episode = _episode(checkpoint, plan, steps, frames.read(start, stop), key, start, stop)
+            if episode is not None or not is_wanted:
+                yield episode
+            start = stop
+    finally:
+        frames.close()
+
+
+class _Frames:
+    """The frames of a checkpoint, read forwards from the stream. ValueError where it is damaged."""
+
+    def __init__(self, file: Path, *, num_steps: int) -> None:
+        self._file = file
+        self._stream = gzip.GzipFile(file)
+        self._step = 0
+        try:
+            found_steps, *self._size = _header(self._stream)
+        except DAMAGE as problem:
+            self.close()
+            raise _damaged(file, problem) from problem
+        if found_steps != num_steps:
+            self.close()
+            raise ValueError(f"{file} has {found_steps} observations, but there are {num_steps} actions")
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
+        """The frames of steps [start, stop), grey in all three channels; those before them are passed over."""
+        height, width = self._size
+        out = np.empty((stop - start, height, width, 3), np.uint8)
+        try:
+            _pass_over(self._stream, (start - self._step) * height * width)
+            for frame in out:
+                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(height, width)
+                frame[:] = grey[..., None]
+        except DAMAGE as problem:
+            raise _damaged(self._file, problem) from problem
+        self._step = stop
+        return out
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _pass_over(stream: gzip.GzipFile, num_bytes: int) -> None:
+    while num_bytes:
+        num_bytes -= len(_exactly(stream, min(num_bytes, BLOCK_BYTES)))
+
+
+def _exactly(stream: gzip.GzipFile, num_bytes: int) -> bytes:
+    block = stream.read(num_bytes)
+    if len(block) != num_bytes:
+        raise EOFError("it ends in the midst of an episode")
+    return block
+
+
+def _episode(
+    checkpoint: _Checkpoint,
+    plan: _Plan,
+    steps: _Steps,
+    frames: UInt8[np.ndarray, "T H W 3"],
+    key: str,
+    start: int,
+    stop: int,
+) -> Episode | None:
+    """None for what is only the padding before an episode."""
+    where = f"checkpoint {checkpoint.number} of {plan.name}, steps {start} to {stop}"
+    blank_T = [
+        not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])
+        for step, frame in enumerate(frames[:PADDING_STEPS])
+    ]
+    padding = [*blank_T, False].index(False)
+    first = start + padding
+    if first == stop:
+        return None
+    terminated = bool(steps.terminals[stop - 1])
+    info = {
+        "conventions": "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame",
+        "actions": f"the {len(plan.buttons)} buttons of the game, as those of all 18",
+        "file": checkpoint.files["observation"].name,
+    }
+    if start == 0 and checkpoint.number > 0:
+        info["begins"] = "where the checkpoint before was written: as a rule in the midst of a game"
+    return Episode(
+        key=key,
+        task=plan.task.name,
+        source=f"file:{plan.name}",
+        observations={plan.image: frames[padding:]},
+        actions=to_all_buttons(steps.actions[first:stop], plan.buttons, f"actions of {where}"),
+        rewards=steps.rewards[first:stop],
+        terminated=terminated,
+        truncated=not terminated,
+        seed=0,
+        info=info,
+    )

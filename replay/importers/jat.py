@@ -1,0 +1,230 @@
+"""JAT data sets: Parquet with an episode a row, of MuJoCo, Atari or BabyAI, read without the `datasets` library.
+
+Shape letters: T steps, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from gato.episode import Episode
+from gato.task import ArraySpec, Kind, Task
+from gato.text import text_to_bytes
+from replay.importers import parquet
+from replay.importers.atari import minimal_buttons, to_all_buttons
+from replay.importers.fit import check_lengths, fit_array, of_frame_size
+from replay.importers.reading import Known, Reading, nothing_known
+
+FORMAT = (
+    "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_, discrete_, text_ and "
+    "image_observations, one row an episode"
+)
+STACKED = 4
+"""Frames in the channels of one image."""
+DAMAGE = (pa.ArrowException, OSError, SyntaxError, TypeError)
+"""What pyarrow and Pillow raise for bytes that are not what they should be."""
+KINDS = {f"{kind}_observations": kind for kind in Kind}
+ACTIONS = {"continuous_actions": Kind.CONTINUOUS, "discrete_actions": Kind.DISCRETE}
+CONVENTIONS = "JAT: MuJoCo of Gymnasium v4; Atari without sticky actions, an episode may be one life"
+
+
+def read_jat(
+    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+) -> Reading:
+    """The episodes of a JAT file or of a folder of such. ValueError, at once, where they do not fit the task.
+
+    for episode in read_jat(Path("mujoco-hopper"), tasks, known=store.known):
+        ...
+
+    Without `task`, the name of a file or folder must tell it (`mujoco-hopper`, `atari-pong`). Of frames of four grey
+    channels the newest is kept, grey in all three, and the task is the one that shows such frames (`atari84/pong`).
+    Actions of Atari count a game's own buttons, unless there are more. JAT does not say how an episode ended: one
+    shorter than the task's `max_steps` is taken as terminated.
+    """
+    files = parquet.find_files(path)
+    names = parquet.column_names(path)
+    actions = next((name for name in ACTIONS if name in names), None)
+    seen = {name: kind for name, kind in KINDS.items() if name in names}
+    if actions is None or not seen or "rewards" not in names:
+        raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
+    found = parquet.task_of(path, files[0], tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
+    first = next(parquet.rows(files, "jat", names, nothing_known), None)
+    if first is None:
+        raise ValueError(f"{path} is empty: it holds no episodes")
+    if "image_observations" in seen:
+        fitting = of_frame_size(found, tasks, _first_frame(first, path).shape)
+        if task not in (None, fitting):
+            raise ValueError(
+                f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+            )
+        found = fitting
+    plan = _plan(path, found, actions, seen, files)
+    _episode(first, plan)  # a file of another task is refused before anything is stored
+    rows = parquet.rows(files, "jat", [*plan.columns.values(), actions, "rewards"], known)
+    return Reading((None if row.values is None else _episode(row, plan) for row in rows), total=parquet.num_rows(files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What was found out about the files before their episodes are read."""
+
+    task: Task
+    path: Path
+    columns: Mapping[str, str]
+    """The column of each observation of the task."""
+    actions: str
+    buttons: tuple[int, ...] | None
+
+
+def _plan(path: Path, task: Task, actions: str, seen: Mapping[str, Kind], files: list[Path]) -> _Plan:
+    columns: dict[str, str] = {}
+    for key, spec in task.observations.items():
+        rivals = [other for other, its in task.observations.items() if its.kind is spec.kind]
+        column = f"{spec.kind}_observations"
+        if column not in seen or len(rivals) > 1:
+            wanted = {name: str(its.kind) for name, its in task.observations.items()}
+            raise ValueError(f"{path} shows {', '.join(seen)}, one of each kind; task {task.name} observes {wanted}")
+        columns[key] = column
+    if task.action.kind is not ACTIONS[actions]:
+        raise ValueError(f"{path} has {actions}, task {task.name} takes {task.action.kind} ones")
+    buttons = None
+    if task.family == "atari":
+        buttons = minimal_buttons(task)
+        most = parquet.largest(files, actions)
+        buttons = None if most is not None and most >= len(buttons) else buttons
+    return _Plan(task=task, path=path, columns=columns, actions=actions, buttons=buttons)
+
+
+def _episode(row: parquet.Row, plan: _Plan) -> Episode:
+    task, where = plan.task, f"{row.file.name}, row {row.key.rpartition(':')[2]}"
+    try:
+        actions = _array(row, plan.actions)
+        rewards = _array(row, "rewards").astype(np.float32)
+        if plan.buttons:
+            actions = to_all_buttons(actions, plan.buttons, f"actions of {where}")
+        observations = {key: _observation(row, plan, key, f"{plan.columns[key]} of {where}") for key in plan.columns}
+        actions = fit_array(
+            actions.reshape(len(actions), *_flat(actions, task.action)), task.action, f"actions of {where}"
+        )
+    except DAMAGE as problem:
+        raise ValueError(f"{where} is damaged: {problem}") from problem
+    check_lengths(where, len(actions), observations | {"rewards": rewards})
+    truncated = len(actions) >= task.max_steps
+    return Episode(
+        key=row.key,
+        task=task.name,
+        source=f"file:{plan.path.stem}",
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminated=not truncated,
+        truncated=truncated,
+        seed=0,
+        info={"conventions": CONVENTIONS, "file": row.file.name, "ended": "not stated; told by its length"},
+    )
+
+
+def _flat(actions: np.ndarray, spec: ArraySpec) -> tuple[int, ...]:
+    """The shape of one step: actions of one number come with and without a dimension of their own."""
+    return spec.shape if actions.size == len(actions) * spec.size else actions.shape[1:]
+
+
+def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[np.ndarray, "T ..."]:
+    task, spec = plan.task, plan.task.observations[key]
+    if spec.kind is Kind.TEXT:
+        return text_to_bytes([str(text) for text in _list(row, plan.columns[key]).to_pylist()], spec.shape[0])
+    if spec.kind is Kind.IMAGE:
+        return fit_array(_frames(_list(row, plan.columns[key]), what), spec, what)
+    values = _array(row, plan.columns[key])
+    if values.shape[1:] != spec.shape:
+        raise ValueError(
+            f"{what}: {values.shape[1:]} in each step, task {task.name} ({task.env_id}) shows {spec.shape}; JAT is of "
+            "Gymnasium v4, where some robots show less (Ant-v4: 27, Ant-v5: 105)"
+        )
+    return fit_array(values, spec, what)
+
+
+def _list(row: parquet.Row, name: str) -> Any:
+    """What a row has in a column, one entry a step."""
+    column = row.values.column(name)
+    if column.null_count or not len(column[0].values):
+        raise ValueError(f"{row.file.name}, row {row.key.rpartition(':')[2]} has nothing in {name}")
+    return column[0].values
+
+
+def _array(row: parquet.Row, name: str) -> np.ndarray:
+    """A list of numbers, or of lists of as many numbers each, of one row."""
+    return _numbers(_list(row, name), f"{name} of {row.file.name}")
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """Nested lists as an array: the lists of each level must be of one length."""
+    shape = [len(values)]
+    while (
+        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
+    ):
+        lengths = np.unique(pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False))
+        if len(lengths) != 1 or not lengths[0] >= 1:
+            raise ValueError(f"{what}: lists of {lengths.tolist()} numbers, expected as many in each step")
+        shape.append(int(lengths[0]))
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _first_frame(row: parquet.Row, path: Path) -> np.ndarray:
+    try:
+        return _frames(_list(row, "image_observations")[:1], f"image_observations of {path}")[0]
+    except DAMAGE as problem:
+        raise ValueError(f"{path} is damaged: {problem}") from problem
+
+
+def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:
+    """Images, as files in the file or as nested lists, in three channels; of four, which are the last four frames, the last."""
+    if pa.types.is_struct(values.type):
+        values = values.field("bytes")
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        if values.null_count:
+            raise ValueError(f"{what}: images kept outside of the file; embed them first")
+        images = (np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in values)
+        return _filled(images, len(values), what)
+    frames = _numbers(values, what)
+    if frames.ndim == 4 and frames.shape[1] == STACKED != frames.shape[3]:
+        frames = np.moveaxis(frames, 1, 3)
+    if frames.dtype.kind not in "iu" or not 0 <= frames.min() <= frames.max() <= 255:
+        raise ValueError(f"{what}: {frames.dtype} values, expected whole numbers from 0 to 255")
+    return _filled((frame.astype(np.uint8) for frame in frames), len(frames), what)
+
+
+def _filled(images: Iterator[np.ndarray], num_steps: int, what: str) -> UInt8[np.ndarray, "T H W 3"]:
+    """All images in one array, so that they are not held twice."""
+    first = _rgb(next(images), what)
+    out = np.empty((num_steps, *first.shape), np.uint8)
+    out[0] = first
+    for step, image in enumerate(images, start=1):
+        frame = _rgb(image, what)
+        if frame.shape != first.shape:
+            raise ValueError(f"{what}: images of shape {first.shape} and of {frame.shape}")
+        out[step] = frame
+    return out
+
+
+def _rgb(frame: np.ndarray, what: str) -> UInt8[np.ndarray, "H W 3"]:
+    if (
+        frame.dtype != np.uint8
+        or frame.ndim not in (2, 3)
+        or (frame.ndim == 3 and frame.shape[2] not in (1, 3, STACKED))
+    ):
+        raise ValueError(f"{what}: an image of shape {frame.shape} and {frame.dtype}, expected 84x84x4 of uint8")
+    if frame.ndim == 3 and frame.shape[2] == 3:
+        return frame
+    return np.repeat((frame if frame.ndim == 2 else frame[..., -1])[..., None], 3, axis=-1)

@@ -1,0 +1,113 @@
+"""Parquet files of episodes, one a row: found, checked, and read row by row, so that one episode is in memory.
+
+JAT and RLlib share the form; what a row holds, `jat` and `rllib` know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gato.task import Task
+from replay.importers.fit import content_digest, episode_key, guess_task
+from replay.importers.reading import Known
+
+BUFFER_BYTES = 1 << 20
+"""How much of a column is read from the file at once: without it pyarrow takes a whole group of rows into memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row and the key of its episode. `values` is None where the key is known: then nothing was read."""
+
+    key: str
+    file: Path
+    values: Any
+    """A `RecordBatch` of one row."""
+
+
+def find_files(path: Path) -> list[Path]:
+    """The Parquet files of a folder and of those in it, in order; of a file itself."""
+    if path.is_dir():
+        return sorted(found for found in path.rglob("*.parquet") if found.is_file() and found.stat().st_size)
+    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of the files at `path`. ValueError where there are none, one is damaged, or they differ."""
+    files = find_files(path)
+    if not files:
+        raise ValueError(f"no file {path}" if path.suffix else f"{path} holds no *.parquet")
+    schemas = {tuple(_opened(file).schema_arrow.names): file for file in files}
+    if len(schemas) > 1:
+        names = ", ".join(f"{file.name} has {', '.join(names)}" for names, file in list(schemas.items())[:2])
+        raise ValueError(f"the files of {path} hold different things: {names}; import them one by one")
+    return list(next(iter(schemas)))
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+    except (pa.ArrowException, OSError) as problem:
+        raise ValueError(f"{file} is damaged, or no Parquet file: {' '.join(str(problem).split())}") from problem
+
+
+def num_rows(files: Sequence[Path]) -> int:
+    """How many episodes the files hold."""
+    return sum(_opened(file).metadata.num_rows for file in files)
+
+
+def largest(files: Sequence[Path], column: str) -> int | None:
+    """The largest number in a column of lists, from the files' own statistics; None where they do not say."""
+    most: int | None = None
+    for file in files:
+        metadata = _opened(file).metadata
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            for place in range(row_group.num_columns):
+                leaf = row_group.column(place)
+                if leaf.path_in_schema.split(".")[0] != column:
+                    continue
+                if leaf.statistics is None or not leaf.statistics.has_min_max:
+                    return None
+                most = max(most or 0, int(leaf.statistics.max))
+    return most
+
+
+def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
+    """Every row of the files, those of a known key without values. ValueError where a file is damaged."""
+    for file in files:
+        opened, digest, index = _opened(file), content_digest(file), 0
+        try:
+            for group in range(opened.metadata.num_row_groups):
+                count = opened.metadata.row_group(group).num_rows
+                keys = [episode_key(form, file.stem, digest, index + place) for place in range(count)]
+                index += count
+                are_known = [known(key) for key in keys]
+                if all(are_known):
+                    yield from (Row(key=key, file=file, values=None) for key in keys)
+                    continue
+                batches = opened.iter_batches(
+                    batch_size=1, row_groups=[group], columns=list(columns), use_threads=False
+                )
+                for key, is_known, batch in zip(keys, are_known, batches, strict=True):
+                    yield Row(key=key, file=file, values=None if is_known else batch)
+        except (pa.ArrowException, OSError) as problem:
+            raise ValueError(f"{file} is damaged: {' '.join(str(problem).split())}") from problem
+
+
+def task_of(path: Path, file: Path, tasks: Mapping[str, Task], task: Task | None, what: str) -> Task:
+    """The task of a file: the one given, or what its name or that of a folder above it says. ValueError where none does."""
+    said = [file.stem, *(folder.name for folder in file.absolute().parents)]
+    found = task or guess_task([name.removesuffix("env") for name in said], tasks)  # RLlib's folder: hopperenv
+    if found is None:
+        raise ValueError(
+            f"cannot tell the task of {path} from its name or its folder's; {what}; "
+            f"pass --task, one of {', '.join(sorted(tasks))}"
+        )
+    return found
