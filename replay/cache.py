@@ -1,12 +1,13 @@
 """Warm memory: what was read lately, as rows of bytes, so that a batch is gathered by whole rows.
 
-Shape letters: K keys, P pieces (runs of rows of one key), T rows of all pieces.
+Shape letters: K keys, P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all pieces.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
@@ -96,6 +97,29 @@ def gather(
     for key, all_rows in loaded:
         arena.put(key, all_rows)
     return rows_TW
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Pieces cut where chunks end."""
+
+    of: Int64[np.ndarray, " C"]
+    """Which piece each is a part of."""
+    chunk: Int64[np.ndarray, " C"]
+    start: Int64[np.ndarray, " C"]
+    """Counted within the chunk."""
+    length: Int64[np.ndarray, " C"]
+
+
+def cut_in_chunks(start_P: Int64[np.ndarray, " P"], length_P: Int64[np.ndarray, " P"], chunk_rows: int) -> Cut:
+    """Runs of rows as runs within chunks of `chunk_rows` rows, in the same order."""
+    first_P = start_P // chunk_rows
+    count_P = (start_P + length_P - 1) // chunk_rows - first_P + 1
+    of = np.repeat(np.arange(len(count_P)), count_P)
+    chunk = first_P[of] + np.arange(len(of)) - np.repeat(np.cumsum(count_P) - count_P, count_P)
+    begin = np.maximum(start_P[of], chunk * chunk_rows)
+    end = np.minimum((start_P + length_P)[of], (chunk + 1) * chunk_rows)
+    return Cut(of, chunk, begin - chunk * chunk_rows, end - begin)
 
 
 def as_bytes(array: Shaped[np.ndarray, "n ..."]) -> UInt8[np.ndarray, "n width"]:

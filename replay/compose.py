@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool
 
 from gato.sequence import PATCH, PLACE_ACTION, Batch, StepLayout
-from replay.cache import Arena, as_bytes, gather
+from replay.cache import Arena, as_bytes, cut_in_chunks, gather
+from replay.draw import Draw
 from replay.header import DamagedEpisode, Header
 from replay.record import CHUNK_STEPS
 from replay.store import EpisodeGone, EpisodeStore
@@ -27,22 +28,6 @@ TOKENS_SHARE = 0.25
 MAX_TEMPLATES = 4096
 PATCH_BYTES = PATCH * PATCH * 3
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """W windows of one task that were drawn, row by row; each may follow a prompt."""
-
-    row: Int64[np.ndarray, " W"]
-    number: Int64[np.ndarray, " W"]
-    start: Int64[np.ndarray, " W"]
-    length: Int64[np.ndarray, " W"]
-    prompt_number: Int64[np.ndarray, " W"]
-    prompt_start: Int64[np.ndarray, " W"]
-    prompt_length: Int64[np.ndarray, " W"]
-    """0: no prompt."""
-    probability: Float64[np.ndarray, " W"]
-    """With which the episode of each window was chosen."""
 
 
 class DamagedDraw(Exception):
@@ -181,12 +166,12 @@ class Composer:
 
     def _patches_of(self, layout: StepLayout, pieces: _Pieces, at_T: np.ndarray) -> dict[str, np.ndarray]:
         """Patches of the steps of all pieces, with where they stand, their intervals and leaders."""
-        chunked = pieces.in_chunks()
-        both, which = np.unique(np.stack([chunked.number, chunked.chunk]), axis=1, return_inverse=True)
+        cut = cut_in_chunks(pieces.start, pieces.length, CHUNK_STEPS)
+        both, which = np.unique(np.stack([pieces.number[cut.of], cut.chunk]), axis=1, return_inverse=True)
         keys = [tuple(pair) for pair in both.T.tolist()]
         m = layout.num_patches
         rows = gather(
-            self._patches, keys, which.reshape(-1), chunked.start, chunked.length, m * PATCH_BYTES,
+            self._patches, keys, which.reshape(-1), cut.start, cut.length, m * PATCH_BYTES,
             lambda k: self._load_patches(layout, *keys[k]),
         )  # fmt: skip
         first_T = np.arange(len(at_T)) * m
@@ -280,24 +265,6 @@ class _Pieces:
         number, start, length = (np.stack(pair, axis=1).reshape(-1) for pair in pairs)
         there = length > 0
         return cls(number[there], start[there], length[there])
-
-    def in_chunks(self) -> _ChunkPieces:
-        """The same runs, cut where chunks of images end; `start` counts within the chunk."""
-        first = self.start // CHUNK_STEPS
-        count = (self.start + self.length - 1) // CHUNK_STEPS - first + 1
-        piece = np.repeat(np.arange(len(count)), count)
-        chunk = first[piece] + np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count)
-        begin = np.maximum(self.start[piece], chunk * CHUNK_STEPS)
-        end = np.minimum((self.start + self.length)[piece], (chunk + 1) * CHUNK_STEPS)
-        return _ChunkPieces(self.number[piece], begin - chunk * CHUNK_STEPS, end - begin, chunk)
-
-
-@dataclass(frozen=True, slots=True)
-class _ChunkPieces:
-    number: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-    chunk: np.ndarray
 
 
 class _Cells:

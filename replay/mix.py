@@ -10,53 +10,25 @@ Shape letters: B rows, R rows of one task in one table, W windows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.compose import Composer, DamagedDraw, Draw
+from replay.compose import Composer, DamagedDraw
 from replay.config import MixConfig, TableConfig, TaskMix
+from replay.draw import Draw, fill_rows, in_order, one_window_each
 from replay.header import DamagedEpisode, Header
-from replay.readable import Readable, ages, items_of, may_read, readable, scores
+from replay.info import Sample, info_of
+from replay.readable import Readable, items_of, may_read, readable, scores
 from replay.store import EpisodeGone, EpisodeStore
+from replay.windows import WindowReader, Windows
 
-RANDOM_ROLE, PROMPT_ROLE = 3, 4
-"""Distinguish the generators of batches and of prompts for acting from those of other parts of a run."""
+RANDOM_ROLE, PROMPT_ROLE, WINDOWS_ROLE = 3, 4, 6
+"""Distinguish the generators of batches, of prompts for acting and of raw windows from those of other parts of a run."""
 CACHE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleInfo:
-    """What is known of the windows of a batch, in order of its rows."""
-
-    row: Int64[np.ndarray, " W"]
-    key: list[str]
-    """Of the episode; `ReplayService.update_priorities` takes it back."""
-    start: Int64[np.ndarray, " W"]
-    """First step of the window in its episode."""
-    length: Int64[np.ndarray, " W"]
-    prompt_key: list[str]
-    """Of the prompt's episode; empty where there is no prompt."""
-    prompt_start: Int64[np.ndarray, " W"]
-    prompt_length: Int64[np.ndarray, " W"]
-    probability: Float64[np.ndarray, " W"]
-    """With which the episode was chosen among those of its task and table."""
-    times_sampled: Int64[np.ndarray, " W"]
-    """How often the episode was drawn so far, this batch included."""
-    age_versions: Int64[np.ndarray, " W"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version did."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A batch and what is known of its windows."""
-
-    batch: Batch
-    info: SampleInfo
 
 
 def least_steps(config: MixConfig, settings: TaskMix) -> int:
@@ -104,6 +76,8 @@ class Mix:
         self._readable: list[list[Readable]] = []
         """By table and task."""
         self._seen_change = -1
+        self._cache_bytes = cache_bytes
+        self._reader: WindowReader | None = None
         self._composer = Composer(
             store,
             list(self.layouts.values()),
@@ -168,26 +142,45 @@ class Mix:
         if drawn is None:
             return None
         batch, draws = drawn
-        joined = {
-            name: np.concatenate([getattr(draw, name) for _, draw, _ in draws]) for name in Draw.__dataclass_fields__
-        }
-        order = np.argsort(joined["row"], kind="stable")
-        joined = {name: values[order] for name, values in joined.items()}
-        _, _, prompt_keys = self._store.index.looked_up(joined["prompt_number"])
-        times_sampled, version, keys = self._store.index.looked_up(joined["number"])
-        info = SampleInfo(
-            row=joined["row"],
-            key=keys,
-            start=joined["start"],
-            length=joined["length"],
-            prompt_key=[key if n else "" for key, n in zip(prompt_keys, joined["prompt_length"], strict=True)],
-            prompt_start=joined["prompt_start"],
-            prompt_length=joined["prompt_length"],
-            probability=joined["probability"],
-            times_sampled=times_sampled,
-            age_versions=ages(version, self._store.index.newest_version),
-        )
-        return Sample(batch=batch, info=info)
+        draw = in_order([draw for _, draw, _ in draws])
+        return Sample(batch=batch, info=info_of(draw, self._store.index))
+
+    def windows(
+        self, index: int, *, num_windows: int, steps: int, task_name: str | None = None, table: str | None = None
+    ) -> Windows | None:
+        """Windows of one task as they were stored, drawn as the table says, without tokens or prompts: number `index` of its
+        own series. None where nothing may be read. `task_name` and `table` may be left out where there is but one."""
+        task = self._only("task", task_name, list(self.layouts))
+        at = self._only("table", table, list(self._config.tables))
+        if num_windows < 1 or steps < 1:
+            raise ValueError(f"{num_windows} windows of {steps} steps are nothing; ask for at least one of one")
+        if self._reader is None:
+            self._reader = WindowReader(self._store, cache_bytes=self._cache_bytes)
+        while True:
+            found = self._look()[at][task]
+            if found.chooser is None:
+                return None
+            rng = np.random.default_rng([self._seed, WINDOWS_ROLE, index])
+            each = np.full(num_windows, steps)
+            draw = one_window_each(rng, found, self._config, np.arange(num_windows), each, np.zeros_like(each))
+            try:
+                columns = self._reader.read(self._tasks[task], draw, steps)
+            except DamagedDraw as damaged:
+                self._store.quarantine(damaged.header, str(damaged))
+            except EpisodeGone:
+                self._seen_change = -1
+            else:
+                self._store.index.sampled(draw.number)
+                seen = {name[2:]: columns.pop(name) for name in list(columns) if name.startswith("o/")}
+                return Windows(observations=seen, length=draw.length, info=info_of(draw, self._store.index), **columns)
+
+    def _only(self, what: str, name: str | None, names: list[str]) -> int:
+        """Place of `name`, or of the only one there is."""
+        if name is None and len(names) == 1:
+            return 0
+        if name not in names:
+            raise ValueError(f"{what} {name!r} is none of this replay's; name one of {', '.join(sorted(names))}")
+        return names.index(name)
 
     def _sample(self, index: int) -> tuple[Batch, list[tuple[int, Draw, Bool[np.ndarray, " B"]]]] | None:
         while True:
@@ -221,82 +214,11 @@ class Mix:
         for place in np.unique(chosen_B).tolist():
             table, task = divmod(place, len(self._tasks))
             rows = np.flatnonzero(chosen_B == place)
-            steps, settings = self.layouts[self._tasks[task].name], self._settings[task]
-            draw = self._windows(rng, tables[table][task], steps, settings, rows, prompted_B[rows])
+            fit = config.row_tokens // self.layouts[self._tasks[task].name].tokens_per_step
+            draw = fill_rows(rng, tables[table][task], config, self._settings[task], fit, rows, prompted_B[rows])
             if len(draw.row):
                 by_task.setdefault(task, []).append(draw)
-        return [(task, _in_order(draws), told_B) for task, draws in sorted(by_task.items())]
-
-    def _windows(
-        self, rng: np.random.Generator, readable: Readable, steps: StepLayout, settings: TaskMix,
-        rows: Int64[np.ndarray, " R"], prompted: Bool[np.ndarray, " R"],
-    ) -> Draw:  # fmt: skip
-        """Windows of some rows. Of a task without `window_steps`, short episodes leave room, which further windows fill, but
-        for tables with `max_times_sampled`: there a row has one window."""
-        fit = self._config.row_tokens // steps.tokens_per_step
-        half = min(fit // 2, fit - (settings.window_steps or 1))
-        prompt_steps = np.where(prompted, self._config.prompt_steps or half, 0)
-        if settings.window_steps:
-            # Rows of fixed windows hold the same number of them, however short an episode was.
-            repeats = fit // (prompt_steps + settings.window_steps)
-            window_steps = np.full(int(repeats.sum()), settings.window_steps)
-            return self._window(rng, readable, np.repeat(rows, repeats), window_steps, np.repeat(prompt_steps, repeats))
-        room = np.full(len(rows), fit)
-        rounds: list[Draw] = []
-        while (going := np.flatnonzero(room > prompt_steps)).size:
-            prompt = prompt_steps[going]
-            rounds.append(self._window(rng, readable, rows[going], room[going] - prompt, prompt))
-            if readable.draws_are_counted:  # each round would begin to count anew
-                break
-            room[going] -= rounds[-1].length + rounds[-1].prompt_length
-        return _in_order(rounds)
-
-    def _window(
-        self, rng: np.random.Generator, readable: Readable, rows: Int64[np.ndarray, " W"],
-        window_steps: Int64[np.ndarray, " W"], prompt_steps: Int64[np.ndarray, " W"],
-    ) -> Draw:  # fmt: skip
-        """One window for each entry of `rows`; fewer where the table has no more."""
-        assert readable.chooser is not None
-        chosen, probability = readable.chooser.draw(rng, len(rows))
-        rows, window_steps, prompt_steps = rows[: len(chosen)], window_steps[: len(chosen)], prompt_steps[: len(chosen)]
-        num_steps = readable.steps[chosen]
-        length = np.minimum(window_steps, num_steps)
-        # A step is drawn, which lies anywhere in its window, as far as the episode's ends allow.
-        inside = rng.integers(0, num_steps)
-        start = np.clip(inside - rng.integers(0, length), 0, num_steps - length)
-        number = readable.number[chosen]
-        if not prompt_steps.any():
-            nothing = np.zeros_like(start)
-            return Draw(
-                row=rows, number=number, start=start, length=length, prompt_number=number, prompt_start=nothing,
-                prompt_length=nothing, probability=probability,
-            )  # fmt: skip
-        prompt, prompt_start, prompt_length = self._prompts(rng, readable, chosen, start, prompt_steps)
-        return Draw(
-            row=rows, number=number, start=start, length=length, prompt_number=readable.number[prompt],
-            prompt_start=prompt_start, prompt_length=prompt_length, probability=probability,
-        )  # fmt: skip
-
-    def _prompts(
-        self, rng: np.random.Generator, readable: Readable, chosen: Int64[np.ndarray, " W"],
-        window_start: Int64[np.ndarray, " W"], prompt_steps: Int64[np.ndarray, " W"],
-    ) -> tuple[Int64[np.ndarray, " W"], Int64[np.ndarray, " W"], Int64[np.ndarray, " W"]]:  # fmt: skip
-        """Episode, start and length of each window's prompt: another episode of the same source, as the settings say; of
-        the same one, steps before the window."""
-        size, rank = readable.group_size[chosen], readable.rank[chosen]
-        if self._config.prompt_episode == "any":
-            place = rng.integers(0, size)
-        else:
-            place = rng.integers(0, np.maximum(size - 1, 1))
-            place = np.where(size > 1, place + (place >= rank), rank)
-        prompt = readable.by_source[readable.group_start[chosen] + place]
-        length = np.minimum(prompt_steps, readable.steps[prompt])
-        at_end = rng.random(len(chosen)) < self._config.prompt_end_fraction
-        last_start = readable.steps[prompt] - length
-        start = np.where(at_end, last_start, rng.integers(0, last_start + 1))
-        itself = prompt == chosen
-        length = np.where(itself, np.minimum(prompt_steps, window_start), length)
-        return prompt, np.where(itself, window_start - length, start), length
+        return [(task, in_order(draws), told_B) for task, draws in sorted(by_task.items())]
 
     def demonstration(
         self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
@@ -347,12 +269,3 @@ def _members(table: TableConfig, by_agent: Bool[np.ndarray, " N"]) -> Bool[np.nd
     if table.episodes == "all":
         return np.ones_like(by_agent)
     return by_agent if table.episodes == "agent" else ~by_agent
-
-
-def _in_order(draws: list[Draw]) -> Draw:
-    """Draws of one task as one, its rows in order; windows of a row stay in the order in which they were drawn."""
-    if len(draws) == 1:
-        return draws[0]
-    joined = {name: np.concatenate([getattr(draw, name) for draw in draws]) for name in Draw.__dataclass_fields__}
-    order = np.argsort(joined["row"], kind="stable")
-    return Draw(**{name: values[order] for name, values in joined.items()})

@@ -20,10 +20,11 @@ from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from replay.config import LimiterConfig, ReplayConfig
-from replay.mix import Sample
+from replay.info import Sample
 from replay.record import pack, record_to_bytes
 from replay.service import Added, ReplayService
 from replay.shards import Rotation, batch_number, merged, shard_folder, shard_of
+from replay.windows import Windows
 
 WAIT_S = 5.0
 """How long one call may wait inside replay; clients ask again."""
@@ -59,6 +60,14 @@ class ReplayActor:
     @ray.method(concurrency_group="read", max_task_retries=0)
     def next_sample(self, index: int, timeout_s: float) -> Sample | None:
         return self._service.next_sample(index, timeout_s=timeout_s)
+
+    @ray.method(concurrency_group="read", max_task_retries=0)
+    def next_windows(
+        self, index: int, num_windows: int, steps: int, timeout_s: float, task_name: str | None, table: str | None
+    ) -> Windows | None:
+        return self._service.next_windows(
+            index, num_windows=num_windows, steps=steps, timeout_s=timeout_s, task_name=task_name, table=table
+        )
 
     @ray.method
     def update_priorities(self, priorities: Mapping[str, float]) -> int:

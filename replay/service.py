@@ -24,12 +24,14 @@ from replay import record as records
 from replay.chooser import victims
 from replay.commit import Committer
 from replay.config import LimiterConfig, ReplayConfig
+from replay.info import Sample
 from replay.limiter import Limiter
-from replay.mix import Mix, Sample
+from replay.mix import Mix
 from replay.readable import items_of, scores
 from replay.record import Record, check_record, pack, record_from_bytes
 from replay.selectors import selector_from_name
 from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
+from replay.windows import Windows
 
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
@@ -209,14 +211,27 @@ class ReplayService:
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
         """Batch number `index`; None where there is nothing to read, or readers are held back, beyond the timeout."""
-        return self._next(lambda: self._mix.sample(index), lambda batch: batch, timeout_s)
+        return self._next(lambda: self._mix.sample(index), lambda batch: batch.num_tokens, timeout_s)
 
     def next_sample(self, index: int, *, timeout_s: float) -> Sample | None:
         """The same batch, with key, probability, times sampled and age of each of its windows."""
-        return self._next(lambda: self._mix.sample_with_info(index), lambda sample: sample.batch, timeout_s)
+        return self._next(lambda: self._mix.sample_with_info(index), lambda sample: sample.batch.num_tokens, timeout_s)
+
+    def next_windows(
+        self, index: int, *, num_windows: int, steps: int, timeout_s: float, task_name: str | None = None,
+        table: str | None = None,
+    ) -> Windows | None:  # fmt: skip
+        """Windows as they were stored, for learners that read no tokens; see `Mix.windows`. The limiter counts the tokens that
+        their steps would be."""
+
+        def draw() -> Windows | None:
+            return self._mix.windows(index, num_windows=num_windows, steps=steps, task_name=task_name, table=table)
+
+        each = self._mix.layouts[task_name or next(iter(self._tasks))].tokens_per_step
+        return self._next(draw, lambda windows: int(windows.length.sum()) * each, timeout_s)
 
     def _next(
-        self, draw: Callable[[], Drawn | None], batch_of: Callable[[Drawn], Batch], timeout_s: float
+        self, draw: Callable[[], Drawn | None], tokens_of: Callable[[Drawn], int], timeout_s: float
     ) -> Drawn | None:
         deadline = time.monotonic() + timeout_s
         while True:
@@ -234,10 +249,15 @@ class ReplayService:
                 reserved = self._batch_tokens
                 self._read(reserved)
                 stored = self._store.index.change
-            with self._sampling:
-                drawn = None if self._closed else draw()
+            try:
+                with self._sampling:
+                    drawn = None if self._closed else draw()
+            except BaseException:
+                with self._changed:
+                    self._read(-reserved)
+                raise
             with self._changed:
-                tokens = 0 if drawn is None else batch_of(drawn).num_tokens
+                tokens = 0 if drawn is None else tokens_of(drawn)
                 self._read(tokens - reserved)
                 if drawn is not None:
                     self._batch_tokens = tokens
