@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from actors.tasks import TASKS
-from benchmarks import act
+from benchmarks import act, replay
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
-from gato.episode import Episode
 from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.tokenizer import MU, M, TokenLayout, encode
-from replay.config import MixConfig
-from replay.mix import Mix
-from replay.store import EpisodeStore
 
 HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
 
@@ -55,33 +50,6 @@ def tokenise() -> dict[str, float | str]:
         "ours_s": ours,
         "theirs_s": seconds(plain),
     }
-
-
-def sample() -> dict[str, float | str]:
-    """A batch of 64 x 1024 tokens of Hopper from a warm store, against a copy of its bytes."""
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        store = EpisodeStore(Path(folder), capacity_bytes=1 << 28)
-        for number in range(20):
-            store.add(
-                Episode(
-                    key=str(number), task=HOPPER.name, source="teacher:t", terminated=False, truncated=True, seed=0,
-                    observations={"state": rng.normal(size=(1000, 11)).astype(np.float32)},
-                    actions=rng.uniform(-1, 1, (1000, 3)).astype(np.float32), rewards=np.ones(1000, np.float32),
-                ),
-                tokens=1,
-            )  # fmt: skip
-        mix = Mix(
-            store, {HOPPER.name: HOPPER}, TokenLayout(), MixConfig(rows=64, row_tokens=1024), seed=0,
-            teacher_returns={HOPPER.name: 1000.0},
-        )  # fmt: skip
-        batch = mix.sample(0)
-        assert batch is not None
-        arrays = list(batch.arrays().values())
-        ours = seconds(lambda: mix.sample(1))
-        theirs = seconds(lambda: [array.copy() for array in arrays])
-        store.close()
-    return {"path": "sample 64x1024, warm", "against": "memcpy of its bytes", "ours_s": ours, "theirs_s": theirs}
 
 
 class BareBlock(nn.Module):
@@ -158,9 +126,13 @@ def train() -> dict[str, float | str]:
 def main() -> None:
     """Measure all, add the rows, write the table."""
     torch.set_num_threads(1)
-    machine = about()
-    file = ROOT / "benchmarks" / "rows.jsonl"
-    rows = itertools.chain((measure() for measure in (tokenise, sample, train)), training.measures(), act.measures())
+    small = (measure() for measure in (tokenise, train))
+    rows = itertools.chain(small, replay.measures(), training.measures(), act.measures())
+    add_rows(rows, about(), ROOT / "benchmarks" / "rows.jsonl")
+
+
+def add_rows(rows: Iterable[dict[str, float | str]], machine: dict[str, str | int], file: Path) -> None:
+    """Say and keep each row as it is measured, then write the table."""
     for measured in rows:
         row = measured | machine
         row.setdefault("ratio", round(float(row["theirs_s"]) / float(row["ours_s"]), 3))

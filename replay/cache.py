@@ -1,6 +1,6 @@
 """Warm memory: what was read lately, as rows of bytes, so that a batch is gathered by whole rows.
 
-Shape letters: K keys, P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all pieces.
+Shape letters: P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all pieces.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
@@ -32,6 +33,11 @@ class Arena:
     def place(self, key: Hashable) -> int:
         """The first row of what was put under `key`, counted in rows of its width; ABSENT where it is not here."""
         return self._row_of.get(key, ABSENT)
+
+    def places(self, keys: Sequence[Hashable]) -> list[int]:
+        """The place of each key."""
+        get = self._row_of.get
+        return [get(key, ABSENT) for key in keys]
 
     def rows(self, width: int) -> UInt8[np.ndarray, "N width"]:
         """All of it as rows of `width` bytes."""
@@ -62,40 +68,39 @@ class Arena:
 
 def gather(
     arena: Arena,
-    keys: Sequence[Hashable],
-    which_P: Int64[np.ndarray, " P"],
+    keys_P: Sequence[Hashable],
     start_P: Int64[np.ndarray, " P"],
     length_P: Int64[np.ndarray, " P"],
     width: int,
-    load: Callable[[int], UInt8[np.ndarray, "n width"]],
+    load: Callable[[Any], UInt8[np.ndarray, "n width"]],
     *,
     out: UInt8[np.ndarray, "T width"] | None = None,
 ) -> UInt8[np.ndarray, "T width"]:
-    """The rows of all pieces, one after another: piece p is rows [start, start + length) of `keys[which]`.
+    """The rows of all pieces, one after another: piece p is rows [start, start + length) of what lies under its key.
 
-    `load(k)` reads all rows of `keys[k]` where the arena has them not; they are kept once the batch is done, so that
-    what one batch needs never pushes out what it needs as well. `out` is filled and returned, where it is given.
+    `load(key)` reads all rows of a key that the arena has not; they are kept once the batch is done, so that what one
+    batch needs never pushes out what it needs as well. `out` is filled and returned, where it is given.
     """
-    first_K = np.fromiter((arena.place(key) for key in keys), np.int64, len(keys))
+    first_P = np.array(arena.places(keys_P), np.int64)
     begin_P = np.cumsum(length_P) - length_P
-    first_P = first_K[which_P] + start_P
+    at_P = first_P + start_P
     # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning, says where they lie.
     step_T = np.ones(int(length_P.sum()), np.int64)
     if len(step_T):
-        step_T[begin_P] = np.concatenate([first_P[:1], first_P[1:] - first_P[:-1] - length_P[:-1] + 1])
+        step_T[begin_P] = np.concatenate([at_P[:1], at_P[1:] - at_P[:-1] - length_P[:-1] + 1])
     here = arena.rows(width)
     where_T = np.cumsum(step_T)
     rows_TW = np.empty((len(where_T), width), np.uint8) if out is None else out
     if len(here):  # Rows of pieces that are not here are anything, until they are loaded.
         np.take(here, where_T, axis=0, out=rows_TW, mode="clip")
-    loaded: list[tuple[Hashable, np.ndarray]] = []
-    for k in np.flatnonzero(first_K == ABSENT).tolist():
-        all_rows = load(k)
-        loaded.append((keys[k], all_rows))
-        for p in np.flatnonzero(which_P == k).tolist():
-            rows_TW[begin_P[p] : begin_P[p] + length_P[p]] = all_rows[start_P[p] : start_P[p] + length_P[p]]
-    for key, all_rows in loaded:
-        arena.put(key, all_rows)
+    loaded: dict[Hashable, np.ndarray] = {}
+    for p in np.flatnonzero(first_P == ABSENT).tolist():
+        key = keys_P[p]
+        if key not in loaded:
+            loaded[key] = load(key)
+        rows_TW[begin_P[p] : begin_P[p] + length_P[p]] = loaded[key][start_P[p] : start_P[p] + length_P[p]]
+    for key, rows in loaded.items():
+        arena.put(key, rows)
     return rows_TW
 
 

@@ -79,21 +79,21 @@ class Composer:
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
         B, L = self._shape
+        laid = [(index, draw, told_B, _Rows(draw)) for index, draw, told_B in draws]
         # Where one task has all rows each position is written below, and nothing need be cleared first.
-        is_whole = len(draws) == 1 and len(np.unique(draws[0][1].row)) == B
+        is_whole = len(laid) == 1 and len(laid[0][3].row) == B
         new = np.empty if is_whole else np.zeros
         ids, place, segment = (new((B, L), np.int32) for _ in range(3))
         is_target = new((B, L), np.bool_)
         task_index = np.zeros(B, np.int64)
         patches: list[dict[str, np.ndarray]] = []
         num_patches = 0
-        for index, draw, told_B in draws:
-            layout = self._layouts[index]
-            rows, in_rows = np.unique(draw.row, return_inverse=True)
+        for index, draw, told_B, of in laid:
+            layout, rows = self._layouts[index], of.row
             task_index[rows] = index
             pieces = _Pieces.of(draw)
             ids_TS = self._ids(layout, pieces)
-            cells = _Cells(in_rows, draw, len(rows), L // layout.tokens_per_step)
+            cells = _Cells(of, draw, L // layout.tokens_per_step)
             if layout.num_return_tokens:
                 ids_TS[~told_B[rows[cells.row_T]], 0] = layout.layout.separator
             used = cells.fit * layout.tokens_per_step
@@ -101,7 +101,7 @@ class Composer:
             at = slice(None) if is_whole else rows
             ids[at, :used] = cells.spread(ids_TS)
             ids[at, used:] = 0
-            self._lay_templates(index, in_rows, draw, at, (place, segment, is_target))
+            self._lay_templates(index, of, draw, at, (place, segment, is_target))
             if layout.texts:
                 text = layout.is_target(ids[at, :used].reshape(-1, layout.tokens_per_step)).reshape(len(rows), used)
                 is_target[at, :used] &= text
@@ -118,15 +118,13 @@ class Composer:
     def _ids(self, layout: StepLayout, pieces: _Pieces) -> np.ndarray:
         """Ids [T, S] of the steps of all pieces, in memory that the next batch takes again; steps tell their returns,
         where the layout has them."""
-        numbers, which = np.unique(pieces.number, return_inverse=True)
-        keys = numbers.tolist()
         width = 4 * layout.tokens_per_step
         size = int(pieces.length.sum()) * width
         if len(self._scratch) < size:
             self._scratch = np.empty(size, np.uint8)
         rows = gather(
-            self._tokens, keys, which, pieces.start, pieces.length, width, lambda k: self._load_ids(layout, keys[k]),
-            out=self._scratch[:size].reshape(-1, width),
+            self._tokens, pieces.number.tolist(), pieces.start, pieces.length, width,
+            lambda number: self._load_ids(layout, number), out=self._scratch[:size].reshape(-1, width),
         )  # fmt: skip
         return rows.view(np.int32)
 
@@ -167,13 +165,11 @@ class Composer:
     def _patches_of(self, layout: StepLayout, pieces: _Pieces, at_T: np.ndarray) -> dict[str, np.ndarray]:
         """Patches of the steps of all pieces, with where they stand, their intervals and leaders."""
         cut = cut_in_chunks(pieces.start, pieces.length, CHUNK_STEPS)
-        both, which = np.unique(np.stack([pieces.number[cut.of], cut.chunk]), axis=1, return_inverse=True)
-        keys = [tuple(pair) for pair in both.T.tolist()]
+        keys = list(zip(pieces.number[cut.of].tolist(), cut.chunk.tolist(), strict=True))
         m = layout.num_patches
         rows = gather(
-            self._patches, keys, which.reshape(-1), cut.start, cut.length, m * PATCH_BYTES,
-            lambda k: self._load_patches(layout, *keys[k]),
-        )  # fmt: skip
+            self._patches, keys, cut.start, cut.length, m * PATCH_BYTES, lambda key: self._load_patches(layout, *key)
+        )
         first_T = np.arange(len(at_T)) * m
         return {
             "patches": rows.reshape(-1, PATCH, PATCH, 3),
@@ -183,11 +179,10 @@ class Composer:
         }
 
     def _lay_templates(
-        self, index: int, in_rows: np.ndarray, draw: Draw, at: slice | np.ndarray,
-        out: tuple[np.ndarray, np.ndarray, np.ndarray],
-    ) -> None:  # fmt: skip
+        self, index: int, of: _Rows, draw: Draw, at: slice | np.ndarray, out: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> None:
         lengths_W2 = np.stack([draw.prompt_length, draw.length], axis=1).astype(np.int32)
-        first_R, count_R, alike_R = _alike(in_rows, lengths_W2)
+        first_R, count_R, alike_R = _alike(of, lengths_W2)
         templates = [
             self._template(index, lengths_W2[first : first + count].tobytes())
             for first, count in zip(first_R.tolist(), count_R.tolist(), strict=True)
@@ -212,11 +207,27 @@ class Composer:
         return made
 
 
-def _alike(in_rows: np.ndarray, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class _Rows:
+    """The R rows that a draw fills, in order."""
+
+    def __init__(self, draw: Draw) -> None:
+        new_W = np.empty(len(draw.row), np.bool_)
+        new_W[:1] = True
+        np.not_equal(draw.row[1:], draw.row[:-1], out=new_W[1:])
+        self.first = np.flatnonzero(new_W)
+        """First window of each."""
+        self.row = draw.row[self.first]
+        self.count = np.append(self.first[1:], len(draw.row)) - self.first
+        """Windows of each."""
+
+
+def _alike(of: _Rows, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows with the same lengths: first window and number of windows of one row of each sort, and the sort of each row."""
-    first_R = np.flatnonzero(np.diff(in_rows, prepend=-1))
-    count_R = np.diff(first_R, append=len(in_rows))
-    nth_W = np.arange(len(in_rows)) - np.repeat(first_R, count_R)
+    first_R, count_R = of.first, of.count
+    by_row = lengths_W2.reshape(len(first_R), -1) if (count_R == count_R[0]).all() else None
+    if by_row is not None and (by_row == by_row[0]).all():
+        return first_R[:1], count_R[:1], np.zeros(len(first_R), np.int64)
+    nth_W = np.arange(len(lengths_W2)) - np.repeat(first_R, count_R)
     # A polynomial of the lengths, modulo 2^64, tells rows apart; the assertion, that it told none alike that are not.
     mixed_W = (lengths_W2.astype(np.uint64) @ _ODD[:2] + np.uint64(1)) * (_ODD[2] ** (nth_W + 1).astype(np.uint64))
     _, one_of, alike_R = np.unique(np.add.reduceat(mixed_W, first_R), return_index=True, return_inverse=True)
@@ -270,12 +281,11 @@ class _Pieces:
 class _Cells:
     """Where each of the T steps stands: the how-manieth of the task's rows, and the how-manieth step in it."""
 
-    def __init__(self, in_rows: np.ndarray, draw: Draw, num_rows: int, fit: int) -> None:
+    def __init__(self, of: _Rows, draw: Draw, fit: int) -> None:
         """`fit`: steps that fit in a row."""
-        lengths = draw.prompt_length + draw.length
         self.fit = fit
-        self._num_rows = num_rows
-        self._steps_R = np.bincount(in_rows, weights=lengths, minlength=num_rows).astype(np.int64)
+        self._num_rows = len(of.row)
+        self._steps_R = np.add.reduceat(draw.prompt_length + draw.length, of.first)
 
     @cached_property
     def row_T(self) -> np.ndarray:

@@ -53,19 +53,22 @@ class WindowReader:
 
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
-        numbers, which = np.unique(draw.number, return_inverse=True)
-        headers = [self._header(number) for number in numbers.tolist()]
-        specs = {f"o/{name}": (spec.dtype, spec.shape) for name, spec in task.observations.items()}
-        specs |= {"actions": (task.action.dtype, task.action.shape), "rewards": (np.dtype(np.float32), ())}
-        out: dict[str, np.ndarray] = {}
-        for name, (dtype, shape) in specs.items():
-            width = step_bytes(dtype.str, shape)
-            # What is kept in chunks is read in chunks, and the rest whole.
-            chunk_steps = CHUNK_STEPS if width >= IMAGE_BYTES else int(max(header.steps for header in headers))
-            rows = self._rows(name, headers, which, draw, chunk_steps, width)
-            out[name] = _spread(rows.view(dtype).reshape(-1, *shape), draw.length, steps)
-        out["at_end"] = draw.start + draw.length == np.array([header.steps for header in headers])[which]
-        out["terminated"] = out["at_end"] & np.array([header.terminated for header in headers])[which]
+        headers = [self._header(number) for number in draw.number.tolist()]
+        columns = [(f"o/{name}", spec.dtype, spec.shape) for name, spec in sorted(task.observations.items())]
+        columns += [("actions", task.action.dtype, task.action.shape), ("rewards", np.dtype(np.float32), ())]
+        is_image = [step_bytes(dtype.str, shape) >= IMAGE_BYTES for _, dtype, shape in columns]
+        small = np.dtype([column for column, chunked in zip(columns, is_image, strict=True) if not chunked])
+        rows = gather(
+            self._arena, draw.number.tolist(), draw.start, draw.length, small.itemsize,
+            lambda number: self._load_small(self._header(number), small),
+        ).reshape(-1).view(small)  # fmt: skip
+        out = {name: np.ascontiguousarray(rows[name]) for name in small.names or ()}
+        for (name, dtype, shape), chunked in zip(columns, is_image, strict=True):
+            if chunked:
+                out[name] = self._images(name, draw, step_bytes(dtype.str, shape)).view(dtype).reshape(-1, *shape)
+        out = {name: _spread(values, draw.length, steps) for name, values in out.items()}
+        out["at_end"] = draw.start + draw.length == np.array([header.steps for header in headers])
+        out["terminated"] = out["at_end"] & np.array([header.terminated for header in headers])
         return out
 
     def _header(self, number: int) -> Header:
@@ -74,26 +77,32 @@ class WindowReader:
             raise EpisodeGone(f"episode {number} was evicted")
         return header
 
-    def _rows(
-        self, name: str, headers: list[Header], which: np.ndarray, draw: Draw, chunk_steps: int, width: int
-    ) -> np.ndarray:
-        """Rows of bytes of one column, of all windows one after another."""
-        cut = cut_in_chunks(draw.start, draw.length, chunk_steps)
-        both, piece = np.unique(np.stack([which[cut.of], cut.chunk]), axis=1, return_inverse=True)
-        pairs: list[tuple[int, int]] = [(k, chunk) for k, chunk in both.T.tolist()]
-        keys = [(headers[k].number, name, chunk) for k, chunk in pairs]
+    def _load_small(self, header: Header, small: np.dtype) -> np.ndarray:
+        """All columns but images, side by side, so that one step is one row."""
+        made = np.empty(header.steps, small)
+        for name in small.names or ():
+            made[name] = self._load(header, name, 0, header.steps)
+        return made.view(np.uint8).reshape(header.steps, small.itemsize)
 
-        def load(i: int) -> np.ndarray:
-            header, start = headers[pairs[i][0]], pairs[i][1] * chunk_steps
-            return self._load(header, name, start, min(start + chunk_steps, header.steps))
+    def _images(self, name: str, draw: Draw, width: int) -> np.ndarray:
+        """Rows of bytes of a column that is kept in chunks, of all windows one after another."""
+        cut = cut_in_chunks(draw.start, draw.length, CHUNK_STEPS)
+        keys = [
+            (number, name, chunk)
+            for number, chunk in zip(draw.number[cut.of].tolist(), cut.chunk.tolist(), strict=True)
+        ]
 
-        return gather(self._arena, keys, piece.reshape(-1), cut.start, cut.length, width, load)
+        def load(key: tuple[int, str, int]) -> np.ndarray:
+            header, start = self._header(key[0]), key[2] * CHUNK_STEPS
+            return as_bytes(self._load(header, name, start, min(start + CHUNK_STEPS, header.steps)))
+
+        return gather(self._arena, keys, cut.start, cut.length, width, load)
 
     def _load(self, header: Header, name: str, start: int, stop: int) -> np.ndarray:
         if name == "actions" and "labels" in header.columns:
             name = "labels"
         try:
-            return as_bytes(self._store.column(header, name, start, stop))
+            return self._store.column(header, name, start, stop)
         except DamagedEpisode as problem:
             raise DamagedDraw(header, str(problem)) from problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,25 +142,18 @@ def test_what_an_arena_still_has_is_what_was_put(puts: list[tuple[int, int, int]
 def test_gathered_rows_are_those_of_the_pieces_whatever_is_warm(data: st.DataObject) -> None:
     arena = Arena(600)
     lengths = [data.draw(st.integers(1, 30)) for _ in range(6)]
-    loads: list[int] = []
 
-    def load(keys: list[int]) -> Callable[[int], np.ndarray]:
-        def of(k: int) -> np.ndarray:
-            loads.append(keys[k])
-            return rows_of(keys[k], lengths[keys[k]], 5)
-
-        return of
+    def load(key: int) -> np.ndarray:
+        return rows_of(key, lengths[key], 5)
 
     for _ in range(4):
-        keys = data.draw(st.lists(st.integers(0, 5), min_size=1, unique=True))
-        which = data.draw(st.lists(st.integers(0, len(keys) - 1), min_size=1, max_size=8))
-        pieces = []
-        for k in which:
-            start = data.draw(st.integers(0, lengths[keys[k]] - 1))
-            pieces.append((k, start, data.draw(st.integers(1, lengths[keys[k]] - start))))
-        w, s, n = (np.array(column, np.int64) for column in zip(*pieces, strict=True))
-        got = gather(arena, keys, w, s, n, 5, load(keys))
-        expected = [rows_of(keys[k], lengths[keys[k]], 5)[start : start + length] for k, start, length in pieces]
+        pieces: list[tuple[int, int, int]] = []
+        for key in data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=8)):
+            start = data.draw(st.integers(0, lengths[key] - 1))
+            pieces.append((key, start, data.draw(st.integers(1, lengths[key] - start))))
+        keys, starts, counts = zip(*pieces, strict=True)
+        got = gather(arena, keys, np.array(starts), np.array(counts), 5, load)
+        expected = [rows_of(key, lengths[key], 5)[start : start + length] for key, start, length in pieces]
         np.testing.assert_array_equal(got, np.concatenate(expected))
 
 
