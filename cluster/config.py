@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from gato.acting import ActingConfig
 from gato.model import PRESETS, ModelConfig
 from learner.loop import LearnerConfig
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig, TaskMix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +149,8 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
             if isinstance(place, dict) and above in GENERAL_OF:
                 # A task of its own begins as all others are.
                 place.setdefault(name, dict(plain["actors"][GENERAL_OF[above]]))
+            if isinstance(place, dict) and above == "tables":
+                place.setdefault(name, to_plain(TableConfig()))
             place = place.get(name) if isinstance(place, dict) else None
         if not isinstance(place, dict) or (
             last not in place and not {"tasks", "demonstration_steps_of", *GENERAL_OF} & set(parents)

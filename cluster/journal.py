@@ -69,6 +69,10 @@ class Control(NamedTuple):
     value: str
 
 
+ControlWord = Literal["stop", "scale", "replay-pause", "replay-resume", "replay-limit"]
+"""What a supervisor can be asked to do."""
+
+
 class Journal:
     """What happened in one run, and what people ask of it.
 
@@ -126,7 +130,7 @@ class Journal:
         """1 for the run's first learner, 2 for the second...: never the same number twice."""
         return self._client.incr(f"gato:{self.run}:epoch")
 
-    def post_control(self, word: Literal["stop", "scale"], value: str | int = "") -> None:
+    def post_control(self, word: ControlWord, value: str | int = "") -> None:
         """Ask the supervisor to do something."""
         self._client.xadd(self._control, {"word": word, "value": str(value)})
 

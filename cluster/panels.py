@@ -72,6 +72,8 @@ def head_panel(summary: Summary, now_s: float, size: Size) -> Table:
         fill = replay.fill if replay.capacity_bytes else 0.0
         says = [f"{count_text(sum(replay.episodes.values()))} episodes", f"{count_text(replay.steps)} steps"]
         says.append(f"{bytes_text(replay.stored_bytes)} of {bytes_text(replay.capacity_bytes)}")
+        if size.is_wide and not replay.who_waits.startswith("nobody"):
+            says.append(replay.who_waits)
         grid.add_row("replay", _bar(fill, bar_columns), _share_text(fill), size.joined(says))
     rows = Table.grid(expand=True)
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

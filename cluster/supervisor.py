@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ class Supervisor:
     def __init__(self, config: RunConfig, parts: Parts, journal: Journal, dispatcher: Dispatcher) -> None:
         self._config = config
         self._parts = parts
+        self._replay_config = config.replay
         self._journal = journal
         self._dispatcher = dispatcher
         self._workers: list[_Worker] = []
@@ -139,6 +141,25 @@ class Supervisor:
                 self.stop()
             elif control.word == "scale":
                 self._scale(int(control.value))
+            elif control.word.startswith("replay-"):
+                self._pace(control.word, control.value)
+
+    def _pace(self, word: str, value: str) -> None:
+        """Hold replay's readers and writers back by other settings, or for a while not at all."""
+        try:
+            if word == "replay-pause":
+                self._parts.replay.pause()
+                self._say("replay paused", "nobody is held back until gato replay resume")
+            elif word == "replay-resume":
+                self._parts.replay.resume()
+                self._say("replay resumed", "its limiter holds back again")
+            elif word == "replay-limit":
+                limiter = replace(self._replay_config.limiter, **json.loads(value))
+                self._replay_config = replace(self._replay_config, limiter=limiter)
+                self._parts.replay.reconfigure(self._replay_config)
+                self._say("replay limited", ", ".join(f"{k} {v}" for k, v in json.loads(value).items()))
+        except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
+            self._say("problem", f"{word} was not obeyed: {_first_line(problem)}; try it again")
 
     def _scale(self, num_workers: int) -> None:
         """Add workers, or let go of the last ones: what they were doing is done again by others."""

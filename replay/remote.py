@@ -154,14 +154,15 @@ class Shards:
 
     def reconfigure(self, config: ReplayConfig) -> None:
         """Other settings of the limiter, for all shards together."""
-        ray.get([actor.reconfigure.remote(config.of_one_shard().limiter) for actor in self.actors])
+        limiter = config.of_one_shard().limiter
+        ray.get([actor.reconfigure.remote(limiter) for actor in self.actors], timeout=WAIT_S)
 
     def pause(self) -> None:
         """Hold nobody back, as for an offline fill, until `resume`."""
-        ray.get([actor.pause.remote() for actor in self.actors])
+        ray.get([actor.pause.remote() for actor in self.actors], timeout=WAIT_S)
 
     def resume(self) -> None:
-        ray.get([actor.resume.remote() for actor in self.actors])
+        ray.get([actor.resume.remote() for actor in self.actors], timeout=WAIT_S)
 
     def close(self, *, timeout_s: float = 30.0) -> None:
         ray.get([actor.close.remote() for actor in self.actors], timeout=timeout_s)

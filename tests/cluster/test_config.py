@@ -8,6 +8,7 @@ from cluster.config import RUNS, config_from_json, config_to_json, find_run_conf
 from cluster.launch import acting_configs, tasks_of
 from cluster.running import make_config
 from gato.acting import ActingConfig
+from replay.config import TableConfig
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -23,6 +24,23 @@ def test_every_named_run_has_tasks_that_exist(name: str) -> None:
 def test_settings_are_overridden_by_path() -> None:
     config = override(RUNS["demo"], ["learner.num_updates=7", "replay.mix.rows=3", "learner.max_rate=1e-3", "seed=4"])
     assert (config.learner.num_updates, config.replay.mix.rows, config.learner.max_rate, config.seed) == (7, 3, 1e-3, 4)
+
+
+def test_tables_of_replay_are_changed_and_added() -> None:
+    settings = [
+        "replay.mix.tables.all.episodes=demonstrations",
+        "replay.mix.tables.own.episodes=agent",
+        "replay.mix.tables.own.selector=prioritized:0.6",
+        "replay.mix.tables.own.share=0.5",
+        "replay.num_shards=2",
+        "replay.durability=always",
+    ]
+    config = config_from_json(config_to_json(override(RUNS["demo"], settings)))
+    assert config.replay.mix.tables == {
+        "all": TableConfig(episodes="demonstrations"),
+        "own": TableConfig(episodes="agent", selector="prioritized:0.6", share=0.5),
+    }
+    assert (config.replay.num_shards, config.replay.durability) == (2, "always")
 
 
 def test_single_tasks_are_acted_their_own_way() -> None:
@@ -53,6 +71,10 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("actors.generate_of.mujoco/hoper.top_p=0.9", "names task 'mujoco/hoper', run demo has mujoco/hopper"),
         ("actors.generate_of.mujoco/hopper.top_q=0.9", "has no setting 'top_q'"),
         ("actors.evaluate.top_k=3", "nothing is drawn"),
+        ("replay.mix.tables.own.selecter=fifo", "unknown setting"),
+        ("replay.mix.tables.own.selector=fofi", "the nearest is 'fifo'"),
+        ("replay.durability=often", "always, group, none"),
+        ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
     ],
 )
