@@ -72,7 +72,7 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("actors.generate_of.mujoco/hopper.top_q=0.9", "has no setting 'top_q'"),
         ("actors.evaluate.top_k=3", "nothing is drawn"),
         ("replay.mix.tables.own.selecter=fifo", "unknown setting"),
-        ("replay.mix.tables.own.selector=fofi", "the nearest is 'fifo'"),
+        ("replay.mix.tables.own.selector=fifoo", "the nearest is 'fifo'"),
         ("replay.durability=often", "always, group, none"),
         ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
