@@ -54,7 +54,7 @@ class StoredPrompts:
         config = self._config
         if task_name not in config.tasks or not self._folder.is_dir():
             raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
-        store = EpisodeStore(self._folder, capacity_bytes=config.replay.capacity_bytes)
+        store = EpisodeStore(self._folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
         try:
             mix = Mix(
                 store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={}
