@@ -73,15 +73,12 @@ def disagreements(store: EpisodeStore) -> list[str]:
     streams, damaged = streams_of(store)
     said += [f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged]
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
-    numbers: dict[str, int] = {}
     for header in kept:
         stream, number = split_key(header.key)
         seen = streams.get(stream)
         if stream not in damaged and (seen is None or number // store.num_shards not in seen):
             said.append(f"episode {header.number} is kept, but its key {header.key!r} is not among those seen")
-        if header.key in numbers:
-            said.append(f"episodes {numbers[header.key]} and {header.number} have the same key {header.key!r}")
-        numbers[header.key] = header.number
+    said += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
     newest = max((header.number for header in kept), default=-1)
     if newest >= store.counter("next"):
         said.append(f"episode {newest} is kept, but the next one to be stored is {store.counter('next')}")
@@ -89,6 +86,16 @@ def disagreements(store: EpisodeStore) -> list[str]:
     if tokens > store.counter("inserted_tokens"):
         said.append(f"{tokens:,} tokens are kept, but only {store.counter('inserted_tokens'):,} were inserted")
     return said
+
+
+def _twice(store: EpisodeStore) -> dict[int, str]:
+    """Episodes whose key an older one has, and which that is."""
+    first: dict[str, int] = {}
+    return {
+        header.number: f"has the key {header.key!r} of episode {first[header.key]}"
+        for header in store.episodes.values()
+        if first.setdefault(header.key, header.number) != header.number
+    }
 
 
 def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
@@ -113,17 +120,24 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
 
 
 def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
-    """Take damaged episodes out for good, and have every kept key among those seen. Open the store again afterwards."""
+    """Take damaged episodes out for good, and end all contradictions. Open the store again afterwards."""
     streams, _ = streams_of(store)
-    for header in chain(store.episodes.values(), store.taken_out.values()):
+    kept = list(chain(store.episodes.values(), store.taken_out.values()))
+    for header in kept:
         stream, number = split_key(header.key)
         streams.setdefault(stream, Intervals()).add(number // store.num_shards)
+    reasons = _twice(store) | {
+        fault.number: f"column {fault.column} {fault.reason}" if fault.column else fault.reason for fault in faults
+    }
+    least = {
+        "next": max((header.number for header in kept), default=-1) + 1,
+        "inserted_tokens": sum(header.tokens for header in kept),
+    }
+    counters = {name: max(store.counter(name), value) for name, value in least.items()}
     with store.transaction(write=True) as txn:
-        for fault in faults:
-            reason = f"column {fault.column} {fault.reason}" if fault.column else fault.reason
-            txn.put(DAMAGED + str(fault.number).encode(), reason.encode(), db=store.databases.counters)
+        for number, reason in reasons.items():
+            txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.databases.counters)
+        for name, value in counters.items():
+            txn.put(name.encode(), str(value).encode(), db=store.databases.counters)
         for stream, seen in streams.items():
             txn.put(stream.encode(), seen.to_bytes(), db=store.databases.streams)
-        kept = max((header.number for header in store.episodes.values()), default=-1)
-        if kept >= store.counter("next"):
-            txn.put(b"next", str(kept + 1).encode(), db=store.databases.counters)
