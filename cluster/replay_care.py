@@ -185,6 +185,7 @@ def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place:
         f"{exported.num_episodes:,} episodes of {task.name}, {exported.num_steps:,} steps: "
         f"[bold]{exported.dataset_id}[/bold] in {exported.folder}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
