@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from cluster import commands, running
+from cluster import commands, replay_care, replay_words, running
 from cluster.config import RUNS
 
 app = typer.Typer(
@@ -21,9 +21,23 @@ app = typer.Typer(
     help="Train one Gato on many games and many bodies, and watch it play.",
 )
 console = Console()
+replay = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Look into stored episodes, and look after them: of a run, of a data set, or in a folder.",
+)
+app.add_typer(replay, name="replay")
 
 RunName = Annotated[
     str | None, typer.Argument(help="A run's name; without one the newest that is active, else the newest.")
+]
+Where = Annotated[
+    str | None,
+    typer.Argument(metavar="[WHAT]", help="A run's name, a data set's, or a folder. Default: the newest run."),
+]
+OfTask = Annotated[str | None, typer.Option("--task", help="Only episodes of this task.")]
+OfSource = Annotated[
+    str | None, typer.Option("--source", help="Only of this source: agent, teacher, file, or all of its name.")
 ]
 Redis = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis to use in place of the run's own.")]
 NAMED_RUNS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
@@ -191,6 +205,93 @@ def teach(
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
     commands.teach(task, steps=steps, seed=seed, out=out, console=console)
+
+
+@replay.command()
+def ls(
+    what: Where = None,
+    task: OfTask = None,
+    source: OfSource = None,
+    limit: Annotated[int, typer.Option(min=0, help="The last of them; 0 shows all.")] = 20,
+    sort: Annotated[Literal["number", "steps", "return"], typer.Option(help="What they are ordered by.")] = "number",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List episodes, the newest last.
+
+    Example: [bold]gato replay ls demo --task pong --sort return[/bold]
+    """
+    replay_words.ls(what, task=task, source=source, limit=limit, order=sort, as_json=as_json, console=console)
+
+
+@replay.command()
+def stats(
+    what: Where = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """What is stored, by task and source, and what it takes.
+
+    Example: [bold]gato replay stats demo[/bold]
+    """
+    replay_words.stats(what, as_json=as_json, console=console)
+
+
+@replay.command()
+def peek(
+    episode: Annotated[
+        str, typer.Argument(help="An episode's key or number; SHARD/NUMBER where there are several shards.")
+    ],
+    what: Where = None,
+    frames: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write a picture of some of its frames.")
+    ] = None,
+) -> None:
+    """Look at one episode.
+
+    Example: [bold]gato replay peek 17 demo --frames pong.png[/bold]
+    """
+    replay_words.peek(episode, what, frames=frames, console=console)
+
+
+@replay.command()
+def verify(
+    what: Where = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Take damaged episodes out for good, where no run uses the store.")
+    ] = False,
+) -> None:
+    """Read everything and name what is damaged; exit status 1 where something is.
+
+    Example: [bold]gato replay verify demo[/bold]
+    """
+    if not replay_care.verify(what, mends=mend, console=console):
+        raise typer.Exit(1)
+
+
+@replay.command()
+def compact(what: Where = None) -> None:
+    """Give back the disk that evicted and damaged episodes took. Not while a run uses the store.
+
+    Example: [bold]gato replay compact demo[/bold]
+    """
+    replay_care.compact(what, console=console)
+
+
+@replay.command()
+def export(
+    *,
+    what: Where = None,
+    to: Annotated[
+        str, typer.Option(metavar="FOLDER|minari:ID", help="A new folder, or an id under Minari's own root.")
+    ],
+    task: OfTask = None,
+    source: OfSource = None,
+    min_return: Annotated[float | None, typer.Option(help="Only episodes that returned so much.")] = None,
+) -> None:
+    """Write episodes of one task as a Minari data set.
+
+    Example: [bold]gato replay export demo --task hopper --source agent --to hopper-mine-v0[/bold]
+    """
+    replay_care.export(what, to=to, task=task, source=source, min_return=min_return, console=console)
 
 
 def main() -> None:

@@ -185,7 +185,7 @@ def _counted(reasons: Counter[str]) -> str:
 
 def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
     """Give all episodes of a data set to a run's replay; those that it has already count once."""
-    store = EpisodeStore(data.path / "episodes", capacity_bytes=CAPACITY_BYTES)
+    store = EpisodeStore(data.path / "episodes", capacity_bytes=CAPACITY_BYTES, read_only=True)
     refused: Counter[str] = Counter()
     try:
         with Progress(console=console, transient=True) as bar:

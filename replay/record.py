@@ -84,10 +84,15 @@ def pack(episode: Episode) -> Record:
     return Record(header=header, values=values)
 
 
+def crc_matches(value: bytes | memoryview) -> bool:
+    """Whether a value is as it was packed."""
+    return zlib.crc32(memoryview(value)[4:]) == int.from_bytes(value[:4], "little")
+
+
 def open_value(value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int) -> np.ndarray:
     """The steps of one value, as a read-only view where it is not compressed. DamagedEpisode where its checksum is wrong."""
     payload = memoryview(value)[4:]
-    if zlib.crc32(payload) != int.from_bytes(value[:4], "little"):
+    if not crc_matches(value):
         raise DamagedEpisode("does not match its checksum")
     each = step_bytes(dtype, shape)
     if each >= IMAGE_BYTES:

@@ -65,10 +65,15 @@ class Intervals:
         packed = struct.pack(f"<{len(flat)}q", *flat)
         return zlib.crc32(packed).to_bytes(4, "little") + packed
 
+    @staticmethod
+    def is_whole(value: bytes) -> bool:
+        """Whether bytes of `to_bytes` are as they were."""
+        return len(value) % 8 == 4 and zlib.crc32(value[4:]) == int.from_bytes(value[:4], "little")
+
     @classmethod
     def from_bytes(cls, value: bytes) -> Intervals:
         """ValueError where it is damaged."""
-        if zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little") or len(value) % 8 != 4:
+        if not cls.is_whole(value):
             raise ValueError("intervals do not match their checksum")
         edges = struct.unpack(f"<{len(value) // 8}q", value[4:])
         made = cls()

@@ -37,6 +37,8 @@ SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
 is forgotten by a crash, and read again."""
 MAX_GROUP = 1024
+PREDECESSOR_WAIT_S = 60.0
+"""For a killed replay to be gone from its store; whoever is refused there is not started again."""
 REMOVER_ROLE = 5
 ROOM_FRACTION = 1 / 256
 """Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
@@ -90,6 +92,7 @@ class ReplayService:
             capacity_bytes=config.capacity_bytes,
             durability=config.durability,
             num_shards=config.num_shards,
+            lock_wait_s=PREDECESSOR_WAIT_S,
         )
         self._store.remover = self._victims
         self._mix = Mix(

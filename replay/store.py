@@ -7,10 +7,11 @@ seen, `replay.seen`), `keys` (whole keys, of stores that schema 1 wrote), `count
 from __future__ import annotations
 
 import errno
+import shutil
 import struct
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gato.sequence import Window
 from replay.config import Durability
 from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
 from replay.index import Index
+from replay.lock import OPEN, WRITING, FolderLock
 from replay.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
 from replay.seen import Intervals, split_key
 
@@ -30,6 +32,11 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HEADROOM_BYTES = 64 << 20
 DAMAGED = b"damaged/"
 """Before the number of an episode that was taken out, among the counters."""
+DRAFT = "compact.draft"
+"""Folder of a compact copy that is being made (`replay.compact`)."""
+LOCK_WAIT_S = 5.0
+"""For another writer to end, such as a killed one that has not quite gone."""
+SWAP_WAIT_S = 10.0
 
 
 class ReplayDiskFull(OSError):
@@ -50,8 +57,32 @@ Remover = Callable[[int], list[int]]
 """Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
 
 
-def _column_key(number: int, column: int, chunk: int) -> bytes:
+def column_key(number: int, column: int, chunk: int) -> bytes:
     return struct.pack(">QHI", number, column, chunk)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Databases:
+    """LMDB's handles. None: written by an earlier release, which had no such database, and opened to read."""
+
+    headers: Any
+    columns: Any
+    keys: Any
+    counters: Any
+    streams: Any
+
+
+def open_databases(env: lmdb.Environment, *, read_only: bool) -> Databases:
+    """All databases of a store; where it is written to they are made."""
+    opened: dict[str, Any] = {}
+    for name in ("headers", "columns", "keys", "counters", "streams"):
+        try:
+            opened[name] = env.open_db(name.encode())
+        except (lmdb.ReadonlyError, lmdb.NotFoundError):
+            if not read_only:
+                raise
+            opened[name] = None
+    return Databases(**opened)
 
 
 class EpisodeStore:
@@ -71,64 +102,84 @@ class EpisodeStore:
         durability: Durability = "group",
         num_shards: int = 1,
         read_only: bool = False,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk).
 
-        With durability `none` a commit is in the operating system's memory when `add` returns, else it is on the disk.
+        With durability `none` a commit is in the operating system's memory when `add` returns, else it is on the disk. A
+        second writer is refused where the first does not end within `lock_wait_s`; readers come and go as they like.
         """
         self.capacity_bytes = capacity_bytes
         self.durability = durability
         self.read_only = read_only
-        self._num_shards = num_shards
-        names = (b"headers", b"columns", b"keys", b"counters", b"streams")
+        self.num_shards = num_shards
+        """To read: of what was found."""
         if read_only and not (folder / "data.mdb").is_file():
             raise ValueError(f"there is no replay store in {folder}")
+        self._locks: list[FolderLock] = []
+        self._env: Any = None
         try:
-            if not read_only:
-                folder.mkdir(parents=True, exist_ok=True)
-            self._env = lmdb.open(
-                str(folder),
-                map_size=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
-                max_dbs=len(names),
-                readahead=False,
-                sync=durability != "none",
-                readonly=read_only,
-                create=not read_only,
-            )
-            self._headers, self._columns, self._keys, self._counters, self._streams = (
-                self._open_database(name) for name in names
-            )
-        except (lmdb.Error, OSError) as problem:
-            raise ValueError(f"cannot open the replay store in {folder}: {problem}") from problem
-        self.episodes: dict[int, Header] = {}
-        """Headers of what is kept, by number, oldest first."""
-        self.index = Index()
-        self.damaged: dict[int, str] = {}
-        """Why an episode was taken out of what is read, by number."""
-        self._taken_out: dict[int, Header] = {}
-        self.remover: Remover = self._oldest_of_the_agent
-        self.stored_bytes = 0
-        self._open_headers()
-        self.inserted_tokens = self.counter("inserted_tokens")
-        self.incarnation = self.counter("incarnation") + (not read_only)
-        self._next = self.counter("next")
-        self._check_shards()
+            self._open(folder, map_bytes or 2 * capacity_bytes + HEADROOM_BYTES, lock_wait_s)
+            self.episodes: dict[int, Header] = {}
+            """Headers of what is kept, by number, oldest first."""
+            self.index = Index()
+            self.damaged: dict[int, str] = {}
+            """Why an episode was taken out of what is read, by number."""
+            self.taken_out: dict[int, Header] = {}
+            """Of these, the headers that can be read."""
+            self.remover: Remover = self._oldest_of_the_agent
+            self.stored_bytes = 0
+            self._open_headers()
+            self.inserted_tokens = self.counter("inserted_tokens")
+            self.incarnation = self.counter("incarnation") + (not read_only)
+            self._next = self.counter("next")
+            self._check_shards()
+        except BaseException as problem:
+            self._let_go()
+            if isinstance(problem, lmdb.Error):
+                raise ValueError(f"cannot read the replay store in {folder}: {problem}") from problem
+            raise
         if not read_only:
             self.set_counters(incarnation=self.incarnation, num_shards=num_shards)
 
-    def _open_database(self, name: bytes) -> Any:
+    def _open(self, folder: Path, map_bytes: int, lock_wait_s: float) -> None:
         try:
-            return self._env.open_db(name)
-        except (lmdb.ReadonlyError, lmdb.NotFoundError):
             if not self.read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._locks.append(FolderLock(folder, WRITING, wait_s=lock_wait_s))
+                shutil.rmtree(folder / DRAFT, ignore_errors=True)  # of one who died
+            self._locks.append(FolderLock(folder, OPEN, shared=True, wait_s=SWAP_WAIT_S))
+            self._env = self._open_environment(folder, map_bytes)
+            self.databases = open_databases(self._env, read_only=self.read_only)
+        except (lmdb.Error, OSError) as problem:
+            raise ValueError(f"cannot open the replay store in {folder}: {problem}") from problem
+        if self.databases.headers is None or self.databases.columns is None or self.databases.counters is None:
+            raise ValueError(f"{folder} holds an LMDB file that is no replay store, or one that was never written to")
+        self._headers, self._columns = self.databases.headers, self.databases.columns
+        self._counters, self._streams = self.databases.counters, self.databases.streams
+        self._keys = self.databases.keys
+
+    def _open_environment(self, folder: Path, map_bytes: int) -> Any:
+        settings: dict[str, Any] = {
+            "map_size": map_bytes, "max_dbs": 5, "readahead": False, "sync": self.durability != "none",
+            "readonly": self.read_only, "create": not self.read_only,
+        }  # fmt: skip
+        try:
+            return lmdb.open(str(folder), **settings)
+        except (lmdb.Error, OSError) as problem:
+            # A folder that may not be written to has no place for LMDB's table of readers; nobody writes there.
+            unwritable = any(words in str(problem) for words in ("Permission denied", "Read-only", "not permitted"))
+            if not (self.read_only and unwritable):
                 raise
-            return None  # written by an earlier release, which had no such database
+            return lmdb.open(str(folder), lock=False, **settings)
 
     def _check_shards(self) -> None:
         before = self.counter("num_shards")
-        if before and before != self._num_shards and not self.read_only:
+        if self.read_only:
+            self.num_shards = before or 1
+        elif before and before != self.num_shards:
             raise ValueError(
-                f"{self._env.path()} is one of {before} shards, this run has {self._num_shards}; episodes would be counted "
+                f"{self._env.path()} is one of {before} shards, this run has {self.num_shards}; episodes would be counted "
                 f"twice: set replay.num_shards={before}, or export them and start anew"
             )
 
@@ -146,7 +197,7 @@ class EpisodeStore:
                     continue
                 self.stored_bytes += header.stored_bytes
                 if header.number in self.damaged:
-                    self._taken_out[header.number] = header
+                    self.taken_out[header.number] = header
                 else:
                     self.episodes[header.number] = header
                     kept.append(header)
@@ -187,22 +238,22 @@ class EpisodeStore:
     def _known(self, txn: lmdb.Transaction, key: str) -> tuple[bool, str, int, Intervals]:
         """Whether a key was ever stored; its stream, its number in this shard and what was seen of the stream."""
         stream, number = split_key(key)
-        number //= self._num_shards
-        if txn.get(key.encode(), db=self._keys) is not None:
-            return True, stream, number, Intervals()
+        number //= self.num_shards
+        whole = self._keys is not None and txn.get(key.encode(), db=self._keys) is not None
         value = txn.get(stream.encode(), db=self._streams) if self._streams is not None else None
-        seen = self._intervals(stream, bytes(value)) if value is not None else Intervals()
-        return number in seen, stream, number, seen
+        seen = self.intervals(stream, bytes(value)) if value is not None else Intervals()
+        return whole or number in seen, stream, number, seen
 
-    def _intervals(self, stream: str, value: bytes) -> Intervals:
+    def intervals(self, stream: str, value: bytes) -> Intervals:
+        """What was seen of a stream, from its value; where that is damaged, what is kept tells at least that."""
         try:
             return Intervals.from_bytes(value)
-        except ValueError:  # damaged on disk: what is kept of the stream tells at least that
+        except ValueError:
             seen = Intervals()
-            for header in chain(self.episodes.values(), self._taken_out.values()):
+            for header in chain(self.episodes.values(), self.taken_out.values()):
                 its_stream, number = split_key(header.key)
                 if its_stream == stream:
-                    seen.add(number // self._num_shards)
+                    seen.add(number // self.num_shards)
             return seen
 
     def add(self, episode: Episode, *, tokens: int) -> Header | None:
@@ -248,7 +299,7 @@ class EpisodeStore:
                             victims[victim.number] = victim
                             self._delete(txn, victim)
                     for (column, chunk), value in record.values.items():
-                        txn.put(_column_key(number, column, chunk), value, db=self._columns)
+                        txn.put(column_key(number, column, chunk), value, db=self._columns)
                     txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
                     intervals.add(in_stream)
                     stored.append(header)
@@ -285,7 +336,7 @@ class EpisodeStore:
         """Take what was evicted out of what is in memory."""
         for victim in victims:
             self.stored_bytes -= victim.stored_bytes
-            for kept in (self.episodes, self._taken_out, self.damaged):
+            for kept in (self.episodes, self.taken_out, self.damaged):
                 kept.pop(victim.number, None)
         if victims:
             self.index.remove([victim.number for victim in victims])
@@ -303,7 +354,7 @@ class EpisodeStore:
 
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
         """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
-        victims = [h for h in list(self._taken_out.values()) if h.by_agent and h.number not in gone]
+        victims = [h for h in list(self.taken_out.values()) if h.by_agent and h.number not in gone]
         already = sum(victim.stored_bytes for victim in gone.values())
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
@@ -349,9 +400,9 @@ class EpisodeStore:
         parts: list[np.ndarray] = []
         for chunk in range(start // each, -(-stop // each)):
             try:
-                value = txn.get(_column_key(header.number, index, chunk))
+                value = txn.get(column_key(header.number, index, chunk))
                 if value is None:
-                    if header.number not in self.episodes:
+                    if txn.get(struct.pack(">Q", header.number), db=self._headers) is None:
                         raise EpisodeGone(f"episode {header.key} was evicted")
                     raise DamagedEpisode("it is missing")
                 opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
@@ -400,7 +451,7 @@ class EpisodeStore:
         """Take a damaged episode out of what is read, for good; it stays on disk, while there is room."""
         if self.episodes.pop(header.number, None) is not None:
             self.damaged[header.number] = reason
-            self._taken_out[header.number] = header
+            self.taken_out[header.number] = header
             self.index.remove([header.number])
             if not self.read_only:
                 self._note({DAMAGED + str(header.number).encode(): reason.encode()})
@@ -415,10 +466,25 @@ class EpisodeStore:
         if not self.read_only:
             self._env.sync(True)
 
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Generator[lmdb.Transaction]:
+        """A transaction over `databases`, for what looks after a store (`replay.verify`, `replay.compact`)."""
+        try:
+            with self._env.begin(write=write) as txn:
+                yield txn
+        except lmdb.Error as problem:
+            raise OSError(f"the replay store in {self._env.path()}: {problem}") from problem
+
     def close(self) -> None:
         if self.durability == "none":
             self.sync()
-        self._env.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._env is not None:
+            self._env.close()
+        while self._locks:
+            self._locks.pop().release()
 
 
 def _numbered(record: Record, number: int, tokens: int) -> Header:

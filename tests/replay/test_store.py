@@ -13,7 +13,7 @@ import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
 from replay.header import DamagedEpisode, header_from_bytes, header_to_bytes
-from replay.record import CHUNK_STEPS
+from replay.record import CHUNK_STEPS, pack
 from replay.store import EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
@@ -222,3 +222,96 @@ def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
     for broken in (record[:-1], b"XXXX" + record[4:], record[:100] + bytes([record[100] ^ 1]) + record[101:]):
         with pytest.raises(ValueError, match="record"):
             episode_from_bytes(broken)
+
+
+def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path), "0"],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    with pytest.raises(ValueError, match=rf"\({process.pid}\) writes to {tmp_path}"):
+        EpisodeStore(tmp_path, capacity_bytes=CAPACITY, lock_wait_s=0.0)
+    reader = EpisodeStore(tmp_path, capacity_bytes=CAPACITY, read_only=True)
+    assert reader.episodes
+    for header in reader.episodes.values():
+        reader.episode(header)
+    reader.close()
+    process.kill()  # as a killed replay leaves it: whoever comes next need not wait for more than its end
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    assert store.episodes
+    store.close()
+    process.stdout.close()
+    process.wait()
+
+
+def test_a_folder_that_may_not_be_written_to_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "store"
+    store = EpisodeStore(folder, capacity_bytes=CAPACITY)
+    store.add(counter_episode(1), tokens=1)
+    store.close()
+    for file in folder.glob("*.lock"):
+        file.unlink()
+    for path in (*folder.iterdir(), folder):
+        path.chmod(path.stat().st_mode & 0o555)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", UNWRITABLE], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    folder.chmod(0o755)
+    assert done.stdout == "['k1']\n", done.stderr
+
+
+UNWRITABLE = """
+import os
+from pathlib import Path
+from replay.store import EpisodeStore
+if os.geteuid() == 0:
+    os.seteuid(65534)  # nobody: root may write anywhere
+store = EpisodeStore(Path("store"), capacity_bytes=1 << 26, read_only=True)
+print([store.episode(header).key for header in store.episodes.values()])
+"""
+
+
+def test_a_reader_is_told_that_an_episode_was_evicted_and_not_that_it_is_damaged(tmp_path: Path) -> None:
+    size = 5000 * 28
+    store = EpisodeStore(tmp_path, capacity_bytes=3 * size)
+    store.add(counter_episode(0, 5000, source=AGENT), tokens=1)
+    store.close()
+    reading = """
+import sys
+from pathlib import Path
+from replay.store import EpisodeGone, EpisodeStore
+store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 26, read_only=True)
+print("open", flush=True)
+sys.stdin.readline()
+try:
+    store.episode(store.episodes[0])
+except EpisodeGone as problem:
+    print(problem)
+"""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", reading, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+    )  # fmt: skip
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    store = EpisodeStore(tmp_path, capacity_bytes=3 * size)
+    for number in range(1, 8):
+        store.add(counter_episode(number, 5000, source=AGENT), tokens=1)
+    assert 0 not in store.episodes
+    store.close()
+    assert reader.communicate("\n")[0] == "episode k0 was evicted\n"
+
+
+def test_a_whole_key_in_a_group_costs_its_stream_nothing_that_was_seen(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
+    store.add(counter_episode(1, key="w0.a.1"), tokens=1)
+    with store.transaction(write=True) as txn:
+        txn.put(b"w0.a.0", b"7", db=store.databases.keys)  # as schema 1 kept it
+    outcomes = store.add_all([(pack(counter_episode(n, key=f"w0.a.{n}")), 1) for n in (0, 2)])
+    assert [outcome is not None for outcome in outcomes] == [False, True]
+    assert [store.known(f"w0.a.{n}") for n in range(4)] == [True, True, True, False]

@@ -1,0 +1,198 @@
+"""`gato replay verify`, `compact` and `export`: is a store whole, does it take more disk than it must, who else can read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from actors.tasks import TASKS
+from cluster.replay_words import Row, rows_of
+from cluster.stores import Place, find_place, open_to_read, opened
+from cluster.text import bytes_text
+from gato.episode import Episode
+from gato.task import find_task
+from replay.compact import Compaction
+from replay.header import DamagedEpisode
+from replay.store import EpisodeGone, EpisodeStore
+from replay.verify import Fault, disagreements, faults_of, header_faults, mend
+
+MINARI_ID = "minari:"
+"""Before the id of a data set, to export to as to import from."""
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _of_shard(place: Place, shard: int) -> str:
+    return f"{place.label}, shard {shard}" if len(place.folders) > 1 else place.label
+
+
+def verify(what: str | None, *, mends: bool, console: Console) -> bool:
+    """Read everything. Whether all is well, or was made so."""
+    place = find_place(what)
+    if mends:
+        place.require_idle()
+    is_whole = True
+    for shard, folder in enumerate(place.folders):
+        label = _of_shard(place, shard)
+        store = _open_to_mend(folder) if mends else open_to_read(folder, place)
+        try:
+            if store.num_shards != len(place.folders):
+                console.print(f"[red]{label}:[/red] made of {store.num_shards} shards, {len(place.folders)} are here")
+                is_whole = False
+            before = len(store.damaged)
+            faults, said = _verify(store, label, console)
+            for sentence in (*map(_fault_text, faults), *map(escape, said)):
+                console.print(f"[red]{label}:[/red] {sentence}", highlight=False, soft_wrap=True)
+            earlier = before - len({fault.number for fault in faults if not fault.column})
+            if mends and (faults or said):
+                mend(store, faults)
+            _conclude(label, store, faults, said, earlier=earlier, mends=mends, console=console)
+            is_whole = is_whole and (mends or not (faults or said))
+        finally:
+            store.close()
+    return is_whole
+
+
+def _fault_text(fault: Fault) -> str:
+    key = f" {escape(fault.key)}" if fault.key else ""
+    return f"episode {fault.number}{key}: {f'column {fault.column} ' if fault.column else ''}{escape(fault.reason)}"
+
+
+def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fault], list[str]]:
+    """Faults of episodes, and where the store contradicts itself."""
+    faults = header_faults(store)
+    with _progress(console) as bar:
+        entry = bar.add_task(f"verifying {label}", total=store.stored_bytes)
+        for header in list(store.episodes.values()):
+            faults += faults_of(store, header)
+            bar.update(entry, advance=header.stored_bytes)
+        return faults, disagreements(store)
+
+
+def _open_to_mend(folder: Path) -> EpisodeStore:
+    """To write, as it was made: nothing but notes is written."""
+    found = EpisodeStore(folder, capacity_bytes=0, map_bytes=2 * (folder / "data.mdb").stat().st_size, read_only=True)
+    num_shards = found.num_shards
+    found.close()
+    size = (folder / "data.mdb").stat().st_size
+    return EpisodeStore(folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0)
+
+
+def _conclude(
+    label: str,
+    store: EpisodeStore,
+    faults: Sequence[Fault],
+    said: Sequence[str],
+    *,
+    earlier: int,
+    mends: bool,
+    console: Console,
+) -> None:
+    """One line that says how it stands, and what to do."""
+    num_damaged = len({fault.number for fault in faults})
+    num_whole = len(store.episodes) - len({fault.number for fault in faults if fault.column})
+    line = f"{label}: {num_whole:,} episodes are whole"
+    if num_damaged:
+        line += f", {num_damaged:,} damaged"
+    if said:
+        line += f", {len(said):,} contradictions"
+    if num_damaged or said:
+        line += (
+            "; taken out for good and put right" if mends else "; gato replay verify --mend takes out what is damaged"
+        )
+    if earlier > 0:
+        line += f" ({earlier:,} were taken out earlier; gato replay compact frees their bytes)"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def compact(what: str | None, *, console: Console) -> None:
+    """Write each store anew without what it does not need."""
+    place = find_place(what)
+    place.require_idle()
+    for shard, folder in enumerate(place.folders):
+        label = _of_shard(place, shard)
+        with Compaction(folder) as compaction:
+            with _progress(console) as bar:
+                entry = bar.add_task(f"copying {label}", total=compaction.total_bytes)
+                for copied_bytes in compaction.copy():
+                    bar.update(entry, advance=copied_bytes)
+                bar.update(entry, description=f"comparing {label}")
+                compaction.check()
+            place.require_idle()
+            done = compaction.swap()
+        for fault in done.left_out:
+            console.print(f"[yellow]left out:[/yellow] {_fault_text(fault)}", highlight=False, soft_wrap=True)
+        freed_bytes = max(0, done.before_bytes - done.after_bytes)
+        line = f"{label}: {done.num_episodes:,} episodes, {bytes_text(freed_bytes)} freed"
+        line += f", {bytes_text(done.before_bytes)} before and {bytes_text(done.after_bytes)} now"
+        line += f"; {done.num_whole_keys:,} whole keys became intervals" if done.num_whole_keys else ""
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def export(
+    what: str | None,
+    *,
+    to: str,
+    task: str | None,
+    source: str | None,
+    min_return: float | None,
+    console: Console,
+) -> None:
+    """Write episodes of one task as a Minari data set: in a folder, or under Minari's own root by `minari:ID`."""
+    place = find_place(what)
+    with opened(place) as stores:
+        rows = rows_of(stores, task=task, source=source)
+        tasks = sorted({header.task for _, header in rows})
+        if len(tasks) > 1:
+            raise ValueError(f"a Minari data set is of one task, here are {', '.join(tasks)}; choose with --task")
+        rows = [row for row in rows if min_return is None or row[1].episode_return >= min_return]
+        if not rows:
+            raise ValueError(
+                f"no episode of {place.label} returns {min_return:g} or more; lower --min-return"
+                if tasks
+                else f"{place.label} holds no episodes"
+            )
+        _export(stores, rows, to, place, console)
+
+
+def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console) -> None:
+    try:
+        from actors.envs import env_spec_of  # pyright: ignore
+        from replay.export import export_minari  # pyright: ignore
+    except ImportError as problem:
+        raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem
+    task = find_task(rows[0][1].task, TASKS)
+    destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
+    left_out: list[str] = []
+    with _progress(console) as bar:
+        exported = export_minari(
+            bar.track(_episodes(stores, rows, left_out), total=len(rows), description=f"exporting {place.label}"),
+            task,
+            destination,
+            env_spec=env_spec_of(task),
+            description=f"Exported from {place.label} of gato-ray.",
+        )
+    for reason in left_out:
+        console.print(f"[yellow]left out:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{exported.num_episodes:,} episodes of {task.name}, {exported.num_steps:,} steps: "
+        f"[bold]{exported.dataset_id}[/bold] in {exported.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _episodes(stores: Sequence[EpisodeStore], rows: Sequence[Row], left_out: list[str]) -> Iterator[Episode]:
+    """One at a time; what is damaged, or evicted meanwhile, is left out."""
+    for shard, header in rows:
+        try:
+            yield stores[shard].episode(header)
+        except (DamagedEpisode, EpisodeGone) as problem:
+            left_out.append(str(problem))

@@ -1,0 +1,258 @@
+"""Compaction: a store's file never shrinks, so what is kept is written into a new one, which takes its place in one step.
+
+Whoever dies in between leaves a whole store: the old one before the rename, the new one after it; what is left of a draft
+goes when the store is next written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import lmdb
+
+from replay.header import SCHEMA, Header, header_to_bytes
+from replay.lock import OPEN, WRITING, FolderLock
+from replay.record import Record
+from replay.seen import split_key
+from replay.store import DAMAGED, DRAFT, HEADROOM_BYTES, SWAP_WAIT_S, EpisodeStore, column_key, open_databases
+from replay.verify import Fault, damage_of, streams_of
+
+COMMIT_BYTES = 64 << 20
+"""Copied in one transaction."""
+FILE = "data.mdb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """What a compaction did."""
+
+    num_episodes: int
+    left_out: tuple[Fault, ...]
+    """Damaged episodes; their keys are still known."""
+    before_bytes: int
+    after_bytes: int
+    num_whole_keys: int
+    """Keys of schema 1 that became intervals."""
+
+
+class Compaction:
+    """One store being compacted. The steps are apart so that whoever calls them can show how far they are, or stop.
+
+    with Compaction(folder) as compaction:
+        for copied_bytes in compaction.copy():
+            ...
+        compaction.check()
+        done = compaction.swap()
+
+    ValueError where another process has the store open. Nothing changes before `swap`.
+    """
+
+    def __init__(self, folder: Path, *, swap_wait_s: float = SWAP_WAIT_S) -> None:
+        self._folder = folder
+        self._draft = folder / DRAFT
+        self._swap_wait_s = swap_wait_s
+        self._left_out: list[Fault] = []
+        self._num_episodes = self._num_values = self._num_whole_keys = 0
+        if not (folder / FILE).is_file():
+            raise ValueError(f"there is no replay store in {folder}")
+        self._writing = FolderLock(folder, WRITING)
+        try:
+            shutil.rmtree(self._draft, ignore_errors=True)
+            self._before_bytes = _disk_bytes(folder / FILE)
+            self._written = _written(folder / FILE)
+            self._source = EpisodeStore(
+                folder, capacity_bytes=0, map_bytes=2 * (folder / FILE).stat().st_size + HEADROOM_BYTES, read_only=True
+            )
+        except BaseException:
+            self._writing.release()
+            raise
+        self.total_bytes = sum(header.stored_bytes for header in self._source.episodes.values())
+        """That will be copied, as the store counts them."""
+
+    def __enter__(self) -> Compaction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._source.close()
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._writing.release()
+
+    def copy(self) -> Iterator[int]:
+        """Write the copy, beside. Yields the bytes of each episode that was looked at."""
+        free_bytes = shutil.disk_usage(self._folder).free
+        if free_bytes < self.total_bytes:
+            raise ValueError(
+                f"{self._folder} has {free_bytes / 1e9:.1f} GB free, a copy of what is kept takes "
+                f"{self.total_bytes / 1e9:.1f} GB; free some first"
+            )
+        try:
+            self._draft.mkdir()
+            env = lmdb.open(
+                str(self._draft), map_size=2 * self._before_bytes + 4 * HEADROOM_BYTES, max_dbs=5, sync=False
+            )
+            try:
+                yield from self._copy_into(env)
+                env.sync(True)
+            finally:
+                env.close()
+        except lmdb.Error as problem:
+            raise OSError(errno.ENOSPC, f"cannot write {self._draft}: {problem}; nothing was changed") from problem
+
+    def _copy_into(self, env: Any) -> Iterator[int]:
+        databases = open_databases(env, read_only=False)
+        headers = iter(list(self._source.episodes.values()))
+        header = next(headers, None)
+        while header is not None:
+            unwritten = COMMIT_BYTES
+            with env.begin(write=True) as txn:
+                while header is not None and unwritten > 0:
+                    fault = self._copy_episode(txn, databases, header)
+                    if fault is not None:
+                        self._left_out.append(fault)
+                    unwritten -= header.stored_bytes
+                    yield header.stored_bytes
+                    header = next(headers, None)
+        self._left_out += [
+            Fault(number=number, key=taken.key if taken else "", column="", reason=reason)
+            for number, reason in self._source.damaged.items()
+            for taken in [self._source.taken_out.get(number)]
+        ]
+        streams, _ = streams_of(self._source)
+        for kept in self._source.episodes.values():
+            stream, number = split_key(kept.key)
+            if stream not in streams or number // self._source.num_shards not in streams[stream]:
+                raise ValueError(
+                    f"the key {kept.key!r} is kept, but is not among those seen; gato replay verify --mend puts that right"
+                )
+        with env.begin(write=True) as txn:
+            for stream, seen in streams.items():
+                txn.put(stream.encode(), seen.to_bytes(), db=databases.streams)
+            for name, value in self._counters():
+                txn.put(name, value, db=databases.counters)
+
+    def _copy_episode(self, txn: lmdb.Transaction, databases: Any, header: Header) -> Fault | None:
+        """Its values as they are, where all are there with the right checksums; else what is wrong."""
+        try:
+            record = self._source.record(header)
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
+            return Fault(number=header.number, key=header.key, column="", reason=str(problem))
+        fault = damage_of(record)
+        if fault is None:
+            self._put(txn, databases, record)
+        return fault
+
+    def _put(self, txn: lmdb.Transaction, databases: Any, record: Record) -> None:
+        number = record.header.number
+        for (column, chunk), value in sorted(record.values.items()):
+            # In order, at the end: LMDB then fills its pages.
+            txn.put(column_key(number, column, chunk), value, db=databases.columns, append=True)
+        header = header_to_bytes(replace(record.header, schema=SCHEMA))
+        txn.put(struct.pack(">Q", number), header, db=databases.headers, append=True)
+        self._num_episodes += 1
+        self._num_values += len(record.values)
+
+    def _counters(self) -> list[tuple[bytes, bytes]]:
+        """All counters and notes but those of episodes that are left out."""
+        databases = self._source.databases
+        with self._source.transaction() as txn:
+            if databases.keys is not None:
+                self._num_whole_keys = txn.stat(databases.keys)["entries"]
+            return [
+                (bytes(name), bytes(value))
+                for name, value in txn.cursor(db=databases.counters)
+                if not bytes(name).startswith(DAMAGED)
+            ]
+
+    def check(self) -> None:
+        """Open the copy and compare it with the store: episodes, values, streams, counters."""
+        copy = EpisodeStore(
+            self._draft, capacity_bytes=0, map_bytes=2 * self._before_bytes + HEADROOM_BYTES, read_only=True
+        )
+        try:
+            left_out = {fault.number for fault in self._left_out}
+            expected = {n: replace(h, schema=SCHEMA) for n, h in self._source.episodes.items() if n not in left_out}
+            same = copy.episodes == expected and len(copy.episodes) == self._num_episodes and not copy.damaged
+            with copy.transaction() as txn:
+                same = same and txn.stat(copy.databases.columns)["entries"] == self._num_values
+                counters = [(bytes(name), bytes(value)) for name, value in txn.cursor(db=copy.databases.counters)]
+            before, after = streams_of(self._source)[0], streams_of(copy)[0]
+            same = same and counters == self._counters() and before.keys() == after.keys()
+            if not (same and all(after[name].to_bytes() == seen.to_bytes() for name, seen in before.items())):
+                raise OSError(errno.EIO, f"the copy in {self._draft} is not what was copied; nothing was changed")
+        finally:
+            copy.close()
+
+    def swap(self) -> Compacted:
+        """Let the copy take the store's place. ValueError, with nothing changed, where somebody goes on reading the store."""
+        self._source.close()
+        file, copy = self._folder / FILE, self._draft / FILE
+        after_bytes = _disk_bytes(copy)
+        alone = FolderLock(self._folder, OPEN, wait_s=self._swap_wait_s)
+        try:
+            _require_closed(self._folder)
+            if _written(file) != self._written:
+                raise ValueError(f"{self._folder} was written to while it was copied; nothing was changed, try again")
+            _like(file, copy)
+            os.replace(copy, file)
+            _sync(self._folder)
+        finally:
+            alone.release()
+        return Compacted(
+            num_episodes=self._num_episodes,
+            left_out=tuple(self._left_out),
+            before_bytes=self._before_bytes,
+            after_bytes=after_bytes,
+            num_whole_keys=self._num_whole_keys,
+        )
+
+
+def _disk_bytes(file: Path) -> int:
+    return file.stat().st_blocks * 512
+
+
+def _written(file: Path) -> tuple[int, int]:
+    """When, and how long it is."""
+    about = file.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+def _require_closed(folder: Path) -> None:
+    """Refuse where LMDB's own lock shows somebody who does not take ours. The next to open it makes LMDB's table anew."""
+    try:
+        descriptor = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    except OSError as problem:
+        raise ValueError(f"another process has {folder} open; try again when it has ended") from problem
+    finally:
+        os.close(descriptor)
+
+
+def _like(file: Path, copy: Path) -> None:
+    """The copy belongs to whom the file belongs to."""
+    about = file.stat()
+    shutil.copymode(file, copy)
+    if about.st_uid != os.geteuid():
+        os.chown(copy, about.st_uid, about.st_gid)
+
+
+def _sync(folder: Path) -> None:
+    """Have a rename on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

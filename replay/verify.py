@@ -1,0 +1,143 @@
+"""Verification: every value of a store is read, and its counts, keys and streams are compared; damage can be taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from replay.header import DamagedEpisode, Header
+from replay.record import IMAGE_BYTES, Record, chunk_steps, crc_matches, step_bytes
+from replay.seen import Intervals, split_key
+from replay.store import DAMAGED, EpisodeGone, EpisodeStore
+
+IMAGE_STEPS = 512
+"""Steps of an image column that are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with one episode."""
+
+    number: int
+    key: str
+    """Empty where its header cannot be read."""
+    column: str
+    """Empty where it is the header."""
+    reason: str
+
+
+def faults_of(store: EpisodeStore, header: Header) -> list[Fault]:
+    """Every column of an episode read, its checksums compared and its images decompressed; none where it was evicted."""
+    faults: list[Fault] = []
+    for name, (dtype, shape) in header.columns.items():
+        each = IMAGE_STEPS if step_bytes(dtype, shape) >= IMAGE_BYTES else header.steps
+        try:
+            for start in range(0, header.steps, each):
+                with store.views(header, [name], start, min(start + each, header.steps)):
+                    pass
+        except EpisodeGone:
+            return []
+        except DamagedEpisode as problem:
+            reason = str(problem).rpartition("is damaged: ")[2]
+            faults.append(Fault(number=header.number, key=header.key, column=name, reason=reason))
+    return faults
+
+
+def header_faults(store: EpisodeStore) -> list[Fault]:
+    """Headers that cannot be read and were not taken out for good."""
+    with store.transaction() as txn:
+        return [
+            Fault(number=number, key="", column="", reason=reason)
+            for number, reason in store.damaged.items()
+            if number not in store.taken_out
+            and txn.get(DAMAGED + str(number).encode(), db=store.databases.counters) is None
+        ]
+
+
+def damage_of(record: Record) -> Fault | None:
+    """The first value of a record that is missing or has a wrong checksum; nothing is decompressed."""
+    header = record.header
+    for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
+        for chunk in range(-(-header.steps // chunk_steps(dtype, shape, header.steps))):
+            value = record.values.get((index, chunk))
+            if value is None or not crc_matches(value):
+                reason = "it is missing" if value is None else "does not match its checksum"
+                return Fault(number=header.number, key=header.key, column=name, reason=reason)
+    return None
+
+
+def disagreements(store: EpisodeStore) -> list[str]:
+    """Where counts, keys and streams contradict each other, a sentence each."""
+    said: list[str] = []
+    streams, damaged = streams_of(store)
+    said += [f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged]
+    kept = list(chain(store.episodes.values(), store.taken_out.values()))
+    for header in kept:
+        stream, number = split_key(header.key)
+        seen = streams.get(stream)
+        if stream not in damaged and (seen is None or number // store.num_shards not in seen):
+            said.append(f"episode {header.number} is kept, but its key {header.key!r} is not among those seen")
+    said += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
+    newest = max((header.number for header in kept), default=-1)
+    if newest >= store.counter("next"):
+        said.append(f"episode {newest} is kept, but the next one to be stored is {store.counter('next')}")
+    tokens = sum(header.tokens for header in kept)
+    if tokens > store.counter("inserted_tokens"):
+        said.append(f"{tokens:,} tokens are kept, but only {store.counter('inserted_tokens'):,} were inserted")
+    return said
+
+
+def _twice(store: EpisodeStore) -> dict[int, str]:
+    """Episodes whose key an older one has, and which that is."""
+    first: dict[str, int] = {}
+    return {
+        header.number: f"has the key {header.key!r} of episode {first[header.key]}"
+        for header in store.episodes.values()
+        if first.setdefault(header.key, header.number) != header.number
+    }
+
+
+def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
+    """What was ever seen, by stream, whole keys of schema 1 among it; and the streams whose value is damaged.
+
+    Of those it is what the kept episodes tell.
+    """
+    streams: dict[str, Intervals] = {}
+    damaged: list[str] = []
+    with store.transaction() as txn:
+        if store.databases.streams is not None:
+            for name, value in txn.cursor(db=store.databases.streams):
+                stream = bytes(name).decode()
+                streams[stream] = store.intervals(stream, bytes(value))
+                if not Intervals.is_whole(bytes(value)):
+                    damaged.append(stream)
+        if store.databases.keys is not None:
+            for key in txn.cursor(db=store.databases.keys).iternext(values=False):
+                stream, number = split_key(bytes(key).decode())
+                streams.setdefault(stream, Intervals()).add(number // store.num_shards)
+    return streams, damaged
+
+
+def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
+    """Take damaged episodes out for good, and end all contradictions. Open the store again afterwards."""
+    streams, _ = streams_of(store)
+    kept = list(chain(store.episodes.values(), store.taken_out.values()))
+    for header in kept:
+        stream, number = split_key(header.key)
+        streams.setdefault(stream, Intervals()).add(number // store.num_shards)
+    reasons = _twice(store) | {
+        fault.number: f"column {fault.column} {fault.reason}" if fault.column else fault.reason for fault in faults
+    }
+    least = {
+        "next": max((header.number for header in kept), default=-1) + 1,
+        "inserted_tokens": sum(header.tokens for header in kept),
+    }
+    counters = {name: max(store.counter(name), value) for name, value in least.items()}
+    with store.transaction(write=True) as txn:
+        for number, reason in reasons.items():
+            txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.databases.counters)
+        for name, value in counters.items():
+            txn.put(name.encode(), str(value).encode(), db=store.databases.counters)
+        for stream, seen in streams.items():
+            txn.put(stream.encode(), seen.to_bytes(), db=store.databases.streams)
