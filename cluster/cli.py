@@ -294,6 +294,49 @@ def export(
     replay_care.export(what, to=to, task=task, source=source, min_return=min_return, console=console)
 
 
+OfRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run that goes on; without one the newest.")]
+
+
+@replay.command()
+def pause(run: OfRun = None, redis: Redis = None) -> None:
+    """Let the limiter hold nobody back, as for an offline fill, until `gato replay resume`.
+
+    Example: [bold]gato replay pause demo[/bold]
+    """
+    commands.pace(run, "replay-pause", redis_url=redis, console=console)
+
+
+@replay.command("resume")
+def resume_replay(run: OfRun = None, redis: Redis = None) -> None:
+    """End a pause: what came in between is held against neither readers nor writers.
+
+    Example: [bold]gato replay resume demo[/bold]
+    """
+    commands.pace(run, "replay-resume", redis_url=redis, console=console)
+
+
+@replay.command()
+def limit(
+    run: OfRun = None,
+    reads_per_token: Annotated[
+        float | None, typer.Option(help="How often each inserted token is to be read from now on.")
+    ] = None,
+    slack: Annotated[int | None, typer.Option(help="Read tokens by which either side may be ahead.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Tokens before which nothing is read.")] = None,
+    uncoupled: Annotated[bool, typer.Option("--uncoupled", help="Let readers and writers go on without each other.")] = False,
+    redis: Redis = None,
+) -> None:  # fmt: skip
+    """Give a run's limiter other settings, while it goes on.
+
+    Example: [bold]gato replay limit demo --reads-per-token 8[/bold]
+    """
+    given = {"reads_per_inserted_token": reads_per_token, "slack_tokens": slack, "warmup_tokens": warmup}
+    changes: dict[str, float | None] = {name: value for name, value in given.items() if value is not None}
+    if uncoupled:
+        changes["reads_per_inserted_token"] = None
+    commands.pace(run, "replay-limit", changes=changes, redis_url=redis, console=console)
+
+
 def main() -> None:
     """Run the command; a user's mistake is one line and exit status 2."""
     try:

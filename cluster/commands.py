@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from rich.table import Table
 
 from actors.tasks import TASKS
 from cluster import datasets
-from cluster.journal import Journal
+from cluster.config import config_from_json
+from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
@@ -96,6 +98,23 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("scale", workers)
     console.print(f"run [bold]{folder.name}[/bold] goes on with {workers} workers")
+
+
+def pace(
+    run: str | None, word: ControlWord, *, changes: Mapping[str, float | None] | None = None, redis_url: str | None,
+    console: Console,
+) -> None:  # fmt: skip
+    """Ask a run to pause or resume its replay's limiter, or to change some of its settings."""
+    folder = _active(run)
+    said = {"replay-pause": "holds nobody back", "replay-resume": "holds back again"}.get(word, "has other settings")
+    if word == "replay-limit":
+        config = config_from_json(json.dumps(folder.info().config)).replay.limiter
+        if not changes:
+            raise ValueError("nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled")
+        replace(config, **changes)  # ValueError for what it cannot be
+    with _journal_of(folder, redis_url) as journal:
+        journal.post_control(word, json.dumps(dict(changes)) if changes else "")
+    console.print(f"the limiter of run [bold]{folder.name}[/bold] {said}; gato watch {folder.name} shows who waits")
 
 
 def list_runs(console: Console) -> None:

@@ -164,8 +164,8 @@ def export(
 
 def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console) -> None:
     try:
-        from actors.envs import env_spec_of  # pyright: ignore
-        from replay.export import export_minari  # pyright: ignore
+        from actors.envs import env_spec_of
+        from replay.export import export_minari
     except ImportError as problem:
         raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem
     task = find_task(rows[0][1].task, TASKS)

@@ -60,6 +60,16 @@ class Intervals:
             self._ends.insert(place + 1, number + 1)
         return True
 
+    def discard(self, number: int) -> None:
+        """Take a number out, where it is in."""
+        place = bisect_right(self._starts, number) - 1
+        if place < 0 or number >= self._ends[place]:
+            return
+        start, end = self._starts[place], self._ends[place]
+        rest = [(low, high) for low, high in ((start, number), (number + 1, end)) if low < high]
+        self._starts[place : place + 1] = [low for low, _ in rest]
+        self._ends[place : place + 1] = [high for _, high in rest]
+
     def to_bytes(self) -> bytes:
         flat = [edge for pair in zip(self._starts, self._ends, strict=True) for edge in pair]
         packed = struct.pack(f"<{len(flat)}q", *flat)

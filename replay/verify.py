@@ -73,7 +73,7 @@ def disagreements(store: EpisodeStore) -> list[str]:
     streams, damaged = streams_of(store)
     said += [f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged]
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
-    for header in kept:
+    for header in store.episodes.values():  # the key of one that was taken out may have been forgotten
         stream, number = split_key(header.key)
         seen = streams.get(stream)
         if stream not in damaged and (seen is None or number // store.num_shards not in seen):
@@ -120,12 +120,20 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
 
 
 def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
-    """Take damaged episodes out for good, and end all contradictions. Open the store again afterwards."""
+    """Take damaged episodes out for good, and end all contradictions. Open the store again afterwards.
+
+    The key of a damaged episode is forgotten, so that whoever still has the episode may hand it in again.
+    """
     streams, _ = streams_of(store)
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
     for header in kept:
         stream, number = split_key(header.key)
         streams.setdefault(stream, Intervals()).add(number // store.num_shards)
+    damaged = {fault.number for fault in faults} | store.damaged.keys()
+    forgotten = [header.key for header in kept if header.number in damaged]
+    for key in forgotten:
+        stream, number = split_key(key)
+        streams[stream].discard(number // store.num_shards)
     reasons = _twice(store) | {
         fault.number: f"column {fault.column} {fault.reason}" if fault.column else fault.reason for fault in faults
     }
@@ -135,6 +143,8 @@ def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
     }
     counters = {name: max(store.counter(name), value) for name, value in least.items()}
     with store.transaction(write=True) as txn:
+        for key in forgotten:
+            txn.delete(key.encode(), db=store.databases.keys)  # of schema 1
         for number, reason in reasons.items():
             txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.databases.counters)
         for name, value in counters.items():

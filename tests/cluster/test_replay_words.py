@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
+from cluster.config import RUNS, to_plain
+from cluster.journal import Journal
+from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder
 from cluster.stores import stores_of
 from gato.episode import AGENT
@@ -176,6 +179,9 @@ def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(here
     assert "2 episodes are whole (3 were taken out earlier" in out
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     assert [header.key for header in store.episodes.values()] == ["k0", "k3"]
+    assert store.add(counter_episode(0), tokens=1) is None
+    assert store.add(counter_episode(1, 30), tokens=100) is not None  # what was damaged may be handed in again
+    store.quarantine(store.episodes[5], "for the test")
     store.close()
     status, out, _ = gato("compact", "store")
     assert status == 0
@@ -202,6 +208,30 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(here: P
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     assert all(store.known(f"k{number}") for number in range(4))
     store.close()
+
+
+def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Gato) -> None:
+    folder = RunFolder.create("paced", config=to_plain(RUNS["debug"]))
+    with RedisServer.start(folder.path / "redis") as server:
+        folder.set_state("running")
+        journal = Journal(connect(server.url), "paced")
+        assert gato("pause", "paced")[0] == 0
+        assert gato("resume", "paced")[0] == 0
+        assert gato("limit", "paced", "--reads-per-token", "4", "--slack", "5000")[0] == 0
+        assert gato("limit", "paced", "--uncoupled")[0] == 0
+        assert gato("limit", "paced")[0] == 2  # nothing was asked for
+        status, _, err = gato("limit", "paced", "--reads-per-token", "-1")
+        assert status == 2
+        assert "reads_per_inserted_token -1.0" in err
+        assert [(c.word, json.loads(c.value or "null")) for c in journal.read_control()] == [
+            ("replay-pause", None),
+            ("replay-resume", None),
+            ("replay-limit", {"reads_per_inserted_token": 4.0, "slack_tokens": 5000}),
+            ("replay-limit", {"reads_per_inserted_token": None}),
+        ]
+        journal.close()
+    folder.set_state("stopped")
+    assert gato("pause", "paced")[0] == 2
 
 
 def test_a_missing_shard_is_damage(here: Path, gato: Gato) -> None:

@@ -79,7 +79,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
-    shell("start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=0.3")
+    shell(
+        "start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=0.3",
+        "--set", "replay.num_shards=2",
+    )  # fmt: skip
     until(lambda: shell.watch()["tasks"]["mujoco/inverted-pendulum"]["history"])
     before = json.loads(shell("watch", "--once", "--json"))
     assert {"run", "tasks", "learner", "replay", "workers"} <= before.keys()
@@ -95,6 +98,10 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     step = before["learner"]["step"]
     steps = before["replay"]["steps"]
     until(lambda: (now := shell.watch())["learner"]["step"] > step + 20 and now["replay"]["steps"] > steps + 200)
+
+    shell("replay", "limit", "debug", "--reads-per-token", "1000000")
+    until(lambda: any(event["kind"] == "replay limited" for event in shell.watch()["events"]))
+    shell("replay", "verify", "debug")  # beside the run
 
     shell("scale", "2")
     until(lambda: len([w for w in shell.watch()["workers"] if w["id"] in ("w0", "w1")]) == 2)
@@ -123,14 +130,14 @@ def _nothing_acknowledged_is_missing(run: Path, name: str) -> None:
         entries = Journal(connect(server.url), name).read(START, count=100_000)
     reports = [e.record for e in entries if isinstance(e.record, WorkerReport) and e.record.role != "evaluate"]
     acknowledged = sum(report.episodes - sum(report.refused.values()) for report in reports)
-    store = EpisodeStore(run / "replay", capacity_bytes=1 << 28)
-    try:
-        keys = [header.key for header in store.episodes.values()]
-        assert len(keys) == len(set(keys))
-        assert len(keys) >= acknowledged > 0
-        assert sum(1 for _ in store.all_episodes()) == len(keys)
-    finally:
+    keys: list[str] = []
+    for shard in range(2):
+        store = EpisodeStore(run / "replay" / f"shard-{shard}", capacity_bytes=1 << 28, read_only=True)
+        keys += [header.key for header in store.episodes.values()]
+        assert sum(1 for _ in store.all_episodes()) == len(store.episodes) > 0
         store.close()
+    assert len(keys) == len(set(keys))
+    assert len(keys) >= acknowledged > 0
 
 
 def test_a_run_ends_by_itself_and_leaves_nothing_running(shell: Shell) -> None:
