@@ -36,6 +36,8 @@ SAVE_EVERY_S = 1.0
 is forgotten by a crash, and read again."""
 MAX_GROUP = 1024
 REMOVER_ROLE = 5
+MAX_REASON = 500
+"""Letters of a reason; the episodes that are refused say what they like, at any length."""
 ROOM_FRACTION = 1 / 256
 """Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
 
@@ -150,7 +152,7 @@ class ReplayService:
     def _refuse(self, short: str, reason: str = "") -> Added:
         with self._changed:
             self._refused[short] += 1
-        return Added(status="refused", reason=f"{short}: {reason}" if reason else short)
+        return Added(status="refused", reason=f"{short}: {reason[:MAX_REASON]}" if reason else short)
 
     def _add(self, record: Record, timeout_s: float) -> Added:
         tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
