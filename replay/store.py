@@ -108,10 +108,10 @@ class EpisodeStore:
         self._taken_out: dict[int, Header] = {}
         self.remover: Remover = self._oldest_of_the_agent
         self.stored_bytes = 0
-        self._open_headers()
+        # A damaged counter lets no episode write over another.
+        self._next = max(self._open_headers(), self.counter("next"))
         self.inserted_tokens = self.counter("inserted_tokens")
         self.incarnation = self.counter("incarnation") + (not read_only)
-        self._next = self.counter("next")
         self._check_shards()
         if not read_only:
             self.set_counters(incarnation=self.incarnation, num_shards=num_shards)
@@ -132,13 +132,16 @@ class EpisodeStore:
                 f"twice: set replay.num_shards={before}, or export them and start anew"
             )
 
-    def _open_headers(self) -> None:
+    def _open_headers(self) -> int:
+        """Take in what is there. One more than the last number."""
         kept: list[Header] = []
+        numbers: set[int] = set()
         with self._env.begin() as txn:
             for name, reason in txn.cursor(db=self._counters):
                 if name.startswith(DAMAGED):
-                    self.damaged[int(name[len(DAMAGED) :])] = reason.decode()
+                    self.damaged[int(name[len(DAMAGED) :])] = reason.decode(errors="replace")
             for number, value in txn.cursor(db=self._headers):
+                numbers.add(int.from_bytes(number, "big"))
                 try:
                     header = header_from_bytes(value)
                 except DamagedEpisode as problem:
@@ -151,6 +154,9 @@ class EpisodeStore:
                     self.episodes[header.number] = header
                     kept.append(header)
         self.index.add(kept)
+        # What was noted as damaged while it was evicted is gone.
+        self.damaged = {number: reason for number, reason in self.damaged.items() if number in numbers}
+        return max(numbers, default=-1) + 1
 
     def counter(self, name: str) -> int:
         with self._env.begin(db=self._counters) as txn:
@@ -188,18 +194,17 @@ class EpisodeStore:
         """Whether a key was ever stored; its stream, its number in this shard and what was seen of the stream."""
         stream, number = split_key(key)
         number //= self._num_shards
-        if txn.get(key.encode(), db=self._keys) is not None:
-            return True, stream, number, Intervals()
         value = txn.get(stream.encode(), db=self._streams) if self._streams is not None else None
         seen = self._intervals(stream, bytes(value)) if value is not None else Intervals()
-        return number in seen, stream, number, seen
+        is_known = number in seen or txn.get(key.encode(), db=self._keys) is not None
+        return is_known, stream, number, seen
 
     def _intervals(self, stream: str, value: bytes) -> Intervals:
         try:
             return Intervals.from_bytes(value)
         except ValueError:  # damaged on disk: what is kept of the stream tells at least that
             seen = Intervals()
-            for header in chain(self.episodes.values(), self._taken_out.values()):
+            for header in chain(list(self.episodes.values()), list(self._taken_out.values())):
                 its_stream, number = split_key(header.key)
                 if its_stream == stream:
                     seen.add(number // self._num_shards)
@@ -293,7 +298,7 @@ class EpisodeStore:
     def _oldest_of_the_agent(self, excess_bytes: int) -> list[int]:
         """The agent's oldest episodes; demonstrations are never evicted."""
         out: list[int] = []
-        for header in self.episodes.values():
+        for header in list(self.episodes.values()):
             if excess_bytes <= 0:
                 break
             if header.by_agent:
