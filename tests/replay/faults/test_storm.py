@@ -96,7 +96,7 @@ class Storm:
             self.num_duplicates += status == "duplicate"
             self.acknowledged.setdefault(key, status)
         for writer, keys in enumerate(again):
-            left = [key for key in keys if key not in answered]
+            left = [key for key in keys if key not in self.acknowledged]
             numbers = [int(key.split(".")[2]) for key in answered if key.startswith(f"w{writer}.{self._incarnation}.")]
             left.append(f"w{writer}.{self._incarnation}.{max(numbers, default=-1) + 1}")
             self._unsure[writer] = left
