@@ -105,7 +105,6 @@ class ReplayService:
         self._closed = False
         self._refused: Counter[str] = Counter()
         self._duplicates = 0
-        self._evicted = 0
         self._is_full = False
         """Whether the last episode found no room: then readers are not held back for writers who cannot write."""
         self._writers_waiting = 0
@@ -206,7 +205,6 @@ class ReplayService:
         rng = np.random.default_rng([self._seed, REMOVER_ROLE, index.change])
         wanted = max(excess_bytes, int(self._config.capacity_bytes * ROOM_FRACTION))
         chosen = victims(selector_from_name(self._config.remover), items, wanted, snapshot.stored_bytes[may_go], rng)
-        self._evicted += len(chosen)
         return items.number[chosen].tolist()
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
@@ -357,7 +355,7 @@ class ReplayService:
                 capacity_bytes=self._config.capacity_bytes,
                 refused=refused,
                 duplicates=self._duplicates,
-                evicted=self._evicted,
+                evicted=self._store.num_evicted,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
                 may_insert=self._closed or self._may_insert(),

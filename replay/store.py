@@ -108,6 +108,8 @@ class EpisodeStore:
         self._taken_out: dict[int, Header] = {}
         self.remover: Remover = self._oldest_of_the_agent
         self.stored_bytes = 0
+        self.num_evicted = 0
+        """Episodes that made room since the store was opened."""
         # A damaged counter lets no episode write over another.
         self._next = max(self._open_headers(), self.counter("next"))
         self.inserted_tokens = self.counter("inserted_tokens")
@@ -290,6 +292,7 @@ class EpisodeStore:
         """Take what was evicted out of what is in memory."""
         for victim in victims:
             self.stored_bytes -= victim.stored_bytes
+            self.num_evicted += victim.number in self.episodes
             for kept in (self.episodes, self._taken_out, self.damaged):
                 kept.pop(victim.number, None)
         if victims:
@@ -309,19 +312,13 @@ class EpisodeStore:
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
         """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
         victims = [h for h in list(self._taken_out.values()) if h.by_agent and h.number not in gone]
-        already = sum(victim.stored_bytes for victim in gone.values())
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             # The remover does not know of those that this transaction has let go, so they are asked for again.
-            named = [
-                self.episodes[number] for number in self.remover(missing - freed + already) if number in self.episodes
-            ]
-            for victim in named:
-                if freed >= missing:
-                    break
-                if victim.number not in gone:
-                    victims.append(victim)
-                    freed += victim.stored_bytes
+            already = sum(victim.stored_bytes for victim in gone.values() if victim.number in self.episodes)
+            named = [self.episodes.get(number) for number in self.remover(missing - freed + already)]
+            victims += [victim for victim in named if victim is not None and victim.number not in gone]
+            freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             raise ReplayFull(
                 errno.ENOSPC,
