@@ -106,6 +106,8 @@ class EpisodeStore:
         self.damaged: dict[int, str] = {}
         """Why an episode was taken out of what is read, by number."""
         self._taken_out: dict[int, Header] = {}
+        self._leaving: Collection[int] = ()
+        """Numbers that the transaction which is being written lets go: on disk they may be gone before they are here."""
         self.remover: Remover = self._oldest_of_the_agent
         self.stored_bytes = 0
         self.num_evicted = 0
@@ -229,6 +231,8 @@ class EpisodeStore:
         except ReplayDiskFull as full:
             if len(records) == 1:
                 return [full]
+        finally:
+            self._leaving = ()
         return [outcome for record in records for outcome in self.add_all([record])]
 
     def _add_all(self, records: Sequence[tuple[Record, int]]) -> list[Outcome]:
@@ -254,6 +258,7 @@ class EpisodeStore:
                         for victim in going:
                             victims[victim.number] = victim
                             self._delete(txn, victim)
+                        self._leaving = victims
                     for (column, chunk), value in record.values.items():
                         txn.put(_column_key(number, column, chunk), value, db=self._columns)
                     txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
@@ -353,7 +358,7 @@ class EpisodeStore:
             try:
                 value = txn.get(_column_key(header.number, index, chunk))
                 if value is None:
-                    if header.number not in self.episodes:
+                    if header.number in self._leaving or header.number not in self.episodes:
                         raise EpisodeGone(f"episode {header.key} was evicted")
                     raise DamagedEpisode("it is missing")
                 opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
