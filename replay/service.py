@@ -109,6 +109,8 @@ class ReplayService:
         """Whether the last episode found no room: then readers are not held back for writers who cannot write."""
         self._writers_waiting = 0
         self._readers_waiting = 0
+        self._using_store = 0
+        """Threads that were let in to write something; `close` waits for them."""
         self._batch_tokens = config.mix.rows * config.mix.row_tokens
         self._saved_s = 0.0
         self._saved_tokens = self._limiter.read_tokens
@@ -168,13 +170,17 @@ class ReplayService:
                 return Added(status="wait", reason="replay is closed" if self._closed else self._limiter.why())
             # Counted now, so that those who come next are judged with it; taken back where it is not stored.
             self._limiter.inserted(tokens)
+            self._using_store += 1
         try:
             outcome = self._committer.commit(record, tokens)
         except BaseException:
             with self._changed:
                 self._limiter.inserted(-tokens)
+                self._using_store -= 1
+                self._changed.notify_all()
             raise
         with self._changed:
+            self._using_store -= 1
             if outcome is None or isinstance(outcome, ReplayDiskFull):
                 self._limiter.inserted(-tokens)
             self._is_full = isinstance(outcome, ReplayDiskFull)
@@ -231,14 +237,19 @@ class ReplayService:
                 if self._closed or not self._may_read():
                     return None
                 # Counted before it is drawn, so that other readers are judged with it; set right afterwards.
-                reserved = self._batch_tokens
-                self._read(reserved)
+                reserved, beyond = self._batch_tokens, self._is_full and not self._limiter.paused
+                self._read(reserved, beyond)
                 stored = self._store.index.change
-            with self._sampling:
-                drawn = None if self._closed else draw()
+            try:
+                with self._sampling:
+                    drawn = None if self._closed else draw()
+            except BaseException:
+                with self._changed:
+                    self._read(-reserved, beyond)
+                raise
             with self._changed:
                 tokens = 0 if drawn is None else batch_of(drawn).num_tokens
-                self._read(tokens - reserved)
+                self._read(tokens - reserved, beyond)
                 if drawn is not None:
                     self._batch_tokens = tokens
                     self._changed.notify_all()
@@ -259,13 +270,14 @@ class ReplayService:
         """Writers who find no room cannot catch up, so nobody waits for them."""
         return self._limiter.may_read() or (self._is_full and self._limiter.inserted_tokens > 0)
 
-    def _read(self, tokens: int) -> None:
-        """Count tokens; what writers who find no room cannot match counts in the total but not against the ratio."""
-        beyond = self._is_full and not self._limiter.paused
+    def _read(self, tokens: int, beyond: bool) -> None:
+        """Count tokens; what is `beyond`, as writers who find no room cannot match it, counts in the total but not against
+        the ratio."""
+        was_paused = self._limiter.paused
         if beyond:
             self._limiter.pause()
         self._limiter.read(tokens)
-        if beyond:
+        if not was_paused:
             self._limiter.resume()
 
     def _save_counters(self, unsaved_tokens: int) -> None:
@@ -276,7 +288,11 @@ class ReplayService:
                     return
                 self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
                 state = json.dumps(self._limiter.state()).encode()
+                self._using_store += 1
             self._store.note("limiter", state)
+            with self._changed:
+                self._using_store -= 1
+                self._changed.notify_all()
 
     def pause(self) -> None:
         """Let the limiter hold nobody back, as for an offline fill, until `resume`."""
@@ -370,7 +386,7 @@ class ReplayService:
                 return
             self._closed = True
             self._changed.notify_all()
-        self._committer.drain()
+            self._changed.wait_for(lambda: not self._using_store)
         with self._sampling, self._changed:
             self._store.note("limiter", json.dumps(self._limiter.state()).encode())
             self._store.note("sampling", json.dumps(self._store.index.state()).encode())

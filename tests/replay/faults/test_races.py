@@ -1,10 +1,8 @@
 """Races: readers, writers, evictions, damage, priorities and closing, all at once."""
 
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,14 +13,14 @@ import pytest
 from gato.episode import AGENT
 from gato.sequence import Batch
 from gato.version import Version
-from replay.config import LimiterConfig, TableConfig
+from replay.config import TableConfig
 from replay.header import DamagedEpisode
 from replay.index import Index
 from replay.readable import scores
 from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
 from replay.store import EpisodeGone, EpisodeStore
-from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, flip_a_bit, picture_episode
+from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, picture_episode
 
 WAIT_S = 60
 """Beyond which a thread counts as hung."""

@@ -1,5 +1,6 @@
 """Room: what goes when replay is full, and how it is counted."""
 
+import itertools
 from pathlib import Path
 
 from gato.episode import AGENT
@@ -17,7 +18,7 @@ def test_as_many_are_counted_as_evicted_as_are_gone_and_room_is_made_for_several
         assert service.add(data, timeout_s=0).status == "stored"
         evicted.append(service.stats().evicted)
         assert number + 1 - len(service.keys()) == evicted[-1]
-    at_once = [after - before for before, after in zip(evicted, evicted[1:], strict=False) if after > before]
+    at_once = [after - before for before, after in itertools.pairwise(evicted) if after > before]
     assert max(at_once) > 1  # so that not every episode looks at all others
     assert service.stats().stored_bytes > 0.9 * capacity_bytes
     service.close()
