@@ -28,6 +28,8 @@ from replay.seen import Intervals, split_key
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HEADROOM_BYTES = 64 << 20
+LOCK_BYTES = 8192
+"""Of LMDB's lock file, for its 126 readers."""
 DAMAGED = b"damaged/"
 """Before the number of an episode that was taken out, among the counters."""
 
@@ -48,6 +50,13 @@ Outcome = Header | None | ReplayDiskFull
 """What became of a record: stored, its key was seen before, or there was no room."""
 Remover = Callable[[int], list[int]]
 """Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
+
+
+def _reserve_lock_file(folder: Path) -> None:
+    """LMDB maps its lock file and writes to it as to memory, which on a full disk ends the process by a signal: what it takes
+    is taken here, where a full disk is an error."""
+    with (folder / "lock.mdb").open("ab") as file:
+        file.write(bytes(max(0, LOCK_BYTES - file.tell())))
 
 
 def _column_key(number: int, column: int, chunk: int) -> bytes:
@@ -86,6 +95,7 @@ class EpisodeStore:
         try:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
+                _reserve_lock_file(folder)
             self._env = lmdb.open(
                 str(folder),
                 map_size=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
