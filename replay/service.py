@@ -362,6 +362,8 @@ class ReplayService:
             refused = dict(self._refused)
             if self._store.damaged:
                 refused["damaged on disk"] = len(self._store.damaged)
+            if self._store.forgetful:
+                refused["streams of keys damaged on disk"] = len(self._store.forgetful)
             return ReplayStats(
                 episodes={name: count for name, count in episodes.items() if count},
                 steps=int(snapshot.steps.sum()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import zlib
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,13 +24,12 @@ from gato.sequence import Window
 from replay.config import Durability
 from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
 from replay.index import Index
+from replay.integrity import MEND, check_structure, number_from_bytes, number_to_bytes, reserve_lock_file
 from replay.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
 from replay.seen import Intervals, split_key
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HEADROOM_BYTES = 64 << 20
-LOCK_BYTES = 8192
-"""Of LMDB's lock file, for its 126 readers."""
 DAMAGED = b"damaged/"
 """Before the number of an episode that was taken out, among the counters."""
 
@@ -50,13 +50,6 @@ Outcome = Header | None | ReplayDiskFull
 """What became of a record: stored, its key was seen before, or there was no room."""
 Remover = Callable[[int], list[int]]
 """Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
-
-
-def _reserve_lock_file(folder: Path) -> None:
-    """LMDB maps its lock file and writes to it as to memory, which on a full disk ends the process by a signal: what it takes
-    is taken here, where a full disk is an error."""
-    with (folder / "lock.mdb").open("ab") as file:
-        file.write(bytes(max(0, LOCK_BYTES - file.tell())))
 
 
 def _column_key(number: int, column: int, chunk: int) -> bytes:
@@ -95,7 +88,8 @@ class EpisodeStore:
         try:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
-                _reserve_lock_file(folder)
+                reserve_lock_file(folder)
+                check_structure(folder)
             self._env = lmdb.open(
                 str(folder),
                 map_size=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
@@ -115,6 +109,9 @@ class EpisodeStore:
         self.index = Index()
         self.damaged: dict[int, str] = {}
         """Why an episode was taken out of what is read, by number."""
+        self.forgetful: list[str] = []
+        """Streams that were damaged when the store was opened: of what was evicted nothing is known, and it may be stored
+        again."""
         self._taken_out: dict[int, Header] = {}
         self._leaving: Collection[int] = ()
         """Numbers that the transaction which is being written lets go: on disk they may be gone before they are here."""
@@ -125,6 +122,11 @@ class EpisodeStore:
         # A damaged counter lets no episode write over another.
         self._next = max(self._open_headers(), self.counter("next"))
         self.inserted_tokens = self.counter("inserted_tokens")
+        kept_tokens = sum(header.tokens for header in self.episodes.values())
+        if self.inserted_tokens < kept_tokens and not read_only:
+            raise self._damaged_counter(
+                "inserted_tokens", f"{self.inserted_tokens} are fewer than the {kept_tokens} kept"
+            )
         self.incarnation = self.counter("incarnation") + (not read_only)
         self._check_shards()
         if not read_only:
@@ -147,19 +149,22 @@ class EpisodeStore:
             )
 
     def _open_headers(self) -> int:
-        """Take in what is there. One more than the last number."""
+        """Take in what is there. One more than the last number; what is damaged may have any."""
         kept: list[Header] = []
         numbers: set[int] = set()
         with self._env.begin() as txn:
             for name, reason in txn.cursor(db=self._counters):
-                if name.startswith(DAMAGED):
+                if name.startswith(DAMAGED) and name[len(DAMAGED) :].isdigit():
                     self.damaged[int(name[len(DAMAGED) :])] = reason.decode(errors="replace")
-            for number, value in txn.cursor(db=self._headers):
-                numbers.add(int.from_bytes(number, "big"))
+            for key, value in txn.cursor(db=self._headers):
+                number = int.from_bytes(key, "big")
+                numbers.add(number)
                 try:
                     header = header_from_bytes(value)
+                    if header.number != number:
+                        raise DamagedEpisode(f"the header of {header.key} is kept under number {number}")
                 except DamagedEpisode as problem:
-                    self.damaged.setdefault(int.from_bytes(number, "big"), str(problem))
+                    self.damaged.setdefault(number, str(problem))
                     continue
                 self.stored_bytes += header.stored_bytes
                 if header.number in self.damaged:
@@ -168,32 +173,67 @@ class EpisodeStore:
                     self.episodes[header.number] = header
                     kept.append(header)
         self.index.add(kept)
+        self._check_streams()
         # What was noted as damaged while it was evicted is gone.
         self.damaged = {number: reason for number, reason in self.damaged.items() if number in numbers}
-        return max(numbers, default=-1) + 1
+        return max(chain(self.episodes, self._taken_out), default=-1) + 1
+
+    def _check_streams(self) -> None:
+        """Note as seen what is kept, where a damaged stream has forgotten it."""
+        seen: dict[str, Intervals] = {}
+        mended: set[str] = set()
+        with self._env.begin() as txn:
+            for name, value in txn.cursor(db=self._streams) if self._streams is not None else ():
+                stream = name.decode(errors="replace")
+                try:
+                    seen[stream] = Intervals.from_bytes(value)
+                except ValueError:
+                    mended.add(stream)
+            for header in chain(self.episodes.values(), self._taken_out.values()):
+                stream, number = split_key(header.key)
+                its_seen = seen.setdefault(stream, Intervals())
+                number //= self._num_shards
+                if number not in its_seen and txn.get(header.key.encode(), db=self._keys) is None:
+                    its_seen.add(number)
+                    mended.add(stream)
+        self.forgetful = sorted(mended)
+        if mended and not self.read_only:
+            self._note(
+                {name.encode(): seen.get(name, Intervals()).to_bytes() for name in self.forgetful}, self._streams
+            )
 
     def counter(self, name: str) -> int:
         with self._env.begin(db=self._counters) as txn:
             value = txn.get(name.encode())
-        return int(value) if value else 0
+        try:
+            return number_from_bytes(value) if value else 0
+        except ValueError as problem:
+            if self.read_only:
+                return 0
+            raise self._damaged_counter(name, str(problem)) from problem
+
+    def _damaged_counter(self, name: str, problem: str) -> ValueError:
+        return ValueError(f"counter {name} of the replay store in {self._env.path()} is damaged: {problem}; {MEND}")
 
     def set_counters(self, **values: int) -> None:
         """Write counters, in one transaction. Where the disk is full they stay as they were."""
-        self._note({name.encode(): str(value).encode() for name, value in values.items()})
+        self._note({name.encode(): number_to_bytes(value) for name, value in values.items()})
 
     def note(self, name: str, value: bytes) -> None:
         """Keep some bytes under a name. Where the disk is full they stay as they were."""
-        self._note({b"note/" + name.encode(): value})
+        self._note({b"note/" + name.encode(): zlib.crc32(value).to_bytes(4, "little") + value})
 
     def noted(self, name: str) -> bytes | None:
-        """What was kept under a name."""
+        """What was kept under a name. None where that is nothing, or damaged."""
         with self._env.begin(db=self._counters) as txn:
             value = txn.get(b"note/" + name.encode())
-        return None if value is None else bytes(value)
+        if value is None or len(value) < 4 or zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little"):
+            return None
+        return bytes(value[4:])
 
-    def _note(self, notes: Mapping[bytes, bytes]) -> None:
+    def _note(self, notes: Mapping[bytes, bytes], database: Any = None) -> None:
         try:
-            with self._env.begin(db=self._counters, write=True) as txn:
+            with self._env.begin(db=database or self._counters, write=True) as txn:
                 for name, value in notes.items():
                     txn.put(name, value)
         except (lmdb.Error, OSError):
@@ -281,8 +321,8 @@ class EpisodeStore:
                 for stream, intervals in seen.items():
                     txn.put(stream.encode(), intervals.to_bytes(), db=self._streams)
                 added_tokens = sum(header.tokens for header in stored)
-                txn.put(b"next", str(number).encode(), db=self._counters)
-                txn.put(b"inserted_tokens", str(tokens_before + added_tokens).encode(), db=self._counters)
+                txn.put(b"next", number_to_bytes(number), db=self._counters)
+                txn.put(b"inserted_tokens", number_to_bytes(tokens_before + added_tokens), db=self._counters)
         except (lmdb.MapFullError, lmdb.DiskError) as problem:
             raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
         except lmdb.Error as problem:
