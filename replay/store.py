@@ -352,6 +352,8 @@ class EpisodeStore:
                 kept.pop(victim.number, None)
         if victims:
             self.index.remove([victim.number for victim in victims])
+            # A reader that was killed while it read would keep the space of all that is let go from then on.
+            self._env.reader_check()
 
     def _oldest_of_the_agent(self, excess_bytes: int) -> list[int]:
         """The agent's oldest episodes; demonstrations are never evicted."""

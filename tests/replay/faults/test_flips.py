@@ -138,8 +138,8 @@ def test_bits_that_flip_in_the_file_cost_an_episode_or_one_clear_error(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_flips", "page_bytes"), [(1, 4096), (1, 64), (1, 16), (3, 64), (20, 4096)])
-def test_bits_that_flip_five_thousand_times(tmp_path: Path, num_flips: int, page_bytes: int) -> None:
-    found = flips_in_a_process(tmp_path, 1000, 5000, num_flips, page_bytes)
+def test_bits_that_flip_a_thousand_times(tmp_path: Path, num_flips: int, page_bytes: int) -> None:
+    found = flips_in_a_process(tmp_path, 1000, 1000, num_flips, page_bytes)
     assert set(found) <= {"unharmed", "one or more damaged", "refused"}
 
 
