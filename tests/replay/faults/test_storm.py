@@ -5,16 +5,19 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gato.episode import Episode
+from gato.episode import AGENT, Episode
 from replay.store import EpisodeStore
-from tests.replay.episodes import counter_episode, picture_episode
+from tests.replay.episodes import COUNTER, counter_episode, picture_episode
 
 NUM_WRITERS = 8
+LARGE_BYTES, SMALL_BYTES = 64 << 20, 1 << 20
 ROOT = Path(__file__).parents[3]
 WRITERS = """
 import itertools, json, os, sys, threading
@@ -26,10 +29,11 @@ from tests.replay.episodes import LAYOUT, TASKS, config
 from tests.replay.faults.test_storm import episode_of_key
 
 folder, durability, incarnation, again = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-service = ReplayService(folder, TASKS, LAYOUT, replace(config(), durability=durability), seed=0)
+letter, capacity_bytes = sys.argv[5], int(sys.argv[6])
+service = ReplayService(folder, TASKS, LAYOUT, replace(config(capacity_bytes=capacity_bytes), durability=durability), seed=0)
 
 def write(writer):
-    keys = (f"w{writer}.{incarnation}.{n}" for n in range(10**9))
+    keys = (f"{letter}{writer}.{incarnation}.{n}" for n in range(10**9))
     for key in itertools.chain(again[writer], keys):
         added = service.add(record_to_bytes(pack(episode_of_key(key))), timeout_s=60)
         assert added.status in ("stored", "duplicate"), added
@@ -41,15 +45,19 @@ for writer in range(len(again)):
 
 
 def episode_of_key(key: str) -> Episode:
-    """What a writer plays under a key; every eighth shows pictures."""
-    writer, incarnation, number = (int(part.lstrip("w")) for part in key.split("."))
+    """What a writer plays under a key; every eighth shows pictures. Of writers called v they are the agent's, and long."""
+    writer, incarnation, number = (int(part.lstrip("vw")) for part in key.split("."))
     if number % 8 == 7:
-        return _named(picture_episode(number % 200, steps=9), key)
-    return counter_episode((100 * writer + 10 * incarnation + number) % 1000, steps=1 + number % 40, key=key)
+        episode = replace(picture_episode(number % 200, steps=9), key=key)
+    else:
+        steps = 400 + 10 * (number % 40) if key[0] == "v" else 1 + number % 40
+        episode = counter_episode((100 * writer + 10 * incarnation + number) % 1000, steps, key=key)
+    return replace(episode, source=AGENT) if key[0] == "v" else episode
 
 
-def _named(episode: Episode, key: str) -> Episode:
-    return Episode(**{name: getattr(episode, name) for name in Episode.__dataclass_fields__} | {"key": key})
+def tokens_of_key(key: str) -> int:
+    episode = episode_of_key(key)
+    return episode.num_steps * (4 if episode.task == COUNTER.name else 11)
 
 
 class Storm:
@@ -58,8 +66,10 @@ class Storm:
     storm = Storm(folder, "group", seed=0); storm.strike(); storm.check()
     """
 
-    def __init__(self, folder: Path, durability: str, *, seed: int) -> None:
+    def __init__(self, folder: Path, durability: str, *, seed: int, capacity_bytes: int) -> None:
         self._folder = folder
+        self._capacity_bytes = capacity_bytes
+        self._letter = "w" if capacity_bytes == LARGE_BYTES else "v"
         self._durability = durability
         self._rng = random.Random(seed)
         self._incarnation = 0
@@ -75,7 +85,7 @@ class Storm:
         known = sorted(self.acknowledged)
         again = [keys + self._rng.sample(known, min(len(known), 2)) for keys in self._unsure]
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITERS, str(self._folder), self._durability, str(self._incarnation), json.dumps(again)],
+            [sys.executable, "-c", WRITERS, str(self._folder), self._durability, str(self._incarnation), json.dumps(again), self._letter, str(self._capacity_bytes)],
             stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert process.stdout is not None
@@ -97,17 +107,25 @@ class Storm:
             self.acknowledged.setdefault(key, status)
         for writer, keys in enumerate(again):
             left = [key for key in keys if key not in self.acknowledged]
-            numbers = [int(key.split(".")[2]) for key in answered if key.startswith(f"w{writer}.{self._incarnation}.")]
-            left.append(f"w{writer}.{self._incarnation}.{max(numbers, default=-1) + 1}")
+            numbers = [
+                int(key.split(".")[2])
+                for key in answered
+                if key.startswith(f"{self._letter}{writer}.{self._incarnation}.")
+            ]
+            left.append(f"{self._letter}{writer}.{self._incarnation}.{max(numbers, default=-1) + 1}")
             self._unsure[writer] = left
 
-    def check(self) -> None:
-        """All that was acknowledged is there, once, opens, holds what was played, and is counted."""
-        store = EpisodeStore(self._folder, capacity_bytes=64 << 20)
+    def check(self) -> int:
+        """All that was acknowledged is known, and there unless it made room; once, opens, holds what was played, and is
+        counted. How many are there."""
+        store = EpisodeStore(self._folder, capacity_bytes=self._capacity_bytes)
         keys = [header.key for header in store.episodes.values()]
         assert len(keys) == len(set(keys))
-        assert set(self.acknowledged) <= set(keys)
-        assert store.inserted_tokens == sum(header.tokens for header in store.episodes.values())
+        assert all(store.known(key) for key in self.acknowledged)
+        assert set(self.acknowledged) <= set(keys) or self._letter == "v"
+        ever = {key for key in chain(self.acknowledged, *self._unsure) if store.known(key)}
+        assert set(keys) <= ever
+        assert store.inserted_tokens == sum(map(tokens_of_key, ever))
         assert not store.damaged
         for header in store.episodes.values():
             kept, played = store.episode(header), episode_of_key(header.key)
@@ -115,15 +133,21 @@ class Storm:
                 np.testing.assert_array_equal(kept.observations[name], values)
             np.testing.assert_array_equal(kept.actions, played.actions)
         store.close()
+        return len(keys)
 
 
-@pytest.mark.parametrize(("durability", "num_kills"), [("group", 20), ("always", 3), ("none", 3)])
+@pytest.mark.parametrize(
+    ("durability", "num_kills", "capacity_bytes"),
+    [("group", 20, LARGE_BYTES), ("always", 3, LARGE_BYTES), ("none", 3, LARGE_BYTES), ("group", 5, SMALL_BYTES)],
+)
 def test_what_was_acknowledged_survives_kill_9_in_a_storm_of_eight_writers(
-    tmp_path: Path, durability: str, num_kills: int
+    tmp_path: Path, durability: str, num_kills: int, capacity_bytes: int
 ) -> None:
-    storm = Storm(tmp_path, durability, seed=num_kills)
+    storm = Storm(tmp_path, durability, seed=num_kills, capacity_bytes=capacity_bytes)
+    num_kept = 0
     for _ in range(num_kills):
         storm.strike()
-        storm.check()
+        num_kept = storm.check()
     assert len(storm.acknowledged) > 10 * num_kills
     assert storm.num_duplicates > num_kills
+    assert (num_kept < len(storm.acknowledged)) == (capacity_bytes == SMALL_BYTES)
