@@ -310,7 +310,7 @@ def restart_with_10_gb() -> Row:
                 group.append((replace(record, header=replace(record.header, key=f"r.{number}")), 1))
                 number += 1
             store.add_all(group)
-        size = store.file_bytes
+        size = store.database.file_bytes
         store.close()
         drop_from_memory(folder)
         begun = time.perf_counter()

@@ -15,6 +15,8 @@ from gato.version import Version
 
 MAGIC = b"GEP1"
 MAX_STEPS = 10_000_000
+MAX_HEADER_BYTES = 2 << 20
+"""Of the JSON before an episode's columns, which may take 30 times its bytes of memory while it is read."""
 AGENT = "agent"
 """`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's `file:NAME`."""
 
@@ -136,9 +138,16 @@ def episode_from_bytes(record: bytes) -> Episode:
         raise BadEpisode(f"not an episode record: {type(problem).__name__} in its header ({problem})") from problem
 
 
+def check_header_bytes(header_bytes: int) -> int:
+    """The length that a record claims for its header. BadEpisode where that is more than any needs."""
+    if header_bytes > MAX_HEADER_BYTES:
+        raise BadEpisode(f"a header of {header_bytes:,} bytes is too large, at most {MAX_HEADER_BYTES:,} are taken")
+    return header_bytes
+
+
 def _decode(record: bytes) -> Episode:
     """What a record says, whoever wrote it: a checksum only proves that it came as it was sent."""
-    start = 12 + int.from_bytes(record[8:12], "little")
+    start = 12 + check_header_bytes(int.from_bytes(record[8:12], "little"))
     header = json.loads(record[12:start])
     if not all(isinstance(header[name], str) for name in ("key", "task", "source")):
         raise TypeError("key, task and source must be texts")

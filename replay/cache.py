@@ -48,13 +48,14 @@ class Arena:
         size, width = rows.nbytes, rows.shape[1]
         if key in self._row_of or 2 * size > len(self._buffer):
             return
-        start = -(-self._head // width) * width
+        start, free_from = -(-self._head // width) * width, self._head
         if start + size > len(self._buffer):
             # What lies behind the head is the oldest; it goes, so that the order of places stays that of age.
             while self._entries and self._entries[0][0] >= self._head:
                 self._drop_oldest()
-            start = 0
-        while self._entries and self._entries[0][0] < start + size and self._entries[0][1] > start:
+            start = free_from = 0
+        # From the head, not from `start`: one that lies between them is older than those that are written over.
+        while self._entries and self._entries[0][0] < start + size and self._entries[0][1] > free_from:
             self._drop_oldest()
         self._buffer[start : start + size] = rows.reshape(-1)
         self._head = start + size

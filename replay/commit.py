@@ -65,11 +65,6 @@ class Committer:
             raise mine.failure
         return mine.outcome
 
-    def drain(self) -> None:
-        """Wait until what is being written and what waits is done."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_writing and not self._waiting)
-
     def _take_group(self) -> list[_Ticket]:
         group: list[_Ticket] = []
         size = 0

@@ -19,16 +19,16 @@ from typing import Any
 
 import lmdb
 
+from replay.database import DAMAGED, DRAFT, FILE, HEADROOM_BYTES, SWAP_WAIT_S, column_key, open_parts
 from replay.header import SCHEMA, Header, header_to_bytes
 from replay.lock import OPEN, WRITING, FolderLock
 from replay.record import Record
 from replay.seen import split_key
-from replay.store import DAMAGED, DRAFT, HEADROOM_BYTES, SWAP_WAIT_S, EpisodeStore, column_key, open_databases
+from replay.store import EpisodeStore
 from replay.verify import Fault, damage_of, streams_of
 
 COMMIT_BYTES = 64 << 20
 """Copied in one transaction."""
-FILE = "data.mdb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Compaction:
             raise OSError(errno.ENOSPC, f"cannot write {self._draft}: {problem}; nothing was changed") from problem
 
     def _copy_into(self, env: Any) -> Iterator[int]:
-        databases = open_databases(env, read_only=False)
+        databases = open_parts(env, read_only=False)
         headers = iter(list(self._source.episodes.values()))
         header = next(headers, None)
         while header is not None:
@@ -164,8 +164,8 @@ class Compaction:
 
     def _counters(self) -> list[tuple[bytes, bytes]]:
         """All counters and notes but those of episodes that are left out."""
-        databases = self._source.databases
-        with self._source.transaction() as txn:
+        databases = self._source.database.parts
+        with self._source.database.transaction() as txn:
             if databases.keys is not None:
                 self._num_whole_keys = txn.stat(databases.keys)["entries"]
             return [
@@ -183,9 +183,9 @@ class Compaction:
             left_out = {fault.number for fault in self._left_out}
             expected = {n: replace(h, schema=SCHEMA) for n, h in self._source.episodes.items() if n not in left_out}
             same = copy.episodes == expected and len(copy.episodes) == self._num_episodes and not copy.damaged
-            with copy.transaction() as txn:
-                same = same and txn.stat(copy.databases.columns)["entries"] == self._num_values
-                counters = [(bytes(name), bytes(value)) for name, value in txn.cursor(db=copy.databases.counters)]
+            with copy.database.transaction() as txn:
+                same = same and txn.stat(copy.database.parts.columns)["entries"] == self._num_values
+                counters = [(bytes(name), bytes(value)) for name, value in txn.cursor(db=copy.database.parts.counters)]
             before, after = streams_of(self._source)[0], streams_of(copy)[0]
             same = same and counters == self._counters() and before.keys() == after.keys()
             if not (same and all(after[name].to_bytes() == seen.to_bytes() for name, seen in before.items())):

@@ -85,7 +85,7 @@ def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
             found.tallies.setdefault(header.task, {}).setdefault(header.source, Tally()).count(header)
             found.schemas.add(header.schema)
         found.stored_bytes += store.stored_bytes
-        found.file_bytes += store.file_bytes
+        found.file_bytes += store.database.file_bytes
         found.inserted_tokens += store.inserted_tokens
         found.read_tokens += _read_tokens(store)
         for number, reason in sorted(store.damaged.items()):
@@ -97,12 +97,12 @@ def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
         found.num_intervals += sum(map(len, streams.values()))
         found.damaged_streams += damaged
         found.num_shards = max(found.num_shards, store.num_shards)
-        if store.databases.keys is not None:
-            with store.transaction() as txn:
-                found.num_whole_keys += txn.stat(store.databases.keys)["entries"]
+        if store.database.parts.keys is not None:
+            with store.database.transaction() as txn:
+                found.num_whole_keys += txn.stat(store.database.parts.keys)["entries"]
     return found
 
 
 def _read_tokens(store: EpisodeStore) -> int:
-    saved = store.noted("limiter")
-    return store.counter("read_tokens") if saved is None else int(json.loads(saved)["read_tokens"])
+    saved = store.database.noted("limiter")
+    return store.database.counter("read_tokens") if saved is None else int(json.loads(saved)["read_tokens"])

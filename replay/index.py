@@ -65,7 +65,7 @@ class Index:
         """Key to number, for priorities."""
         self._key_of: dict[int, str] = {}
         self.tasks: dict[str, int] = {}
-        """Task to code."""
+        """Task to code. Never changed but replaced, so that whoever looks at it sees one state of it."""
         self.sources: dict[str, int] = {}
         self.newest_version = NO_VERSION
         """The newest publication that anything here was played with, or that was told of."""
@@ -87,9 +87,11 @@ class Index:
         if self._used == len(self._alive):
             self._make_room()
         row, self._used = self._used, self._used + 1
+        if header.task not in self.tasks:
+            self.tasks = self.tasks | {header.task: len(self.tasks)}
         version = NO_VERSION if header.version is None else header.version.number
         values = (
-            header.number, header.steps, self.tasks.setdefault(header.task, len(self.tasks)),
+            header.number, header.steps, self.tasks[header.task],
             self.sources.setdefault(header.source, len(self.sources)), header.episode_return, header.by_agent,
             "labels" in header.columns, version, priority, 0, header.stored_bytes,
         )  # fmt: skip

@@ -15,8 +15,8 @@ from typing import Any
 import lz4.block
 import numpy as np
 
-from gato.episode import MAX_STEPS, BadEpisode, Episode, check_episode
-from gato.task import Task
+from gato.episode import MAX_STEPS, BadEpisode, Episode, check_episode, check_header_bytes
+from gato.task import ArraySpec, Task
 from gato.version import Version
 from replay.header import Columns, DamagedEpisode, Header
 
@@ -27,6 +27,9 @@ IMAGE_BYTES = 4096
 """A column with at least this many bytes a step is kept in chunks."""
 MAX_RATIO = 256
 """LZ4 cannot make more than 255 bytes of one: what claims more is refused before any memory is taken for it."""
+MAX_VERSION = 1 << 53
+"""Epochs and numbers of versions are below: they must fit the index's columns, and differences of them as well."""
+REWARDS = ("<f4", ())
 Values = Mapping[tuple[int, int], bytes | memoryview]
 """(column, chunk) to a CRC-32 of the payload and the payload."""
 
@@ -151,7 +154,7 @@ def record_from_bytes(data: bytes) -> Record:
     """The record of `record_to_bytes`; its values are views. BadEpisode where it is damaged or was never one."""
     if data[:4] != MAGIC:
         raise BadEpisode(f"not an episode record: begins with {data[:4]!r}, expected {MAGIC!r}")
-    start = 12 + int.from_bytes(data[8:12], "little")
+    start = 12 + check_header_bytes(int.from_bytes(data[8:12], "little"))
     text = data[12:start]
     if zlib.crc32(text) != int.from_bytes(data[4:8], "little"):
         raise BadEpisode("damaged episode record: its header does not match its checksum")
@@ -172,6 +175,8 @@ def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
     for column, chunk, length in plain["values"]:
         if not 4 <= length <= len(data) - start:
             raise ValueError(f"a value of {length} bytes in a record with {len(data) - start} left")
+        if (int(column), int(chunk)) in values:
+            raise ValueError(f"chunk {chunk} of column {column} comes twice")
         values[int(column), int(chunk)] = data[start : start + length]
         start += length
     if start != len(data):
@@ -206,9 +211,9 @@ def check_record(record: Record, task: Task) -> Record:
     header = record.header
     if not 1 <= header.steps <= MAX_STEPS:
         raise BadEpisode(f"episode {header.key} has {header.steps} steps, expected 1 to {MAX_STEPS}")
-    expected = {f"o/{name}": spec for name, spec in sorted(task.observations.items())} | {"actions": task.action}
-    if "labels" in header.columns:
-        expected["labels"] = task.action
+    _check_texts_and_version(header)
+    expected: dict[str, ArraySpec] = {f"o/{name}": spec for name, spec in task.observations.items()}
+    expected |= {"actions": task.action, "labels": task.action}
     shown = {name for name in header.columns if name.startswith("o/")}
     if shown != {f"o/{name}" for name in task.observations}:
         raise BadEpisode(
@@ -218,7 +223,7 @@ def check_record(record: Record, task: Task) -> Record:
     wanted = 0
     for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
         spec = expected.get(name)
-        _check_layout(header, name, dtype, shape, spec.shape if spec else ())
+        _check_layout(header, name, (dtype, shape), REWARDS if spec is None else (spec.dtype.str, spec.shape))
         each = chunk_steps(dtype, shape, header.steps)
         num_chunks = -(-header.steps // each)
         wanted += num_chunks
@@ -227,8 +232,12 @@ def check_record(record: Record, task: Task) -> Record:
         try:
             for chunk in range(num_chunks):
                 opened = open_value(record.values[index, chunk], dtype, shape, min(each, header.steps - chunk * each))
-                # Of images nothing but dtype and shape can be wrong: one pixel stands for all.
-                arrays[name] = opened if num_chunks == 1 else np.broadcast_to(opened[:1, ...], (header.steps, *shape))
+                if num_chunks > 1:  # each is looked at here, so that one step may stand for all below
+                    problem = spec.problem_with(opened, name) if spec else None
+                    if problem:
+                        raise BadEpisode(f"episode {header.key} of {header.task}: {problem} of chunk {chunk}")
+                    opened = np.broadcast_to(opened[:1, ...], (header.steps, *shape))
+                arrays[name] = opened
         except (DamagedEpisode, KeyError) as problem:
             raise BadEpisode(f"episode {header.key} of {header.task}: {name} is damaged: {problem}") from problem
     if wanted != len(record.values) or not {"actions", "rewards"} <= set(arrays):
@@ -238,11 +247,26 @@ def check_record(record: Record, task: Task) -> Record:
     return replace(record, header=replace(header, episode_return=episode.episode_return))
 
 
-def _check_layout(header: Header, name: str, dtype: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Refuse, before memory is taken, a column that is not as the task shows it. Names are checked later, with all others."""
-    if np.dtype(dtype).kind not in "biuf":
-        raise BadEpisode(f"episode {header.key} is damaged: {name} has dtype {dtype}")
-    if shape != expected and (name != "rewards" or shape):
+def _check_texts_and_version(header: Header) -> None:
+    try:
+        "".join([header.key, header.task, header.source, *header.info, *header.info.values()]).encode()
+    except UnicodeEncodeError as problem:
+        raise BadEpisode(f"episode {header.key!r} is damaged: a text of its header is no text: {problem}") from problem
+    if header.version is not None and not all(0 <= part < MAX_VERSION for part in header.version):
+        raise BadEpisode(f"episode {header.key} is damaged: its version is {header.version}")
+
+
+def _check_layout(
+    header: Header, name: str, layout: tuple[str, tuple[int, ...]], expected: tuple[str, tuple[int, ...]]
+) -> None:
+    """Refuse, before memory is taken, a column that is not as the task shows it. dtypes are compared as they are written:
+    NumPy reads more into a text than an array of numbers could be of."""
+    if expected is REWARDS and name != "rewards":
         raise BadEpisode(
-            f"episode {header.key} of {header.task}: {name} has shape {shape} in each step, expected {expected}"
+            f"episode {header.key} is damaged: it has a column {name}, which is none of task {header.task}'s"
         )
+    for what, is_so, should_be in zip(("dtype", "shape"), layout, expected, strict=True):
+        if is_so != should_be:
+            raise BadEpisode(
+                f"episode {header.key} of {header.task}: {name} has {what} {is_so} in each step, expected {should_be}"
+            )

@@ -40,6 +40,8 @@ MAX_GROUP = 1024
 PREDECESSOR_WAIT_S = 60.0
 """For a killed replay to be gone from its store; whoever is refused there is not started again."""
 REMOVER_ROLE = 5
+MAX_REASON = 500
+"""Letters of a reason; the episodes that are refused say what they like, at any length."""
 ROOM_FRACTION = 1 / 256
 """Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
 
@@ -108,27 +110,28 @@ class ReplayService:
         self._closed = False
         self._refused: Counter[str] = Counter()
         self._duplicates = 0
-        self._evicted = 0
         self._is_full = False
         """Whether the last episode found no room: then readers are not held back for writers who cannot write."""
         self._writers_waiting = 0
         self._readers_waiting = 0
+        self._using_store = 0
+        """Threads that were let in to write something; `close` waits for them."""
         self._batch_tokens = config.mix.rows * config.mix.row_tokens
         self._saved_s = 0.0
         self._saved_tokens = self._limiter.read_tokens
 
     def _restored_limiter(self) -> Limiter:
         """As it was when it was last saved; what was stored since is known from the store."""
-        saved = self._store.noted("limiter")
+        saved = self._store.database.noted("limiter")
         if saved is None:
-            inserted, read = self._store.inserted_tokens, self._store.counter("read_tokens")
+            inserted, read = self._store.inserted_tokens, self._store.database.counter("read_tokens")
             return Limiter(self._config.limiter, inserted_tokens=inserted, read_tokens=read)
         limiter = Limiter.load(self._config.limiter, json.loads(saved))
         limiter.inserted(self._store.inserted_tokens - limiter.inserted_tokens)
         return limiter
 
     def _restore_sampling(self) -> None:
-        saved = self._store.noted("sampling")
+        saved = self._store.database.noted("sampling")
         if saved is not None:
             self._store.index.load({key: (float(p), int(n)) for key, (p, n) in json.loads(saved).items()})
 
@@ -155,7 +158,7 @@ class ReplayService:
     def _refuse(self, short: str, reason: str = "") -> Added:
         with self._changed:
             self._refused[short] += 1
-        return Added(status="refused", reason=f"{short}: {reason}" if reason else short)
+        return Added(status="refused", reason=f"{short}: {reason[:MAX_REASON]}" if reason else short)
 
     def _add(self, record: Record, timeout_s: float) -> Added:
         tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
@@ -172,13 +175,17 @@ class ReplayService:
                 return Added(status="wait", reason="replay is closed" if self._closed else self._limiter.why())
             # Counted now, so that those who come next are judged with it; taken back where it is not stored.
             self._limiter.inserted(tokens)
+            self._using_store += 1
         try:
             outcome = self._committer.commit(record, tokens)
         except BaseException:
             with self._changed:
                 self._limiter.inserted(-tokens)
+                self._using_store -= 1
+                self._changed.notify_all()
             raise
         with self._changed:
+            self._using_store -= 1
             if outcome is None or isinstance(outcome, ReplayDiskFull):
                 self._limiter.inserted(-tokens)
             self._is_full = isinstance(outcome, ReplayDiskFull)
@@ -209,7 +216,6 @@ class ReplayService:
         rng = np.random.default_rng([self._seed, REMOVER_ROLE, index.change])
         wanted = max(excess_bytes, int(self._config.capacity_bytes * ROOM_FRACTION))
         chosen = victims(selector_from_name(self._config.remover), items, wanted, snapshot.stored_bytes[may_go], rng)
-        self._evicted += len(chosen)
         return items.number[chosen].tolist()
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
@@ -249,19 +255,19 @@ class ReplayService:
                 if self._closed or not self._may_read():
                     return None
                 # Counted before it is drawn, so that other readers are judged with it; set right afterwards.
-                reserved = self._batch_tokens
-                self._read(reserved)
+                reserved, beyond = self._batch_tokens, self._is_full and not self._limiter.paused
+                self._read(reserved, beyond)
                 stored = self._store.index.change
             try:
                 with self._sampling:
                     drawn = None if self._closed else draw()
             except BaseException:
                 with self._changed:
-                    self._read(-reserved)
+                    self._read(-reserved, beyond)
                 raise
             with self._changed:
                 tokens = 0 if drawn is None else tokens_of(drawn)
-                self._read(tokens - reserved)
+                self._read(tokens - reserved, beyond)
                 if drawn is not None:
                     self._batch_tokens = tokens
                     self._changed.notify_all()
@@ -282,13 +288,14 @@ class ReplayService:
         """Writers who find no room cannot catch up, so nobody waits for them."""
         return self._limiter.may_read() or (self._is_full and self._limiter.inserted_tokens > 0)
 
-    def _read(self, tokens: int) -> None:
-        """Count tokens; what writers who find no room cannot match counts in the total but not against the ratio."""
-        beyond = self._is_full and not self._limiter.paused
+    def _read(self, tokens: int, beyond: bool) -> None:
+        """Count tokens; what is `beyond`, as writers who find no room cannot match it, counts in the total but not against
+        the ratio."""
+        was_paused = self._limiter.paused
         if beyond:
             self._limiter.pause()
         self._limiter.read(tokens)
-        if beyond:
+        if not was_paused:
             self._limiter.resume()
 
     def _save_counters(self, unsaved_tokens: int) -> None:
@@ -299,7 +306,11 @@ class ReplayService:
                     return
                 self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
                 state = json.dumps(self._limiter.state()).encode()
-            self._store.note("limiter", state)
+                self._using_store += 1
+            self._store.database.note("limiter", state)
+            with self._changed:
+                self._using_store -= 1
+                self._changed.notify_all()
 
     def pause(self) -> None:
         """Let the limiter hold nobody back, as for an offline fill, until `resume`."""
@@ -369,6 +380,8 @@ class ReplayService:
             refused = dict(self._refused)
             if self._store.damaged:
                 refused["damaged on disk"] = len(self._store.damaged)
+            if self._store.forgetful:
+                refused["streams of keys damaged on disk"] = len(self._store.forgetful)
             return ReplayStats(
                 episodes={name: count for name, count in episodes.items() if count},
                 steps=int(snapshot.steps.sum()),
@@ -378,7 +391,7 @@ class ReplayService:
                 capacity_bytes=self._config.capacity_bytes,
                 refused=refused,
                 duplicates=self._duplicates,
-                evicted=self._evicted,
+                evicted=self._store.num_evicted,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
                 may_insert=self._closed or self._may_insert(),
@@ -393,8 +406,8 @@ class ReplayService:
                 return
             self._closed = True
             self._changed.notify_all()
-        self._committer.drain()
+            self._changed.wait_for(lambda: not self._using_store)
         with self._sampling, self._changed:
-            self._store.note("limiter", json.dumps(self._limiter.state()).encode())
-            self._store.note("sampling", json.dumps(self._store.index.state()).encode())
+            self._store.database.note("limiter", json.dumps(self._limiter.state()).encode())
+            self._store.database.note("sampling", json.dumps(self._store.index.state()).encode())
             self._store.close()

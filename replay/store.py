@@ -1,20 +1,14 @@
-"""The store: episodes in LMDB, each value checked by a checksum when it is read, each key counted once for ever.
-
-Databases: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams` (what keys were ever
-seen, `replay.seen`), `keys` (whole keys, of stores that schema 1 wrote), `counters`.
-"""
+"""The store: episodes in a database, each value checked by a checksum when it is read, each key counted once for ever."""
 
 from __future__ import annotations
 
 import errno
-import shutil
 import struct
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import numpy as np
@@ -22,21 +16,14 @@ import numpy as np
 from gato.episode import Episode
 from gato.sequence import Window
 from replay.config import Durability
+from replay.database import DAMAGED, HEADROOM_BYTES, LOCK_WAIT_S, Database, column_key, number_key
 from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
 from replay.index import Index
-from replay.lock import OPEN, WRITING, FolderLock
+from replay.integrity import number_to_bytes
 from replay.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
 from replay.seen import Intervals, split_key
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-HEADROOM_BYTES = 64 << 20
-DAMAGED = b"damaged/"
-"""Before the number of an episode that was taken out, among the counters."""
-DRAFT = "compact.draft"
-"""Folder of a compact copy that is being made (`replay.compact`)."""
-LOCK_WAIT_S = 5.0
-"""For another writer to end, such as a killed one that has not quite gone."""
-SWAP_WAIT_S = 10.0
 
 
 class ReplayDiskFull(OSError):
@@ -55,34 +42,6 @@ Outcome = Header | None | ReplayDiskFull
 """What became of a record: stored, its key was seen before, or there was no room."""
 Remover = Callable[[int], list[int]]
 """Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
-
-
-def column_key(number: int, column: int, chunk: int) -> bytes:
-    return struct.pack(">QHI", number, column, chunk)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Databases:
-    """LMDB's handles. None: written by an earlier release, which had no such database, and opened to read."""
-
-    headers: Any
-    columns: Any
-    keys: Any
-    counters: Any
-    streams: Any
-
-
-def open_databases(env: lmdb.Environment, *, read_only: bool) -> Databases:
-    """All databases of a store; where it is written to they are made."""
-    opened: dict[str, Any] = {}
-    for name in ("headers", "columns", "keys", "counters", "streams"):
-        try:
-            opened[name] = env.open_db(name.encode())
-        except (lmdb.ReadonlyError, lmdb.NotFoundError):
-            if not read_only:
-                raise
-            opened[name] = None
-    return Databases(**opened)
 
 
 class EpisodeStore:
@@ -114,86 +73,69 @@ class EpisodeStore:
         self.read_only = read_only
         self.num_shards = num_shards
         """To read: of what was found."""
-        if read_only and not (folder / "data.mdb").is_file():
-            raise ValueError(f"there is no replay store in {folder}")
-        self._locks: list[FolderLock] = []
-        self._env: Any = None
+        self.database = Database(
+            folder, map_bytes=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES, sync=durability != "none",
+            read_only=read_only, lock_wait_s=lock_wait_s,
+        )  # fmt: skip
+        self.episodes: dict[int, Header] = {}
+        """Headers of what is kept, by number, oldest first."""
+        self.index = Index()
+        self.damaged: dict[int, str] = {}
+        """Why an episode was taken out of what is read, by number."""
+        self.forgetful: list[str] = []
+        """Streams that were damaged when the store was opened: of what was evicted nothing is known, and it may be stored
+        again."""
+        self.taken_out: dict[int, Header] = {}
+        """Of those that are damaged, the headers that can be read."""
+        self.remover: Remover = self._oldest_of_the_agent
+        self.stored_bytes = 0
+        self.num_evicted = 0
+        """Episodes that made room since the store was opened."""
         try:
-            self._open(folder, map_bytes or 2 * capacity_bytes + HEADROOM_BYTES, lock_wait_s)
-            self.episodes: dict[int, Header] = {}
-            """Headers of what is kept, by number, oldest first."""
-            self.index = Index()
-            self.damaged: dict[int, str] = {}
-            """Why an episode was taken out of what is read, by number."""
-            self.taken_out: dict[int, Header] = {}
-            """Of these, the headers that can be read."""
-            self.remover: Remover = self._oldest_of_the_agent
-            self.stored_bytes = 0
-            self._open_headers()
-            self.inserted_tokens = self.counter("inserted_tokens")
-            self.incarnation = self.counter("incarnation") + (not read_only)
-            self._next = self.counter("next")
             self._check_shards()
+            # A damaged counter lets no episode write over another.
+            self._next = max(self._open_headers(), self.database.counter("next"))
+            self.inserted_tokens = self.database.counter("inserted_tokens")
+            kept_tokens = sum(header.tokens for header in self.episodes.values())
+            if self.inserted_tokens < kept_tokens and not read_only:
+                problem = f"{self.inserted_tokens} are fewer than the {kept_tokens} kept"
+                raise self.database.damaged_counter("inserted_tokens", problem)
+            self.incarnation = self.database.counter("incarnation") + (not read_only)
         except BaseException as problem:
-            self._let_go()
+            self.database.close()
             if isinstance(problem, lmdb.Error):
                 raise ValueError(f"cannot read the replay store in {folder}: {problem}") from problem
             raise
         if not read_only:
-            self.set_counters(incarnation=self.incarnation, num_shards=num_shards)
-
-    def _open(self, folder: Path, map_bytes: int, lock_wait_s: float) -> None:
-        try:
-            if not self.read_only:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._locks.append(FolderLock(folder, WRITING, wait_s=lock_wait_s))
-                shutil.rmtree(folder / DRAFT, ignore_errors=True)  # of one who died
-            self._locks.append(FolderLock(folder, OPEN, shared=True, wait_s=SWAP_WAIT_S))
-            self._env = self._open_environment(folder, map_bytes)
-            self.databases = open_databases(self._env, read_only=self.read_only)
-        except (lmdb.Error, OSError) as problem:
-            raise ValueError(f"cannot open the replay store in {folder}: {problem}") from problem
-        if self.databases.headers is None or self.databases.columns is None or self.databases.counters is None:
-            raise ValueError(f"{folder} holds an LMDB file that is no replay store, or one that was never written to")
-        self._headers, self._columns = self.databases.headers, self.databases.columns
-        self._counters, self._streams = self.databases.counters, self.databases.streams
-        self._keys = self.databases.keys
-
-    def _open_environment(self, folder: Path, map_bytes: int) -> Any:
-        settings: dict[str, Any] = {
-            "map_size": map_bytes, "max_dbs": 5, "readahead": False, "sync": self.durability != "none",
-            "readonly": self.read_only, "create": not self.read_only,
-        }  # fmt: skip
-        try:
-            return lmdb.open(str(folder), **settings)
-        except (lmdb.Error, OSError) as problem:
-            # A folder that may not be written to has no place for LMDB's table of readers; nobody writes there.
-            unwritable = any(words in str(problem) for words in ("Permission denied", "Read-only", "not permitted"))
-            if not (self.read_only and unwritable):
-                raise
-            return lmdb.open(str(folder), lock=False, **settings)
+            self.database.set_counters(incarnation=self.incarnation, num_shards=num_shards)
 
     def _check_shards(self) -> None:
-        before = self.counter("num_shards")
+        before = self.database.counter("num_shards")
         if self.read_only:
             self.num_shards = before or 1
         elif before and before != self.num_shards:
             raise ValueError(
-                f"{self._env.path()} is one of {before} shards, this run has {self.num_shards}; episodes would be counted "
-                f"twice: set replay.num_shards={before}, or export them and start anew"
+                f"{self.database.folder} is one of {before} shards, this run has {self.num_shards}; episodes would be "
+                f"counted twice: set replay.num_shards={before}, or export them and start anew"
             )
 
-    def _open_headers(self) -> None:
+    def _open_headers(self) -> int:
+        """Take in what is there. One more than the last number; what is damaged may have any."""
         kept: list[Header] = []
-        with self._env.begin() as txn:
-            for name, reason in txn.cursor(db=self._counters):
-                if name.startswith(DAMAGED):
-                    self.damaged[int(name[len(DAMAGED) :])] = reason.decode()
-            for number, value in txn.cursor(db=self._headers):
+        numbers: set[int] = set()
+        with self.database.env.begin() as txn:
+            for name, reason in txn.cursor(db=self.database.parts.counters):
+                if name.startswith(DAMAGED) and name[len(DAMAGED) :].isdigit():
+                    self.damaged[int(name[len(DAMAGED) :])] = reason.decode(errors="replace")
+            for key, value in txn.cursor(db=self.database.parts.headers):
+                number = int.from_bytes(key, "big")
+                numbers.add(number)
                 try:
                     header = header_from_bytes(value)
+                    if header.number != number:
+                        raise DamagedEpisode(f"the header of {header.key} is kept under number {number}")
                 except DamagedEpisode as problem:
-                    self.damaged.setdefault(int.from_bytes(number, "big"), str(problem))
+                    self.damaged.setdefault(number, str(problem))
                     continue
                 self.stored_bytes += header.stored_bytes
                 if header.number in self.damaged:
@@ -202,45 +144,48 @@ class EpisodeStore:
                     self.episodes[header.number] = header
                     kept.append(header)
         self.index.add(kept)
+        self._check_streams()
+        # What was noted as damaged while it was evicted is gone.
+        self.damaged = {number: reason for number, reason in self.damaged.items() if number in numbers}
+        return max(chain(self.episodes, self.taken_out), default=-1) + 1
 
-    def counter(self, name: str) -> int:
-        with self._env.begin(db=self._counters) as txn:
-            value = txn.get(name.encode())
-        return int(value) if value else 0
-
-    def set_counters(self, **values: int) -> None:
-        """Write counters, in one transaction. Where the disk is full they stay as they were."""
-        self._note({name.encode(): str(value).encode() for name, value in values.items()})
-
-    def note(self, name: str, value: bytes) -> None:
-        """Keep some bytes under a name. Where the disk is full they stay as they were."""
-        self._note({b"note/" + name.encode(): value})
-
-    def noted(self, name: str) -> bytes | None:
-        """What was kept under a name."""
-        with self._env.begin(db=self._counters) as txn:
-            value = txn.get(b"note/" + name.encode())
-        return None if value is None else bytes(value)
-
-    def _note(self, notes: Mapping[bytes, bytes]) -> None:
-        try:
-            with self._env.begin(db=self._counters, write=True) as txn:
-                for name, value in notes.items():
-                    txn.put(name, value)
-        except (lmdb.Error, OSError):
-            pass
+    def _check_streams(self) -> None:
+        """Note as seen what is kept, where a damaged stream has forgotten it."""
+        seen: dict[str, Intervals] = {}
+        mended: set[str] = set()
+        with self.database.env.begin() as txn:
+            for name, value in (
+                txn.cursor(db=self.database.parts.streams) if self.database.parts.streams is not None else ()
+            ):
+                stream = name.decode(errors="replace")
+                try:
+                    seen[stream] = Intervals.from_bytes(value)
+                except ValueError:
+                    mended.add(stream)
+            for header in self.episodes.values():  # the key of one that was taken out may be forgotten
+                stream, number = split_key(header.key)
+                its_seen = seen.setdefault(stream, Intervals())
+                number //= self.num_shards
+                if number not in its_seen and txn.get(header.key.encode(), db=self.database.parts.keys) is None:
+                    its_seen.add(number)
+                    mended.add(stream)
+        self.forgetful = sorted(mended)
+        if mended and not self.read_only:
+            mends = {name.encode(): seen.get(name, Intervals()).to_bytes() for name in self.forgetful}
+            self.database.put(mends, self.database.parts.streams)
 
     def known(self, key: str) -> bool:
         """Whether an episode of this key was ever stored."""
-        with self._env.begin() as txn:
+        with self.database.env.begin() as txn:
             return self._known(txn, key)[0]
 
     def _known(self, txn: lmdb.Transaction, key: str) -> tuple[bool, str, int, Intervals]:
         """Whether a key was ever stored; its stream, its number in this shard and what was seen of the stream."""
         stream, number = split_key(key)
         number //= self.num_shards
-        whole = self._keys is not None and txn.get(key.encode(), db=self._keys) is not None
-        value = txn.get(stream.encode(), db=self._streams) if self._streams is not None else None
+        parts = self.database.parts
+        whole = parts.keys is not None and txn.get(key.encode(), db=parts.keys) is not None
+        value = txn.get(stream.encode(), db=parts.streams) if parts.streams is not None else None
         seen = self.intervals(stream, bytes(value)) if value is not None else Intervals()
         return whole or number in seen, stream, number, seen
 
@@ -250,7 +195,7 @@ class EpisodeStore:
             return Intervals.from_bytes(value)
         except ValueError:
             seen = Intervals()
-            for header in chain(self.episodes.values(), self.taken_out.values()):
+            for header in chain(list(self.episodes.values()), list(self.taken_out.values())):
                 its_stream, number = split_key(header.key)
                 if its_stream == stream:
                     seen.add(number // self.num_shards)
@@ -283,7 +228,7 @@ class EpisodeStore:
         seen: dict[str, Intervals] = {}
         number, room = self._next, self.capacity_bytes - self.stored_bytes
         try:
-            with self._env.begin(write=True) as txn:
+            with self.database.env.begin(write=True) as txn:
                 for record, tokens in records:
                     is_known, stream, in_stream, intervals = self._known(txn, record.header.key)
                     intervals = seen.setdefault(stream, intervals)
@@ -299,8 +244,8 @@ class EpisodeStore:
                             victims[victim.number] = victim
                             self._delete(txn, victim)
                     for (column, chunk), value in record.values.items():
-                        txn.put(column_key(number, column, chunk), value, db=self._columns)
-                    txn.put(struct.pack(">Q", number), header_to_bytes(header), db=self._headers)
+                        txn.put(column_key(number, column, chunk), value, db=self.database.parts.columns)
+                    txn.put(number_key(number), header_to_bytes(header), db=self.database.parts.headers)
                     intervals.add(in_stream)
                     stored.append(header)
                     outcomes.append(header)
@@ -308,10 +253,12 @@ class EpisodeStore:
                 if not stored:
                     return outcomes
                 for stream, intervals in seen.items():
-                    txn.put(stream.encode(), intervals.to_bytes(), db=self._streams)
+                    txn.put(stream.encode(), intervals.to_bytes(), db=self.database.parts.streams)
                 added_tokens = sum(header.tokens for header in stored)
-                txn.put(b"next", str(number).encode(), db=self._counters)
-                txn.put(b"inserted_tokens", str(tokens_before + added_tokens).encode(), db=self._counters)
+                txn.put(b"next", number_to_bytes(number), db=self.database.parts.counters)
+                txn.put(
+                    b"inserted_tokens", number_to_bytes(tokens_before + added_tokens), db=self.database.parts.counters
+                )
         except (lmdb.MapFullError, lmdb.DiskError) as problem:
             raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
         except lmdb.Error as problem:
@@ -336,15 +283,18 @@ class EpisodeStore:
         """Take what was evicted out of what is in memory."""
         for victim in victims:
             self.stored_bytes -= victim.stored_bytes
+            self.num_evicted += victim.number in self.episodes
             for kept in (self.episodes, self.taken_out, self.damaged):
                 kept.pop(victim.number, None)
         if victims:
             self.index.remove([victim.number for victim in victims])
+            # A reader that was killed while it read would keep the space of all that is let go from then on.
+            self.database.env.reader_check()
 
     def _oldest_of_the_agent(self, excess_bytes: int) -> list[int]:
         """The agent's oldest episodes; demonstrations are never evicted."""
         out: list[int] = []
-        for header in self.episodes.values():
+        for header in list(self.episodes.values()):
             if excess_bytes <= 0:
                 break
             if header.by_agent:
@@ -355,19 +305,13 @@ class EpisodeStore:
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
         """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
         victims = [h for h in list(self.taken_out.values()) if h.by_agent and h.number not in gone]
-        already = sum(victim.stored_bytes for victim in gone.values())
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             # The remover does not know of those that this transaction has let go, so they are asked for again.
-            named = [
-                self.episodes[number] for number in self.remover(missing - freed + already) if number in self.episodes
-            ]
-            for victim in named:
-                if freed >= missing:
-                    break
-                if victim.number not in gone:
-                    victims.append(victim)
-                    freed += victim.stored_bytes
+            already = sum(victim.stored_bytes for victim in gone.values() if victim.number in self.episodes)
+            named = [self.episodes.get(number) for number in self.remover(missing - freed + already)]
+            victims += [victim for victim in named if victim is not None and victim.number not in gone]
+            freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             raise ReplayFull(
                 errno.ENOSPC,
@@ -377,12 +321,12 @@ class EpisodeStore:
         return victims
 
     def _delete(self, txn: lmdb.Transaction, header: Header) -> None:
-        prefix = struct.pack(">Q", header.number)
-        cursor = txn.cursor(db=self._columns)
+        prefix = number_key(header.number)
+        cursor = txn.cursor(db=self.database.parts.columns)
         while cursor.set_range(prefix) and bytes(cursor.key())[:8] == prefix:
             cursor.delete()
-        txn.delete(prefix, db=self._headers)
-        txn.delete(DAMAGED + str(header.number).encode(), db=self._counters)
+        txn.delete(prefix, db=self.database.parts.headers)
+        txn.delete(DAMAGED + str(header.number).encode(), db=self.database.parts.counters)
 
     @contextmanager
     def views(self, header: Header, names: Iterable[str], start: int, stop: int) -> Generator[dict[str, np.ndarray]]:
@@ -390,7 +334,7 @@ class EpisodeStore:
 
         DamagedEpisode where a checksum is wrong, EpisodeGone where it was evicted.
         """
-        with self._env.begin(db=self._columns, buffers=True) as txn:
+        with self.database.env.begin(db=self.database.parts.columns, buffers=True) as txn:
             yield {name: self._view(txn, header, name, start, stop) for name in names}
 
     def _view(self, txn: lmdb.Transaction, header: Header, name: str, start: int, stop: int) -> np.ndarray:
@@ -402,7 +346,7 @@ class EpisodeStore:
             try:
                 value = txn.get(column_key(header.number, index, chunk))
                 if value is None:
-                    if txn.get(struct.pack(">Q", header.number), db=self._headers) is None:
+                    if txn.get(number_key(header.number), db=self.database.parts.headers) is None:
                         raise EpisodeGone(f"episode {header.key} was evicted")
                     raise DamagedEpisode("it is missing")
                 opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
@@ -436,9 +380,9 @@ class EpisodeStore:
 
     def record(self, header: Header) -> Record:
         """An episode as it is stored, unchecked."""
-        prefix = struct.pack(">Q", header.number)
+        prefix = number_key(header.number)
         values: dict[tuple[int, int], bytes | memoryview] = {}
-        with self._env.begin(db=self._columns) as txn:
+        with self.database.env.begin(db=self.database.parts.columns) as txn:
             cursor = txn.cursor()
             more = cursor.set_range(prefix)
             while more and cursor.key()[:8] == prefix:
@@ -454,37 +398,13 @@ class EpisodeStore:
             self.taken_out[header.number] = header
             self.index.remove([header.number])
             if not self.read_only:
-                self._note({DAMAGED + str(header.number).encode(): reason.encode()})
-
-    @property
-    def file_bytes(self) -> int:
-        """What the store takes of the disk."""
-        return (Path(self._env.path()) / "data.mdb").stat().st_blocks * 512
-
-    def sync(self) -> None:
-        """Have everything on the disk, also with durability `none`."""
-        if not self.read_only:
-            self._env.sync(True)
-
-    @contextmanager
-    def transaction(self, *, write: bool = False) -> Generator[lmdb.Transaction]:
-        """A transaction over `databases`, for what looks after a store (`replay.verify`, `replay.compact`)."""
-        try:
-            with self._env.begin(write=write) as txn:
-                yield txn
-        except lmdb.Error as problem:
-            raise OSError(f"the replay store in {self._env.path()}: {problem}") from problem
+                noted = {DAMAGED + str(header.number).encode(): reason.encode()}
+                self.database.put(noted, self.database.parts.counters)
 
     def close(self) -> None:
         if self.durability == "none":
-            self.sync()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._env is not None:
-            self._env.close()
-        while self._locks:
-            self._locks.pop().release()
+            self.database.sync()
+        self.database.close()
 
 
 def _numbered(record: Record, number: int, tokens: int) -> Header:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from replay.database import DAMAGED
 from replay.header import DamagedEpisode, Header
+from replay.integrity import number_to_bytes
 from replay.record import IMAGE_BYTES, Record, chunk_steps, crc_matches, step_bytes
 from replay.seen import Intervals, split_key
-from replay.store import DAMAGED, EpisodeGone, EpisodeStore
+from replay.store import EpisodeGone, EpisodeStore
 
 IMAGE_STEPS = 512
 """Steps of an image column that are in memory at once."""
@@ -46,12 +48,12 @@ def faults_of(store: EpisodeStore, header: Header) -> list[Fault]:
 
 def header_faults(store: EpisodeStore) -> list[Fault]:
     """Headers that cannot be read and were not taken out for good."""
-    with store.transaction() as txn:
+    with store.database.transaction() as txn:
         return [
             Fault(number=number, key="", column="", reason=reason)
             for number, reason in store.damaged.items()
             if number not in store.taken_out
-            and txn.get(DAMAGED + str(number).encode(), db=store.databases.counters) is None
+            and txn.get(DAMAGED + str(number).encode(), db=store.database.parts.counters) is None
         ]
 
 
@@ -80,11 +82,11 @@ def disagreements(store: EpisodeStore) -> list[str]:
             said.append(f"episode {header.number} is kept, but its key {header.key!r} is not among those seen")
     said += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
     newest = max((header.number for header in kept), default=-1)
-    if newest >= store.counter("next"):
-        said.append(f"episode {newest} is kept, but the next one to be stored is {store.counter('next')}")
+    if newest >= store.database.counter("next"):
+        said.append(f"episode {newest} is kept, but the next one to be stored is {store.database.counter('next')}")
     tokens = sum(header.tokens for header in kept)
-    if tokens > store.counter("inserted_tokens"):
-        said.append(f"{tokens:,} tokens are kept, but only {store.counter('inserted_tokens'):,} were inserted")
+    if tokens > store.database.counter("inserted_tokens"):
+        said.append(f"{tokens:,} tokens are kept, but only {store.database.counter('inserted_tokens'):,} were inserted")
     return said
 
 
@@ -105,15 +107,15 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
     """
     streams: dict[str, Intervals] = {}
     damaged: list[str] = []
-    with store.transaction() as txn:
-        if store.databases.streams is not None:
-            for name, value in txn.cursor(db=store.databases.streams):
+    with store.database.transaction() as txn:
+        if store.database.parts.streams is not None:
+            for name, value in txn.cursor(db=store.database.parts.streams):
                 stream = bytes(name).decode()
                 streams[stream] = store.intervals(stream, bytes(value))
                 if not Intervals.is_whole(bytes(value)):
                     damaged.append(stream)
-        if store.databases.keys is not None:
-            for key in txn.cursor(db=store.databases.keys).iternext(values=False):
+        if store.database.parts.keys is not None:
+            for key in txn.cursor(db=store.database.parts.keys).iternext(values=False):
                 stream, number = split_key(bytes(key).decode())
                 streams.setdefault(stream, Intervals()).add(number // store.num_shards)
     return streams, damaged
@@ -141,13 +143,13 @@ def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
         "next": max((header.number for header in kept), default=-1) + 1,
         "inserted_tokens": sum(header.tokens for header in kept),
     }
-    counters = {name: max(store.counter(name), value) for name, value in least.items()}
-    with store.transaction(write=True) as txn:
+    counters = {name: max(store.database.counter(name), value) for name, value in least.items()}
+    with store.database.transaction(write=True) as txn:
         for key in forgotten:
-            txn.delete(key.encode(), db=store.databases.keys)  # of schema 1
+            txn.delete(key.encode(), db=store.database.parts.keys)  # of schema 1
         for number, reason in reasons.items():
-            txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.databases.counters)
+            txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.database.parts.counters)
         for name, value in counters.items():
-            txn.put(name.encode(), str(value).encode(), db=store.databases.counters)
+            txn.put(name.encode(), number_to_bytes(value), db=store.database.parts.counters)
         for stream, seen in streams.items():
-            txn.put(stream.encode(), seen.to_bytes(), db=store.databases.streams)
+            txn.put(stream.encode(), seen.to_bytes(), db=store.database.parts.streams)

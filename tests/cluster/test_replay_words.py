@@ -116,7 +116,7 @@ def test_episodes_are_listed_filtered_and_sorted_the_newest_last(here: Path, gat
 def test_stats_tell_tasks_sources_bytes_tokens_keys_and_damage(here: Path, gato: Gato) -> None:
     run = make_run("one")
     store = EpisodeStore(run.path / "replay", capacity_bytes=CAPACITY)
-    store.note("limiter", json.dumps({"read_tokens": 4321}).encode())
+    store.database.note("limiter", json.dumps({"read_tokens": 4321}).encode())
     store.quarantine(store.episodes[3], "column rewards is bad")
     store.close()
     plain = json.loads(gato("stats", "one", "--json")[1])

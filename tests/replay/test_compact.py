@@ -14,9 +14,10 @@ import pytest
 
 from gato.episode import AGENT
 from replay.compact import Compacted, Compaction
+from replay.database import DRAFT
 from replay.header import header_to_bytes
 from replay.seen import Intervals
-from replay.store import DRAFT, EpisodeStore
+from replay.store import EpisodeStore
 from replay.verify import disagreements, faults_of
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
@@ -31,8 +32,8 @@ def filled(folder: Path) -> list[str]:
     store.add(picture_episode(0), tokens=5)
     for number in range(1, 40):
         store.add(counter_episode(number, STEPS, key=f"w0.a.{number}", source=AGENT), tokens=3)
-    store.note("limiter", b'{"read_tokens": 7}')
-    store.set_counters(read_tokens=7)
+    store.database.note("limiter", b'{"read_tokens": 7}')
+    store.database.set_counters(read_tokens=7)
     kept = [header.key for header in store.episodes.values()]
     store.close()
     for _ in range(2):  # what goes last leaves free pages
@@ -60,8 +61,8 @@ def test_what_is_kept_and_what_was_seen_stay_in_less_space(tmp_path: Path) -> No
     assert (done.num_episodes, done.left_out) == (len(kept), ())
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     assert store.episodes == headers
-    assert (store.inserted_tokens, store.counter("read_tokens")) == (tokens, 7)
-    assert store.noted("limiter") == b'{"read_tokens": 7}'
+    assert (store.inserted_tokens, store.database.counter("read_tokens")) == (tokens, 7)
+    assert store.database.noted("limiter") == b'{"read_tokens": 7}'
     assert store.known("w0.a.1")
     assert store.add(counter_episode(1, key="w0.a.1"), tokens=1) is None
     assert store.add(counter_episode(1, key="w0.a.99"), tokens=1) is not None
@@ -212,9 +213,9 @@ def test_a_store_of_schema_1_becomes_one_of_streams(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     assert {header.schema for header in store.episodes.values()} == {2}
     assert [store.known(f"w0.a.{number}") for number in range(8)] == [False, *[True] * 5, False, False]
-    with store.transaction() as txn:
-        (entry,) = list(txn.cursor(db=store.databases.streams))
-        assert list(txn.cursor(db=store.databases.keys)) == []
+    with store.database.transaction() as txn:
+        (entry,) = list(txn.cursor(db=store.database.parts.streams))
+        assert list(txn.cursor(db=store.database.parts.keys)) == []
     assert len(Intervals.from_bytes(bytes(entry[1]))) == 1
 
 

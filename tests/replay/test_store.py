@@ -310,8 +310,8 @@ except EpisodeGone as problem:
 def test_a_whole_key_in_a_group_costs_its_stream_nothing_that_was_seen(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     store.add(counter_episode(1, key="w0.a.1"), tokens=1)
-    with store.transaction(write=True) as txn:
-        txn.put(b"w0.a.0", b"7", db=store.databases.keys)  # as schema 1 kept it
+    with store.database.transaction(write=True) as txn:
+        txn.put(b"w0.a.0", b"7", db=store.database.parts.keys)  # as schema 1 kept it
     outcomes = store.add_all([(pack(counter_episode(n, key=f"w0.a.{n}")), 1) for n in (0, 2)])
     assert [outcome is not None for outcome in outcomes] == [False, True]
     assert [store.known(f"w0.a.{n}") for n in range(4)] == [True, True, True, False]

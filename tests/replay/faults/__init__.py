@@ -1,0 +1,1 @@
+"""Tests that break replay: kills, full disks, flipped bits, poison, races."""
