@@ -20,6 +20,17 @@ NO_VERSION = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What the index knows of n episodes that were drawn; of one that is gone `steps` is 0 and the key empty."""
+
+    key: list[str]
+    steps: Int64[np.ndarray, " n"]
+    terminated: Bool[np.ndarray, " n"]
+    version: Int64[np.ndarray, " n"]
+    times_sampled: Int64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The columns at one moment."""
 
@@ -37,6 +48,7 @@ class Snapshot:
     priority: Float64[np.ndarray, " N"]
     times_sampled: Int64[np.ndarray, " N"]
     stored_bytes: Int64[np.ndarray, " N"]
+    terminated: Bool[np.ndarray, " N"]
     change: int
     """Which state of the index this is."""
 
@@ -44,7 +56,7 @@ class Snapshot:
 _DTYPES = {
     "number": np.int64, "steps": np.int64, "task": np.int64, "source": np.int64, "episode_return": np.float64,
     "by_agent": np.bool_, "labelled": np.bool_, "version": np.int64, "priority": np.float64,
-    "times_sampled": np.int64, "stored_bytes": np.int64,
+    "times_sampled": np.int64, "stored_bytes": np.int64, "terminated": np.bool_,
 }  # fmt: skip
 
 
@@ -58,12 +70,12 @@ class Index:
         self._lock = threading.Lock()
         self._columns = {name: np.zeros(FIRST_ROWS, dtype) for name, dtype in _DTYPES.items()}
         self._alive = np.zeros(FIRST_ROWS, np.bool_)
+        self._key = np.full(FIRST_ROWS, "", object)
         self._used = 0
         self._num_alive = 0
         self._row_of: dict[int, int] = {}
         self._number_of: dict[str, int] = {}
         """Key to number, for priorities."""
-        self._key_of: dict[int, str] = {}
         self.tasks: dict[str, int] = {}
         """Task to code. Never changed but replaced, so that whoever looks at it sees one state of it."""
         self.sources: dict[str, int] = {}
@@ -93,14 +105,14 @@ class Index:
         values = (
             header.number, header.steps, self.tasks[header.task],
             self.sources.setdefault(header.source, len(self.sources)), header.episode_return, header.by_agent,
-            "labels" in header.columns, version, priority, 0, header.stored_bytes,
+            "labels" in header.columns, version, priority, 0, header.stored_bytes, header.terminated,
         )  # fmt: skip
         for column, value in zip(self._columns.values(), values, strict=True):
             column[row] = value
-        self._alive[row] = True
+        self._alive[row], self._key[row] = True, header.key
         self._num_alive += 1
         self._row_of[header.number] = row
-        self._number_of[header.key], self._key_of[header.number] = header.number, header.key
+        self._number_of[header.key] = header.number
         self.newest_version = max(self.newest_version, version)
 
     def _make_room(self) -> None:
@@ -111,8 +123,10 @@ class Index:
             grown = np.zeros(size, column.dtype)
             grown[: len(rows)] = column[rows]
             self._columns[name] = grown
-        self._alive = np.zeros(size, np.bool_)
-        self._alive[: len(rows)] = True
+        self._alive = np.arange(size) < len(rows)
+        keys = self._key[rows]
+        self._key = np.full(size, "", object)
+        self._key[: len(rows)] = keys
         self._used = len(rows)
         self._row_of = {int(number): row for row, number in enumerate(self._columns["number"][: len(rows)])}
 
@@ -124,7 +138,7 @@ class Index:
                 if row is not None:
                     self._alive[row] = False
                     self._num_alive -= 1
-                    self._number_of.pop(self._key_of.pop(number), None)
+                    self._number_of.pop(self._key[row], None)
             self.change += 1
 
     def snapshot(self, *, fresh: bool = False) -> Snapshot:
@@ -140,18 +154,26 @@ class Index:
     def sampled(self, numbers: Int64[np.ndarray, " n"]) -> None:
         """Count that these were drawn; an episode that is gone is ignored."""
         with self._lock:
-            rows = [row for number in numbers.tolist() if (row := self._row_of.get(number)) is not None]
-            np.add.at(self._columns["times_sampled"], rows, 1)
+            rows = self._rows(numbers)
+            np.add.at(self._columns["times_sampled"], rows[rows >= 0], 1)
 
-    def looked_up(
-        self, numbers: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], list[str]]:
-        """Times sampled, version and key of some episodes; 0, -1 and an empty key of what is gone."""
+    def looked_up(self, numbers: Int64[np.ndarray, " n"]) -> Looked:
+        """What is known of some episodes."""
         with self._lock:
-            rows = np.array([self._row_of.get(number, -1) for number in numbers.tolist()], np.int64)
-            times, version = self._columns["times_sampled"][rows], self._columns["version"][rows]
-            keys = [self._key_of.get(number, "") for number in numbers.tolist()]
-        return np.where(rows >= 0, times, 0), np.where(rows >= 0, version, NO_VERSION), keys
+            rows = self._rows(numbers)
+            found = {name: self._columns[name][rows] for name in ("steps", "terminated", "version", "times_sampled")}
+            keys = self._key[rows]
+        gone = rows < 0
+        if gone.any():
+            keys[gone] = ""
+            for name, nothing in (("steps", 0), ("terminated", False), ("version", NO_VERSION), ("times_sampled", 0)):
+                found[name][gone] = nothing
+        return Looked(key=keys.tolist(), **found)
+
+    def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Where episodes stand; -1 where they are gone."""
+        get = self._row_of.get
+        return np.array([get(number, -1) for number in numbers.tolist()], np.int64)
 
     def set_priorities(self, priorities: Mapping[str, float]) -> int:
         """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
@@ -177,9 +199,9 @@ class Index:
         with self._lock:
             rows = np.flatnonzero(self._alive[: self._used])
             priority, times = self._columns["priority"][rows], self._columns["times_sampled"][rows]
-            numbers = self._columns["number"][rows]
             changed = np.flatnonzero((priority != 1.0) | (times != 0))
-            return {self._key_of[int(numbers[i])]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
+            keys = self._key[rows]
+            return {keys[i]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
 
     def load(self, state: Mapping[str, tuple[float, int]]) -> None:
         """Take a state back; episodes that it does not name begin afresh, keys that are gone are ignored."""

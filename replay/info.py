@@ -48,17 +48,20 @@ class Sample:
 
 def info_of(draw: Draw, index: Index) -> SampleInfo:
     """What is known of the windows of a draw."""
-    _, _, prompt_keys = index.looked_up(draw.prompt_number)
-    times_sampled, version, keys = index.looked_up(draw.number)
+    known = index.looked_up(draw.number)
+    prompted = np.flatnonzero(draw.prompt_length)
+    prompt_key = [""] * len(draw.number)
+    for window, key in zip(prompted.tolist(), index.looked_up(draw.prompt_number[prompted]).key, strict=True):
+        prompt_key[window] = key
     return SampleInfo(
         row=draw.row,
-        key=keys,
+        key=known.key,
         start=draw.start,
         length=draw.length,
-        prompt_key=[key if length else "" for key, length in zip(prompt_keys, draw.prompt_length, strict=True)],
+        prompt_key=prompt_key,
         prompt_start=draw.prompt_start,
         prompt_length=draw.prompt_length,
         probability=draw.probability,
-        times_sampled=times_sampled,
-        age_versions=ages(version, index.newest_version),
+        times_sampled=known.times_sampled,
+        age_versions=ages(known.version, index.newest_version),
     )

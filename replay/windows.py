@@ -23,7 +23,7 @@ from replay.store import EpisodeGone, EpisodeStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """N windows of one task. Steps of a window beyond its length are zeros."""
+    """N windows of one task. Steps of a window beyond its length are zeros. Arrays may be views of one block of memory."""
 
     observations: Mapping[str, Shaped[np.ndarray, "N T ..."]]
     actions: Shaped[np.ndarray, "N T ..."]
@@ -53,22 +53,25 @@ class WindowReader:
 
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
-        headers = [self._header(number) for number in draw.number.tolist()]
+        known = self._store.index.looked_up(draw.number)
+        if not known.steps.all():
+            raise EpisodeGone("an episode that was drawn was evicted")
         columns = [(f"o/{name}", spec.dtype, spec.shape) for name, spec in sorted(task.observations.items())]
         columns += [("actions", task.action.dtype, task.action.shape), ("rewards", np.dtype(np.float32), ())]
         is_image = [step_bytes(dtype.str, shape) >= IMAGE_BYTES for _, dtype, shape in columns]
-        small = np.dtype([column for column, chunked in zip(columns, is_image, strict=True) if not chunked])
+        # Aligned, so that a column is a plain view of the rows.
+        small = np.dtype([column for column, chunked in zip(columns, is_image, strict=True) if not chunked], align=True)
         rows = gather(
             self._arena, draw.number.tolist(), draw.start, draw.length, small.itemsize,
             lambda number: self._load_small(self._header(number), small),
         ).reshape(-1).view(small)  # fmt: skip
-        out = {name: np.ascontiguousarray(rows[name]) for name in small.names or ()}
+        out = {name: rows[name] for name in small.names or ()}
         for (name, dtype, shape), chunked in zip(columns, is_image, strict=True):
             if chunked:
                 out[name] = self._images(name, draw, step_bytes(dtype.str, shape)).view(dtype).reshape(-1, *shape)
         out = {name: _spread(values, draw.length, steps) for name, values in out.items()}
-        out["at_end"] = draw.start + draw.length == np.array([header.steps for header in headers])
-        out["terminated"] = out["at_end"] & np.array([header.terminated for header in headers])
+        out["at_end"] = draw.start + draw.length == known.steps
+        out["terminated"] = out["at_end"] & known.terminated
         return out
 
     def _header(self, number: int) -> Header:
