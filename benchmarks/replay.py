@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
-from benchmarks.timing import median_s
+from benchmarks.timing import median_s, paired_s
 from gato.episode import Episode
 from gato.sequence import Batch, StepLayout
 from gato.task import Task
@@ -149,9 +149,13 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
         service = service_of()
         for index in range(40 if rows > 100 else 300):  # until all that will be drawn is warm
             service.next_batch(index, timeout_s=60)
-        counter = iter(range(10**9))
-        ours_s = median_s(lambda: service.next_batch(next(counter) % 40, timeout_s=60), repeats=41)
         batch = service.next_batch(0, timeout_s=60)
+        assert batch is not None
+        arrays = list(batch.arrays().values())
+        counter = iter(range(10**9))
+        ours_s, theirs_s = paired_s(
+            lambda: service.next_batch(next(counter) % 40, timeout_s=60), lambda: [array.copy() for array in arrays]
+        )
         service.close()
     else:
         times: list[float] = []
@@ -164,9 +168,9 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
             times.append(time.perf_counter() - begun)
             service.close()
         ours_s = sorted(times)[len(times) // 2]
-    assert batch is not None
-    arrays = list(batch.arrays().values())
-    theirs_s = median_s(lambda: [array.copy() for array in arrays], repeats=41)
+        assert batch is not None
+        arrays = list(batch.arrays().values())
+        theirs_s = median_s(lambda: [array.copy() for array in arrays], repeats=41)
     return {
         "path": f"sample {rows}x1024, {task.name}, {'warm' if warm else 'cold'}", "against": "memcpy of its bytes",
         "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s, "gb_per_s": num_bytes(batch) / ours_s / 1e9,
@@ -241,7 +245,7 @@ def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode
 
     for _ in range(300):
         ours()
-    ours_s, theirs_s = median_s(ours, repeats=41), median_s(lambda: buffer.sample(), repeats=41)
+    ours_s, theirs_s = paired_s(ours, lambda: buffer.sample())
     service.close()
     return {
         "path": f"windows {num_windows}x64 steps, {task.name}, warm", "against": "TorchRL 0.14 SliceSampler, in memory",
@@ -284,8 +288,9 @@ def batches_against_dataloader(folder: Path, task: Task, episodes: Sequence[Epis
     counter = iter(range(10**9))
     for _ in range(300):
         service.next_batch(next(counter), timeout_s=60)
-    ours_s = median_s(lambda: service.next_batch(next(counter) % 40, timeout_s=60), repeats=41)
-    theirs_s = median_s(lambda: next(loader), repeats=11)
+    ours_s, theirs_s = paired_s(
+        lambda: service.next_batch(next(counter) % 40, timeout_s=60), lambda: next(loader), block_s=0.1, blocks=7
+    )
     service.close()
     return {
         "path": f"batch {rows}x1024, {task.name}, warm", "against": "PyTorch DataLoader over episodes in memory",

@@ -299,8 +299,9 @@ class ReplayService:
             self._limiter.resume()
 
     def _save_counters(self, unsaved_tokens: int) -> None:
-        now_s = time.monotonic()
-        if now_s - self._saved_s >= SAVE_EVERY_S or 4 * unsaved_tokens >= self._limiter.config.slack_tokens:
+        now_s, limiter = time.monotonic(), self._limiter.config
+        is_coupled = limiter.reads_per_inserted_token is not None
+        if now_s - self._saved_s >= SAVE_EVERY_S or (is_coupled and 4 * unsaved_tokens >= limiter.slack_tokens):
             with self._changed:
                 if self._closed:
                     return
