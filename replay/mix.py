@@ -120,6 +120,12 @@ class Mix:
         self._readable, self._seen_change = out, snapshot.change
         return out
 
+    @property
+    def draws_by_state(self) -> bool:
+        """Whether what is drawn depends on priorities or on how often episodes were drawn."""
+        by_priority = any(word in table.selector for table in self._tables for word in ("prioritized", "heap"))
+        return by_priority or self._count_draws
+
     def can_sample(self) -> bool:
         """Whether any task has an episode that may be read."""
         return bool((self._chances(self._look()) > 0).any())

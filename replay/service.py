@@ -36,6 +36,8 @@ from replay.windows import Windows
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
 is forgotten by a crash, and read again."""
+SAVE_SAMPLING_S = 30.0
+"""How often priorities and times sampled go to disk, where the tables draw by them."""
 MAX_GROUP = 1024
 PREDECESSOR_WAIT_S = 60.0
 """For a killed replay to be gone from its store; whoever is refused there is not started again."""
@@ -117,7 +119,7 @@ class ReplayService:
         self._using_store = 0
         """Threads that were let in to write something; `close` waits for them."""
         self._batch_tokens = config.mix.rows * config.mix.row_tokens
-        self._saved_s = 0.0
+        self._saved_s = self._saved_sampling_s = 0.0
         self._saved_tokens = self._limiter.read_tokens
 
     def _restored_limiter(self) -> Limiter:
@@ -309,6 +311,9 @@ class ReplayService:
                 state = json.dumps(self._limiter.state()).encode()
                 self._using_store += 1
             self._store.database.note("limiter", state)
+            if self._mix.draws_by_state and now_s - self._saved_sampling_s >= SAVE_SAMPLING_S:
+                self._saved_sampling_s = now_s
+                self._store.database.note("sampling", json.dumps(self._store.index.state()).encode())
             with self._changed:
                 self._using_store -= 1
                 self._changed.notify_all()

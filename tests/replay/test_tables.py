@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_priorities_move_what_is_drawn_and_are_kept_with_the_times_sampled(tmp_p
     assert same is not None
     np.testing.assert_array_equal(first.ids, same.ids)
     assert (first.ids != other.ids).any()
+
+
+def test_priorities_survive_a_crash_as_they_were_last_saved(tmp_path: Path) -> None:
+    table = TableConfig(selector="prioritized:1.0")
+    replay = replace(config(), mix=replace(config().mix, tables={"all": table}))
+    service = ReplayService(tmp_path / "live", TASKS, LAYOUT, replay, seed=0)
+    for number in range(3):
+        service.add(record_to_bytes(pack(counter_episode(number))), timeout_s=1)
+    service.update_priorities({"k1": 7.0})
+    assert service.next_batch(0, timeout_s=1) is not None  # the first to be read saves
+    shutil.copytree(tmp_path / "live", tmp_path / "crashed")
+    after = ReplayService(tmp_path / "crashed", TASKS, LAYOUT, replay, seed=0)
+    assert after.sampling_state()["k1"][0] == 7.0
+    assert after.sampling_state() == service.sampling_state()
 
 
 def test_old_episodes_of_the_agent_are_dropped_and_demonstrations_never_age(tmp_path: Path) -> None:
