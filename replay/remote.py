@@ -45,8 +45,11 @@ class ReplayActor:
         config: ReplayConfig,
         seed: int,
         teacher_returns: Mapping[str, float],
+        shard: int,
     ) -> None:
-        self._service = ReplayService(folder, tasks, layout, config, seed=seed, teacher_returns=teacher_returns)
+        self._service = ReplayService(
+            folder, tasks, layout, config, seed=seed, teacher_returns=teacher_returns, shard=shard
+        )
 
     @ray.method(concurrency_group="write")
     def add(self, record: bytes, timeout_s: float) -> Added:
@@ -185,7 +188,7 @@ def start_replay(
     count, one = config.num_shards, config.of_one_shard()
     return Shards(
         tuple(
-            options.remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns)
+            options.remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard)
             for shard in range(count)
         )
     )

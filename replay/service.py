@@ -30,6 +30,7 @@ from replay.mix import Mix
 from replay.readable import items_of, scores
 from replay.record import Record, check_record, pack, record_from_bytes
 from replay.selectors import selector_from_name
+from replay.shards import shard_of
 from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
 from replay.windows import Windows
 
@@ -87,8 +88,11 @@ class ReplayService:
         *,
         seed: int,
         teacher_returns: Mapping[str, float] | None = None,
+        shard: int = 0,
     ) -> None:
+        """`shard`: which of `config.num_shards` this is; `replay.shards.shard_of` says which episodes are its own."""
         self._tasks = tasks
+        self._shard = shard
         self._config = config
         self._seed = seed
         self._store = EpisodeStore(
@@ -163,6 +167,9 @@ class ReplayService:
         return Added(status="refused", reason=f"{short}: {reason[:MAX_REASON]}" if reason else short)
 
     def _add(self, record: Record, timeout_s: float) -> Added:
+        home = shard_of(record.header.key, self._config.num_shards)
+        if home != self._shard:  # here its number would be taken for another's
+            return self._refuse("wrong shard", f"{record.header.key} is shard {home}'s, this is {self._shard}")
         tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
         with self._changed:
             if not self._closed and self._store.known(record.header.key):

@@ -102,9 +102,12 @@ def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(loca
     shards = start(tmp_path / "there", two)
     sink = RemoteEpisodeSink(shards)
     here = [
-        ReplayService(shard_folder(tmp_path / "here", shard, 2), TASKS, LAYOUT, two.of_one_shard(), seed=3)
+        ReplayService(shard_folder(tmp_path / "here", shard, 2), TASKS, LAYOUT, two.of_one_shard(), seed=3, shard=shard)
         for shard in range(2)
     ]
+    stray = counter_episode(0, key="w.1.0")
+    wrong = here[1 - shard_of(stray.key, 2)].add(record_to_bytes(pack(stray)), timeout_s=1)
+    assert (wrong.status, "is shard" in wrong.reason) == ("refused", True)
     for number in range(12):
         episode = counter_episode(number, key=f"w.1.{number}")
         assert [sink.add(episode).status for _ in range(2)] == ["stored", "duplicate"]

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from gato.episode import AGENT
 from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
+from replay.shards import shard_of
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
 NUM_WRITERS = 4
@@ -57,7 +58,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def _open(self) -> ReplayService:
         replay = replace(config(capacity_bytes=CAPACITY_BYTES), num_shards=self.num_shards, evict="agent")
-        return ReplayService(self.folder, TASKS, LAYOUT, replay, seed=0)
+        return ReplayService(self.folder, TASKS, LAYOUT, replay, seed=0, shard=self.shard)
 
     @rule(writer=st.integers(0, NUM_WRITERS - 1), steps=st.integers(1, 12), by_agent=st.booleans())
     def produce(self, writer: int, steps: int, by_agent: bool) -> None:
@@ -70,9 +71,12 @@ class Deliveries(RuleBasedStateMachine):
             self._produce(writer, 7000, AGENT)
 
     def _produce(self, writer: int, steps: int, source: str) -> None:
-        number = self.numbers[writer] * self.num_shards + self.shard
+        stream = f"w{writer}.{self.incarnations[writer]}."
+        # Every num_shards-th number of a writer has its home here, from one on that depends on the writer.
+        first = next(n for n in range(self.num_shards) if shard_of(f"{stream}{n}", self.num_shards) == self.shard)
+        number = self.numbers[writer] * self.num_shards + first
         self.numbers[writer] += 1
-        key = f"w{writer}.{self.incarnations[writer]}.{number}"
+        key = f"{stream}{number}"
         if source != AGENT:
             self.demonstrations.add(key)
         episode = counter_episode(number % 1000, steps, key=key, source=source)
