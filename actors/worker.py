@@ -254,7 +254,9 @@ class Worker:
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
         self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
-        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=self._new_key, version=weights.version)
+        # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
+        new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
+        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""

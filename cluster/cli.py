@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cluster import commands, replay_care, replay_words, running
 from cluster.config import RUNS
@@ -332,6 +333,8 @@ def limit(
     """
     given = {"reads_per_inserted_token": reads_per_token, "slack_tokens": slack, "warmup_tokens": warmup}
     changes: dict[str, float | None] = {name: value for name, value in given.items() if value is not None}
+    if uncoupled and reads_per_token is not None:
+        raise ValueError("--uncoupled and --reads-per-token contradict each other; give one of them")
     if uncoupled:
         changes["reads_per_inserted_token"] = None
     commands.pace(run, "replay-limit", changes=changes, redis_url=redis, console=console)
@@ -343,7 +346,7 @@ def main() -> None:
         app(standalone_mode=True)
     except (ValueError, OSError) as problem:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]error:[/bold red] {' '.join(str(problem).split())}"
+            f"[bold red]error:[/bold red] {escape(' '.join(str(problem).split()))}"
         )
         raise SystemExit(2) from None
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from actors.tasks import TASKS
 from cluster import datasets
-from cluster.config import config_from_json
+from cluster.config import config_from_json, to_plain
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
@@ -106,15 +106,19 @@ def pace(
 ) -> None:  # fmt: skip
     """Ask a run to pause or resume its replay's limiter, or to change some of its settings."""
     folder = _active(run)
-    said = {"replay-pause": "holds nobody back", "replay-resume": "holds back again"}.get(word, "has other settings")
+    asked = {"replay-pause": "to hold nobody back", "replay-resume": "to hold back again"}.get(
+        word, "for other settings"
+    )
+    config = config_from_json(json.dumps(folder.info().config))
     if word == "replay-limit":
-        config = config_from_json(json.dumps(folder.info().config)).replay.limiter
         if not changes:
             raise ValueError("nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled")
-        replace(config, **changes)  # ValueError for what it cannot be
+        limiter = replace(config.replay.limiter, **changes)  # ValueError for what it cannot be
+        config = replace(config, replay=replace(config.replay, limiter=limiter))
     with _journal_of(folder, redis_url) as journal:
         journal.post_control(word, json.dumps(dict(changes)) if changes else "")
-    console.print(f"the limiter of run [bold]{folder.name}[/bold] {said}; gato watch {folder.name} shows who waits")
+    folder.set_config(to_plain(config))  # for when the run is resumed
+    console.print(f"run [bold]{folder.name}[/bold] was asked {asked}; gato watch {folder.name} shows what it does")
 
 
 def list_runs(console: Console) -> None:

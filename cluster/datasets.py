@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from actors.worker import EpisodeSink
-from cluster.registry import runs_root
+from cluster.registry import NAME, runs_root
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import Task
 from replay.filter import least_return
 from replay.importers.reading import Known, Reading, nothing_known
 from replay.store import EpisodeStore
+
+if TYPE_CHECKING:
+    from actors.worker import EpisodeSink
 
 CAPACITY_BYTES = 64 << 30
 
@@ -44,12 +46,14 @@ def _root() -> Path:
 def name_of(source: str) -> str:
     """What a data set is called where nobody says: the file's name, or the last words of an id."""
     words = [word for word in source.removeprefix("minari:").split("/") if word not in ("", "replay_logs")]
+    if not words:
+        raise ValueError("nothing to import; name a file, a folder or minari:ID")
     stem = (
         words[-1]
         if words[-1].endswith((".hdf5", ".h5", ".parquet"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[:64]
 
 
 def find(name: str) -> DataSet:
@@ -95,6 +99,7 @@ def make(
     Ctrl-C, or a source that turns out to be damaged, leaves what was stored until then as a data set.
     """
     path = _root() / name
+    _check_name(name, path, origin)
     folder = path / "episodes"
     store = EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES) if folder.is_dir() else None
     try:
@@ -133,6 +138,22 @@ def make(
         console.print(f"[yellow]refused:[/yellow] {_counted(filling.refused)}", highlight=False)
     console.print(f"train on it: gato start clone --data {name}", highlight=False)
     return find(name)
+
+
+def _check_name(name: str, path: Path, origin: str) -> None:
+    """ValueError where a data set of `origin` may not be called so."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a data set; use letters, digits, dots, dashes and underscores, at most 64"
+        )
+    if (runs_root() / name / "run.json").is_file():
+        raise ValueError(f"{name!r} is the name of a run here; choose another with --name")
+    about = path / "about.json"
+    before = json.loads(about.read_text())["origin"] if about.is_file() else Path(origin).name
+    if before != Path(origin).name:
+        raise ValueError(
+            f"data set {name!r} was made of {before!r}, this is {Path(origin).name!r}; choose another --name, or remove {path}"
+        )
 
 
 class _Filling:
@@ -193,7 +214,9 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
                 store.all_episodes(), total=len(store.episodes), description=f"reading {data.name}"
             ):
                 receipt = sink.add(episode)
-                if receipt.status in ("refused", "wait"):
+                if receipt.status == "wait":
+                    raise ValueError(f"{data.name} could not be handed in whole: {receipt.reason}; start the run again")
+                if receipt.status == "refused":
                     refused[receipt.reason] += 1
     finally:
         store.close()

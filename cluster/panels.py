@@ -72,14 +72,22 @@ def head_panel(summary: Summary, now_s: float, size: Size) -> Table:
         fill = replay.fill if replay.capacity_bytes else 0.0
         says = [f"{count_text(sum(replay.episodes.values()))} episodes", f"{count_text(replay.steps)} steps"]
         says.append(f"{bytes_text(replay.stored_bytes)} of {bytes_text(replay.capacity_bytes)}")
-        if size.is_wide and not replay.who_waits.startswith("nobody"):
-            says.append(replay.who_waits)
         grid.add_row("replay", _bar(fill, bar_columns), _share_text(fill), size.joined(says))
+        if waits := who_waits(summary):
+            grid.add_row("", "", "", Text(waits, style="yellow" if replay.paused else "dim"))
     rows = Table.grid(expand=True)
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     rows.add_row(grid)
     rows.add_row(_players_line(summary, now_s, size))
     return rows
+
+
+def who_waits(summary: Summary) -> str:
+    """Who is held back by replay, in one line; nothing where nobody is."""
+    replay = summary.replay
+    if replay is None or (replay.who_waits.startswith("nobody") and not replay.paused):
+        return ""
+    return replay.who_waits
 
 
 def _learner_share(summary: Summary) -> float | None:

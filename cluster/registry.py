@@ -110,6 +110,10 @@ class RunFolder:
         entry = {**self._read(), "state": state, "reason": reason, "supervisor_pid": pid, "supervisor_born": born}
         self._write(entry)
 
+    def set_config(self, config: Mapping[str, Any]) -> None:
+        """What the run is resumed with from now on."""
+        self._write({**self._read(), "config": dict(config)})
+
     def _read(self) -> dict[str, Any]:
         file = self.path / "run.json"
         try:

@@ -82,7 +82,7 @@ def _open_to_mend(folder: Path) -> EpisodeStore:
     num_shards = found.num_shards
     found.close()
     size = (folder / "data.mdb").stat().st_size
-    return EpisodeStore(folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0)
+    return EpisodeStore(folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, is_mended=True)
 
 
 def _conclude(

@@ -161,6 +161,14 @@ class Supervisor:
         except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
             self._say("problem", f"{word} was not obeyed: {_first_line(problem)}; try it again")
 
+    def _pace_again(self) -> None:
+        """A part of replay that was started again has the settings that the run began with."""
+        try:
+            if self._replay_config != self._config.replay:
+                self._parts.replay.reconfigure(self._replay_config)
+        except (RayError, GetTimeoutError) as problem:
+            self._say("problem", f"replay has its first limiter again: {_first_line(problem)}; gato replay limit anew")
+
     def _scale(self, num_workers: int) -> None:
         """Add workers, or let go of the last ones: what they were doing is done again by others."""
         while len(self._workers) < num_workers:
@@ -209,6 +217,7 @@ class Supervisor:
         except RayError:
             return
         if self._stats is not None and stats.incarnation != self._stats.incarnation:
+            self._pace_again()
             self._say(
                 "replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged"
             )

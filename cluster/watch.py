@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from cluster.journal import START, Entry, Event
-from cluster.panels import Size, head_panel, note_table, task_table, worker_table
+from cluster.panels import Size, head_panel, note_table, task_table, who_waits, worker_table
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
 from cluster.text import duration_text
@@ -113,7 +113,9 @@ class _Watch:
         tasks, notes = task_table(summary, now_s, size), note_table(summary, size)
         if console.is_terminal:
             # What does not fit on the screen is cut off at its end; let that be workers rather than the last events.
-            other_lines = 12 + tasks.row_count + (notes.row_count if notes is not None else 0)
+            other_lines = (
+                12 + bool(who_waits(summary)) + tasks.row_count + (notes.row_count if notes is not None else 0)
+            )
             size = replace(size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines)))
         parts: list[RenderableType] = [head_panel(summary, now_s, size), "", tasks]
         workers = summary.current_workers(now_s)

@@ -102,6 +102,8 @@ class ReplayStats:
     readers_waiting: int = 0
     may_insert: bool = True
     """Whether the limiter lets writers insert now."""
+    paused: bool = False
+    """Whether the limiter holds nobody back, until it is told to."""
     who_waits: str = ""
     """Who the limiter holds back, and by how many tokens."""
     incarnation: int = 0

@@ -56,7 +56,8 @@ class TableConfig:
     share: float = 1.0
     """Share of a batch's rows, relative to the other tables. A table in which nothing may be read leaves its rows to them."""
     max_times_sampled: int | None = None
-    """How often an episode may be drawn from it before it is not drawn any more. None: without end."""
+    """How often an episode may be drawn before it is not drawn any more. None: without end. Every draw of an episode counts,
+    so such a table is the only one of its replay."""
 
     def __post_init__(self) -> None:
         if self.episodes not in ("all", "demonstrations", "agent"):
@@ -144,6 +145,11 @@ class MixConfig:
             raise ValueError(f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all")
         if not any(table.share > 0 for table in self.tables.values()):
             raise ValueError("no table has a share above 0, so no row could be drawn; give one a share")
+        counted = [name for name, table in self.tables.items() if table.max_times_sampled is not None]
+        if counted and len(self.tables) > 1:
+            raise ValueError(
+                f"table {counted[0]!r} has max_times_sampled, which the draws of other tables would use up; make it the only one"
+            )
         if self.max_age_versions is not None and self.max_age_versions < 0:
             raise ValueError(f"max_age_versions {self.max_age_versions} must be at least 0; None reads all")
         if self.age_half_life_versions is not None and not 0 < self.age_half_life_versions < math.inf:
@@ -174,7 +180,8 @@ class ReplayConfig:
     evict: Literal["agent", "all"] = "agent"
     """Whose episodes may make room: only the agent's own, or also demonstrations."""
     cache_bytes: int = 1 << 30
-    """Memory for what was read lately: tokens, and patches of images."""
+    """Memory for what was read lately: tokens, and patches of images. Raw windows, where they are asked for, take as much
+    again."""
     num_shards: int = 1
     """Processes that replay is spread over, each with a store of its own; fixed when a run begins."""
     prefetch: int = 2

@@ -71,10 +71,20 @@ class Database:
         txn.put(key, value, db=database.parts.columns)
     """
 
-    def __init__(self, folder: Path, *, map_bytes: int, sync: bool, read_only: bool, lock_wait_s: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        map_bytes: int,
+        sync: bool,
+        read_only: bool,
+        lock_wait_s: float,
+        trusts_counters: bool = True,
+    ) -> None:
         """ValueError, which says how to mend it, where it cannot be opened, or another writer does not end in time."""
         self.folder = folder
         self.read_only = read_only
+        self._trusts_counters = trusts_counters and not read_only
         self._locks: list[FolderLock] = []
         self.env: Any = None
         if read_only and not (folder / FILE).is_file():
@@ -97,7 +107,7 @@ class Database:
         except BaseException as problem:
             self.close()
             if isinstance(problem, (lmdb.Error, OSError)):
-                raise ValueError(f"cannot open the replay store in {folder}: {problem}") from problem
+                raise ValueError(f"cannot open the replay store in {folder}: {problem}; {MEND}") from problem
             raise
 
     def _open(self, map_bytes: int, sync: bool) -> Any:
@@ -124,13 +134,13 @@ class Database:
             raise OSError(f"the replay store in {self.folder}: {problem}") from problem
 
     def counter(self, name: str) -> int:
-        """A number that was kept; 0 where there is none. ValueError where it is damaged, unless only to be read."""
+        """A number that was kept; 0 where there is none. ValueError where it is damaged, unless it is only read, or mended."""
         with self.env.begin(db=self.parts.counters) as txn:
             value = txn.get(name.encode())
         try:
             return number_from_bytes(value) if value else 0
         except ValueError as problem:
-            if self.read_only:
+            if not self._trusts_counters:
                 return 0
             raise self.damaged_counter(name, str(problem)) from problem
 

@@ -31,6 +31,11 @@ RANDOM_ROLE, PROMPT_ROLE, WINDOWS_ROLE = 3, 4, 6
 CACHE_BYTES = 256 << 20
 
 
+def by_priority(selector: str) -> bool:
+    """Whether a selector looks at priorities."""
+    return any(word in selector for word in ("prioritized", "heap"))
+
+
 def least_steps(config: MixConfig, settings: TaskMix) -> int:
     """Steps of a task that a row must have room for: a window, and a prompt where there are prompts."""
     prompt = (config.prompt_steps or 1) if config.prompt_fraction else 0
@@ -122,9 +127,13 @@ class Mix:
 
     @property
     def draws_by_state(self) -> bool:
-        """Whether what is drawn depends on priorities or on how often episodes were drawn."""
-        by_priority = any(word in table.selector for table in self._tables for word in ("prioritized", "heap"))
-        return by_priority or self._count_draws
+        """Whether what is drawn depends on priorities, on how often episodes were drawn, or on the newest version."""
+        ages = self._config.max_age_versions is not None or self._config.age_half_life_versions is not None
+        return ages or self._count_draws or any(by_priority(table.selector) for table in self._tables)
+
+    def only_layout(self, task_name: str | None) -> StepLayout:
+        """The layout of a task, or of the only one there is. ValueError where it is none of them."""
+        return list(self.layouts.values())[self._only("task", task_name, list(self.layouts))]
 
     def can_sample(self) -> bool:
         """Whether any task has an episode that may be read."""

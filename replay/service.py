@@ -26,7 +26,7 @@ from replay.commit import Committer
 from replay.config import LimiterConfig, ReplayConfig
 from replay.info import Sample
 from replay.limiter import Limiter
-from replay.mix import Mix
+from replay.mix import Mix, by_priority
 from replay.readable import items_of, scores
 from replay.record import Record, check_record, pack, record_from_bytes
 from replay.selectors import selector_from_name
@@ -103,10 +103,12 @@ class ReplayService:
             lock_wait_s=PREDECESSOR_WAIT_S,
         )
         self._store.remover = self._victims
+        self._store.evicts_demonstrations = config.evict == "all"
         self._mix = Mix(
             self._store, tasks, layout, config.mix, seed=seed, teacher_returns=teacher_returns or {},
             cache_bytes=config.cache_bytes,
         )  # fmt: skip
+        self._draws_by_state = self._mix.draws_by_state or by_priority(config.remover)
         self._limiter = self._restored_limiter()
         self._restore_sampling()
         self._committer = Committer(self._store.add_all, max_group=1 if config.durability == "always" else MAX_GROUP)
@@ -139,7 +141,13 @@ class ReplayService:
     def _restore_sampling(self) -> None:
         saved = self._store.database.noted("sampling")
         if saved is not None:
-            self._store.index.load({key: (float(p), int(n)) for key, (p, n) in json.loads(saved).items()})
+            state = json.loads(saved)
+            self._store.index.published(Version(0, int(state["newest_version"])))
+            self._store.index.load({key: (float(p), int(n)) for key, (p, n) in state["episodes"].items()})
+
+    def _sampling_note(self) -> bytes:
+        index = self._store.index
+        return json.dumps({"newest_version": index.newest_version, "episodes": index.state()}).encode()
 
     def add(self, data: bytes, *, timeout_s: float) -> Added:
         """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout."""
@@ -245,7 +253,7 @@ class ReplayService:
         def draw() -> Windows | None:
             return self._mix.windows(index, num_windows=num_windows, steps=steps, task_name=task_name, table=table)
 
-        each = self._mix.layouts[task_name or next(iter(self._tasks))].tokens_per_step
+        each = self._mix.only_layout(task_name).tokens_per_step
         return self._next(draw, lambda windows: int(windows.length.sum()) * each, timeout_s)
 
     def _next(
@@ -317,13 +325,15 @@ class ReplayService:
                 self._saved_s, self._saved_tokens = now_s, self._limiter.read_tokens
                 state = json.dumps(self._limiter.state()).encode()
                 self._using_store += 1
-            self._store.database.note("limiter", state)
-            if self._mix.draws_by_state and now_s - self._saved_sampling_s >= SAVE_SAMPLING_S:
-                self._saved_sampling_s = now_s
-                self._store.database.note("sampling", json.dumps(self._store.index.state()).encode())
-            with self._changed:
-                self._using_store -= 1
-                self._changed.notify_all()
+            try:
+                self._store.database.note("limiter", state)
+                if self._draws_by_state and now_s - self._saved_sampling_s >= SAVE_SAMPLING_S:
+                    self._saved_sampling_s = now_s
+                    self._store.database.note("sampling", self._sampling_note())
+            finally:
+                with self._changed:
+                    self._using_store -= 1
+                    self._changed.notify_all()
 
     def pause(self) -> None:
         """Let the limiter hold nobody back, as for an offline fill, until `resume`."""
@@ -348,7 +358,10 @@ class ReplayService:
         for key, priority in priorities.items():
             if not (isfinite(priority) and priority >= 0):
                 raise ValueError(f"priority {priority} of {key!r} must be finite and at least 0; nothing was changed")
-        return self._store.index.set_priorities(priorities)
+        known = self._store.index.set_priorities(priorities)
+        with self._changed:
+            self._changed.notify_all()
+        return known
 
     def published(self, version: Version) -> None:
         """A version of the weights is out: what older ones played ages."""
@@ -362,6 +375,8 @@ class ReplayService:
 
     def load_sampling_state(self, state: Mapping[str, tuple[float, int]]) -> None:
         self._store.index.load(state)
+        with self._changed:
+            self._changed.notify_all()
 
     def demonstration(
         self, task_name: str, num_steps: int, *, draw: int = 0, source: str | None = None
@@ -408,6 +423,7 @@ class ReplayService:
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
                 may_insert=self._closed or self._may_insert(),
+                paused=self._limiter.paused,
                 who_waits=self._limiter.why(),
                 incarnation=self._store.incarnation,
             )
@@ -422,5 +438,5 @@ class ReplayService:
             self._changed.wait_for(lambda: not self._using_store)
         with self._sampling, self._changed:
             self._store.database.note("limiter", json.dumps(self._limiter.state()).encode())
-            self._store.database.note("sampling", json.dumps(self._store.index.state()).encode())
+            self._store.database.note("sampling", self._sampling_note())
             self._store.close()

@@ -76,6 +76,7 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
         writers_waiting=sum(one.writers_waiting for one in stats),
         readers_waiting=sum(one.readers_waiting for one in stats),
         may_insert=all(one.may_insert for one in stats),
+        paused=any(one.paused for one in stats),
         who_waits=waits[0] if len(set(waits)) == 1 else "; ".join(f"shard {i}: {text}" for i, text in enumerate(waits)),
         incarnation=sum(one.incarnation for one in stats),
     )

@@ -62,11 +62,13 @@ class EpisodeStore:
         num_shards: int = 1,
         read_only: bool = False,
         lock_wait_s: float = LOCK_WAIT_S,
+        is_mended: bool = False,
     ) -> None:
         """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk).
 
         With durability `none` a commit is in the operating system's memory when `add` returns, else it is on the disk. A
-        second writer is refused where the first does not end within `lock_wait_s`; readers come and go as they like.
+        second writer is refused where the first does not end within `lock_wait_s`; readers come and go as they like. A store
+        whose counters are damaged is opened to write only where it `is_mended`.
         """
         self.capacity_bytes = capacity_bytes
         self.durability = durability
@@ -76,6 +78,7 @@ class EpisodeStore:
         self.database = Database(
             folder, map_bytes=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES, sync=durability != "none",
             read_only=read_only, lock_wait_s=lock_wait_s,
+            trusts_counters=not is_mended,
         )  # fmt: skip
         self.episodes: dict[int, Header] = {}
         """Headers of what is kept, by number, oldest first."""
@@ -88,6 +91,8 @@ class EpisodeStore:
         self.taken_out: dict[int, Header] = {}
         """Of those that are damaged, the headers that can be read."""
         self.remover: Remover = self._oldest_of_the_agent
+        self.evicts_demonstrations = False
+        """Whether damaged ones may make room; which others may is the remover's business."""
         self.stored_bytes = 0
         self.num_evicted = 0
         """Episodes that made room since the store was opened."""
@@ -97,7 +102,7 @@ class EpisodeStore:
             self._next = max(self._open_headers(), self.database.counter("next"))
             self.inserted_tokens = self.database.counter("inserted_tokens")
             kept_tokens = sum(header.tokens for header in self.episodes.values())
-            if self.inserted_tokens < kept_tokens and not read_only:
+            if self.inserted_tokens < kept_tokens and not (read_only or is_mended):
                 problem = f"{self.inserted_tokens} are fewer than the {kept_tokens} kept"
                 raise self.database.damaged_counter("inserted_tokens", problem)
             self.incarnation = self.database.counter("incarnation") + (not read_only)
@@ -303,8 +308,9 @@ class EpisodeStore:
         return out
 
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
-        """What must go for `missing` more bytes: damaged episodes of the agent, then those that the remover names."""
-        victims = [h for h in list(self.taken_out.values()) if h.by_agent and h.number not in gone]
+        """What must go for `missing` more bytes: damaged episodes that may go, then those that the remover names."""
+        victims = [h for h in list(self.taken_out.values()) if h.number not in gone]
+        victims = [h for h in victims if h.by_agent or self.evicts_demonstrations]
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             # The remover does not know of those that this transaction has let go, so they are asked for again.

@@ -110,6 +110,14 @@ def test_generated_episodes_go_to_the_sink_under_keys_that_never_come_again() ->
     assert len(set(keys)) == 8
 
 
+def test_what_is_handed_in_is_numbered_without_holes_whatever_was_evaluated_in_between() -> None:
+    house = House([Version(1, 1)])
+    for role in ("generate", "evaluate", "evaluate", "generate"):
+        house.worker.perform(counting(role, 1, 2))
+    numbers = [int(episode.key.rpartition(".")[2]) for episode in house.sink.episodes]
+    assert numbers == [1, 2, 3, 4]  # replay remembers holes, for ever
+
+
 def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
     house = House([])
     report, evaluation = house.worker.perform(Assignment(role="teach", task="mujoco/inverted-pendulum", seeds=(0, 1)))

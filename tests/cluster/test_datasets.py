@@ -11,9 +11,11 @@ from rich.console import Console
 from actors.tasks import TASKS
 from cluster import datasets
 from cluster.datasets import DataSet, mean_returns
+from cluster.registry import RunFolder
 from gato.episode import Episode
 from replay.importers.reading import Known, Reading
 from replay.importers.source import read_source
+from replay.service import Added
 
 
 def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None:
@@ -109,3 +111,51 @@ def test_a_source_that_cannot_be_read_leaves_nothing_behind(file: Path, tmp_path
 )
 def test_a_data_set_is_called_after_its_source(source: str, name: str) -> None:
     assert datasets.name_of(source) == name
+
+
+class Refusing:
+    """A sink that gives one answer."""
+
+    def __init__(self, added: Added) -> None:
+        self._added = added
+
+    def add(self, episode: Episode) -> Added:
+        return self._added
+
+
+def imported(file: Path, name: str, console: Console | None = None) -> DataSet:
+    return datasets.make(
+        name,
+        lambda known: read_source(str(file), TASKS, known=known),
+        TASKS,
+        console or Console(quiet=True),
+        origin=str(file),
+    )
+
+
+def test_a_data_set_is_handed_in_whole_or_the_run_does_not_begin(file: Path) -> None:
+    data = imported(file, "whole")
+    with pytest.raises(ValueError, match="could not be handed in whole: writers are held back"):
+        datasets.hand_in(data, Refusing(Added(status="wait", reason="writers are held back")), Console(quiet=True))
+    datasets.hand_in(data, Refusing(Added(status="duplicate")), Console(quiet=True))
+
+
+@pytest.mark.parametrize("name", ["../escape", "a b", "", ".", "x" * 65])
+def test_a_data_sets_name_stays_in_its_folder(file: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a data set"):
+        imported(file, name)
+    assert not (file.parent / "runs").exists()
+
+
+def test_a_name_that_is_taken_is_refused(file: Path) -> None:
+    imported(file, "mine")
+    imported(file, "mine")  # the same file again
+    other = file.with_name("hopper-expert-v2.hdf5")
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"was made of 'hopper-medium-v2\.hdf5'"):
+        imported(other, "mine")
+    RunFolder.create("a-run", config={})
+    with pytest.raises(ValueError, match="name of a run"):
+        imported(file, "a-run")
+    with pytest.raises(ValueError, match="nothing to import"):
+        datasets.name_of("minari:")

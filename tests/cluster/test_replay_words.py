@@ -231,6 +231,7 @@ def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Ga
         ]
         journal.close()
     folder.set_state("stopped")
+    assert folder.info().config["replay"]["limiter"]["slack_tokens"] == 5000  # a resumed run has it too
     assert gato("pause", "paced")[0] == 2
 
 

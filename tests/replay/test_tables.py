@@ -136,6 +136,34 @@ def test_old_episodes_of_the_agent_are_dropped_and_demonstrations_never_age(tmp_
     assert set(drawn(mix, 0).info.key) == {"k0"}
 
 
+def test_what_is_too_old_stays_so_over_a_restart(tmp_path: Path) -> None:
+    replay = replace(config(), mix=replace(config().mix, max_age_versions=3, min_agent_score=None))
+    service = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0)
+    for number in range(6):
+        service.add(record_to_bytes(pack(agent_episode(number))), timeout_s=1)
+    service.published(Version(1, 7))
+    before = service.next_sample(0, timeout_s=1)
+    service.close()
+    after = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0).next_sample(0, timeout_s=1)
+    assert before is not None
+    assert after is not None
+    assert set(before.info.key) == {"k4", "k5"}
+    assert before.info.key == after.info.key
+
+
+def test_damaged_demonstrations_make_room_where_they_may(tmp_path: Path) -> None:
+    replay = replace(config(capacity_bytes=1 << 20), evict="all")
+    service = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0)
+    for number in range(20):
+        service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1)
+    for header in list(service._store.episodes.values())[:15]:
+        service._store.quarantine(header, "for the test")
+    for number in range(20, 45):
+        assert service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1).status == "stored"
+    assert len(service.keys()) > 20
+    assert not service._store.taken_out
+
+
 def test_age_halves_the_weight_and_is_told(tmp_path: Path) -> None:
     episodes = [agent_episode(1, version=1), agent_episode(2, version=3), agent_episode(3, version=5)]
     mix = mixed(tmp_path, episodes, {"all": TableConfig()}, age_half_life_versions=2.0, rows=4000)
@@ -156,6 +184,8 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             TableConfig(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="make it the only one"):
+        MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(max_times_sampled=1), "all": TableConfig()})
     with pytest.raises(ValueError, match="no table has a share"):
         MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(share=0.0)})
 
@@ -260,6 +290,8 @@ def test_raw_windows_are_paced_and_told_like_batches(tmp_path: Path) -> None:
     assert windows is not None
     assert windows.info.key == ["k7"] * 3
     assert service.stats().read_tokens == 3 * 4 * 4
+    with pytest.raises(ValueError, match="name one of test/counter"):
+        service.next_windows(0, num_windows=1, steps=4, timeout_s=1, task_name="nope")
     with pytest.raises(ValueError, match="ask for at least one"):
         service.next_windows(0, num_windows=0, steps=4, timeout_s=1)
     assert service.stats().read_tokens == 3 * 4 * 4  # nothing stays reserved
