@@ -110,7 +110,8 @@ class Parts:
 
     learner: ActorProxy[LearnerActor]
     replay: Shards
-    sink: RemoteEpisodeSink
+    fill: RemoteEpisodeSink
+    """Takes the data that a run begins with: nobody reads yet, so nobody is held back for readers."""
     new_worker: Callable[[str], WorkerHandle]
 
 
@@ -174,4 +175,4 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
         )
 
-    return Parts(learner=learner, replay=replay, sink=RemoteEpisodeSink(replay), new_worker=new_worker)
+    return Parts(learner=learner, replay=replay, fill=RemoteEpisodeSink(replay, is_paced=False), new_worker=new_worker)

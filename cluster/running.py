@@ -199,13 +199,8 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
         try:
             teacher_returns = {name: scale.teacher_return for name, scale in scales.items()}
             parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
-            if sets:  # nobody reads yet, so nobody may be held back for readers
-                was_paused = parts.replay.stats().paused
-                parts.replay.pause()
-                for data in sets:
-                    datasets.hand_in(data, parts.sink, console)
-                if not was_paused:
-                    parts.replay.resume()
+            for data in sets:
+                datasets.hand_in(data, parts.fill, console)
             teachable = [name for name, task in tasks.items() if name not in data_returns and has_teacher(task)]
             _require_demonstrations(tasks, data_returns, teachable, resumed)
             dispatcher = Dispatcher(

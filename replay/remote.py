@@ -52,8 +52,8 @@ class ReplayActor:
         )
 
     @ray.method(concurrency_group="write")
-    def add(self, record: bytes, timeout_s: float) -> Added:
-        return self._service.add(record, timeout_s=timeout_s)
+    def add(self, record: bytes, timeout_s: float, is_paced: bool) -> Added:
+        return self._service.add(record, timeout_s=timeout_s, is_paced=is_paced)
 
     # Not made again where the process died meanwhile: the client asks another shard.
     @ray.method(concurrency_group="read", max_task_retries=0)
@@ -197,8 +197,10 @@ def start_replay(
 class RemoteEpisodeSink:
     """Hands episodes in. A call that was lost with replay's process is made again: the key makes it count once."""
 
-    def __init__(self, shards: Shards, *, patience_s: float = 120.0) -> None:
+    def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
+        """What is not paced is not held back by the limiter, as for data that is there before anybody reads."""
         self._shards = shards
+        self._is_paced = is_paced
         self._patience_s = patience_s
 
     def add(self, episode: Episode) -> Added:
@@ -208,7 +210,7 @@ class RemoteEpisodeSink:
         deadline = time.monotonic() + self._patience_s
         while time.monotonic() < deadline:
             try:
-                return ray.get(actor.add.remote(record, WAIT_S), timeout=self._patience_s)
+                return ray.get(actor.add.remote(record, WAIT_S, self._is_paced), timeout=self._patience_s)
             except (RayActorError, GetTimeoutError):
                 time.sleep(0.2)
         return Added(status="wait", reason=f"replay did not answer for {self._patience_s:.0f} s")

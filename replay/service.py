@@ -149,13 +149,16 @@ class ReplayService:
         index = self._store.index
         return json.dumps({"newest_version": index.newest_version, "episodes": index.state()}).encode()
 
-    def add(self, data: bytes, *, timeout_s: float) -> Added:
-        """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout."""
+    def add(self, data: bytes, *, timeout_s: float, is_paced: bool = True) -> Added:
+        """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout.
+
+        What is not paced is not held back, as for data that is there before anybody reads; it counts all the same.
+        """
         try:
             record = self._checked(data)
         except BadEpisode as problem:
             return self._refuse(_short(str(problem)), str(problem))
-        return self._refuse("unknown task") if record is None else self._add(record, timeout_s)
+        return self._refuse("unknown task") if record is None else self._add(record, timeout_s, is_paced)
 
     def _checked(self, data: bytes) -> Record | None:
         """The record, past the door; None where its task is none of the run's."""
@@ -174,7 +177,7 @@ class ReplayService:
             self._refused[short] += 1
         return Added(status="refused", reason=f"{short}: {reason[:MAX_REASON]}" if reason else short)
 
-    def _add(self, record: Record, timeout_s: float) -> Added:
+    def _add(self, record: Record, timeout_s: float, is_paced: bool) -> Added:
         home = shard_of(record.header.key, self._config.num_shards)
         if home != self._shard:  # here its number would be taken for another's
             return self._refuse("wrong shard", f"{record.header.key} is shard {home}'s, this is {self._shard}")
@@ -185,7 +188,7 @@ class ReplayService:
                 return Added(status="duplicate")
             self._writers_waiting += 1
             try:
-                allowed = self._changed.wait_for(lambda: self._closed or self._may_insert(), timeout_s)
+                allowed = self._changed.wait_for(lambda: self._closed or not is_paced or self._may_insert(), timeout_s)
             finally:
                 self._writers_waiting -= 1
             if self._closed or not allowed:

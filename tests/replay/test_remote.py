@@ -56,7 +56,9 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
     kill(replay.actors[0])
     assert sink.add(counter_episode(6)).status in ("stored", "duplicate")
     # Calls that are under way when the process dies are made again by Ray, and count once.
-    under_way = [replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0) for number in range(7, 40)]
+    under_way = [
+        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0, True) for number in range(7, 40)
+    ]
     kill(replay.actors[0])
     for number in range(7, 40):
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
@@ -94,7 +96,9 @@ def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_
     limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=10_000.0, slack_tokens=10)
     replay = start(tmp_path, config(limiter=limiter))
     assert RemoteEpisodeSink(replay).add(counter_episode(0)).status == "stored"
-    held = [replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0) for number in range(1, 33)]
+    held = [
+        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0, True) for number in range(1, 33)
+    ]
     while not replay.stats().writers_waiting:
         pass
     begun_s = time.monotonic()

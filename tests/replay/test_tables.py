@@ -246,9 +246,11 @@ def test_a_pause_lets_an_offline_fill_in_and_new_settings_hold_from_then_on(tmp_
     assert add(9) == "wait"  # as before the pause
     assert service.next_batch(0, timeout_s=1) is not None
     assert add(9) == "stored"
+    unpaced = service.add(record_to_bytes(pack(counter_episode(11))), timeout_s=0, is_paced=False)
+    assert unpaced.status == "stored"  # and counts: readers owe 400 more
     service.close()
     again = ReplayService(tmp_path, TASKS, LAYOUT, config(limiter=limiter), seed=0)
-    assert again.stats().who_waits == "writers are held back until 380 tokens were read"
+    assert again.stats().who_waits == "writers are held back until 780 tokens were read"
     again.reconfigure(LimiterConfig(warmup_tokens=0))
     assert again.add(record_to_bytes(pack(counter_episode(10))), timeout_s=0).status == "stored"
 
