@@ -50,4 +50,8 @@ def save_sheet(file: Path, frames_NHWC: UInt8[np.ndarray, "N H W 3"], steps: lis
 
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{file} must end in one of {', '.join(SUFFIXES)}")
+    if not file.absolute().parent.is_dir():
+        raise ValueError(
+            f"there is no folder {file.absolute().parent} to write {file.name} to; make it, or name another"
+        )
     imageio.imwrite(file, sheet(frames_NHWC, steps))

@@ -222,6 +222,8 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
     with opened(place) as stores:
         store, header = find_episode(stores, name)
         shard = stores.index(store)
+        if frames is not None:  # first, so that what is wrong with it is not said after a page of numbers
+            _save_frames(store, header, frames, console)
         if header.number in store.damaged:
             console.print(f"[red]taken out:[/red] {escape(store.damaged[header.number])}", highlight=False)
         grid = Table.grid(padding=(0, 2))
@@ -241,8 +243,6 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
         for column, values in firsts.items():
             dots = " ..." if header.steps > len(values) else ""
             console.print(f"[bold]{column}[/bold]  {_values_text(values)}{dots}", highlight=False)
-        if frames is not None:
-            _save_frames(store, header, frames, console)
 
 
 def _print_columns(store: EpisodeStore, header: Header, console: Console) -> dict[str, Shaped[np.ndarray, "T ..."]]:

@@ -135,6 +135,8 @@ def opened(place: Place) -> Generator[list[EpisodeStore]]:
 def find_episode(stores: Sequence[EpisodeStore], name: str) -> tuple[EpisodeStore, Header]:
     """The episode of a key, a number, or SHARD/NUMBER where there are shards."""
     shard, _, number = name.rpartition("/")
+    if shard.isdigit() and number.isdigit() and int(shard) >= len(stores):
+        raise ValueError(f"there is no shard {shard}; shards go from 0 to {len(stores) - 1}")
     where = stores[int(shard) : int(shard) + 1] if shard.isdigit() else stores
     is_number = number.isdigit() and (not shard or shard.isdigit())
     kept = [(store, header) for store in stores for of in (store.episodes, store.taken_out) for header in of.values()]
