@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,9 @@ class Arena:
         """The first row of what was put under `key`, counted in rows of its width; ABSENT where it is not here."""
         return self._row_of.get(key, ABSENT)
 
-    def places(self, keys: Sequence[Hashable]) -> list[int]:
+    def places(self, keys: Sequence[Hashable]) -> Int64[np.ndarray, " P"]:
         """The place of each key."""
-        get = self._row_of.get
-        return [get(key, ABSENT) for key in keys]
+        return np.fromiter(map(self._row_of.get, keys, repeat(ABSENT)), np.int64, len(keys))
 
     def rows(self, width: int) -> UInt8[np.ndarray, "N width"]:
         """All of it as rows of `width` bytes."""
@@ -82,7 +82,7 @@ def gather(
     `load(key)` reads all rows of a key that the arena has not; they are kept once the batch is done, so that what one
     batch needs never pushes out what it needs as well. `out` is filled and returned, where it is given.
     """
-    first_P = np.array(arena.places(keys_P), np.int64)
+    first_P = arena.places(keys_P)
     begin_P = np.cumsum(length_P) - length_P
     at_P = first_P + start_P
     # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning, says where they lie.

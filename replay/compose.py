@@ -224,9 +224,14 @@ class _Rows:
 def _alike(of: _Rows, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows with the same lengths: first window and number of windows of one row of each sort, and the sort of each row."""
     first_R, count_R = of.first, of.count
-    by_row = lengths_W2.reshape(len(first_R), -1) if (count_R == count_R[0]).all() else None
-    if by_row is not None and (by_row == by_row[0]).all():
-        return first_R[:1], count_R[:1], np.zeros(len(first_R), np.int64)
+    if (count_R == count_R[0]).all():
+        by_row = lengths_W2.reshape(len(first_R), -1)
+        if (by_row == by_row[0]).all():
+            return first_R[:1], count_R[:1], np.zeros(len(first_R), np.int64)
+        if count_R[0] == 1:
+            lengths_R = lengths_W2[:, 0].astype(np.int64) << 32 | lengths_W2[:, 1]
+            _, one_of, alike_R = np.unique(lengths_R, return_index=True, return_inverse=True)
+            return one_of, count_R[: len(one_of)], alike_R
     nth_W = np.arange(len(lengths_W2)) - np.repeat(first_R, count_R)
     # A polynomial of the lengths, modulo 2^64, tells rows apart; the assertion, that it told none alike that are not.
     mixed_W = (lengths_W2.astype(np.uint64) @ _ODD[:2] + np.uint64(1)) * (_ODD[2] ** (nth_W + 1).astype(np.uint64))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -172,8 +173,7 @@ class Index:
 
     def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Where episodes stand; -1 where they are gone."""
-        get = self._row_of.get
-        return np.array([get(number, -1) for number in numbers.tolist()], np.int64)
+        return np.fromiter(map(self._row_of.get, numbers.tolist(), repeat(-1)), np.int64, len(numbers))
 
     def set_priorities(self, priorities: Mapping[str, float]) -> int:
         """Priorities by key; keys of episodes that are gone are ignored. How many there were."""

@@ -80,6 +80,8 @@ class Mix:
         self._count_draws = any(table.max_times_sampled is not None for table in self._tables)
         self._readable: list[list[Readable]] = []
         """By table and task."""
+        self._cumulative = np.zeros(1)
+        """Of the chances of each task in each table that a row is drawn from it."""
         self._seen_change = -1
         self._cache_bytes = cache_bytes
         self._reader: WindowReader | None = None
@@ -123,6 +125,7 @@ class Mix:
                 items = items_of(snapshot, rows, score, newest)
                 made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
         self._readable, self._seen_change = out, snapshot.change
+        self._cumulative = np.cumsum(self._chances(out))
         return out
 
     @property
@@ -137,7 +140,8 @@ class Mix:
 
     def can_sample(self) -> bool:
         """Whether any task has an episode that may be read."""
-        return bool((self._chances(self._look()) > 0).any())
+        self._look()
+        return bool(self._cumulative[-1] > 0)
 
     def _chances(self, tables: list[list[Readable]]) -> Float64[np.ndarray, "tables tasks"]:
         """The chance of each task in each table that a row is drawn from it, where something can be drawn at all."""
@@ -217,16 +221,18 @@ class Mix:
         self, rng: np.random.Generator, tables: list[list[Readable]]
     ) -> list[tuple[int, Draw, Bool[np.ndarray, " B"]]]:
         config = self._config
-        chances = self._chances(tables)
-        if not chances.any():
+        cumulative = self._cumulative
+        if not len(cumulative) or cumulative[-1] == 0.0:
             return []
-        cumulative = np.cumsum(chances)
-        chosen = np.searchsorted(cumulative, rng.random(config.rows) * cumulative[-1], side="right")
-        chosen_B = np.minimum(chosen, len(cumulative) - 1)
+        points_B = rng.random(config.rows) * cumulative[-1]
+        places, chosen_B = [0], np.zeros(config.rows, np.int64)
+        if len(cumulative) > 1:
+            chosen_B = np.minimum(np.searchsorted(cumulative, points_B, side="right"), len(cumulative) - 1)
+            places = np.unique(chosen_B).tolist()
         prompted_B = rng.random(config.rows) < config.prompt_fraction
         told_B = rng.random(config.rows) < config.return_fraction if self._with_returns else prompted_B
         by_task: dict[int, list[Draw]] = {}
-        for place in np.unique(chosen_B).tolist():
+        for place in places:
             table, task = divmod(place, len(self._tasks))
             rows = np.flatnonzero(chosen_B == place)
             fit = config.row_tokens // self.layouts[self._tasks[task].name].tokens_per_step
