@@ -14,23 +14,21 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from gato.episode import BadEpisode, episode_from_bytes
 from gato.metrics import ReplayStats
 from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay import record as records
 from replay.chooser import victims
 from replay.commit import Committer
 from replay.config import LimiterConfig, ReplayConfig
+from replay.door import Door, Refused
 from replay.info import Sample
 from replay.limiter import Limiter
 from replay.mix import Mix, by_priority
 from replay.readable import items_of, scores
-from replay.record import Record, check_record, pack, record_from_bytes
+from replay.record import Record
 from replay.selectors import selector_from_name
-from replay.shards import shard_of
 from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
 from replay.windows import Windows
 
@@ -43,8 +41,6 @@ MAX_GROUP = 1024
 PREDECESSOR_WAIT_S = 60.0
 """For a killed replay to be gone from its store; whoever is refused there is not started again."""
 REMOVER_ROLE = 5
-MAX_REASON = 500
-"""Letters of a reason; the episodes that are refused say what they like, at any length."""
 ROOM_FRACTION = 1 / 256
 """Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
 
@@ -59,16 +55,6 @@ class Added:
     """stored: durable, as the durability says. duplicate: it was already. refused: see `reason`. wait: writers are held back;
     hand it in again."""
     reason: str = ""
-
-
-REASONS = {
-    "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
-    "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
-}  # fmt: skip
-
-
-def _short(problem: str) -> str:
-    return next((short for word, short in REASONS.items() if word in problem), "bad episode")
 
 
 class ReplayService:
@@ -92,7 +78,7 @@ class ReplayService:
     ) -> None:
         """`shard`: which of `config.num_shards` this is; `replay.shards.shard_of` says which episodes are its own."""
         self._tasks = tasks
-        self._shard = shard
+        self._door = Door(tasks, max_episode_bytes=config.max_episode_bytes, shard=shard, num_shards=config.num_shards)
         self._config = config
         self._seed = seed
         self._store = EpisodeStore(
@@ -155,32 +141,14 @@ class ReplayService:
         What is not paced is not held back, as for data that is there before anybody reads; it counts all the same.
         """
         try:
-            record = self._checked(data)
-        except BadEpisode as problem:
-            return self._refuse(_short(str(problem)), str(problem))
-        return self._refuse("unknown task") if record is None else self._add(record, timeout_s, is_paced)
-
-    def _checked(self, data: bytes) -> Record | None:
-        """The record, past the door; None where its task is none of the run's."""
-        if len(data) > self._config.max_episode_bytes:
-            raise BadEpisode(
-                f"an episode of {len(data):,} bytes is too large, at most {self._config.max_episode_bytes:,} are taken; "
-                "raise max_episode_bytes or cut it"
-            )
-        is_packed = data[:4] == records.MAGIC
-        record = record_from_bytes(data) if is_packed else pack(episode_from_bytes(data))
-        task = self._tasks.get(record.header.task)
-        return None if task is None else check_record(record, task)
-
-    def _refuse(self, short: str, reason: str = "") -> Added:
-        with self._changed:
-            self._refused[short] += 1
-        return Added(status="refused", reason=f"{short}: {reason[:MAX_REASON]}" if reason else short)
+            record = self._door.checked(data)
+        except Refused as refused:
+            with self._changed:
+                self._refused[refused.kind] += 1
+            return Added(status="refused", reason=str(refused))
+        return self._add(record, timeout_s, is_paced)
 
     def _add(self, record: Record, timeout_s: float, is_paced: bool) -> Added:
-        home = shard_of(record.header.key, self._config.num_shards)
-        if home != self._shard:  # here its number would be taken for another's
-            return self._refuse("wrong shard", f"{record.header.key} is shard {home}'s, this is {self._shard}")
         tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
         with self._changed:
             if not self._closed and self._store.known(record.header.key):
