@@ -46,7 +46,6 @@ class Committer:
         self._changed = threading.Condition()
         self._waiting: deque[_Ticket] = deque()
         self._is_writing = False
-        self.num_commits = 0
 
     def commit(self, record: Record, tokens: int) -> Outcome:
         """What became of the record. What broke the writer is raised in every thread that it wrote for."""
@@ -83,7 +82,6 @@ class Committer:
                 ticket.failure = failure
         finally:
             with self._changed:
-                self.num_commits += 1
                 self._is_writing = False
                 for ticket in group:
                     ticket.is_done = True

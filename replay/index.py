@@ -89,14 +89,14 @@ class Index:
     def __len__(self) -> int:
         return self._num_alive
 
-    def add(self, headers: Iterable[Header], *, priorities: Mapping[str, float] | None = None) -> None:
-        """Take episodes in. Their priority is 1 where nothing else is known."""
+    def add(self, headers: Iterable[Header]) -> None:
+        """Take episodes in, each with priority 1."""
         with self._lock:
             for header in headers:
-                self._append(header, (priorities or {}).get(header.key, 1.0))
+                self._append(header)
             self.change += 1
 
-    def _append(self, header: Header, priority: float) -> None:
+    def _append(self, header: Header) -> None:
         if self._used == len(self._alive):
             self._make_room()
         row, self._used = self._used, self._used + 1
@@ -106,7 +106,7 @@ class Index:
         values = (
             header.number, header.steps, self.tasks[header.task],
             self.sources.setdefault(header.source, len(self.sources)), header.episode_return, header.by_agent,
-            "labels" in header.columns, version, priority, 0, header.stored_bytes, header.terminated,
+            "labels" in header.columns, version, 1.0, 0, header.stored_bytes, header.terminated,
         )  # fmt: skip
         for column, value in zip(self._columns.values(), values, strict=True):
             column[row] = value

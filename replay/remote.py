@@ -30,6 +30,9 @@ WAIT_S = 5.0
 """How long one call may wait inside replay; clients ask again."""
 TURN_S = 0.5
 """How long the last of several shards may wait before the first is asked again."""
+ALIVE_S = 0.25
+"""How long a shard may take to a batch, and then to say that it lives, before another is asked: Ray holds back calls to
+a process that is being started again, so its death shows by silence."""
 THREADS = {"write": 8, "read": 4}
 """Writers that are held back keep their threads, so readers, who let them go on, have threads of their own."""
 
@@ -107,6 +110,10 @@ class ReplayActor:
     @ray.method
     def keys(self) -> list[str]:
         return self._service.keys()
+
+    @ray.method(max_task_retries=0)
+    def ping(self) -> None:
+        """Answers at once, also while a batch is drawn."""
 
     @ray.method
     def pid(self) -> int:
@@ -263,11 +270,16 @@ class RemoteBatchSource:
                 self._asked[i] = self._ask(i, self._rotation.order(self._number(i), time.monotonic()))
         while True:
             asked = self._asked[index]
-            done, _ = ray.wait([asked.reference], timeout=max(0.0, deadline - time.monotonic()))
-            if not done:
+            left_s = max(0.0, deadline - time.monotonic())
+            done, _ = ray.wait([asked.reference], timeout=left_s if len(self._actors) == 1 else min(ALIVE_S, left_s))
+            if not done and time.monotonic() >= deadline:
                 return None
+            if not done and (len(self._actors) == 1 or self._is_alive(asked.shard)):
+                continue
             try:
-                batch = ray.get(asked.reference)
+                batch = ray.get(asked.reference) if done else None
+                if not done:
+                    self._rotation.failed(asked.shard, time.monotonic())
             except RayActorError:  # the shard is being started again
                 self._rotation.failed(asked.shard, time.monotonic())
                 batch = None
@@ -280,6 +292,13 @@ class RemoteBatchSource:
             self._asked[index] = self._ask(index, order)
             if time.monotonic() >= deadline:
                 return None
+
+    def _is_alive(self, shard: int) -> bool:
+        done, _ = ray.wait([answer := self._actors[shard].ping.remote()], timeout=ALIVE_S)
+        try:
+            return bool(done) and ray.get(answer) is None
+        except RayActorError:
+            return False
 
     def _number(self, index: int) -> int:
         return batch_number(index, self._rank, self._num_ranks)

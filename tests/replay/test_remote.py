@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from ray.actor import ActorProxy
 from ray.exceptions import RayActorError
 
 from gato.episode import episode_to_bytes
-from gato.sequence import Batch
-from replay.config import LimiterConfig, ReplayConfig
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink, ReplayActor, Shards, start_replay
+from replay.config import LimiterConfig
+from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
+from tests.replay.local import batch_from, kill, start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,37 +26,18 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def start(folder: Path, replay: ReplayConfig | None = None) -> Shards:
-    return start_replay(
-        folder=folder, tasks=TASKS, layout=LAYOUT, config=replay or config(), seed=3, teacher_returns={}
-    )
-
-
-def kill(shard: ActorProxy[ReplayActor]) -> None:
-    os.kill(ray.get(shard.pid.remote()), signal.SIGKILL)
-
-
-def batch_from(source: RemoteBatchSource, index: int) -> Batch:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        batch = source.next_batch(index, timeout_s=5.0)
-        if batch is not None:
-            return batch
-    raise AssertionError(f"no batch {index} within 60 s")
-
-
 def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_path: Path) -> None:
-    replay = start(tmp_path)
+    replay = start(tmp_path, config())
     sink = RemoteEpisodeSink(replay, patience_s=60.0)
     for number in range(6):
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
-    kill(replay.actors[0])
+    kill(replay)
     assert sink.add(counter_episode(6)).status in ("stored", "duplicate")
     # Calls that are under way when the process dies are made again by Ray, and count once.
     under_way = [
         replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0, True) for number in range(7, 40)
     ]
-    kill(replay.actors[0])
+    kill(replay)
     for number in range(7, 40):
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
     ray.wait(under_way, num_returns=len(under_way), timeout=30)
@@ -80,12 +58,12 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
         sink.add(counter_episode(number))
     for index in range(12):
         if index == 5:
-            kill(replay.actors[0])
+            kill(replay)
         there, here = batch_from(source, index), service.next_batch(index, timeout_s=1)
         assert here is not None
         for name, array in here.arrays().items():
             np.testing.assert_array_equal(there.arrays()[name], array)
-    kill(replay.actors[0])
+    kill(replay)
     again = batch_from(source, 2)  # a learner that goes on from an older checkpoint asks for an older number
     expected = service.next_batch(2, timeout_s=1)
     assert expected is not None
@@ -109,7 +87,7 @@ def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_
 
 
 def test_a_sink_says_so_where_replay_is_gone_for_good(tmp_path: Path) -> None:
-    replay = start(tmp_path)
+    replay = start(tmp_path, config())
     ray.get(replay.actors[0].pid.remote())
     ray.kill(replay.actors[0], no_restart=True)
     added = RemoteEpisodeSink(replay, patience_s=1.0).add(counter_episode(1))
