@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from actors.envs import make_envs, make_gymnasium, versions_of
+from actors.envs import make_envs, versions_of
+from actors.gymnasium_env import make_gymnasium
 from actors.rollout import play
 from actors.specialist_policy import Specialist
 from actors.tasks import TASKS

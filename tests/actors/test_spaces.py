@@ -6,7 +6,8 @@ import pytest
 from gymnasium import spaces
 
 from actors.agent import GatoPlayers
-from actors.envs import make_envs, task_of
+from actors.envs import make_envs
+from actors.gymnasium_env import task_of
 from actors.rollout import play
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.acting import ActingConfig, Policy

@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from actors.envs import make_envs, make_gymnasium
+from actors.envs import make_envs
+from actors.gymnasium_env import make_gymnasium
 from actors.tasks import TASKS
 from gato.task import Kind, find_task
 
