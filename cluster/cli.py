@@ -141,6 +141,24 @@ def scale(
 
 
 @app.command()
+def roles(
+    run: RunName = None,
+    evaluate: Annotated[float | None, typer.Option(help="At most this share evaluating.")] = None,
+    generate: Annotated[float | None, typer.Option(help="The agent plays, to learn from its own good episodes.")] = None,
+    relabel: Annotated[float | None, typer.Option(help="The agent plays, its teacher says what it would have done.")] = None,
+    teach: Annotated[float | None, typer.Option(help="Teachers go on to play.")] = None,
+    redis: Redis = None,
+) -> None:  # fmt: skip
+    """Give the workers' roles other shares of their time, 0 to 1, while the run goes on.
+
+    Example: [bold]gato roles demo --relabel 0.5 --generate 0[/bold]
+    """
+    given = {"evaluate": evaluate, "generate": generate, "relabel": relabel, "teach": teach}
+    shares = {f"{role}_share": share for role, share in given.items() if share is not None}
+    commands.roles(run, shares, redis_url=redis, console=console)
+
+
+@app.command()
 def runs() -> None:
     """List the runs here.
 

@@ -100,6 +100,21 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     console.print(f"run [bold]{folder.name}[/bold] goes on with {workers} workers")
 
 
+def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console) -> None:
+    """Ask a run to give its workers' roles other shares of their time; they stand when it is resumed, too."""
+    if not shares:
+        raise ValueError("nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1")
+    folder = _active(run)
+    config = config_from_json(json.dumps(folder.info().config))
+    config = replace(config, actors=replace(config.actors, **shares))  # ValueError for what they cannot be
+    with _journal_of(folder, redis_url) as journal:
+        journal.post_control("roles", json.dumps(dict(shares)))
+    folder.set_config(to_plain(config))
+    console.print(
+        f"run [bold]{folder.name}[/bold] was asked for other shares; gato watch {folder.name} shows who does what"
+    )
+
+
 def pace(
     run: str | None, word: ControlWord, *, changes: Mapping[str, float | None] | None = None, redis_url: str | None,
     console: Console,

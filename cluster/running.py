@@ -60,7 +60,13 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
         task = TASKS[name]
         shipped = None if name in data_returns else teacher_return(task)
         top = data_returns.get(name, shipped if shipped is not None else task.references.expert)
-        scales[name] = Scale(random_return=task.references.random, teacher_return=top)
+        references = task.references
+        scales[name] = Scale(
+            random_return=references.random,
+            teacher_return=top,
+            expert_return=references.expert,
+            human_return=references.human,
+        )
     return scales
 
 
@@ -201,13 +207,14 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
-            teachable = [name for name, task in tasks.items() if name not in data_returns and has_teacher(task)]
+            teachable = [name for name, task in tasks.items() if has_teacher(task)]
             _require_demonstrations(tasks, data_returns, teachable, resumed)
             dispatcher = Dispatcher(
                 config.actors,
                 list(tasks),
                 demonstration_steps=parts.replay.demonstration_steps(),
                 teachable=teachable,
+                has_data=list(data_returns),
                 seed=config.seed,
             )
             supervisor = Supervisor(config, parts, journal, dispatcher)
