@@ -103,7 +103,8 @@ class Playground:
         self.worker: Worker | None = None
         self.curve: list[dict[str, float]] = []
         self.env_steps = 0
-        self._task, self._plan, self._role = task, plan, role
+        self._task, self._plan = task, plan
+        self._role: Role | None = role
         self._next_seed = 1_000_000 * (1 + seed) + 500_000
         self._weights: Weights | None = None
 
@@ -265,9 +266,10 @@ def draw() -> None:
                 [[(value - entry["random_return"]) / span for value in entry["returns"]] for entry in runs]
             )
             assert over is not None
+            returns = ", ".join(f"{entry['return']:,.1f}" for entry in runs)
             mean = float(np.mean([entry["normalised"] for entry in runs]))
             lines.append(
-                f"| {name} | {TITLES[arm]} | {len(runs)} | {', '.join(f'{entry["return"]:,.1f}' for entry in runs)} | {mean:.2f} | "
+                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | "
                 f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f} | "
                 f"{np.mean([e['own_steps'] for e in runs]):,.0f} |"
             )
