@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,15 @@ from rich.table import Table
 
 from actors.tasks import TASKS
 from cluster import datasets
+from cluster.aggregate import aggregate
 from cluster.config import config_from_json, to_plain
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
-from cluster.scores import Scale
+from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
 from cluster.summary import Summary, read_summary
+from cluster.text import number_text
 from cluster.watch import render, watch_live
 from gato.task import find_task
 from replay.importers.reading import Reading
@@ -151,25 +153,42 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
 
     checkpoint, config, scales = locate(what)
     wanted = [find_task(task, TASKS).name for task in tasks] if tasks else list(config.tasks)
-    table = Table("task", "return", "±", "normalised", "episodes", box=None, header_style="bold")
+    titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
+    table = Table(*titles, box=None, header_style="bold")
     rows: dict[str, object] = {}
+    scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes):
         if evaluation.failed:
             raise ValueError(f"evaluation of {evaluation.task} failed: {evaluation.failed}")
         mean = sum(evaluation.returns) / len(evaluation.returns)
         std = (sum((r - mean) ** 2 for r in evaluation.returns) / len(evaluation.returns)) ** 0.5
-        top = scales.get(evaluation.task)
-        normalised = top.normalise(mean) if top else TASKS[evaluation.task].normalise(mean)
+        scale = scales.get(evaluation.task) or scale_of(TASKS[evaluation.task], None)
+        normalised = {by: finite(scale.normalise(mean, by=by)) for by in MEASURES}
+        for by in MEASURES:
+            if normalised[by] is not None:
+                scores[by].append([scale.normalise(value, by=by) for value in evaluation.returns])
         rows[evaluation.task] = {
-            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised,
-            "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
+            "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
+            "random_return": scale.random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", f"{normalised:.2f}", str(len(evaluation.returns)))
+        shares = [number_text(normalised[by]) for by in MEASURES]
+        counted = str(len(evaluation.returns))
+        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", f"{scale.random_return:,.1f}", *shares, counted)
+    overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
-        sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows}) + "\n")
-    else:
-        console.print(f"checkpoint {checkpoint}", highlight=False)
-        console.print(table)
+        over_all = {by: asdict(over) if over else None for by, over in overall.items()}
+        sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all}) + "\n")
+        return
+    console.print(f"checkpoint {checkpoint}", highlight=False)
+    console.print(table)
+    for by, over in overall.items():
+        if over is not None:
+            console.print(
+                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95 % interval "
+                f"{over.low:.2f} to {over.high:.2f} over other episodes",
+                highlight=False,
+            )
 
 
 def import_data(source: str, *, task: str | None, name: str | None, console: Console) -> None:

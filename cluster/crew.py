@@ -158,7 +158,7 @@ class Crew:
             worker.named = True
             self._say("no progress", f"worker {worker.name} has been at one {at} for {now_s - worker.given_s:.0f} s")
         if worker.question is None:
-            if now_s - worker.asked_s > WATCH_EVERY_S:
+            if now_s - worker.asked_s > min(WATCH_EVERY_S, self._hung_after_s / 2):
                 worker.question, worker.asked_s = worker.handle.progress.remote(), now_s
             return
         silent_s = now_s - worker.asked_s

@@ -22,7 +22,7 @@ from cluster.config import RunConfig, config_from_json, find_run_config, overrid
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
-from cluster.scores import Scale
+from cluster.scores import Scale, scale_of
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
 from gato.task import Task, find_task
@@ -58,15 +58,7 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
     scales: dict[str, Scale] = {}
     for name in config.tasks:
         task = TASKS[name]
-        shipped = None if name in data_returns else teacher_return(task)
-        top = data_returns.get(name, shipped if shipped is not None else task.references.expert)
-        references = task.references
-        scales[name] = Scale(
-            random_return=references.random,
-            teacher_return=top,
-            expert_return=references.expert,
-            human_return=references.human,
-        )
+        scales[name] = scale_of(task, data_returns[name] if name in data_returns else teacher_return(task))
     return scales
 
 

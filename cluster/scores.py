@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gato.metrics import Evaluation
+from gato.task import Task
 from gato.version import Version
 
 Measure = Literal["teacher", "expert", "human"]
@@ -30,6 +31,17 @@ class Scale:
         top = {"teacher": self.teacher_return, "expert": self.expert_return, "human": self.human_return}[by]
         span = math.nan if top is None else top - self.random_return
         return (mean_return - self.random_return) / span if span else math.nan
+
+
+def scale_of(task: Task, teacher_return: float | None) -> Scale:
+    """The scale of a task by its references; without a teacher the published expert is in its place."""
+    references = task.references
+    return Scale(
+        random_return=references.random,
+        teacher_return=references.expert if teacher_return is None else teacher_return,
+        expert_return=references.expert,
+        human_return=references.human,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
