@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from actors.envs import Env, EnvFailedError, Envs, make_envs
-from actors.rollout import Player, play
+from actors.rollout import Dropped, Player, play_on
 from actors.teachers import teacher_for
 from gato.episode import AGENT, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
@@ -201,22 +202,29 @@ class Worker:
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
+        dropped: Counter[str] = Counter()
         failed: str | None = None
         try:
             for episode in self._play(task, assignment, weights):
+                if isinstance(episode, Dropped):
+                    dropped[episode.reason] += 1
+                    if assignment.role == "evaluate":
+                        raise EnvFailedError(str(episode))
+                    continue
                 self._episodes += 1
                 env_steps += episode.num_steps
-                if not math.isfinite(episode.episode_return):
-                    raise EnvFailedError(
-                        f"{task.name} paid {episode.episode_return} in the episode of seed {episode.seed}"
-                    )
                 returns[episode.seed] = episode.episode_return
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
+            if dropped and not self._episodes:
+                raise EnvFailedError(f"{task.name} broke in every episode, the last time with {[*dropped][-1]}")
         except EnvFailedError as problem:
             failed = str(problem)
             # They may be anywhere by now: new ones are made next time.
-            self._made_envs.pop((task.name, len(assignment.seeds)), None)
+            broken = self._made_envs.pop((task.name, len(assignment.seeds)), None)
+            if broken is not None:
+                with suppress(EnvFailedError):
+                    broken.close()
         wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,
@@ -228,6 +236,7 @@ class Worker:
             wall_s=wall_s,
             wait_s=delivery.wait_s,
             refused=delivery.refused | ({f"environment failed: {failed}": 1} if failed else {}),
+            dropped=dict(dropped),
             returns=Mean(sum(returns.values(), 0.0), len(returns)),
         )
         if assignment.role != "evaluate" or weights is None:
@@ -244,19 +253,19 @@ class Worker:
         )
         return report, evaluation
 
-    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode]:
+    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode | Dropped]:
         envs = self._envs(task, len(assignment.seeds))
         if weights is None:
             teacher = teacher_for(task)
             self._watched = _Watched(teacher)
-            return play(
+            return play_on(
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
         self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
-        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
+        return play_on(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""
