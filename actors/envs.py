@@ -87,7 +87,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stepped:
-    """What a step of N rows came to; zeros in rows that did not play or broke."""
+    """What a step of N rows came to; nothing in rows that did not play."""
 
     rewards: Float[np.ndarray, " N"]
     terminated: Bool[np.ndarray, " N"]
@@ -177,15 +177,15 @@ class Envs:
         for row, finish in begun.items():
             try:
                 observation, reward, ended, cut = finish()
-                self._take(row, observation)
-                if not abs(reward) <= FLOAT32_MAX:
+                if not abs(float(reward)) <= FLOAT32_MAX:
                     raise ValueError(f"it paid {reward}")
+                self._take(row, observation)
+                rewards[row], terminated[row] = float(reward), bool(ended)
             except Exception as problem:
                 self._breaks(row)
                 broken[row] = repr(problem)
                 continue
             self._steps[row] += 1
-            rewards[row], terminated[row] = reward, ended
             truncated[row] = not ended and (cut or self._steps[row] >= self.task.max_steps)
         return Stepped(rewards=rewards, terminated=terminated, truncated=truncated, broken=broken)
 
