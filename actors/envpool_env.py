@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -39,7 +40,7 @@ class EnvPoolGame:
     def __init__(self, task: Task) -> None:
         """ValueError where EnvPool is not here, does not have the game, or would play it otherwise."""
         try:
-            import envpool
+            envpool = import_module("envpool")
         except ImportError as problem:
             raise ValueError(f"EnvPool is not installed ({problem}); pip install 'gato-ray[envpool]'") from problem
         options: Mapping[str, Any] = task.env_kwargs

@@ -13,7 +13,6 @@ from actors.atari import with_sticky
 from actors.conformance import check_envs, findings
 from actors.envs import Env, Envs, make_envs
 from actors.tasks import TASKS
-from gato.task import Task
 from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
 
@@ -26,9 +25,8 @@ def test_our_robots_keep_it(name: str) -> None:
     assert check_envs(TASKS[name]) == []
 
 
-@pytest.mark.parametrize("task", [TASKS["atari84/pong"], with_sticky(TASKS["atari/breakout"], 0.25)])
-def test_our_games_keep_it(task: Task) -> None:
-    assert check_envs(task) == []
+def test_our_games_keep_it() -> None:
+    assert check_envs(TASKS["atari84/pong"]) == []
 
 
 def test_processes_keep_it() -> None:
