@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.envs import Env, EnvFailedError, Envs, make_envs
+from actors.envs import Env, EnvFailedError, Envs, make_worker_envs
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import teacher_for
 from gato.episode import AGENT, Episode
@@ -140,7 +140,7 @@ class Worker:
         source: WeightsSource,
         *,
         patience_s: float = 30.0,
-        make: Callable[[Task, int], Envs] = make_envs,
+        make: Callable[[Task, int], Envs] = make_worker_envs,
     ) -> None:
         self.name = name
         self._tasks = tasks

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from actors.envs import EnvFailedError, Envs, make_envs
+from actors.envs import Env, EnvFailedError, Envs, make_env, make_envs, make_worker_envs
 from actors.process_env import ProcessEnv
 from actors.rollout import Dropped, play, play_on
 from actors.worker import Assignment, Worker
@@ -17,6 +22,7 @@ from gato.version import Version
 from tests.actors.fakes import ListSink, ListSource, RandomPlayer
 from tests.actors.faulty import FAULTS, faulty
 
+ROOT = Path(__file__).resolve().parents[2]
 SEEDS = [0, 1, 2, 3, 4]
 REASONS = {
     "raise": "the wheels came off", "nan": "state is not finite", "inf": "state is not finite", "shape": "shape",
@@ -81,7 +87,9 @@ class _Loaded(RandomPlayer):
 
 def house(task: Task) -> tuple[Worker, ListSink]:
     sink = ListSink()
-    return Worker("w0", {task.name: task}, lambda *_: _Loaded(task), sink, ListSource([Version(1, 1)])), sink
+    return Worker(
+        "w0", {task.name: task}, lambda *_: _Loaded(task), sink, ListSource([Version(1, 1)]), make=make_envs
+    ), sink
 
 
 def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() -> None:
@@ -123,3 +131,43 @@ def test_a_process_ends_with_its_environment() -> None:
     env.close()
     with pytest.raises(ProcessLookupError):
         os.kill(env.pid, 0)
+
+
+def test_processes_end_with_who_started_them() -> None:
+    program = """
+import os, signal
+from actors.envs import make_envs
+from tests.actors.faulty import faulty
+
+envs = make_envs(faulty("none"), 1, backend="process")
+print("made", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    # The environment's process holds the other end of this output: that it is read to its end says that it ended.
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGKILL, "made\n", "")
+
+
+def test_workers_play_users_environments_in_processes() -> None:
+    crashes = make_worker_envs(faulty("abort"), 1)
+    crashes.reset_row(0, 1)
+    actions, rows = np.zeros(1, np.int64), np.ones(1, np.bool_)
+    crashes.step(actions, rows)
+    crashes.step(actions, rows)
+    with pytest.raises(EnvFailedError, match=r"its process died \(SIGABRT\)"):
+        crashes.step(actions, rows)
+    crashes.close()
+
+
+def test_a_broken_environment_that_cannot_be_made_again_costs_each_episode() -> None:
+    task, made = faulty("raise"), [0]
+
+    def once() -> Env:
+        made[0] += 1
+        raise ValueError("no more of these")
+
+    envs = Envs(task, [make_env(task)], make=once)
+    played = list(play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k"))
+    assert [each.seed for each in played if isinstance(each, Dropped)] == [1, 2, 3]
+    assert "no more of these" in str(played[-1])
+    assert made == [2]
