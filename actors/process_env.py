@@ -47,7 +47,7 @@ class ProcessEnv:
         self._pipe, theirs = Pipe()
         # A fork would copy locks that other threads hold, and multiprocessing's own ways run our main file again.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "actors.process_env", str(theirs.fileno()), str(step_timeout_s)],
+            [sys.executable, "-P", "-m", "actors.process_env", str(theirs.fileno()), str(step_timeout_s)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -58,7 +58,7 @@ class ProcessEnv:
     def wait_until_made(self) -> None:
         """ValueError where it cannot be made."""
         try:
-            self._answer(time.monotonic() + START_TIMEOUT_S)
+            self._answer(time.monotonic(), START_TIMEOUT_S)
         except (RuntimeError, TimeoutError) as problem:
             self.close()
             raise ValueError(str(problem)) from problem
@@ -72,17 +72,17 @@ class ProcessEnv:
             with suppress(OSError):  # its process is dead, which the answer says
                 self._pipe.send((word, value))
 
-    def _answer(self, deadline_s: float) -> Any:
+    def _answer(self, asked_s: float, timeout_s: float) -> Any:
         """RuntimeError where it raised or died, TimeoutError where it did not answer in time."""
         try:
-            in_time = self._pipe.poll(max(0.0, deadline_s - time.monotonic()))
+            in_time = self._pipe.poll(max(0.0, asked_s + timeout_s - time.monotonic()))
             well, value, self._extras = self._pipe.recv() if in_time else (False, None, {})
         except (EOFError, OSError):
             self._end()
             raise RuntimeError(f"its process died ({self._last_words()})") from None
         if not in_time:
             self._end()
-            raise TimeoutError(f"no answer in {self._step_timeout_s:g} s; its process was killed")
+            raise TimeoutError(f"no answer in {timeout_s:g} s; its process was killed")
         if not well:
             raise RuntimeError(value)
         return value
@@ -102,13 +102,13 @@ class ProcessEnv:
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         self._ask("reset", seed)
-        return self._answer(time.monotonic() + self._step_timeout_s)
+        return self._answer(time.monotonic(), self._step_timeout_s)
 
     def begin(self, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]:
         """Begin a step; the result waits for its end."""
         self._ask("step", action)
-        deadline_s = time.monotonic() + self._step_timeout_s
-        return lambda: self._answer(deadline_s)
+        asked_s = time.monotonic()
+        return lambda: self._answer(asked_s, self._step_timeout_s)
 
     def step(self, action: Shaped[np.ndarray, ...]) -> Outcome:
         return self.begin(action)()
