@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -172,3 +173,9 @@ def test_envpool_refuses_what_it_would_play_otherwise() -> None:
         make_envs(with_sticky(TASKS["atari/pong"], 0.25), 1, backend="envpool")
     with pytest.raises(ValueError, match="EnvPool has no Pung-v5"):
         make_envs(replace(TASKS["atari/pong"], env_id="ALE/Pung-v5"), 1, backend="envpool")
+
+
+def test_without_envpool_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(ValueError, match=r"EnvPool is not installed .*pip install 'gato-ray\[envpool\]'"):
+        make_envs(TASKS["atari/pong"], 1, backend="envpool")
