@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -13,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.envs import Env, EnvFailedError, Envs, make_envs
+from actors.envs import Env, EnvFailedError, Envs, make_worker_envs
 from actors.relabel import Relabelled
-from actors.rollout import Player, play
+from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
@@ -115,7 +116,7 @@ class Worker:
         source: WeightsSource,
         *,
         patience_s: float = 30.0,
-        make: Callable[[Task, int], Envs] = make_envs,
+        make: Callable[[Task, int], Envs] = make_worker_envs,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
     ) -> None:
         self.name = name
@@ -180,22 +181,29 @@ class Worker:
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
+        dropped: Counter[str] = Counter()
         failed: str | None = None
         try:
             for episode in self._play(task, assignment, weights):
+                if isinstance(episode, Dropped):
+                    dropped[episode.reason] += 1
+                    if assignment.role == "evaluate":
+                        raise EnvFailedError(str(episode))
+                    continue
                 self._episodes += 1
                 env_steps += episode.num_steps
-                if not math.isfinite(episode.episode_return):
-                    raise EnvFailedError(
-                        f"{task.name} paid {episode.episode_return} in the episode of seed {episode.seed}"
-                    )
                 returns[episode.seed] = episode.episode_return
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
+            if dropped and not self._episodes:
+                raise EnvFailedError(f"{task.name} broke in every episode, the last time with {[*dropped][-1]}")
         except EnvFailedError as problem:
             failed = str(problem)
             # They may be anywhere by now: new ones are made next time.
-            self._made_envs.pop((task.name, assignment.rows), None)
+            broken = self._made_envs.pop((task.name, assignment.rows), None)
+            if broken is not None:
+                with suppress(EnvFailedError):
+                    broken.close()
         wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,
@@ -207,6 +215,7 @@ class Worker:
             wall_s=wall_s,
             wait_s=delivery.wait_s,
             refused=delivery.refused | ({f"environment failed: {failed}": 1} if failed else {}),
+            dropped=dict(dropped),
             returns=Mean(sum(returns.values(), 0.0), len(returns)),
             failed=failed,
         )
@@ -229,13 +238,13 @@ class Worker:
             self._made_teachers[task.name, role] = self._teachers(task, role)
         return self._made_teachers[task.name, role]
 
-    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode]:
+    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode | Dropped]:
         role, rows = assignment.role, assignment.rows
         envs = self._envs(task, rows)
         if weights is None:
             teacher = self._teacher(task, role)
             self._watched = _Watched(teacher)
-            return play(
+            return play_on(
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
@@ -244,14 +253,14 @@ class Worker:
             teacher = self._teacher(task, role)
             relabelled = Relabelled(player, teacher)
             self._watched = _Watched(relabelled)
-            return play(
+            return play_on(
                 envs, self._watched, assignment.seeds, source=RELABELLED, new_key=self._new_key, version=weights.version,
                 with_extras=teacher.needs_extras, labels_of=relabelled.labels,
             )  # fmt: skip
         self._watched = _Watched(player)
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
-        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
+        return play_on(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""

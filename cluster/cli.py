@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cluster import commands, replay_care, replay_words, running
+from cluster.check import check_task
 from cluster.config import RUNS
 
 app = typer.Typer(
@@ -208,6 +209,23 @@ def record(
     Example: [bold]gato record atari/freeway --episodes 10[/bold]
     """
     commands.record(task, episodes=episodes, name=name, seed=seed, console=console)
+
+
+@app.command()
+def check(
+    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    backend: Annotated[
+        Literal["loop", "process", "envpool"], typer.Option(help="How its environments are made.")
+    ] = "loop",
+) -> None:
+    """Check that a task's environment keeps what every environment must: seeds, limits, shapes, rows apart.
+
+    Exit status 1 where it does not.
+
+    Example: [bold]gato check atari/pong[/bold]
+    """
+    if not check_task(task, backend=backend, console=console):
+        raise typer.Exit(1)
 
 
 @app.command()

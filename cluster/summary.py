@@ -242,7 +242,8 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         # After a restart of the learner numbers go on, so that their difference counts publications of both epochs.
         age_versions = max(0, newest.number - played.number) if newest > played else 0
         age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
-    reasons = {*known.refused, *record.refused}
+    lost = {**record.refused, **{f"dropped: {reason}": count for reason, count in record.dropped.items()}}
+    reasons = {*known.refused, *lost}
     return WorkerState(
         latest=record,
         time_s=time_s,
@@ -251,7 +252,7 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
         wait_s=known.wait_s + record.wait_s,
         worked_s=known.worked_s + record.wall_s,
-        refused={reason: known.refused.get(reason, 0) + record.refused.get(reason, 0) for reason in sorted(reasons)},
+        refused={reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)},
     )
 
 

@@ -56,6 +56,8 @@ class WorkerReport:
     """Time spent waiting for replay to take episodes (back-pressure)."""
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes that replay refused, by reason."""
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Episodes whose environment broke, by reason."""
     returns: Mean = field(default_factory=Mean)
     failed: str | None = None
     """Why the assignment ended early."""
