@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import ale_py
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.envs.registration import WrapperSpec
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from actors.atari import AtariEnv
 from actors.gymnasium_env import GymnasiumEnv, make_gymnasium
+from actors.mujoco_picture import MujocoPainter
 from gato.task import Task
 
+DEFAULT_STEPS_PER_S = 15.0
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
 
 
 class EnvFailedError(RuntimeError):
     """An environment broke; the message names the task, the step and the reason."""
+
+
+class NoPictureError(RuntimeError):
+    """An environment cannot be drawn here; the message says why, and how to mend it."""
 
 
 @runtime_checkable
@@ -47,12 +53,28 @@ class Env(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Pictured(Protocol):
+    """An environment that can be drawn."""
+
+    @property
+    def steps_per_s(self) -> float:
+        """In the world that it shows."""
+        ...
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """What it looks like now. It changes nothing."""
+        ...
+
+
 class MujocoEnv:
     """A Gymnasium MuJoCo environment."""
 
     def __init__(self, task: Task) -> None:
         self._env = make_gymnasium(task)
         self._action_dtype = self._env.action_space.dtype
+        self._bare: Any = self._env.unwrapped
+        self._painter: MujocoPainter | None = None
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         observation, _ = self._env.reset(seed=seed)
@@ -64,6 +86,15 @@ class MujocoEnv:
 
     def extras(self) -> dict[str, np.ndarray]:
         return {}
+
+    @property
+    def steps_per_s(self) -> float:
+        return 1.0 / self._bare.dt
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        if self._painter is None:
+            self._painter = MujocoPainter(self._bare.model, self._bare.mujoco_renderer.default_cam_config)
+        return self._painter.paint(self._bare.data)
 
     def close(self) -> None:
         self._env.close()
@@ -125,6 +156,22 @@ class Envs:
         """What only teachers may look at: for Atari `ram` [N, 128]."""
         rows = [env.extras() for env in self._envs]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    @property
+    def steps_per_s(self) -> float:
+        """In the world that they show."""
+        env = self._envs[0]
+        return env.steps_per_s if isinstance(env, Pictured) else DEFAULT_STEPS_PER_S
+
+    def picture(self, row: int) -> UInt8[np.ndarray, "H W 3"]:
+        """What a row looks like now. NoPictureError where it cannot be drawn."""
+        env = self._envs[row]
+        if not isinstance(env, Pictured):
+            raise NoPictureError(f"{self.task.name} cannot be drawn: {type(env).__name__} has no picture()")
+        try:
+            return env.picture()
+        except Exception as problem:
+            raise NoPictureError(f"{self.task.name} cannot be drawn: {problem}") from problem
 
     def close(self) -> None:
         for env in self._envs:

@@ -9,6 +9,7 @@ import ray
 import torch
 
 from actors.agent import GatoPlayers
+from actors.video import Clip
 from actors.worker import Assignment, EpisodeSink, WeightsSource, Worker, WorkerProgress
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
@@ -38,6 +39,10 @@ class WorkerActor:
     def progress(self) -> WorkerProgress:
         """Answers while `perform` plays, given `max_concurrency=2`."""
         return self._worker.progress()
+
+    @ray.method
+    def take_clip(self) -> Clip:
+        return self._worker.take_clip()
 
     @ray.method
     def pid(self) -> int:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 from actors.envs import Env, EnvFailedError, Envs, make_envs
 from actors.rollout import Player, play
 from actors.teachers import teacher_for
+from actors.video import Clip, Filming
 from gato.episode import AGENT, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
@@ -33,6 +34,8 @@ class Assignment:
     task: str
     seeds: tuple[int, ...]
     """One for each episode; each has an environment to itself."""
+    film: bool = False
+    """Whether the first seed's episode is filmed, where it is an evaluation: `take_clip` has it then."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -157,6 +160,7 @@ class Worker:
         self._begun_s = time.monotonic()
         self._episodes = 0
         self._watched: _Watched | None = None
+        self._filming: Filming | None = None
 
     def _new_key(self) -> str:
         """Never the same twice, also after this worker was started again under its name."""
@@ -253,7 +257,10 @@ class Worker:
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
-        self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
+        player: Player = self._player(task, len(assignment.seeds), assignment.role, weights)
+        if assignment.film:
+            player = self._filming = Filming(player, envs, caption=f"version {weights.version}")
+        self._watched = _Watched(player)
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
         return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
@@ -267,6 +274,11 @@ class Worker:
             steps=watched.steps if watched else 0,
             last_step_age_s=time.monotonic() - (watched.last_step_s if watched else self._begun_s),
         )
+
+    def take_clip(self) -> Clip:
+        """What was filmed in the last assignment that said so; once."""
+        filming, self._filming = self._filming, None
+        return filming.clip() if filming else Clip(problem="nothing was filmed")
 
     def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""

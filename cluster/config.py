@@ -39,6 +39,9 @@ class ActorsConfig:
     """Environment steps of its teacher's play that each task gets in all, made when no evaluation waits."""
     demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """The same for single tasks."""
+    clip_every_s: float = 300.0
+    """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0: none is filmed.
+    Filming costs 1 to 4 s of a core, and ends with the run's last evaluation."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 

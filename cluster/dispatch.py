@@ -26,6 +26,7 @@ class _TaskState:
     evaluated: Version | None = None
     evaluation_in_flight: bool = False
     evaluation_ended_s: float = float("-inf")
+    filmed_s: float = float("-inf")
     teaching_in_flight: int = 0
     next_seed: int = 0
     generated: int = 0
@@ -134,9 +135,11 @@ class Dispatcher:
         if not waiting:
             return None
         name = min(waiting, key=lambda task: waiting[task])
-        self._tasks[name].evaluation_in_flight = True
+        state, every_s = self._tasks[name], self._config.clip_every_s
+        state.evaluation_in_flight = True
+        film = every_s > 0.0 and (at_once or now_s - state.filmed_s >= every_s)
         seeds = tuple(EVALUATION_SEED + i for i in range(self._config.num_envs))
-        return Assignment(role="evaluate", task=name, seeds=seeds)
+        return Assignment(role="evaluate", task=name, seeds=seeds, film=film)
 
     def _generate(self, worker: str, now_s: float) -> Assignment | None:
         """An assignment, where the worker has rested long enough that generation has no more than its share of the time."""
@@ -185,6 +188,7 @@ class Dispatcher:
             if report is not None:
                 state.evaluated = report.version
                 state.evaluation_ended_s = now_s
+                state.filmed_s = now_s if assignment.film else state.filmed_s
         elif report is not None and self._config.generate_share > 0.0:
             rest_s = report.wall_s * (1.0 / self._config.generate_share - 1.0)
             self._idle_from_s[worker] = now_s + rest_s

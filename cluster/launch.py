@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.agent import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor
 from actors.tasks import TASKS
+from actors.video import ClipFolder
 from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.acting import ActingConfig
@@ -113,6 +114,7 @@ class Parts:
     fill: RemoteEpisodeSink
     """Takes the data that a run begins with: nobody reads yet, so nobody is held back for readers."""
     new_worker: Callable[[str], WorkerHandle]
+    clips: ClipFolder
 
 
 def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
@@ -175,4 +177,10 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
         )
 
-    return Parts(learner=learner, replay=replay, fill=RemoteEpisodeSink(replay, is_paced=False), new_worker=new_worker)
+    return Parts(
+        learner=learner,
+        replay=replay,
+        fill=RemoteEpisodeSink(replay, is_paced=False),
+        new_worker=new_worker,
+        clips=ClipFolder(folder / "clips"),
+    )

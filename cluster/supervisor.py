@@ -258,6 +258,18 @@ class Supervisor:
             self._journal.append(report)
             if evaluation is not None:
                 self._journal.append(replace(evaluation, worker=worker.name))
+                if assignment.film:
+                    self._keep_clip(worker, evaluation)
+
+    def _keep_clip(self, worker: _Worker, evaluation: Evaluation) -> None:
+        """The newest clip of a task, in the run's folder; without one the run goes on."""
+        try:
+            clip = ray.get(worker.handle.take_clip.remote(), timeout=5.0)
+            problem = self._parts.clips.keep(clip, evaluation)
+        except (RayError, GetTimeoutError, OSError) as failure:
+            problem = _first_line(failure)
+        if problem:
+            self._say("no clip", problem)
 
     def _give_up(self, worker: str, assignment: Assignment, reason: str) -> None:
         """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
