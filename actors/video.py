@@ -105,7 +105,7 @@ class Mp4:
             pix_fmt_out="yuv420p",
             macro_block_size=2,
             ffmpeg_log_level="error",
-            quality=None,
+            quality=None,  # pyright: ignore[reportArgumentType]
             output_params=[*options, "-maxrate", MOST_BITS_PER_S, "-bufsize", MOST_BITS_PER_S],
         )
         self._writer.send(None)

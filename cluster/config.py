@@ -41,7 +41,7 @@ class ActorsConfig:
     """The same for single tasks."""
     clip_every_s: float = 300.0
     """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0: none is filmed.
-    Filming costs 1 to 4 s of a core, and ends with the run's last evaluation."""
+    Filming costs 1 to 4 s of a core. What is evaluated after the training is filmed in any case."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
