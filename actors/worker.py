@@ -78,6 +78,13 @@ class WeightedPlayer(Player, Protocol):
     def load(self, weights: Weights) -> None: ...
 
 
+@runtime_checkable
+class Resting(Protocol):
+    """A player that wants to know when an assignment is over, because others wait for its decisions."""
+
+    def rest(self) -> None: ...
+
+
 PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
 """(task, number of rows, role) to a player."""
 
@@ -221,6 +228,10 @@ class Worker:
             failed = str(problem)
             # They may be anywhere by now: new ones are made next time.
             self._made_envs.pop((task.name, len(assignment.seeds)), None)
+        finally:
+            made = self._made_players.get((task.name, len(assignment.seeds), assignment.role))
+            if made is not None and isinstance(made[0], Resting):
+                made[0].rest()
         wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,

@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gato.acting import ActingConfig
 from gato.model import PRESETS, ModelConfig
@@ -42,6 +42,10 @@ class ActorsConfig:
     clip_every_s: float = 300.0
     """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0: none is filmed.
     Filming costs 1 to 4 s of a core. What is evaluated after the training is filmed in any case."""
+    inference: Literal["worker", "node"] = "worker"
+    """Where decisions are made: each worker holds the weights itself, or one process a node holds them for all its workers,
+    which takes less memory; workers that play the same task then decide together, and the last bits of a decision depend on
+    who else is asking."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
@@ -50,6 +54,8 @@ class ActorsConfig:
             raise ValueError(
                 f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at least 1"
             )
+        if self.inference not in ("worker", "node"):
+            raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if not 0.0 <= self.generate_share <= 1.0:
             raise ValueError(f"generate_share {self.generate_share} must be between 0 and 1")
 

@@ -174,7 +174,13 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
 
     def new_worker(name: str) -> WorkerHandle:
         return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
-            name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
+            name,
+            tasks,
+            players,
+            RemoteEpisodeSink(replay),
+            StoreSource(store),
+            config.actors.niceness,
+            config.actors.inference == "node",
         )
 
     return Parts(

@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.remote import end_inference
 from actors.worker import Assignment
 from cluster.config import RunConfig
 from cluster.dispatch import Dispatcher
@@ -81,6 +82,7 @@ class Supervisor:
         for worker in self._workers:
             _end(worker.handle)
         self._workers.clear()
+        end_inference()
         self._read_stats(at_once=True)
         return ended
 
