@@ -99,12 +99,20 @@ class GatoPlayers:
     prompts: PromptSource | None = None
     """Asked for a demonstration where an acting config has `prompt_steps`."""
 
+    def acting_of(self, task: Task, role: str) -> ActingConfig:
+        return self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
+
+    def new_model(self) -> Gato:
+        """One to put a snapshot into."""
+        return Gato(acting_config(self.model)).eval().requires_grad_(False)
+
+    def prompt_finder(self, task: Task, role: str) -> Callable[[], Window | None] | None:
+        """What is asked for the demonstration that a task is prompted with in this role, if it is."""
+        num_steps = self.acting_of(task, role).prompt_steps
+        return partial(self.prompts.demonstration, task.name, num_steps) if num_steps and self.prompts else None
+
     def __call__(self, task: Task, num_envs: int, role: str) -> GatoPlayer:
-        config = self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
-        model = Gato(acting_config(self.model)).eval().requires_grad_(False)
-        find_prompt = None
-        if config.prompt_steps and self.prompts is not None:
-            find_prompt = partial(self.prompts.demonstration, task.name, config.prompt_steps)
         return GatoPlayer(
-            model, task, config, num_envs=num_envs, seed=self.seed, find_prompt=find_prompt, text=self.text
-        )
+            self.new_model(), task, self.acting_of(task, role), num_envs=num_envs, seed=self.seed,
+            find_prompt=self.prompt_finder(task, role), text=self.text,
+        )  # fmt: skip

@@ -17,7 +17,7 @@ import ale_py
 import ale_py.roms
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from gato.task import Task
 
@@ -116,5 +116,12 @@ class AtariEnv:
 
     def extras(self) -> dict[str, np.ndarray]:
         return {"ram": np.asarray(self._ale.getRAM(), np.uint8)}
+
+    @property
+    def steps_per_s(self) -> float:
+        return 60.0 / self._frameskip
+
+    def picture(self) -> UInt8[np.ndarray, "210 160 3"]:
+        return self._ale.getScreenRGB()
 
     def close(self) -> None: ...

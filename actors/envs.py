@@ -17,13 +17,15 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.envs.registration import WrapperSpec
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from actors.atari import AtariEnv
 from actors.gymnasium_env import GymnasiumEnv, make_gymnasium
+from actors.mujoco_picture import MujocoPainter
 from actors.process_env import Outcome, ProcessEnv
 from gato.task import Task
 
+DEFAULT_STEPS_PER_S = 15.0
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
 
 
@@ -32,6 +34,10 @@ Backend = Literal["loop", "process", "envpool"]
 
 class EnvFailedError(RuntimeError):
     """An environment broke; the message names the task, the step and the reason."""
+
+
+class NoPictureError(RuntimeError):
+    """An environment cannot be drawn here; the message says why, and how to mend it."""
 
 
 @runtime_checkable
@@ -53,12 +59,28 @@ class Env(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Pictured(Protocol):
+    """An environment that can be drawn."""
+
+    @property
+    def steps_per_s(self) -> float:
+        """In the world that it shows."""
+        ...
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """What it looks like now. It changes nothing."""
+        ...
+
+
 class MujocoEnv:
     """A Gymnasium MuJoCo environment."""
 
     def __init__(self, task: Task) -> None:
         self._env = make_gymnasium(task)
         self._action_dtype = self._env.action_space.dtype
+        self._bare: Any = self._env.unwrapped
+        self._painter: MujocoPainter | None = None
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         observation, _ = self._env.reset(seed=seed)
@@ -70,6 +92,15 @@ class MujocoEnv:
 
     def extras(self) -> dict[str, np.ndarray]:
         return {}
+
+    @property
+    def steps_per_s(self) -> float:
+        return 1.0 / self._bare.dt
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        if self._painter is None:
+            self._painter = MujocoPainter(self._bare.model, self._bare.mujoco_renderer.default_cam_config)
+        return self._painter.paint(self._bare.data)
 
     def close(self) -> None:
         self._env.close()
@@ -204,6 +235,22 @@ class Envs:
         first = next(iter(shown.values()), {})
         nothing = {name: np.zeros_like(values) for name, values in first.items()}
         return {name: np.stack([shown.get(row, nothing)[name] for row in range(len(self))]) for name in first}
+
+    @property
+    def steps_per_s(self) -> float:
+        """In the world that they show."""
+        env = self._envs[0]
+        return env.steps_per_s if isinstance(env, Pictured) else DEFAULT_STEPS_PER_S
+
+    def picture(self, row: int) -> UInt8[np.ndarray, "H W 3"]:
+        """What a row looks like now. NoPictureError where it cannot be drawn."""
+        env = self._envs[row]
+        if not isinstance(env, Pictured):
+            raise NoPictureError(f"{self.task.name} cannot be drawn: {type(env).__name__} has no picture()")
+        try:
+            return env.picture()
+        except Exception as problem:
+            raise NoPictureError(f"{self.task.name} cannot be drawn: {problem}") from problem
 
     def close(self) -> None:
         """May be called again. EnvFailedError where one that was whole breaks at its end, after all were closed."""

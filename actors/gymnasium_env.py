@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.task import Kind, References, Task
@@ -56,6 +56,20 @@ class GymnasiumEnv:
 
     def extras(self) -> dict[str, np.ndarray]:
         return {}
+
+    @property
+    def steps_per_s(self) -> float:
+        return float(self._env.metadata.get("render_fps") or 15.0)
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """RuntimeError where it draws none."""
+        bare = self._env.unwrapped
+        # Said when the first picture is wanted, and not when it is made: not every environment takes the word there.
+        bare.render_mode = "rgb_array"
+        drawn = bare.render()
+        if drawn is None:
+            raise RuntimeError(f"{type(bare).__name__}.render() gave nothing for render_mode rgb_array")
+        return np.asarray(drawn, np.uint8)
 
     def close(self) -> None:
         self._env.close()

@@ -1,19 +1,125 @@
-"""A worker as a Ray actor."""
+"""A worker as a Ray actor, and what acts for all workers of a node as another."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import TypeVar
 
+import numpy as np
 import ray
 import torch
+from ray.actor import ActorProxy
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment, WorkerProgress
+from actors.envs import EnvFailedError
+from actors.inference import InferenceServer, ServedPlayers
 from actors.teachers import Teachers
+from actors.video import Clip
 from actors.worker import EpisodeSink, WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
+from gato.version import Version
+from gato.weights import Weights
+
+T = TypeVar("T")
+
+
+INFERENCE = "inference-"
+"""The name of a node's inference process is this and the node's id."""
+
+
+class InferenceActor:
+    """Holds an `InferenceServer`; each call of a worker waits in a thread of its own."""
+
+    def __init__(self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource) -> None:
+        self._server = InferenceServer(players, tasks, source)
+
+    @ray.method(max_task_retries=-1)
+    def newer_than(self, version: Version | None) -> Weights | None:
+        return self._server.newer_than(version)
+
+    @ray.method
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
+        self._server.begin(client, task, role, num_rows, version)
+
+    @ray.method(max_task_retries=-1)
+    def end(self, client: str) -> None:
+        self._server.end(client)
+
+    @ray.method
+    def reset_rows(self, client: str, rows: np.ndarray) -> None:
+        self._server.reset_rows(client, rows)
+
+    @ray.method
+    def act(self, client: str, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        return self._server.act(client, observations, rewards)
+
+    @ray.method
+    def pid(self) -> int:
+        """Of its process, which tests kill."""
+        return os.getpid()
+
+
+RemoteInference = ray.remote(InferenceActor)
+
+
+def inference_of_node(
+    players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource
+) -> ActorProxy[InferenceActor]:
+    """The one of this node, made by whoever asks first. It outlives who made it: see `end_inference`.
+
+    What it is made of must be small (below 100 kB in all): Ray loses larger arguments with the worker that made it, and
+    could not start it anew.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    return RemoteInference.options(
+        name=f"{INFERENCE}{node}", get_if_exists=True, lifetime="detached", num_cpus=0, max_restarts=-1,
+        max_concurrency=128, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+    ).remote(players, tasks, source)  # fmt: skip
+
+
+def end_inference() -> None:
+    """End the inference processes of all nodes, those of this namespace."""
+    for name in ray.util.list_named_actors():
+        if name.startswith(INFERENCE):
+            ray.kill(ray.get_actor(name), no_restart=True)
+
+
+class ServedByNode:
+    """A node's inference process as its workers call it. EnvFailedError where it died: the assignment is lost with it."""
+
+    def __init__(self, actor: ActorProxy[InferenceActor]) -> None:
+        self._actor = actor
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        return _answer(self._actor.newer_than.remote(version))
+
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
+        _answer(self._actor.begin.remote(client, task, role, num_rows, version))
+
+    def end(self, client: str) -> None:
+        with suppress(EnvFailedError):  # a dead one keeps nobody waiting
+            _answer(self._actor.end.remote(client))
+
+    def reset_rows(self, client: str, rows: np.ndarray) -> None:
+        _answer(self._actor.reset_rows.remote(client, rows))
+
+    def act(self, client: str, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        return _answer(self._actor.act.remote(client, observations, rewards))
+
+
+def _answer(reference: ray.ObjectRef[T]) -> T:
+    try:
+        return ray.get(reference)
+    except RayTaskError as failure:  # as it was raised there, without Ray's traceback
+        raise failure.cause from None
+    except RayActorError as death:
+        raise EnvFailedError("the inference process of this node died; Ray starts it anew") from death
 
 
 class WorkerActor:
@@ -28,10 +134,17 @@ class WorkerActor:
         source: WeightsSource,
         teachers: Teachers,
         niceness: int,
+        shares_inference: bool = False,
     ) -> None:
+        """`shares_inference`: whether the node's one inference process acts for it."""
         os.nice(niceness)
         torch.set_num_threads(1)
-        self._worker = Worker(name, tasks, players, sink, source, teachers=teachers)
+        if shares_inference:
+            served = ServedByNode(inference_of_node(players, tasks, source))
+            shared = ServedPlayers(server=served, client=name)
+            self._worker = Worker(name, tasks, shared, sink, served, teachers=teachers)
+        else:
+            self._worker = Worker(name, tasks, players, sink, source, teachers=teachers)
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
@@ -41,6 +154,10 @@ class WorkerActor:
     def progress(self) -> WorkerProgress:
         """Answers while `perform` plays, given `max_concurrency=2`."""
         return self._worker.progress()
+
+    @ray.method
+    def take_clip(self) -> Clip:
+        return self._worker.take_clip()
 
     @ray.method
     def pid(self) -> int:

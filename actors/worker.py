@@ -18,6 +18,7 @@ from actors.envs import Env, EnvFailedError, Envs, make_worker_envs
 from actors.relabel import Relabelled
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
+from actors.video import Clip, Filming
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
@@ -61,6 +62,13 @@ class WeightedPlayer(Player, Protocol):
     """A player that weights are put into."""
 
     def load(self, weights: Weights) -> None: ...
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A player that wants to know when an assignment is over, because others wait for its decisions."""
+
+    def rest(self) -> None: ...
 
 
 PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
@@ -137,6 +145,7 @@ class Worker:
         self._begun_s = time.monotonic()
         self._episodes = 0
         self._watched: _Watched | None = None
+        self._filming: Filming | None = None
 
     def _new_key(self) -> str:
         """Never the same twice, also after this worker was started again under its name."""
@@ -204,6 +213,10 @@ class Worker:
             if broken is not None:
                 with suppress(EnvFailedError):
                     broken.close()
+        finally:
+            made = self._made_players.get((task.name, assignment.rows, assignment.role))
+            if made is not None and isinstance(made[0], Resting):
+                made[0].rest()
         wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,
@@ -248,7 +261,7 @@ class Worker:
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
-        player = self._player(task, rows, role, weights)
+        player: Player = self._player(task, rows, role, weights)
         if role == "relabel":
             teacher = self._teacher(task, role)
             relabelled = Relabelled(player, teacher)
@@ -257,6 +270,8 @@ class Worker:
                 envs, self._watched, assignment.seeds, source=RELABELLED, new_key=self._new_key, version=weights.version,
                 with_extras=teacher.needs_extras, labels_of=relabelled.labels,
             )  # fmt: skip
+        if assignment.film:
+            player = self._filming = Filming(player, envs, caption=f"version {weights.version}")
         self._watched = _Watched(player)
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
@@ -271,6 +286,11 @@ class Worker:
             steps=watched.steps if watched else 0,
             last_step_age_s=time.monotonic() - (watched.last_step_s if watched else self._begun_s),
         )
+
+    def take_clip(self) -> Clip:
+        """What was filmed in the last assignment that said so; once."""
+        filming, self._filming = self._filming, None
+        return filming.clip() if filming else Clip(problem="nothing was filmed")
 
     def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""

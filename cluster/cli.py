@@ -173,13 +173,16 @@ def evaluate(
     what: Annotated[str, typer.Argument(help="A run's name, or a checkpoint's folder.")],
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 10,
+    video: Annotated[
+        bool, typer.Option("--video", help="Film each task's first episode, into the run's folder.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Play a run's last checkpoint and show its returns.
 
     Example: [bold]gato evaluate demo --episodes 20[/bold]
     """
-    commands.evaluate(what, tasks=task, episodes=episodes, as_json=as_json, console=console)
+    commands.evaluate(what, tasks=task, episodes=episodes, as_json=as_json, console=console, video=video)
 
 
 @app.command("import")

@@ -147,17 +147,21 @@ def list_runs(console: Console) -> None:
     console.print(table if table.row_count else f"no runs in {runs_root()}; begin with: gato start demo")
 
 
-def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: bool, console: Console) -> None:
+def evaluate(
+    what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: bool, console: Console, video: bool = False
+) -> None:
     """Play a checkpoint in this process, without Ray."""
+    from actors.video import ClipFolder
     from cluster.evaluation import evaluate_checkpoint, locate
 
     checkpoint, config, scales = locate(what)
+    clips = ClipFolder(checkpoint.parent.parent / "clips" / checkpoint.name) if video else None
     wanted = [find_task(task, TASKS).name for task in tasks] if tasks else list(config.tasks)
     titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
     table = Table(*titles, box=None, header_style="bold")
     rows: dict[str, object] = {}
     scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
-    for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes):
+    for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes, clips=clips):
         if evaluation.failed:
             raise ValueError(f"evaluation of {evaluation.task} failed: {evaluation.failed}")
         mean = sum(evaluation.returns) / len(evaluation.returns)
@@ -178,10 +182,20 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
     overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
         over_all = {by: asdict(over) if over else None for by, over in overall.items()}
-        sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all}) + "\n")
+        files = {name: str(file) for name, file in clips.files.items()} if clips else {}
+        answer = {"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all, "clips": files}
+        sys.stdout.write(json.dumps(answer) + "\n")
         return
     console.print(f"checkpoint {checkpoint}", highlight=False)
     console.print(table)
+    for file in clips.files.values() if clips else ():
+        console.print(f"clip {file}", highlight=False, soft_wrap=True)
+    for problem in clips.problems.values() if clips else ():
+        console.print(f"no clip: {problem}", highlight=False)
+    if clips and any(file.suffix == ".gif" for file in clips.files.values()):
+        console.print(
+            "GIFs hold the beginning alone; for MP4: pip install 'gato-ray[video]'", highlight=False, markup=False
+        )
     for by, over in overall.items():
         if over is not None:
             console.print(

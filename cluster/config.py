@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from actors.assignment import Role
 from gato.acting import ActingConfig
@@ -56,6 +56,13 @@ class ActorsConfig:
     meant to do (Laskey et al. 2017, DART)."""
     hung_after_s: float = 120.0
     """A worker that has made no step for so long is killed and started again; its assignment counts as failed."""
+    clip_every_s: float = 300.0
+    """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0: none is filmed.
+    Filming costs 1 to 4 s of a core. What is evaluated after the training is filmed in any case."""
+    inference: Literal["worker", "node"] = "worker"
+    """Where decisions are made: each worker holds the weights itself, or one process a node holds them for all its workers,
+    which takes less memory; workers that play the same task then decide together, and the last bits of a decision depend on
+    who else is asking."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
@@ -64,6 +71,8 @@ class ActorsConfig:
             raise ValueError(
                 f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at least 1"
             )
+        if self.inference not in ("worker", "node"):
+            raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
             raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
         if self.teach_noise < 0.0 or self.hung_after_s <= 0.0:

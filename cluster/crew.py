@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.assignment import Assignment, Role, WorkerProgress
+from actors.video import ClipFolder
 from cluster.dispatch import BREAKS_AFTER, Dispatcher
 from cluster.journal import Event, Journal
 from cluster.launch import WorkerHandle
@@ -56,11 +57,13 @@ class Crew:
         journal: Journal,
         *,
         hung_after_s: float,
+        clips: ClipFolder | None = None,
     ) -> None:
         self._new_worker = new_worker
         self._dispatcher = dispatcher
         self._journal = journal
         self._hung_after_s = hung_after_s
+        self._clips = clips
         self._workers: list[_Worker] = []
         self._named = 0
         self._step = 0
@@ -149,6 +152,18 @@ class Crew:
         self._journal.append(report)
         if evaluation is not None:
             self._journal.append(replace(evaluation, worker=worker.name))
+            if assignment.film:
+                self._keep_clip(worker, evaluation)
+
+    def _keep_clip(self, worker: _Worker, evaluation: Evaluation) -> None:
+        """The newest clip of a task, in the run's folder; without one the run goes on."""
+        try:
+            clip = ray.get(worker.handle.take_clip.remote(), timeout=5.0)
+            problem = self._clips.keep(clip, evaluation) if self._clips is not None else None
+        except (RayError, GetTimeoutError, OSError) as failure:
+            problem = first_line(failure)
+        if problem:
+            self._say("no clip", problem)
 
     def _watch(self, worker: _Worker, assignment: Assignment) -> None:
         """Ask how far it is, now and then; kill it where it makes no step, or does not even answer."""

@@ -28,6 +28,7 @@ class _TaskState:
     evaluated: Version | None = None
     evaluation_in_flight: bool = False
     evaluation_ended_s: float = float("-inf")
+    filmed_s: float = float("-inf")
     teaching_in_flight: int = 0
     next_seed: int = 0
     asked: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(PLAYING, 0))
@@ -170,9 +171,11 @@ class Dispatcher:
         if not waiting:
             return None
         name = min(waiting, key=lambda task: waiting[task])
-        self._tasks[name].evaluation_in_flight = True
+        state = self._tasks[name]
+        state.evaluation_in_flight = True
+        film = config.clip_every_s > 0.0 and (at_once or now_s - state.filmed_s >= config.clip_every_s)
         seeds = tuple(EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs))
-        return Assignment(role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs)
+        return Assignment(role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film)
 
     def _play(self, role: Role, worker: str, now_s: float) -> Assignment | None:
         """An assignment, where the worker has rested long enough that the role has no more than its share of the time."""
@@ -238,6 +241,7 @@ class Dispatcher:
             state.demonstration_steps += report.env_steps
         elif role == "evaluate":
             state.evaluated, state.evaluation_ended_s = report.version, now_s
+            state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
         if role in PLAYING and not (role == "teach" and missing) and share > 0.0:
             # Rest so long that it has its share, counted from when it was due: who began late catches up, by one at most.

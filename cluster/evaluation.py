@@ -9,6 +9,7 @@ from pathlib import Path
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.tasks import TASKS
+from actors.video import ClipFolder
 from actors.worker import Receipt, Worker
 from cluster.config import RunConfig, config_from_json
 from cluster.dispatch import EVALUATION_SEED
@@ -95,9 +96,12 @@ def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, config: RunConfig, tasks: Sequence[str], episodes: int
+    checkpoint: Path, config: RunConfig, tasks: Sequence[str], episodes: int, *, clips: ClipFolder | None = None
 ) -> Iterator[Evaluation]:
-    """Whole episodes of each task, on the seeds that all evaluations use. ValueError where the shapes do not agree."""
+    """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where there are `clips`.
+
+    ValueError where the shapes do not agree.
+    """
     if read_model_config(checkpoint) != config.model:
         raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
     model = Gato(config.model)
@@ -113,8 +117,11 @@ def evaluate_checkpoint(
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):
             seeds = tuple(EVALUATION_SEED + i for i in range(start, min(start + MOST_ENVS, episodes)))
-            _, evaluation = worker.perform(Assignment(role="evaluate", task=name, seeds=seeds))
+            film = clips is not None and not start
+            _, evaluation = worker.perform(Assignment(role="evaluate", task=name, seeds=seeds, film=film))
             assert evaluation is not None
+            if clips is not None and not start:
+                clips.keep(worker.take_clip(), evaluation)
             done.append(evaluation)
         failed = next((e.failed for e in done if e.failed), None)
         yield Evaluation(

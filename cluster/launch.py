@@ -19,6 +19,7 @@ from actors.agent import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor
 from actors.tasks import TASKS
 from actors.teachers import Teachers
+from actors.video import ClipFolder
 from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.acting import ActingConfig
@@ -114,6 +115,7 @@ class Parts:
     fill: RemoteEpisodeSink
     """Takes the data that a run begins with: nobody reads yet, so nobody is held back for readers."""
     new_worker: Callable[[str], WorkerHandle]
+    clips: ClipFolder
 
 
 def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
@@ -180,6 +182,13 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             StoreSource(store),
             Teachers(noise=config.actors.teach_noise),
             config.actors.niceness,
+            config.actors.inference == "node",
         )
 
-    return Parts(learner=learner, replay=replay, fill=RemoteEpisodeSink(replay, is_paced=False), new_worker=new_worker)
+    return Parts(
+        learner=learner,
+        replay=replay,
+        fill=RemoteEpisodeSink(replay, is_paced=False),
+        new_worker=new_worker,
+        clips=ClipFolder(folder / "clips"),
+    )

@@ -11,6 +11,7 @@ from typing import Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.remote import end_inference
 from cluster.config import PLAYING, RunConfig
 from cluster.crew import Crew, first_line
 from cluster.dispatch import Dispatcher
@@ -42,7 +43,9 @@ class Supervisor:
         self._replay_config = config.replay
         self._journal = journal
         self._dispatcher = dispatcher
-        self._crew = Crew(parts.new_worker, dispatcher, journal, hung_after_s=config.actors.hung_after_s)
+        self._crew = Crew(
+            parts.new_worker, dispatcher, journal, hung_after_s=config.actors.hung_after_s, clips=parts.clips
+        )
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
         self._control_id = journal.last_control_id()
@@ -66,6 +69,7 @@ class Supervisor:
         if ended[0] == "finished":
             self._finish_evaluations()
         self._crew.end()
+        end_inference()
         self._read_stats(at_once=True)
         return ended
 

@@ -1,6 +1,6 @@
 """Acting: N environments of one task in lockstep, their contexts cached as keys and values, actions token by token.
 
-Shape letters: N environments, S new tokens, C slots of the cache, A action tokens.
+Shape letters: N environments, M of them, S new tokens, C slots of the cache, A action tokens.
 
 policy = Policy(model, task, ActingConfig(window_steps=1))
 state = policy.start(num_envs=4)
@@ -71,6 +71,19 @@ class ActingState:
             self.step = 0
         self.first_step[rows] = self.step
         self.remaining.reset(rows)
+
+    @torch.inference_mode()
+    def gather(self, rows: Int64[np.ndarray, " M"]) -> ActingState:
+        """A state of these rows, in this order; to have more of them, name one twice and `reset` it."""
+        at = torch.from_numpy(rows).to(self.last_action_ids.device)
+        state = ActingState(
+            caches=[cache.gather(at) for cache in self.caches],
+            num_envs=len(rows),
+            no_action=self.last_action_ids[at],
+            remaining=self.remaining.gather(rows),
+        )
+        state.step, state.first_step = self.step, self.first_step[rows]
+        return state
 
 
 class Policy:

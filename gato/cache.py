@@ -10,7 +10,7 @@ them, whenever their episodes began: one table of distances, laid out in the ord
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -48,6 +48,10 @@ class LayerCache:
             prompt_keys=None if prompt_keys is None else prompt_keys[part],
             prompt_values=None if prompt_values is None else prompt_values[part],
         )
+
+    def gather(self, rows: Int[Tensor, " M"]) -> LayerCache:
+        """That of some environments."""
+        return replace(self, keys=self.keys[:, rows], values=self.values[:, rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
 """What is still wished of N episodes: the wished return less the rewards received (Chen et al. 2021, section 3).
 
-Shape letter: N environments.
+Shape letters: N environments, M of them.
 """
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from gato.task import References
 
@@ -31,6 +33,12 @@ class RemainingReturn:
     def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
         self.left[rows] = self._wished
         self._fresh[rows] = True
+
+    def gather(self, rows: Int64[np.ndarray, " M"]) -> RemainingReturn:
+        """What is left of these rows, in this order."""
+        gathered = copy.copy(self)
+        gathered.left, gathered._fresh = self.left[rows], self._fresh[rows]
+        return gathered
 
     def pay(self, rewards: Float[np.ndarray, " N"] | None) -> None:
         """Take the last step's rewards off. ValueError where they are needed and not given, or not one for each row."""

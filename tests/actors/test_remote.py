@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 import ray
+import torch
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
-from actors.remote import RemoteWorker
+from actors.remote import RemoteWorker, end_inference
 from actors.tasks import TASKS
 from actors.teachers import Teachers
-from gato.model import ModelConfig
+from gato.acting import ActingConfig
+from gato.model import Gato, ModelConfig
+from gato.version import Version
+from gato.weights import Weights, snapshot
 from tests.actors.fakes import ListSink, ListSource
+
+MODEL = ModelConfig(num_layers=1, num_heads=1, width=16, feedforward=16, context_tokens=64)
+
+
+class OneVersion:
+    """A source of one version, in any process."""
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        torch.manual_seed(0)
+        made = Weights(version=Version(1, 1), learner_step=1, arrays=snapshot(Gato(MODEL)))
+        return made if version is None else None
 
 
 @pytest.fixture
@@ -45,3 +62,36 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
     progress = ray.get(worker.progress.remote())
     assert progress.assignment == assignment
     assert progress.steps == report.env_steps
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_core")
+def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death() -> None:
+    names = ("atari/freeway", "mujoco/inverted-pendulum")
+    tasks = {name: TASKS[name] for name in names}
+    acting = dict.fromkeys(names, ActingConfig(window_steps=1))
+    players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
+    workers = [
+        RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
+            name, tasks, players, ListSink(), OneVersion(), 0, True
+        )
+        for name in ("w0", "w1")
+    ]
+    long = Assignment(role="evaluate", task="atari/freeway", seeds=(0,))
+    playing = [worker.perform.remote(long) for worker in workers]
+    while min(progress.steps for progress in ray.get([worker.progress.remote() for worker in workers])) < 5:
+        pass
+    (name,) = ray.util.list_named_actors()
+    os.kill(ray.get(ray.get_actor(name).pid.remote()), signal.SIGKILL)
+    for report, evaluation in ray.get(playing):
+        assert evaluation is not None
+        assert evaluation.failed == "the inference process of this node died; Ray starts it anew"
+        assert report.refused == {f"environment failed: {evaluation.failed}": 1}
+    short = Assignment(role="evaluate", task="mujoco/inverted-pendulum", seeds=(0, 1))
+    (_, first), (_, second) = ray.get([worker.perform.remote(short) for worker in workers])
+    assert first is not None
+    assert second is not None
+    assert first.failed is None
+    assert first.returns == second.returns
+    end_inference()
+    assert ray.util.list_named_actors() == []

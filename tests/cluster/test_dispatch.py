@@ -272,3 +272,21 @@ def test_one_failing_teacher_does_not_keep_others_from_generating() -> None:
 def test_a_resumed_run_does_not_teach_again() -> None:
     dispatcher = make(demonstration_steps={"a": 100, "b": 120})
     assert dispatcher.next("w", 0.0) is None
+
+
+def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
+    dispatcher = make(replace(CONFIG, clip_every_s=10.0, generate_share=0.0), teachable=[])
+    filmed: list[bool] = []
+    for number, now_s in enumerate([0.0, 9.0, 10.0, 11.0]):
+        dispatcher.published(Version(1, number))
+        for _ in range(2):
+            assignment = dispatcher.next("w", now_s, last=now_s == 11.0)
+            assert assignment is not None
+            dispatcher.done("w", assignment, report(assignment, version=Version(1, number)), now_s)
+            filmed.append(assignment.film)
+    assert filmed == [True, True, False, False, True, True, True, True]
+    never = make(replace(CONFIG, clip_every_s=0.0), teachable=[])
+    never.published(Version(1, 1))
+    assignment = never.next("w", 0.0, last=True)
+    assert assignment is not None
+    assert not assignment.film

@@ -284,3 +284,19 @@ def test_a_state_refuses_another_number_of_environments() -> None:
         policy.act(state, random_observations(ROBOT, 3, np.random.default_rng(0)))
     with pytest.raises(ValueError, match="2 environments; give one bool for each"):
         state.reset(np.array([True]))
+
+
+def test_gathered_rows_go_on_as_they_would_have_and_new_ones_begin() -> None:
+    policy = Policy(small_model(256), ROBOT, ActingConfig(window_steps=4))
+    rng = np.random.default_rng(0)
+    seen = [random_observations(ROBOT, 3, rng) for _ in range(12)]
+    whole, fresh = policy.start(3), policy.start(1)
+    for observations in seen[:5]:
+        policy.act(whole, observations)
+    some = whole.gather(np.array([2, 0, 0]))
+    some.reset(np.array([False, False, True]))
+    for observations in seen[5:]:
+        expected = policy.act(whole, observations)
+        new = policy.act(fresh, {name: values[1:2] for name, values in observations.items()})
+        got = policy.act(some, {name: values[[2, 0, 1]] for name, values in observations.items()})
+        np.testing.assert_allclose(got, np.concatenate([expected[[2, 0]], new]), atol=1e-4)

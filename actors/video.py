@@ -1,0 +1,216 @@
+"""Clips: the first episode of the first environment as a small film, made while it is played.
+
+player = Filming(player, envs, caption="1.20")
+for episode in play(envs, player, seeds, ...): ...
+clip = player.clip()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+from PIL import Image
+
+from actors.envs import Envs, NoPictureError
+from actors.rollout import Player
+from gato.metrics import Evaluation
+
+Picture = UInt8[np.ndarray, "H W 3"]
+MOST_PICTURES_PER_S = 25.0
+MOST_S = 180.0
+MOST_BITS_PER_S = "200k"
+"""Of MP4: with `MOST_S` a clip is at most 4.5 MB; those of games and bodies that were looked at are below 1 MB."""
+MOST_GIF_PICTURES = 300
+BAR_PIXELS = 24
+SMALLEST_WIDTH = 320
+"""A smaller picture is shown larger, each pixel as a square: the bar needs the room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One filmed episode, or why there is none."""
+
+    data: bytes = b""
+    suffix: str = ""
+    """.mp4, or .gif where no ffmpeg is installed."""
+    seconds: float = 0.0
+    """How long it lasts, at the speed of the world that it shows."""
+    steps: int = 0
+    """Decisions that it shows: all of the episode's, or its first."""
+    problem: str = ""
+
+
+class ClipFolder:
+    """Where the newest clip of each task lies: <task>.mp4 and what it shows as <task>.json, each whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.files: dict[str, Path] = {}
+        """Written so far, by task."""
+        self.problems: dict[str, str] = {}
+        """Why there is none of a task."""
+
+    def keep(self, clip: Clip, evaluation: Evaluation) -> str:
+        """What to say of it: that there is none and why, once for each task, or nothing."""
+        task = evaluation.task
+        if clip.problem or evaluation.failed:
+            said = self.problems.get(task)
+            self.problems[task] = clip.problem or f"the evaluation of {task} failed"
+            return "" if said else self.problems[task]
+        file = self._path / f"{task}{clip.suffix}"
+        facts = {
+            "task": task,
+            "file": file.name,
+            "version": str(evaluation.version),
+            "learner_step": evaluation.learner_step,
+            "return": evaluation.returns[0],
+            "shown_steps": clip.steps,
+            "shown_s": clip.seconds,
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in ((file, clip.data), (self._path / f"{task}.json", json.dumps(facts).encode())):
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(data)
+            os.replace(part, path)
+        self.files[task] = file
+        return ""
+
+
+class Mp4:
+    """H.264, encoded as the pictures come. ImportError or RuntimeError where imageio-ffmpeg or its ffmpeg is missing."""
+
+    suffix = ".mp4"
+
+    def __init__(self, height: int, width: int, pictures_per_s: float) -> None:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+        self._folder = tempfile.TemporaryDirectory(prefix="gato-clip-")
+        self._path = Path(self._folder.name) / "clip.mp4"
+        options = ["-preset", "veryfast", "-crf", "26", "-threads", "1", "-movflags", "+faststart"]
+        self._writer = imageio_ffmpeg.write_frames(
+            str(self._path),
+            (width, height),
+            fps=pictures_per_s,  # pyright: ignore[reportArgumentType]
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            quality=None,  # pyright: ignore[reportArgumentType]
+            output_params=[*options, "-maxrate", MOST_BITS_PER_S, "-bufsize", MOST_BITS_PER_S],
+        )
+        self._writer.send(None)
+
+    def add(self, picture: Picture) -> None:
+        self._writer.send(np.ascontiguousarray(picture))
+
+    def develop(self) -> bytes:
+        self._writer.close()
+        data = self._path.read_bytes()
+        self._folder.cleanup()
+        return data
+
+
+class Gif:
+    """What Pillow alone can write: larger for less, so only the beginning."""
+
+    suffix = ".gif"
+
+    def __init__(self, height: int, width: int, pictures_per_s: float) -> None:
+        del height, width
+        self._picture_ms = round(1000 / pictures_per_s)
+        self._pictures: list[Image.Image] = []
+
+    def add(self, picture: Picture) -> None:
+        if len(self._pictures) < MOST_GIF_PICTURES:
+            self._pictures.append(Image.fromarray(picture).quantize(64))
+
+    def develop(self) -> bytes:
+        out = BytesIO()
+        first, *others = self._pictures
+        first.save(out, "gif", save_all=True, append_images=others, duration=self._picture_ms, loop=0)
+        return out.getvalue()
+
+
+def new_film(height: int, width: int, pictures_per_s: float) -> Mp4 | Gif:
+    """The best there is on this machine."""
+    try:
+        return Mp4(height, width, pictures_per_s)
+    except (ImportError, RuntimeError):
+        return Gif(height, width, pictures_per_s)
+
+
+def framed(picture: Picture, text: str) -> Picture:
+    """The picture, large enough and of even sides, above a bar with the text."""
+    larger = -(-SMALLEST_WIDTH // picture.shape[1])
+    picture = picture.repeat(larger, axis=0).repeat(larger, axis=1)
+    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+    bar = np.full((BAR_PIXELS, width, 3), 24, np.uint8)
+    cv2.putText(bar, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
+    return np.concatenate([picture[:height, :width], bar])
+
+
+class Filming:
+    """A player that is filmed: it decides as it would otherwise, and before its decisions a picture is taken."""
+
+    def __init__(self, player: Player, envs: Envs, *, caption: str) -> None:
+        self._player = player
+        self._envs = envs
+        self._caption = caption
+        self._every = max(1, round(envs.steps_per_s / MOST_PICTURES_PER_S))
+        self._begun = self._rolling = False
+        self._film: Mp4 | Gif | None = None
+        self._problem = "nothing was played"
+        self._steps, self._pictures, self._return = 0, 0, 0.0
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        if rows[0]:
+            self._rolling, self._begun = not self._begun, True
+        self._player.reset_rows(rows, seeds)
+
+    def act(
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"],
+    ) -> Shaped[np.ndarray, "N ..."]:
+        if self._rolling:
+            self._shoot(float(rewards[0]))
+        return self._player.act(observations, extras, rewards)
+
+    def _shoot(self, reward: float) -> None:
+        self._return += reward
+        if self._steps % self._every == 0:
+            try:
+                picture = self._envs.picture(0)
+            except NoPictureError as problem:
+                self._rolling, self._problem = False, str(problem)
+                return
+            text = f"{self._envs.task.name}  {self._caption}  step {self._steps}  return {self._return:.1f}"
+            picture = framed(picture, text)
+            self._film = self._film or new_film(*picture.shape[:2], self._envs.steps_per_s / self._every)
+            self._film.add(picture)
+            self._pictures += 1
+        self._steps += 1
+        self._rolling = self._steps < MOST_S * self._envs.steps_per_s
+
+    def clip(self) -> Clip:
+        """What was filmed; asked once, when the play is over."""
+        if self._film is None:
+            return Clip(problem=self._problem)
+        seconds = self._pictures * self._every / self._envs.steps_per_s
+        return Clip(
+            data=self._film.develop(),
+            suffix=self._film.suffix,
+            seconds=round(seconds, 2),
+            steps=self._steps,
+        )
