@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -29,7 +29,8 @@ class PromptSource(Protocol):
 
 
 class GatoPlayer:
-    """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only between episodes."""
+    """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only between episodes; and
+    again before it plays after another player of the same model was given others."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class GatoPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatoPlayers:
-    """Makes a `GatoPlayer` for each task and role that a worker is asked to play."""
+    """Makes a `GatoPlayer` for each task and role that a worker is asked to play, all on one copy of the weights."""
 
     model: ModelConfig
     evaluate: Mapping[str, ActingConfig]
@@ -98,6 +99,8 @@ class GatoPlayers:
     """What turns text into ids, where tasks show text."""
     prompts: PromptSource | None = None
     """Asked for a demonstration where an acting config has `prompt_steps`."""
+    _shared: list[Gato] = field(default_factory=list[Gato], init=False, repr=False, compare=False)
+    """The one model of all players that this makes: whoever plays was given the newest weights before."""
 
     def acting_of(self, task: Task, role: str) -> ActingConfig:
         return self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
@@ -112,7 +115,9 @@ class GatoPlayers:
         return partial(self.prompts.demonstration, task.name, num_steps) if num_steps and self.prompts else None
 
     def __call__(self, task: Task, num_envs: int, role: str) -> GatoPlayer:
+        if not self._shared:
+            self._shared.append(self.new_model())
         return GatoPlayer(
-            self.new_model(), task, self.acting_of(task, role), num_envs=num_envs, seed=self.seed,
+            self._shared[0], task, self.acting_of(task, role), num_envs=num_envs, seed=self.seed,
             find_prompt=self.prompt_finder(task, role), text=self.text,
         )  # fmt: skip
