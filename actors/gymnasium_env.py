@@ -1,0 +1,101 @@
+"""Any Gymnasium environment as a task: its spaces laid flat (`actors.spaces`), and the task that they make."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from jaxtyping import Shaped
+
+from actors.spaces import ActionSpace, ObservationSpace
+from gato.task import Kind, References, Task
+
+
+def _keep_warning_out_of_folder(message: str) -> None:
+    """MuJoCo would append its warnings to a MUJOCO_LOG.TXT where one stands; what they mean, an episode shows."""
+    del message
+
+
+def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """The task's Gymnasium environment itself. ValueError where it cannot be made."""
+    mujoco.set_mju_user_warning(_keep_warning_out_of_folder)  # pyright: ignore[reportAttributeAccessIssue]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return gymnasium.make(task.env_id, disable_env_checker=True, **options)
+        except gymnasium.error.Error as problem:
+            raise ValueError(f"cannot make {task.env_id} of task {task.name}: {problem}") from problem
+
+
+class GymnasiumEnv:
+    """Any Gymnasium environment whose spaces can become tokens; `task_of` makes its task."""
+
+    def __init__(self, task: Task) -> None:
+        """ValueError where it cannot be made, or is not what the task says."""
+        options: dict[str, Any] = {"max_episode_steps": task.max_steps, **task.env_kwargs}
+        self._env: gymnasium.Env[Any, Any] = make_gymnasium(task, **options)
+        text_tokens = next((spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None)
+        self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
+        self._action = ActionSpace(self._env.action_space)
+        if self._observation.specs != task.observations or self._action.spec != task.action:
+            raise ValueError(
+                f"task {task.name} shows {task.observations} and takes {task.action}, its environment {task.env_id} shows "
+                f"{self._observation.specs} and takes {self._action.spec}; make the task anew with task_of"
+            )
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        return self._observation.flatten(self._env.reset(seed=seed)[0])
+
+    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        observation, reward, terminated, truncated, _ = self._env.step(self._action.unflatten(action))
+        return self._observation.flatten(observation), float(reward), bool(terminated), bool(truncated)
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def task_of(
+    env_id: str,
+    *,
+    references: References,
+    name: str | None = None,
+    max_steps: int | None = None,
+    text_tokens: int | None = None,
+    env_kwargs: Mapping[str, str | int | float | bool] | None = None,
+) -> Task:
+    """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become tokens.
+
+    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="measured"))
+
+    `max_steps` is needed where the environment is registered without a limit, `text_tokens` where it shows text.
+    """
+    options: dict[str, Any] = dict(env_kwargs or {})
+    try:
+        env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
+    except gymnasium.error.Error as problem:
+        raise ValueError(f"cannot make {env_id}: {problem}") from problem
+    try:
+        limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
+        if limit is None:
+            raise ValueError(f"{env_id} has no limit of steps; give max_steps")
+        return Task(
+            name=name or f"gymnasium/{env_id.lower()}",
+            env_id=env_id,
+            family="gymnasium",
+            observations=ObservationSpace(env.observation_space, text_tokens=text_tokens).specs,
+            action=ActionSpace(env.action_space).spec,
+            references=references,
+            max_steps=limit,
+            env_kwargs=options,
+        )
+    except ValueError as problem:
+        raise ValueError(f"{env_id} cannot become a task: {problem}") from problem
+    finally:
+        env.close()
