@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from actors.agent import GatoPlayers
-from actors.tasks import TASKS
+from actors.user_tasks import resolve_tasks
 from actors.worker import Assignment, Receipt, Worker
 from cluster.config import RunConfig, config_from_json
 from cluster.dispatch import EVALUATION_SEED
-from cluster.launch import acting_configs, tasks_of
+from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import find_run
 from cluster.scores import Scale
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
 from gato.sequence import Window
+from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
@@ -46,9 +47,10 @@ class _Fixed:
 class StoredPrompts:
     """Demonstrations of the run's own replay."""
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
+    def __init__(self, folder: Path, config: RunConfig, layout: TokenLayout) -> None:
         self._folder = folder
         self._config = config
+        self._layout = layout
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
         """The first steps of a successful one, as the run's workers are given. ValueError where there is none."""
@@ -61,7 +63,7 @@ class StoredPrompts:
             store = EpisodeStore(folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
             try:
                 mix = Mix(
-                    store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={},
+                    store, tasks_of(config), self._layout, config.replay.mix, seed=config.seed, teacher_returns={},
                     cache_bytes=1 << 20,
                 )  # fmt: skip
                 window = mix.demonstration(task_name, num_steps)
@@ -105,9 +107,13 @@ def evaluate_checkpoint(
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
-    prompts = StoredPrompts(checkpoint.parent.parent / "replay", config)
-    players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed, prompts=prompts)
-    worker = Worker("evaluate", TASKS, players, _NoSink(), _Fixed(weights))
+    run, known = checkpoint.parent.parent, resolve_tasks(*config.tasks, *tasks)
+    layout = layout_of(config, known, run)
+    players = GatoPlayers(
+        model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
+        prompts=StoredPrompts(run / "replay", config, layout),
+    )  # fmt: skip
+    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights))
     for name in tasks:
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):
