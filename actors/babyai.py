@@ -38,7 +38,8 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, level: str, render_mode: str | None = None) -> None:
         super().__init__(gymnasium.make(level, disable_env_checker=True, render_mode=render_mode))
-        height, width, _ = self.env.observation_space["image"].shape  # pyright: ignore[reportIndexIssue]
+        shown: Any = self.env.observation_space
+        height, width, _ = shown["image"].shape
         self.observation_space = spaces.Dict(
             direction=spaces.Discrete(4),
             mission=spaces.Text(MISSION_BYTES, charset="abcdefghijklmnopqrstuvwxyz ,."),
@@ -63,7 +64,8 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
             return {}
         for _ in range(2):
             try:
-                return {"teacher": {"action": np.int64(self._bot.replan(taken))}}
+                wanted: Any = self._bot.replan(taken)
+                return {"teacher": {"action": np.int64(wanted)}}
             except (AssertionError, DisappearedBoxError, TypeError, AttributeError):
                 self._bot, taken = BabyAIBot(self.env), None
         return {"teacher": {"action": np.int64(6)}}

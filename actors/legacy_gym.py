@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import gym
+import gym  # pyright: ignore[reportMissingImports]
 import gymnasium
-from shimmy import GymV26CompatibilityV0
+from shimmy import GymV26CompatibilityV0  # pyright: ignore[reportMissingImports]
 
 from actors.gymnasium_env import task_of
 from gato.task import Task

@@ -18,7 +18,6 @@ from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
 from gato.sequence import Window
-from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
@@ -47,23 +46,23 @@ class _Fixed:
 class StoredPrompts:
     """Demonstrations of the run's own replay."""
 
-    def __init__(self, folder: Path, config: RunConfig, layout: TokenLayout) -> None:
+    def __init__(self, folder: Path, config: RunConfig) -> None:
         self._folder = folder
         self._config = config
-        self._layout = layout
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
         """The first steps of a successful one, as the run's workers are given. ValueError where there is none."""
         config = self._config
         if task_name not in config.tasks or not self._folder.is_dir():
             raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
-        count = config.replay.num_shards
+        tasks = tasks_of(config)
+        layout, count = layout_of(config, tasks, self._folder.parent), config.replay.num_shards
         for shard in range(count):
             folder = shard_folder(self._folder, shard, count)
             store = EpisodeStore(folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
             try:
                 mix = Mix(
-                    store, tasks_of(config), self._layout, config.replay.mix, seed=config.seed, teacher_returns={},
+                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={},
                     cache_bytes=1 << 20,
                 )  # fmt: skip
                 window = mix.demonstration(task_name, num_steps)
@@ -111,7 +110,7 @@ def evaluate_checkpoint(
     layout = layout_of(config, known, run)
     players = GatoPlayers(
         model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
-        prompts=StoredPrompts(run / "replay", config, layout),
+        prompts=StoredPrompts(run / "replay", config),
     )  # fmt: skip
     worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights))
     for name in tasks:
