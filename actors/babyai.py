@@ -110,5 +110,4 @@ def make(level: str, render_mode: str | None = None) -> MiniGrid:
     return MiniGrid(level, render_mode)
 
 
-minigrid.register_minigrid_envs()
 gymnasium.register("gato/MiniGrid-v0", entry_point="actors.babyai:make")

@@ -34,9 +34,11 @@ def resolve_task(name: str) -> Task:
         try:
             return find_task(name, TASKS)
         except ValueError:
-            if not _is_registered(name):
+            module, attribute = _package_of(name), name
+            if not module:
                 raise
-            return _of_id(name)
+            if module not in ADAPTERS:
+                return _of_id(name)
     found = _import(ADAPTERS.get(module, module), name)
     if module in ADAPTERS:
         return found["task"](attribute, name=name)
@@ -67,10 +69,11 @@ def note_on(name: str) -> str | None:
     return f"{name} ran on mujoco-py; {task.name} is {task.env_id}, whose physics and rewards differ"
 
 
-def _is_registered(env_id: str) -> bool:
+def _package_of(env_id: str) -> str:
+    """The package that an environment which Gymnasium knows is from; empty where it knows none of this id."""
     import gymnasium  # only here: the table's tasks are found without it
 
-    return env_id in gymnasium.registry
+    return str(gymnasium.registry[env_id].entry_point).split(".")[0] if env_id in gymnasium.registry else ""
 
 
 def _of_id(env_id: str) -> Task:

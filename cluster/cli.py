@@ -14,6 +14,7 @@ from rich.markup import escape
 from actors.user_tasks import note_on
 from cluster import commands, replay_care, replay_words, running
 from cluster.config import RUNS
+from cluster.doctor import doctor as examine
 
 app = typer.Typer(
     add_completion=False,
@@ -210,6 +211,16 @@ def teach(
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
     commands.teach(task, steps=steps, seed=seed, out=out, console=console)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
+    """Try every package that gato needs or can use; exit status 1 where one that it needs does not work.
+
+    Example: [bold]gato doctor[/bold]
+    """
+    if not examine(console, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @replay.command()

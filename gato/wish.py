@@ -21,11 +21,12 @@ class RemainingReturn:
     """
 
     def __init__(self, num_envs: int, wished_return: float | None, references: References | None) -> None:
-        """`wished_return` is normalised: 0 is what a random policy gets, 1 the expert. None: nothing is wished."""
+        """`wished_return` is normalised: 0 is what a random policy gets, 1 the expert. None: nothing is wished.
+
+        Without references nothing can be: `StepLayout` refuses to tell a model the returns of such a task.
+        """
         self._wished = np.nan
-        if wished_return is not None:
-            if references is None:
-                raise ValueError(f"a return of {wished_return} is wished of a task without references; give it some")
+        if wished_return is not None and references is not None:
             self._wished = references.random + wished_return * (references.expert - references.random)
         self.left: Float[np.ndarray, " N"] = np.full(num_envs, self._wished)
         self._fresh: Bool[np.ndarray, " N"] = np.ones(num_envs, np.bool_)
