@@ -37,7 +37,7 @@ class Check:
     environment: Mapping[str, str] | None = None
     """Environment variables of the process."""
     missing: str = ""
-    """What is lacking without it, or how it is had."""
+    """Said where it does not work: what it is for, and how it is had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,9 @@ class Finding:
     note: str = ""
 
 
-LEGACY = "pip install 'gato-ray[legacy]'"
-LEGACY_D4RL = "pip install 'gato-ray[legacy-d4rl]'; needs the MuJoCo 2.1 binary in ~/.mujoco/mujoco210"
+BINARY = "needs the MuJoCo 2.1 binary in ~/.mujoco/mujoco210, which you must bring"
+LEGACY = "of the extra legacy"
+LEGACY_D4RL = f"of the extra legacy-d4rl, never together with legacy; {BINARY}"
 RENDERED = "env = gymnasium.make('Hopper-v5', render_mode='rgb_array'); env.reset(); assert env.render().ndim == 3"
 
 CHECKS: Sequence[Check] = (
@@ -99,7 +100,7 @@ CHECKS: Sequence[Check] = (
     ),
     Check(
         name="mujoco-py", package="mujoco-py", imports="import mujoco_py", successor="mujoco",
-        missing=f"{LEGACY}; needs the MuJoCo 2.1 binary in ~/.mujoco/mujoco210",
+        missing=f"{LEGACY}; {BINARY}",
     ),
     Check(
         name="atari-py", package="atari-py", imports="import atari_py", successor="ale-py", missing=LEGACY,
@@ -107,23 +108,23 @@ CHECKS: Sequence[Check] = (
     ),
     Check(name="d4rl", package="d4rl", imports="import d4rl", successor="minari", missing=LEGACY_D4RL),
     Check(
-        name="shimmy", package="shimmy", imports="import shimmy", missing=f"tasks of old gym (gym:CartPole-v1); {LEGACY}",
+        name="shimmy", package="shimmy", imports="import shimmy", missing=f"for tasks of old gym, such as gym:CartPole-v1; {LEGACY}",
         steps="import actors.user_tasks; actors.user_tasks.resolve_task('gym:CartPole-v1')",
     ),
     Check(
         name="minigrid", package="minigrid", imports="import minigrid",
-        missing="MiniGrid and BabyAI; pip install 'gato-ray[minigrid]'",
+        missing="for MiniGrid and BabyAI; of the extra minigrid",
         steps="import actors.user_tasks; actors.user_tasks.resolve_task('minigrid:BabyAI-GoToLocal-v0')",
     ),
-    Check(name="envpool", package="envpool", imports="import envpool", missing="faster vector environments"),
+    Check(name="envpool", package="envpool", imports="import envpool", missing="for faster Atari environments"),
     Check(
-        name="imageio-ffmpeg", package="imageio-ffmpeg", imports="import imageio_ffmpeg", missing="MP4 videos",
+        name="imageio-ffmpeg", package="imageio-ffmpeg", imports="import imageio_ffmpeg", missing="for MP4 videos",
         steps="imageio_ffmpeg.get_ffmpeg_exe()",
     ),
     *(
         Check(
             name=f"rendering by {library}", package="mujoco", imports="import gymnasium", steps=RENDERED,
-            environment={"MUJOCO_GL": library}, missing=f"robots' pictures without a screen; install lib{library}",
+            environment={"MUJOCO_GL": library}, missing=f"for pictures of robots without a screen, by the library {library}",
         )
         for library in ("egl", "osmesa")
     ),
@@ -169,18 +170,21 @@ def doctor(console: Console, *, as_json: bool) -> bool:
     if as_json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
     else:
-        console.print(_table(findings))
-        broken = [finding.name for finding in findings if finding.core and not finding.steps]
-        console.print(
-            f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again" if broken else "all that gato needs works"
-        )
+        _show(findings, console)
     return all(finding.steps for finding in findings if finding.core)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    table = Table("name", "installed", "imports", "steps", "in use", "note", box=None, header_style="bold")
+def _show(findings: Sequence[Finding], console: Console) -> None:
+    table = Table("name", "installed", "imports", "steps", "in use", box=None, header_style="bold")
     for finding in findings:
         row = [finding.version or "no", *("yes" if works else "no" for works in (finding.imports, finding.steps))]
         style = "" if finding.steps else "red" if finding.core else "dim"
-        table.add_row(finding.name, *row, finding.in_use, escape(finding.note), style=style)
-    return table
+        table.add_row(finding.name, *row, finding.in_use, style=style)
+    console.print(table)
+    for finding in findings:
+        if finding.note:
+            console.print(f"{finding.name}: {escape(finding.note)}", highlight=False, soft_wrap=True)
+    broken = [finding.name for finding in findings if finding.core and not finding.steps]
+    console.print(
+        f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again" if broken else "all that gato needs works"
+    )

@@ -216,5 +216,5 @@ def test_a_task_without_references_has_no_return_to_wish_for() -> None:
     bare = replace(ROBOT, references=None)
     assert np.isnan(bare.normalise(5.0))
     assert np.isnan(RemainingReturn(2, 1.0, bare.references).left).all()
-    with pytest.raises(ValueError, match="no reference returns.*return_conditioned=false"):
+    with pytest.raises(ValueError, match=r"no reference returns.*return_conditioned=false"):
         StepLayout(bare, TokenLayout(num_text_ids=1024, return_place=200))
