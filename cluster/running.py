@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import redis
 from rich.console import Console
 
-from actors.text import BYTES
+from actors.text import BYTES, text_encoder
 from actors.user_tasks import resolve_task, resolve_tasks
 from cluster import datasets
 from cluster.config import RunConfig, config_from_json, find_run_config, override, to_plain, with_tasks
@@ -48,6 +48,7 @@ def make_config(
 
     config = find_run_config(run)
     config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)
+    text_encoder(config.text)  # ValueError where it is none
     if data:
         found = [datasets.find(entry) for entry in data]
         config = replace(config, data=tuple(d.name for d in found))
@@ -90,12 +91,12 @@ def start(
     """Start a new run. In the foreground it is watched until it ends."""
     require_space(runs_root())
     folder = RunFolder.create(config.name, config=to_plain(config))
-    config = replace(config, name=folder.name, text=_kept_text(config.text, folder))
+    config = replace(config, name=folder.name, text=kept_text(config.text, folder))
     folder.set_config(to_plain(config))
     _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=redis_port), detach, console)
 
 
-def _kept_text(text: str, folder: RunFolder) -> str:
+def kept_text(text: str, folder: RunFolder) -> str:
     """The run keeps its encoder of text, so that it is found again wherever the run's folder is."""
     if text == BYTES:
         return text

@@ -59,6 +59,7 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
         (("start", "debug", "--tasks", "mujoco/hoper"), "did you mean 'mujoco/hopper'"),
         (("start", "debug", "--tasks", "nowhere:MyEnv-v0"), "needs nowhere, which cannot be imported"),
         (("start", "debug", "--tasks", "gymnasium:MyEnv-v0"), "cannot make gymnasium:MyEnv-v0"),
+        (("start", "debug", "--text", "missing.model"), "no SentencePiece model in"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
         (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=228"),
         (("start", "debug", "--data", "nothing"), "no data set 'nothing'"),
