@@ -18,7 +18,7 @@ from gymnasium.envs.registration import WrapperSpec
 from jaxtyping import Bool, Float, Shaped
 
 from actors.atari import AtariEnv
-from actors.gymnasium_env import GymnasiumEnv, make_gymnasium
+from actors.gymnasium_env import GymnasiumEnv, make_gymnasium, registered
 from gato.task import Task
 
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
@@ -143,7 +143,7 @@ def env_spec_of(task: Task) -> str:
 
     A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
     """
-    spec = copy.deepcopy(gymnasium.spec(task.env_id))
+    spec = copy.deepcopy(registered(task.env_id))
     if task.family == "atari":
         skip = int(task.env_kwargs["frameskip"])
         spec.kwargs |= {

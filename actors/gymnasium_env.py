@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Shaped
 
 from actors.spaces import ActionSpace, ObservationSpace
@@ -31,6 +33,14 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
             raise ValueError(
                 f"cannot make {task.env_id} of task {task.name}: {problem}; its package must be on each machine that plays it"
             ) from problem
+
+
+def registered(env_id: str) -> EnvSpec:
+    """How an environment is registered; of `module:ID` the module is imported first, as `gymnasium.make` does."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
 
 
 class GymnasiumEnv:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
-from actors.envs import make_envs
+from actors.envs import env_spec_of, make_envs
 from actors.rollout import play
 from actors.user_tasks import note_on, resolve_task, resolve_tasks
 from gato.episode import check_episode
@@ -33,8 +34,15 @@ class Talker(gymnasium.Env):
         return {"order": "stop", "place": np.array([3, 4])}, 1.0, False, False, {"teacher": {"action": np.array([0, 1])}}
 
 
-gymnasium.register("Talker-v0", Talker, max_episode_steps=3)
+gymnasium.register("Talker-v0", "talker_pkg:Talker", max_episode_steps=3)
 gymnasium.register("Endless-v0", Talker)
+
+
+class Listing(Talker):
+    observation_space = spaces.Sequence(spaces.Discrete(3))
+
+
+gymnasium.register("Listing-v0", Listing, max_episode_steps=3)
 
 
 def make_task():
@@ -73,6 +81,7 @@ def test_an_environment_of_ones_own_is_played_by_its_name(name: str, tokens: int
     assert task.env_id == "talker_pkg:Talker-v0"  # which any process can make by itself
     assert {key: spec.kind for key, spec in task.observations.items()} == {"order": Kind.TEXT, "place": Kind.DISCRETE}
     assert task.observations["order"].max_tokens == tokens
+    assert EnvSpec.from_json(env_spec_of(task)).max_episode_steps == 3
     envs = make_envs(task, 2)
     for episode in play(envs, LastWords(), [1, 2], source="t", new_key=lambda: "k", with_extras=True):
         check_episode(episode, task)
@@ -92,6 +101,7 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
         ("nowhere_pkg:MyEnv-v0", "needs nowhere_pkg, which cannot be imported .*run gato where it lies"),
         ("talker_pkg:Nothing-v0", "cannot make talker_pkg:Nothing-v0"),
         ("talker_pkg:Endless-v0", "no limit of steps; register it with max_episode_steps"),
+        ("talker_pkg:Listing-v0", "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment"),
         ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
         ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
