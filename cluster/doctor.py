@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 PATIENCE_S = 120.0
+LAST_ERROR = re.compile(r"^(?=\w[\w.]*(?:Error|Exception)\b)", re.MULTILINE)
+"""Where what an exception says begins, behind its traceback."""
 PLAY = "env.reset(); env.step(env.action_space.sample())"
 
 
@@ -55,6 +58,7 @@ class Finding:
 
 BINARY = "needs the MuJoCo 2.1 binary in ~/.mujoco/mujoco210, which you must bring"
 LEGACY = "of the extra legacy"
+ROMS = "its games are ale-py's: python -m atari_py.import_roms SITE-PACKAGES/ale_py/roms"
 LEGACY_D4RL = f"of the extra legacy-d4rl, never together with legacy; {BINARY}"
 RENDERED = "env = gymnasium.make('Hopper-v5', render_mode='rgb_array'); env.reset(); assert env.render().ndim == 3"
 
@@ -103,7 +107,8 @@ CHECKS: Sequence[Check] = (
         missing=f"{LEGACY}; {BINARY}",
     ),
     Check(
-        name="atari-py", package="atari-py", imports="import atari_py", successor="ale-py", missing=LEGACY,
+        name="atari-py", package="atari-py", imports="import atari_py", successor="ale-py",
+        missing=f"{LEGACY}; {ROMS}",
         steps="ale = atari_py.ALEInterface(); ale.loadROM(atari_py.get_game_path('pong')); ale.act(0)",
     ),
     Check(name="d4rl", package="d4rl", imports="import d4rl", successor="minari", missing=LEGACY_D4RL),
@@ -147,7 +152,7 @@ def find(check: Check) -> Finding:
 
 
 def _tried(check: Check) -> tuple[bool, bool, str]:
-    """Whether it imports, whether it steps, and the last line of what it says where it does not."""
+    """Whether it imports, whether it steps, and what it raises where it does not."""
     code = f"{check.imports}\nprint('imported', flush=True)\n{check.steps}\nprint('stepped', flush=True)\n"
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo leaves a log where it runs
         try:
@@ -158,9 +163,9 @@ def _tried(check: Check) -> tuple[bool, bool, str]:
         except subprocess.TimeoutExpired:
             return False, False, f"did not end within {PATIENCE_S:.0f} s"
     said = done.stdout.splitlines()
-    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
     stepped = "stepped" in said
-    return "imported" in said, stepped, "" if stepped else last[:160] or f"ended with status {done.returncode}"
+    raised = " ".join(LAST_ERROR.split(done.stderr)[-1].split())[:160]
+    return "imported" in said, stepped, "" if stepped else raised or f"ended with status {done.returncode}"
 
 
 def doctor(console: Console, *, as_json: bool) -> bool:
