@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ale_py
@@ -21,6 +22,21 @@ from jaxtyping import Shaped
 from gato.task import Task
 
 cv2.setNumThreads(1)
+
+
+def with_sticky(task: Task, sticky: float) -> Task:
+    """The same game where an action is not taken with this chance in each frame, and the last one goes on (Machado et al.
+    2018, who propose 0.25). ValueError where the task is no game, or the chance none."""
+    if task.family != "atari":
+        raise ValueError(f"sticky actions are of Atari games, {task.name} is of family {task.family!r}; leave them out")
+    if not 0.0 <= sticky < 1.0:
+        raise ValueError(f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off")
+    return replace(task, env_kwargs={**task.env_kwargs, "sticky": sticky})
+
+
+def noops_of(seed: int, max_noops: int) -> int:
+    """How many frames of doing nothing an episode begins with: 1 to `max_noops`, or none where that is 0."""
+    return int(np.random.default_rng(seed).integers(1, max_noops + 1)) if max_noops else 0
 
 
 class AtariEnv:
@@ -64,7 +80,7 @@ class AtariEnv:
         if self._sticky:
             self._load(seed)  # the emulator takes its seed when the game is loaded
         self._ale.reset_game()
-        noops = int(np.random.default_rng(seed).integers(1, self._max_noops + 1)) if self._max_noops else 0
+        noops = noops_of(seed, self._max_noops)
         for _ in range(noops):
             self._ale.act(self._actions[0])
         self._num_frames = noops

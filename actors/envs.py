@@ -7,8 +7,10 @@ Atari: see `actors.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import ale_py
 import gymnasium
@@ -19,9 +21,13 @@ from jaxtyping import Bool, Float, Shaped
 
 from actors.atari import AtariEnv
 from actors.gymnasium_env import GymnasiumEnv, make_gymnasium, registered
+from actors.process_env import Outcome, ProcessEnv
 from gato.task import Task
 
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
+
+
+Backend = Literal["loop", "process", "envpool"]
 
 
 class EnvFailedError(RuntimeError):
@@ -76,12 +82,52 @@ MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
 }
 
 
-class Envs:
-    """N environments of one task. Rows that do not play keep their last observation."""
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-    def __init__(self, task: Task, envs: list[Env]) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """What a step of N rows came to; nothing in rows that did not play."""
+
+    rewards: Float[np.ndarray, " N"]
+    terminated: Bool[np.ndarray, " N"]
+    truncated: Bool[np.ndarray, " N"]
+    """Never where terminated: then nothing comes after."""
+    broken: Mapping[int, str]
+    """Why, by row."""
+
+
+def _in_turn(env: Env, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]:
+    return lambda: env.step(action)
+
+
+class Envs:
+    """N environments of one task. Rows that do not play keep their last observation; one that broke is made anew when it
+    is reset.
+
+    envs = make_envs(task, 2)
+    envs.reset_row(0, 7)
+    rewards, terminated, truncated = envs.step(actions, np.array([True, False]))
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        envs: list[Env],
+        *,
+        make: Callable[[], Env] | None = None,
+        begin: Callable[[Any, Shaped[np.ndarray, ...]], Callable[[], Outcome]] = _in_turn,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        """`make` makes one anew (without it a broken one is just reset); `begin` begins a step of one, and its result waits
+        for the end: environments that work beside each other do so between the two."""
         self.task = task
+        self.versions: Mapping[str, str] = versions or versions_of(task)
         self._envs = envs
+        self._make = make
+        self._begin = begin
+        self._whole: set[int] = set()
+        self._broken: set[int] = set()
         self._steps = np.zeros(len(envs), np.int64)
         self.observations: dict[str, np.ndarray] = {
             name: np.zeros((len(envs), *spec.shape), spec.dtype) for name, spec in task.observations.items()
@@ -92,50 +138,126 @@ class Envs:
 
     def _take(self, row: int, observation: Mapping[str, np.ndarray]) -> None:
         """ValueError where an observation is outside of its spec."""
+        if observation.keys() != self.task.observations.keys():
+            raise ValueError(f"it shows {sorted(observation)}, its task says {sorted(self.task.observations)}")
         for name, values in observation.items():
             problem = self.task.observations[name].problem_with(values[None], name)
             if problem:
-                raise ValueError(problem)
+                raise ValueError(problem.removesuffix(" at step 0"))  # of the one step that it was shown
             self.observations[name][row] = values
 
     def reset_row(self, row: int, seed: int) -> None:
         """Begin an episode in one row; `observations` then shows its first."""
         self._steps[row] = 0
         try:
+            if row in self._broken:
+                self._make_anew(row)
             self._take(row, self._envs[row].reset(seed))
+            self._whole.add(row)
         except Exception as problem:
+            self._breaks(row)
             raise EnvFailedError(f"{self.task.name} broke at reset with seed {seed}: {problem!r}") from problem
+
+    def _breaks(self, row: int) -> None:
+        self._whole.discard(row)
+        self._broken.add(row)
+
+    def _make_anew(self, row: int) -> None:
+        if self._make is not None:
+            with suppress(Exception):  # it is broken, and may be at its end too
+                self._envs[row].close()
+            self._envs[row] = self._make()
+        self._broken.discard(row)
+
+    def try_step(self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]) -> Stepped:
+        """A step of the rows that play. One that breaks is named, and must be reset before it plays again."""
+        rewards, broken = np.zeros(len(self), np.float32), dict[int, str]()
+        terminated, truncated = np.zeros(len(self), np.bool_), np.zeros(len(self), np.bool_)
+        begun = {row: self._begin(self._envs[row], actions[row]) for row in np.flatnonzero(rows).tolist()}
+        for row, finish in begun.items():
+            try:
+                observation, reward, ended, cut = finish()
+                if not abs(float(reward)) <= FLOAT32_MAX:
+                    raise ValueError(f"it paid {reward}")
+                self._take(row, observation)
+                rewards[row], terminated[row] = float(reward), bool(ended)
+            except Exception as problem:
+                self._breaks(row)
+                broken[row] = repr(problem)
+                continue
+            self._steps[row] += 1
+            truncated[row] = not ended and (cut or self._steps[row] >= self.task.max_steps)
+        return Stepped(rewards=rewards, terminated=terminated, truncated=truncated, broken=broken)
 
     def step(
         self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
         """Rewards, terminated, truncated of the rows that play; EnvFailedError names task and step where one breaks."""
-        rewards = np.zeros(len(self), np.float32)
-        terminated, truncated = np.zeros(len(self), np.bool_), np.zeros(len(self), np.bool_)
-        for row in np.flatnonzero(rows):
-            try:
-                observation, rewards[row], terminated[row], truncated[row] = self._envs[row].step(actions[row])
-                self._take(int(row), observation)
-            except Exception as problem:
-                raise EnvFailedError(f"{self.task.name} broke at step {self._steps[row]}: {problem!r}") from problem
-            self._steps[row] += 1
-        return rewards, terminated, truncated
+        stepped = self.try_step(actions, rows)
+        for row, reason in stepped.broken.items():
+            raise EnvFailedError(f"{self.task.name} broke at step {self._steps[row]}: {reason}")
+        return stepped.rewards, stepped.terminated, stepped.truncated
 
     def extras(self) -> dict[str, Shaped[np.ndarray, "N ..."]]:
-        """What only teachers may look at: for Atari `ram` [N, 128]."""
-        rows = [env.extras() for env in self._envs]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        """What only teachers may look at: for Atari `ram` [N, 128]. Zeros in rows that never began or broke."""
+        shown = {row: self._envs[row].extras() for row in sorted(self._whole)}
+        first = next(iter(shown.values()), {})
+        nothing = {name: np.zeros_like(values) for name, values in first.items()}
+        return {name: np.stack([shown.get(row, nothing)[name] for row in range(len(self))]) for name in first}
 
     def close(self) -> None:
-        for env in self._envs:
-            env.close()
+        """May be called again. EnvFailedError where one that was whole breaks at its end, after all were closed."""
+        problems: list[Exception] = []
+        for row, env in enumerate(self._envs):
+            try:
+                env.close()
+            except Exception as problem:
+                problems += [problem] if row not in self._broken else []
+        if problems:
+            raise EnvFailedError(f"{self.task.name} broke when it was closed: {problems[0]!r}") from problems[0]
 
 
-def make_envs(task: Task, num_envs: int) -> Envs:
-    """N environments of a task. ValueError where its family or its environment is unknown here."""
+def make_env(task: Task) -> Env:
+    """One environment of a task. ValueError where its family or its environment is unknown here."""
     if task.family not in MAKERS:
         raise ValueError(f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}")
-    return Envs(task, [MAKERS[task.family](task) for _ in range(num_envs)])
+    return MAKERS[task.family](task)
+
+
+def make_envs(task: Task, num_envs: int, *, backend: Backend = "loop", step_timeout_s: float = 60.0) -> Envs:
+    """N environments of a task: in this process one after another (`loop`), each in a process of its own that is killed
+    where it does not answer in `step_timeout_s` (`process`), or EnvPool's, each in a thread (`envpool`). All play the same.
+    ValueError where one cannot be made."""
+    if backend == "process":
+        made = _made_apart(task, num_envs, step_timeout_s)
+        return Envs(task, [*made], make=lambda: _made_apart(task, 1, step_timeout_s)[0], begin=ProcessEnv.begin)
+    if backend == "envpool":
+        from actors.envpool_env import EnvPoolGame, envpool_versions  # an extra, and slow to import
+
+        games = [EnvPoolGame(task) for _ in range(num_envs)]
+        versions = versions_of(task) | envpool_versions()
+        return Envs(task, [*games], make=lambda: EnvPoolGame(task), begin=EnvPoolGame.begin, versions=versions)
+    return Envs(task, [make_env(task) for _ in range(num_envs)], make=lambda: make_env(task))
+
+
+def make_worker_envs(task: Task, num_envs: int) -> Envs:
+    """As a worker plays them: ours in the worker itself, users' own in processes, since only their authors know whether they
+    hang or crash, and one that does would take the worker and all of its episodes along. That costs 0.1 to 0.2 ms of
+    processor a step, where acting takes 1.5 to 4 (benchmarks/README.md), and 46 MB an environment."""
+    return make_envs(task, num_envs, backend="process" if task.family == "gymnasium" else "loop")
+
+
+def _made_apart(task: Task, num_envs: int, step_timeout_s: float) -> list[ProcessEnv]:
+    """They start beside each other."""
+    envs = [ProcessEnv(task, step_timeout_s=step_timeout_s) for _ in range(num_envs)]
+    try:
+        for env in envs:
+            env.wait_until_made()
+    except ValueError:
+        for env in envs:
+            env.close()
+        raise
+    return envs
 
 
 def env_spec_of(task: Task) -> str:
@@ -167,4 +289,6 @@ def versions_of(task: Task) -> dict[str, str]:
         "atari": f"ale-py {ale_py.__version__}",
         "gymnasium": f"gymnasium {gymnasium.__version__}",
     }
-    return {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}
+    versions = {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}
+    sticky = float(task.env_kwargs.get("sticky", 0.0))
+    return versions | ({"sticky": f"{sticky:g}"} if sticky else {})

@@ -9,7 +9,9 @@ import ray
 import torch
 
 from actors.agent import GatoPlayers
-from actors.worker import Assignment, EpisodeSink, WeightsSource, Worker, WorkerProgress
+from actors.assignment import Assignment, WorkerProgress
+from actors.teachers import Teachers
+from actors.worker import EpisodeSink, WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
 
@@ -24,11 +26,12 @@ class WorkerActor:
         players: GatoPlayers,
         sink: EpisodeSink,
         source: WeightsSource,
+        teachers: Teachers,
         niceness: int,
     ) -> None:
         os.nice(niceness)
         torch.set_num_threads(1)
-        self._worker = Worker(name, tasks, players, sink, source)
+        self._worker = Worker(name, tasks, players, sink, source, teachers=teachers)
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:

@@ -1,14 +1,16 @@
-"""Playing: a player in N environments until every seed has been played; yields whole episodes and knows nothing else."""
+"""Playing: a player in N environments until every seed has been played; yields whole episodes and what was dropped, and
+knows nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.envs import Envs, versions_of
+from actors.envs import EnvFailedError, Envs
 from gato.episode import Episode
 from gato.version import Version
 
@@ -29,6 +31,20 @@ class Player(Protocol):
     ) -> Shaped[np.ndarray, "N ..."]:
         """An action for each row; those of rows that do not play are not used. `rewards`: what the last ones were paid."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """An episode that its environment did not let end."""
+
+    task: str
+    seed: int
+    step: int
+    """Steps that were whole before it broke."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.task} broke at step {self.step} of seed {self.seed}: {self.reason}"
 
 
 class _Row:
@@ -54,25 +70,57 @@ def play(
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
 ) -> Iterator[Episode]:
     """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others.
+    EnvFailedError where an environment breaks.
 
     for episode in play(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
         sink.add(episode)
     """
+    for played in play_on(
+        envs,
+        player,
+        seeds,
+        source=source,
+        new_key=new_key,
+        version=version,
+        with_extras=with_extras,
+        labels_of=labels_of,
+    ):
+        if isinstance(played, Dropped):
+            raise EnvFailedError(str(played))
+        yield played
+
+
+def play_on(
+    envs: Envs,
+    player: Player,
+    seeds: Sequence[int],
+    *,
+    source: str,
+    new_key: Callable[[], str],
+    version: Version | None = None,
+    with_extras: bool = False,
+    labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
+) -> Iterator[Episode | Dropped]:
+    """Like `play`, but an environment that breaks costs its episode alone: it is made anew for the next seed."""
     task, num_rows = envs.task, len(envs)
     waiting = list(seeds)[::-1]
     rows: list[_Row | None] = [None] * num_rows
     row_seeds = np.zeros(num_rows, np.int64)
-    info = versions_of(task)
 
-    def begin(row: int) -> None:
-        rows[row] = _Row(waiting.pop()) if waiting else None
-        begun = rows[row]
-        if begun is not None:
-            row_seeds[row] = begun.seed
-            envs.reset_row(row, begun.seed)
+    def begin(row: int) -> Iterator[Dropped]:
+        """The next seed that can be begun."""
+        rows[row] = None
+        while waiting and rows[row] is None:
+            seed = waiting.pop()
+            try:
+                envs.reset_row(row, seed)
+            except EnvFailedError as problem:
+                yield Dropped(task=task.name, seed=seed, step=0, reason=repr(problem.__cause__))
+                continue
+            rows[row], row_seeds[row] = _Row(seed), seed
 
     for row in range(num_rows):
-        begin(row)
+        yield from begin(row)
     player.reset_rows(np.ones(num_rows, np.bool_), row_seeds)
     rewards = np.zeros(num_rows, np.float32)
     while any(rows):
@@ -80,17 +128,23 @@ def play(
         actions = player.act(seen, envs.extras() if with_extras else {}, rewards)
         labels = labels_of() if labels_of is not None else None
         playing = np.array([row is not None for row in rows])
-        rewards, terminated, truncated = envs.step(actions, playing)
+        stepped = envs.try_step(actions, playing)
+        rewards = stepped.rewards
         fresh = np.zeros(num_rows, np.bool_)
         for index, row in enumerate(rows):
             if row is None:
+                continue
+            if index in stepped.broken:
+                yield Dropped(task=task.name, seed=row.seed, step=len(row.actions), reason=stepped.broken[index])
+                yield from begin(index)
+                fresh[index] = True
                 continue
             row.observations.append({name: values[index] for name, values in seen.items()})
             row.actions.append(actions[index])
             row.rewards.append(float(rewards[index]))
             if labels is not None:
                 row.labels.append(labels[index])
-            if terminated[index] or truncated[index]:
+            if stepped.terminated[index] or stepped.truncated[index]:
                 yield Episode(
                     key=new_key(),
                     task=task.name,
@@ -99,13 +153,13 @@ def play(
                     actions=np.stack(row.actions).astype(task.action.dtype),
                     rewards=np.asarray(row.rewards, np.float32),
                     labels=np.stack(row.labels).astype(task.action.dtype) if row.labels else None,
-                    terminated=bool(terminated[index]),
-                    truncated=bool(truncated[index]),
+                    terminated=bool(stepped.terminated[index]),
+                    truncated=bool(stepped.truncated[index]),
                     seed=row.seed,
                     version=version,
-                    info=info,
+                    info=envs.versions,
                 )
-                begin(index)
+                yield from begin(index)
                 fresh[index] = True
         if fresh.any():
             player.reset_rows(fresh, row_seeds)

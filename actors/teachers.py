@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def teacher_for(task: Task, *, noise: float = 0.3, folder: Path = SHIPPED) -> Te
     if task.name in RULES:
         return RuleTeacher(task)
     return SpecialistTeacher(task, noise=noise, specialist=load_specialist(task.name, folder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teachers:
+    """Makes a task's teacher for a role: with `noise` to teach, without it to relabel."""
+
+    noise: float = 0.3
+
+    def __call__(self, task: Task, role: str) -> Teacher:
+        return teacher_for(task, noise=self.noise if role == "teach" else 0.0)
 
 
 def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:

@@ -1,42 +1,30 @@
-"""A worker: does one assignment after another (evaluate, generate, teach) with the newest weights it can get."""
+"""A worker: does one assignment after another (evaluate, generate, teach, relabel) with the newest weights it can get."""
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.envs import Env, EnvFailedError, Envs, make_envs
-from actors.rollout import Player, play
-from actors.teachers import teacher_for
-from gato.episode import AGENT, Episode
+from actors.assignment import Assignment, Role, WorkerProgress
+from actors.envs import Env, EnvFailedError, Envs, make_worker_envs
+from actors.relabel import Relabelled
+from actors.rollout import Dropped, Player, play_on
+from actors.teachers import Teacher, Teachers
+from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights
 
-__all__ = ["Assignment", "Env", "Worker"]
-Role = Literal["evaluate", "generate", "teach"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """One thing to do: play these seeds of a task, in this role."""
-
-    role: Role
-    task: str
-    seeds: tuple[int, ...]
-    """One for each episode; each has an environment to itself."""
-
-    def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"an assignment needs one or more different seeds, got {self.seeds}")
+__all__ = ["Assignment", "Env", "Role", "Worker", "WorkerProgress"]
 
 
 @runtime_checkable
@@ -77,6 +65,9 @@ class WeightedPlayer(Player, Protocol):
 
 PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
 """(task, number of rows, role) to a player."""
+TeacherFactory = Callable[[Task, str], Teacher]
+"""(task, role) to who plays, or who says what it would have done."""
+SHIPPED_TEACHERS = Teachers()
 
 
 @dataclass(slots=True)
@@ -85,20 +76,6 @@ class _Delivery:
 
     wait_s: float = 0.0
     refused: dict[str, int] = field(default_factory=dict[str, int])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerProgress:
-    """How far a worker is, to be asked while it plays."""
-
-    assignment: Assignment | None
-    """What it is at; None before the first."""
-    episodes: int
-    """Ended in this assignment."""
-    steps: int
-    """Rounds of decisions made in this assignment, each for all of its rows."""
-    last_step_age_s: float
-    """Time since the last of them, or since it was given the assignment."""
 
 
 class _Watched:
@@ -139,7 +116,8 @@ class Worker:
         source: WeightsSource,
         *,
         patience_s: float = 30.0,
-        make: Callable[[Task, int], Envs] = make_envs,
+        make: Callable[[Task, int], Envs] = make_worker_envs,
+        teachers: TeacherFactory = SHIPPED_TEACHERS,
     ) -> None:
         self.name = name
         self._tasks = tasks
@@ -148,10 +126,12 @@ class Worker:
         self._source = source
         self._patience_s = patience_s
         self._make = make
+        self._teachers = teachers
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
         self._made_envs: dict[tuple[str, int], Envs] = {}
+        self._made_teachers: dict[tuple[str, Role], Teacher] = {}
         self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
         self._assignment: Assignment | None = None
         self._begun_s = time.monotonic()
@@ -201,22 +181,29 @@ class Worker:
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
+        dropped: Counter[str] = Counter()
         failed: str | None = None
         try:
             for episode in self._play(task, assignment, weights):
+                if isinstance(episode, Dropped):
+                    dropped[episode.reason] += 1
+                    if assignment.role == "evaluate":
+                        raise EnvFailedError(str(episode))
+                    continue
                 self._episodes += 1
                 env_steps += episode.num_steps
-                if not math.isfinite(episode.episode_return):
-                    raise EnvFailedError(
-                        f"{task.name} paid {episode.episode_return} in the episode of seed {episode.seed}"
-                    )
                 returns[episode.seed] = episode.episode_return
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
+            if dropped and not self._episodes:
+                raise EnvFailedError(f"{task.name} broke in every episode, the last time with {[*dropped][-1]}")
         except EnvFailedError as problem:
             failed = str(problem)
             # They may be anywhere by now: new ones are made next time.
-            self._made_envs.pop((task.name, len(assignment.seeds)), None)
+            broken = self._made_envs.pop((task.name, assignment.rows), None)
+            if broken is not None:
+                with suppress(EnvFailedError):
+                    broken.close()
         wall_s = time.monotonic() - self._begun_s
         report = WorkerReport(
             worker=self.name,
@@ -228,7 +215,9 @@ class Worker:
             wall_s=wall_s,
             wait_s=delivery.wait_s,
             refused=delivery.refused | ({f"environment failed: {failed}": 1} if failed else {}),
+            dropped=dict(dropped),
             returns=Mean(sum(returns.values(), 0.0), len(returns)),
+            failed=failed,
         )
         if assignment.role != "evaluate" or weights is None:
             return report, None
@@ -244,19 +233,34 @@ class Worker:
         )
         return report, evaluation
 
-    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode]:
-        envs = self._envs(task, len(assignment.seeds))
+    def _teacher(self, task: Task, role: Role) -> Teacher:
+        if (task.name, role) not in self._made_teachers:
+            self._made_teachers[task.name, role] = self._teachers(task, role)
+        return self._made_teachers[task.name, role]
+
+    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode | Dropped]:
+        role, rows = assignment.role, assignment.rows
+        envs = self._envs(task, rows)
         if weights is None:
-            teacher = teacher_for(task)
+            teacher = self._teacher(task, role)
             self._watched = _Watched(teacher)
-            return play(
+            return play_on(
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
             )  # fmt: skip
-        self._watched = _Watched(self._player(task, len(assignment.seeds), assignment.role, weights))
+        player = self._player(task, rows, role, weights)
+        if role == "relabel":
+            teacher = self._teacher(task, role)
+            relabelled = Relabelled(player, teacher)
+            self._watched = _Watched(relabelled)
+            return play_on(
+                envs, self._watched, assignment.seeds, source=RELABELLED, new_key=self._new_key, version=weights.version,
+                with_extras=teacher.needs_extras, labels_of=relabelled.labels,
+            )  # fmt: skip
+        self._watched = _Watched(player)
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
-        return play(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
+        return play_on(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""
@@ -274,6 +278,8 @@ class Worker:
         receipt = self._sink.add(episode)
         while receipt.status == "wait" and time.monotonic() - begun < self._patience_s:
             receipt = self._sink.add(episode)
+        if self._watched is not None:
+            self._watched.last_step_s = time.monotonic()  # whoever waits for replay is not stuck
         delivery.wait_s += time.monotonic() - begun
         if receipt.status in ("refused", "wait"):
             reason = receipt.reason or receipt.status

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from actors.tasks import TASKS
-from benchmarks import act, replay
+from benchmarks import act, envs, replay
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
@@ -127,7 +127,7 @@ def main() -> None:
     """Measure all, add the rows, write the table."""
     torch.set_num_threads(1)
     small = (measure() for measure in (tokenise, train))
-    rows = itertools.chain(small, replay.measures(), training.measures(), act.measures())
+    rows = itertools.chain(small, replay.measures(), training.measures(), act.measures(), envs.measures())
     add_rows(rows, about(), ROOT / "benchmarks" / "rows.jsonl")
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from actors.user_tasks import note_on
 from cluster import commands, replay_care, replay_words, running
+from cluster.check import check_task
 from cluster.config import RUNS
 from cluster.doctor import doctor as examine
 
@@ -146,6 +147,24 @@ def scale(
 
 
 @app.command()
+def roles(
+    run: RunName = None,
+    evaluate: Annotated[float | None, typer.Option(help="At most this share evaluating.")] = None,
+    generate: Annotated[float | None, typer.Option(help="The agent plays, to learn from its own good episodes.")] = None,
+    relabel: Annotated[float | None, typer.Option(help="The agent plays, its teacher says what it would have done.")] = None,
+    teach: Annotated[float | None, typer.Option(help="Teachers go on to play.")] = None,
+    redis: Redis = None,
+) -> None:  # fmt: skip
+    """Give the workers' roles other shares of their time, 0 to 1, while the run goes on.
+
+    Example: [bold]gato roles demo --relabel 0.5 --generate 0[/bold]
+    """
+    given = {"evaluate": evaluate, "generate": generate, "relabel": relabel, "teach": teach}
+    shares = {f"{role}_share": share for role, share in given.items() if share is not None}
+    commands.roles(run, shares, redis_url=redis, console=console)
+
+
+@app.command()
 def runs() -> None:
     """List the runs here.
 
@@ -195,6 +214,23 @@ def record(
     Example: [bold]gato record atari/freeway --episodes 10[/bold]
     """
     commands.record(task, episodes=episodes, name=name, seed=seed, console=console)
+
+
+@app.command()
+def check(
+    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    backend: Annotated[
+        Literal["loop", "process", "envpool"], typer.Option(help="How its environments are made.")
+    ] = "loop",
+) -> None:
+    """Check that a task's environment keeps what every environment must: seeds, limits, shapes, rows apart.
+
+    Exit status 1 where it does not.
+
+    Example: [bold]gato check atari/pong[/bold]
+    """
+    if not check_task(task, backend=backend, console=console):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,15 @@ from rich.table import Table
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
 from cluster import datasets
+from cluster.aggregate import aggregate
 from cluster.config import config_from_json, to_plain
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
-from cluster.scores import Scale, finite
+from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
 from cluster.summary import Summary, read_summary
+from cluster.text import number_text
 from cluster.watch import render, watch_live
 from replay.importers.reading import Reading
 
@@ -102,6 +103,21 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     console.print(f"run [bold]{folder.name}[/bold] goes on with {workers} workers")
 
 
+def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console) -> None:
+    """Ask a run to give its workers' roles other shares of their time; they stand when it is resumed, too."""
+    if not shares:
+        raise ValueError("nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1")
+    folder = _active(run)
+    config = config_from_json(json.dumps(folder.info().config))
+    config = replace(config, actors=replace(config.actors, **shares))  # ValueError for what they cannot be
+    with _journal_of(folder, redis_url) as journal:
+        journal.post_control("roles", json.dumps(dict(shares)))
+    folder.set_config(to_plain(config))
+    console.print(
+        f"run [bold]{folder.name}[/bold] was asked for other shares; gato watch {folder.name} shows who does what"
+    )
+
+
 def pace(
     run: str | None, word: ControlWord, *, changes: Mapping[str, float | None] | None = None, redis_url: str | None,
     console: Console,
@@ -138,26 +154,43 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
 
     checkpoint, config, scales = locate(what)
     wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
-    table = Table("task", "return", "±", "normalised", "episodes", box=None, header_style="bold")
+    titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
+    table = Table(*titles, box=None, header_style="bold")
     rows: dict[str, object] = {}
+    scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes):
         if evaluation.failed:
             raise ValueError(f"evaluation of {evaluation.task} failed: {evaluation.failed}")
         mean = sum(evaluation.returns) / len(evaluation.returns)
         std = (sum((r - mean) ** 2 for r in evaluation.returns) / len(evaluation.returns)) ** 0.5
-        top = scales.get(evaluation.task)
-        normalised = top.normalise(mean) if top else resolve_task(evaluation.task).normalise(mean)
+        scale = scales.get(evaluation.task) or scale_of(resolve_task(evaluation.task), None)
+        random_return = scale.random_return if scale else None
+        normalised = {by: finite(scale.normalise(mean, by=by)) if scale else None for by in MEASURES}
+        for by in MEASURES:
+            if scale is not None and normalised[by] is not None:
+                scores[by].append([scale.normalise(value, by=by) for value in evaluation.returns])
         rows[evaluation.task] = {
-            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": finite(normalised),
-            "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
+            "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
+            "random_return": random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
-        shown = "-" if math.isnan(normalised) else f"{normalised:.2f}"
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", shown, str(len(evaluation.returns)))
+        shares = [number_text(normalised[by]) for by in MEASURES]
+        counted = str(len(evaluation.returns))
+        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted)
+    overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
-        sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows}) + "\n")
-    else:
-        console.print(f"checkpoint {checkpoint}", highlight=False)
-        console.print(table)
+        over_all = {by: asdict(over) if over else None for by, over in overall.items()}
+        sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all}) + "\n")
+        return
+    console.print(f"checkpoint {checkpoint}", highlight=False)
+    console.print(table)
+    for by, over in overall.items():
+        if over is not None:
+            console.print(
+                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95 % interval "
+                f"{over.low:.2f} to {over.high:.2f} over other episodes",
+                highlight=False,
+            )
 
 
 def import_data(source: str, *, task: str | None, name: str | None, console: Console) -> None:

@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from actors.assignment import Role
 from gato.acting import ActingConfig
 from gato.model import PRESETS, ModelConfig
 from learner.loop import LearnerConfig
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig, TaskMix
+
+PLAYING: tuple[Role, ...] = ("generate", "relabel", "teach")
+"""Roles that fill replay, each with a share of the workers' time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,9 @@ class ActorsConfig:
 
     num_workers: int = 1
     num_envs: int = 4
-    """Environments that one worker steps together; an evaluation plays one episode in each."""
+    """Environments that one worker steps together."""
+    evaluation_episodes: int | None = None
+    """Whole episodes of a task in each of its evaluations, on the same seeds every time. None: `num_envs`."""
     evaluate: ActingConfig = ActingConfig()
     generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
     evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
@@ -30,15 +36,26 @@ class ActorsConfig:
     """In place of `generate`, for single tasks."""
     evaluate_every_s: float = 0.0
     """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there is a newer version."""
+    evaluate_share: float = 1.0
+    """Of the workers' time once demonstrations were made, the most that is spent evaluating. Every task is evaluated once at
+    the beginning and once at the end, whatever the share; what no role claims is idle time, which a learner on the same cores uses."""
     generate_share: float = 0.2
-    """Of a worker's time without demonstrations, the share spent generating; the rest evaluates, or idles if nothing is new.
-    At 1 a task is evaluated once at the beginning and once at the end."""
+    """The share of that time in which the agent plays to learn from its own episodes (those that pass the mix's filter by return)."""
+    relabel_share: float = 0.0
+    """The share in which the agent plays and the task's teacher says what it would have done (DAgger: Ross et al. 2011)."""
+    teach_share: float = 0.0
+    """The share in which teachers go on to play after `demonstration_steps`."""
     first_demonstration_steps: int = 4_000
     """Environment steps of its teacher's play that each task has before anything else (unless the run brings data of it)."""
     demonstration_steps: int = 20_000
     """Environment steps of its teacher's play that each task gets in all, made when no evaluation waits."""
     demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """The same for single tasks."""
+    teach_noise: float = 0.3
+    """Specialists perturb every second demonstration by so many of their own standard deviations; its labels are what they
+    meant to do (Laskey et al. 2017, DART)."""
+    hung_after_s: float = 120.0
+    """A worker that has made no step for so long is killed and started again; its assignment counts as failed."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
@@ -47,8 +64,23 @@ class ActorsConfig:
             raise ValueError(
                 f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at least 1"
             )
-        if not 0.0 <= self.generate_share <= 1.0:
-            raise ValueError(f"generate_share {self.generate_share} must be between 0 and 1")
+        if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
+            raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
+        if self.teach_noise < 0.0 or self.hung_after_s <= 0.0:
+            raise ValueError(
+                f"teach_noise {self.teach_noise} must not be negative, hung_after_s {self.hung_after_s} must be above 0"
+            )
+        for name in ("evaluate", *PLAYING):
+            share = self.share(name)
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name}_share {share} must be between 0 and 1")
+        if (total := sum(self.share(role) for role in PLAYING)) > 1.0 + 1e-9:
+            named = ", ".join(f"{role}_share {self.share(role)}" for role in PLAYING)
+            raise ValueError(f"{named} come to {total:g} of the workers' time; lower one, they may come to 1")
+
+    def share(self, role: str) -> float:
+        """Of a role."""
+        return getattr(self, f"{role}_share")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

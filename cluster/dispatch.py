@@ -1,13 +1,12 @@
-"""Who does what next: demonstrations first, then evaluations of the newest version beside generation. Pure arithmetic."""
+"""Who does what next: demonstrations first, then evaluations of the newest version beside play. Pure arithmetic."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
-from actors.worker import Assignment
-from cluster.config import ActorsConfig
+from actors.assignment import Assignment, Role
+from cluster.config import PLAYING, ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -16,29 +15,39 @@ EVALUATION_SEED = 10_000
 
 
 FAILURE_PAUSE_S = 2.5
-"""Pause after a first failure to teach or generate; it doubles up to 160 s."""
+"""Pause after a first failure; it doubles up to 160 s."""
+BREAKS_AFTER = 8
+"""Failures in a row, without one success in between, after which a task is not tried again in that role."""
 
 
 @dataclass(slots=True)
 class _TaskState:
     demonstration_steps: int = 0
     wanted_steps: int = 0
+    teachable: bool = False
     evaluated: Version | None = None
     evaluation_in_flight: bool = False
     evaluation_ended_s: float = float("-inf")
     teaching_in_flight: int = 0
     next_seed: int = 0
-    generated: int = 0
-    """Episodes asked for."""
-    not_before_s: float = float("-inf")
-    """Until then the task is neither taught nor generated, because it failed."""
-    failures: int = 0
+    asked: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(PLAYING, 0))
+    """Episodes asked for, by role."""
+    not_before_s: dict[Role, float] = field(default_factory=dict[Role, float])
+    """Until then it is not tried in a role, in which it failed."""
+    failures: dict[Role, int] = field(default_factory=dict[Role, int])
+    """Since its last success, in each role that was tried."""
+
+    def is_broken(self, role: Role) -> bool:
+        return self.failures.get(role, 0) >= BREAKS_AFTER
+
+    def may_try(self, role: Role, now_s: float) -> bool:
+        return not self.is_broken(role) and now_s >= self.not_before_s.get(role, now_s)
 
 
 class Dispatcher:
     """Decides each free worker's next assignment; told of what ended and what was published.
 
-    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0}, demonstrations={"mujoco/hopper"})
+    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0}, teachable=["mujoco/hopper"], seed=0)
     dispatcher.published(Version(1, 1))
     assignment = dispatcher.next(worker="w0", now_s=12.0)
     """
@@ -51,24 +60,34 @@ class Dispatcher:
         demonstration_steps: Mapping[str, int],
         teachable: Sequence[str],
         seed: int,
+        has_data: Sequence[str] = (),
     ) -> None:
+        """`teachable`: tasks that have a teacher; those of them that `has_data` names need no demonstrations of it."""
         self._config = config
         self._newest: Version | None = None
         self._tasks = {
             task: _TaskState(
                 demonstration_steps=demonstration_steps.get(task, 0),
                 wanted_steps=config.demonstration_steps_of.get(task, config.demonstration_steps)
-                if task in teachable
+                if task in teachable and task not in has_data
                 else 0,
-                # Seeds of demonstrations and generation begin where no evaluation and no other run's seed looks.
+                teachable=task in teachable,
+                # Seeds of demonstrations and play begin where no evaluation and no other run's seed looks.
                 next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
             )
             for task in tasks
         }
         self._may_insert = True
-        self._spent_s: dict[str, float] = {"teach": 0.0, "evaluate": 0.0, "generate": 0.0}
-        """By all workers, in each role, since the run was started; what came before anything else does not count."""
-        self._idle_from_s: dict[str, float] = {}
+        self._spent_s: dict[str, float] = dict.fromkeys(("demonstrate", "evaluate", *PLAYING), 0.0)
+        """By all workers, since the run was started; what came before anything else does not count."""
+        self._due_s: dict[tuple[str, Role], float] = {}
+        """When a worker may go on with a role."""
+
+    def configure(self, config: ActorsConfig) -> None:
+        """Go on with other settings; the shares count from now on."""
+        self._config = config
+        self._spent_s |= dict.fromkeys(("evaluate", *PLAYING), 0.0)
+        self._due_s.clear()
 
     def published(self, version: Version) -> None:
         """A version can be played from now on."""
@@ -76,115 +95,152 @@ class Dispatcher:
             self._newest = version
 
     def replay_takes(self, may_insert: bool) -> None:
-        """Whether replay takes episodes now: while its readers are behind nobody generates, and evaluations go on."""
+        """Whether replay takes episodes now: while its readers are behind nobody fills it, and evaluations go on."""
         self._may_insert = may_insert
 
     @property
     def newest(self) -> Version | None:
         return self._newest
 
+    @property
+    def broken(self) -> list[tuple[str, Role]]:
+        """Tasks, and the roles in which they are left alone because they failed again and again."""
+        return [(name, role) for name, state in self._tasks.items() for role in state.failures if state.is_broken(role)]
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether every task failed again and again in all that was tried."""
+        return all(state.failures and all(map(state.is_broken, state.failures)) for state in self._tasks.values())
+
     def everything_evaluated(self) -> bool:
-        """Whether the newest version has been evaluated on every task."""
-        return all(state.evaluated == self._newest for state in self._tasks.values())
+        """Whether the newest version has been evaluated on every task that can be."""
+        return all(state.evaluated == self._newest or state.is_broken("evaluate") for state in self._tasks.values())
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
         if last:
             return self._evaluate(now_s, at_once=True)
-        first = self._teach(now_s, at_most=self._config.first_demonstration_steps)
+        first = self._demonstrate(now_s, at_most=self._config.first_demonstration_steps)
         if first is not None:
             return first
         # While demonstrations are missing, making them has half of the time.
-        taught = self._teach(now_s) if self._spent_s["teach"] < self._spent_s["evaluate"] else None
-        if taught is not None:
-            return taught
-        generated = self._generate(worker, now_s) if self._generation_is_owed() else None
-        return generated or self._evaluate(now_s, at_once=False) or self._teach(now_s) or self._generate(worker, now_s)
+        demonstrated = self._demonstrate(now_s) if self._spent_s["demonstrate"] < self._spent_s["evaluate"] else None
+        if demonstrated is not None:
+            return demonstrated
+        by_need = sorted(PLAYING, key=self._over_its_share_s)
+        for role in by_need:
+            owed = self._play(role, worker, now_s) if self._is_owed(role) else None
+            if owed is not None:
+                return owed
+        chosen = self._evaluate(now_s, at_once=False) or self._demonstrate(now_s)
+        return chosen or next((given for role in by_need if (given := self._play(role, worker, now_s))), None)
 
-    def _generation_is_owed(self) -> bool:
-        """Whether evaluations, of which there may always be one more to do, have kept generation from its share."""
-        playing_s = self._spent_s["evaluate"] + self._spent_s["generate"]
-        return (
-            all(state.evaluated is not None for state in self._tasks.values())
-            and self._spent_s["generate"] < self._config.generate_share * playing_s
-        )
+    def _over_its_share_s(self, role: Role) -> float:
+        """Time that a role had beyond its share of all time; negative where it is behind."""
+        all_s = sum(self._spent_s[name] for name in ("evaluate", *PLAYING))
+        return self._spent_s[role] - self._config.share(role) * all_s
 
-    def _teach(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
+    def _is_owed(self, role: Role) -> bool:
+        """Whether evaluations, of which there may always be one more to do, have kept a role from its share."""
+        evaluated = all(state.evaluated is not None or state.is_broken("evaluate") for state in self._tasks.values())
+        return evaluated and self._over_its_share_s(role) < 0.0
+
+    def _demonstrate(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
         """The task that is furthest from its demonstrations, of those that have less than `at_most` steps."""
         short: dict[str, float] = {}
         for name, state in self._tasks.items():
             wanted = state.wanted_steps if at_most is None else min(at_most, state.wanted_steps)
-            if state.demonstration_steps < wanted and not state.teaching_in_flight and now_s >= state.not_before_s:
+            if state.demonstration_steps < wanted and not state.teaching_in_flight and state.may_try("teach", now_s):
                 short[name] = state.demonstration_steps / wanted
-        if not short:
-            return None
-        name = min(short, key=lambda task: short[task])
-        self._tasks[name].teaching_in_flight += 1
-        return self._play("teach", name)
+        return self._assign("teach", min(short, key=lambda task: short[task])) if short else None
 
     def _evaluate(self, now_s: float, *, at_once: bool) -> Assignment | None:
+        config = self._config
+        all_s = sum(self._spent_s[name] for name in ("evaluate", *PLAYING))
+        over = self._spent_s["evaluate"] > config.evaluate_share * all_s
         waiting = {
             name: state.evaluation_ended_s
             for name, state in self._tasks.items()
             if self._newest is not None
             and not state.evaluation_in_flight
-            and (state.evaluated is None or state.evaluated < self._newest)
-            and (at_once or now_s - state.evaluation_ended_s >= self._config.evaluate_every_s)
+            and not state.is_broken("evaluate")
+            and (state.evaluated is None or (state.evaluated < self._newest and (at_once or not over)))
+            and (at_once or now_s - state.evaluation_ended_s >= config.evaluate_every_s)
         }
         if not waiting:
             return None
         name = min(waiting, key=lambda task: waiting[task])
         self._tasks[name].evaluation_in_flight = True
-        seeds = tuple(EVALUATION_SEED + i for i in range(self._config.num_envs))
-        return Assignment(role="evaluate", task=name, seeds=seeds)
+        seeds = tuple(EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs))
+        return Assignment(role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs)
 
-    def _generate(self, worker: str, now_s: float) -> Assignment | None:
-        """An assignment, where the worker has rested long enough that generation has no more than its share of the time."""
-        share = self._config.generate_share
-        if share <= 0.0 or self._newest is None or not self._may_insert:
+    def _play(self, role: Role, worker: str, now_s: float) -> Assignment | None:
+        """An assignment, where the worker has rested long enough that the role has no more than its share of the time."""
+        if self._config.share(role) <= 0.0 or not self._may_insert or (self._newest is None and role != "teach"):
             return None
-        rest_until = self._idle_from_s.get(worker, now_s)
-        if now_s < rest_until:
+        if now_s < self._due_s.get((worker, role), now_s):
             return None
-        ready = [name for name, state in self._tasks.items() if now_s >= state.not_before_s]
-        if not ready:
-            return None
-        # The task of which least was generated.
-        return self._play("generate", min(ready, key=lambda task: self._tasks[task].generated))
+        ready = [
+            name
+            for name, state in self._tasks.items()
+            if state.may_try(role, now_s) and (state.teachable or role == "generate")
+        ]
+        # The task of which least was asked for.
+        return self._assign(role, min(ready, key=lambda task: self._tasks[task].asked[role])) if ready else None
 
-    def _play(self, role: Literal["teach", "generate"], name: str) -> Assignment:
+    def _assign(self, role: Role, name: str) -> Assignment:
         state = self._tasks[name]
         seeds = tuple(range(state.next_seed, state.next_seed + self._config.num_envs))
         state.next_seed += len(seeds)
-        state.generated += len(seeds) if role == "generate" else 0
+        state.asked[role] += len(seeds)
+        state.teaching_in_flight += role == "teach"
         return Assignment(role=role, task=name, seeds=seeds)
 
-    def failed(self, worker: str, assignment: Assignment, now_s: float) -> None:
+    def failed(self, assignment: Assignment, now_s: float) -> None:
         """An assignment cannot be done. An evaluation waits for the next version; the rest waits longer each time."""
-        self.done(worker, assignment, None, now_s)
-        state = self._tasks[assignment.task]
-        if assignment.role == "evaluate":
+        self.died(assignment)
+        state, role = self._tasks[assignment.task], assignment.role
+        if role == "evaluate":
             state.evaluated, state.evaluation_ended_s = self._newest, now_s
         else:
-            state.failures += 1
-            state.not_before_s = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures, 6)
+            state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
 
-    def done(self, worker: str, assignment: Assignment, report: WorkerReport | None, now_s: float) -> None:
-        """An assignment ended; with `report` None it failed or its worker died, and is to be done again."""
+    def died(self, assignment: Assignment) -> None:
+        """The worker died at it, or of it: it is done again at once, but not for ever."""
+        self.taken_back(assignment)
+        failures = self._tasks[assignment.task].failures
+        failures[assignment.role] = failures.get(assignment.role, 0) + 1
+
+    def taken_back(self, assignment: Assignment) -> None:
+        """Nobody is at it any more; it is to be done again."""
         state = self._tasks[assignment.task]
-        # A task whose teacher fails is not waited for.
-        begun = all(t.demonstration_steps or not t.wanted_steps or t.failures for t in self._tasks.values())
-        if report is not None and begun:
-            self._spent_s[assignment.role] += report.wall_s
         if assignment.role == "teach":
             state.teaching_in_flight -= 1
-            if report is not None:
-                state.demonstration_steps += report.env_steps
         elif assignment.role == "evaluate":
             state.evaluation_in_flight = False
-            if report is not None:
-                state.evaluated = report.version
-                state.evaluation_ended_s = now_s
-        elif report is not None and self._config.generate_share > 0.0:
-            rest_s = report.wall_s * (1.0 / self._config.generate_share - 1.0)
-            self._idle_from_s[worker] = now_s + rest_s
+
+    def done(self, worker: str, assignment: Assignment, report: WorkerReport, now_s: float) -> None:
+        """An assignment ended."""
+        if report.failed is not None:
+            self.failed(assignment, now_s)
+            return
+        self.taken_back(assignment)
+        state, role = self._tasks[assignment.task], assignment.role
+        state.failures[role] = 0
+        missing = state.demonstration_steps < state.wanted_steps
+        # A task whose teacher fails is not waited for.
+        begun = all(
+            t.demonstration_steps or not t.wanted_steps or t.failures.get("teach") for t in self._tasks.values()
+        )
+        if begun:
+            self._spent_s["demonstrate" if role == "teach" and missing else role] += report.wall_s
+        if role == "teach":
+            state.demonstration_steps += report.env_steps
+        elif role == "evaluate":
+            state.evaluated, state.evaluation_ended_s = report.version, now_s
+        share = self._config.share(role)
+        if role in PLAYING and not (role == "teach" and missing) and share > 0.0:
+            # Rest so long that it has its share, counted from when it was due: who began late catches up, by one at most.
+            begun_s = now_s - report.wall_s
+            due_s = max(self._due_s.get((worker, role), begun_s), begun_s - report.wall_s)
+            self._due_s[worker, role] = due_s + report.wall_s / share

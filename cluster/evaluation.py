@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from actors.agent import GatoPlayers
+from actors.assignment import Assignment
 from actors.user_tasks import resolve_tasks
-from actors.worker import Assignment, Receipt, Worker
+from actors.worker import Receipt, Worker
 from cluster.config import RunConfig, config_from_json
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs, layout_of, tasks_of

@@ -69,7 +69,7 @@ class Control(NamedTuple):
     value: str
 
 
-ControlWord = Literal["stop", "scale", "replay-pause", "replay-resume", "replay-limit"]
+ControlWord = Literal["stop", "scale", "roles", "replay-pause", "replay-resume", "replay-limit"]
 """What a supervisor can be asked to do."""
 
 

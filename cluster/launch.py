@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor
+from actors.teachers import Teachers
 from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
 from cluster.config import RunConfig
@@ -182,7 +183,13 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
 
     def new_worker(name: str) -> WorkerHandle:
         return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
-            name, tasks, players, RemoteEpisodeSink(replay), StoreSource(store), config.actors.niceness
+            name,
+            tasks,
+            players,
+            RemoteEpisodeSink(replay),
+            StoreSource(store),
+            Teachers(noise=config.actors.teach_noise),
+            config.actors.niceness,
         )
 
     return Parts(learner=learner, replay=replay, fill=RemoteEpisodeSink(replay, is_paced=False), new_worker=new_worker)

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.scores import TaskState
+from cluster.scores import MEASURES, TaskState
 from cluster.summary import Summary, WorkerState
 from cluster.text import (
     bytes_text,
@@ -158,6 +158,18 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
         cells[3] = Text(_history_text(summary, name, widths[3], size))
         table.add_row(*cells)
     return table
+
+
+def aggregate_line(summary: Summary, size: Size) -> Text | None:
+    """The interquartile mean over the tasks, by each measure that two or more have; None where there is none."""
+    says: list[str] = []
+    for by in MEASURES:
+        over = summary.aggregate(by)
+        if over is not None and over.num_tasks > 1:
+            says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
+    if not says:
+        return None
+    return Text.assemble(("IQM over tasks ", "bold"), size.joined(says), overflow="ellipsis", no_wrap=True)
 
 
 def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[Text]:

@@ -25,7 +25,7 @@ from cluster.config import RunConfig, config_from_json, find_run_config, overrid
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
-from cluster.scores import Scale
+from cluster.scores import Scale, scale_of
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
 from gato.task import Task
@@ -71,11 +71,9 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
 
     scales: dict[str, Scale] = {}
     for name, task in resolve_tasks(*config.tasks).items():
-        if task.references is None:
-            continue
-        shipped = None if name in data_returns else teacher_return(task)
-        top = data_returns.get(name, shipped if shipped is not None else task.references.expert)
-        scales[name] = Scale(random_return=task.references.random, teacher_return=top)
+        scale = scale_of(task, data_returns[name] if name in data_returns else teacher_return(task))
+        if scale is not None:
+            scales[name] = scale
     return scales
 
 
@@ -225,13 +223,14 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
-            teachable = [name for name, task in tasks.items() if name not in data_returns and has_teacher(task)]
+            teachable = [name for name, task in tasks.items() if has_teacher(task)]
             _require_demonstrations(tasks, data_returns, teachable, resumed)
             dispatcher = Dispatcher(
                 config.actors,
                 list(tasks),
                 demonstration_steps=parts.replay.demonstration_steps(),
                 teachable=teachable,
+                has_data=list(data_returns),
                 seed=config.seed,
             )
             supervisor = Supervisor(config, parts, journal, dispatcher)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from gato.metrics import Evaluation
+from gato.task import Task
 from gato.version import Version
+
+Measure = Literal["teacher", "expert", "human"]
+MEASURES: tuple[Measure, ...] = ("teacher", "expert", "human")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +21,29 @@ class Scale:
 
     random_return: float
     teacher_return: float
+    expert_return: float | None = None
+    """The published expert's, where there is one."""
+    human_return: float | None = None
+    """A human player's, of games."""
 
-    def normalise(self, mean_return: float) -> float:
-        span = self.teacher_return - self.random_return
+    def normalise(self, mean_return: float, *, by: Measure = "teacher") -> float:
+        """0: random, 1: whom `by` names; not a number where that is unknown."""
+        top = {"teacher": self.teacher_return, "expert": self.expert_return, "human": self.human_return}[by]
+        span = math.nan if top is None else top - self.random_return
         return (mean_return - self.random_return) / span if span else math.nan
+
+
+def scale_of(task: Task, teacher_return: float | None) -> Scale | None:
+    """The scale of a task by its references; without a teacher the published expert is in its place. None without references."""
+    references = task.references
+    if references is None:
+        return None
+    return Scale(
+        random_return=references.random,
+        teacher_return=references.expert if teacher_return is None else teacher_return,
+        expert_return=references.expert,
+        human_return=references.human,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +89,8 @@ class TaskState:
     num_failed: int = 0
     last_failure: str | None = None
     """Why the latest evaluation has no returns; None if it has."""
+    newest_returns: tuple[float, ...] = ()
+    """Of each episode of the newest version."""
 
     @property
     def newest(self) -> tuple[Version, Score] | None:
@@ -85,7 +111,12 @@ class TaskState:
         known = self.scores.get(evaluation.version)
         returns = Spread.of(evaluation.returns) + (known.returns if known else Spread())
         score = Score(learner_step=evaluation.learner_step, returns=returns)
-        return replace(self, scores={**self.scores, evaluation.version: score}, last_failure=None)
+        newest, before = self.newest_returns, max(self.scores, default=evaluation.version)
+        if evaluation.version >= before:
+            newest = (newest if evaluation.version == before else ()) + evaluation.returns
+        return replace(
+            self, scores={**self.scores, evaluation.version: score}, last_failure=None, newest_returns=newest
+        )
 
 
 def finite(value: float | None) -> float | None:

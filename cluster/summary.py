@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
+from cluster.aggregate import Aggregate, aggregate
 from cluster.journal import START, Event, Journal, Record
-from cluster.scores import Scale, Score, TaskState, finite
+from cluster.scores import MEASURES, Measure, Scale, Score, TaskState, finite
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
 
@@ -26,6 +28,10 @@ STATES: Mapping[str, str] = {
     "failed": "failed",
 }
 """Kinds of events that say how the run stands, and what they say."""
+
+
+_aggregate = lru_cache(maxsize=16)(aggregate)
+"""A picture is drawn every second, and most seconds bring no evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,12 @@ class Summary:
         scale = self.scales.get(task)
         return None if scale is None else finite(scale.normalise(score.returns.mean))
 
+    def aggregate(self, by: Measure) -> Aggregate | None:
+        """Over the newest evaluations of all tasks that have such a scale."""
+        scored = [(self.scales[name], task.newest_returns) for name, task in self.tasks.items() if name in self.scales]
+        kept = tuple(tuple(scale.normalise(value, by=by) for value in returns) for scale, returns in scored)
+        return _aggregate(tuple(scores for scores in kept if all(map(math.isfinite, scores))))
+
     def history(self, task: str) -> list[tuple[int, float]]:
         """Learner step and normalised return (the raw one for a task without a scale), in the order of steps."""
         points = [
@@ -134,6 +146,7 @@ class Summary:
             "state": self.state,
             "age_s": now_s - self.first_s if self.first_s is not None else 0.0,
             "tasks": {name: self._task_json(name, now_s) for name in self.task_names()},
+            "aggregate": {by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES},
             "learner": {
                 "step": learner.step if learner else 0,
                 "num_updates": learner.num_updates if learner else None,
@@ -175,6 +188,8 @@ class Summary:
             "return": finite(score.returns.mean) if score else None,
             "return_std": finite(score.returns.std) if score else None,
             "normalised": self.normalised(name, score) if score else None,
+            "expert_normalised": finite(scale.normalise(score.returns.mean, by="expert")) if scale and score else None,
+            "human_normalised": finite(scale.normalise(score.returns.mean, by="human")) if scale and score else None,
             "episodes": score.returns.count if score else 0,
             "random_return": scale.random_return if scale else None,
             "teacher_return": scale.teacher_return if scale else None,
@@ -227,7 +242,8 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         # After a restart of the learner numbers go on, so that their difference counts publications of both epochs.
         age_versions = max(0, newest.number - played.number) if newest > played else 0
         age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
-    reasons = {*known.refused, *record.refused}
+    lost = {**record.refused, **{f"dropped: {reason}": count for reason, count in record.dropped.items()}}
+    reasons = {*known.refused, *lost}
     return WorkerState(
         latest=record,
         time_s=time_s,
@@ -236,7 +252,7 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
         wait_s=known.wait_s + record.wait_s,
         worked_s=known.worked_s + record.wall_s,
-        refused={reason: known.refused.get(reason, 0) + record.refused.get(reason, 0) for reason in sorted(reasons)},
+        refused={reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)},
     )
 
 

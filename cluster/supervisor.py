@@ -1,23 +1,22 @@
-"""The supervisor: gives workers their assignments, starts again what died, obeys control words, and journals all of it."""
+"""The supervisor: runs learner, replay and crew to the end of a run, obeys control words, and journals what happens."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.worker import Assignment
-from cluster.config import RunConfig
+from cluster.config import PLAYING, RunConfig
+from cluster.crew import Crew, first_line
 from cluster.dispatch import Dispatcher
 from cluster.journal import Event, Journal
-from cluster.launch import Parts, WorkerHandle
-from gato.metrics import Evaluation, ReplayStats, WorkerReport
+from cluster.launch import Parts
+from gato.metrics import ReplayStats
 from replay.shards import merged
 
 TICK_S = 0.1
@@ -28,17 +27,6 @@ NO_PROGRESS_S = 30.0
 """After this long without a sign of life a part is named in the journal."""
 
 Ended = Literal["finished", "stopped", "failed"]
-
-
-@dataclass(slots=True)
-class _Worker:
-    name: str
-    handle: WorkerHandle
-    reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]] | None = None
-    assignment: Assignment | None = None
-    given_s: float = 0.0
-    named: bool = False
-    """Whether its long silence has been reported."""
 
 
 class Supervisor:
@@ -54,8 +42,8 @@ class Supervisor:
         self._replay_config = config.replay
         self._journal = journal
         self._dispatcher = dispatcher
-        self._workers: list[_Worker] = []
-        self._named = 0
+        self._crew = Crew(parts.new_worker, dispatcher, journal, hung_after_s=config.actors.hung_after_s)
+        self._actors = config.actors
         self._asked_to_stop = threading.Event()
         self._control_id = journal.last_control_id()
         self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
@@ -63,7 +51,6 @@ class Supervisor:
         self._learner_heard_s = time.monotonic()
         self._learner_named = False
         self._stats: ReplayStats | None = None
-        self._step = 0
 
     def stop(self) -> None:
         """End the run: the learner saves and publishes, the workers end what they do."""
@@ -74,13 +61,11 @@ class Supervisor:
 
     def run(self) -> tuple[Ended, str]:
         """How the run ended, and why where it failed."""
-        self._scale(self._config.actors.num_workers)
+        self._crew.scale(self._config.actors.num_workers)
         ended = self._train()
         if ended[0] == "finished":
             self._finish_evaluations()
-        for worker in self._workers:
-            _end(worker.handle)
-        self._workers.clear()
+        self._crew.end()
         self._read_stats(at_once=True)
         return ended
 
@@ -95,6 +80,9 @@ class Supervisor:
                 self._say("stopping", "the learner saves and publishes")
                 self._parts.learner.stop.remote()
                 stop_by_s = time.monotonic() + STOP_PATIENCE_S
+            if stop_by_s is None and self._dispatcher.is_hopeless:
+                tasks = ", ".join(dict.fromkeys(name for name, _ in self._dispatcher.broken))
+                return "failed", f"every task fails again and again ({tasks}); gato watch shows why"
             if stop_by_s is not None and time.monotonic() > stop_by_s:
                 return "failed", f"the learner did not stop within {STOP_PATIENCE_S:.0f} s; the last checkpoint stands"
             done, _ = ray.wait([training], timeout=TICK_S)
@@ -107,7 +95,7 @@ class Supervisor:
             except RayError as failure:  # its process died: Ray starts it anew, from its checkpoint
                 failures += 1
                 if failures > 20 or stop_by_s is not None:
-                    return "failed", f"the learner died {failures} times, last: {_first_line(failure)}"
+                    return "failed", f"the learner died {failures} times, last: {first_line(failure)}"
                 epoch = self._journal.next_epoch()
                 self._say("learner died", f"started again from its last checkpoint, as epoch {epoch}")
                 training = self._parts.learner.train.remote(epoch)
@@ -122,7 +110,7 @@ class Supervisor:
         deadline_s = time.monotonic() + 300.0
         while time.monotonic() < deadline_s and not self._asked_to_stop.is_set():
             self._tick(hand_out=True, last=True)
-            if self._dispatcher.everything_evaluated() or not self._workers:
+            if self._dispatcher.everything_evaluated() or not len(self._crew):
                 return
             time.sleep(TICK_S)
 
@@ -130,9 +118,9 @@ class Supervisor:
         self._obey()
         self._take_reports()
         self._read_stats()
-        self._collect()
+        self._crew.collect()
         if hand_out:
-            self._hand_out(last=last)
+            self._crew.hand_out(last=last)
 
     def _obey(self) -> None:
         for control in self._journal.read_control(self._control_id):
@@ -140,9 +128,24 @@ class Supervisor:
             if control.word == "stop":
                 self.stop()
             elif control.word == "scale":
-                self._scale(int(control.value))
+                self._crew.scale(int(control.value))
+            elif control.word == "roles":
+                self._share(control.value)
             elif control.word.startswith("replay-"):
                 self._pace(control.word, control.value)
+
+    def _share(self, value: str) -> None:
+        """Give the roles other shares of the workers' time."""
+        try:
+            self._actors = replace(self._actors, **json.loads(value))
+        except (ValueError, TypeError) as problem:
+            self._say("problem", f"the roles keep their shares: {first_line(problem)}")
+            return
+        self._dispatcher.configure(self._actors)
+        roles = ("evaluate", *PLAYING)
+        self._say(
+            "roles", ", ".join(f"{role} {self._actors.share(role):g}" for role in roles) + " of the workers' time"
+        )
 
     def _pace(self, word: str, value: str) -> None:
         """Hold replay's readers and writers back by other settings, or for a while not at all."""
@@ -159,7 +162,7 @@ class Supervisor:
                 self._parts.replay.reconfigure(self._replay_config)
                 self._say("replay limited", ", ".join(f"{k} {v}" for k, v in json.loads(value).items()))
         except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
-            self._say("problem", f"{word} was not obeyed: {_first_line(problem)}; try it again")
+            self._say("problem", f"{word} was not obeyed: {first_line(problem)}; try it again")
 
     def _pace_again(self) -> None:
         """A part of replay that was started again has the settings that the run began with."""
@@ -167,20 +170,7 @@ class Supervisor:
             if self._replay_config != self._config.replay:
                 self._parts.replay.reconfigure(self._replay_config)
         except (RayError, GetTimeoutError) as problem:
-            self._say("problem", f"replay has its first limiter again: {_first_line(problem)}; gato replay limit anew")
-
-    def _scale(self, num_workers: int) -> None:
-        """Add workers, or let go of the last ones: what they were doing is done again by others."""
-        while len(self._workers) < num_workers:
-            name = f"w{self._named}"
-            self._named += 1
-            self._workers.append(_Worker(name=name, handle=self._parts.new_worker(name)))
-        while len(self._workers) > num_workers:
-            worker = self._workers.pop()
-            _end(worker.handle)
-            if worker.assignment is not None:
-                self._dispatcher.done(worker.name, worker.assignment, None, time.monotonic())
-        self._say("scaled", f"{num_workers} workers")
+            self._say("problem", f"replay has its first limiter again: {first_line(problem)}; gato replay limit anew")
 
     def _take_reports(self) -> None:
         try:
@@ -193,7 +183,7 @@ class Supervisor:
             if report.version != self._dispatcher.newest:
                 self._dispatcher.published(report.version)
                 self._parts.replay.published(report.version)
-            self._step = report.step
+            self._crew.learned(report.step)
             self._learner_heard_s, self._learner_named = now_s, False
         for problem in problems:
             self._say("problem", problem)
@@ -225,68 +215,3 @@ class Supervisor:
         if stats != self._stats:
             self._journal.append(stats)
         self._stats = stats
-
-    def _collect(self) -> None:
-        """Take what workers have done; a dead one's assignment goes back."""
-        for worker in self._workers:
-            if worker.reference is None or worker.assignment is None:
-                continue
-            now_s = time.monotonic()
-            done, _ = ray.wait([worker.reference], timeout=0.0)
-            if not done:
-                if now_s - worker.given_s > 10 * NO_PROGRESS_S and not worker.named:
-                    worker.named = True
-                    what = f"{worker.assignment.role} of {worker.assignment.task}"
-                    self._say(
-                        "no progress", f"worker {worker.name} has been at one {what} for {now_s - worker.given_s:.0f} s"
-                    )
-                continue
-            assignment, worker.assignment, reference, worker.reference = worker.assignment, None, worker.reference, None
-            try:
-                report, evaluation = ray.get(reference)
-            except RayTaskError as failure:  # an exception in the worker's code: again would be the same
-                self._give_up(worker.name, assignment, str(failure.cause or failure))
-                continue
-            except RayError as failure:
-                self._dispatcher.done(worker.name, assignment, None, now_s)
-                self._say(
-                    "worker died",
-                    f"{worker.name} at {assignment.role} of {assignment.task}; started again ({_first_line(failure)})",
-                )
-                continue
-            self._dispatcher.done(worker.name, assignment, report, now_s)
-            self._journal.append(report)
-            if evaluation is not None:
-                self._journal.append(replace(evaluation, worker=worker.name))
-
-    def _give_up(self, worker: str, assignment: Assignment, reason: str) -> None:
-        """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
-        self._dispatcher.failed(worker, assignment, time.monotonic())
-        version = self._dispatcher.newest
-        self._say("worker failed", f"{worker} at {assignment.role} of {assignment.task}: {_first_line(reason)}")
-        if assignment.role == "evaluate" and version is not None:
-            self._journal.append(
-                Evaluation(
-                    task=assignment.task, version=version, learner_step=self._step, failed=reason[:500], worker=worker
-                )
-            )
-
-    def _hand_out(self, *, last: bool) -> None:
-        for worker in self._workers:
-            if worker.assignment is not None:
-                continue
-            now_s = time.monotonic()
-            assignment = self._dispatcher.next(worker.name, now_s, last=last)
-            if assignment is None:
-                continue
-            worker.assignment, worker.given_s, worker.named = assignment, now_s, False
-            worker.reference = worker.handle.perform.remote(assignment)
-
-
-def _end(handle: WorkerHandle) -> None:
-    assert isinstance(handle, ActorHandle)
-    ray.kill(handle, no_restart=True)
-
-
-def _first_line(failure: object) -> str:
-    return str(failure).strip().split("\n", 1)[0][:120]

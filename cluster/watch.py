@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from cluster.journal import START, Entry, Event
-from cluster.panels import Size, head_panel, note_table, task_table, who_waits, worker_table
+from cluster.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
 from cluster.text import duration_text
@@ -114,10 +114,16 @@ class _Watch:
         if console.is_terminal:
             # What does not fit on the screen is cut off at its end; let that be workers rather than the last events.
             other_lines = (
-                12 + bool(who_waits(summary)) + tasks.row_count + (notes.row_count if notes is not None else 0)
+                12
+                + bool(who_waits(summary))
+                + bool(aggregate_line(summary, size))
+                + tasks.row_count
+                + (notes.row_count if notes is not None else 0)
             )
             size = replace(size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines)))
         parts: list[RenderableType] = [head_panel(summary, now_s, size), "", tasks]
+        over = aggregate_line(summary, size)
+        parts += [over] if over is not None else []
         workers = summary.current_workers(now_s)
         if workers and size.max_workers:
             parts += ["", worker_table(workers, len(summary.workers) - len(workers), size)]

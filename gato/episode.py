@@ -19,6 +19,13 @@ MAX_HEADER_BYTES = 2 << 20
 """Of the JSON before an episode's columns, which may take 30 times its bytes of memory while it is read."""
 AGENT = "agent"
 """`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's `file:NAME`."""
+RELABELLED = "agent:relabelled"
+"""`source` of episodes that Gato played while a teacher said, at each step, what it would have done."""
+
+
+def is_by_agent(source: str) -> bool:
+    """Whether Gato itself played it."""
+    return source.partition(":")[0] == AGENT
 
 
 class BadEpisode(ValueError):

@@ -46,7 +46,7 @@ class WorkerReport:
 
     worker: str
     role: str
-    """evaluate, generate or teach."""
+    """evaluate, generate, teach or relabel."""
     task: str
     version: Version | None
     episodes: int
@@ -56,7 +56,11 @@ class WorkerReport:
     """Time spent waiting for replay to take episodes (back-pressure)."""
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes that replay refused, by reason."""
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Episodes whose environment broke, by reason."""
     returns: Mean = field(default_factory=Mean)
+    failed: str | None = None
+    """Why the assignment ended early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

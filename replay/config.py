@@ -49,8 +49,9 @@ class LimiterConfig:
 class TableConfig:
     """One view of the store and how it is drawn from. Tables share what is stored: an episode may be in several."""
 
-    episodes: Literal["all", "demonstrations", "agent"] = "all"
-    """Which episodes are in it: every one, teachers' and imported ones, or those that the agent played itself."""
+    episodes: Literal["all", "demonstrations", "agent", "relabelled"] = "all"
+    """Which episodes are in it: every one, teachers' and imported ones, those that the agent played itself, or of these only
+    the ones that a teacher relabelled."""
     selector: str = "uniform"
     """Which of them are drawn, as `replay.selectors.selector_from_name` reads it."""
     share: float = 1.0
@@ -60,8 +61,8 @@ class TableConfig:
     so such a table is the only one of its replay."""
 
     def __post_init__(self) -> None:
-        if self.episodes not in ("all", "demonstrations", "agent"):
-            raise ValueError(f"episodes {self.episodes!r} must be 'all', 'demonstrations' or 'agent'")
+        if self.episodes not in ("all", "demonstrations", "agent", "relabelled"):
+            raise ValueError(f"episodes {self.episodes!r} must be 'all', 'demonstrations', 'agent' or 'relabelled'")
         selector_from_name(self.selector)
         if not 0 <= self.share < math.inf:
             raise ValueError(f"share {self.share} must be at least 0")
@@ -117,8 +118,8 @@ class MixConfig:
     age_half_life_versions: float | None = None
     """Newer versions after which an episode of the agent counts half. None: age does not count."""
     min_agent_score: float | None = 0.8
-    """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this;
-    of a task without references they are not read. None: all are read."""
+    """Self-imitation: the agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's)
+    reaches this; of a task without references they are not read. None: all are read. Relabelled ones are read whatever they returned: the loss is on the teacher's actions."""
     min_demonstration_score: float | None = None
     """Likewise for teachers' and imported episodes."""
     min_expert_fraction: float | None = 0.8

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gato.episode import AGENT
+from gato.episode import is_by_agent
 from gato.version import Version
 
 SCHEMA = 2
@@ -56,7 +56,7 @@ class Header:
 
     @property
     def by_agent(self) -> bool:
-        return self.source == AGENT
+        return is_by_agent(self.source)
 
 
 def header_to_bytes(header: Header) -> bytes:

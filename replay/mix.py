@@ -127,7 +127,7 @@ class Mix:
             of_task = snapshot.task == index.tasks.get(task.name, -1)
             passed = may_read(snapshot, of_task, score, self._config, newest)
             for table, made in zip(self._tables, out, strict=True):
-                rows = np.flatnonzero(passed & _members(table, snapshot.by_agent))
+                rows = np.flatnonzero(passed & _members(table, snapshot.by_agent, snapshot.labelled))
                 items = items_of(snapshot, rows, score, newest)
                 made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
         self._readable, self._seen_change = out, snapshot.change
@@ -292,7 +292,12 @@ class Mix:
         return Window(observations=window.observations, actions=labels, returns=returns)
 
 
-def _members(table: TableConfig, by_agent: Bool[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
-    if table.episodes == "all":
-        return np.ones_like(by_agent)
-    return by_agent if table.episodes == "agent" else ~by_agent
+def _members(
+    table: TableConfig, by_agent: Bool[np.ndarray, " N"], labelled: Bool[np.ndarray, " N"]
+) -> Bool[np.ndarray, " N"]:
+    return {
+        "all": np.ones_like(by_agent),
+        "demonstrations": ~by_agent,
+        "agent": by_agent,
+        "relabelled": by_agent & labelled,
+    }[table.episodes]

@@ -106,7 +106,7 @@ def may_read(
     shown = of_task & ~by_agent
     if config.min_expert_fraction is not None and shown.any():
         passed &= by_agent | labelled | (returns >= least_return(returns[shown], config.min_expert_fraction))
-    for least, whose in ((config.min_agent_score, by_agent), (config.min_demonstration_score, ~by_agent)):
+    for least, whose in ((config.min_agent_score, by_agent & ~labelled), (config.min_demonstration_score, ~by_agent)):
         if least is not None:
             passed &= ~whose | (score >= least)
     if config.max_age_versions is not None:

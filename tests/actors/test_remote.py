@@ -8,9 +8,10 @@ import pytest
 import ray
 
 from actors.agent import GatoPlayers
+from actors.assignment import Assignment
 from actors.remote import RemoteWorker
 from actors.tasks import TASKS
-from actors.worker import Assignment
+from actors.teachers import Teachers
 from gato.model import ModelConfig
 from tests.actors.fakes import ListSink, ListSource
 
@@ -33,7 +34,7 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
         seed=0,
     )
     worker = RemoteWorker.options(num_cpus=1, max_restarts=-1, max_concurrency=2).remote(
-        "w7", {name: TASKS[name]}, players, ListSink(), ListSource([]), 0
+        "w7", {name: TASKS[name]}, players, ListSink(), ListSource([]), Teachers(), 0
     )
     assert ray.get(worker.progress.remote()).assignment is None
     assignment = Assignment(role="teach", task=name, seeds=(0,))

@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from actors.assignment import Assignment, Role
 from actors.envs import Envs, make_envs
+from actors.ram_teachers import UP
+from actors.specialist_policy import load_specialist
 from actors.tasks import TASKS
-from actors.worker import Assignment, EpisodeSink, Role, WeightedPlayer, WeightsSource, Worker
+from actors.worker import EpisodeSink, WeightedPlayer, WeightsSource, Worker
+from gato.episode import check_episode
 from gato.task import Task
 from gato.version import Version
 from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
+
+
+def short_games(task: Task, num_envs: int) -> Envs:
+    return make_envs(replace(task, max_steps=20), num_envs)
+
+
+class _Waits(WeightedEcho):
+    """Never presses a button."""
+
+    def act(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
+        return np.zeros(len(observations["image"]), np.int64)
+
+
+class _Leans(WeightedEcho):
+    """Pushes by as much as the pole leans."""
+
+    def act(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
+        return observations["state"][:, 1:2]
 
 
 class House:
@@ -127,6 +154,44 @@ def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
     assert report.returns.value > 500
 
 
+def test_relabelling_plays_as_the_agent_does_and_keeps_what_the_teacher_would_have_done() -> None:
+    house = House([Version(1, 1)])
+    house.players["relabel"] = _Leans()
+    report, evaluation = house.worker.perform(
+        Assignment(role="relabel", task="mujoco/inverted-pendulum", seeds=(0, 1, 2), num_envs=2)
+    )
+    assert evaluation is None
+    assert report.version == Version(1, 1)
+    specialist = load_specialist("mujoco/inverted-pendulum")
+    assert len(house.sink.episodes) == 3
+    for episode in house.sink.episodes:
+        assert episode.source == "agent:relabelled"
+        assert episode.version == Version(1, 1)
+        seen = episode.observations["state"]
+        np.testing.assert_array_equal(episode.actions, seen[:, 1:2])
+        np.testing.assert_allclose(episode.labels, specialist.mean(seen), atol=1e-5)
+        check_episode(episode, TASKS["mujoco/inverted-pendulum"])
+
+
+def test_a_rule_relabels_by_what_it_would_have_pressed() -> None:
+    sink = ListSink()
+    worker = Worker("w0", TASKS, lambda *_: _Waits(), sink, ListSource([Version(1, 1)]), make=short_games)
+    worker.perform(Assignment(role="relabel", task="atari/freeway", seeds=(0, 1)))
+    for episode in sink.episodes:
+        assert set(episode.actions.tolist()) == {0}
+        assert episode.labels is not None
+        assert UP in episode.labels
+
+
+def test_fewer_environments_than_seeds_play_all_of_them() -> None:
+    house = House([Version(1, 1)])
+    _, evaluation = house.worker.perform(
+        Assignment(role="evaluate", task=COUNTING.name, seeds=(4, 0, 2, 1), num_envs=2)
+    )
+    assert evaluation is not None
+    assert evaluation.returns == (28.0, 6.0, 15.0, 10.0)
+
+
 def test_a_full_replay_is_waited_for() -> None:
     house = House([Version(1, 1)], answers=[Answer("wait"), Answer("wait"), Answer("stored")])
     report, _ = house.worker.perform(counting("generate", 1))
@@ -155,8 +220,9 @@ def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> 
     report, evaluation = house.worker.perform(counting("evaluate", 1, 2))
     assert evaluation is not None
     assert evaluation.returns == ()
-    assert evaluation.failed == "fake/counting broke at step 2: OSError('the wheels came off')"
+    assert evaluation.failed == "fake/counting broke at step 2 of seed 2: OSError('the wheels came off')"
     assert report.refused == {f"environment failed: {evaluation.failed}": 1}
+    assert report.failed == evaluation.failed
     _, after = house.worker.perform(counting("evaluate", 3, 4))
     assert after is not None
     assert after.failed is None

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from actors.worker import Assignment
+from actors.assignment import Assignment
 from cluster.config import ActorsConfig
-from cluster.dispatch import EVALUATION_SEED, Dispatcher
+from cluster.dispatch import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -73,7 +73,7 @@ def test_an_assignment_of_a_dead_worker_is_given_out_again() -> None:
     dispatcher.published(Version(1, 1))
     given = [dispatcher.next("w0", 0.0), dispatcher.next("w0", 0.0)]
     assert given[0] is not None
-    dispatcher.done("w0", given[0], None, 1.0)
+    dispatcher.died(given[0])
     assert dispatcher.next("w1", 1.0) == given[0]
 
 
@@ -83,7 +83,7 @@ def test_an_evaluation_that_fails_waits_for_the_next_version() -> None:
     for _ in range(2):
         assignment = dispatcher.next("w", 0.0)
         assert assignment is not None
-        dispatcher.failed("w", assignment, 0.0)
+        dispatcher.failed(assignment, 0.0)
     assert dispatcher.next("w", 0.0) is None
     dispatcher.published(Version(1, 2))
     assert dispatcher.next("w", 0.0) is not None
@@ -96,7 +96,7 @@ def test_a_task_that_fails_to_be_taught_is_left_alone_longer_each_time() -> None
         assignment = dispatcher.next("w", now_s)
         assert assignment is not None
         assert assignment.role == "teach"
-        dispatcher.failed("w", assignment, now_s)
+        dispatcher.failed(assignment, now_s)
         begun = now_s
         while dispatcher.next("w", now_s + 1.0) is None:
             now_s += 1.0
@@ -129,16 +129,16 @@ def test_generation_has_its_share_of_the_idle_time() -> None:
     assert again.task != generated.task
 
 
-def roles_of(dispatcher: Dispatcher, *, rounds: int, failing: str | None = None) -> list[str]:
+def roles_of(dispatcher: Dispatcher, *, rounds: int, begun: int = 0, failing: str | None = None) -> list[str]:
     """What is done in so many seconds where each publishes a version; the teacher of `failing` never succeeds."""
     roles: list[str] = []
-    for now in range(rounds):
+    for now in range(begun, begun + rounds):
         version = Version(1, 1 + now)
         dispatcher.published(version)
         assignment = dispatcher.next("w", float(now))
         assert assignment is not None
         if assignment.role == "teach" and assignment.task == failing:
-            dispatcher.failed("w", assignment, now + 1.0)
+            dispatcher.failed(assignment, now + 1.0)
         else:
             roles.append(assignment.role)
             dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
@@ -149,6 +149,119 @@ def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
     roles = roles_of(make(replace(CONFIG, generate_share=0.3), teachable=[]), rounds=100)
     assert roles[:2] == ["evaluate", "evaluate"]
     assert 24 <= roles.count("generate") <= 31
+
+
+def spent(config: ActorsConfig, *, rounds: int) -> dict[str, float]:
+    """Seconds in each role where every assignment takes one and each second brings a version."""
+    seconds = dict.fromkeys(("evaluate", "generate", "relabel", "teach"), 0.0)
+    for role in roles_of(make(config, has_data=["a", "b"]), rounds=rounds):
+        seconds[role] += 1.0
+    return seconds
+
+
+def test_every_role_has_its_share_of_the_time() -> None:
+    shares = {"generate": 0.2, "relabel": 0.4, "teach": 0.1}
+    config = replace(CONFIG, **{f"{role}_share": share for role, share in shares.items()})
+    seconds = spent(config, rounds=400)
+    for role, share in shares.items():
+        assert abs(seconds[role] / 400 - share) < 0.03, seconds
+    assert abs(seconds["evaluate"] / 400 - 0.3) < 0.05
+
+
+def test_shares_change_while_the_run_goes_on() -> None:
+    dispatcher = make(replace(CONFIG, generate_share=0.6), has_data=["a", "b"])
+    assert roles_of(dispatcher, rounds=100).count("generate") > 50
+    dispatcher.configure(replace(CONFIG, generate_share=0.0, relabel_share=0.6))
+    roles = roles_of(dispatcher, rounds=100, begun=100)
+    assert roles.count("generate") == 0
+    assert 54 <= roles.count("relabel") <= 61
+
+
+def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> None:
+    dispatcher = make(replace(CONFIG, evaluate_share=0.0, generate_share=0.5), has_data=["a", "b"])
+    roles: list[str] = []
+    for now in range(20):
+        dispatcher.published(Version(1, 1 + now))
+        assignment = dispatcher.next("w", float(now))
+        if assignment is not None:
+            roles.append(assignment.role)
+            dispatcher.done("w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0)
+    assert roles.count("evaluate") == 2
+    last = dispatcher.next("w", 20.0, last=True)
+    assert last is not None
+    assert last.role == "evaluate"
+
+
+def test_only_who_has_a_teacher_is_relabelled_and_taught() -> None:
+    dispatcher = make(replace(CONFIG, generate_share=0.2, relabel_share=0.4, teach_share=0.2), teachable=["a"])
+    dispatcher.published(Version(1, 1))
+    seen: set[tuple[str, str]] = set()
+    for now in range(100):
+        assignment = dispatcher.next("w", float(now))
+        if assignment is not None:
+            seen.add((assignment.role, assignment.task))
+            dispatcher.done("w", assignment, report(assignment, version=Version(1, 1)), now + 1.0)
+    assert {task for role, task in seen if role in ("relabel", "teach")} == {"a"}
+    assert {task for role, task in seen if role == "generate"} == {"a", "b"}
+
+
+def test_data_takes_the_place_of_demonstrations_and_leaves_the_teacher_to_relabel() -> None:
+    dispatcher = make(replace(CONFIG, relabel_share=0.5), has_data=["a", "b"])
+    assert dispatcher.next("w", 0.0) is None
+    roles = roles_of(dispatcher, rounds=50)
+    assert "teach" not in roles
+    assert roles.count("relabel") > 20
+
+
+def test_a_task_that_always_fails_is_left_alone_and_the_others_go_on() -> None:
+    dispatcher = make(replace(CONFIG, generate_share=0.5), teachable=[])
+    tries = 0
+    for now in range(0, 40_000, 40):
+        dispatcher.published(Version(1, 1 + now))
+        assignment = dispatcher.next("w", float(now))
+        if assignment is None:
+            continue
+        failed = "the wheels came off" if assignment.task == "a" else None
+        tries += assignment.task == "a"
+        dispatcher.done(
+            "w", assignment, replace(report(assignment, version=Version(1, 1 + now)), failed=failed), now + 1.0
+        )
+    assert tries == 2 * BREAKS_AFTER
+    assert set(dispatcher.broken) == {("a", "evaluate"), ("a", "generate")}
+    assert not dispatcher.is_hopeless
+    assert dispatcher.everything_evaluated() == (dispatcher._tasks["b"].evaluated == dispatcher.newest)
+
+
+def test_a_success_in_between_forgets_the_failures_before() -> None:
+    dispatcher = make(teachable=[])
+    for number in range(1, 5 * BREAKS_AFTER):
+        dispatcher.published(Version(1, number))
+        assignment = dispatcher.next("w", 1000.0 * number)
+        assert assignment is not None
+        failed = "no luck" if number % 5 else None
+        dispatcher.done(
+            "w", assignment, replace(report(assignment, version=Version(1, number)), failed=failed), 1000.0 * number
+        )
+    assert dispatcher.broken == []
+
+
+def test_workers_that_die_of_a_task_end_it_too_and_a_run_of_nothing_else_is_hopeless() -> None:
+    dispatcher = make()
+    while not dispatcher.is_hopeless:
+        assignment = dispatcher.next("w", 0.0)
+        assert assignment is not None
+        dispatcher.died(assignment)
+    assert dispatcher.next("w", 1e9) is None
+    assert set(dispatcher.broken) == {("a", "teach"), ("b", "teach")}
+
+
+def test_an_evaluation_has_as_many_episodes_as_asked_for_in_so_many_environments() -> None:
+    dispatcher = make(replace(CONFIG, evaluation_episodes=5), teachable=[])
+    dispatcher.published(Version(1, 1))
+    assignment = dispatcher.next("w", 0.0)
+    assert assignment is not None
+    assert assignment.seeds == tuple(range(EVALUATION_SEED, EVALUATION_SEED + 5))
+    assert assignment.rows == 2
 
 
 def test_one_failing_teacher_does_not_keep_others_from_generating() -> None:

@@ -103,6 +103,10 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     until(lambda: any(event["kind"] == "replay limited" for event in shell.watch()["events"]))
     shell("replay", "verify", "debug")  # beside the run
 
+    shell("roles", "debug", "--relabel", "0.4", "--generate", "0.1")
+    until(lambda: any(event["kind"] == "roles" for event in shell.watch()["events"]))
+    until(lambda: shell("replay", "ls", "debug", "--source", "agent:relabelled", "--json").strip())
+
     shell("scale", "2")
     until(lambda: len([w for w in shell.watch()["workers"] if w["id"] in ("w0", "w1")]) == 2)
     out = shell("stop")

@@ -19,7 +19,7 @@ from gato.version import Version
 
 HOPPER, PONG = "mujoco/hopper", "atari/pong"
 SCALES = {
-    HOPPER: Scale(random_return=20.0, teacher_return=3220.0),
+    HOPPER: Scale(random_return=20.0, teacher_return=3220.0, expert_return=1620.0),
     PONG: Scale(random_return=-20.0, teacher_return=20.0),
 }
 BEGIN_S = 1_000.0
@@ -153,6 +153,8 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
         "return": 1620.0,
         "return_std": 0.0,
         "normalised": 0.5,
+        "expert_normalised": 1.0,
+        "human_normalised": None,
         "episodes": 2,
         "random_return": 20.0,
         "teacher_return": 3220.0,

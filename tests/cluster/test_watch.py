@@ -176,7 +176,7 @@ def test_on_a_low_screen_workers_make_way_for_the_last_events() -> None:
         console.print(render(folded(2, of)))
     text = captured.get()
     assert len(text.splitlines()) < 20
-    for part in ("worker-0", "and 7 more", "with 2 workers"):
+    for part in ("worker-0", "and 8 more", "with 2 workers"):
         assert part in text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gato.episode import AGENT, Episode
+from gato.episode import AGENT, RELABELLED, Episode
 from gato.version import Version
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig
 from replay.info import Sample
@@ -55,6 +55,18 @@ def test_rows_are_shared_among_tables_and_each_shows_its_episodes(tmp_path: Path
     counts = Counter(key for index in range(40) for key in drawn(mix, index).info.key)
     assert (counts["k0"] + counts["k1"]) / counts.total() == pytest.approx(0.75, abs=0.04)
     assert set(counts) == {"k0", "k1", "k2", "k3"}
+
+
+def test_relabelled_episodes_pass_the_filter_by_return_and_have_a_table_of_their_own(tmp_path: Path) -> None:
+    own = [agent_episode(number, reward=0.0) for number in (2, 3)]
+    relabelled = [replace(episode, key=f"r{episode.key}", source=RELABELLED, labels=episode.actions) for episode in own]
+    shown = [counter_episode(0), counter_episode(1)]
+    tables = {"shown": TableConfig(episodes="demonstrations"), "told": TableConfig(episodes="relabelled")}
+    mix = mixed(tmp_path, [*shown, *own, *relabelled], tables, min_agent_score=0.8)
+    counts = Counter(key for index in range(20) for key in drawn(mix, index).info.key)
+    assert set(counts) == {"k0", "k1", "rk2", "rk3"}
+    everything = mixed(tmp_path / "2", [*shown, *own, *relabelled], {"all": TableConfig()}, min_agent_score=0.8)
+    assert {key for index in range(20) for key in drawn(everything, index).info.key} == {"k0", "k1", "rk2", "rk3"}
 
 
 def test_a_table_with_nothing_to_read_leaves_its_rows_to_the_others(tmp_path: Path) -> None:
@@ -178,7 +190,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
         MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(selector="fifo")}, age_half_life_versions=1.0)
     for settings, message in [
         ({"selector": "unifrom"}, "nearest is 'uniform'"),
-        ({"episodes": "others"}, "'demonstrations' or 'agent'"),
+        ({"episodes": "others"}, "'agent' or 'relabelled'"),
         ({"max_times_sampled": 0}, "without end"),
         ({"share": -1.0}, "at least 0"),
     ]:

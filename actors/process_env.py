@@ -1,0 +1,160 @@
+"""An environment in a process of its own, so that one that hangs, crashes or leaks takes nobody with it.
+
+Not Gymnasium's AsyncVectorEnv: it steps every environment each time (a row cannot wait), one that raises closes them all,
+and one that died or hangs cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from gato.task import Task
+
+START_TIMEOUT_S = 120.0
+"""Its imports take a second alone, and longer where many start at once."""
+CLOSE_TIMEOUT_S = 5.0
+Outcome = tuple[dict[str, np.ndarray], float, bool, bool]
+"""Observation, reward, terminated, truncated."""
+
+
+class ProcessEnv:
+    """An environment that is asked over a pipe and must answer in `step_timeout_s`, else its process is killed.
+
+    env = ProcessEnv(task, step_timeout_s=60.0)
+    env.wait_until_made()
+    env.reset(7)
+    finish = env.begin(action)  # it works from here on, beside others
+    observation, reward, terminated, truncated = finish()
+    """
+
+    def __init__(self, task: Task, *, step_timeout_s: float) -> None:
+        """Starts to make it."""
+        self._step_timeout_s = step_timeout_s
+        self._extras: dict[str, np.ndarray] = {}
+        self._pipe, theirs = Pipe()
+        # A fork would copy locks that other threads hold, and multiprocessing's own ways run our main file again.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "actors.process_env", str(theirs.fileno()), str(step_timeout_s)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self._ask("make", task)
+
+    def wait_until_made(self) -> None:
+        """ValueError where it cannot be made."""
+        try:
+            self._answer(time.monotonic(), START_TIMEOUT_S)
+        except (RuntimeError, TimeoutError) as problem:
+            self.close()
+            raise ValueError(str(problem)) from problem
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _ask(self, word: str, value: object) -> None:
+        if not self._pipe.closed:
+            with suppress(OSError):  # its process is dead, which the answer says
+                self._pipe.send((word, value))
+
+    def _answer(self, asked_s: float, timeout_s: float) -> Any:
+        """RuntimeError where it raised or died, TimeoutError where it did not answer in time."""
+        try:
+            in_time = self._pipe.poll(max(0.0, asked_s + timeout_s - time.monotonic()))
+            well, value, self._extras = self._pipe.recv() if in_time else (False, None, {})
+        except (EOFError, OSError):
+            self._end()
+            raise RuntimeError(f"its process died ({self._last_words()})") from None
+        if not in_time:
+            self._end()
+            raise TimeoutError(f"no answer in {timeout_s:g} s; its process was killed")
+        if not well:
+            raise RuntimeError(value)
+        return value
+
+    def _last_words(self) -> str:
+        code = self._process.returncode
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+    def _end(self) -> None:
+        """The process is gone after this, whatever it did."""
+        self._pipe.close()
+        try:
+            self._process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        self._ask("reset", seed)
+        return self._answer(time.monotonic(), self._step_timeout_s)
+
+    def begin(self, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]:
+        """Begin a step; the result waits for its end."""
+        self._ask("step", action)
+        asked_s = time.monotonic()
+        return lambda: self._answer(asked_s, self._step_timeout_s)
+
+    def step(self, action: Shaped[np.ndarray, ...]) -> Outcome:
+        return self.begin(action)()
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return self._extras
+
+    def close(self) -> None:
+        if self._pipe.closed:
+            return
+        self._ask("close", None)
+        with suppress(subprocess.TimeoutExpired):  # it is killed then
+            self._process.wait(CLOSE_TIMEOUT_S)
+        self._end()
+
+
+def serve(pipe: Connection, step_timeout_s: float) -> None:
+    """Make an environment and do with it what comes down the pipe, until it closes."""
+    from actors.envs import make_env
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    env: Any = None
+    while True:
+        try:
+            word, value = pipe.recv()
+        except EOFError:
+            return
+        if word == "close":
+            if env is not None:
+                env.close()
+            return
+        # Who asks may have died; then the system ends a step that never does.
+        signal.setitimer(signal.ITIMER_REAL, 0 if word == "make" else step_timeout_s + 5)
+        try:
+            if word == "make":
+                env = make_env(value)
+                answer = (True, None, {})
+            else:
+                result = env.reset(value) if word == "reset" else env.step(value)
+                answer = (True, result, env.extras())
+            pickled = pickle.dumps(answer)
+        except Exception as problem:  # whatever others' code raises
+            pickled = pickle.dumps((False, str(problem) if word == "make" else repr(problem), {}))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        pipe.send_bytes(pickled)
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])), float(sys.argv[2]))

@@ -1,0 +1,310 @@
+"""Whether the loop helps: the same model and number of updates on demonstrations alone, with its own play, relabelled.
+
+python -m benchmarks.loop run                                # every task, arm and seed that is not there yet; hours
+python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
+python -m benchmarks.loop draw                               # docs/results/loop.png and loop.md
+
+Learner, replay and worker are those of a run, here in one process and in turn: so many updates, then so many episodes.
+What is measured does not depend on how fast the machine is, and one that is busy may do it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from actors.agent import GatoPlayers
+from actors.assignment import Assignment, Role
+from actors.demonstrate import demonstrate
+from actors.tasks import TASKS
+from actors.teachers import Teachers, teacher_return
+from actors.worker import Worker
+from benchmarks.machine import ROOT, about
+from cluster.aggregate import aggregate
+from cluster.config import RUNS, RunConfig, with_tasks
+from cluster.dispatch import EVALUATION_SEED
+from cluster.launch import acting_configs
+from gato.episode import Episode
+from gato.task import Task
+from gato.version import Version
+from gato.weights import Weights
+from learner.loop import Learner
+from replay.record import pack, record_to_bytes
+from replay.service import Added, ReplayService
+
+RESULTS = ROOT / "docs" / "results"
+FOLDER = RESULTS / "loop"
+LAST_EPISODES = 20
+ARMS: Mapping[str, Role | None] = {"demonstrations": None, "generate": "generate", "relabel": "relabel"}
+"""What the agent's own play is used for, between two publications."""
+TITLES = {
+    "demonstrations": "demonstrations alone",
+    "more": "as many more demonstrations as (c) has labels",
+    "generate": "+ its own good episodes",
+    "relabel": "+ relabelled play",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one task is learned."""
+
+    demonstrations: int
+    """Episodes of the teacher."""
+    num_updates: int
+    publish_every: int
+    rows: int
+    play_episodes: int
+    """After each publication but the last, where the agent's play is used."""
+    evaluation_episodes: int
+
+
+PLANS: Mapping[str, Plan] = {
+    "mujoco/hopper": Plan(
+        demonstrations=4, num_updates=1000, publish_every=100, rows=120, play_episodes=4, evaluation_episodes=4
+    ),
+    "atari/freeway": Plan(
+        demonstrations=1, num_updates=400, publish_every=50, rows=60, play_episodes=1, evaluation_episodes=2
+    ),
+}
+
+
+class Store:
+    """Replay as the worker's sink and the learner's source."""
+
+    def __init__(self, service: ReplayService) -> None:
+        self._service = service
+        self.labels = 0
+        """Steps for which a teacher said what to do."""
+
+    def add(self, episode: Episode) -> Added:
+        added = self._service.add(record_to_bytes(pack(episode)), timeout_s=60.0)
+        assert added.status == "stored", added
+        self.labels += episode.num_steps if episode.labels is not None or episode.version is None else 0
+        return added
+
+    def next_batch(self, index: int, timeout_s: float) -> Any:
+        return self._service.next_batch(index, timeout_s=timeout_s)
+
+
+class Playground:
+    """Takes each version that the learner publishes: evaluates it and, but for the last, lets it play."""
+
+    def __init__(self, task: Task, plan: Plan, role: Role | None, seed: int) -> None:
+        self.worker: Worker | None = None
+        self.curve: list[dict[str, float]] = []
+        self.env_steps = 0
+        self._task, self._plan = task, plan
+        self._role: Role | None = role
+        self._next_seed = 1_000_000 * (1 + seed) + 500_000
+        self._weights: Weights | None = None
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        newest = self._weights
+        return None if newest is None or newest.version == version else newest
+
+    def evaluate(self, episodes: int) -> tuple[float, ...]:
+        assert self.worker is not None
+        seeds = tuple(EVALUATION_SEED + i for i in range(episodes))
+        _, evaluation = self.worker.perform(
+            Assignment(role="evaluate", task=self._task.name, seeds=seeds, num_envs=min(episodes, 4))
+        )
+        assert evaluation is not None
+        assert evaluation.failed is None, evaluation.failed
+        return evaluation.returns
+
+    def publish(self, weights: Weights) -> bool:
+        self._weights = weights
+        step, plan = weights.learner_step, self._plan
+        returns = self.evaluate(plan.evaluation_episodes)
+        self.curve.append({"step": step, "return": round(float(np.mean(returns)), 2)})
+        if self._role is not None and step < plan.num_updates:
+            assert self.worker is not None
+            seeds = tuple(range(self._next_seed, self._next_seed + plan.play_episodes))
+            self._next_seed += plan.play_episodes
+            report, _ = self.worker.perform(Assignment(role=self._role, task=self._task.name, seeds=seeds))
+            assert report.failed is None, report.failed
+            self.env_steps += report.env_steps
+        return True
+
+
+def settings_of(task: Task, plan: Plan, seed: int) -> RunConfig:
+    """The demo's, on one task, in this plan's measure."""
+    demo = with_tasks(RUNS["demo"], [task.name])
+    learner = replace(
+        demo.learner, num_updates=plan.num_updates, publish_every=plan.publish_every, checkpoint_every=10**9
+    )
+    mix = replace(demo.replay.mix, rows=plan.rows)
+    limiter = replace(demo.replay.limiter, warmup_tokens=1, reads_per_inserted_token=None)
+    return replace(demo, seed=seed, learner=learner, replay=replace(demo.replay, mix=mix, limiter=limiter))
+
+
+def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) -> dict[str, Any]:
+    """One training; what it did."""
+    torch.set_num_threads(1)
+    begun_s = time.monotonic()
+    task, plan = TASKS[name], PLANS[name]
+    config = settings_of(task, plan, seed)
+    top = teacher_return(task)
+    assert top is not None
+    tasks = {name: task}
+    with tempfile.TemporaryDirectory() as folder:
+        service = ReplayService(
+            Path(folder) / "replay", tasks, config.model.layout, config.replay, seed=seed, teacher_returns={name: top}
+        )
+        store = Store(service)
+        for episode in demonstrate(
+            task, episodes=demonstrations or plan.demonstrations, seed=1_000_000 * (1 + seed), num_envs=4
+        ):
+            store.add(episode)
+        shown = store.labels
+        ground = Playground(task, plan, ARMS.get(arm), seed)
+        players = GatoPlayers(
+            model=config.model,
+            evaluate=acting_configs(config, "evaluate"),
+            generate=acting_configs(config, "generate"),
+            seed=seed,
+        )
+        ground.worker = Worker("w0", tasks, players, store, ground, teachers=Teachers(noise=config.actors.teach_noise))
+        learner = Learner(
+            config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1, task_names=[name], seed=seed
+        )  # fmt: skip
+        for _ in learner.run():
+            pass
+        last = ground.evaluate(LAST_EPISODES)
+        service.close()
+    assert task.references is not None
+    random = task.references.random
+    return {
+        "task": name,
+        "arm": arm,
+        "seed": seed,
+        "plan": asdict(plan) | ({"demonstrations": demonstrations} if demonstrations else {}),
+        "random_return": random,
+        "teacher_return": top,
+        "return": round(float(np.mean(last)), 2),
+        "return_std": round(float(np.std(last)), 2),
+        "normalised": round((float(np.mean(last)) - random) / (top - random), 4),
+        "returns": [round(value, 2) for value in last],
+        "labels_of_demonstrations": shown,
+        "labels": store.labels,
+        "own_steps": ground.env_steps,
+        "curve": ground.curve,
+        "wall_s": round(time.monotonic() - begun_s, 1),
+        "machine": about(),
+    }
+
+
+def kept() -> Iterator[dict[str, Any]]:
+    """What was trained so far."""
+    for path in sorted(FOLDER.glob("*.json")):
+        yield json.loads(path.read_text())
+
+
+def run(names: list[str], arms: list[str], seeds: list[int]) -> None:
+    """Train what is not kept yet."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        for name in names:
+            for arm in arms:
+                path = FOLDER / f"{name.replace('/', '-')}-{arm}-seed{seed}.json"
+                if path.exists():
+                    continue
+                more = None
+                if arm == "more":  # as many labels as the relabelled one had, from its teacher's own play
+                    told = json.loads((FOLDER / path.name.replace("-more-", "-relabel-")).read_text())
+                    per_episode = told["labels_of_demonstrations"] / PLANS[name].demonstrations
+                    more = round(told["labels"] / per_episode)
+                made = train(name, arm, seed, demonstrations=more)
+                path.write_text(json.dumps(made, indent=1) + "\n")
+                print(
+                    f"{name} {arm} seed {seed}: {made['return']} ± {made['return_std']}, {made['wall_s']} s", flush=True
+                )
+
+
+def draw() -> None:
+    """Curves and a table of what is kept."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made = list(kept())
+    names = [name for name in PLANS if any(entry["task"] == name for entry in made)]
+    arms = [arm for arm in TITLES if any(entry["arm"] == arm for entry in made)]
+    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 3.8), squeeze=False, sharey=True)
+    lines = [
+        "# Does the loop help?", "",
+        "The same model and number of updates: on demonstrations alone, with the agent's own play that returned at least 80 % of",
+        "the teacher's, and with the agent's play relabelled by the teacher. Made by `python -m benchmarks.loop run`, drawn by",
+        "`python -m benchmarks.loop draw`; every training is a file in [loop](loop). Returns are of the last weights, never the best,",
+        f"over {LAST_EPISODES} episodes on the same seeds; 0 is a random policy, 1 the teacher. IQM with the 95 % interval of a bootstrap",
+        "over the episodes of each seed.", "",
+        "| task | arm | seeds | return of each seed | normalised | IQM | teacher's labels | own steps |",
+        "|---|---|--:|---|--:|---|--:|--:|",
+    ]  # fmt: skip
+    for axis, name in zip(axes[0], names, strict=True):
+        for number, arm in enumerate(arms):
+            runs = [entry for entry in made if entry["task"] == name and entry["arm"] == arm]
+            if not runs:
+                continue
+            span = runs[0]["teacher_return"] - runs[0]["random_return"]
+            for entry in runs:
+                values = [(point["return"] - entry["random_return"]) / span for point in entry["curve"]]
+                steps = [point["step"] for point in entry["curve"]]
+                label = TITLES[arm] if entry is runs[0] else None
+                axis.plot(steps, values, color=f"C{number}", alpha=0.75, marker=".", label=label)
+            over = aggregate(
+                [[(value - entry["random_return"]) / span for value in entry["returns"]] for entry in runs]
+            )
+            assert over is not None
+            returns = ", ".join(f"{entry['return']:,.1f}" for entry in runs)
+            mean = float(np.mean([entry["normalised"] for entry in runs]))
+            lines.append(
+                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | "
+                f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f} | "
+                f"{np.mean([e['own_steps'] for e in runs]):,.0f} |"
+            )
+        axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+        axis.set(title=name, xlabel="updates")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("return (0 random, 1 teacher)")
+    axes[0][-1].legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "loop.png", dpi=110)
+    pyplot.close(figure)
+    machine = made[0]["machine"]
+    commits = ", ".join(dict.fromkeys(entry["machine"]["commit"] for entry in made))
+    lines += [
+        "",
+        f"{machine['cpu']}, one thread, no GPU, {machine['date']}, commits {commits}.",
+        "",
+        "![curves](loop.png)",
+    ]
+    (RESULTS / "loop.md").write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Train what is missing, or draw what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("word", choices=["run", "draw"])
+    parser.add_argument("--tasks", nargs="+", default=list(PLANS))
+    parser.add_argument("--arms", nargs="+", default=[*ARMS, "more"], choices=list(TITLES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    if arguments.word == "run":
+        run(arguments.tasks, arguments.arms, arguments.seeds)
+    draw()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The crew: a run's workers. Gives them their assignments, takes what they did, and starts again who died or hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError, RayTaskError
+
+from actors.assignment import Assignment, Role, WorkerProgress
+from cluster.dispatch import BREAKS_AFTER, Dispatcher
+from cluster.journal import Event, Journal
+from cluster.launch import WorkerHandle
+from gato.metrics import Evaluation, WorkerReport
+
+WATCH_EVERY_S = 5.0
+"""Between two questions to a busy worker, how far it is."""
+LONG_S = 300.0
+"""After this long at one assignment a worker is named in the journal."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    name: str
+    handle: WorkerHandle
+    reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]] | None = None
+    assignment: Assignment | None = None
+    given_s: float = 0.0
+    named: bool = False
+    """Whether its long silence has been reported."""
+    question: ray.ObjectRef[WorkerProgress] | None = None
+    asked_s: float = 0.0
+    has_answered: bool = False
+    """Since it was (re)started: one that waits for a place in the cluster does not hang."""
+    hung: str = ""
+    """Why it was killed."""
+
+
+class Crew:
+    """Workers that come and go.
+
+    crew = Crew(parts.new_worker, dispatcher, journal, hung_after_s=120.0)
+    crew.scale(4)
+    while ...:
+        crew.collect()
+        crew.hand_out()
+    """
+
+    def __init__(
+        self,
+        new_worker: Callable[[str], WorkerHandle],
+        dispatcher: Dispatcher,
+        journal: Journal,
+        *,
+        hung_after_s: float,
+    ) -> None:
+        self._new_worker = new_worker
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._hung_after_s = hung_after_s
+        self._workers: list[_Worker] = []
+        self._named = 0
+        self._step = 0
+        self._broken: set[tuple[str, Role]] = set()
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def _say(self, kind: str, text: str) -> None:
+        self._journal.append(Event(kind=kind, text=text))
+
+    def learned(self, step: int) -> None:
+        """How many updates the learner had made when it last published."""
+        self._step = step
+
+    def scale(self, num_workers: int) -> None:
+        """Add workers, or let go of the last ones: what they were doing is done again by others."""
+        while len(self._workers) < num_workers:
+            name = f"w{self._named}"
+            self._named += 1
+            self._workers.append(_Worker(name=name, handle=self._new_worker(name)))
+        while len(self._workers) > num_workers:
+            worker = self._workers.pop()
+            _kill(worker.handle, no_restart=True)
+            if worker.assignment is not None:
+                self._dispatcher.taken_back(worker.assignment)
+        self._say("scaled", f"{num_workers} workers")
+
+    def end(self) -> None:
+        """Let all of them go."""
+        for worker in self._workers:
+            _kill(worker.handle, no_restart=True)
+        self._workers.clear()
+
+    def hand_out(self, *, last: bool = False) -> None:
+        """Give every free worker something to do; with `last` only what is still to be evaluated."""
+        for worker in self._workers:
+            if worker.assignment is not None:
+                continue
+            now_s = time.monotonic()
+            assignment = self._dispatcher.next(worker.name, now_s, last=last)
+            if assignment is None:
+                continue
+            worker.assignment, worker.given_s, worker.named = assignment, now_s, False
+            worker.reference = worker.handle.perform.remote(assignment)
+
+    def collect(self) -> None:
+        """Take what was done; what a dead or hanging worker was at goes back."""
+        for worker in self._workers:
+            if worker.reference is None or worker.assignment is None:
+                continue
+            done, _ = ray.wait([worker.reference], timeout=0.0)
+            if done:
+                self._take(worker, worker.assignment, worker.reference)
+            else:
+                self._watch(worker, worker.assignment)
+        for name, role in self._dispatcher.broken:
+            if (name, role) not in self._broken:
+                self._broken.add((name, role))
+                self._say("task failed", f"{name} failed {BREAKS_AFTER} times to {role}; left alone until gato resume")
+
+    def _take(
+        self,
+        worker: _Worker,
+        assignment: Assignment,
+        reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]],
+    ) -> None:
+        worker.assignment = worker.reference = worker.question = None
+        try:
+            report, evaluation = ray.get(reference)
+        except RayTaskError as failure:  # an exception in the worker's code: again would be the same
+            self._give_up(worker.name, assignment, str(failure.cause or failure))
+            return
+        except RayError as failure:
+            worker.has_answered = False
+            if worker.hung:
+                self._give_up(worker.name, assignment, worker.hung)
+                worker.hung = ""
+                return
+            self._dispatcher.died(assignment)
+            what = f"{worker.name} at {assignment.role} of {assignment.task}"
+            self._say("worker died", f"{what}; started again ({first_line(failure)})")
+            return
+        worker.has_answered = True
+        self._dispatcher.done(worker.name, assignment, report, time.monotonic())
+        self._journal.append(report)
+        if evaluation is not None:
+            self._journal.append(replace(evaluation, worker=worker.name))
+
+    def _watch(self, worker: _Worker, assignment: Assignment) -> None:
+        """Ask how far it is, now and then; kill it where it makes no step, or does not even answer."""
+        now_s = time.monotonic()
+        at = f"{assignment.role} of {assignment.task}"
+        if now_s - worker.given_s > LONG_S and not worker.named:
+            worker.named = True
+            self._say("no progress", f"worker {worker.name} has been at one {at} for {now_s - worker.given_s:.0f} s")
+        if worker.question is None:
+            if now_s - worker.asked_s > min(WATCH_EVERY_S, self._hung_after_s / 2):
+                worker.question, worker.asked_s = worker.handle.progress.remote(), now_s
+            return
+        silent_s = now_s - worker.asked_s
+        if ray.wait([worker.question], timeout=0.0)[0]:
+            question, worker.question = worker.question, None
+            try:
+                silent_s = ray.get(question).last_step_age_s
+            except RayError:
+                return  # it died: its assignment will say so
+            worker.has_answered = True
+        if worker.has_answered and silent_s > self._hung_after_s and not worker.hung:
+            worker.hung = f"no step for {silent_s:.0f} s; killed and started again"
+            _kill(worker.handle, no_restart=False)
+
+    def _give_up(self, worker: str, assignment: Assignment, reason: str) -> None:
+        """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
+        self._dispatcher.failed(assignment, time.monotonic())
+        version = self._dispatcher.newest
+        self._say("worker failed", f"{worker} at {assignment.role} of {assignment.task}: {first_line(reason)}")
+        if assignment.role == "evaluate" and version is not None:
+            self._journal.append(
+                Evaluation(
+                    task=assignment.task, version=version, learner_step=self._step, failed=reason[:500], worker=worker
+                )
+            )
+
+
+def _kill(handle: WorkerHandle, *, no_restart: bool) -> None:
+    assert isinstance(handle, ActorHandle)
+    ray.kill(handle, no_restart=no_restart)
+
+
+def first_line(failure: object) -> str:
+    """What of a failure fits a line of the journal."""
+    return str(failure).strip().split("\n", 1)[0][:120]

@@ -1,0 +1,83 @@
+"""An environment that breaks as it is told, for processes that must import it: `tests.actors.faulty:Faulty-v0`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from gato.task import ArraySpec, Kind, References, Task
+
+FAULTS = ("raise", "nan", "inf", "shape", "dtype", "pay nan", "pay much", "reset")
+"""Those that can be survived in process."""
+
+
+class FaultyEnv(gymnasium.Env):
+    """Shows (seed, step); episodes last 5 steps; those of odd seeds break in their third, in the way of `fault`, or where
+    that has a comma by turns."""
+
+    observation_space = Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, fault: str = "none", always: bool = False) -> None:
+        self.fault, self.always, self.count, self.seeded = fault, always, 0, 0
+
+    def _shown(self) -> np.ndarray:
+        return np.array([self.seeded, self.count], np.float32)
+
+    def _breaks(self, at: int) -> bool:
+        return self.count == at and (self.always or self.seeded % 2 == 1)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.seeded, self.count = seed or 0, 0
+        if self.fault == "reset" and self._breaks(0):
+            raise OSError("it will not begin")
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        shown, paid = self._shown(), 1.0
+        if self._breaks(3):
+            ways = self.fault.split(",")
+            match ways[self.seeded // 2 % len(ways)]:
+                case "raise":
+                    raise OSError("the wheels came off")
+                case "nan" | "inf":
+                    shown[1] = float(self.fault)
+                case "shape":
+                    shown = np.zeros(3, np.float32)
+                case "dtype":
+                    shown = np.array(["a", "b"])
+                case "pay nan":
+                    paid = float("nan")
+                case "pay much":
+                    paid = 1e39
+                case "hang":
+                    threading.Event().wait()
+                case "abort":
+                    os.abort()
+                case "exit":
+                    os._exit(3)
+                case _:
+                    pass
+        return shown, paid, self.count == 5, False, {}
+
+
+gymnasium.register("Faulty-v0", entry_point=FaultyEnv, max_episode_steps=9)
+
+
+def faulty(fault: str, *, always: bool = False) -> Task:
+    return Task(
+        name=f"faulty/{fault.replace(' ', '-')}",
+        env_id="tests.actors.faulty:Faulty-v0",
+        family="gymnasium",
+        observations={"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,))},
+        action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=2),
+        references=References(random=0.0, expert=5.0, source="made up"),
+        max_steps=9,
+        env_kwargs={"fault": fault, "always": always},
+    )

@@ -1,0 +1,53 @@
+"""The interquartile mean over tasks and its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import trim_mean
+
+from cluster.aggregate import aggregate, interquartile_mean
+
+scores = st.lists(st.floats(-2, 2), min_size=1, max_size=12)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
+def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(tasks: int, quarter: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(tasks, 4 * quarter))
+    assert float(interquartile_mean(values)) == pytest.approx(trim_mean(values.ravel(), 0.25))
+
+
+def test_scores_on_the_border_count_in_part() -> None:
+    # Of 6 the middle half is 3: the third and fourth whole, the second and fifth by half.
+    values = np.array([[0.0, 1.0, 2.0, 4.0, 8.0, 100.0]])
+    assert float(interquartile_mean(values)) == pytest.approx((0.5 * 1 + 2 + 4 + 0.5 * 8) / 3)
+
+
+@given(st.lists(scores, min_size=1, max_size=5))
+def test_the_interval_lies_within_what_was_scored_and_around_its_middle(of_tasks: list[list[float]]) -> None:
+    over = aggregate(of_tasks)
+    assert over is not None
+    everything = [score for of_task in of_tasks for score in of_task]
+    assert min(everything) - 1e-9 <= over.low <= over.high <= max(everything) + 1e-9
+    assert over.num_tasks == len(of_tasks)
+    assert aggregate(of_tasks) == over  # the same draws every time
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    # Uniform scores of 3 tasks: the middle half of all lies around 1/2.
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(60):
+        over = aggregate(rng.uniform(size=(3, 20)).tolist(), seed=trial)
+        assert over is not None
+        held += over.low <= 0.5 <= over.high
+    assert held >= 50
+
+
+def test_a_task_without_a_score_is_left_out_and_nothing_is_no_number() -> None:
+    over = aggregate([[1.0, 1.0], [], [float("nan")]])
+    assert over is not None
+    assert (over.iqm, over.low, over.high, over.num_tasks) == (1.0, 1.0, 1.0, 1)
+    assert aggregate([[]]) is None

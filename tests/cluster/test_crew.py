@@ -1,0 +1,115 @@
+"""The crew: workers that die or hang are started again, and what they were at is done again or given up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import ray
+
+from actors.assignment import Assignment, WorkerProgress
+from cluster.config import ActorsConfig
+from cluster.crew import Crew
+from cluster.dispatch import Dispatcher
+from cluster.journal import Event, Journal
+from gato.metrics import Evaluation, WorkerReport
+from gato.version import Version
+
+
+class Player:
+    """Does what it is told at once; in the role it was made to fear it stops for ever, or ends its process."""
+
+    def __init__(self, name: str, hangs_at: str, dies_at: str) -> None:
+        self._name, self._hangs_at, self._dies_at = name, hangs_at, dies_at
+        self._begun_s = time.monotonic()
+        self._assignment: Assignment | None = None
+
+    def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
+        self._assignment, self._begun_s = assignment, time.monotonic()
+        if assignment.role == self._hangs_at:
+            threading.Event().wait()
+        if assignment.role == self._dies_at:
+            os._exit(1)
+        report = WorkerReport(
+            worker=self._name, role=assignment.role, task=assignment.task, version=None, episodes=1, env_steps=60,
+            wall_s=0.1,
+        )  # fmt: skip
+        return report, None
+
+    def progress(self) -> WorkerProgress:
+        return WorkerProgress(
+            assignment=self._assignment, episodes=0, steps=0, last_step_age_s=time.monotonic() - self._begun_s
+        )
+
+
+class Notes:
+    """A journal as a list."""
+
+    def __init__(self) -> None:
+        self.records: list[object] = []
+
+    def append(self, record: object) -> None:
+        self.records.append(record)
+
+    def events(self, kind: str) -> list[str]:
+        return [r.text for r in self.records if isinstance(r, Event) and r.kind == kind]
+
+
+@pytest.fixture(scope="module")
+def _ray() -> Iterator[None]:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def crew_of(*, hangs_at: str = "", dies_at: str = "") -> tuple[Crew, Dispatcher, Notes]:
+    config = ActorsConfig(num_envs=1, demonstration_steps=100, generate_share=0.5)
+    dispatcher = Dispatcher(config, ["a"], demonstration_steps={}, teachable=["a"], seed=0)
+    notes = Notes()
+    remote: Any = ray.remote(Player)
+
+    def new_worker(name: str) -> Any:
+        return remote.options(num_cpus=0, max_restarts=-1, max_concurrency=2).remote(name, hangs_at, dies_at)
+
+    return Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=1.0), dispatcher, notes
+
+
+def run(crew: Crew, until: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 60.0
+    while not until():
+        assert time.monotonic() < deadline_s
+        crew.hand_out()
+        crew.collect()
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("_ray")
+def test_a_worker_that_hangs_is_killed_and_its_evaluation_counts_as_failed() -> None:
+    crew, dispatcher, notes = crew_of(hangs_at="evaluate")
+    crew.scale(1)
+    run(crew, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
+    dispatcher.published(Version(1, 1))
+    run(crew, lambda: any(isinstance(r, Evaluation) for r in notes.records))
+    failed = next(r for r in notes.records if isinstance(r, Evaluation))
+    assert failed.failed is not None
+    assert "no step for" in failed.failed
+    before = len(notes.records)
+    run(crew, lambda: any(isinstance(r, WorkerReport) and r.role == "generate" for r in notes.records[before:]))
+    crew.end()
+
+
+@pytest.mark.usefixtures("_ray")
+def test_a_task_that_kills_every_worker_is_left_alone_and_said_so() -> None:
+    crew, dispatcher, notes = crew_of(dies_at="teach")
+    crew.scale(2)
+    run(crew, lambda: dispatcher.is_hopeless)
+    run(crew, lambda: notes.events("task failed"))
+    assert len(notes.events("worker died")) >= 8
+    assert notes.events("task failed") == ["a failed 8 times to teach; left alone until gato resume"]
+    crew.scale(0)
+    assert len(crew) == 0
