@@ -20,7 +20,7 @@ from gymnasium.envs.registration import WrapperSpec
 from jaxtyping import Bool, Float, Shaped, UInt8
 
 from actors.atari import AtariEnv
-from actors.gymnasium_env import GymnasiumEnv, make_gymnasium
+from actors.gymnasium_env import GymnasiumEnv, make_gymnasium, registered
 from actors.mujoco_picture import MujocoPainter
 from actors.process_env import Outcome, ProcessEnv
 from gato.task import Task
@@ -312,7 +312,7 @@ def env_spec_of(task: Task) -> str:
 
     A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
     """
-    spec = copy.deepcopy(gymnasium.spec(task.env_id))
+    spec = copy.deepcopy(registered(task.env_id))
     if task.family == "atari":
         skip = int(task.env_kwargs["frameskip"])
         spec.kwargs |= {

@@ -92,7 +92,8 @@ Teacher = SpecialistTeacher | RuleTeacher
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether anyone can demonstrate this task."""
-    return task.name in RULES or (folder / f"{task.name.split('/')[-1]}.safetensors").is_file()
+    record = folder / f"{task.name.split('/')[-1]}.json"
+    return task.name in RULES or (record.is_file() and json.loads(record.read_text())["task"] == task.name)
 
 
 def teacher_for(task: Task, *, noise: float = 0.3, folder: Path = SHIPPED) -> Teacher:

@@ -182,6 +182,7 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
             pass
         last = ground.evaluate(LAST_EPISODES)
         service.close()
+    assert task.references is not None
     random = task.references.random
     return {
         "task": name,

@@ -10,13 +10,12 @@ from rich.markup import escape
 
 from actors.conformance import CHECKS, findings
 from actors.envs import make_envs
-from actors.tasks import TASKS
-from gato.task import find_task
+from actors.user_tasks import resolve_task
 
 
 def check_task(name: str, *, backend: Literal["loop", "process", "envpool"], console: Console) -> bool:
     """Say what is found, and whether there is no error. ValueError where the task is unknown or cannot be made."""
-    task = find_task(name, TASKS)
+    task = resolve_task(name)
     found = list(findings(task, partial(make_envs, backend=backend)))
     for finding in found:
         console.print(f"[{'red' if finding.is_error else 'yellow'}]{escape(str(finding))}[/]", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.tasks import TASKS
+from actors.user_tasks import resolve_task
 from cluster import datasets
 from cluster.aggregate import aggregate
 from cluster.config import config_from_json, to_plain
@@ -26,7 +28,6 @@ from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
 from cluster.summary import Summary, read_summary
 from cluster.text import number_text
 from cluster.watch import render, watch_live
-from gato.task import find_task
 from replay.importers.reading import Reading
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def evaluate(
 
     checkpoint, config, scales = locate(what)
     clips = ClipFolder(checkpoint.parent.parent / "clips" / checkpoint.name) if video else None
-    wanted = [find_task(task, TASKS).name for task in tasks] if tasks else list(config.tasks)
+    wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
     titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
     table = Table(*titles, box=None, header_style="bold")
     rows: dict[str, object] = {}
@@ -166,19 +167,20 @@ def evaluate(
             raise ValueError(f"evaluation of {evaluation.task} failed: {evaluation.failed}")
         mean = sum(evaluation.returns) / len(evaluation.returns)
         std = (sum((r - mean) ** 2 for r in evaluation.returns) / len(evaluation.returns)) ** 0.5
-        scale = scales.get(evaluation.task) or scale_of(TASKS[evaluation.task], None)
-        normalised = {by: finite(scale.normalise(mean, by=by)) for by in MEASURES}
+        scale = scales.get(evaluation.task) or scale_of(resolve_task(evaluation.task), None)
+        random_return = scale.random_return if scale else None
+        normalised = {by: finite(scale.normalise(mean, by=by)) if scale else None for by in MEASURES}
         for by in MEASURES:
-            if normalised[by] is not None:
+            if scale is not None and normalised[by] is not None:
                 scores[by].append([scale.normalise(value, by=by) for value in evaluation.returns])
         rows[evaluation.task] = {
             "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
             "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
-            "random_return": scale.random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "random_return": random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", f"{scale.random_return:,.1f}", *shares, counted)
+        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted)
     overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
         over_all = {by: asdict(over) if over else None for by, over in overall.items()}
@@ -209,12 +211,13 @@ def import_data(source: str, *, task: str | None, name: str | None, console: Con
     """Bring the episodes of a file or a folder into a data set here."""
     from replay.importers.source import read_source
 
-    chosen = find_task(task, TASKS) if task else None
+    chosen = resolve_task(task) if task else None
+    known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
     require_space(runs_root())
     datasets.make(
         name or datasets.name_of(source),
-        lambda known: read_source(source, TASKS, chosen, known=known),
-        TASKS,
+        lambda known: read_source(source, known_tasks, chosen, known=known),
+        known_tasks,
         console,
         origin=source,
     )
@@ -224,13 +227,13 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, console: Co
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
 
-    found = find_task(task, TASKS)
+    found = resolve_task(task)
     require_space(runs_root())
     played = demonstrate(found, episodes=episodes, seed=seed)
     datasets.make(
-        name or found.name.replace("/", "-"),
+        name or re.sub(r"[/:]", "-", found.name),
         lambda known: Reading(iter(played), total=episodes),
-        TASKS,
+        {found.name: found},
         console,
         origin=f"record {found.name}",
     )

@@ -33,9 +33,11 @@ class Scale:
         return (mean_return - self.random_return) / span if span else math.nan
 
 
-def scale_of(task: Task, teacher_return: float | None) -> Scale:
-    """The scale of a task by its references; without a teacher the published expert is in its place."""
+def scale_of(task: Task, teacher_return: float | None) -> Scale | None:
+    """The scale of a task by its references; without a teacher the published expert is in its place. None without references."""
     references = task.references
+    if references is None:
+        return None
     return Scale(
         random_return=references.random,
         teacher_return=references.expert if teacher_return is None else teacher_return,

@@ -1,14 +1,19 @@
 """Runs as values: named, overridden, kept as JSON."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override, with_tasks
-from cluster.launch import acting_configs, tasks_of
-from cluster.running import make_config
+from actors.text import SentencePieceEncoder
+from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override, to_plain, with_tasks
+from cluster.launch import acting_configs, layout_of, tasks_of
+from cluster.registry import RunFolder
+from cluster.running import kept_text, make_config, scales_of
 from gato.acting import ActingConfig
 from replay.config import TableConfig
+from tests.actors.test_text import train
+from tests.gato.models import TALK
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -93,3 +98,24 @@ def test_an_unknown_run_or_task_suggests_the_nearest() -> None:
 def test_tasks_are_found_under_the_names_people_use() -> None:
     config = make_config("demo", name=None, tasks=["Hopper-v5", "PongNoFrameskip-v4"], data=[], settings=[])
     assert config.tasks == ("mujoco/hopper", "atari/pong")
+
+
+def test_a_task_without_references_has_no_scale() -> None:
+    config = with_tasks(RUNS["demo"], ["mujoco/hopper", "atari/adventure", "CartPole-v1"])
+    assert list(scales_of(config, {"atari/adventure": 5.0})) == ["mujoco/hopper"]
+    assert list(tasks_of(config_from_json(config_to_json(config)))) == list(config.tasks)
+
+
+def test_a_run_keeps_its_encoder_of_text_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.model").write_bytes(train())
+    config = make_config("debug", name=None, tasks=None, data=[], settings=[], text="words.model")
+    folder = RunFolder.create("mine", config=to_plain(config), root=tmp_path)
+    kept = replace(config, text=kept_text(config.text, folder))
+    (tmp_path / "words.model").unlink()
+    layout = layout_of(kept, {TALK.name: TALK}, folder.path)
+    assert layout.encoder.encode("go to the red ball") == SentencePieceEncoder(train()).encode("go to the red ball")
+    assert layout_of(kept, tasks_of(kept), folder.path).text is None  # nothing shows text
+    assert layout_of(replace(kept, text="bytes"), {TALK.name: TALK}, None).encoder.encode("go") == [103, 111]
+    with pytest.raises(ValueError, match=r"no SentencePiece model in .*words\.model"):
+        layout_of(config, {TALK.name: TALK}, None)

@@ -210,3 +210,11 @@ def test_another_wish_gives_other_logits() -> None:
         policy = Policy(conditioned_model(), PAID, ActingConfig(wished_return=wished))
         seen.append(policy.act(policy.start(1), observations).tolist())
     assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def test_a_task_without_references_has_no_return_to_wish_for() -> None:
+    bare = replace(ROBOT, references=None)
+    assert np.isnan(bare.normalise(5.0))
+    assert np.isnan(RemainingReturn(2, 1.0, bare.references).left).all()
+    with pytest.raises(ValueError, match=r"no reference returns.*return_conditioned=false"):
+        StepLayout(bare, TokenLayout(num_text_ids=1024, return_place=200))

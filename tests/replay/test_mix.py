@@ -235,6 +235,20 @@ def test_the_agents_own_episodes_are_read_only_if_they_are_good(tmp_path: Path) 
     assert {episode for window in windows_of(batch) for episode, _ in window} == {2}
 
 
+def test_of_a_task_without_references_the_agents_own_play_is_read_only_where_all_of_it_is(tmp_path: Path) -> None:
+    tasks = TASKS | {COUNTER.name: replace(COUNTER, references=None)}
+    store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
+    store.add(counter_episode(1, 10, source=AGENT, reward=9.0), tokens=1)
+
+    def mix(**settings: float | None) -> Mix:
+        return Mix(store, tasks, LAYOUT, replace(config().mix, **settings), seed=0, teacher_returns={COUNTER.name: 9.0})
+
+    assert mix().sample(0) is None
+    assert mix(min_agent_score=None).sample(0) is not None
+    with pytest.raises(ValueError, match=r"min_demonstration_score 0\.5 .* has no references"):
+        mix(min_demonstration_score=0.5)
+
+
 def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     for tasks, message in [

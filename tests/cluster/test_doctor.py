@@ -1,0 +1,65 @@
+"""`gato doctor` says of each package whether it is there, imports and steps, and fails where one is broken that gato needs."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from cluster import doctor
+from cluster.doctor import CHECKS, Check, find
+
+WELL = Check(name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True)
+
+
+def test_every_name_of_the_card_and_what_stands_in_for_it_are_tried() -> None:
+    in_place_of = {check.name: check.successor for check in CHECKS}
+    assert {"torch", "ray", "rllib", "tune", "redis", "minigrid", "envpool", "imageio-ffmpeg"} <= in_place_of.keys()
+    assert {name: successor for name, successor in in_place_of.items() if successor} == {
+        "gym": "gymnasium", "mujoco-py": "mujoco", "atari-py": "ale-py", "d4rl": "minari",
+    }  # fmt: skip
+    assert {check.name for check in CHECKS if check.core} >= set(in_place_of.values()) - {""}
+
+
+def test_a_package_that_works_is_in_use_itself() -> None:
+    found = find(WELL)
+    assert (found.imports, found.steps, found.in_use, found.note) == (True, True, "itself", "")
+    assert found.version
+
+
+def test_a_package_that_is_missing_says_how_it_is_had_and_what_stands_in() -> None:
+    found = find(
+        Check(name="gym", package="no-such-package", imports="import x", successor="rich", missing="of legacy")
+    )
+    assert (found.version, found.imports, found.steps, found.note) == (None, False, False, "of legacy")
+    assert found.in_use.startswith("rich ")
+
+
+@pytest.mark.parametrize(
+    ("imports", "steps", "works", "note"),
+    [
+        ("import no_such_module", "", (False, False), "No module named 'no_such_module'"),
+        ("import os", "raise RuntimeError('no ROM')", (True, False), "RuntimeError: no ROM"),
+        ("import os", "os._exit(7)", (True, False), "ended with status 7"),
+        ("import os", "os.kill(os.getpid(), 9)", (True, False), "ended with status -9"),
+    ],
+)
+def test_a_package_that_breaks_is_named_with_its_last_words(
+    imports: str, steps: str, works: tuple[bool, bool], note: str
+) -> None:
+    found = find(Check(name="x", package="rich", imports=imports, steps=steps))
+    assert (found.imports, found.steps) == works
+    assert note in found.note
+    assert found.in_use == "-"
+
+
+def test_all_is_well_only_where_what_is_needed_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = Check(name="extra", package="no-such-package", imports="import x", missing="for videos")
+    broken = Check(name="core", package="rich", imports="import no_such_module", core=True)
+    monkeypatch.setattr(doctor, "CHECKS", (WELL, extra))
+    assert doctor.doctor(Console(), as_json=True)
+    assert [entry["steps"] for entry in json.loads(capsys.readouterr().out)] == [True, False]
+    monkeypatch.setattr(doctor, "CHECKS", (WELL, broken))
+    assert not doctor.doctor(Console(), as_json=False)
+    assert "broken: core" in capsys.readouterr().out
