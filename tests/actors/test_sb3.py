@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.sb3 import load_sb3
+from actors.sb3 import _statistics, load_sb3
 from actors.tasks import TASKS
 from actors.teachers import Teacher, teacher_for
 from gato.task import ArraySpec, Kind
@@ -72,9 +72,9 @@ def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
 
 
 def test_statistics_may_come_without_a_pickle(tmp_path: Path) -> None:
-    held = load_sb3(f"{DATA}/sac.zip?vecnormalize={DATA}/sac.pkl", PENDULUM)
-    mean, std = held._mean.astype(np.float64), held._std.astype(np.float64)
-    np.savez(tmp_path / "v.npz", mean=mean, var=std**2, epsilon=0.0, clip=5.0)
+    held = load_sb3(spec_of("sac").removeprefix("sb3:"), PENDULUM)
+    mean, std, _ = _statistics(DATA / "sac.pkl")
+    np.savez(tmp_path / "v.npz", mean=mean, var=std.astype(np.float64) ** 2, epsilon=0.0, clip=5.0)
     again = load_sb3(f"{DATA}/sac.zip?vecnormalize={tmp_path}/v.npz", PENDULUM)
     observations = np.array(EXPECTED["sac"]["observations"], np.float32)
     np.testing.assert_allclose(again.mean(observations), held.mean(observations), atol=1e-6)
