@@ -48,15 +48,17 @@ class AtariEnv:
             )
         self._rom = str(rom)
         self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
-        self._frames = np.zeros((2, 210, 160) if self._grey else (2, 210, 160, 3), np.uint8)
         self._num_frames = 0
+        # All 18: what a game does not know (Skiing's and LostLuggage's fire) the emulator takes as no action.
+        self._actions = [ale_py.Action(number) for number in range(18)]
         self._load(0)
+        screen = self._ale.getScreenDims()  # 210 x 160, but up to 250 high
+        self._frames = np.zeros((2, *screen) if self._grey else (2, *screen, 3), np.uint8)
 
     def _load(self, seed: int) -> None:
         self._ale.setFloat("repeat_action_probability", self._sticky)
         self._ale.setInt("random_seed", seed % 2**31)
         self._ale.loadROM(self._rom)
-        self._actions = self._ale.getLegalActionSet()
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         if self._sticky:

@@ -27,8 +27,10 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
         warnings.simplefilter("ignore")
         try:
             return gymnasium.make(task.env_id, disable_env_checker=True, **options)
-        except gymnasium.error.Error as problem:
-            raise ValueError(f"cannot make {task.env_id} of task {task.name}: {problem}") from problem
+        except (gymnasium.error.Error, ImportError) as problem:
+            raise ValueError(
+                f"cannot make {task.env_id} of task {task.name}: {problem}; its package must be on each machine that plays it"
+            ) from problem
 
 
 class GymnasiumEnv:
@@ -47,15 +49,24 @@ class GymnasiumEnv:
                 f"{self._observation.specs} and takes {self._action.spec}; make the task anew with task_of"
             )
 
+        self._extras: dict[str, np.ndarray] = {}
+
     def reset(self, seed: int) -> dict[str, np.ndarray]:
-        return self._observation.flatten(self._env.reset(seed=seed)[0])
+        observation, info = self._env.reset(seed=seed)
+        self._keep_extras(info)
+        return self._observation.flatten(observation)
+
+    def _keep_extras(self, info: Mapping[str, Any]) -> None:
+        self._extras = {name: np.asarray(values) for name, values in info.get("teacher", {}).items()}
 
     def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
-        observation, reward, terminated, truncated, _ = self._env.step(self._action.unflatten(action))
+        observation, reward, terminated, truncated, info = self._env.step(self._action.unflatten(action))
+        self._keep_extras(info)
         return self._observation.flatten(observation), float(reward), bool(terminated), bool(truncated)
 
     def extras(self) -> dict[str, np.ndarray]:
-        return {}
+        """The arrays that the environment put into `info["teacher"]`, the same ones in each step."""
+        return self._extras
 
     def close(self) -> None:
         self._env.close()
@@ -64,7 +75,7 @@ class GymnasiumEnv:
 def task_of(
     env_id: str,
     *,
-    references: References,
+    references: References | None = None,
     name: str | None = None,
     max_steps: int | None = None,
     text_tokens: int | None = None,
@@ -72,19 +83,23 @@ def task_of(
 ) -> Task:
     """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become tokens.
 
-    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="measured"))
+    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="20 episodes"))
 
     `max_steps` is needed where the environment is registered without a limit, `text_tokens` where it shows text.
     """
     options: dict[str, Any] = dict(env_kwargs or {})
     try:
-        env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except gymnasium.error.Error as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
+    except (gymnasium.error.Error, ImportError) as problem:
         raise ValueError(f"cannot make {env_id}: {problem}") from problem
     try:
         limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
         if limit is None:
-            raise ValueError(f"{env_id} has no limit of steps; give max_steps")
+            raise ValueError(
+                f"{env_id} has no limit of steps; register it with max_episode_steps, or give task_of max_steps"
+            )
         return Task(
             name=name or f"gymnasium/{env_id.lower()}",
             env_id=env_id,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from actors.specialist_policy import SHIPPED
+from actors.specialist_policy import SHIPPED, file_stem
 from actors.tasks import TASKS
-from gato.task import Kind, find_task
+from gato.task import find_task
 
 Algorithm = Literal["ppo", "sac"]
 
@@ -68,14 +68,14 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
         _config("humanoid-standup", 2_000_000, reward_scale=0.002, first_log_std=-1.0, hidden=(256, 256)),
     )
 }
-"""By task. Those of tasks for which no specialist ships are a guess: see `is_tried`."""
+"""By task; the older versions of an environment have those of the newest. Those of tasks for which no specialist ships are a guess: see `is_tried`."""
 SAC_STEPS = 300_000
 """SAC needs fewer environment steps, and far more time for each."""
 
 
 def is_tried(task_name: str) -> bool:
     """Whether a specialist ships that was trained with the task's settings."""
-    return (SHIPPED / f"{task_name.split('/')[-1]}.json").is_file()
+    return (SHIPPED / f"{file_stem(task_name)}.json").is_file()
 
 
 def settings_for(task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo") -> SpecialistConfig:
@@ -87,9 +87,10 @@ def settings_for(task_name: str, *, seed: int, env_steps: int | None, algorithm:
             "measured at 90 to 150 steps/s on two cores, at which 10 million steps take a day: bring recorded play by "
             "`gato import`, or a trained policy by python:PACKAGE.MODULE:FUNCTION"
         )
-    if task.name not in SETTINGS or task.action.kind is not Kind.CONTINUOUS:
+    known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
+    if known is None:
         raise ValueError(f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}")
-    config = replace(SETTINGS[task.name], seed=seed, algorithm=algorithm)
+    config = replace(known, task=task.name, seed=seed, algorithm=algorithm)
     if algorithm == "sac":
         config = replace(
             config, env_steps=min(config.env_steps, SAC_STEPS), hidden=(256, 256), reward_scale=1.0, num_envs=1,

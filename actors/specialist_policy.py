@@ -100,9 +100,14 @@ class Specialist:
         )
 
 
+def file_stem(task_name: str) -> str:
+    """What a task's files are called: `hopper`, and `mujoco-v4-hopper` of the older version."""
+    return task_name.removeprefix("mujoco/").replace("/", "-")
+
+
 def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
     """The specialist of a task. ValueError where there is none, or where its files do not belong together."""
-    stem = folder / task_name.split("/")[-1]
+    stem = folder / file_stem(task_name)
     weights, record = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     if not weights.is_file() or not record.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.safetensors"))) or "none"

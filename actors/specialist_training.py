@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from actors.envs import make_envs, versions_of
 from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
-from actors.specialist_policy import Specialist
+from actors.specialist_policy import Specialist, file_stem
 from actors.tasks import TASKS
 from actors.teacher_kinds import SpecialistTeacher
 from gato.task import Task, find_task
@@ -68,7 +68,7 @@ class _State:
 
 def checkpoint_folder(out: Path, config: SpecialistConfig) -> Path:
     """Where a training is kept until it is done: beside what it will write."""
-    return out / f"{config.task.split('/')[-1]}.{config.algorithm}.{config.seed}.training"
+    return out / f"{file_stem(config.task)}.{config.algorithm}.{config.seed}.training"
 
 
 def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _State) -> None:
@@ -179,7 +179,7 @@ def train_specialist(
         "versions": versions_of(task),
         "wall_s": round(time.monotonic() - begun, 1),
     }
-    stem = out / task.name.split("/")[-1]
+    stem = out / file_stem(task.name)
     save_file(state.best, stem.with_suffix(".safetensors"))
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(folder)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from actors.ram_teachers import RULES
-from actors.specialist_policy import SHIPPED, load_specialist
+from actors.specialist_policy import SHIPPED, file_stem, load_specialist
 from actors.teacher_kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
 from gato.task import Kind, Task, find_task
 
@@ -124,7 +124,7 @@ def teacher_for(
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether anyone who ships can demonstrate this task."""
-    return rule_name(task) in RULES or (folder / f"{task.name.split('/')[-1]}.safetensors").is_file()
+    return rule_name(task) in RULES or (folder / f"{file_stem(task.name)}.safetensors").is_file()
 
 
 def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:

@@ -1,4 +1,4 @@
-"""Text to ids by a SentencePiece model, which is a file that the user gives (paper section 2.1)."""
+"""Text to ids: by a SentencePiece model, which is a file that the user gives (paper section 2.1), or byte by byte."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+
+from gato.text import ByteEncoder, TextEncoder
+
+BYTES = "bytes"
+"""What a run's setting `text` says where no file is given."""
 
 
 class SentencePieceEncoder:
@@ -47,3 +52,10 @@ class SentencePieceEncoder:
 
     def encode(self, text: str) -> list[int]:
         return [int(piece) for piece in self._processor.encode(text)]
+
+
+def text_encoder(text: str, folder: Path | None = None) -> TextEncoder:
+    """The encoder that a run's setting `text` names: `bytes`, or a SentencePiece model's file, sought in `folder`."""
+    if text == BYTES:
+        return ByteEncoder()
+    return SentencePieceEncoder.from_file((folder or Path()) / text)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from actors.user_tasks import note_on
 from cluster import commands, replay_care, replay_words, running, teaching
 from cluster.config import RUNS
 
@@ -48,8 +49,9 @@ NAMED_RUNS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config
 def start(
     run: Annotated[str, typer.Argument(help="A named run.")] = "demo",
     name: Annotated[str | None, typer.Option(help="What to call it. Default: the run's name, with a number where taken.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Other tasks, such as mujoco/hopper,atari/pong.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="A data set of `gato import` or `gato record` to train on; may be repeated.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="FILE.model", help="A SentencePiece model for tasks that show text. Default: its bytes.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
@@ -68,7 +70,9 @@ def start(
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
     settings += [f"seed={seed}"] if seed is not None else []
     chosen = tasks.split(",") if tasks else None
-    config = running.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings)
+    config = running.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings, text=text)
+    for note in filter(None, map(note_on, chosen or ())):
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -14,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.tasks import TASKS
+from actors.user_tasks import resolve_task
 from cluster import datasets
 from cluster.config import config_from_json, to_plain
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
-from cluster.scores import Scale
+from cluster.scores import Scale, finite
 from cluster.summary import Summary, read_summary
 from cluster.watch import render, watch_live
-from gato.task import find_task
 from replay.importers.reading import Reading
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
     from cluster.evaluation import evaluate_checkpoint, locate
 
     checkpoint, config, scales = locate(what)
-    wanted = [find_task(task, TASKS).name for task in tasks] if tasks else list(config.tasks)
+    wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
     table = Table("task", "return", "±", "normalised", "episodes", box=None, header_style="bold")
     rows: dict[str, object] = {}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes):
@@ -143,12 +145,13 @@ def evaluate(what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: 
         mean = sum(evaluation.returns) / len(evaluation.returns)
         std = (sum((r - mean) ** 2 for r in evaluation.returns) / len(evaluation.returns)) ** 0.5
         top = scales.get(evaluation.task)
-        normalised = top.normalise(mean) if top else TASKS[evaluation.task].normalise(mean)
+        normalised = top.normalise(mean) if top else resolve_task(evaluation.task).normalise(mean)
         rows[evaluation.task] = {
-            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised,
+            "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": finite(normalised),
             "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", f"{normalised:.2f}", str(len(evaluation.returns)))
+        shown = "-" if math.isnan(normalised) else f"{normalised:.2f}"
+        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", shown, str(len(evaluation.returns)))
     if as_json:
         sys.stdout.write(json.dumps({"checkpoint": str(checkpoint), "tasks": rows}) + "\n")
     else:
@@ -160,12 +163,13 @@ def import_data(source: str, *, task: str | None, name: str | None, console: Con
     """Bring the episodes of a file or a folder into a data set here."""
     from replay.importers.source import read_source
 
-    chosen = find_task(task, TASKS) if task else None
+    chosen = resolve_task(task) if task else None
+    known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
     require_space(runs_root())
     datasets.make(
         name or datasets.name_of(source),
-        lambda known: read_source(source, TASKS, chosen, known=known),
-        TASKS,
+        lambda known: read_source(source, known_tasks, chosen, known=known),
+        known_tasks,
         console,
         origin=source,
     )
@@ -175,13 +179,13 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, console: Co
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
 
-    found = find_task(task, TASKS)
+    found = resolve_task(task)
     require_space(runs_root())
     played = demonstrate(found, episodes=episodes, seed=seed)
     datasets.make(
-        name or found.name.replace("/", "-"),
+        name or re.sub(r"[/:]", "-", found.name),
         lambda known: Reading(iter(played), total=episodes),
-        TASKS,
+        {found.name: found},
         console,
         origin=f"record {found.name}",
     )

@@ -69,6 +69,8 @@ class RunConfig:
     seed: int = 0
     data: tuple[str, ...] = ()
     """Imported data sets (`gato import`) to train on, by name."""
+    text: str = "bytes"
+    """What turns text into tokens, for tasks that show some: bytes, or a SentencePiece model's file (in the run's folder)."""
 
     def __post_init__(self) -> None:
         if not self.tasks:

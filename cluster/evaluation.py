@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from actors.agent import GatoPlayers
-from actors.tasks import TASKS
+from actors.user_tasks import resolve_tasks
 from actors.worker import Assignment, Receipt, Worker
 from cluster.config import RunConfig, config_from_json
 from cluster.dispatch import EVALUATION_SEED
-from cluster.launch import acting_configs, tasks_of
+from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import find_run
 from cluster.scores import Scale
 from gato.episode import Episode
@@ -55,13 +55,14 @@ class StoredPrompts:
         config = self._config
         if task_name not in config.tasks or not self._folder.is_dir():
             raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
-        count = config.replay.num_shards
+        tasks = tasks_of(config)
+        layout, count = layout_of(config, tasks, self._folder.parent), config.replay.num_shards
         for shard in range(count):
             folder = shard_folder(self._folder, shard, count)
             store = EpisodeStore(folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
             try:
                 mix = Mix(
-                    store, tasks_of(config), config.model.layout, config.replay.mix, seed=config.seed, teacher_returns={},
+                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={},
                     cache_bytes=1 << 20,
                 )  # fmt: skip
                 window = mix.demonstration(task_name, num_steps)
@@ -105,9 +106,13 @@ def evaluate_checkpoint(
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
-    prompts = StoredPrompts(checkpoint.parent.parent / "replay", config)
-    players = GatoPlayers(model=config.model, evaluate=acting, generate=acting, seed=config.seed, prompts=prompts)
-    worker = Worker("evaluate", TASKS, players, _NoSink(), _Fixed(weights))
+    run, known = checkpoint.parent.parent, resolve_tasks(*config.tasks, *tasks)
+    layout = layout_of(config, known, run)
+    players = GatoPlayers(
+        model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
+        prompts=StoredPrompts(run / "replay", config),
+    )  # fmt: skip
+    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights))
     for name in tasks:
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):

@@ -17,12 +17,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor
-from actors.tasks import TASKS
+from actors.text import text_encoder
+from actors.user_tasks import resolve_tasks
 from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.acting import ActingConfig
 from gato.sequence import StepLayout
-from gato.task import Task, find_task
+from gato.task import Kind, Task
+from gato.tokenizer import TokenLayout
 from learner.remote import LearnerActor, RemoteLearner
 from replay.config import TaskMix
 from replay.mix import least_steps
@@ -33,16 +35,22 @@ WorkerHandle = ActorProxy[WorkerActor]
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
     """The run's tasks by name, in the run's order. ValueError suggests the nearest name for one that is unknown."""
-    tasks = [find_task(name, TASKS) for name in config.tasks]
-    return {task.name: task for task in tasks}
+    return resolve_tasks(*config.tasks)
+
+
+def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:
+    """The model's layout, with the encoder of text where a task shows some; its file is sought in the run's `folder`."""
+    shows_text = any(spec.kind is Kind.TEXT for task in tasks.values() for spec in task.observations.values())
+    return replace(config.model.layout, text=text_encoder(config.text, folder) if shows_text else None)
 
 
 def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
     """ValueError, before anything starts, where a step of a task is too long for the model or a row, or a prompt for a window."""
     for role in ("evaluate", "generate"):
         acting_configs(config, role)
+    layout = layout_of(config, tasks, None)
     for task in tasks.values():
-        steps = StepLayout(task, config.model.layout)
+        steps = StepLayout(task, layout)
         mix = config.replay.mix
         needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
         if needed > mix.row_tokens:
@@ -137,11 +145,12 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     """
     cores = 0 if local else 1
     tasks = tasks_of(config)
+    layout = layout_of(config, tasks, folder)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     replay = start_replay(
         folder=folder / "replay",
         tasks=tasks,
-        layout=config.model.layout,
+        layout=layout,
         config=config.replay,
         seed=config.seed,
         teacher_returns=teacher_returns,
@@ -167,6 +176,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         evaluate=acting_configs(config, "evaluate"),
         generate=acting_configs(config, "generate"),
         seed=config.seed,
+        text=layout.text,
         prompts=RemotePromptSource(replay),
     )
 

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from actors.tasks import TASKS
+from actors.user_tasks import resolve_task
 from cluster.replay_words import Row, rows_of
 from cluster.stores import Place, find_place, open_to_read, opened
 from cluster.text import bytes_text
 from gato.episode import Episode
-from gato.task import find_task
 from replay.compact import Compaction
 from replay.header import DamagedEpisode
 from replay.store import EpisodeGone, EpisodeStore
@@ -168,7 +167,7 @@ def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place:
         from replay.export import export_minari
     except ImportError as problem:
         raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem
-    task = find_task(rows[0][1].task, TASKS)
+    task = resolve_task(rows[0][1].task)
     destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
     left_out: list[str] = []
     with _progress(console) as bar:

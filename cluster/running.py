@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
 
-from actors.tasks import TASKS
+from actors.text import BYTES
+from actors.user_tasks import resolve_task, resolve_tasks
 from cluster import datasets
 from cluster.config import RunConfig, config_from_json, find_run_config, override, to_plain, with_tasks
 from cluster.journal import START, Event, Journal
@@ -25,26 +28,33 @@ from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
-from gato.task import Task, find_task
+from gato.task import Task
 
 if TYPE_CHECKING:
     from cluster.supervisor import Supervisor
 
 
 def make_config(
-    run: str, *, name: str | None, tasks: Sequence[str] | None, data: Sequence[str], settings: Sequence[str]
+    run: str,
+    *,
+    name: str | None,
+    tasks: Sequence[str] | None,
+    data: Sequence[str],
+    settings: Sequence[str],
+    text: str | None = None,
 ) -> RunConfig:
     """The named run with what the command line changes. ValueError for what it cannot be."""
     from cluster.launch import check_fits, tasks_of
 
     config = find_run_config(run)
+    config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)
     if data:
         found = [datasets.find(entry) for entry in data]
         config = replace(config, data=tuple(d.name for d in found))
         if tasks is None:
             tasks = list(dict.fromkeys(task for d in found for task in d.tasks))
     if tasks is not None:
-        config = with_tasks(config, [find_task(task, TASKS).name for task in tasks])
+        config = with_tasks(config, [resolve_task(task).name for task in tasks])
     config = override(config, settings)
     config = replace(config, name=name or config.name)
     check_fits(config, tasks_of(config))
@@ -52,12 +62,16 @@ def make_config(
 
 
 def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str, Scale]:
-    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert)."""
+    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert).
+
+    A task without references has none: its returns are shown as they are.
+    """
     from actors.teachers import teacher_return
 
     scales: dict[str, Scale] = {}
-    for name in config.tasks:
-        task = TASKS[name]
+    for name, task in resolve_tasks(*config.tasks).items():
+        if task.references is None:
+            continue
         shipped = None if name in data_returns else teacher_return(task)
         top = data_returns.get(name, shipped if shipped is not None else task.references.expert)
         scales[name] = Scale(random_return=task.references.random, teacher_return=top)
@@ -76,8 +90,17 @@ def start(
     """Start a new run. In the foreground it is watched until it ends."""
     require_space(runs_root())
     folder = RunFolder.create(config.name, config=to_plain(config))
-    config = replace(config, name=folder.name)
+    config = replace(config, name=folder.name, text=_kept_text(config.text, folder))
+    folder.set_config(to_plain(config))
     _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=redis_port), detach, console)
+
+
+def _kept_text(text: str, folder: RunFolder) -> str:
+    """The run keeps its encoder of text, so that it is found again wherever the run's folder is."""
+    if text == BYTES:
+        return text
+    shutil.copyfile(text, folder.path / "text.model")
+    return "text.model"
 
 
 def resume(

@@ -43,7 +43,12 @@ class StepLayout:
         if self.texts and layout.text is None:
             raise ValueError(
                 f"task {task.name} shows text ({self.texts[0][0]!r}) but there is no encoder for it; give "
-                "TokenLayout(text=...) a SentencePiece model"
+                "TokenLayout(text=...) a SentencePiece model or a ByteEncoder()"
+            )
+        if layout.return_place is not None and task.references is None:
+            raise ValueError(
+                f"task {task.name} has no reference returns, by which returns-to-go are scaled; give it references, or train "
+                "with model.return_conditioned=false"
             )
         self.num_return_tokens = int(layout.return_place is not None)
         self.num_text_tokens = sum(spec.num_tokens for _, spec in self.texts)
@@ -120,6 +125,7 @@ class StepLayout:
     def _return_ids(self, returns: Float[np.ndarray, " T"]) -> Integer[np.ndarray, "T 1"]:
         """Returns-to-go, normalised by the task's references, as any number that is seen; NaN is the separator's id."""
         references = self.task.references
+        assert references is not None  # else there were no such token
         normalised = (np.nan_to_num(returns) - references.random) / (references.expert - references.random)
         ids = encode(normalised, ArraySpec(kind=Kind.CONTINUOUS, shape=()), self.layout)
         return np.where(np.isnan(returns)[:, None], np.int32(self.layout.separator), ids)

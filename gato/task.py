@@ -151,9 +151,10 @@ class Task:
     """Which conventions `actors.envs` follows to make it: `mujoco`, `atari`, or `gymnasium` for any other environment."""
     observations: Mapping[str, ArraySpec]
     action: ArraySpec
-    references: References
     max_steps: int
     """Steps after which an episode is cut (as the agent counts steps)."""
+    references: References | None = None
+    """None: nobody has published or measured any, so returns of this task are only ever shown raw."""
     weight: float = 1.0
     """Share of this task in the mix, relative to the others."""
     aliases: tuple[str, ...] = ()
@@ -169,7 +170,12 @@ class Task:
             raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
 
     def normalise(self, mean_return: float, *, one: float | None = None) -> float:
-        """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert reference)."""
+        """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert reference).
+
+        NaN where there are no references.
+        """
+        if self.references is None:
+            return math.nan
         top = self.references.expert if one is None else one
         return (mean_return - self.references.random) / (top - self.references.random)
 

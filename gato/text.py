@@ -6,6 +6,7 @@ Shape letters: T steps, b bytes, k tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +28,23 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByteEncoder:
+    """Text as its UTF-8 bytes: an encoder that needs no file, at several times the tokens of a SentencePiece model."""
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    @property
+    def pad_id(self) -> int:
+        """NUL, which no text holds."""
+        return 0
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
 
 
 def text_to_bytes(texts: Sequence[str], max_bytes: int) -> UInt8[np.ndarray, "T b"]:

@@ -20,10 +20,13 @@ class RemainingReturn:
     remaining.reset(rows)          # these rows begin a new episode
     """
 
-    def __init__(self, num_envs: int, wished_return: float | None, references: References) -> None:
+    def __init__(self, num_envs: int, wished_return: float | None, references: References | None) -> None:
         """`wished_return` is normalised: 0 is what a random policy gets, 1 the expert. None: nothing is wished."""
-        span = references.expert - references.random
-        self._wished = np.nan if wished_return is None else references.random + wished_return * span
+        self._wished = np.nan
+        if wished_return is not None:
+            if references is None:
+                raise ValueError(f"a return of {wished_return} is wished of a task without references; give it some")
+            self._wished = references.random + wished_return * (references.expert - references.random)
         self.left: Float[np.ndarray, " N"] = np.full(num_envs, self._wished)
         self._fresh: Bool[np.ndarray, " N"] = np.ones(num_envs, np.bool_)
         """Rows that have acted in no step of their present episode, so that no reward is theirs yet."""

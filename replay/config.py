@@ -117,8 +117,8 @@ class MixConfig:
     age_half_life_versions: float | None = None
     """Newer versions after which an episode of the agent counts half. None: age does not count."""
     min_agent_score: float | None = 0.8
-    """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this.
-    None: all are read."""
+    """The agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's) reaches this;
+    of a task without references they are not read. None: all are read."""
     min_demonstration_score: float | None = None
     """Likewise for teachers' and imported episodes."""
     min_expert_fraction: float | None = 0.8

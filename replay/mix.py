@@ -73,8 +73,9 @@ class Mix:
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
         )
         # A teacher that is no better than chance is no measure of the agent: then the reference is.
-        best = {task.name: teacher_returns.get(task.name, task.references.random) for task in self._tasks}
-        self._best = {t.name: best[t.name] if best[t.name] > t.references.random else None for t in self._tasks}
+        randoms = {task.name: task.references.random for task in self._tasks if task.references is not None}
+        best = {name: teacher_returns.get(name, random) for name, random in randoms.items()}
+        self._best = {name: best[name] if best[name] > random else None for name, random in randoms.items()}
         self._tables = list(config.tables.values())
         self._shares = np.array([table.share for table in self._tables])
         self._count_draws = any(table.max_times_sampled is not None for table in self._tables)
@@ -99,6 +100,11 @@ class Mix:
         if unknown:
             raise ValueError(f"the mix has settings for {sorted(unknown)[0]!r}, which is no task of this run")
         for task, settings in zip(self._tasks, self._settings, strict=True):
+            if task.references is None and self._config.min_demonstration_score is not None:
+                raise ValueError(
+                    f"min_demonstration_score {self._config.min_demonstration_score} is of a normalised return, and task "
+                    f"{task.name} has no references to normalise by; set min_demonstration_score=null"
+                )
             steps = least_steps(self._config, settings)
             needed = steps * self.layouts[task.name].tokens_per_step
             weight = task.weight if settings.weight is None else settings.weight

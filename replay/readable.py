@@ -64,13 +64,19 @@ def scores(
     tasks: Mapping[str, Task],
     best: Mapping[str, float | None] | None = None,
 ) -> Float64[np.ndarray, " N"]:
-    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the reference expert's)."""
+    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the reference expert's).
+
+    Of a task without references it is not known, and 0.
+    """
     low, high = np.zeros(len(codes)), np.ones(len(codes))
     for name, code in codes.items():
         if name in tasks:
-            top = (best or {}).get(name)
-            low[code] = tasks[name].references.random
-            high[code] = tasks[name].references.expert if top is None else top
+            top, references = (best or {}).get(name), tasks[name].references
+            if references is None:
+                high[code] = np.inf
+                continue
+            low[code] = references.random
+            high[code] = references.expert if top is None else top
     return (snapshot.episode_return - low[snapshot.task]) / (high - low)[snapshot.task]
 
 

@@ -57,6 +57,8 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
     [
         (("start", "dmeo"), "did you mean 'demo'"),
         (("start", "debug", "--tasks", "mujoco/hoper"), "did you mean 'mujoco/hopper'"),
+        (("start", "debug", "--tasks", "nowhere:MyEnv-v0"), "needs nowhere, which cannot be imported"),
+        (("start", "debug", "--tasks", "gymnasium:MyEnv-v0"), "cannot make gymnasium:MyEnv-v0"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
         (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=228"),
         (("start", "debug", "--data", "nothing"), "no data set 'nothing'"),
@@ -151,7 +153,7 @@ def test_a_minari_set_of_another_environment_version_is_refused(
     metadata = folder / "data" / "metadata.json"
     metadata.chmod(0o644)
     metadata.write_text(metadata.read_text().replace("Hopper-v5", "Hopper-v4"))
-    status, _, err = gato(monkeypatch, capsys, "import", str(folder))
+    status, _, err = gato(monkeypatch, capsys, "import", str(folder), "--task", "mujoco/hopper")
     assert status == 2
     assert "Hopper-v4" in err
     assert "Hopper-v5" in err

@@ -60,7 +60,7 @@ def test_a_robots_rows_are_episodes(tmp_path: Path, where: str) -> None:
     assert reading.total == 3
     first, second, third = reading
     for episode in (first, second, third):
-        check_episode(episode, TASKS["mujoco/hopper"])
+        check_episode(episode, TASKS["mujoco-v4/hopper"])
     assert third.observations["state"].tolist() == [[2.0] * 11] * 2
     assert third.actions.tolist() == [[0.5, -0.25, 1.0]] * 2
     assert third.rewards.tolist() == [0.0, 1.0]
@@ -81,10 +81,12 @@ def test_keys_count_the_rows_of_a_file_and_known_ones_are_skipped(tmp_path: Path
 def test_an_ant_of_gymnasium_v4_does_not_fit_the_one_of_v5(tmp_path: Path) -> None:
     rows = hopper_rows((3,), width=27) | {"continuous_actions": [[[0.0] * 8] * 3]}
     path = write(tmp_path / "mujoco-ant" / "test.parquet", rows)
+    (episode,) = read_source(str(path), TASKS)
+    assert episode.task == "mujoco-v4/ant"
     with pytest.raises(
         ValueError, match=r"\(27,\) in each step, task mujoco/ant .* shows \(105,\); JAT is of Gymnasium v4"
     ):
-        read_source(str(path), TASKS)
+        read_source(str(path), TASKS, TASKS["mujoco/ant"])
 
 
 def image_columns(form: str, steps: int) -> tuple[dict, pa.Schema | None]:

@@ -266,7 +266,7 @@ def test_a_task_of_another_robot_than_the_file_says_is_refused(path: Path) -> No
         read_d4rl(path, TASKS, TASKS["mujoco/walker2d"])
 
 
-@pytest.mark.parametrize("name", ["hopper_expert-v5", "hopper-medium-v2", "hopper", "Hopper-v4", "hopper-mine_2"])
+@pytest.mark.parametrize("name", ["hopper_expert-v5", "hopper-medium-v2", "hopper", "Hopper-v3", "hopper-mine_2"])
 def test_the_name_of_a_file_tells_its_task(tmp_path: Path, name: str) -> None:
     (episode,) = read_d4rl(write_d4rl(tmp_path / f"{name}.hdf5", hopper_columns(3)), TASKS)
     assert episode.task == "mujoco/hopper"
@@ -316,10 +316,13 @@ def test_a_minari_id_is_found_under_the_datasets_path(tmp_path: Path, monkeypatc
         read_source("minari:mujoco/hopper/none-v0", TASKS)
 
 
-@pytest.mark.parametrize("env_id", ["Hopper-v4", "Hopper-v3"])
-def test_a_minari_set_of_another_version_is_refused(tmp_path: Path, env_id: str) -> None:
-    with pytest.raises(ValueError, match=f"made in {env_id}, but task mujoco/hopper is Hopper-v5"):
-        read_minari(fake_hopper(tmp_path / "set", env_id=env_id), TASKS)
+def test_a_minari_set_of_another_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="made in Hopper-v3, but task mujoco/hopper is Hopper-v5"):
+        read_minari(fake_hopper(tmp_path / "three", env_id="Hopper-v3"), TASKS)
+    four = fake_hopper(tmp_path / "four", env_id="Hopper-v4")
+    assert [episode.task for episode in read_minari(four, TASKS)] == ["mujoco-v4/hopper"] * 2
+    with pytest.raises(ValueError, match="made in Hopper-v4, but task mujoco/hopper is Hopper-v5"):
+        read_minari(four, TASKS, HOPPER)
 
 
 def test_a_minari_set_of_an_unknown_environment_names_it(tmp_path: Path) -> None:

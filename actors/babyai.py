@@ -1,0 +1,114 @@
+"""MiniGrid and BabyAI as tasks: the mission as text, what the agent sees as discrete values, BabyAI's bot as the teacher.
+
+Needs the extra `minigrid`. A task is `minigrid:` and an id of that package, such as `minigrid:BabyAI-GoToLocal-v0`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from typing import Any, SupportsFloat
+
+import gymnasium
+import minigrid
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Integer, Shaped
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
+from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
+
+from actors.gymnasium_env import task_of
+from gato.task import Task
+
+ENV_ID = "actors.babyai:gato/MiniGrid-v0"
+MISSION_BYTES = 320
+MOST_GOALS = 8
+"""Places that one instruction may send to: two clauses of two parts, each of which puts one thing next to another."""
+SAMPLED_MISSIONS = 50
+CELL_VALUES = len(OBJECT_TO_IDX) * len(COLOR_TO_IDX) * len(STATE_TO_IDX)
+
+
+class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Each cell of the view as one value of (object, colour, state), and the bot's next action in `info["teacher"]`.
+
+    The bot is asked in each step what it would do, whoever plays: it teaches, and it relabels.
+    """
+
+    def __init__(self, level: str, render_mode: str | None = None) -> None:
+        super().__init__(gymnasium.make(level, disable_env_checker=True, render_mode=render_mode))
+        shown: Any = self.env.observation_space
+        height, width, _ = shown["image"].shape
+        self.observation_space = spaces.Dict(
+            direction=spaces.Discrete(4),
+            mission=spaces.Text(MISSION_BYTES, charset="abcdefghijklmnopqrstuvwxyz ,."),
+            view=spaces.MultiDiscrete(np.full((height, width), CELL_VALUES)),
+        )
+        self.has_bot = isinstance(self.unwrapped, RoomGridLevel)
+        self._bot: BabyAIBot | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        with redirect_stdout(io.StringIO()):  # it prints each layout that it draws and rejects
+            observation, info = self.env.reset(seed=seed, options=options)
+        self._bot = BabyAIBot(self.env) if self.has_bot else None
+        return _shown(observation), info | self._advice(None)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return _shown(observation), reward, terminated, truncated, info | self._advice(int(action))
+
+    def _advice(self, taken: int | None) -> dict[str, Any]:
+        """What the bot would do now, after `taken`. Where a plan fails it makes a new one; where that fails, "done" (6)."""
+        if self._bot is None:
+            return {}
+        for _ in range(2):
+            try:
+                wanted: Any = self._bot.replan(taken)
+                return {"teacher": {"action": np.int64(wanted)}}
+            except (AssertionError, DisappearedBoxError, TypeError, AttributeError):
+                self._bot, taken = BabyAIBot(self.env), None
+        return {"teacher": {"action": np.int64(6)}}
+
+
+def _shown(observation: Mapping[str, Any]) -> dict[str, Any]:
+    kind, colour, state = np.moveaxis(observation["image"].astype(np.int64), -1, 0)
+    view = (kind * len(COLOR_TO_IDX) + colour) * len(STATE_TO_IDX) + state
+    return {"direction": observation["direction"], "mission": observation["mission"], "view": view}
+
+
+def act(
+    observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+) -> Integer[np.ndarray, " N"]:
+    """The bot as a teacher: `python:actors.babyai:act`."""
+    del observations
+    return extras["action"]
+
+
+def task(level: str, *, name: str) -> Task:
+    """The task of a level, such as `BabyAI-GoToLocal-v0`. Its missions get as many tokens as the longest of 50 has bytes."""
+    if level not in gymnasium.registry or "minigrid" not in str(gymnasium.spec(level).entry_point):
+        raise ValueError(
+            f"task {name}: minigrid {minigrid.__version__} has no {level!r}; its ids are as BabyAI-GoToLocal-v0"
+        )
+    env = MiniGrid(level)
+    missions = [env.reset(seed=seed)[0]["mission"] for seed in range(SAMPLED_MISSIONS)]
+    inner: Any = env.unwrapped
+    limit = MOST_GOALS * inner.room_size**2 * inner.num_rows * inner.num_cols if env.has_bot else inner.max_steps
+    env.close()
+    return task_of(
+        ENV_ID,
+        name=name,
+        env_kwargs={"level": level},
+        text_tokens=max(len(mission) for mission in missions),
+        max_steps=limit,  # never reached: the level itself cuts an episode, sooner where the instruction is short
+    )
+
+
+def make(level: str, render_mode: str | None = None) -> MiniGrid:
+    """What Gymnasium calls: it would not take a wrapper itself."""
+    return MiniGrid(level, render_mode)
+
+
+minigrid.register_minigrid_envs()
+gymnasium.register("gato/MiniGrid-v0", entry_point="actors.babyai:make")

@@ -1,0 +1,32 @@
+"""Environments of old gym as tasks, through shimmy: `gym:CartPole-v1`. Needs the extra `legacy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gym  # pyright: ignore[reportMissingImports]
+import gymnasium
+from shimmy import GymV26CompatibilityV0  # pyright: ignore[reportMissingImports]
+
+from actors.gymnasium_env import task_of
+from gato.task import Task
+
+ENV_ID = "actors.legacy_gym:gato/LegacyGym-v0"
+TEXT_TOKENS = 64
+
+
+def make(gym_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    """The environment as Gymnasium's. gym's own checker is off: it asks for `numpy.bool8`, which NumPy 2 has not."""
+    return GymV26CompatibilityV0(gym_id, make_kwargs={"disable_env_checker": True}, render_mode=render_mode)
+
+
+def task(gym_id: str, *, name: str) -> Task:
+    """The task of an environment that gym has registered. ValueError where it has not."""
+    try:
+        limit = gym.spec(gym_id).max_episode_steps
+        return task_of(ENV_ID, name=name, env_kwargs={"gym_id": gym_id}, max_steps=limit, text_tokens=TEXT_TOKENS)
+    except gym.error.Error as problem:
+        raise ValueError(f"task {name}: gym {gym.__version__} cannot make {gym_id}: {problem}") from problem
+
+
+gymnasium.register("gato/LegacyGym-v0", entry_point="actors.legacy_gym:make")

@@ -1,0 +1,91 @@
+"""Users' own tasks: any name that a task may have, the table's or a user's, to the task itself."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from actors.mujoco_table import ROBOTS
+from actors.tasks import TASKS
+from gato.task import Task, find_task
+
+TEXT_TOKENS = 64
+"""Tokens of a text of an environment that is named by its id alone; a task of Python's may have others."""
+ADAPTERS = {"gym": "actors.legacy_gym", "minigrid": "actors.babyai"}
+"""Modules whose environments are no Gymnasium environments of plain spaces, and ours that make them so."""
+
+
+def resolve_task(name: str) -> Task:
+    """The task called `name`, which is then found by this name again. ValueError says what is wrong with it.
+
+    resolve_task("Hopper-v5")                       # one of the table, by any of its names
+    resolve_task("CartPole-v1")                     # an environment that Gymnasium knows
+    resolve_task("my_pkg:MyEnv-v0")                 # one that importing my_pkg registers
+    resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns one
+    resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.babyai
+    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see actors.legacy_gym
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        try:
+            return find_task(name, TASKS)
+        except ValueError:
+            if not _is_registered(name):
+                raise
+            return _of_id(name)
+    found = _import(ADAPTERS.get(module, module), name)
+    if module in ADAPTERS:
+        return found["task"](attribute, name=name)
+    if attribute not in found:
+        return _of_id(name)
+    task = found[attribute]() if callable(found[attribute]) else found[attribute]
+    if not isinstance(task, Task):
+        raise ValueError(
+            f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns one; make it with "
+            "actors.gymnasium_env.task_of, or name the id that its environment is registered by, such as my_pkg:MyEnv-v0"
+        )
+    # A worker makes the environment from its id alone: importing the module may be what registers it.
+    env_id = task.env_id if task.family != "gymnasium" or ":" in task.env_id else f"{module}:{task.env_id}"
+    return replace(task, name=name, env_id=env_id, aliases=())
+
+
+def resolve_tasks(*names: str) -> dict[str, Task]:
+    """The tasks called `names`, by their own names and in this order."""
+    return {task.name: task for task in map(resolve_task, names)}
+
+
+def note_on(name: str) -> str | None:
+    """What a user must know of what `name` is taken for, where it is not the same."""
+    robot, _, version = name.rpartition("-")
+    task = next((task for task in ROBOTS if task.env_id.lower() == f"{robot}-v5".lower()), None)
+    if version not in ("v2", "v3") or task is None:
+        return None
+    return f"{name} ran on mujoco-py; {task.name} is {task.env_id}, whose physics and rewards differ"
+
+
+def _is_registered(env_id: str) -> bool:
+    import gymnasium  # only here: the table's tasks are found without it
+
+    return env_id in gymnasium.registry
+
+
+def _of_id(env_id: str) -> Task:
+    from actors.gymnasium_env import task_of
+
+    return task_of(env_id, name=env_id, text_tokens=TEXT_TOKENS)
+
+
+def _import(module: str, name: str) -> Mapping[str, Any]:
+    """What the module holds. It may lie in the working folder, as with `python -m`."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return vars(importlib.import_module(module))
+    except ImportError as problem:
+        raise ValueError(
+            f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or run gato where it lies"
+        ) from problem

@@ -1,0 +1,79 @@
+"""BabyAI's mission is text, its view discrete, its bot the teacher, whoever plays."""
+
+import numpy as np
+import pytest
+
+from actors.envs import make_envs
+from actors.rollout import play
+from actors.user_tasks import resolve_task
+from gato.episode import check_episode
+from gato.sequence import StepLayout
+from gato.task import Kind
+from gato.text import ByteEncoder, bytes_to_text
+from gato.tokenizer import TokenLayout
+
+babyai = pytest.importorskip("actors.babyai", reason="needs the extra minigrid", exc_type=ImportError)
+LEVEL = "minigrid:BabyAI-GoToLocal-v0"
+
+
+class Follower:
+    """Does what the bot says, or in a share of the steps anything else."""
+
+    def __init__(self, share: float = 0.0) -> None:
+        self._share, self._rng = share, np.random.default_rng(0)
+        self._labels = np.zeros(0, np.int64)
+
+    def reset_rows(self, rows, seeds) -> None: ...
+
+    def act(self, observations, extras, rewards):
+        self._labels = babyai.act(observations, extras)
+        chance = self._rng.random(len(self._labels)) < self._share
+        return np.where(chance, self._rng.integers(7, size=len(self._labels)), self._labels)
+
+    def labels(self) -> np.ndarray:
+        return self._labels
+
+
+def test_a_mission_is_text_and_each_cell_one_value() -> None:
+    task = resolve_task(LEVEL)
+    assert {key: spec.kind for key, spec in task.observations.items()} == {
+        "direction": Kind.DISCRETE, "mission": Kind.TEXT, "view": Kind.DISCRETE,
+    }  # fmt: skip
+    assert task.observations["view"].shape == (7, 7)
+    steps = StepLayout(task, TokenLayout(text=ByteEncoder()))
+    assert steps.tokens_per_step == task.observations["mission"].max_tokens + 1 + 49 + 1 + 1
+    assert resolve_task(task.name) == task
+
+
+@pytest.mark.parametrize("level", [LEVEL, "minigrid:BabyAI-PutNextLocal-v0", "minigrid:BabyAI-UnblockPickup-v0"])
+def test_the_bot_reaches_its_goals(level: str) -> None:
+    task = resolve_task(level)
+    envs = make_envs(task, 4)
+    episodes = list(play(envs, Follower(), range(8), source="t", new_key=lambda: "k", with_extras=True))
+    for episode in episodes:
+        check_episode(episode, task)
+        assert episode.terminated
+        assert episode.episode_return > 0.5
+        assert bytes_to_text(episode.observations["mission"][0]).split()[0] in ("go", "put", "pick")
+
+
+def test_the_bot_says_what_it_would_have_done_when_another_plays() -> None:
+    task = resolve_task(LEVEL)
+    follower = Follower(share=0.5)
+    episodes = list(
+        play(
+            make_envs(task, 4), follower, range(12), source="t", new_key=lambda: "k", with_extras=True,
+            labels_of=follower.labels,
+        )
+    )  # fmt: skip
+    assert all(episode.labels is not None for episode in episodes)
+    assert any((episode.labels != episode.actions).any() for episode in episodes)
+    assert np.mean([episode.episode_return > 0 for episode in episodes]) > 0.9
+
+
+def test_a_level_without_a_bot_is_a_task_without_a_teacher() -> None:
+    envs = make_envs(resolve_task("minigrid:MiniGrid-Empty-5x5-v0"), 1)
+    envs.reset_row(0, 1)
+    assert envs.extras() == {}
+    with pytest.raises(ValueError, match="has no 'BabyAI-Nowhere-v0'"):
+        resolve_task("minigrid:BabyAI-Nowhere-v0")

@@ -1,0 +1,115 @@
+"""A user's own environment is a task by its name alone, and is found by that name again."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.envs import make_envs
+from actors.rollout import play
+from actors.user_tasks import note_on, resolve_task, resolve_tasks
+from gato.episode import check_episode
+from gato.task import Kind
+
+PACKAGE = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from actors.gymnasium_env import task_of
+from gato.task import References
+
+
+class Talker(gymnasium.Env):
+    observation_space = spaces.Dict(order=spaces.Text(20), place=spaces.MultiDiscrete([4, 5]))
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"order": "go left", "place": np.array([1, 2])}, {"teacher": {"action": np.array([1, 2])}}
+
+    def step(self, action):
+        return {"order": "stop", "place": np.array([3, 4])}, 1.0, False, False, {"teacher": {"action": np.array([0, 1])}}
+
+
+gymnasium.register("Talker-v0", Talker, max_episode_steps=3)
+gymnasium.register("Endless-v0", Talker)
+
+
+def make_task():
+    return task_of("Talker-v0", text_tokens=8, references=References(random=0.0, expert=3.0, source="made up"))
+
+
+TASK = make_task()
+NUMBER = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the user's in the working folder; it is imported once, as in any process."""
+    (tmp_path / "talker_pkg.py").write_text(PACKAGE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+
+class LastWords:
+    """Does what the environment says that a teacher would do, and checks that it is told in time."""
+
+    def reset_rows(self, rows, seeds) -> None: ...
+
+    def act(self, observations, extras, rewards):
+        return extras["action"]
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("talker_pkg:Talker-v0", 64), ("talker_pkg:TASK", 8), ("talker_pkg:make_task", 8)]
+)
+def test_an_environment_of_ones_own_is_played_by_its_name(name: str, tokens: int) -> None:
+    task = resolve_task(name)
+    assert (task.name, resolve_task(task.name)) == (name, task)
+    assert (task.references is None) == (tokens == 64)
+    assert task.env_id == "talker_pkg:Talker-v0"  # which any process can make by itself
+    assert {key: spec.kind for key, spec in task.observations.items()} == {"order": Kind.TEXT, "place": Kind.DISCRETE}
+    assert task.observations["order"].max_tokens == tokens
+    envs = make_envs(task, 2)
+    for episode in play(envs, LastWords(), [1, 2], source="t", new_key=lambda: "k", with_extras=True):
+        check_episode(episode, task)
+        assert episode.actions.tolist() == [[1, 2], [0, 1], [0, 1]]
+
+
+def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
+    tasks = resolve_tasks("Hopper-v5", "CartPole-v1", "talker_pkg:TASK")
+    assert list(tasks) == ["mujoco/hopper", "CartPole-v1", "talker_pkg:TASK"]
+    assert tasks["CartPole-v1"].max_steps == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hoper", "did you mean 'mujoco/hopper'"),
+        ("nowhere_pkg:MyEnv-v0", "needs nowhere_pkg, which cannot be imported .*run gato where it lies"),
+        ("talker_pkg:Nothing-v0", "cannot make talker_pkg:Nothing-v0"),
+        ("talker_pkg:Endless-v0", "no limit of steps; register it with max_episode_steps"),
+        ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
+        ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
+        ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
+    ],
+)
+def test_a_name_of_nothing_that_can_be_played_says_what_to_mend(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_task(name)
+
+
+def test_a_module_that_another_machine_lacks_is_named() -> None:
+    task = replace(resolve_task("talker_pkg:TASK"), env_id="elsewhere_pkg:Talker-v0")
+    with pytest.raises(ValueError, match=r"elsewhere_pkg.*must be on each machine"):
+        make_envs(task, 1)
+
+
+def test_names_of_robots_that_are_gone_come_with_a_note() -> None:
+    assert resolve_task("Hopper-v3").env_id == "Hopper-v5"
+    assert "mujoco/hopper is Hopper-v5, whose physics and rewards differ" in str(note_on("Hopper-v3"))
+    for name in ("Hopper-v5", "Hopper-v4", "hopper-medium-v2", "talker_pkg:Thing-v2", "CartPole-v2", "hopper"):
+        assert note_on(name) is None
