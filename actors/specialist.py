@@ -34,7 +34,8 @@ def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
     import torch
 
     torch.set_num_threads(1)  # the networks are small, and threads that wait for each other lose on a shared machine
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.rllib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if ray.is_initialized():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float, Shaped
 from actors.ram_teachers import RULES
 from actors.specialist_policy import SHIPPED, file_stem, load_specialist
 from actors.teacher_kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
-from gato.task import Kind, Task, find_task
+from gato.task import Kind, Task
 
 MEASURE_SEED = 20_000
 """Teachers are measured on the seeds 20,000, 20,001, ..."""
@@ -64,6 +66,10 @@ class Teacher(Protocol):
 def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
     if task.family == "atari" or rule_name(task) in RULES:
         return RuleTeacher(task)
+    if task.family != "mujoco":
+        raise ValueError(
+            f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by `gato import`"
+        )
     return _specialist(task, noise, folder)
 
 
@@ -84,6 +90,8 @@ def _stable_baselines(task: Task, noise: float, where: str) -> Teacher:
 
 def _function(task: Task, where: str) -> Teacher:
     module_name, _, name = where.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as problem:
@@ -159,7 +167,7 @@ def measure(
 
 def main() -> None:
     """Measure a teacher from the command line."""
-    from actors.tasks import TASKS
+    from actors.user_tasks import resolve_task
 
     parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
     parser.add_argument("word", choices=["measure"])
@@ -171,7 +179,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         record = measure(
-            find_task(arguments.task, TASKS), episodes=arguments.episodes, seed=arguments.seed,
+            resolve_task(arguments.task), episodes=arguments.episodes, seed=arguments.seed,
             spec=arguments.teacher, noise=arguments.noise,
         )  # fmt: skip
     except ValueError as problem:

@@ -211,6 +211,14 @@ def test_a_teacher_that_is_not_there_is_a_line_that_says_what_to_do(spec: str, p
         teacher_for(PENDULUM, spec)
 
 
+def test_an_environment_of_the_users_needs_a_teacher_of_the_users() -> None:
+    theirs = replace(PENDULUM, name="my:Env-v0", family="gymnasium")
+    assert not has_teacher(theirs)
+    with pytest.raises(ValueError, match=r"no teacher ships for my:Env-v0; name one of: rule, specialist"):
+        teacher_for(theirs)
+    assert asked(teacher_for(theirs, against_the_tilt)).shape == (3, 1)
+
+
 def test_a_specialist_of_another_version_is_refused(tmp_path: Path) -> None:
     for file in SHIPPED.glob("inverted-pendulum.*"):
         shutil.copy(file, tmp_path)
