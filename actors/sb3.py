@@ -135,6 +135,26 @@ def _activation(kwargs: dict[str, Any], asked: str | None, kind: str, path: Path
     return name
 
 
+def _require_fit(path: Path, task: Task, shown: int, taken: int) -> None:
+    """ValueError where the task shows or takes something else than the policy was trained with."""
+    spec, action = next(iter(task.observations.values())), task.action
+    if (
+        spec.kind is not Kind.CONTINUOUS
+        or len(task.observations) != 1
+        or (action.kind is Kind.DISCRETE and action.shape)
+    ):
+        raise ValueError(
+            f"task {task.name} shows {', '.join(task.observations)} and takes {action.kind} actions of shape {action.shape}; a "
+            "policy of Stable-Baselines3 is read for one array of numbers and for continuous actions or a single choice"
+        )
+    wanted = int(action.counts[0]) if action.kind is Kind.DISCRETE else action.size
+    if (shown, taken) != (spec.size, wanted):
+        raise ValueError(
+            f"{path} sees {shown} numbers and gives {taken}, task {task.name} shows {spec.size} and takes {wanted}; it was "
+            "trained in another environment, or in another version of it"
+        )
+
+
 def load_sb3(where: str, task: Task) -> Specialist:
     """The policy of `FILE.zip[?vecnormalize=FILE&activation=relu]`. ValueError where it is not safe, or not for this task."""
     name, _, query = where.partition("?")
@@ -155,16 +175,7 @@ def load_sb3(where: str, task: Task) -> Specialist:
         f"layer{i}.{part}": state[f"{layer}.{part}"] for i, layer in enumerate(layers) for part in ("weight", "bias")
     }
     shown, taken = arrays["layer0.weight"].shape[1], len(state[f"{layers[-1]}.bias"])
-    spec, wanted = (
-        next(iter(task.observations.values())),
-        int(task.action.counts[0]) if task.action.kind is Kind.DISCRETE else task.action.size,
-    )
-    if spec.kind is not Kind.CONTINUOUS or len(task.observations) != 1 or (shown, taken) != (spec.size, wanted):
-        raise ValueError(
-            f"{path} sees {shown} numbers and gives {taken}, task {task.name} shows "
-            f"{', '.join(f'{s.size} ({s.kind})' for s in task.observations.values())} and takes {wanted}; it was trained in "
-            "another environment, or in another version of it"
-        )
+    _require_fit(path, task, shown, taken)
     mean, std, clip = np.zeros(shown, np.float32), np.ones(shown, np.float32), np.inf
     if "vecnormalize" in options:
         mean, std, clip = _statistics(Path(options["vecnormalize"]).expanduser())
@@ -172,7 +183,7 @@ def load_sb3(where: str, task: Task) -> Specialist:
             raise ValueError(
                 f"{options['vecnormalize']} has statistics of shape {mean.shape}, {path} sees {shown} numbers"
             )
-    low, high = task.action.bounds or (np.zeros(1), np.zeros(1))
+    low, high = task.action.bounds or (np.array(-1.0), np.array(1.0))
     kwargs = data.get("policy_kwargs") or {}
     log_std = state.get("log_std", np.zeros(0))
     about = {
@@ -189,7 +200,5 @@ def load_sb3(where: str, task: Task) -> Specialist:
         "action_high": high,
     }  # fmt: skip
     # Under state-dependent exploration `log_std` is a matrix, which gives no standard deviation by itself.
-    noise = (
-        log_std if log_std.shape == (taken,) else np.broadcast_to(np.log(NOISE * (high - low) / 2 + 1e-12), (taken,))
-    )
+    noise = log_std if log_std.shape == (taken,) else np.broadcast_to(np.log(NOISE * (high - low) / 2), (taken,))
     return Specialist(arrays | {"obs_mean": mean, "obs_std": std, "log_std": np.asarray(noise, np.float32)}, about)

@@ -68,7 +68,8 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
         _config("humanoid-standup", 2_000_000, reward_scale=0.002, first_log_std=-1.0, hidden=(256, 256)),
     )
 }
-"""By task; the older versions of an environment have those of the newest. Those of tasks for which no specialist ships are a guess: see `is_tried`."""
+"""By task; the older versions of an environment have those of the newest. Where no specialist ships they are a guess: see
+`is_tried`."""
 SAC_STEPS = 300_000
 """SAC needs fewer environment steps, and far more time for each."""
 

@@ -133,6 +133,8 @@ def test_a_policy_trained_behind_statistics_asks_for_them() -> None:
 def test_a_file_for_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"sees 4 numbers and gives 1, task mujoco/hopper shows 11 .*another version"):
         load_sb3(f"{DATA}/td3.zip", TASKS["mujoco/hopper"])
+    with pytest.raises(ValueError, match=r"task atari/pong shows image and takes discrete actions"):
+        load_sb3(f"{DATA}/dqn.zip", TASKS["atari/pong"])
     with pytest.raises(ValueError, match=r"gone\.zip is no zip, or is not there"):
         load_sb3(str(tmp_path / "gone.zip"), PENDULUM)
     with pytest.raises(ValueError, match=r"unknown option 'norm' of sb3:"):
