@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from actors.envs import make_envs
 from actors.rollout import play
@@ -12,9 +13,20 @@ from gato.episode import Episode
 from gato.task import Task
 
 
-def demonstrate(task: Task, *, episodes: int, seed: int, num_envs: int = 4) -> Iterator[Episode]:
-    """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give the same keys."""
-    teacher = teacher_for(task)
+def demonstrate(
+    task: Task,
+    *,
+    episodes: int,
+    seed: int,
+    num_envs: int = 4,
+    teacher_spec: str | Callable[..., Any] = "",
+    noise: float = 0.3,
+) -> Iterator[Episode]:
+    """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give the same keys.
+
+    `teacher_spec` and `noise` are as in `teacher_for`.
+    """
+    teacher = teacher_for(task, teacher_spec, noise=noise)
     envs = make_envs(task, min(num_envs, episodes))
     try:
         played = play(

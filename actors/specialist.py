@@ -1,4 +1,4 @@
-"""Specialists trained with RLlib: PPO on one robot, exported as a small network that plays without RLlib.
+"""Specialists trained with RLlib: PPO or SAC on one robot, exported as a small network that plays without RLlib.
 
 This is the only file that knows RLlib. `python -m actors.specialist mujoco/hopper --seed 0` makes what is shipped.
 """
@@ -13,87 +13,87 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from safetensors.numpy import save_file
 
-from actors.envs import make_envs, versions_of
 from actors.gymnasium_env import make_gymnasium
-from actors.rollout import play
-from actors.specialist_policy import Specialist
-from actors.tasks import TASKS
-from actors.teachers import SpecialistTeacher
-from gato.task import Task, find_task
-
-OBSERVATION_CLIP = 10.0
-SELECTION_SEEDS = range(500, 510)
-"""Episodes by which the best weights of a training are kept."""
-MEASURE_SEEDS = range(20_000, 20_020)
-"""Fresh episodes, at which what was kept is measured."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecialistConfig:
-    """PPO's settings (Schulman et al. 2017; observation normalisation and linear decay after Andrychowicz et al. 2021)."""
-
-    task: str
-    env_steps: int
-    seed: int = 0
-    hidden: tuple[int, ...] = (64, 64)
-    max_rate: float = 3e-4
-    """Decays linearly to a twentieth."""
-    batch_steps: int = 2048
-    minibatch_steps: int = 128
-    epochs: int = 10
-    num_envs: int = 8
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    reward_scale: float = 0.05
-    """The value network learns faster where returns are of the order of one."""
-    first_log_std: float = -0.5
-    evaluate_every: int = 50
-    """Iterations between two evaluations, by which the best weights are kept."""
-
-
-SETTINGS: Mapping[str, SpecialistConfig] = {
-    "mujoco/hopper": SpecialistConfig(task="mujoco/hopper", env_steps=1_500_000),
-    "mujoco/inverted-pendulum": SpecialistConfig(task="mujoco/inverted-pendulum", env_steps=150_000, reward_scale=0.1),
-    "mujoco/halfcheetah": SpecialistConfig(task="mujoco/halfcheetah", env_steps=2_000_000, reward_scale=0.1),
-    "mujoco/walker2d": SpecialistConfig(task="mujoco/walker2d", env_steps=2_000_000),
-    "mujoco/ant": SpecialistConfig(task="mujoco/ant", env_steps=2_000_000, first_log_std=-1.0),
-    "mujoco/swimmer": SpecialistConfig(task="mujoco/swimmer", env_steps=1_000_000, reward_scale=1.0, gamma=0.9999),
-    "mujoco/reacher": SpecialistConfig(task="mujoco/reacher", env_steps=500_000, reward_scale=0.1),
-}
+from actors.sb3 import NOISE
+from actors.specialist_config import SpecialistConfig, settings_for
+from actors.specialist_policy import SHIPPED
+from actors.specialist_training import OBSERVATION_CLIP, train_specialist
+from gato.task import Task
 
 
 @contextmanager
-def _ray_of_its_own() -> Generator[None]:
+def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
     """A local Ray for the training, unless one is connected already."""
     import ray
     import torch
 
     torch.set_num_threads(1)  # the networks are small, and threads that wait for each other lose on a shared machine
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    for name in ("ray", "ray.rllib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if ray.is_initialized():
+            yield
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(
+            address="local", num_cpus=2 + num_env_runners, include_dashboard=False, logging_level=logging.ERROR,
+            log_to_driver=False,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _build(config: SpecialistConfig, task: Task) -> Any:
-    import gymnasium
+def _ppo(config: SpecialistConfig) -> Any:
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
+
+    algorithm: Any = PPOConfig()
+    return algorithm.env_runners(
+        env_to_module_connector=lambda *_, **__: MeanStdFilter(clip_by_value=OBSERVATION_CLIP),
+        batch_mode="truncate_episodes",
+        rollout_fragment_length="auto",
+    ).training(
+        lr=[[0, config.max_rate], [config.env_steps, config.max_rate / 20]],
+        lambda_=config.gae_lambda,
+        train_batch_size_per_learner=config.batch_steps,
+        minibatch_size=config.minibatch_steps,
+        num_epochs=config.epochs,
+        clip_param=config.clip,
+        vf_clip_param=1e9,
+        vf_loss_coeff=0.5,
+        entropy_coeff=0.0,
+        use_kl_loss=False,
+        grad_clip=None,
+    )
+
+
+def _sac(config: SpecialistConfig) -> Any:
+    """No normalisation of observations: the buffer would keep what statistics of the past made of them."""
+    from ray.rllib.algorithms.sac import SACConfig
+
+    algorithm: Any = SACConfig()
+    return algorithm.env_runners(rollout_fragment_length=1).training(
+        actor_lr=config.max_rate,
+        critic_lr=config.max_rate,
+        alpha_lr=config.max_rate,
+        train_batch_size_per_learner=config.minibatch_steps,
+        replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": config.env_steps},
+        num_steps_sampled_before_learning_starts=min(5000, config.env_steps // 10),
+        store_buffer_in_checkpoints=True,
+    )
+
+
+def _build(config: SpecialistConfig, task: Task, num_env_runners: int) -> Any:
+    import gymnasium
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
     from ray.tune.registry import register_env
 
@@ -103,148 +103,120 @@ def _build(config: SpecialistConfig, task: Task) -> Any:
         )
 
     register_env("gato-specialist", make)
+    is_ppo = config.algorithm == "ppo"
     algorithm: Any = (
-        PPOConfig()
+        (_ppo if is_ppo else _sac)(config)
         .environment("gato-specialist")
         .framework("torch")
-        .env_runners(
-            num_env_runners=0,
-            num_envs_per_env_runner=config.num_envs,
-            env_to_module_connector=lambda *_, **__: MeanStdFilter(clip_by_value=OBSERVATION_CLIP),
-            batch_mode="truncate_episodes",
-            rollout_fragment_length="auto",
-        )
-        .training(
-            lr=[[0, config.max_rate], [config.env_steps, config.max_rate / 20]],
-            gamma=config.gamma,
-            lambda_=config.gae_lambda,
-            train_batch_size_per_learner=config.batch_steps,
-            minibatch_size=config.minibatch_steps,
-            num_epochs=config.epochs,
-            clip_param=config.clip,
-            vf_clip_param=1e9,
-            vf_loss_coeff=0.5,
-            entropy_coeff=0.0,
-            use_kl_loss=False,
-            grad_clip=None,
-        )
+        .env_runners(num_env_runners=num_env_runners, num_envs_per_env_runner=config.num_envs)
+        .training(gamma=config.gamma)
         .rl_module(
             model_config=DefaultModelConfig(
                 fcnet_hiddens=list(config.hidden),
-                fcnet_activation="tanh",
+                fcnet_activation="tanh" if is_ppo else "relu",
+                fusionnet_hiddens=list(config.hidden),
+                fusionnet_activation="relu",
                 vf_share_layers=False,
-                free_log_std=True,
+                free_log_std=is_ppo,
             )
         )
         .debugging(seed=config.seed, log_level="ERROR")
         .build_algo()
     )
+    if is_ppo:
 
-    def set_log_std(learner: Any) -> None:
-        learner.module["default_policy"].pi.log_std.data.fill_(config.first_log_std)
+        def set_log_std(learner: Any) -> None:
+            learner.module["default_policy"].pi.log_std.data.fill_(config.first_log_std)
 
-    algorithm.learner_group.foreach_learner(set_log_std)
-    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)
+        algorithm.learner_group.foreach_learner(set_log_std)
+        algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)
     return algorithm
 
 
-def _export(algorithm: Any) -> dict[str, np.ndarray]:
-    """The policy's layers, and the normalisation, which lives in the connector and not in the module."""
+def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of observations, which live in the connector and not in the module."""
     from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
     from ray.rllib.utils.filter import RunningStat
 
-    module = {k: v.detach().cpu().numpy() for k, v in algorithm.get_module("default_policy").state_dict().items()}
     pipeline = algorithm.env_runner._env_to_module
-    state: Any = next(c for c in pipeline.connectors if isinstance(c, MeanStdFilter)).get_state()
-    running = RunningStat.from_state(state[None]["running_stats"][0])
-    arrays = {"obs_mean": running.mean, "obs_std": running.std + 1e-8, "log_std": module["pi.log_std"]}
-    hidden = sorted(
-        int(name.split(".")[-2])
-        for name in module
-        if name.startswith("encoder.actor_encoder.net.mlp") and name.endswith("weight")
-    )
-    prefixes = [f"encoder.actor_encoder.net.mlp.{i}" for i in hidden] + ["pi.net.mlp.0"]
-    for index, prefix in enumerate(prefixes):
-        arrays[f"layer{index}.weight"] = module[f"{prefix}.weight"]
-        arrays[f"layer{index}.bias"] = module[f"{prefix}.bias"]
+    states: list[Any] = [c.get_state() for c in pipeline.connectors if isinstance(c, MeanStdFilter)]
+    if not states:
+        return {"obs_mean": np.zeros(observation_size), "obs_std": np.ones(observation_size)}
+    running = RunningStat.from_state(states[0][None]["running_stats"][0])
+    return {"obs_mean": running.mean, "obs_std": running.std + 1e-8}
+
+
+def _export(algorithm: Any, task: Task) -> dict[str, np.ndarray]:
+    """The policy's layers and the normalisation, as `Specialist` has them.
+
+    RLlib lets a policy act on a scale where the bounds are -1 and 1: PPO's last layer is stretched to the task's own.
+    """
+    module = {k: v.detach().cpu().numpy() for k, v in algorithm.get_module("default_policy").state_dict().items()}
+    encoder = "encoder.actor_encoder.net.mlp" if "pi.log_std" in module else "pi_encoder.net.mlp"
+    hidden = sorted(int(name.split(".")[-2]) for name in module if name.startswith(encoder) and name.endswith("weight"))
+    layers = [
+        (module[f"{prefix}.weight"], module[f"{prefix}.bias"])
+        for prefix in (*(f"{encoder}.{i}" for i in hidden), "pi.net.mlp.0")
+    ]
+    low, high = task.action.bounds or (np.array(-1.0), np.array(1.0))
+    middle, half = (low + high) / 2, (high - low) / 2
+    weight, bias = layers[-1]
+    if "pi.log_std" in module:
+        layers[-1] = (weight * half[:, None], bias * half + middle)
+        log_std = module["pi.log_std"] + np.log(half)
+    else:  # SAC's standard deviation is a second half of the outputs, another one in each state
+        layers[-1] = (weight[: task.action.size], bias[: task.action.size])
+        log_std = np.broadcast_to(np.log(NOISE * half), (task.action.size,))
+    arrays = {"log_std": log_std, **_normalisation(algorithm, layers[0][0].shape[1])}
+    for index, (weight, bias) in enumerate(layers):
+        arrays |= {f"layer{index}.weight": weight, f"layer{index}.bias": bias}
     return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}  # copies: training goes on
 
 
-def _returns(task: Task, specialist: Specialist, seeds: range, *, noise: float = 0.0) -> Float[np.ndarray, " episodes"]:
-    """Returns of its play, one episode a seed; `noise` in units of its own standard deviation."""
-    teacher = SpecialistTeacher(task, noise=noise, specialist=specialist, perturb_all=True)
-    envs = make_envs(task, min(10, len(seeds)))
-    episodes = play(envs, teacher, list(seeds), source="measure", new_key=lambda: "measure")
-    returns = np.array([episode.episode_return for episode in episodes])
-    envs.close()
-    return returns
+class RLlibTrainer:
+    """RLlib's PPO or SAC on one task."""
+
+    def __init__(self, config: SpecialistConfig, task: Task, *, num_env_runners: int = 0) -> None:
+        import ray
+
+        self.algorithm = f"RLlib {ray.__version__.rpartition('.')[0]} {config.algorithm.upper()}"
+        self._reward_scale, self._task = config.reward_scale, task
+        self._algorithm = _build(config, task, num_env_runners)
+
+    def iterate(self) -> tuple[int, float]:
+        result = self._algorithm.train()["env_runners"]
+        mean = float(result.get("episode_return_mean", np.nan)) / self._reward_scale
+        return int(result["num_env_steps_sampled_lifetime"]), mean
+
+    def export(self) -> dict[str, np.ndarray]:
+        return _export(self._algorithm, self._task)
+
+    def save(self, folder: Path) -> None:
+        self._algorithm.save_to_path(str(folder.absolute()))
+
+    def restore(self, folder: Path) -> None:
+        self._algorithm.restore_from_path(str(folder.absolute()))
+        # RLlib 2.60 restores the learner's weights and not those of processes that play: they would begin untrained.
+        self._algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=self._algorithm.learner_group)
+
+    def stop(self) -> None:
+        self._algorithm.stop()
 
 
-def train_specialist(config: SpecialistConfig, out: Path, *, progress: Callable[[int, float], None]) -> dict[str, Any]:
-    """Train, keep the best of regular evaluations, measure that over fresh episodes, write both files; the record.
+def teach(
+    config: SpecialistConfig,
+    out: Path,
+    *,
+    progress: Callable[[int, float | None], None],
+    num_env_runners: int = 0,
+) -> dict[str, Any]:
+    """Train a specialist with RLlib, in the Ray that is connected or in one of its own; its record.
 
-    `progress` is told the environment steps made and the mean return of training episodes.
+    `num_env_runners`: processes that play, on any machine of the cluster; 0: the one that learns plays as well.
     """
-    task = find_task(config.task, TASKS)
-    if task.family != "mujoco":
-        raise ValueError(f"{task.name} is no robot; specialists are trained on MuJoCo tasks, such as mujoco/hopper")
-    about: dict[str, Any] = {
-        "task": task.name,
-        "env_id": task.env_id,
-        "activation": "tanh",
-        "observation_clip": OBSERVATION_CLIP,
-        "action_low": task.action.low,
-        "action_high": task.action.high,
-    }
-    begun = time.monotonic()
-    best, best_return, best_steps, steps = {}, -np.inf, 0, 0
-    with _ray_of_its_own(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        algorithm = _build(config, task)
-        iteration = 0
-        while steps < config.env_steps:
-            result = algorithm.train()["env_runners"]
-            steps, iteration = int(result["num_env_steps_sampled_lifetime"]), iteration + 1
-            progress(steps, float(result.get("episode_return_mean", np.nan)) / config.reward_scale)
-            if iteration % config.evaluate_every == 0 or steps >= config.env_steps:
-                arrays = _export(algorithm)
-                mean = float(_returns(task, Specialist(arrays, about), SELECTION_SEEDS).mean())
-                if mean > best_return:
-                    best, best_return, best_steps = arrays, mean, steps
-        algorithm.stop()
-    specialist = Specialist(best, about)
-    greedy = _returns(task, specialist, MEASURE_SEEDS)
-    sampled = _returns(task, specialist, MEASURE_SEEDS, noise=1.0)
-    record = about | {
-        "algorithm": "RLlib 2.60 PPO",
-        "command": f"python -m actors.specialist {task.name} --seed {config.seed} --steps {config.env_steps}",
-        "config": asdict(config),
-        "date": datetime.now(UTC).date().isoformat(),
-        "env_steps": steps,
-        "kept": f"the best of evaluations every {config.evaluate_every} iterations (10 episodes), here after {best_steps} steps",
-        "measured_seeds": [MEASURE_SEEDS.start, MEASURE_SEEDS.stop],
-        "return_mean": round(float(greedy.mean()), 2),
-        "return_std": round(float(greedy.std()), 2),
-        "sampled_return_mean": round(float(sampled.mean()), 2),
-        "sampled_return_std": round(float(sampled.std()), 2),
-        "versions": versions_of(task),
-        "wall_s": round(time.monotonic() - begun, 1),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / task.name.split("/")[-1]
-    save_file(best, stem.with_suffix(".safetensors"))
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    return record
-
-
-def settings_for(task_name: str, *, seed: int, env_steps: int | None) -> SpecialistConfig:
-    """The settings of a task, with this seed and, where given, this many steps. ValueError for an unknown one."""
-    task = find_task(task_name, TASKS)
-    if task.name not in SETTINGS:
-        raise ValueError(f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}")
-    config = replace(SETTINGS[task.name], seed=seed)
-    return replace(config, env_steps=env_steps) if env_steps else config
+    with ray_of_its_own(num_env_runners=num_env_runners):
+        make_trainer = partial(RLlibTrainer, num_env_runners=num_env_runners)
+        return train_specialist(config, out, progress=progress, make_trainer=make_trainer)
 
 
 def main() -> None:
@@ -253,18 +225,25 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "specialists")
+    parser.add_argument("--algorithm", choices=["ppo", "sac"], default="ppo")
+    parser.add_argument("--env-runners", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     arguments = parser.parse_args()
     last = 0.0
 
-    def say(steps: int, mean: float) -> None:
+    def say(steps: int, mean: float | None) -> None:
         nonlocal last
         if time.monotonic() - last > 20.0:
             last = time.monotonic()
-            print(f"{steps} steps, return {mean:.0f} in training", flush=True)
+            print(f"{steps} steps, return {'-' if mean is None else f'{mean:.0f}'} in training", flush=True)
 
-    config = settings_for(arguments.task, seed=arguments.seed, env_steps=arguments.steps)
-    record = train_specialist(config, arguments.out, progress=say)
+    try:
+        config = settings_for(
+            arguments.task, seed=arguments.seed, env_steps=arguments.steps, algorithm=arguments.algorithm
+        )
+        record = teach(config, arguments.out, progress=say, num_env_runners=arguments.env_runners)
+    except ValueError as problem:
+        parser.error(str(problem))
     print(
         json.dumps(
             {k: record[k] for k in ("task", "return_mean", "return_std", "sampled_return_mean", "env_steps", "wall_s")}

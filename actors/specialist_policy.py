@@ -1,8 +1,9 @@
-"""A specialist's policy for playing: a small tanh network on normalised observations, in NumPy alone."""
+"""A specialist's policy for playing: a small network on normalised observations, in NumPy alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,37 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
+from gato.task import Task
+
 SHIPPED = Path(__file__).parent / "specialists"
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "leakyrelu": lambda x: np.maximum(x, 0.01 * x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
 
 
 class Specialist:
-    """Maps observations [N, obs] to the mean of a Gaussian over actions [N, act]; its record says how it was made.
+    """Maps observations [N, obs] to the greedy actions [N, act]; its record says how it was made.
 
     specialist = load_specialist("mujoco/hopper")
     actions = specialist.mean(observations)
+
+    Arrays: `obs_mean`, `obs_std` [obs]; `log_std` [act], of its actions in training; `layer0.weight` [out, in],
+    `layer0.bias`, ... Of the record are read `observation_clip`, the bounds `action_low` and `action_high`, `activation`
+    (of `ACTIVATIONS`), `output_clip`, which the last layer stays within, and `squash`: whether a tanh carries it to the
+    bounds, as in SAC, or they cut it off.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
         self.record = record
         self._mean, self._std = arrays["obs_mean"], arrays["obs_std"]
         self._clip = float(record["observation_clip"])
-        self._low, self._high = float(record["action_low"]), float(record["action_high"])
+        self._low, self._high = np.asarray(record["action_low"]), np.asarray(record["action_high"])
+        self._activation = ACTIVATIONS[record.get("activation", "tanh")]
+        self._output_clip = float(record.get("output_clip", np.inf))
+        self._squash = bool(record.get("squash", False))
         self.action_std: Float[np.ndarray, " act"] = np.exp(arrays["log_std"])
         """Standard deviation of its actions in training."""
         count = sum(name.endswith(".weight") for name in arrays)
@@ -34,28 +51,63 @@ class Specialist:
     def observation_size(self) -> int:
         return len(self._mean)
 
-    def mean(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N act"]:
-        """The greedy actions, clipped to the bounds."""
+    @property
+    def output_size(self) -> int:
+        """Numbers that the last layer gives: one for each part of an action, or for each of the actions."""
+        return len(self._layers[-1][1])
+
+    def outputs(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N out"]:
+        """What the last layer says: means of a Gaussian, or logits."""
         if observations.shape[-1] != self.observation_size:
-            raise ValueError(
-                f"observations have {observations.shape[-1]} numbers, the specialist of {self.record['env_id']} was trained "
-                f"on {self.observation_size}; it is for another version of the environment, train one for this with "
-                f"`gato teach {self.record['task']}`"
-            )
+            raise ValueError(self._misfit(f"observations have {observations.shape[-1]} numbers"))
         x = np.clip((observations - self._mean) / self._std, -self._clip, self._clip)
         for weight, bias in self._layers[:-1]:
-            x = np.tanh(x @ weight.T + bias)
+            x = self._activation(x @ weight.T + bias)
         weight, bias = self._layers[-1]
-        return self.clip(x @ weight.T + bias)
+        return x @ weight.T + bias
+
+    def mean(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N act"]:
+        """The greedy actions, inside the bounds."""
+        outputs = self.outputs(observations)
+        if self._squash:
+            outputs = np.clip(outputs, -self._output_clip, self._output_clip)
+            outputs = self._low + 0.5 * (np.tanh(outputs) + 1) * (self._high - self._low)
+        return self.clip(outputs)
 
     def clip(self, actions: Float[np.ndarray, "N act"]) -> Float[np.ndarray, "N act"]:
         """Actions inside the bounds."""
         return np.clip(actions, self._low, self._high).astype(np.float32)
 
+    def require_fit(self, task: Task) -> None:
+        """ValueError where it was trained on another environment, or on another version of it, than the task's."""
+        if self.record["env_id"] != task.env_id:
+            raise ValueError(
+                f"a specialist of {self.record['env_id']} for task {task.name} of {task.env_id}; these are different "
+                f"environments to it, train one for this with `gato teach {task.name}`"
+            )
+        shown = next(iter(task.observations.values())).size
+        if shown != self.observation_size:
+            raise ValueError(self._misfit(f"task {task.name} shows {shown} numbers"))
+        if self.output_size != task.action.size:
+            raise ValueError(
+                self._misfit(f"task {task.name} takes {task.action.size} numbers and it gives {self.output_size}")
+            )
+
+    def _misfit(self, got: str) -> str:
+        return (
+            f"{got}, the specialist of {self.record['env_id']} was trained on {self.observation_size}; it is for another "
+            f"version of the environment, train one for this with `gato teach {self.record['task']}`"
+        )
+
+
+def file_stem(task_name: str) -> str:
+    """What a task's files are called: `hopper`, and `mujoco-v4-hopper` of the older version."""
+    return task_name.removeprefix("mujoco/").replace("/", "-")
+
 
 def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
     """The specialist of a task. ValueError where there is none, or where its files do not belong together."""
-    stem = folder / task_name.split("/")[-1]
+    stem = folder / file_stem(task_name)
     weights, record = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     if not weights.is_file() or not record.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.safetensors"))) or "none"

@@ -1,50 +1,54 @@
-"""Teachers: who makes a task's demonstrations. Specialists play the robots, rules that read the RAM play the games."""
+"""Teachers: who makes a task's demonstrations, and says what it would have done where the agent plays."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.ram_teachers import RECORDS, RULES
-from actors.specialist_policy import SHIPPED, Specialist, load_specialist
-from gato.task import Task, find_task
+from actors.ram_teachers import RULES
+from actors.specialist_policy import SHIPPED, file_stem, load_specialist
+from actors.teacher_kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
+from gato.task import Kind, Task
 
 MEASURE_SEED = 20_000
 """Teachers are measured on the seeds 20,000, 20,001, ..."""
+SPECS = (
+    "rule, specialist[:FOLDER], sb3:FILE.zip[?vecnormalize=FILE&activation=tanh|relu], python:PACKAGE.MODULE:FUNCTION"
+)
 
 
-class SpecialistTeacher:
-    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees how to come back.
+@runtime_checkable
+class Teacher(Protocol):
+    """Whoever knows what to do in N environments: it plays them, or is asked beside the agent who does.
 
-    In those, noise of `noise` times the specialist's own standard deviation is added to each action.
+    teacher = teacher_for(task, "sb3:hopper.zip", noise=0.0)
+    teacher.reset_rows(np.ones(4, np.bool_), seeds)
+    wanted = teacher.act(observations, extras, rewards)      # what it would have done, and nobody needs to do
+
+    A teacher takes its actions from the observations alone, never from what was done: whoever asks it beside an agent
+    tells it of every new episode by `reset_rows` and of every step by `act`, as if it played itself.
     """
 
-    needs_extras = False
-
-    def __init__(self, task: Task, *, noise: float, specialist: Specialist, perturb_all: bool = False) -> None:
-        self._specialist = specialist
-        self._noise = noise
-        self._perturb_all = perturb_all
-        self._scale = np.zeros(0, np.float32)
-        self._labels: Shaped[np.ndarray, "N ..."] | None = None
-        self._rngs: list[np.random.Generator] = []
-        self.name = f"specialist:{task.name}"
-        self.record: Mapping[str, Any] = self._specialist.record
+    name: str
+    """What its episodes are signed with."""
+    record: Mapping[str, Any]
+    """How it was made; `return_mean`, where it was measured."""
+    needs_extras: bool
+    """Whether it looks at what only teachers may see, such as a game's RAM."""
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        if len(self._scale) != len(rows):
-            self._scale = np.zeros(len(rows), np.float32)
-            self._rngs = [np.random.default_rng(0) for _ in rows]
-        for row in np.flatnonzero(rows):
-            self._scale[row] = self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
-            self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
+        """These rows begin a new episode, of these seeds."""
+        ...
 
     def act(
         self,
@@ -52,59 +56,84 @@ class SpecialistTeacher:
         extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
         rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
-        mean = self._specialist.mean(observations["state"])
-        self._labels = mean
-        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
-        return self._specialist.clip(mean + self._scale[:, None] * self._specialist.action_std * noise)
+        """An action for each row."""
+        ...
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
-        """What it would have done at the last observations without noise: what a student is to learn."""
-        return self._labels
+        """What it wanted to do at the last `act`, where noise may have made it do otherwise; else None."""
+        ...
 
 
-class RuleTeacher:
-    """A scripted rule that reads the game's RAM."""
-
-    needs_extras = True
-
-    def __init__(self, task: Task) -> None:
-        self._rule = RULES[task.name]
-        self.name = f"rule:{task.name}"
-        self.record: Mapping[str, Any] = RECORDS[task.name]
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """A rule sees the present frame alone: it has nothing to forget."""
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        return self._rule(extras["ram"])
-
-    def labels(self) -> None:
-        """A rule does what it wants to do."""
+def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
+    if task.family == "atari" or rule_name(task) in RULES:
+        return RuleTeacher(task)
+    if task.family != "mujoco":
+        raise ValueError(
+            f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by `gato import`"
+        )
+    return _specialist(task, noise, folder)
 
 
-Teacher = SpecialistTeacher | RuleTeacher
+def _specialist(task: Task, noise: float, folder: Path) -> Teacher:
+    specialist = load_specialist(task.name, folder)
+    specialist.require_fit(task)
+    return SpecialistTeacher(task, noise=noise, specialist=specialist)
+
+
+def _stable_baselines(task: Task, noise: float, where: str) -> Teacher:
+    from actors.sb3 import load_sb3  # which needs torch
+
+    network, name = load_sb3(where, task), f"sb3:{Path(where.partition('?')[0]).stem}"
+    if task.action.kind is Kind.DISCRETE:
+        return ChoosingTeacher(task, network=network, name=name)
+    return SpecialistTeacher(task, noise=noise, specialist=network, name=name)
+
+
+def _function(task: Task, where: str) -> Teacher:
+    module_name, _, name = where.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise ValueError(
+            f"teacher python:{where} of task {task.name} cannot be imported: {problem}; write it as "
+            "python:PACKAGE.MODULE:FUNCTION, of a module that `python -c 'import MODULE'` finds"
+        ) from problem
+    if not callable(found):
+        raise ValueError(f"teacher python:{where} of task {task.name} is no function but {found!r}")
+    return FunctionTeacher(task, found(task) if isinstance(found, type) else found, f"python:{where}")
+
+
+def teacher_for(
+    task: Task, spec: str | Callable[..., Any] = "", *, noise: float = 0.3, folder: Path = SHIPPED
+) -> Teacher:
+    """The task's teacher. ValueError where there is none, or where it does not fit the task.
+
+    `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of one's own,
+    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3, `python:PACKAGE.MODULE:FUNCTION` a function
+    `(observations, extras) -> actions` (or a class that is made with the task and called); a function itself will do too.
+    `noise`, in standard deviations of its own, perturbs half of the episodes of those that play continuous actions.
+    """
+    if not isinstance(spec, str):
+        return FunctionTeacher(task, spec, f"python:{getattr(spec, '__qualname__', type(spec).__qualname__)}")
+    kind, _, where = spec.partition(":")
+    if spec == "":
+        return _rule_or_specialist(task, noise, folder)
+    if spec == "rule":
+        return RuleTeacher(task)
+    if kind == "specialist":
+        return _specialist(task, noise, Path(where).expanduser() if where else folder)
+    if kind == "sb3" and where:
+        return _stable_baselines(task, noise, where)
+    if kind == "python" and where:
+        return _function(task, where)
+    raise ValueError(f"unknown teacher {spec!r} for task {task.name}; give one of: {SPECS}")
 
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
-    """Whether anyone can demonstrate this task."""
-    record = folder / f"{task.name.split('/')[-1]}.json"
-    return task.name in RULES or (record.is_file() and json.loads(record.read_text())["task"] == task.name)
-
-
-def teacher_for(task: Task, *, noise: float = 0.3, folder: Path = SHIPPED) -> Teacher:
-    """The task's teacher. ValueError where there is none."""
-    if task.family == "atari" and task.name not in RULES:
-        raise ValueError(
-            f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded play comes in by `gato import`"
-        )
-    if task.name in RULES:
-        return RuleTeacher(task)
-    return SpecialistTeacher(task, noise=noise, specialist=load_specialist(task.name, folder))
+    """Whether anyone who ships can demonstrate this task."""
+    return rule_name(task) in RULES or (folder / f"{file_stem(task.name)}.safetensors").is_file()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +141,11 @@ class Teachers:
     """Makes a task's teacher for a role: with `noise` to teach, without it to relabel."""
 
     noise: float = 0.3
+    specs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who teaches a task, as `teacher_for` reads it; who ships teaches the others."""
 
     def __call__(self, task: Task, role: str) -> Teacher:
-        return teacher_for(task, noise=self.noise if role == "teach" else 0.0)
+        return teacher_for(task, self.specs.get(task.name, ""), noise=self.noise if role == "teach" else 0.0)
 
 
 def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:
@@ -125,16 +156,19 @@ def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:
     return float(record["return_mean"]) if "return_mean" in record else None
 
 
-def measure(task: Task, *, episodes: int, seed: int = MEASURE_SEED) -> dict[str, Any]:
+def measure(
+    task: Task, *, episodes: int, seed: int = MEASURE_SEED, spec: str = "", noise: float = 0.3
+) -> dict[str, Any]:
     """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
     from actors.demonstrate import demonstrate  # which needs this file first
     from actors.envs import versions_of
 
-    played = list(demonstrate(task, episodes=episodes, seed=seed))
+    played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])
+    options = (f" --teacher {spec}" if spec else "") + (f" --noise {noise:g}" if noise != 0.3 else "")
     return {
         "task": task.name,
-        "command": f"python -m actors.teachers measure {task.name} --episodes {episodes} --seed {seed}",
+        "command": f"python -m actors.teachers measure {task.name} --episodes {episodes} --seed {seed}{options}",
         "measured_seeds": [seed, seed + episodes],
         "return_mean": round(float(returns.mean()), 2),
         "return_std": round(float(returns.std()), 2),
@@ -146,15 +180,23 @@ def measure(task: Task, *, episodes: int, seed: int = MEASURE_SEED) -> dict[str,
 
 def main() -> None:
     """Measure a teacher from the command line."""
-    from actors.tasks import TASKS
+    from actors.user_tasks import resolve_task
 
     parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
     parser.add_argument("word", choices=["measure"])
     parser.add_argument("task")
-    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=MEASURE_SEED)
+    parser.add_argument("--teacher", default="", help=f"The task's own, or one of {SPECS}.")
+    parser.add_argument("--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes.")
     arguments = parser.parse_args()
-    record = measure(find_task(arguments.task, TASKS), episodes=arguments.episodes, seed=arguments.seed)
+    try:
+        record = measure(
+            resolve_task(arguments.task), episodes=arguments.episodes, seed=arguments.seed,
+            spec=arguments.teacher, noise=arguments.noise,
+        )  # fmt: skip
+    except ValueError as problem:
+        parser.error(str(problem))
     print(json.dumps(record, indent=1))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from actors.user_tasks import note_on
-from cluster import commands, replay_care, replay_words, running
+from cluster import commands, replay_care, replay_words, running, teaching
 from cluster.check import check_task
 from cluster.config import RUNS
 from cluster.doctor import doctor as examine
@@ -244,12 +244,20 @@ def teach(
     out: Annotated[
         Path | None, typer.Option(help="Folder for its weights and its record. Default: where runs look for teachers.")
     ] = None,
+    algorithm: Annotated[Literal["ppo", "sac"], typer.Option(help="PPO, or SAC, which is slow on few cores.")] = "ppo",
+    address: Annotated[str | None, typer.Option(help="host:port of a Ray that runs. Default: one of its own.")] = None,
+    env_runners: Annotated[
+        int, typer.Option(min=0, help="Processes that play, on all machines of the Ray; 0: the learner plays as well.")
+    ] = 0,
 ) -> None:
-    """Train a specialist with RLlib, to be a teacher.
+    """Train a specialist with RLlib, to be a teacher. Stopped, the same command goes on from its last checkpoint.
 
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
-    commands.teach(task, steps=steps, seed=seed, out=out, console=console)
+    teaching.teach(
+        task, steps=steps, seed=seed, out=out, algorithm=algorithm, address=address, num_env_runners=env_runners,
+        console=console,
+    )  # fmt: skip
 
 
 @app.command()

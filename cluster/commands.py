@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -236,25 +235,4 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, console: Co
         {found.name: found},
         console,
         origin=f"record {found.name}",
-    )
-
-
-def teach(task: str, *, steps: int | None, seed: int, out: Path | None, console: Console) -> None:
-    """Train a specialist and say how good it got."""
-    from rich.progress import Progress
-
-    from actors.specialist import settings_for, train_specialist
-    from actors.specialist_policy import SHIPPED
-
-    out = out or SHIPPED
-    config = settings_for(task, seed=seed, env_steps=steps)
-    with Progress(console=console) as bar:
-        entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)
-
-        def told(done: int, mean: float) -> None:
-            bar.update(entry, completed=done, description=f"{config.task}: return {mean:,.0f}")
-
-        made = train_specialist(config, out, progress=told)
-    console.print(
-        f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes; written to {out}"
     )

@@ -28,7 +28,7 @@ def returns_of(name: str, seeds: range) -> np.ndarray:
     return returns
 
 
-def rams_of(name: str, num_rows: int = 8, num_steps: int = 300) -> np.ndarray:
+def rams_of(name: str, num_rows: int = 8, num_steps: int = 100) -> np.ndarray:
     """RAM as random play meets it, and RAM that no game ever shows: `[num_rams, 128]`."""
     rng, rows = np.random.default_rng(0), np.ones(num_rows, np.bool_)
     envs = make_envs(TASKS[name], num_rows)

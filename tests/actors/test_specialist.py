@@ -17,18 +17,20 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from actors.specialist import (
+from actors.specialist import RLlibTrainer, _export, ray_of_its_own, teach
+from actors.specialist_config import SETTINGS, Algorithm, SpecialistConfig, is_tried, settings_for
+from actors.specialist_policy import SHIPPED, Specialist, load_specialist
+from actors.specialist_training import (
     MEASURE_SEEDS,
     OBSERVATION_CLIP,
     SELECTION_SEEDS,
-    SETTINGS,
-    _export,
-    _returns,
-    settings_for,
+    Trainer,
+    checkpoint_folder,
+    returns_of,
     train_specialist,
 )
-from actors.specialist_policy import SHIPPED, Specialist, load_specialist
 from actors.tasks import TASKS
+from gato.task import ArraySpec, Kind, Task
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
 LEAST = {
@@ -46,6 +48,9 @@ ABOUT: dict[str, Any] = {
     "action_low": -0.5,
     "action_high": 0.5,
 }
+
+
+TINY = replace(TASKS["mujoco/hopper"], action=ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-0.5, high=0.5))
 
 
 class TinyModule(nn.Module):
@@ -114,20 +119,21 @@ def arrays_of(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def test_the_exported_network_plays_as_torch_does(algorithm: TinyAlgorithm, observations: np.ndarray) -> None:
-    arrays = _export(algorithm)
+    arrays = _export(algorithm, TINY)
     normalised = np.clip((observations - arrays["obs_mean"]) / arrays["obs_std"], -OBSERVATION_CLIP, OBSERVATION_CLIP)
     with torch.no_grad():
         means = algorithm.module(torch.from_numpy(normalised)).numpy()
     specialist = Specialist(arrays, ABOUT)
-    np.testing.assert_allclose(specialist.mean(observations), np.clip(means, -0.5, 0.5), atol=1e-6)
-    np.testing.assert_allclose(specialist.action_std, np.exp([-0.5, 0.25]), rtol=1e-6)
+    # RLlib's policy acts on a scale where the bounds are -1 and 1.
+    np.testing.assert_allclose(specialist.mean(observations), 0.5 * np.clip(means, -1.0, 1.0), atol=1e-6)
+    np.testing.assert_allclose(specialist.action_std, 0.5 * np.exp([-0.5, 0.25]), rtol=1e-6)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 
 
 def test_the_exported_normalisation_is_that_of_rllibs_filter(
     algorithm: TinyAlgorithm, observations: np.ndarray
 ) -> None:
-    arrays = _export(algorithm)
+    arrays = _export(algorithm, TINY)
     np.testing.assert_allclose(arrays["obs_mean"], observations.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         (observations[-1] - arrays["obs_mean"]) / arrays["obs_std"], algorithm.last_normalised, rtol=1e-4, atol=1e-5
@@ -135,7 +141,7 @@ def test_the_exported_normalisation_is_that_of_rllibs_filter(
 
 
 def test_what_was_exported_does_not_change_when_training_goes_on(algorithm: TinyAlgorithm) -> None:
-    arrays = _export(algorithm)
+    arrays = _export(algorithm, TINY)
     before = {name: array.copy() for name, array in arrays.items()}
     with torch.no_grad():
         for parameter in algorithm.module.parameters():
@@ -203,7 +209,7 @@ def test_a_shipped_record_is_measured_again(name: str) -> None:
     specialist = load_specialist(name)
     seeds = range(*specialist.record["measured_seeds"])
     for prefix, noise in (("", 0.0), ("sampled_", 1.0)):
-        returns = _returns(TASKS[name], specialist, seeds, noise=noise)
+        returns = returns_of(TASKS[name], specialist, seeds, noise=noise)
         assert returns.mean() == pytest.approx(
             specialist.record[f"{prefix}return_mean"], rel=0.05
         )  # another processor rounds otherwise
@@ -242,32 +248,150 @@ def test_observations_of_another_size_are_refused_in_one_line() -> None:
 def test_settings_are_found_by_the_names_that_others_use() -> None:
     assert settings_for("Hopper-v5", seed=3, env_steps=None) == replace(SETTINGS["mujoco/hopper"], seed=3)
     assert settings_for("mujoco/ant", seed=0, env_steps=7).env_steps == 7
-    assert all(name in TASKS and config.task == name for name, config in SETTINGS.items())
+    assert all(config.task == name for name, config in SETTINGS.items())
+    for name in (name for name, task in TASKS.items() if task.family == "mujoco"):
+        assert settings_for(name, seed=0, env_steps=None).task == name
+    assert is_tried("mujoco/hopper")
+    assert not is_tried("mujoco/humanoid")
+    assert settings_for("mujoco/ant", seed=0, env_steps=None, algorithm="sac").hidden == (256, 256)
 
 
 def test_a_game_gets_no_specialist(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no settings for a specialist of atari/pong; there are some for mujoco/"):
+    with pytest.raises(
+        ValueError, match=r"no settings for a specialist of atari/pong; there are some for mujoco/.*a day"
+    ):
         settings_for("atari/pong", seed=0, env_steps=None)
     with pytest.raises(ValueError, match="atari/pong is no robot"):
         train_specialist(
-            replace(SETTINGS["mujoco/hopper"], task="atari/pong"), tmp_path, progress=lambda steps, mean: None
+            replace(SETTINGS["mujoco/hopper"], task="atari/pong"),
+            tmp_path,
+            progress=lambda steps, mean: None,
+            make_trainer=CountingTrainer,
         )
 
 
-@pytest.mark.slow
-def test_a_short_training_writes_what_it_measured(tmp_path: Path) -> None:
-    config = replace(
-        settings_for("mujoco/inverted-pendulum", seed=3, env_steps=4096),
-        batch_steps=1024,
-        minibatch_steps=64,
-        epochs=2,
-        evaluate_every=1,
-    )
+class CountingTrainer:
+    """A trainer whose weights say how often it has trained, stopped by the user at one of its iterations."""
+
+    algorithm = "counting"
+    stop_at = 0
+
+    def __init__(self, config: SpecialistConfig, task: Task) -> None:
+        self.count, self.stopped = 0, False
+
+    def iterate(self) -> tuple[int, float]:
+        self.count += 1
+        if self.count == self.stop_at:
+            raise KeyboardInterrupt
+        return 100 * self.count, float(self.count) if self.count % 3 == 0 else np.nan
+
+    def export(self) -> dict[str, np.ndarray]:
+        arrays = arrays_of((4, 2, 1))
+        return {name: np.full_like(array, self.count) for name, array in arrays.items()}
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "count").write_text(str(self.count))
+
+    def restore(self, folder: Path) -> None:
+        self.count = int((folder / "count").read_text())
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class StoppedTrainer(CountingTrainer):
+    stop_at = 35
+
+
+COUNTING = replace(settings_for("inverted-pendulum", seed=1, env_steps=4500), evaluate_every=20)
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    assert isinstance(CountingTrainer(COUNTING, TASKS[COUNTING.task]), Trainer)
     told: list[int] = []
-    record = train_specialist(config, tmp_path, progress=lambda steps, mean: told.append(steps))
+    with pytest.raises(KeyboardInterrupt):
+        train_specialist(
+            COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=StoppedTrainer
+        )
+    assert told[-1] == 3400
+    told.clear()
+    record = train_specialist(
+        COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=CountingTrainer
+    )
+    assert (told[0], told[-1]) == (2100, 4500)
+    assert record["env_steps"] == 4500
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "inverted-pendulum.json",
+        "inverted-pendulum.safetensors",
+    ]
+
+
+def test_a_training_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_specialist(COUNTING, tmp_path, progress=lambda *_: None, make_trainer=StoppedTrainer)
+    other = replace(COUNTING, max_rate=1.0)
+    with pytest.raises(ValueError, match=r"holds a training with other settings \(max_rate 0\.0003 there, 1\.0 here\)"):
+        train_specialist(other, tmp_path, progress=lambda *_: None, make_trainer=CountingTrainer)
+
+
+def test_a_checkpoint_that_was_not_moved_into_its_place_is_found(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_specialist(COUNTING, tmp_path, progress=lambda *_: None, make_trainer=StoppedTrainer)
+    folder, told = checkpoint_folder(tmp_path, COUNTING), list[int]()
+    folder.rename(folder.with_name(f"{folder.name}.new"))
+    train_specialist(COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=CountingTrainer)
+    assert told[0] == 2100
+
+
+def test_progress_keeps_the_last_return_that_was_seen(tmp_path: Path) -> None:
+    told: list[float | None] = []
+    config = replace(COUNTING, env_steps=700)
+    train_specialist(config, tmp_path, progress=lambda steps, mean: told.append(mean), make_trainer=CountingTrainer)
+    assert told == [None, None, 3.0, 3.0, 3.0, 6.0, 6.0]
+
+
+def short_training(algorithm: Algorithm) -> SpecialistConfig:
+    """A training of seconds."""
+    config = settings_for("mujoco/inverted-pendulum", seed=3, env_steps=4096, algorithm=algorithm)
+    if algorithm == "sac":
+        return replace(config, env_steps=300, minibatch_steps=16, hidden=(8, 8), evaluate_every=1)
+    return replace(config, batch_steps=1024, minibatch_steps=64, epochs=2, evaluate_every=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_a_short_training_writes_what_it_measured(tmp_path: Path, algorithm: Algorithm) -> None:
+    config = short_training(algorithm)
+    told: list[int] = []
+    record = teach(config, tmp_path, progress=lambda steps, mean: told.append(steps))
     specialist = load_specialist("mujoco/inverted-pendulum", tmp_path)
     assert specialist.record == json.loads(json.dumps(record))
     assert told == sorted(told)
     assert told[-1] == record["env_steps"] >= config.env_steps
-    returns = _returns(TASKS[config.task], specialist, MEASURE_SEEDS)
+    returns = returns_of(TASKS[config.task], specialist, MEASURE_SEEDS)
     assert returns.mean() == pytest.approx(record["return_mean"], abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_env_runners", [0, 1])
+def test_rllib_goes_on_from_its_checkpoint(tmp_path: Path, num_env_runners: int) -> None:
+    config = replace(short_training("ppo"), env_steps=100_000)
+    task = TASKS[config.task]
+    with ray_of_its_own(num_env_runners=num_env_runners):
+        first = RLlibTrainer(config, task, num_env_runners=num_env_runners)
+        steps = [first.iterate()[0] for _ in range(2)]
+        first.save(tmp_path / "kept")
+        kept = first.export()
+        first.stop()
+        second = RLlibTrainer(config, task, num_env_runners=num_env_runners)
+        second.restore(tmp_path / "kept")
+        for name, array in second.export().items():
+            np.testing.assert_array_equal(array, kept[name], err_msg=name)
+        played_with = second._algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner.module.state_dict()["pi.log_std"].numpy()
+        )
+        for log_std in played_with:  # the processes that play as well
+            np.testing.assert_allclose(log_std + np.log(task.action.high), kept["log_std"], rtol=1e-5)
+        assert second.iterate()[0] > steps[-1]
+        second.stop()

@@ -1,0 +1,100 @@
+"""Settings of specialists' trainings: one a robot, and whether anyone has trained with them yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from actors.specialist_policy import SHIPPED, file_stem
+from actors.tasks import TASKS
+from gato.task import find_task
+
+Algorithm = Literal["ppo", "sac"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialistConfig:
+    """PPO's settings (Schulman et al. 2017; observation normalisation and linear decay after Andrychowicz et al. 2021).
+
+    SAC (Haarnoja et al. 2018) reads of them the steps, the seed, `hidden`, `max_rate` as a constant, `gamma`, `reward_scale`,
+    `num_envs`, `evaluate_every`, and `minibatch_steps` as the rows that it replays in an update.
+    """
+
+    task: str
+    env_steps: int
+    seed: int = 0
+    algorithm: Algorithm = "ppo"
+    hidden: tuple[int, ...] = (64, 64)
+    max_rate: float = 3e-4
+    """Decays linearly to a twentieth."""
+    batch_steps: int = 2048
+    minibatch_steps: int = 128
+    epochs: int = 10
+    num_envs: int = 8
+    """In each of the processes that play."""
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    reward_scale: float = 0.05
+    """The value network learns faster where returns are of the order of one."""
+    first_log_std: float = -0.5
+    """Of actions on a scale where the bounds are -1 and 1."""
+    evaluate_every: int = 50
+    """Iterations between two evaluations, by which the best weights are kept."""
+
+
+def _config(short: str, env_steps: int, *, reward_scale: float = 0.05, gamma: float = 0.99, first_log_std: float = -0.5,
+            hidden: tuple[int, ...] = (64, 64)) -> SpecialistConfig:  # fmt: skip
+    return SpecialistConfig(
+        task=f"mujoco/{short}", env_steps=env_steps, reward_scale=reward_scale, gamma=gamma,
+        first_log_std=first_log_std, hidden=hidden,
+    )  # fmt: skip
+
+
+SETTINGS: Mapping[str, SpecialistConfig] = {
+    config.task: config
+    for config in (
+        _config("hopper", 1_500_000),
+        _config("inverted-pendulum", 150_000, reward_scale=0.1),
+        _config("halfcheetah", 2_000_000, reward_scale=0.1),
+        _config("walker2d", 2_000_000),
+        _config("ant", 2_000_000, first_log_std=-1.0),
+        _config("swimmer", 1_000_000, reward_scale=1.0, gamma=0.9999),
+        _config("reacher", 500_000, reward_scale=0.1),
+        _config("inverted-double-pendulum", 500_000, reward_scale=0.02),
+        _config("pusher", 1_000_000, reward_scale=0.1),
+        _config("humanoid", 4_000_000, reward_scale=0.02, first_log_std=-1.0, hidden=(256, 256)),
+        _config("humanoid-standup", 2_000_000, reward_scale=0.002, first_log_std=-1.0, hidden=(256, 256)),
+    )
+}
+"""By task; the older versions of an environment have those of the newest. Where no specialist ships they are a guess: see
+`is_tried`."""
+SAC_STEPS = 300_000
+"""SAC needs fewer environment steps, and far more time for each."""
+
+
+def is_tried(task_name: str) -> bool:
+    """Whether a specialist ships that was trained with the task's settings."""
+    return (SHIPPED / f"{file_stem(task_name)}.json").is_file()
+
+
+def settings_for(task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo") -> SpecialistConfig:
+    """The settings of a task, with this seed and, where given, this many steps. ValueError for an unknown one."""
+    task = find_task(task_name, TASKS)
+    if task.family.startswith("atari"):
+        raise ValueError(
+            f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}. On games RLlib's PPO was "
+            "measured at 90 to 150 steps/s on two cores, at which 10 million steps take a day: bring recorded play by "
+            "`gato import`, or a trained policy by python:PACKAGE.MODULE:FUNCTION"
+        )
+    known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
+    if known is None:
+        raise ValueError(f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}")
+    config = replace(known, task=task.name, seed=seed, algorithm=algorithm)
+    if algorithm == "sac":
+        config = replace(
+            config, env_steps=min(config.env_steps, SAC_STEPS), hidden=(256, 256), reward_scale=1.0, num_envs=1,
+            minibatch_steps=256,
+        )  # fmt: skip
+    return replace(config, env_steps=env_steps) if env_steps else config

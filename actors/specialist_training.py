@@ -1,0 +1,192 @@
+"""Training a specialist: go on from the last checkpoint, keep the best of regular evaluations, measure, write the record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+
+from actors.envs import make_envs, versions_of
+from actors.rollout import play
+from actors.specialist_config import SpecialistConfig
+from actors.specialist_policy import Specialist, file_stem
+from actors.tasks import TASKS
+from actors.teacher_kinds import SpecialistTeacher
+from gato.task import Task, find_task
+
+OBSERVATION_CLIP = 10.0
+SELECTION_SEEDS = range(500, 510)
+"""Episodes by which the best weights of a training are kept."""
+MEASURE_SEEDS = range(20_000, 20_020)
+"""Fresh episodes, at which what was kept is measured."""
+CHECKPOINT_EVERY = 20
+"""Iterations between two checkpoints: half a minute of PPO on two cores."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What the training needs of the algorithm."""
+
+    algorithm: str
+    """Its name and version."""
+
+    def iterate(self) -> tuple[int, float]:
+        """Train a little: environment steps made in all, and the mean return of late episodes, not finite where none ended."""
+        ...
+
+    def export(self) -> dict[str, np.ndarray]:
+        """The arrays of `Specialist`, copied."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def restore(self, folder: Path) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """How far a training is, beside the algorithm's own state."""
+
+    steps: int = 0
+    iteration: int = 0
+    best_return: float = -np.inf
+    best_steps: int = 0
+    wall_s: float = 0.0
+    best: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+
+
+def checkpoint_folder(out: Path, config: SpecialistConfig) -> Path:
+    """Where a training is kept until it is done: beside what it will write."""
+    return out / f"{file_stem(config.task)}.{config.algorithm}.{config.seed}.training"
+
+
+def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _State) -> None:
+    """Written beside the last one, which it then replaces: whatever stops it leaves one that is whole."""
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    trainer.save(new / "algorithm")
+    if state.best:
+        save_file(state.best, new / "best.safetensors")
+    numbers = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "best"}
+    (new / "state.json").write_text(json.dumps({"config": asdict(config), **numbers}))
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
+    """The state of the training in `folder`, which the trainer goes on from; a new one where there is none."""
+    new = folder.with_name(f"{folder.name}.new")
+    if not folder.is_dir() and (new / "state.json").is_file():
+        new.rename(folder)  # it was stopped between the two
+    if not folder.is_dir():
+        return _State()
+    numbers = json.loads((folder / "state.json").read_text())
+    kept, wanted = numbers.pop("config"), json.loads(json.dumps(asdict(config)))
+    if kept != wanted:
+        other = ", ".join(
+            f"{key} {kept.get(key)} there, {value} here" for key, value in wanted.items() if kept.get(key) != value
+        )
+        raise ValueError(
+            f"{folder} holds a training with other settings ({other}); go on with the same ones, or delete the folder"
+        )
+    trainer.restore(folder / "algorithm")
+    best = folder / "best.safetensors"
+    return _State(**numbers, best=load_file(best) if best.is_file() else {})
+
+
+def returns_of(
+    task: Task, specialist: Specialist, seeds: range, *, noise: float = 0.0
+) -> Float[np.ndarray, " episodes"]:
+    """Returns of its play, one episode a seed; `noise` in units of its own standard deviation."""
+    teacher = SpecialistTeacher(task, noise=noise, specialist=specialist, perturb_all=True)
+    envs = make_envs(task, min(10, len(seeds)))
+    episodes = play(envs, teacher, list(seeds), source="measure", new_key=lambda: "measure")
+    returns = np.array([episode.episode_return for episode in episodes])
+    envs.close()
+    return returns
+
+
+def train_specialist(
+    config: SpecialistConfig,
+    out: Path,
+    *,
+    progress: Callable[[int, float | None], None],
+    make_trainer: Callable[[SpecialistConfig, Task], Trainer],
+) -> dict[str, Any]:
+    """Train, keep the best of regular evaluations, measure that over fresh episodes, write both files; the record.
+
+    `progress` is told the environment steps made and the latest mean return of training episodes (None: none ended yet).
+    Whatever stops it, the same call goes on from the last checkpoint, in a folder beside the files, which goes when it is done.
+    """
+    task = find_task(config.task, TASKS)
+    if task.family != "mujoco":
+        raise ValueError(f"{task.name} is no robot; specialists are trained on MuJoCo tasks, such as mujoco/hopper")
+    about: dict[str, Any] = {
+        "task": task.name,
+        "env_id": task.env_id,
+        "activation": "tanh" if config.algorithm == "ppo" else "relu",
+        "observation_clip": OBSERVATION_CLIP if config.algorithm == "ppo" else 1e9,
+        "action_low": task.action.low,
+        "action_high": task.action.high,
+        "squash": config.algorithm == "sac",
+    }
+    folder, trainer = checkpoint_folder(out, config), make_trainer(config, task)
+    try:
+        state, latest = _load(folder, config, trainer), None
+        begun = time.monotonic() - state.wall_s
+        while state.steps < config.env_steps:
+            state.steps, mean_return = trainer.iterate()
+            state.iteration += 1
+            latest = mean_return if np.isfinite(mean_return) else latest
+            progress(state.steps, latest)
+            if state.iteration % config.evaluate_every == 0 or state.steps >= config.env_steps:
+                arrays = trainer.export()
+                mean = float(returns_of(task, Specialist(arrays, about), SELECTION_SEEDS).mean())
+                if mean > state.best_return:
+                    state.best, state.best_return, state.best_steps = arrays, mean, state.steps
+            if state.iteration % CHECKPOINT_EVERY == 0 or state.steps >= config.env_steps:
+                state.wall_s = time.monotonic() - begun
+                _save(folder, config, trainer, state)
+    finally:
+        trainer.stop()
+    specialist = Specialist(state.best, about)
+    greedy = returns_of(task, specialist, MEASURE_SEEDS)
+    sampled = returns_of(task, specialist, MEASURE_SEEDS, noise=1.0)
+    record = about | {
+        "algorithm": trainer.algorithm,
+        "command": command_of(config),
+        "config": asdict(config),
+        "date": datetime.now(UTC).date().isoformat(),
+        "env_steps": state.steps,
+        "kept": f"the best of evaluations every {config.evaluate_every} iterations (10 episodes), here after {state.best_steps} steps",
+        "measured_seeds": [MEASURE_SEEDS.start, MEASURE_SEEDS.stop],
+        "return_mean": round(float(greedy.mean()), 2),
+        "return_std": round(float(greedy.std()), 2),
+        "sampled_return_mean": round(float(sampled.mean()), 2),
+        "sampled_return_std": round(float(sampled.std()), 2),
+        "versions": versions_of(task),
+        "wall_s": round(time.monotonic() - begun, 1),
+    }
+    stem = out / file_stem(task.name)
+    save_file(state.best, stem.with_suffix(".safetensors"))
+    stem.with_suffix(".json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    shutil.rmtree(folder)
+    return record
+
+
+def command_of(config: SpecialistConfig) -> str:
+    """What makes the same specialist again."""
+    more = "" if config.algorithm == "ppo" else f" --algorithm {config.algorithm}"
+    return f"python -m actors.specialist {config.task} --seed {config.seed} --steps {config.env_steps}{more}"

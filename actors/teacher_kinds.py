@@ -1,0 +1,157 @@
+"""How each kind of teacher plays: a specialist's network, a network that names one of several actions, a rule, a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from actors.ram_teachers import RECORDS, RULES
+from actors.specialist_policy import Specialist
+from gato.task import Kind, Task
+
+Arrays = Mapping[str, Shaped[np.ndarray, "N ..."]]
+"""By name, a row for each environment."""
+
+
+class SpecialistTeacher:
+    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees how to come back.
+
+    In those, noise of `noise` times the specialist's own standard deviation is added to each action.
+    """
+
+    needs_extras = False
+
+    def __init__(
+        self, task: Task, *, noise: float, specialist: Specialist, perturb_all: bool = False, name: str | None = None
+    ) -> None:
+        self._specialist = specialist
+        self._shown = next(iter(task.observations))
+        self._shape = task.action.shape
+        self._noise = noise
+        self._perturb_all = perturb_all
+        self._scale = np.zeros(0, np.float32)
+        self._labels: Shaped[np.ndarray, "N ..."] | None = None
+        self._rngs: list[np.random.Generator] = []
+        self.name = name or f"specialist:{task.name}"
+        self.record: Mapping[str, Any] = self._specialist.record
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        if len(self._scale) != len(rows):
+            self._scale = np.zeros(len(rows), np.float32)
+            self._rngs = [np.random.default_rng(0) for _ in rows]
+        for row in np.flatnonzero(rows):
+            self._scale[row] = self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
+            self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
+
+    def act(
+        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        shown = observations[self._shown]
+        mean = self._specialist.mean(shown.reshape(len(shown), -1))
+        self._labels = mean.reshape(-1, *self._shape)
+        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
+        actions = self._specialist.clip(mean + self._scale[:, None] * self._specialist.action_std * noise)
+        return actions.reshape(-1, *self._shape)
+
+    def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
+        """What it would have done at the last observations without noise: what a student is to learn."""
+        return self._labels
+
+
+class ChoosingTeacher:
+    """A network that gives a number for each action, of which the greatest is taken."""
+
+    needs_extras = False
+
+    def __init__(self, task: Task, *, network: Specialist, name: str) -> None:
+        self._network = network
+        self._shown = next(iter(task.observations))
+        self.name = name
+        self.record: Mapping[str, Any] = network.record
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        """It sees the present observation alone."""
+
+    def act(
+        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        shown = observations[self._shown]
+        return self._network.outputs(shown.reshape(len(shown), -1).astype(np.float32)).argmax(axis=1)
+
+    def labels(self) -> None:
+        """It does what it wants to do."""
+
+
+def rule_name(task: Task) -> str:
+    """The rules' name of a game: a game shown in another size has the same RAM."""
+    return task.name.replace("atari84/", "atari/")
+
+
+class RuleTeacher:
+    """A scripted rule that reads the game's RAM."""
+
+    needs_extras = True
+
+    def __init__(self, task: Task) -> None:
+        name = rule_name(task)
+        if name not in RULES:
+            raise ValueError(
+                f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded play comes in by `gato import`"
+            )
+        self._rule = RULES[name]
+        self.name = f"rule:{task.name}"
+        self.record: Mapping[str, Any] = RECORDS[name]
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        """A rule sees the present frame alone: it has nothing to forget."""
+
+    def act(
+        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        return self._rule(extras["ram"])
+
+    def labels(self) -> None:
+        """A rule does what it wants to do."""
+
+
+class FunctionTeacher:
+    """A Python function of the user's: `(observations, extras) -> actions`, all with a row for each environment.
+
+    Where it has an attribute `reset`, that is called with `(rows, seeds)` as episodes begin: those rows' memory ends.
+    """
+
+    needs_extras = True
+
+    def __init__(self, task: Task, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._reset: Callable[..., Any] | None = getattr(function, "reset", None)
+        self._action, self._task_name = task.action, task.name
+        self.name = name
+        self.record: Mapping[str, Any] = {"task": task.name}
+
+    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
+        if self._reset is not None:
+            self._reset(rows, seeds)
+
+    def act(
+        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
+    ) -> Shaped[np.ndarray, "N ..."]:
+        actions, rows = np.asarray(self._function(observations, extras)), len(rewards)
+        wanted = np.floating if self._action.kind is Kind.CONTINUOUS else np.integer
+        problem = None
+        if not np.issubdtype(actions.dtype, wanted):
+            problem = f"dtype {actions.dtype}, expected {self._action.dtype}"
+        elif actions.shape != (rows, *self._action.shape):
+            problem = f"shape {actions.shape}, expected {(rows, *self._action.shape)}: a row for each environment"
+        else:
+            actions = actions.astype(self._action.dtype)
+            problem = self._action.problem_with(actions, "what it gave")
+        if problem:
+            raise ValueError(f"teacher {self.name} of task {self._task_name} gave wrong actions: {problem}")
+        return actions
+
+    def labels(self) -> None:
+        """What it gives is what it wants."""
