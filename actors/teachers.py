@@ -131,6 +131,12 @@ def teacher_for(
     raise ValueError(f"unknown teacher {spec!r} for task {task.name}; give one of: {SPECS}")
 
 
+def absolute_spec(spec: str) -> str:
+    """The same teacher, found from every folder."""
+    kind, _, where = spec.partition(":")
+    return f"{kind}:{Path(where).expanduser().absolute()}" if kind in ("sb3", "specialist") and where else spec
+
+
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether anyone who ships can demonstrate this task."""
     return rule_name(task) in RULES or (folder / f"{file_stem(task.name)}.safetensors").is_file()
@@ -148,11 +154,11 @@ class Teachers:
         return teacher_for(task, self.specs.get(task.name, ""), noise=self.noise if role == "teach" else 0.0)
 
 
-def teacher_return(task: Task, folder: Path = SHIPPED) -> float | None:
-    """The mean return that the task's teacher was measured at without noise, or None where there is no teacher."""
-    if not has_teacher(task, folder):
+def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
+    """The mean return that the task's teacher was measured at without noise; None where there is none, or no measure."""
+    if not spec and not has_teacher(task, folder):
         return None
-    record = teacher_for(task, folder=folder).record
+    record = teacher_for(task, spec, folder=folder).record
     return float(record["return_mean"]) if "return_mean" in record else None
 
 

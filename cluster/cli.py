@@ -54,6 +54,7 @@ def start(
     tasks: Annotated[str | None, typer.Option(help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="A data set of `gato import` or `gato record` to train on; may be repeated.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE.model", help="A SentencePiece model for tasks that show text. Default: its bytes.")] = None,
+    teacher: Annotated[list[str] | None, typer.Option(metavar="TASK=SPEC", help="Who teaches a task: rule, specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. Default: who ships.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
@@ -72,7 +73,9 @@ def start(
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
     settings += [f"seed={seed}"] if seed is not None else []
     chosen = tasks.split(",") if tasks else None
-    config = running.make_config(run, name=name, tasks=chosen, data=data or [], settings=settings, text=text)
+    config = running.make_config(
+        run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or []
+    )
     for note in filter(None, map(note_on, chosen or ())):
         console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
@@ -211,12 +214,15 @@ def record(
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: from the task.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    teacher: Annotated[
+        str, typer.Option(metavar="SPEC", help="Who plays, as for gato start. Default: who ships.")
+    ] = "",
 ) -> None:
     """Record demonstrations of a task's teacher, to train on with `gato start ... --data NAME`.
 
     Example: [bold]gato record atari/freeway --episodes 10[/bold]
     """
-    commands.record(task, episodes=episodes, name=name, seed=seed, console=console)
+    commands.record(task, episodes=episodes, name=name, seed=seed, teacher=teacher, console=console)
 
 
 @app.command()

@@ -222,13 +222,13 @@ def import_data(source: str, *, task: str | None, name: str | None, console: Con
     )
 
 
-def record(task: str, *, episodes: int, name: str | None, seed: int, console: Console) -> None:
+def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
 
     found = resolve_task(task)
     require_space(runs_root())
-    played = demonstrate(found, episodes=episodes, seed=seed)
+    played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
     datasets.make(
         name or re.sub(r"[/:]", "-", found.name),
         lambda known: Reading(iter(played), total=episodes),

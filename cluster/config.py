@@ -51,6 +51,9 @@ class ActorsConfig:
     """Environment steps of its teacher's play that each task gets in all, made when no evaluation waits."""
     demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """The same for single tasks."""
+    teacher_of: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who teaches single tasks, as `actors.teachers.teacher_for` reads it: rule, specialist:FOLDER, sb3:FILE.zip or
+    python:PACKAGE.MODULE:FUNCTION. The others have the teacher that ships, where one does."""
     teach_noise: float = 0.3
     """Specialists perturb every second demonstration by so many of their own standard deviations; its labels are what they
     meant to do (Laskey et al. 2017, DART)."""
@@ -116,7 +119,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"run {self.name} has no tasks; name at least one, such as mujoco/hopper")
-        for setting, by_task in (("evaluate_of", self.actors.evaluate_of), ("generate_of", self.actors.generate_of)):
+        of_tasks = {name: getattr(self.actors, name) for name in ("evaluate_of", "generate_of", "teacher_of")}
+        for setting, by_task in of_tasks.items():
             for task in by_task:
                 if task not in self.tasks:
                     raise ValueError(
@@ -196,7 +200,7 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
                 place.setdefault(name, to_plain(TableConfig()))
             place = place.get(name) if isinstance(place, dict) else None
         if not isinstance(place, dict) or (
-            last not in place and not {"tasks", "demonstration_steps_of", *GENERAL_OF} & set(parents)
+            last not in place and not {"tasks", "demonstration_steps_of", "teacher_of", *GENERAL_OF} & set(parents)
         ):
             known = _paths(to_plain(config))
             near = get_close_matches(path, known, n=1, cutoff=0.4)
@@ -234,6 +238,7 @@ def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
         config.actors,
         evaluate_of={task: acting for task, acting in config.actors.evaluate_of.items() if task in tasks},
         generate_of={task: acting for task, acting in config.actors.generate_of.items() if task in tasks},
+        teacher_of={task: spec for task, spec in config.actors.teacher_of.items() if task in tasks},
     )
     return replace(config, tasks=tuple(tasks), actors=actors, replay=replace(config.replay, mix=mix))
 

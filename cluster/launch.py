@@ -190,7 +190,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             players,
             RemoteEpisodeSink(replay),
             StoreSource(store),
-            Teachers(noise=config.actors.teach_noise),
+            Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
             config.actors.niceness,
             config.actors.inference == "node",
         )

@@ -42,6 +42,7 @@ def make_config(
     data: Sequence[str],
     settings: Sequence[str],
     text: str | None = None,
+    teachers: Sequence[str] = (),
 ) -> RunConfig:
     """The named run with what the command line changes. ValueError for what it cannot be."""
     from cluster.launch import check_fits, tasks_of
@@ -58,7 +59,24 @@ def make_config(
         config = with_tasks(config, [resolve_task(task).name for task in tasks])
     config = override(config, settings)
     config = replace(config, name=name or config.name)
+    config = _with_teachers(config, teachers)
     check_fits(config, tasks_of(config))
+    return config
+
+
+def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
+    """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
+    from actors.teachers import absolute_spec, teacher_for
+
+    specs = dict(config.actors.teacher_of)
+    for entry in named:
+        task, equals, spec = entry.partition("=")
+        if not equals or not spec:
+            raise ValueError(f"teacher {entry!r} names no task; write it as TASK=SPEC, such as hopper=sb3:hopper.zip")
+        specs[resolve_task(task).name] = absolute_spec(spec)
+    config = replace(config, actors=replace(config.actors, teacher_of=specs))
+    for task, spec in specs.items():
+        teacher_for(resolve_task(task), spec)
     return config
 
 
@@ -71,7 +89,8 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
 
     scales: dict[str, Scale] = {}
     for name, task in resolve_tasks(*config.tasks).items():
-        scale = scale_of(task, data_returns[name] if name in data_returns else teacher_return(task))
+        taught = teacher_return(task, config.actors.teacher_of.get(name, ""))
+        scale = scale_of(task, data_returns.get(name, taught))
         if scale is not None:
             scales[name] = scale
     return scales
@@ -223,7 +242,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
-            teachable = [name for name, task in tasks.items() if has_teacher(task)]
+            teachable = [n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)]
             _require_demonstrations(tasks, data_returns, teachable, resumed)
             dispatcher = Dispatcher(
                 config.actors,
@@ -256,8 +275,8 @@ def _require_demonstrations(
     without = [name for name in tasks if name not in data_returns and name not in teachable]
     if without and not resumed:
         raise ValueError(
-            f"nobody demonstrates {without[0]}: it has no teacher that ships; bring data (gato import, then --data NAME) or "
-            f"train one (gato teach {without[0]})"
+            f"nobody demonstrates {without[0]}: it has no teacher that ships; bring data (gato import, then --data NAME), name "
+            f"who teaches it (--teacher {without[0]}=SPEC), or train one (gato teach {without[0]})"
         )
 
 
