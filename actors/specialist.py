@@ -180,6 +180,8 @@ class RLlibTrainer:
         import ray
 
         self.algorithm = f"RLlib {ray.__version__.rpartition('.')[0]} {config.algorithm.upper()}"
+        if num_env_runners:  # they play other episodes than the process that learns would
+            self.algorithm += f" --env-runners {num_env_runners}"
         self._reward_scale, self._task = config.reward_scale, task
         self._algorithm = _build(config, task, num_env_runners)
 
