@@ -6,22 +6,18 @@ Atari: see `actors.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import ale_py
-import gymnasium
-import mujoco
 import numpy as np
-from gymnasium.envs.registration import WrapperSpec
 from jaxtyping import Bool, Float, Shaped, UInt8
 
 from actors.atari import AtariEnv
-from actors.gymnasium_env import GymnasiumEnv, make_gymnasium, registered
-from actors.mujoco_picture import MujocoPainter
+from actors.env_record import versions_of
+from actors.gymnasium_env import GymnasiumEnv
+from actors.mujoco_env import MujocoEnv
 from actors.process_env import Outcome, ProcessEnv
 from gato.task import Task
 
@@ -71,39 +67,6 @@ class Pictured(Protocol):
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
         """What it looks like now. It changes nothing."""
         ...
-
-
-class MujocoEnv:
-    """A Gymnasium MuJoCo environment."""
-
-    def __init__(self, task: Task) -> None:
-        self._env = make_gymnasium(task)
-        self._action_dtype = self._env.action_space.dtype
-        self._bare: Any = self._env.unwrapped
-        self._painter: MujocoPainter | None = None
-
-    def reset(self, seed: int) -> dict[str, np.ndarray]:
-        observation, _ = self._env.reset(seed=seed)
-        return {"state": observation.astype(np.float32)}
-
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
-        observation, reward, terminated, truncated, _ = self._env.step(action.astype(self._action_dtype))
-        return {"state": observation.astype(np.float32)}, float(reward), bool(terminated), bool(truncated)
-
-    def extras(self) -> dict[str, np.ndarray]:
-        return {}
-
-    @property
-    def steps_per_s(self) -> float:
-        return 1.0 / self._bare.dt
-
-    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        if self._painter is None:
-            self._painter = MujocoPainter(self._bare.model, self._bare.mujoco_renderer.default_cam_config)
-        return self._painter.paint(self._bare.data)
-
-    def close(self) -> None:
-        self._env.close()
 
 
 MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
@@ -287,11 +250,25 @@ def make_envs(task: Task, num_envs: int, *, backend: Backend = "loop", step_time
     return Envs(task, [make_env(task) for _ in range(num_envs)], make=lambda: make_env(task))
 
 
-def make_worker_envs(task: Task, num_envs: int) -> Envs:
-    """As a worker plays them: ours in the worker itself, users' own in processes, since only their authors know whether they
-    hang or crash, and one that does would take the worker and all of its episodes along. That costs 0.1 to 0.2 ms of
-    processor a step, where acting takes 1.5 to 4 (benchmarks/README.md), and 46 MB an environment."""
-    return make_envs(task, num_envs, backend="process" if task.family == "gymnasium" else "loop")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnvs:
+    """Makes a worker's environments.
+
+    With `auto`, ours are in the worker itself and users' own in processes, since only their authors know whether they hang
+    or crash, and one that does would take the worker and all of its episodes along. That costs 0.1 to 0.2 ms of processor a
+    step, where acting takes 1.5 to 4 (benchmarks/README.md), and 46 MB an environment. `envpool` is for games; other tasks
+    are made as with `auto`.
+    """
+
+    backend: Backend | Literal["auto"] = "auto"
+    step_timeout_s: float = 60.0
+
+    def __call__(self, task: Task, num_envs: int) -> Envs:
+        of_family: Backend = "process" if task.family == "gymnasium" else "loop"
+        chosen = of_family if self.backend == "auto" else self.backend
+        if chosen == "envpool" and task.family != "atari":
+            chosen = of_family
+        return make_envs(task, num_envs, backend=chosen, step_timeout_s=self.step_timeout_s)
 
 
 def _made_apart(task: Task, num_envs: int, step_timeout_s: float) -> list[ProcessEnv]:
@@ -305,37 +282,3 @@ def _made_apart(task: Task, num_envs: int, step_timeout_s: float) -> list[Proces
             env.close()
         raise
     return envs
-
-
-def env_spec_of(task: Task) -> str:
-    """Gymnasium's own description of the task's environment as JSON, for data sets that others make it from again.
-
-    A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
-    """
-    spec = copy.deepcopy(registered(task.env_id))
-    if task.family == "atari":
-        skip = int(task.env_kwargs["frameskip"])
-        spec.kwargs |= {
-            "frameskip": 1,
-            "repeat_action_probability": float(task.env_kwargs["sticky"]),
-            "full_action_space": True,
-        }
-        wrapper = "gymnasium.wrappers.stateful_observation:MaxAndSkipObservation"
-        skipping = WrapperSpec(name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip})
-        spec.additional_wrappers = (*spec.additional_wrappers, skipping)
-    elif task.family == "gymnasium":
-        spec.kwargs |= dict(task.env_kwargs)
-        spec.max_episode_steps = task.max_steps
-    return spec.to_json()
-
-
-def versions_of(task: Task) -> dict[str, str]:
-    """What an episode must be compared by: the environment's id and its engine's version, which changes the physics."""
-    engines = {
-        "mujoco": f"mujoco {mujoco.__version__}",
-        "atari": f"ale-py {ale_py.__version__}",
-        "gymnasium": f"gymnasium {gymnasium.__version__}",
-    }
-    versions = {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}
-    sticky = float(task.env_kwargs.get("sticky", 0.0))
-    return versions | ({"sticky": f"{sticky:g}"} if sticky else {})

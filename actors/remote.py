@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment, WorkerProgress
-from actors.envs import EnvFailedError
+from actors.envs import EnvFailedError, WorkerEnvs
 from actors.inference import InferenceServer, ServedPlayers
 from actors.teachers import Teachers
 from actors.video import Clip
@@ -133,6 +133,7 @@ class WorkerActor:
         sink: EpisodeSink,
         source: WeightsSource,
         teachers: Teachers,
+        make: WorkerEnvs,
         niceness: int,
         shares_inference: bool = False,
     ) -> None:
@@ -142,9 +143,9 @@ class WorkerActor:
         if shares_inference:
             served = ServedByNode(inference_of_node(players, tasks, source))
             shared = ServedPlayers(server=served, client=name)
-            self._worker = Worker(name, tasks, shared, sink, served, teachers=teachers)
+            self._worker = Worker(name, tasks, shared, sink, served, make=make, teachers=teachers)
         else:
-            self._worker = Worker(name, tasks, players, sink, source, teachers=teachers)
+            self._worker = Worker(name, tasks, players, sink, source, make=make, teachers=teachers)
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from actors.envs import make_envs, versions_of
+from actors.env_record import versions_of
+from actors.envs import make_envs
 from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
 from actors.specialist_policy import Specialist, file_stem

@@ -86,8 +86,8 @@ class ChoosingTeacher:
 
 
 def rule_name(task: Task) -> str:
-    """The rules' name of a game: a game shown in another size has the same RAM."""
-    return task.name.replace("atari84/", "atari/")
+    """The rules' name of a game: shown in another size, or with sticky actions, it has the same RAM."""
+    return task.name.replace("atari84/", "atari/").partition("?")[0]
 
 
 class RuleTeacher:

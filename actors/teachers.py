@@ -64,9 +64,16 @@ class Teacher(Protocol):
         ...
 
 
+def _is_babyai(task: Task) -> bool:
+    """Whether it is a level of BabyAI, whose bot comes with it."""
+    return task.name.startswith("minigrid:BabyAI-")
+
+
 def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
     if task.family == "atari" or rule_name(task) in RULES:
         return RuleTeacher(task)
+    if _is_babyai(task):
+        return _function(task, "actors.babyai:act")
     if task.family != "mujoco":
         raise ValueError(
             f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by `gato import`"
@@ -139,7 +146,7 @@ def absolute_spec(spec: str) -> str:
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether anyone who ships can demonstrate this task."""
-    return rule_name(task) in RULES or (folder / f"{file_stem(task.name)}.safetensors").is_file()
+    return rule_name(task) in RULES or _is_babyai(task) or (folder / f"{file_stem(task.name)}.safetensors").is_file()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +163,8 @@ class Teachers:
 
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
     """The mean return that the task's teacher was measured at without noise; None where there is none, or no measure."""
-    if not spec and not has_teacher(task, folder):
-        return None
+    if (not spec and not has_teacher(task, folder)) or task.env_kwargs.get("sticky"):
+        return None  # rules were measured without sticky actions
     record = teacher_for(task, spec, folder=folder).record
     return float(record["return_mean"]) if "return_mean" in record else None
 
@@ -167,7 +174,7 @@ def measure(
 ) -> dict[str, Any]:
     """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
     from actors.demonstrate import demonstrate  # which needs this file first
-    from actors.envs import versions_of
+    from actors.env_record import versions_of
 
     played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])

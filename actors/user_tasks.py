@@ -28,7 +28,11 @@ def resolve_task(name: str) -> Task:
     resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns one
     resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.babyai
     resolve_task("gym:CartPole-v1")                 # an environment of old gym: see actors.legacy_gym
+    resolve_task("pong?sticky=0.25")                # the game with sticky actions, a task of its own
     """
+    base, question, sticky = name.partition("?sticky=")
+    if question:
+        return _sticky(resolve_task(base), sticky)
     module, colon, attribute = name.partition(":")
     if not colon:
         try:
@@ -53,6 +57,18 @@ def resolve_task(name: str) -> Task:
     # A worker makes the environment from its id alone: importing the module may be what registers it.
     env_id = task.env_id if task.family != "gymnasium" or ":" in task.env_id else f"{module}:{task.env_id}"
     return replace(task, name=name, env_id=env_id, aliases=())
+
+
+def _sticky(game: Task, chance: str) -> Task:
+    from actors.atari import with_sticky
+
+    try:
+        value = float(chance)
+    except ValueError as problem:
+        raise ValueError(
+            f"sticky={chance} of {game.name} is no number; write it as {game.name}?sticky=0.25"
+        ) from problem
+    return replace(with_sticky(game, value), name=f"{game.name}?sticky={value:g}", aliases=())
 
 
 def resolve_tasks(*names: str) -> dict[str, Task]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.envs import Env, EnvFailedError, Envs, make_worker_envs
+from actors.envs import Env, EnvFailedError, Envs, WorkerEnvs
 from actors.relabel import Relabelled
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
@@ -76,6 +76,7 @@ PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
 TeacherFactory = Callable[[Task, str], Teacher]
 """(task, role) to who plays, or who says what it would have done."""
 SHIPPED_TEACHERS = Teachers()
+WORKER_ENVS = WorkerEnvs()
 
 
 @dataclass(slots=True)
@@ -124,7 +125,7 @@ class Worker:
         source: WeightsSource,
         *,
         patience_s: float = 30.0,
-        make: Callable[[Task, int], Envs] = make_worker_envs,
+        make: Callable[[Task, int], Envs] = WORKER_ENVS,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
     ) -> None:
         self.name = name

@@ -21,9 +21,10 @@ import torch
 from ray.actor import ActorProxy
 
 from actors.agent import GatoPlayers
-from actors.envs import MAKERS
+from actors.envs import MAKERS, WorkerEnvs
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks import TASKS
+from actors.teachers import Teachers
 from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows
@@ -228,7 +229,17 @@ def ray_of(num_cpus: int) -> Generator[None]:
 def remote_workers(name: str, count: int, preset: str, *, shares_inference: bool) -> list[ActorProxy[WorkerActor]]:
     make, source = RemoteWorker.options(num_cpus=0, max_concurrency=2), RandomSource(preset)
     return [
-        make.remote(f"w{i}", {name: task_named(name)}, players_of(preset), NoSink(), source, 0, shares_inference)
+        make.remote(
+            f"w{i}",
+            {name: task_named(name)},
+            players_of(preset),
+            NoSink(),
+            source,
+            Teachers(),
+            WorkerEnvs(),
+            0,
+            shares_inference,
+        )
         for i in range(count)
     ]
 

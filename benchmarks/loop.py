@@ -70,7 +70,7 @@ class Plan:
 
 PLANS: Mapping[str, Plan] = {
     "mujoco/hopper": Plan(
-        demonstrations=4, num_updates=1000, publish_every=100, rows=120, play_episodes=4, evaluation_episodes=4
+        demonstrations=10, num_updates=1000, publish_every=50, rows=120, play_episodes=16, evaluation_episodes=4
     ),
     "atari/freeway": Plan(
         demonstrations=1, num_updates=400, publish_every=50, rows=60, play_episodes=1, evaluation_episodes=2

@@ -7,6 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from actors.assignment import Role
@@ -57,6 +58,10 @@ class ActorsConfig:
     teach_noise: float = 0.3
     """Specialists perturb every second demonstration by so many of their own standard deviations; its labels are what they
     meant to do (Laskey et al. 2017, DART)."""
+    env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
+    """How a worker makes its environments. auto: ours in the worker itself, users' own in processes (docs/environments.md)."""
+    step_timeout_s: float = 60.0
+    """An environment in a process that does not answer for so long is killed; its episode is dropped."""
     hung_after_s: float = 120.0
     """A worker that has made no step for so long is killed and started again; its assignment counts as failed."""
     clip_every_s: float = 300.0
@@ -74,6 +79,10 @@ class ActorsConfig:
             raise ValueError(
                 f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at least 1"
             )
+        if self.env_backend not in ("auto", "loop", "process", "envpool"):
+            raise ValueError(f"actors.env_backend is {self.env_backend!r}; say auto, loop, process or envpool")
+        if self.env_backend == "envpool" and find_spec("envpool") is None:
+            raise ValueError("actors.env_backend is envpool, which is not installed; pip install 'gato-ray[envpool]'")
         if self.inference not in ("worker", "node"):
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:

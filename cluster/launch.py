@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
+from actors.envs import WorkerEnvs
 from actors.remote import RemoteWorker, WorkerActor
 from actors.teachers import Teachers
 from actors.text import text_encoder
@@ -191,6 +192,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             RemoteEpisodeSink(replay),
             StoreSource(store),
             Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
+            WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s),
             config.actors.niceness,
             config.actors.inference == "node",
         )

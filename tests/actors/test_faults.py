@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs import Env, EnvFailedError, Envs, make_env, make_envs, make_worker_envs
+from actors.envs import Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
 from actors.process_env import ProcessEnv
 from actors.rollout import Dropped, play, play_on
 from actors.worker import Assignment, Worker
@@ -149,7 +149,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_play_users_environments_in_processes() -> None:
-    crashes = make_worker_envs(faulty("abort"), 1)
+    crashes = WorkerEnvs()(faulty("abort"), 1)
     crashes.reset_row(0, 1)
     actions, rows = np.zeros(1, np.int64), np.ones(1, np.bool_)
     crashes.step(actions, rows)

@@ -12,6 +12,7 @@ import torch
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
+from actors.envs import WorkerEnvs
 from actors.remote import RemoteWorker, end_inference
 from actors.tasks import TASKS
 from actors.teachers import Teachers
@@ -51,7 +52,7 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
         seed=0,
     )
     worker = RemoteWorker.options(num_cpus=1, max_restarts=-1, max_concurrency=2).remote(
-        "w7", {name: TASKS[name]}, players, ListSink(), ListSource([]), Teachers(), 0
+        "w7", {name: TASKS[name]}, players, ListSink(), ListSource([]), Teachers(), WorkerEnvs(), 0
     )
     assert ray.get(worker.progress.remote()).assignment is None
     assignment = Assignment(role="teach", task=name, seeds=(0,))
@@ -73,7 +74,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
     workers = [
         RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
-            name, tasks, players, ListSink(), OneVersion(), 0, True
+            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True
         )
         for name in ("w0", "w1")
     ]

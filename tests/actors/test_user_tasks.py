@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from actors.envs import env_spec_of, make_envs
+from actors.env_record import env_spec_of
+from actors.envs import make_envs
 from actors.rollout import play
+from actors.teachers import has_teacher, teacher_return
 from actors.user_tasks import note_on, resolve_task, resolve_tasks
 from gato.episode import check_episode
 from gato.task import Kind
@@ -123,3 +125,15 @@ def test_names_of_robots_that_are_gone_come_with_a_note() -> None:
     assert "mujoco/hopper is Hopper-v5, whose physics and rewards differ" in str(note_on("Hopper-v3"))
     for name in ("Hopper-v5", "Hopper-v4", "hopper-medium-v2", "talker_pkg:Thing-v2", "CartPole-v2", "hopper"):
         assert note_on(name) is None
+
+
+def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:
+    task = resolve_task("pong?sticky=0.25")
+    assert task.name == "atari/pong?sticky=0.25"
+    assert task.env_kwargs["sticky"] == 0.25
+    assert resolve_task(task.name) == task
+    assert has_teacher(task)
+    assert teacher_return(task) is None  # its rule was measured without
+    for wrong, message in (("pong?sticky=much", "write it as"), ("hopper?sticky=0.25", "of Atari games")):
+        with pytest.raises(ValueError, match=message):
+            resolve_task(wrong)

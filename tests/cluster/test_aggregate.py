@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
@@ -13,6 +13,7 @@ from cluster.aggregate import aggregate, interquartile_mean
 scores = st.lists(st.floats(-2, 2), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
 def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(tasks: int, quarter: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(tasks, 4 * quarter))
@@ -25,6 +26,7 @@ def test_scores_on_the_border_count_in_part() -> None:
     assert float(interquartile_mean(values)) == pytest.approx((0.5 * 1 + 2 + 4 + 0.5 * 8) / 3)
 
 
+@settings(deadline=None)
 @given(st.lists(scores, min_size=1, max_size=5))
 def test_the_interval_lies_within_what_was_scored_and_around_its_middle(of_tasks: list[list[float]]) -> None:
     over = aggregate(of_tasks)

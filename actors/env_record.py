@@ -1,0 +1,47 @@
+"""What is kept of an environment with its episodes: its versions, and Gymnasium's own description."""
+
+from __future__ import annotations
+
+import copy
+
+import ale_py
+import gymnasium
+import mujoco
+from gymnasium.envs.registration import WrapperSpec
+
+from actors.gymnasium_env import registered
+from gato.task import Task
+
+
+def env_spec_of(task: Task) -> str:
+    """Gymnasium's own description of the task's environment as JSON, for data sets that others make it from again.
+
+    A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
+    """
+    spec = copy.deepcopy(registered(task.env_id))
+    if task.family == "atari":
+        skip = int(task.env_kwargs["frameskip"])
+        spec.kwargs |= {
+            "frameskip": 1,
+            "repeat_action_probability": float(task.env_kwargs["sticky"]),
+            "full_action_space": True,
+        }
+        wrapper = "gymnasium.wrappers.stateful_observation:MaxAndSkipObservation"
+        skipping = WrapperSpec(name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip})
+        spec.additional_wrappers = (*spec.additional_wrappers, skipping)
+    elif task.family == "gymnasium":
+        spec.kwargs |= dict(task.env_kwargs)
+        spec.max_episode_steps = task.max_steps
+    return spec.to_json()
+
+
+def versions_of(task: Task) -> dict[str, str]:
+    """What an episode must be compared by: the environment's id and its engine's version, which changes the physics."""
+    engines = {
+        "mujoco": f"mujoco {mujoco.__version__}",
+        "atari": f"ale-py {ale_py.__version__}",
+        "gymnasium": f"gymnasium {gymnasium.__version__}",
+    }
+    versions = {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}
+    sticky = float(task.env_kwargs.get("sticky", 0.0))
+    return versions | ({"sticky": f"{sticky:g}"} if sticky else {})
