@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from actors.specialist_policy import SHIPPED, file_stem
 from actors.tasks import TASKS
@@ -44,12 +44,8 @@ class SpecialistConfig:
     """Iterations between two evaluations, by which the best weights are kept."""
 
 
-def _config(short: str, env_steps: int, *, reward_scale: float = 0.05, gamma: float = 0.99, first_log_std: float = -0.5,
-            hidden: tuple[int, ...] = (64, 64)) -> SpecialistConfig:  # fmt: skip
-    return SpecialistConfig(
-        task=f"mujoco/{short}", env_steps=env_steps, reward_scale=reward_scale, gamma=gamma,
-        first_log_std=first_log_std, hidden=hidden,
-    )  # fmt: skip
+def _config(short: str, env_steps: int, **settings: Any) -> SpecialistConfig:
+    return SpecialistConfig(task=f"mujoco/{short}", env_steps=env_steps, **settings)
 
 
 SETTINGS: Mapping[str, SpecialistConfig] = {
@@ -57,10 +53,10 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
     for config in (
         _config("hopper", 1_500_000),
         _config("inverted-pendulum", 150_000, reward_scale=0.1),
-        _config("halfcheetah", 2_000_000, reward_scale=0.1),
+        _config("halfcheetah", 2_000_000, reward_scale=0.1, gamma=0.98, gae_lambda=0.92, first_log_std=-1.5),
         _config("walker2d", 2_000_000),
-        _config("ant", 2_000_000, first_log_std=-1.0),
-        _config("swimmer", 1_000_000, reward_scale=1.0, gamma=0.9999),
+        _config("ant", 3_000_000, first_log_std=-1.0),
+        _config("swimmer", 1_000_000, reward_scale=1.0, gamma=0.9999, gae_lambda=0.98, max_rate=6e-4),
         _config("reacher", 500_000, reward_scale=0.1),
         _config("inverted-double-pendulum", 500_000, reward_scale=0.02),
         _config("pusher", 1_000_000, reward_scale=0.1),
