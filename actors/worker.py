@@ -10,15 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Bool, Float, Shaped
-
 from actors.assignment import Assignment, Role, WorkerProgress
 from actors.envs import Env, EnvFailedError, Envs, WorkerEnvs
 from actors.relabel import Relabelled
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
 from actors.video import Clip, Filming
+from actors.watched import Watched
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
@@ -87,28 +85,6 @@ class _Delivery:
     refused: dict[str, int] = field(default_factory=dict[str, int])
 
 
-class _Watched:
-    """A player whose decisions are counted, so that whoever asks sees whether it is alive."""
-
-    def __init__(self, player: Player) -> None:
-        self._player = player
-        self.steps = 0
-        self.last_step_s = time.monotonic()
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        self._player.reset_rows(rows, seeds)
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        self.steps += 1
-        self.last_step_s = time.monotonic()
-        return self._player.act(observations, extras, rewards)
-
-
 class Worker:
     """Plays what it is told.
 
@@ -145,7 +121,7 @@ class Worker:
         self._assignment: Assignment | None = None
         self._begun_s = time.monotonic()
         self._episodes = 0
-        self._watched: _Watched | None = None
+        self._watched: Watched | None = None
         self._filming: Filming | None = None
 
     def _new_key(self) -> str:
@@ -197,6 +173,8 @@ class Worker:
             for episode in self._play(task, assignment, weights):
                 if isinstance(episode, Dropped):
                     dropped[episode.reason] += 1
+                    if self._watched is not None:
+                        self._watched.last_step_s = time.monotonic()  # what hung was ended; that is a step, too
                     if assignment.role == "evaluate":
                         raise EnvFailedError(str(episode))
                     continue
@@ -228,7 +206,7 @@ class Worker:
             env_steps=env_steps,
             wall_s=wall_s,
             wait_s=delivery.wait_s,
-            refused=delivery.refused | ({f"environment failed: {failed}": 1} if failed else {}),
+            refused=delivery.refused,
             dropped=dict(dropped),
             returns=Mean(sum(returns.values(), 0.0), len(returns)),
             failed=failed,
@@ -257,7 +235,7 @@ class Worker:
         envs = self._envs(task, rows)
         if weights is None:
             teacher = self._teacher(task, role)
-            self._watched = _Watched(teacher)
+            self._watched = Watched(teacher)
             return play_on(
                 envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
                 with_extras=teacher.needs_extras, labels_of=teacher.labels,
@@ -266,14 +244,14 @@ class Worker:
         if role == "relabel":
             teacher = self._teacher(task, role)
             relabelled = Relabelled(player, teacher)
-            self._watched = _Watched(relabelled)
+            self._watched = Watched(relabelled)
             return play_on(
                 envs, self._watched, assignment.seeds, source=RELABELLED, new_key=self._new_key, version=weights.version,
                 with_extras=teacher.needs_extras, labels_of=relabelled.labels,
             )  # fmt: skip
         if assignment.film:
             player = self._filming = Filming(player, envs, caption=f"version {weights.version}")
-        self._watched = _Watched(player)
+        self._watched = Watched(player)
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
         return play_on(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)

@@ -30,9 +30,10 @@ from actors.teachers import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.machine import ROOT, about
 from cluster.aggregate import aggregate
-from cluster.config import RUNS, RunConfig, with_tasks
+from cluster.config import RunConfig, with_tasks
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs
+from cluster.runs import RUNS
 from gato.episode import Episode
 from gato.task import Task
 from gato.version import Version

@@ -1,8 +1,9 @@
 """One number over many tasks: the interquartile mean of normalised returns, with its confidence interval.
 
-As Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Statistical Precipice") propose and rliable
-computes it, with episodes of one agent in the place of runs: so the interval says what other episodes of these weights
-would show, not what another training would.
+As Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Statistical Precipice") propose it. Where a quarter
+of all scores is no whole number, those on the border count in part; their rliable drops them. Here episodes of one agent
+are in the place of runs: so the interval says what other episodes of these weights would show, not what another training
+would.
 """
 
 from __future__ import annotations

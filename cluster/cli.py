@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from actors.user_tasks import note_on
-from cluster import commands, replay_care, replay_words, running, teaching
+from cluster import choices, commands, replay_care, replay_words, running, teaching
 from cluster.check import check_task
-from cluster.config import RUNS
 from cluster.doctor import doctor as examine
+from cluster.runs import RUNS
 
 app = typer.Typer(
     add_completion=False,
@@ -73,7 +73,7 @@ def start(
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
     settings += [f"seed={seed}"] if seed is not None else []
     chosen = tasks.split(",") if tasks else None
-    config = running.make_config(
+    config = choices.make_config(
         run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or []
     )
     for note in filter(None, map(note_on, chosen or ())):

@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -28,9 +27,6 @@ from cluster.summary import Summary, read_summary
 from cluster.text import number_text
 from cluster.watch import render, watch_live
 from replay.importers.reading import Reading
-
-if TYPE_CHECKING:
-    pass
 
 
 def _scales_in(folder: RunFolder) -> dict[str, Scale]:

@@ -12,9 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from actors.assignment import Role
 from gato.acting import ActingConfig
-from gato.model import PRESETS, ModelConfig
+from gato.model import ModelConfig
 from learner.loop import LearnerConfig
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig, TaskMix
+from replay.config import ReplayConfig, TableConfig
 
 PLAYING: tuple[Role, ...] = ("generate", "relabel", "teach")
 """Roles that fill replay, each with a share of the workers' time."""
@@ -62,7 +62,7 @@ class ActorsConfig:
     """How a worker makes its environments. auto: ours in the worker itself, users' own in processes (docs/environments.md)."""
     step_timeout_s: float = 60.0
     """An environment in a process that does not answer for so long is killed; its episode is dropped."""
-    hung_after_s: float = 120.0
+    hung_after_s: float = 150.0
     """A worker that has made no step for so long is killed and started again; its assignment counts as failed."""
     clip_every_s: float = 300.0
     """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0: none is filmed.
@@ -87,10 +87,15 @@ class ActorsConfig:
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
             raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
-        if self.teach_noise < 0.0 or self.hung_after_s <= 0.0:
+        # Written so that nan, which no comparison holds for, is refused too.
+        if not (self.teach_noise >= 0.0 and self.step_timeout_s > 0.0 and self.hung_after_s > 2 * self.step_timeout_s):
             raise ValueError(
-                f"teach_noise {self.teach_noise} must not be negative, hung_after_s {self.hung_after_s} must be above 0"
+                f"teach_noise {self.teach_noise} must not be negative, step_timeout_s {self.step_timeout_s} must be above 0 "
+                f"and hung_after_s {self.hung_after_s} more than twice that: a reset may hang after a step that did"
             )
+        steps = (self.first_demonstration_steps, self.demonstration_steps, *self.demonstration_steps_of.values())
+        if min(steps) < 0:
+            raise ValueError(f"steps of demonstrations must not be negative, got {min(steps)}")
         for name in ("evaluate", *PLAYING):
             share = self.share(name)
             if not 0.0 <= share <= 1.0:
@@ -128,7 +133,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"run {self.name} has no tasks; name at least one, such as mujoco/hopper")
-        of_tasks = {name: getattr(self.actors, name) for name in ("evaluate_of", "generate_of", "teacher_of")}
+        of_tasks = {
+            name: getattr(self.actors, name)
+            for name in ("evaluate_of", "generate_of", "teacher_of", "demonstration_steps_of")
+        }
         for setting, by_task in of_tasks.items():
             for task in by_task:
                 if task not in self.tasks:
@@ -166,18 +174,38 @@ def from_plain(kind: Any, value: Any) -> Any:
         kinds = [k for k in arguments if k is not type(None)]
         return from_plain(kinds[0], value)
     if isinstance(kind, type) and is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"{value!r} is no group of settings of {kind.__name__}; set one of them, as in PATH.NAME=VALUE"
+            )
         hints = get_type_hints(kind)
         unknown = set(value) - set(hints)
         if unknown:
             raise ValueError(
                 f"{kind.__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(hints))}"
             )
-        return kind(**{name: from_plain(hints[name], item) for name, item in value.items()})
+        return kind(**{name: _setting(name, hints[name], item) for name, item in value.items()})
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{value!r} must be one of {', '.join(map(repr, arguments))}")
+        return value
     if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r} must be a list")
         return tuple(from_plain(arguments[0], item) for item in value)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return {key: from_plain(arguments[1], item) for key, item in value.items()}
+    accepted = (int, float) if kind is float else kind
+    if isinstance(kind, type) and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+        raise ValueError(f"{value!r} must be of kind {kind.__name__}")
     return float(value) if kind is float else value
+
+
+def _setting(name: str, kind: Any, value: Any) -> Any:
+    try:
+        return from_plain(kind, value)
+    except ValueError as problem:
+        raise ValueError(f"{name}: {problem}") from problem
 
 
 def config_from_json(text: str) -> RunConfig:
@@ -199,6 +227,10 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
+        if "?" in path:
+            raise ValueError(
+                f"setting {setting!r} names a task with sticky actions, which a path cannot; set it for all tasks, without _of"
+            )
         *parents, last = path.split(".")
         place = plain
         for above, name in zip(["", *parents], parents, strict=False):
@@ -230,15 +262,6 @@ def _paths(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
     return out
 
 
-def find_run_config(name: str) -> RunConfig:
-    """The named run. ValueError suggests the nearest name."""
-    if name not in RUNS:
-        near = get_close_matches(name, RUNS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known runs: {', '.join(RUNS)}"
-        raise ValueError(f"unknown run {name!r}; {hint}")
-    return RUNS[name]
-
-
 def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
     """The run on other tasks; settings of single tasks stay with the tasks that stay."""
     kept = {task: mix for task, mix in config.replay.mix.tasks.items() if task in tasks}
@@ -248,75 +271,8 @@ def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
         evaluate_of={task: acting for task, acting in config.actors.evaluate_of.items() if task in tasks},
         generate_of={task: acting for task, acting in config.actors.generate_of.items() if task in tasks},
         teacher_of={task: spec for task, spec in config.actors.teacher_of.items() if task in tasks},
+        demonstration_steps_of={
+            task: steps for task, steps in config.actors.demonstration_steps_of.items() if task in tasks
+        },
     )
     return replace(config, tasks=tuple(tasks), actors=actors, replay=replace(config.replay, mix=mix))
-
-
-DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
-
-RUNS: dict[str, RunConfig] = {
-    "demo": RunConfig(
-        name="demo",
-        about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
-        tasks=DEMO_TASKS,
-        model=PRESETS["small"],
-        learner=LearnerConfig(num_updates=2000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
-        replay=ReplayConfig(
-            capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000),
-            mix=MixConfig(
-                rows=120,
-                row_tokens=45,
-                prompt_steps=1,
-                tasks={
-                    "mujoco/hopper": TaskMix(weight=8.0, window_steps=1),
-                    "atari/freeway": TaskMix(weight=1.0, window_steps=1),
-                },
-            ),
-        ),
-        actors=ActorsConfig(
-            num_workers=1,
-            evaluate=ActingConfig(window_steps=1),
-            evaluate_every_s=30.0,
-            generate_share=0.05,
-            demonstration_steps_of={"mujoco/hopper": 120_000, "atari/freeway": 24_000},
-        ),
-    ),
-    "clone": RunConfig(
-        name="clone",
-        about="One robot from a data set whose actions were drawn at random around the expert's: gato start clone --data NAME.",
-        tasks=("mujoco/hopper",),
-        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False),
-        # What the noise teaches decays: ten times the paper's.
-        learner=LearnerConfig(
-            num_updates=6000, max_rate=3e-3, weight_decay=1.0, publish_every=250, checkpoint_every=500, num_threads=1
-        ),
-        replay=ReplayConfig(
-            capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),
-            # Half of all prompts are ends of episodes, which are few here: they would be learnt by heart.
-            mix=MixConfig(
-                rows=120,
-                row_tokens=45,
-                prompt_fraction=0.0,
-                tasks={"mujoco/hopper": TaskMix(window_steps=1)},
-            ),
-        ),
-        actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
-    ),
-    "debug": RunConfig(
-        name="debug",
-        about="The smallest run that has every part: a check of an installation, in under a minute.",
-        tasks=("mujoco/inverted-pendulum",),
-        model=PRESETS["tiny"],
-        learner=LearnerConfig(num_updates=40, max_rate=2e-3, publish_every=10, checkpoint_every=10, report_every=5),
-        replay=ReplayConfig(
-            capacity_bytes=1 << 28,
-            limiter=LimiterConfig(warmup_tokens=1_000, reads_per_inserted_token=None, slack_tokens=1_000_000),
-            mix=MixConfig(
-                rows=16, row_tokens=48, prompt_steps=1, tasks={"mujoco/inverted-pendulum": TaskMix(window_steps=1)}
-            ),
-        ),
-        actors=ActorsConfig(num_envs=2, demonstration_steps=2_000, evaluate=ActingConfig(window_steps=1)),
-    ),
-}

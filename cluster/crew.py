@@ -16,6 +16,7 @@ from cluster.dispatch import BREAKS_AFTER, Dispatcher
 from cluster.journal import Event, Journal
 from cluster.launch import WorkerHandle
 from gato.metrics import Evaluation, WorkerReport
+from gato.version import Version
 
 WATCH_EVERY_S = 5.0
 """Between two questions to a busy worker, how far it is."""
@@ -36,6 +37,10 @@ class _Worker:
     asked_s: float = 0.0
     has_answered: bool = False
     """Since it was (re)started: one that waits for a place in the cluster does not hang."""
+    is_down: bool = False
+    """It died, and has not answered since: calls would be refused until it is there again."""
+    version: Version | None = None
+    """The newest when its assignment was given."""
     hung: str = ""
     """Why it was killed."""
 
@@ -103,12 +108,29 @@ class Crew:
         for worker in self._workers:
             if worker.assignment is not None:
                 continue
+            if worker.is_down and not self._is_up_again(worker):
+                continue
             now_s = time.monotonic()
             assignment = self._dispatcher.next(worker.name, now_s, last=last)
             if assignment is None:
                 continue
             worker.assignment, worker.given_s, worker.named = assignment, now_s, False
+            worker.version = self._dispatcher.newest
             worker.reference = worker.handle.perform.remote(assignment)
+
+    def _is_up_again(self, worker: _Worker) -> bool:
+        """Ask a worker that died how far it is, until it answers."""
+        if worker.question is None:
+            worker.question = worker.handle.progress.remote()
+        if not ray.wait([worker.question], timeout=0.0)[0]:
+            return False
+        question, worker.question = worker.question, None
+        try:
+            ray.get(question)
+        except RayError:
+            return False
+        worker.is_down, worker.has_answered = False, True
+        return True
 
     def collect(self) -> None:
         """Take what was done; what a dead or hanging worker was at goes back."""
@@ -132,24 +154,28 @@ class Crew:
         reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]],
     ) -> None:
         worker.assignment = worker.reference = worker.question = None
+        hung, worker.hung = worker.hung, ""
         try:
             report, evaluation = ray.get(reference)
         except RayTaskError as failure:  # an exception in the worker's code: again would be the same
-            self._give_up(worker.name, assignment, str(failure.cause or failure))
+            self._give_up(worker, assignment, str(failure.cause or failure))
             return
         except RayError as failure:
-            worker.has_answered = False
-            if worker.hung:
-                self._give_up(worker.name, assignment, worker.hung)
-                worker.hung = ""
+            worker.has_answered, worker.is_down = False, True
+            if hung:
+                self._give_up(worker, assignment, hung)
                 return
-            self._dispatcher.died(assignment)
+            self._dispatcher.died(assignment, given_s=worker.given_s, now_s=time.monotonic())
             what = f"{worker.name} at {assignment.role} of {assignment.task}"
             self._say("worker died", f"{what}; started again ({first_line(failure)})")
             return
         worker.has_answered = True
         self._dispatcher.done(worker.name, assignment, report, time.monotonic())
         self._journal.append(report)
+        if report.failed and evaluation is None:
+            self._say(
+                "worker failed", f"{worker.name} at {assignment.role} of {assignment.task}: {first_line(report.failed)}"
+            )
         if evaluation is not None:
             self._journal.append(replace(evaluation, worker=worker.name))
             if assignment.film:
@@ -188,17 +214,17 @@ class Crew:
             worker.hung = f"no step for {silent_s:.0f} s; killed and started again"
             _kill(worker.handle, no_restart=False)
 
-    def _give_up(self, worker: str, assignment: Assignment, reason: str) -> None:
+    def _give_up(self, worker: _Worker, assignment: Assignment, reason: str) -> None:
         """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
-        self._dispatcher.failed(assignment, time.monotonic())
-        version = self._dispatcher.newest
-        self._say("worker failed", f"{worker} at {assignment.role} of {assignment.task}: {first_line(reason)}")
-        if assignment.role == "evaluate" and version is not None:
+        self._dispatcher.failed(assignment, worker.version, given_s=worker.given_s, now_s=time.monotonic())
+        self._say("worker failed", f"{worker.name} at {assignment.role} of {assignment.task}: {first_line(reason)}")
+        if assignment.role == "evaluate" and worker.version is not None:
             self._journal.append(
                 Evaluation(
-                    task=assignment.task, version=version, learner_step=self._step, failed=reason[:500], worker=worker
+                    task=assignment.task, version=worker.version, learner_step=self._step, failed=reason[:500],
+                    worker=worker.name,
                 )
-            )
+            )  # fmt: skip
 
 
 def _kill(handle: WorkerHandle, *, no_restart: bool) -> None:

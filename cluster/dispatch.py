@@ -37,6 +37,8 @@ class _TaskState:
     """Until then it is not tried in a role, in which it failed."""
     failures: dict[Role, int] = field(default_factory=dict[Role, int])
     """Since its last success, in each role that was tried."""
+    failed_s: dict[Role, float] = field(default_factory=dict[Role, float])
+    """When the last of them was counted: what was given out before it tells nothing new."""
 
     def is_broken(self, role: Role) -> bool:
         return self.failures.get(role, 0) >= BREAKS_AFTER
@@ -65,6 +67,7 @@ class Dispatcher:
     ) -> None:
         """`teachable`: tasks that have a teacher; those of them that `has_data` names need no demonstrations of it."""
         self._config = config
+        self._has_data = bool(has_data)
         self._newest: Version | None = None
         self._tasks = {
             task: _TaskState(
@@ -87,7 +90,7 @@ class Dispatcher:
     def configure(self, config: ActorsConfig) -> None:
         """Go on with other settings; the shares count from now on."""
         self._config = config
-        self._spent_s |= dict.fromkeys(("evaluate", *PLAYING), 0.0)
+        self._spent_s = dict.fromkeys(self._spent_s, 0.0)
         self._due_s.clear()
 
     def published(self, version: Version) -> None:
@@ -110,8 +113,13 @@ class Dispatcher:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether every task failed again and again in all that was tried."""
-        return all(state.failures and all(map(state.is_broken, state.failures)) for state in self._tasks.values())
+        """Whether every task failed again and again in all that was tried, or all teachers did and nothing else is learned."""
+        states = self._tasks.values()
+        untaught = [state for state in states if state.wanted_steps]
+        nothing_shown = all(not state.demonstration_steps and state.is_broken("teach") for state in untaught)
+        if untaught and nothing_shown and not self._has_data and len(untaught) == len(states):
+            return True
+        return all(state.failures and all(map(state.is_broken, state.failures)) for state in states)
 
     def everything_evaluated(self) -> bool:
         """Whether the newest version has been evaluated on every task that can be."""
@@ -120,7 +128,7 @@ class Dispatcher:
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
         if last:
-            return self._evaluate(now_s, at_once=True)
+            return self._evaluate(worker, now_s, at_once=True)
         first = self._demonstrate(now_s, at_most=self._config.first_demonstration_steps)
         if first is not None:
             return first
@@ -133,7 +141,7 @@ class Dispatcher:
             owed = self._play(role, worker, now_s) if self._is_owed(role) else None
             if owed is not None:
                 return owed
-        chosen = self._evaluate(now_s, at_once=False) or self._demonstrate(now_s)
+        chosen = self._evaluate(worker, now_s, at_once=False) or self._demonstrate(now_s)
         return chosen or next((given for role in by_need if (given := self._play(role, worker, now_s))), None)
 
     def _over_its_share_s(self, role: Role) -> float:
@@ -155,10 +163,9 @@ class Dispatcher:
                 short[name] = state.demonstration_steps / wanted
         return self._assign("teach", min(short, key=lambda task: short[task])) if short else None
 
-    def _evaluate(self, now_s: float, *, at_once: bool) -> Assignment | None:
+    def _evaluate(self, worker: str, now_s: float, *, at_once: bool) -> Assignment | None:
         config = self._config
-        all_s = sum(self._spent_s[name] for name in ("evaluate", *PLAYING))
-        over = self._spent_s["evaluate"] > config.evaluate_share * all_s
+        over = config.evaluate_share <= 0.0 or now_s < self._due_s.get((worker, "evaluate"), now_s)
         waiting = {
             name: state.evaluation_ended_s
             for name, state in self._tasks.items()
@@ -199,20 +206,27 @@ class Dispatcher:
         state.teaching_in_flight += role == "teach"
         return Assignment(role=role, task=name, seeds=seeds)
 
-    def failed(self, assignment: Assignment, now_s: float) -> None:
-        """An assignment cannot be done. An evaluation waits for the next version; the rest waits longer each time."""
-        self.died(assignment)
+    def failed(self, assignment: Assignment, version: Version | None, *, given_s: float, now_s: float) -> None:
+        """An assignment cannot be done. An evaluation, of `version`, waits for the next one; the rest waits longer each time."""
+        self.died(assignment, given_s=given_s, now_s=now_s)
         state, role = self._tasks[assignment.task], assignment.role
         if role == "evaluate":
-            state.evaluated, state.evaluation_ended_s = self._newest, now_s
+            if version is not None and (state.evaluated is None or version > state.evaluated):
+                state.evaluated = version
+            state.evaluation_ended_s = now_s
         else:
             state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
 
-    def died(self, assignment: Assignment) -> None:
-        """The worker died at it, or of it: it is done again at once, but not for ever."""
+    def died(self, assignment: Assignment, *, given_s: float, now_s: float) -> None:
+        """The worker died at it, or of it: it is done again at once, but not for ever.
+
+        Several workers that fail together, as when a machine leaves, are one failure.
+        """
         self.taken_back(assignment)
-        failures = self._tasks[assignment.task].failures
-        failures[assignment.role] = failures.get(assignment.role, 0) + 1
+        state, role = self._tasks[assignment.task], assignment.role
+        if given_s >= state.failed_s.get(role, given_s):
+            state.failures[role] = state.failures.get(role, 0) + 1
+            state.failed_s[role] = now_s
 
     def taken_back(self, assignment: Assignment) -> None:
         """Nobody is at it any more; it is to be done again."""
@@ -224,8 +238,9 @@ class Dispatcher:
 
     def done(self, worker: str, assignment: Assignment, report: WorkerReport, now_s: float) -> None:
         """An assignment ended."""
+        begun_s = now_s - report.wall_s
         if report.failed is not None:
-            self.failed(assignment, now_s)
+            self.failed(assignment, report.version, given_s=begun_s, now_s=now_s)
             return
         self.taken_back(assignment)
         state, role = self._tasks[assignment.task], assignment.role
@@ -243,8 +258,7 @@ class Dispatcher:
             state.evaluated, state.evaluation_ended_s = report.version, now_s
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
-        if role in PLAYING and not (role == "teach" and missing) and share > 0.0:
+        if not (role == "teach" and missing) and share > 0.0:
             # Rest so long that it has its share, counted from when it was due: who began late catches up, by one at most.
-            begun_s = now_s - report.wall_s
             due_s = max(self._due_s.get((worker, role), begun_s), begun_s - report.wall_s)
             self._due_s[worker, role] = due_s + report.wall_s / share

@@ -136,13 +136,17 @@ CHECKS: Sequence[Check] = (
 )  # fmt: skip
 
 
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def find(check: Check) -> Finding:
     """Try one package."""
-    try:
-        version = metadata.version(check.package)
-    except metadata.PackageNotFoundError:
-        version = None
-    successor = f"{check.successor} {metadata.version(check.successor)}" if check.successor else ""
+    version = _version(check.package)
+    successor = f"{check.successor} {_version(check.successor) or '(not installed)'}" if check.successor else ""
     imports, steps, problem = _tried(check) if version else (False, False, "")
     note = "; ".join(part for part in (problem, check.missing if not steps else "") if part)
     in_use = successor or ("itself" if imports and steps else "-")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
+from actors.envs import WorkerEnvs
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from actors.worker import Receipt, Worker
@@ -117,7 +118,8 @@ def evaluate_checkpoint(
         model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
         prompts=StoredPrompts(run / "replay", config),
     )  # fmt: skip
-    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights))
+    make = WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s)
+    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights), make=make)
     for name in tasks:
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):

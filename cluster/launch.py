@@ -189,7 +189,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             name,
             tasks,
             players,
-            RemoteEpisodeSink(replay),
+            RemoteEpisodeSink(replay, patience_s=30.0),
             StoreSource(store),
             Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
             WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s),

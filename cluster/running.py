@@ -12,88 +12,25 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
 
-from actors.text import BYTES, text_encoder
-from actors.user_tasks import resolve_task, resolve_tasks
+from actors.text import BYTES
 from cluster import datasets
-from cluster.config import RunConfig, config_from_json, find_run_config, override, to_plain, with_tasks
+from cluster.choices import scales_of
+from cluster.config import RunConfig, config_from_json, override, to_plain
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
-from cluster.scores import Scale, scale_of
+from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
 from gato.task import Task
 
 if TYPE_CHECKING:
     from cluster.supervisor import Supervisor
-
-
-def make_config(
-    run: str,
-    *,
-    name: str | None,
-    tasks: Sequence[str] | None,
-    data: Sequence[str],
-    settings: Sequence[str],
-    text: str | None = None,
-    teachers: Sequence[str] = (),
-) -> RunConfig:
-    """The named run with what the command line changes. ValueError for what it cannot be."""
-    from cluster.launch import check_fits, tasks_of
-
-    config = find_run_config(run)
-    config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)
-    text_encoder(config.text)  # ValueError where it is none
-    if data:
-        found = [datasets.find(entry) for entry in data]
-        config = replace(config, data=tuple(d.name for d in found))
-        if tasks is None:
-            tasks = list(dict.fromkeys(task for d in found for task in d.tasks))
-    if tasks is not None:
-        config = with_tasks(config, [resolve_task(task).name for task in tasks])
-    config = override(config, settings)
-    config = replace(config, name=name or config.name)
-    config = _with_teachers(config, teachers)
-    check_fits(config, tasks_of(config))
-    return config
-
-
-def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
-    """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
-    from actors.teachers import absolute_spec, teacher_for
-
-    specs = dict(config.actors.teacher_of)
-    for entry in named:
-        task, equals, spec = entry.partition("=")
-        if not equals or not spec:
-            raise ValueError(f"teacher {entry!r} names no task; write it as TASK=SPEC, such as hopper=sb3:hopper.zip")
-        specs[resolve_task(task).name] = absolute_spec(spec)
-    config = replace(config, actors=replace(config.actors, teacher_of=specs))
-    for task, spec in specs.items():
-        teacher_for(resolve_task(task), spec)
-    return config
-
-
-def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str, Scale]:
-    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert).
-
-    A task without references has none: its returns are shown as they are.
-    """
-    from actors.teachers import teacher_return
-
-    scales: dict[str, Scale] = {}
-    for name, task in resolve_tasks(*config.tasks).items():
-        taught = teacher_return(task, config.actors.teacher_of.get(name, ""))
-        scale = scale_of(task, data_returns.get(name, taught))
-        if scale is not None:
-            scales[name] = scale
-    return scales
 
 
 def start(

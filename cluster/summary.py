@@ -242,7 +242,8 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         # After a restart of the learner numbers go on, so that their difference counts publications of both epochs.
         age_versions = max(0, newest.number - played.number) if newest > played else 0
         age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
-    lost = {**record.refused, **{f"dropped: {reason}": count for reason, count in record.dropped.items()}}
+    dropped = {f"dropped: {reason}": count for reason, count in record.dropped.items()}
+    lost = {**record.refused, **dropped, **({f"failed: {record.failed}": 1} if record.failed else {})}
     reasons = {*known.refused, *lost}
     return WorkerState(
         latest=record,

@@ -221,7 +221,6 @@ def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> 
     assert evaluation is not None
     assert evaluation.returns == ()
     assert evaluation.failed == "fake/counting broke at step 2 of seed 2: OSError('the wheels came off')"
-    assert report.refused == {f"environment failed: {evaluation.failed}": 1}
     assert report.failed == evaluation.failed
     _, after = house.worker.perform(counting("evaluate", 3, 4))
     assert after is not None

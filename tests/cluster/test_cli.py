@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster import registry, running
+from cluster import choices, registry
 from cluster.cli import main
 from cluster.registry import RunFolder, list_runs
 
@@ -122,7 +122,7 @@ def test_a_d4rl_file_is_imported_once_and_can_be_trained_on(
         "return_mean": 10.0,
         "returns": [10.0, 10.0, 10.0],
     }
-    config = running.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
+    config = choices.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
     assert config.tasks == ("mujoco/hopper",)
 
 

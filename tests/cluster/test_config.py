@@ -1,15 +1,19 @@
 """Runs as values: named, overridden, kept as JSON."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from actors.specialist_policy import SHIPPED
 from actors.text import SentencePieceEncoder
-from cluster.config import RUNS, config_from_json, config_to_json, find_run_config, override, to_plain, with_tasks
+from cluster.choices import make_config, scales_of
+from cluster.config import config_from_json, config_to_json, override, to_plain, with_tasks
 from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import RunFolder
-from cluster.running import kept_text, make_config, scales_of
+from cluster.running import kept_text
+from cluster.runs import RUNS, find_run_config
 from gato.acting import ActingConfig
 from replay.config import TableConfig
 from tests.actors.test_text import train
@@ -81,6 +85,17 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("replay.durability=often", "always, group, none"),
         ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
+        ("actors.evaluation_episodes=1.5", "evaluation_episodes: 1.5 must be of kind int"),
+        ("actors.num_envs=null", "num_envs: None must be of kind int"),
+        ("actors.evaluate_of.mujoco/hopper=5", "no group of settings"),
+        ("actors.teacher_of.mujoco/hopper=5", "of kind str"),
+        ("actors.demonstration_steps_of.mujoco/hoper=5", "names task 'mujoco/hoper'"),
+        ("actors.demonstration_steps=-5", "must not be negative"),
+        ("actors.hung_after_s=NaN", "more than twice"),
+        ("actors.hung_after_s=60", "more than twice"),
+        ("actors.inference=nowhere", "'worker', 'node'"),
+        ("actors.generate_share=1.5", "between 0 and 1"),
+        ("actors.demonstration_steps_of.atari/pong?sticky=0.25=1000", "which a path cannot"),
     ],
 )
 def test_a_wrong_setting_says_how_to_mend_it(setting: str, message: str) -> None:
@@ -119,3 +134,22 @@ def test_a_run_keeps_its_encoder_of_text_in_its_folder(tmp_path: Path, monkeypat
     assert layout_of(replace(kept, text="bytes"), {TALK.name: TALK}, None).encoder.encode("go") == [103, 111]
     with pytest.raises(ValueError, match=r"no SentencePiece model in .*words\.model"):
         layout_of(config, {TALK.name: TALK}, None)
+
+
+def test_shares_of_the_roles_come_to_no_more_than_all_of_the_time() -> None:
+    with pytest.raises(ValueError, match=r"come to 1\.1 of the workers' time"):
+        override(RUNS["demo"], ["actors.generate_share=0.5", "actors.relabel_share=0.6"])
+
+
+def test_teachers_are_named_for_tasks_and_found_from_every_folder(tmp_path: Path) -> None:
+    config = make_config(
+        "demo", name=None, tasks=["pong?sticky=0.25"], data=[], settings=[], teachers=["pong?sticky=0.25=rule"]
+    )
+    assert config.actors.teacher_of == {"atari/pong?sticky=0.25": "rule"}
+    by_path = f"actors.teacher_of.mujoco/hopper=specialist:{os.path.relpath(SHIPPED)}"
+    assert make_config("demo", name=None, tasks=None, data=[], settings=[by_path]).actors.teacher_of == {
+        "mujoco/hopper": f"specialist:{SHIPPED}"
+    }
+    for wrong, message in (("rule", "write it as TASK=SPEC"), ("hopper=expert", "unknown teacher 'expert'")):
+        with pytest.raises(ValueError, match=message):
+            make_config("demo", name=None, tasks=None, data=[], settings=[], teachers=[wrong])

@@ -73,7 +73,7 @@ def test_an_assignment_of_a_dead_worker_is_given_out_again() -> None:
     dispatcher.published(Version(1, 1))
     given = [dispatcher.next("w0", 0.0), dispatcher.next("w0", 0.0)]
     assert given[0] is not None
-    dispatcher.died(given[0])
+    dispatcher.died(given[0], given_s=0.0, now_s=1.0)
     assert dispatcher.next("w1", 1.0) == given[0]
 
 
@@ -83,7 +83,7 @@ def test_an_evaluation_that_fails_waits_for_the_next_version() -> None:
     for _ in range(2):
         assignment = dispatcher.next("w", 0.0)
         assert assignment is not None
-        dispatcher.failed(assignment, 0.0)
+        dispatcher.failed(assignment, dispatcher.newest, given_s=0.0, now_s=0.0)
     assert dispatcher.next("w", 0.0) is None
     dispatcher.published(Version(1, 2))
     assert dispatcher.next("w", 0.0) is not None
@@ -96,7 +96,7 @@ def test_a_task_that_fails_to_be_taught_is_left_alone_longer_each_time() -> None
         assignment = dispatcher.next("w", now_s)
         assert assignment is not None
         assert assignment.role == "teach"
-        dispatcher.failed(assignment, now_s)
+        dispatcher.failed(assignment, dispatcher.newest, given_s=now_s, now_s=now_s)
         begun = now_s
         while dispatcher.next("w", now_s + 1.0) is None:
             now_s += 1.0
@@ -138,7 +138,7 @@ def roles_of(dispatcher: Dispatcher, *, rounds: int, begun: int = 0, failing: st
         assignment = dispatcher.next("w", float(now))
         assert assignment is not None
         if assignment.role == "teach" and assignment.task == failing:
-            dispatcher.failed(assignment, now + 1.0)
+            dispatcher.failed(assignment, version, given_s=float(now), now_s=now + 1.0)
         else:
             roles.append(assignment.role)
             dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
@@ -247,10 +247,12 @@ def test_a_success_in_between_forgets_the_failures_before() -> None:
 
 def test_workers_that_die_of_a_task_end_it_too_and_a_run_of_nothing_else_is_hopeless() -> None:
     dispatcher = make()
+    now_s = 0.0
     while not dispatcher.is_hopeless:
-        assignment = dispatcher.next("w", 0.0)
+        assignment = dispatcher.next("w", now_s)
         assert assignment is not None
-        dispatcher.died(assignment)
+        dispatcher.died(assignment, given_s=now_s, now_s=now_s + 1.0)
+        now_s += 2.0
     assert dispatcher.next("w", 1e9) is None
     assert set(dispatcher.broken) == {("a", "teach"), ("b", "teach")}
 
@@ -290,3 +292,61 @@ def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
     assignment = never.next("w", 0.0, last=True)
     assert assignment is not None
     assert not assignment.film
+
+
+def test_workers_that_fail_together_are_one_failure() -> None:
+    dispatcher = make(replace(CONFIG, generate_share=1.0, evaluate_share=0.0), has_data=["a", "b"])
+    dispatcher.published(Version(1, 1))
+    given = [dispatcher.next(f"w{number}", 0.0) for number in range(30)]
+    played = [assignment for assignment in given if assignment is not None and assignment.role == "generate"]
+    assert len(played) > 2 * BREAKS_AFTER
+    for assignment in played:
+        dispatcher.died(assignment, given_s=0.0, now_s=5.0)
+    assert dispatcher.broken == []
+
+
+def test_an_evaluation_of_an_older_version_that_fails_leaves_the_newest_to_be_evaluated() -> None:
+    dispatcher = make(teachable=[])
+    dispatcher.published(Version(1, 1))
+    given = [dispatcher.next("w", 0.0), dispatcher.next("w", 0.0)]
+    dispatcher.published(Version(1, 9))
+    for assignment in given:
+        assert assignment is not None
+        failed = replace(report(assignment, version=Version(1, 1)), failed="it broke")
+        dispatcher.done("w", assignment, failed, 1.0)
+    assert not dispatcher.everything_evaluated()
+    last = dispatcher.next("w", 2.0, last=True)
+    assert last is not None
+    assert last.role == "evaluate"
+
+
+def test_evaluations_have_the_share_that_they_are_given_also_where_nothing_else_is_to_do() -> None:
+    for share, generate in ((0.5, 0.0), (0.3, 0.05), (0.1, 0.2)):
+        dispatcher = make(replace(CONFIG, evaluate_share=share, generate_share=generate), has_data=["a", "b"])
+        seconds = 0
+        for now in range(1000):
+            dispatcher.published(Version(1, 1 + now))
+            assignment = dispatcher.next("w", float(now))
+            if assignment is not None:
+                seconds += assignment.role == "evaluate"
+                dispatcher.done("w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0)
+        assert abs(seconds / 1000 - share) < 0.02
+
+
+def test_new_shares_do_not_stop_demonstrations() -> None:
+    dispatcher = make(replace(CONFIG, first_demonstration_steps=60, demonstration_steps=60_000))
+    assert roles_of(dispatcher, rounds=300).count("teach") > 90
+    dispatcher.configure(replace(CONFIG, generate_share=0.1))
+    assert roles_of(dispatcher, rounds=100, begun=300).count("teach") > 30
+
+
+def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> None:
+    dispatcher = make()
+    for now in range(0, 40_000, 40):
+        dispatcher.published(Version(1, 1 + now))
+        assignment = dispatcher.next("w", float(now))
+        if assignment is not None:
+            failed = "no such module" if assignment.role == "teach" else None
+            ended = replace(report(assignment, version=Version(1, 1 + now)), failed=failed)
+            dispatcher.done("w", assignment, ended, now + 1.0)
+    assert dispatcher.is_hopeless

@@ -34,6 +34,11 @@ def test_a_package_that_is_missing_says_how_it_is_had_and_what_stands_in() -> No
     assert found.in_use.startswith("rich ")
 
 
+def test_a_successor_that_is_missing_is_said_to_be() -> None:
+    found = find(Check(name="x", package="no-such-package", imports="import x", successor="no-such-package"))
+    assert found.in_use == "no-such-package (not installed)"
+
+
 @pytest.mark.parametrize(
     ("imports", "steps", "works", "note"),
     [

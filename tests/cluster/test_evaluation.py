@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from actors.tasks import TASKS
-from cluster.config import RUNS
 from cluster.evaluation import StoredPrompts
+from cluster.runs import RUNS
 from gato.episode import Episode
 from replay.store import EpisodeStore
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
-from cluster.config import RUNS, to_plain
+from cluster.config import to_plain
 from cluster.journal import Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder
+from cluster.runs import RUNS
 from cluster.stores import stores_of
 from gato.episode import AGENT
 from replay.lock import WRITING, FolderLock

@@ -10,7 +10,8 @@ import torch
 
 from actors.envs import make_envs
 from actors.tasks import TASKS
-from cluster.config import RUNS, config_from_json, config_to_json, override
+from cluster.config import config_from_json, config_to_json, override
+from cluster.runs import RUNS
 from gato.acting import ActingConfig, Policy
 from gato.model import Gato, ModelConfig, next_token_loss
 from gato.sequence import StepLayout, Window

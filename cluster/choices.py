@@ -1,0 +1,78 @@
+"""What the command line makes of a named run: its tasks, teachers, data and settings, all checked before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from actors.text import BYTES, text_encoder
+from actors.user_tasks import resolve_task, resolve_tasks
+from cluster import datasets
+from cluster.config import RunConfig, override, with_tasks
+from cluster.runs import find_run_config
+from cluster.scores import Scale, scale_of
+
+
+def make_config(
+    run: str,
+    *,
+    name: str | None,
+    tasks: Sequence[str] | None,
+    data: Sequence[str],
+    settings: Sequence[str],
+    text: str | None = None,
+    teachers: Sequence[str] = (),
+) -> RunConfig:
+    """The named run with what the command line changes. ValueError for what it cannot be."""
+    from cluster.launch import check_fits, tasks_of
+
+    config = find_run_config(run)
+    config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)
+    text_encoder(config.text)  # ValueError where it is none
+    if data:
+        found = [datasets.find(entry) for entry in data]
+        config = replace(config, data=tuple(d.name for d in found))
+        if tasks is None:
+            tasks = list(dict.fromkeys(task for d in found for task in d.tasks))
+    if tasks is not None:
+        config = with_tasks(config, [resolve_task(task).name for task in tasks])
+    config = override(config, settings)
+    config = replace(config, name=name or config.name)
+    config = _with_teachers(config, teachers)
+    check_fits(config, tasks_of(config))
+    return config
+
+
+def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
+    """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
+    from actors.teachers import absolute_spec, teacher_for
+
+    specs = dict(config.actors.teacher_of)
+    for entry in named:
+        parts = re.fullmatch(r"(.+?(?:\?sticky=[0-9.]+)?)=(.+)", entry)
+        if parts is None:
+            raise ValueError(f"teacher {entry!r} names no task; write it as TASK=SPEC, such as hopper=sb3:hopper.zip")
+        specs[resolve_task(parts[1]).name] = parts[2]
+    specs = {task: absolute_spec(spec) for task, spec in specs.items()}
+    config = replace(config, actors=replace(config.actors, teacher_of=specs))
+    for task, spec in specs.items():
+        teacher_for(resolve_task(task), spec)
+    return config
+
+
+def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str, Scale]:
+    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert).
+
+    A task without references has none: its returns are shown as they are.
+    """
+    from actors.teachers import teacher_return
+
+    scales: dict[str, Scale] = {}
+    for name, task in resolve_tasks(*config.tasks).items():
+        taught = teacher_return(task, config.actors.teacher_of.get(name, ""))
+        scale = scale_of(task, data_returns.get(name, taught))
+        if scale is not None:
+            scales[name] = scale
+    return scales

@@ -1,0 +1,90 @@
+"""The named runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from cluster.config import ActorsConfig, RunConfig
+from gato.acting import ActingConfig
+from gato.model import PRESETS
+from learner.loop import LearnerConfig
+from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+
+DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
+
+RUNS: dict[str, RunConfig] = {
+    "demo": RunConfig(
+        name="demo",
+        about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
+        tasks=DEMO_TASKS,
+        model=PRESETS["small"],
+        learner=LearnerConfig(num_updates=2000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
+        replay=ReplayConfig(
+            capacity_bytes=4 << 30,
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000),
+            mix=MixConfig(
+                rows=120,
+                row_tokens=45,
+                prompt_steps=1,
+                tasks={
+                    "mujoco/hopper": TaskMix(weight=8.0, window_steps=1),
+                    "atari/freeway": TaskMix(weight=1.0, window_steps=1),
+                },
+            ),
+        ),
+        actors=ActorsConfig(
+            num_workers=1,
+            evaluate=ActingConfig(window_steps=1),
+            evaluate_every_s=30.0,
+            generate_share=0.05,
+            demonstration_steps_of={"mujoco/hopper": 120_000, "atari/freeway": 24_000},
+        ),
+    ),
+    "clone": RunConfig(
+        name="clone",
+        about="One robot from a data set whose actions were drawn at random around the expert's: gato start clone --data NAME.",
+        tasks=("mujoco/hopper",),
+        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False),
+        # What the noise teaches decays: ten times the paper's.
+        learner=LearnerConfig(
+            num_updates=6000, max_rate=3e-3, weight_decay=1.0, publish_every=250, checkpoint_every=500, num_threads=1
+        ),
+        replay=ReplayConfig(
+            capacity_bytes=4 << 30,
+            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),
+            # Half of all prompts are ends of episodes, which are few here: they would be learnt by heart.
+            mix=MixConfig(
+                rows=120,
+                row_tokens=45,
+                prompt_fraction=0.0,
+                tasks={"mujoco/hopper": TaskMix(window_steps=1)},
+            ),
+        ),
+        actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
+    ),
+    "debug": RunConfig(
+        name="debug",
+        about="The smallest run that has every part: a check of an installation, in under a minute.",
+        tasks=("mujoco/inverted-pendulum",),
+        model=PRESETS["tiny"],
+        learner=LearnerConfig(num_updates=40, max_rate=2e-3, publish_every=10, checkpoint_every=10, report_every=5),
+        replay=ReplayConfig(
+            capacity_bytes=1 << 28,
+            limiter=LimiterConfig(warmup_tokens=1_000, reads_per_inserted_token=None, slack_tokens=1_000_000),
+            mix=MixConfig(
+                rows=16, row_tokens=48, prompt_steps=1, tasks={"mujoco/inverted-pendulum": TaskMix(window_steps=1)}
+            ),
+        ),
+        actors=ActorsConfig(num_envs=2, demonstration_steps=2_000, evaluate=ActingConfig(window_steps=1)),
+    ),
+}
+
+
+def find_run_config(name: str) -> RunConfig:
+    """The named run. ValueError suggests the nearest name."""
+    if name not in RUNS:
+        near = get_close_matches(name, RUNS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known runs: {', '.join(RUNS)}"
+        raise ValueError(f"unknown run {name!r}; {hint}")
+    return RUNS[name]
