@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.envs import WorkerEnvs
-from actors.remote import RemoteWorker, end_inference
+from actors.inference import NotServedError
+from actors.remote import RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS
 from actors.teachers import Teachers
 from gato.acting import ActingConfig
@@ -74,7 +76,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
     workers = [
         RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
-            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True
+            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 1, True, "launch1"
         )
         for name in ("w0", "w1")
     ]
@@ -83,16 +85,21 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     while min(progress.steps for progress in ray.get([worker.progress.remote() for worker in workers])) < 5:
         pass
     (name,) = ray.util.list_named_actors()
-    os.kill(ray.get(ray.get_actor(name).pid.remote()), signal.SIGKILL)
-    for report, evaluation in ray.get(playing):
-        assert evaluation is not None
-        assert evaluation.failed == "the inference process of this node died; Ray starts it anew"
-        assert report.refused == {f"environment failed: {evaluation.failed}": 1}
+    pid = ray.get(ray.get_actor(name).pid.remote())
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    os.kill(pid, signal.SIGKILL)
+    for reference in playing:
+        with pytest.raises(RayTaskError) as failure:
+            ray.get(reference)
+        assert isinstance(failure.value.cause, NotServedError)
+        assert str(failure.value.cause) == "the inference process of this node died; Ray starts it anew"
     short = Assignment(role="evaluate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     (_, first), (_, second) = ray.get([worker.perform.remote(short) for worker in workers])
     assert first is not None
     assert second is not None
     assert first.failed is None
     assert first.returns == second.returns
+    inference_of_node(players, tasks, OneVersion(), launch="launch2")  # which finds what the first has left
+    assert {left.split("-")[1] for left in ray.util.list_named_actors()} == {"launch1", "launch2"}
     end_inference()
     assert ray.util.list_named_actors() == []
