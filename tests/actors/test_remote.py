@@ -15,7 +15,7 @@ from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.envs import WorkerEnvs
 from actors.inference import NotServedError
-from actors.remote import RemoteWorker, end_inference, inference_of_node
+from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS
 from actors.teachers import Teachers
 from gato.acting import ActingConfig
@@ -67,6 +67,16 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
     assert progress.steps == report.env_steps
 
 
+def test_an_inference_process_is_as_nice_as_workers_and_has_the_threads_that_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    niceness, num_threads = list[int](), list[int]()
+    monkeypatch.setattr(os, "nice", niceness.append)
+    monkeypatch.setattr(torch, "set_num_threads", num_threads.append)
+    InferenceActor(GatoPlayers(model=MODEL, evaluate={}, generate={}, seed=0), {}, OneVersion(), 5, 2)
+    assert (niceness, num_threads) == ([5], [2])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death() -> None:
@@ -76,7 +86,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
     workers = [
         RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
-            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 1, True, "launch1"
+            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True, "launch1"
         )
         for name in ("w0", "w1")
     ]
@@ -85,9 +95,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     while min(progress.steps for progress in ray.get([worker.progress.remote() for worker in workers])) < 5:
         pass
     (name,) = ray.util.list_named_actors()
-    pid = ray.get(ray.get_actor(name).pid.remote())
-    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(ray.get(ray.get_actor(name).pid.remote()), signal.SIGKILL)
     for reference in playing:
         with pytest.raises(RayTaskError) as failure:
             ray.get(reference)
