@@ -1,38 +1,36 @@
 """Acting for many workers in one place: one copy of the weights, and one batch of all who play a task in one role.
 
-Contexts of one batch share a ring over time (`gato.cache`), so those who play the same task, in the same role and with the
-same version act in step: a round is computed when the last of them has asked. Whoever begins an assignment joins them,
-whoever ends it leaves, and whoever is silent for too long is left out.
+Those who play the same task, in the same role and with the same version act in step (`actors.lockstep`): a round is
+computed when the last of them has asked. Whoever begins an assignment joins them, whoever ends it leaves; whoever is silent
+for longer than their patience goes on by itself, to the end of its assignment: its contexts and rows are kept.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 
 from actors.agent import GatoPlayers
-from actors.envs import EnvFailedError
-from gato.acting import ActingState, Policy
+from actors.lockstep import Group, GroupKey, Observations, Question, Ticket
+from gato.acting import Policy
 from gato.model import Gato
-from gato.sequence import Window
+from gato.quantise import Int8Kind, quantised
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights, load
 
-VERSIONS_KEPT = 2
-"""The newest, and the one before: a worker may be about to begin with it."""
 
-Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
-
-
-class NotServedError(EnvFailedError):
-    """The server does not serve this client any more: it was silent for too long, or the server was started anew."""
+class NotServedError(RuntimeError):
+    """The server serves this assignment no more: it was started anew, or does not know the client (any more). No fault of
+    the task's: played again, it may well succeed."""
 
 
 @runtime_checkable
@@ -42,199 +40,197 @@ class WeightsSource(Protocol):
         ...
 
 
-class _Key(NamedTuple):
-    task: str
-    role: str
-    version: Version
+class _Copies:
+    """The model of one version, and those in 8 bits that somebody plays."""
 
+    def __init__(self, model: Gato, learner_step: int) -> None:
+        self.learner_step = learner_step
+        self._of_kind: dict[Int8Kind | None, Gato] = {None: model}
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    observations: Observations
-    rewards: Float[np.ndarray, " N"]
-
-
-class _Group:
-    """Clients that act in step. Their rows stand in the order in which they joined."""
-
-    def __init__(self, policy: Policy, prompt: Window | None) -> None:
-        self._policy = policy
-        self._prompt = prompt
-        self._state: ActingState | None = None
-        self.members: dict[str, int] = {}
-        """Rows of each."""
-        self.asked: dict[str, _Question] = {}
-        self.answers: dict[str, Shaped[np.ndarray, "N ..."]] = {}
-
-    def _rows(self, client: str) -> slice:
-        names = list(self.members)
-        begin = sum(self.members[name] for name in names[: names.index(client)])
-        return slice(begin, begin + self.members[client])
-
-    def join(self, client: str, num_rows: int) -> None:
-        if self._state is None:
-            self._state = self._policy.start(num_rows, self._prompt)
-        else:
-            there = self._state.num_envs
-            self._state = self._state.gather(np.append(np.arange(there), np.zeros(num_rows, np.int64)))
-        self.members[client] = num_rows
-        self.reset(client, np.ones(num_rows, np.bool_))
-
-    def leave(self, client: str) -> None:
-        assert self._state is not None
-        others = np.delete(np.arange(self._state.num_envs), self._rows(client))
-        self._state = self._state.gather(others) if len(others) else None
-        del self.members[client]
-        self.asked.pop(client, None)
-
-    def reset(self, client: str, rows: Bool[np.ndarray, " N"]) -> None:
-        assert self._state is not None
-        of_all = np.zeros(self._state.num_envs, np.bool_)
-        of_all[self._rows(client)] = rows
-        self._state.reset(of_all)
-
-    def compute_if_complete(self) -> bool:
-        """One round, once all have asked."""
-        if self._state is None or len(self.asked) < len(self.members):
-            return False
-        asked = [self.asked[client] for client in self.members]
-        observations = {
-            name: np.concatenate([question.observations[name] for question in asked])
-            for name in self._policy.task.observations
-        }
-        rewards = np.concatenate([question.rewards for question in asked])
-        actions = self._policy.act(self._state, observations, rewards)
-        self.answers |= {client: actions[self._rows(client)] for client in self.members}
-        self.asked.clear()
-        return True
+    def of_kind(self, int8: Int8Kind | None) -> Gato:
+        if int8 is not None and int8 not in self._of_kind:
+            self._of_kind[int8] = quantised(self._of_kind[None], int8)
+        return self._of_kind[int8]
 
 
 class InferenceServer:
     """Acts for clients, each of which plays one assignment at a time, in a thread of its own.
 
     server = InferenceServer(players, tasks, source)
-    weights = server.newer_than(None)                       # its version alone: the arrays stay here
-    server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
-    actions = server.act("w0", observations, rewards)       # waits for the others of its group
-    server.end("w0")
+    weights = server.newer_than("w0", None)                 # its version alone: the arrays stay here
+    ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
+    actions = server.act(ticket, observations, rewards)     # waits for the others of its group
+    server.end(ticket)
     """
 
     def __init__(
-        self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource, *, patience_s: float = 10.0
+        self,
+        players: GatoPlayers,
+        tasks: Mapping[str, Task],
+        source: WeightsSource,
+        *,
+        patience_s: float = 5.0,
+        forgets_after_s: float = 3600.0,
     ) -> None:
-        """`patience_s`: how long a group waits for one of its clients before it goes on without it."""
+        """`patience_s`: how long a group waits for one of its clients before it goes on without it. `forgets_after_s`: how
+        long the contexts and the version of a silent client are kept, which may have died."""
         self._players = players
         self._tasks = tasks
         self._source = source
         self._patience_s = patience_s
-        self._models: dict[Version, tuple[Gato, int]] = {}
+        self._forgets_after_s = forgets_after_s
+        self._copies: dict[Version, _Copies] = {}
         self._generators: dict[tuple[str, str], torch.Generator] = {}
-        self._groups: dict[_Key, _Group] = {}
-        self._key_of: dict[str, _Key] = {}
+        self._joinable: dict[GroupKey, Group] = {}
+        self._playing: dict[Ticket, Group] = {}
+        self._pinned: dict[str, Version] = {}
+        """The version that each client was told last: it may be about to begin with it."""
+        self._heard_s: dict[str, float] = {}
         self._changed = threading.Condition()
+        self._preparing = threading.Lock()
+        """Held, before the other, by whoever gets weights, prompts and models, which takes long: meanwhile others act."""
 
-    def newer_than(self, version: Version | None) -> Weights | None:
-        """The version that can be played from now on, without its arrays, where it is newer than `version`."""
+    def newer_than(self, client: str, version: Version | None) -> Weights | None:
+        """The version that the client can play from now on, without its arrays, where it is newer than `version`. The newest
+        one is kept for it until it begins, or asks again."""
+        with self._preparing:
+            self._pull()
         with self._changed:
-            newest = max(self._models, default=None)
-            weights = self._source.newer_than(newest)
-            if weights is not None and (newest is None or weights.version > newest):
-                model = self._players.new_model()
-                load(model, weights.arrays)
-                self._models[weights.version] = (model, weights.learner_step)
-                newest = weights.version
-                for old in sorted(self._models)[:-VERSIONS_KEPT]:
-                    del self._models[old]
-            if newest is None or (version is not None and newest <= version):
+            self._forget_the_lost()
+            self._heard_s[client] = time.monotonic()
+            newest = max(self._copies, default=None)
+            if newest is None:
                 return None
-            return Weights(version=newest, learner_step=self._models[newest][1], arrays={})
+            self._pinned[client] = newest
+            self._drop_old()
+            if version is not None and newest <= version:
+                return None
+            return Weights(version=newest, learner_step=self._copies[newest].learner_step, arrays={})
 
-    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
-        """The client plays an assignment from now on, with this version to its end."""
+    def _pull(self) -> None:
         with self._changed:
-            self._leave(client)
-            if version not in self._models:
-                raise NotServedError(f"weights {version} are not here any more; begin with the newest")
-            key = _Key(task, role, version)
-            if key not in self._groups:
-                self._groups[key] = self._new_group(key)
-            self._groups[key].join(client, num_rows)
-            self._key_of[client] = key
+            newest = max(self._copies, default=None)
+        weights = self._source.newer_than(newest)
+        if weights is None or (newest is not None and weights.version <= newest):
+            return
+        model = self._players.new_model()
+        load(model, weights.arrays)
+        with self._changed:
+            self._copies[weights.version] = _Copies(model, weights.learner_step)
 
-    def _new_group(self, key: _Key) -> _Group:
+    def _drop_old(self) -> None:
+        """All but the newest, and those that somebody may be about to begin with; groups hold on to what they play."""
+        keep = {max(self._copies), *self._pinned.values()} if self._copies else set[Version]()
+        self._copies = {version: copies for version, copies in self._copies.items() if version in keep}
+
+    def _forget_the_lost(self) -> None:
+        since_s = time.monotonic() - self._forgets_after_s
+        for client in [client for client, heard_s in self._heard_s.items() if heard_s < since_s]:
+            self._leave(client)
+            self._pinned.pop(client, None)
+            del self._heard_s[client]
+
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
+        """The client plays an assignment from now on, with this version to its end. What it played before is over."""
+        key = GroupKey(task, role, version)
+        with self._preparing:
+            with self._changed:
+                self._leave(client)
+                group, copies = self._joinable.get(key), self._copies.get(version)
+            if group is None:
+                if copies is None:
+                    raise NotServedError(f"weights {version} are not here any more; begin with the newest")
+                group = self._new_group(key, copies)
+            with self._changed:
+                group = self._joinable.setdefault(key, group)
+                ticket = Ticket(client, uuid.uuid4().hex)
+                group.join(ticket, num_rows)
+                self._playing[ticket] = group
+                self._heard_s[client] = time.monotonic()
+                self._pinned.pop(client, None)
+                self._drop_old()
+                return ticket
+
+    def _new_group(self, key: GroupKey, copies: _Copies) -> Group:
         task, seed = self._tasks[key.task], self._players.seed
         generator = self._generators.setdefault((key.task, key.role), torch.Generator().manual_seed(seed))
         acting, text = self._players.acting_of(task, key.role), self._players.text
-        policy = Policy(self._models[key.version][0], task, acting, generator=generator, text=text)
+        model = copies.of_kind(acting.int8)
+        policy = Policy(model, task, replace(acting, int8=None), generator=generator, text=text)
         find_prompt = self._players.prompt_finder(task, key.role)
-        return _Group(policy, find_prompt() if find_prompt else None)
+        return Group(key, policy, find_prompt() if find_prompt else None)
 
-    def end(self, client: str) -> None:
-        """Its assignment is over: nobody waits for it any more."""
+    def end(self, ticket: Ticket) -> None:
+        """The assignment is over: nobody waits for it any more."""
         with self._changed:
-            self._leave(client)
+            if ticket in self._playing:
+                self._leave(ticket.client)
 
     def _leave(self, client: str) -> None:
-        key = self._key_of.pop(client, None)
-        if key is None:
-            return
-        group = self._groups[key]
-        group.leave(client)
-        if not group.members:
-            del self._groups[key]
-        group.compute_if_complete()
+        for ticket in [ticket for ticket in self._playing if ticket.client == client]:
+            group = self._playing.pop(ticket)
+            group.leave(ticket)
+            if not group.members and self._joinable.get(group.key) is group:
+                del self._joinable[group.key]
+            group.compute_if_complete()
         self._changed.notify_all()
 
-    def _group(self, client: str) -> _Group:
-        if client not in self._key_of:
+    def _group(self, ticket: Ticket) -> Group:
+        if ticket not in self._playing:
             raise NotServedError(
-                f"{client} is not served here: it was silent for too long, or this server is a new one"
+                f"{ticket.client} is not served here: it was silent for too long, began something else, or this server is "
+                "a new one"
             )
-        return self._groups[self._key_of[client]]
+        self._heard_s[ticket.client] = time.monotonic()
+        return self._playing[ticket]
 
-    def reset_rows(self, client: str, rows: Bool[np.ndarray, " N"]) -> None:
+    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None:
         """These rows of the client begin a new episode."""
         with self._changed:
-            self._group(client).reset(client, rows)
+            self._group(ticket).reset(ticket, rows)
 
     def act(
-        self, client: str, observations: Observations, rewards: Float[np.ndarray, " N"]
+        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]:
         """An action for each row of the client, when all of its group have asked."""
         with self._changed:
-            group = self._group(client)
-            group.asked[client] = _Question(observations, rewards)
+            group = self._group(ticket)
+            group.asked[ticket] = Question(observations, rewards)
             if group.compute_if_complete():
                 self._changed.notify_all()
 
             def is_over() -> bool:
-                return client in group.answers or client not in group.members
+                return ticket in group.answers or ticket not in group.members
 
             while not self._changed.wait_for(is_over, self._patience_s):
                 for silent in group.members.keys() - group.asked.keys():
-                    self._leave(silent)
-            if client not in group.answers:
-                raise NotServedError(f"{client} was left out while it waited")
-            return group.answers.pop(client)
+                    self._playing[silent] = group.split_off(silent)
+                    if group.compute_if_complete():
+                        self._changed.notify_all()
+            if ticket not in group.answers:
+                raise NotServedError(f"{ticket.client} began something else while this waited")
+            return group.answers.pop(ticket)
 
     def num_models(self) -> int:
-        """Copies of the weights that are held by version, without those that only a group still plays."""
+        """Versions that can be begun with."""
         with self._changed:
-            return len(self._models)
+            return len(self._copies)
 
 
 @runtime_checkable
 class Server(Protocol):
     """What a client needs of it, in this process or in another one."""
 
-    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None: ...
+    def newer_than(self, client: str, version: Version | None) -> Weights | None: ...
 
-    def end(self, client: str) -> None: ...
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket: ...
 
-    def reset_rows(self, client: str, rows: Bool[np.ndarray, " N"]) -> None: ...
+    def end(self, ticket: Ticket) -> None: ...
+
+    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None: ...
 
     def act(
-        self, client: str, observations: Observations, rewards: Float[np.ndarray, " N"]
+        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]: ...
 
 
@@ -248,39 +244,43 @@ class ServedPlayer:
         self._role = role
         self._num_envs = num_envs
         self._version: Version | None = None
-        self._serving = False
+        self._ticket: Ticket | None = None
 
     def load(self, weights: Weights) -> None:
         self._version = weights.version
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         del seeds  # sampling has a generator of its own
-        if self._serving:
-            self._server.reset_rows(self._client, rows)
+        if self._ticket is not None:
+            self._server.reset_rows(self._ticket, rows)
             return
         assert self._version is not None
-        self._server.begin(self._client, self._task.name, self._role, self._num_envs, self._version)
-        self._serving = True
+        self._ticket = self._server.begin(self._client, self._task.name, self._role, self._num_envs, self._version)
 
     def act(
         self, observations: Observations, extras: Observations, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]:
         del extras  # what only teachers may look at
-        return self._server.act(self._client, observations, rewards)
+        assert self._ticket is not None
+        return self._server.act(self._ticket, observations, rewards)
 
     def rest(self) -> None:
         """The assignment is over, however it ended."""
-        self._serving = False
-        self._server.end(self._client)
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._server.end(ticket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedPlayers:
-    """Makes a `ServedPlayer` for each task and role that a worker is asked to play."""
+    """Makes a `ServedPlayer` for each task and role that a worker is asked to play; and is where it gets weights from."""
 
     server: Server
     client: str
     """The worker's name: it plays one assignment at a time."""
+
+    def newer_than(self, version: Version | None) -> Weights | None:
+        return self.server.newer_than(self.client, version)
 
     def __call__(self, task: Task, num_envs: int, role: str) -> ServedPlayer:
         return ServedPlayer(self.server, self.client, task, role, num_envs)

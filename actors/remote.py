@@ -16,8 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment, WorkerProgress
-from actors.envs import EnvFailedError, WorkerEnvs
-from actors.inference import InferenceServer, ServedPlayers
+from actors.envs import WorkerEnvs
+from actors.inference import InferenceServer, NotServedError, ServedPlayers
+from actors.lockstep import Ticket
 from actors.teachers import Teachers
 from actors.video import Clip
 from actors.worker import EpisodeSink, WeightsSource, Worker
@@ -30,34 +31,38 @@ T = TypeVar("T")
 
 
 INFERENCE = "inference-"
-"""The name of a node's inference process is this and the node's id."""
+"""The name of a node's inference process is this, the id of the launch and that of the node."""
 
 
 class InferenceActor:
     """Holds an `InferenceServer`; each call of a worker waits in a thread of its own."""
 
-    def __init__(self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource) -> None:
+    def __init__(
+        self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource, niceness: int, num_threads: int
+    ) -> None:
+        os.nice(niceness)
+        torch.set_num_threads(num_threads)  # Ray gives one to those who claim no core
         self._server = InferenceServer(players, tasks, source)
 
     @ray.method(max_task_retries=-1)
-    def newer_than(self, version: Version | None) -> Weights | None:
-        return self._server.newer_than(version)
+    def newer_than(self, client: str, version: Version | None) -> Weights | None:
+        return self._server.newer_than(client, version)
 
     @ray.method
-    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
-        self._server.begin(client, task, role, num_rows, version)
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
+        return self._server.begin(client, task, role, num_rows, version)
 
     @ray.method(max_task_retries=-1)
-    def end(self, client: str) -> None:
-        self._server.end(client)
+    def end(self, ticket: Ticket) -> None:
+        self._server.end(ticket)
 
     @ray.method
-    def reset_rows(self, client: str, rows: np.ndarray) -> None:
-        self._server.reset_rows(client, rows)
+    def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
+        self._server.reset_rows(ticket, rows)
 
     @ray.method
-    def act(self, client: str, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
-        return self._server.act(client, observations, rewards)
+    def act(self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        return self._server.act(ticket, observations, rewards)
 
     @ray.method
     def pid(self) -> int:
@@ -69,48 +74,57 @@ RemoteInference = ray.remote(InferenceActor)
 
 
 def inference_of_node(
-    players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource
+    players: GatoPlayers,
+    tasks: Mapping[str, Task],
+    source: WeightsSource,
+    *,
+    launch: str,
+    niceness: int = 0,
+    num_threads: int = 1,
 ) -> ActorProxy[InferenceActor]:
-    """The one of this node, made by whoever asks first. It outlives who made it: see `end_inference`.
+    """The one of this node and launch, made by whoever asks first. It outlives who made it: see `end_inference`.
+
+    `launch` is another each time that a run is started or resumed: what a killed one left is never met. `num_threads` are
+    PyTorch's: as many as the node has cores for it that nobody else is at.
 
     What it is made of must be small (below 100 kB in all): Ray loses larger arguments with the worker that made it, and
     could not start it anew.
     """
     node = ray.get_runtime_context().get_node_id()
     return RemoteInference.options(
-        name=f"{INFERENCE}{node}", get_if_exists=True, lifetime="detached", num_cpus=0, max_restarts=-1,
+        name=f"{INFERENCE}{launch}-{node}", get_if_exists=True, lifetime="detached", num_cpus=0, max_restarts=-1,
         max_concurrency=128, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-    ).remote(players, tasks, source)  # fmt: skip
+    ).remote(players, tasks, source, niceness, num_threads)  # fmt: skip
 
 
 def end_inference() -> None:
-    """End the inference processes of all nodes, those of this namespace."""
+    """End the inference processes of all nodes and launches, those of this namespace."""
     for name in ray.util.list_named_actors():
         if name.startswith(INFERENCE):
             ray.kill(ray.get_actor(name), no_restart=True)
 
 
 class ServedByNode:
-    """A node's inference process as its workers call it. EnvFailedError where it died: the assignment is lost with it."""
+    """A node's inference process as its workers call it. NotServedError where it died: the assignment is lost with it."""
 
     def __init__(self, actor: ActorProxy[InferenceActor]) -> None:
         self._actor = actor
 
-    def newer_than(self, version: Version | None) -> Weights | None:
-        return _answer(self._actor.newer_than.remote(version))
+    def newer_than(self, client: str, version: Version | None) -> Weights | None:
+        return _answer(self._actor.newer_than.remote(client, version))
 
-    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
-        _answer(self._actor.begin.remote(client, task, role, num_rows, version))
+    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
+        return _answer(self._actor.begin.remote(client, task, role, num_rows, version))
 
-    def end(self, client: str) -> None:
-        with suppress(EnvFailedError):  # a dead one keeps nobody waiting
-            _answer(self._actor.end.remote(client))
+    def end(self, ticket: Ticket) -> None:
+        with suppress(NotServedError):  # a dead one keeps nobody waiting
+            _answer(self._actor.end.remote(ticket))
 
-    def reset_rows(self, client: str, rows: np.ndarray) -> None:
-        _answer(self._actor.reset_rows.remote(client, rows))
+    def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
+        _answer(self._actor.reset_rows.remote(ticket, rows))
 
-    def act(self, client: str, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
-        return _answer(self._actor.act.remote(client, observations, rewards))
+    def act(self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        return _answer(self._actor.act.remote(ticket, observations, rewards))
 
 
 def _answer(reference: ray.ObjectRef[T]) -> T:
@@ -119,7 +133,7 @@ def _answer(reference: ray.ObjectRef[T]) -> T:
     except RayTaskError as failure:  # as it was raised there, without Ray's traceback
         raise failure.cause from None
     except RayActorError as death:
-        raise EnvFailedError("the inference process of this node died; Ray starts it anew") from death
+        raise NotServedError("the inference process of this node died; Ray starts it anew") from death
 
 
 class WorkerActor:
@@ -136,14 +150,19 @@ class WorkerActor:
         make: WorkerEnvs,
         niceness: int,
         shares_inference: bool = False,
+        launch: str = "",
+        inference_threads: int = 1,
     ) -> None:
-        """`shares_inference`: whether the node's one inference process acts for it."""
+        """`shares_inference`: whether the node's one inference process acts for it, that of this `launch`."""
         os.nice(niceness)
         torch.set_num_threads(1)
         if shares_inference:
-            served = ServedByNode(inference_of_node(players, tasks, source))
-            shared = ServedPlayers(server=served, client=name)
-            self._worker = Worker(name, tasks, shared, sink, served, make=make, teachers=teachers)
+            assert launch, "an inference process is one launch's: say which"
+            actor = inference_of_node(
+                players, tasks, source, launch=launch, niceness=niceness, num_threads=inference_threads
+            )
+            shared = ServedPlayers(server=ServedByNode(actor), client=name)
+            self._worker = Worker(name, tasks, shared, sink, shared, make=make, teachers=teachers)
         else:
             self._worker = Worker(name, tasks, players, sink, source, make=make, teachers=teachers)
 

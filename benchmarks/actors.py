@@ -239,6 +239,7 @@ def remote_workers(name: str, count: int, preset: str, *, shares_inference: bool
             WorkerEnvs(),
             0,
             shares_inference,
+            "benchmark",
         )
         for i in range(count)
     ]

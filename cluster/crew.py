@@ -11,6 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.assignment import Assignment, Role, WorkerProgress
+from actors.inference import NotServedError
 from actors.video import ClipFolder
 from cluster.dispatch import BREAKS_AFTER, Dispatcher
 from cluster.journal import Event, Journal
@@ -157,7 +158,12 @@ class Crew:
         hung, worker.hung = worker.hung, ""
         try:
             report, evaluation = ray.get(reference)
-        except RayTaskError as failure:  # an exception in the worker's code: again would be the same
+        except RayTaskError as failure:
+            if isinstance(failure.cause, NotServedError):  # no fault of the task's
+                self._dispatcher.taken_back(assignment)
+                self._say("not served", f"{worker.name} at {assignment.role} of {assignment.task}: {failure.cause}")
+                return
+            # An exception in the worker's code: again would be the same.
             self._give_up(worker, assignment, str(failure.cause or failure))
             return
         except RayError as failure:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import ray
 from ray.actor import ActorProxy
@@ -17,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.envs import WorkerEnvs
-from actors.remote import RemoteWorker, WorkerActor
+from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.teachers import Teachers
 from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
@@ -184,6 +185,9 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         prompts=RemotePromptSource(replay),
     )
 
+    end_inference()  # what a run of this name left that was killed
+    launched = uuid4().hex
+
     def new_worker(name: str) -> WorkerHandle:
         return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
             name,
@@ -195,6 +199,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
             WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s),
             config.actors.niceness,
             config.actors.inference == "node",
+            launched,
         )
 
     return Parts(

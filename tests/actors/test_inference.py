@@ -12,10 +12,12 @@ import pytest
 from actors.agent import GatoPlayers
 from actors.envs import Envs
 from actors.inference import InferenceServer, NotServedError, ServedPlayer, ServedPlayers, Server
+from actors.lockstep import Ticket
 from actors.rollout import Player, play
-from actors.worker import Assignment, Resting, WeightedPlayer, Worker
+from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
 from gato.acting import ActingConfig
 from gato.model import Gato
+from gato.quantise import Int8Kind, quantised
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import COUNTING, ListSink, counting_envs
@@ -59,7 +61,7 @@ def alone(role: str, seeds: list[int], num_envs: int) -> dict[int, np.ndarray]:
 
 def served(server: InferenceServer, client: str, role: str, seeds: list[int], num_envs: int) -> dict[int, np.ndarray]:
     player = ServedPlayer(server, client, COUNTING, role, num_envs)
-    newest = server.newer_than(None)
+    newest = server.newer_than(client, None)
     assert newest is not None
     player.load(newest)
     try:
@@ -73,6 +75,7 @@ def test_the_parts_are_what_others_ask_for() -> None:
     player = ServedPlayer(server_of(), "w0", COUNTING, "evaluate", 2)
     assert isinstance(player, WeightedPlayer)
     assert isinstance(player, Resting)
+    assert isinstance(ServedPlayers(server=server_of(), client="w0"), WeightsSource)
 
 
 @pytest.mark.parametrize("role", ["evaluate", "generate"])
@@ -109,54 +112,152 @@ def observed(num_rows: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {"state": np.ones((num_rows, 2), np.float32)}, np.zeros(num_rows, np.float32)
 
 
+def begin(server: InferenceServer, client: str, num_rows: int = 1) -> Ticket:
+    newest = server.newer_than(client, None)
+    assert newest is not None
+    return server.begin(client, COUNTING.name, "evaluate", num_rows, newest.version)
+
+
 def test_those_who_play_the_same_decide_in_one_round_when_the_last_has_asked() -> None:
     server, got = server_of(), dict[str, np.ndarray]()
-    server.newer_than(None)
-    for client in ("w0", "w1"):
-        server.begin(client, COUNTING.name, "evaluate", 2, Version(1, 1))
-    waiting = in_thread(lambda: got.update(w0=server.act("w0", *observed(2))))
+    first, second = begin(server, "w0", 2), begin(server, "w1", 2)
+    waiting = in_thread(lambda: got.update(w0=server.act(first, *observed(2))))
     waiting.join(0.05)
     assert waiting.is_alive()
-    got["w1"] = server.act("w1", *observed(2))
+    got["w1"] = server.act(second, *observed(2))
     waiting.join(30)
     np.testing.assert_allclose(got["w0"], got["w1"])
 
 
 def test_nobody_waits_for_who_has_ended() -> None:
     server = server_of()
-    server.newer_than(None)
-    for client in ("w0", "w1"):
-        server.begin(client, COUNTING.name, "evaluate", 1, Version(1, 1))
-    waiting = in_thread(lambda: server.act("w0", *observed(1)))
-    server.end("w1")
+    first, second = begin(server, "w0"), begin(server, "w1")
+    waiting = in_thread(lambda: server.act(first, *observed(1)))
+    server.end(second)
     waiting.join(30)
     assert not waiting.is_alive()
 
 
-def test_who_is_silent_too_long_is_left_out_and_told_so() -> None:
+def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiting() -> None:
+    steps = [observed(2), *[({"state": np.full((2, 2), i, np.float32)}, np.zeros(2, np.float32)) for i in range(4)]]
+    never_silent = server_of()
+    ticket = begin(never_silent, "w0", 2)
+    expected = [never_silent.act(ticket, *step) for step in steps]
     server = server_of(patience_s=0.01)
-    server.newer_than(None)
-    for client in ("w0", "w1"):
-        server.begin(client, COUNTING.name, "evaluate", 1, Version(1, 1))
-    assert server.act("w0", *observed(1)).shape == (1, 1)
-    with pytest.raises(NotServedError, match="w1 is not served here"):
-        server.act("w1", *observed(1))
+    busy, silent = begin(server, "w0", 1), begin(server, "w1", 2)
+    with ThreadPoolExecutor(1) as pool:
+        together = pool.submit(server.act, busy, *observed(1))
+        got = [server.act(silent, *steps[0])]
+        together.result()
+    for _ in range(3):
+        server.act(busy, *observed(1))  # the first of them waits, the others find nobody to wait for
+    got += [server.act(silent, *step) for step in steps[1:]]
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
+
+
+def test_who_is_silent_for_very_long_is_forgotten_with_the_version_that_it_was_told() -> None:
+    source = Source(1)
+    server = InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, source, forgets_after_s=0.0)
+    dead = begin(server, "w0")
+    server.newer_than("w0", None)
+    source.number = 2
+    server.newer_than("w1", None)
+    assert server.num_models() == 1
+    with pytest.raises(NotServedError, match="w0 is not served here"):
+        server.act(dead, *observed(1))
 
 
 def test_an_assignment_is_played_to_its_end_with_the_version_that_it_began_with() -> None:
     source = Source(1)
     server = InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, source)
-    assert (newest := server.newer_than(None)) is not None
+    assert (newest := server.newer_than("w0", None)) is not None
     assert (newest.version, newest.learner_step, newest.arrays) == (Version(1, 1), 1, {})
-    assert server.newer_than(newest.version) is None
-    server.begin("w0", COUNTING.name, "evaluate", 1, Version(1, 1))
-    for number in (2, 3, 4):
-        source.number = number
-        server.newer_than(None)
-    assert server.num_models() == 2
-    server.act("w0", *observed(1))  # with 1.1, which the others no longer begin with
+    assert server.newer_than("w0", newest.version) is None
+    ticket = server.begin("w0", COUNTING.name, "evaluate", 1, Version(1, 1))
+    source.number = 2
+    server.newer_than("w1", None)
+    assert server.num_models() == 1
+    server.act(ticket, *observed(1))  # with 1.1, which the others no longer begin with
+    server.end(ticket)
     with pytest.raises(NotServedError, match=r"weights 1\.1 are not here any more"):
         server.begin("w1", COUNTING.name, "evaluate", 1, Version(1, 1))
+
+
+def test_the_version_that_a_client_was_told_stays_until_it_begins() -> None:
+    source = Source(1)
+    server = InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, source)
+    told = server.newer_than("w0", None)
+    assert told is not None
+    for number in (2, 3, 4):
+        source.number = number
+        server.newer_than("w1", None)
+    assert server.num_models() == 2
+    server.begin("w0", COUNTING.name, "evaluate", 1, told.version)
+    assert server.num_models() == 1
+
+
+def test_others_act_while_new_weights_come() -> None:
+    coming, here = threading.Event(), threading.Event()
+
+    class Slow(Source):
+        def newer_than(self, version: Version | None) -> Weights | None:
+            if version is not None:
+                coming.set()
+                assert here.wait(30)
+            return super().newer_than(version)
+
+    source = Slow(1)
+    server = InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, source)
+    ticket = begin(server, "w0")
+    source.number = 2
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.submit(server.newer_than, "w1", None)
+        assert coming.wait(30)
+        try:
+            assert pool.submit(server.act, ticket, *observed(1)).result(10).shape == (1, 1)
+        finally:
+            here.set()
+        assert (newest := told.result(30)) is not None
+    assert newest.version == Version(1, 2)
+
+
+def test_a_worker_that_was_started_again_gets_its_answer_and_its_old_self_none() -> None:
+    server, refused = server_of(), list[str]()
+    old, other = begin(server, "w0"), begin(server, "w1")
+
+    def act_as_old() -> None:
+        try:
+            server.act(old, *observed(1))
+        except NotServedError as problem:
+            refused.append(str(problem))
+
+    waiting = in_thread(act_as_old)
+    waiting.join(0.05)
+    new = begin(server, "w0")
+    waiting.join(30)
+    assert refused == ["w0 began something else while this waited"]
+    server.end(old)  # too late: it is over, and not the new one's
+    with ThreadPoolExecutor(2) as pool:
+        for answer in [pool.submit(server.act, ticket, *observed(1)) for ticket in (new, other)]:
+            assert answer.result(30).shape == (1, 1)
+
+
+def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[str]()
+
+    def counted(model: Gato, kind: Int8Kind) -> Gato:
+        made.append(kind)
+        return quantised(model, kind)
+
+    monkeypatch.setattr("actors.inference.quantised", counted)
+    monkeypatch.setattr("gato.acting.quantised", counted)
+    acting = {COUNTING.name: ActingConfig(window_steps=4, int8="weights")}
+    players = GatoPlayers(model=MODEL.config, evaluate=acting, generate=acting, seed=0)
+    server = InferenceServer(players, {COUNTING.name: COUNTING}, Source(1))
+    for role in ("evaluate", "generate"):
+        server.newer_than("w0", None)
+        server.act(server.begin("w0", COUNTING.name, role, 1, Version(1, 1)), *observed(1))
+    assert made == ["weights"]
 
 
 def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
@@ -166,32 +267,29 @@ def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
         def __init__(self) -> None:
             self.server, self.decisions = server_of(), 0
 
-        def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> None:
-            self.server.begin(client, task, role, num_rows, version)
+        def newer_than(self, client: str, version: Version | None) -> Weights | None:
+            return self.server.newer_than(client, version)
 
-        def end(self, client: str) -> None:
-            self.server.end(client)
+        def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
+            return self.server.begin(client, task, role, num_rows, version)
 
-        def reset_rows(self, client: str, rows: np.ndarray) -> None:
-            self.server.reset_rows(client, rows)
+        def end(self, ticket: Ticket) -> None:
+            self.server.end(ticket)
 
-        def act(self, client: str, observations: dict[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
+            self.server.reset_rows(ticket, rows)
+
+        def act(self, ticket: Ticket, observations: dict[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
             self.decisions += 1
             if self.decisions == 3:
                 self.server = server_of()
-            return self.server.act(client, observations, rewards)
+            return self.server.act(ticket, observations, rewards)
 
-        def newer_than(self, version: Version | None) -> Weights | None:
-            return self.server.newer_than(version)
-
-    server = Restarting()
-    players = ServedPlayers(server=server, client="w0")
-    worker = Worker(
-        "w0", {COUNTING.name: COUNTING}, players, ListSink(), server, make=lambda task, n: counting_envs(n)
-    )  # fmt: skip
+    shared = ServedPlayers(server=Restarting(), client="w0")
+    worker = Worker("w0", {COUNTING.name: COUNTING}, shared, ListSink(), shared, make=lambda task, n: counting_envs(n))
     assignment = Assignment(role="generate", task=COUNTING.name, seeds=(4, 1))
-    report, _ = worker.perform(assignment)
-    assert any("w0 is not served here" in reason for reason in report.refused)
+    with pytest.raises(NotServedError, match="w0 is not served here"):  # which is not the task's failure
+        worker.perform(assignment)
     report, _ = worker.perform(assignment)
     assert report.refused == {}
     assert report.episodes == 2

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.envs import WorkerEnvs
-from actors.remote import RemoteWorker, end_inference
+from actors.inference import NotServedError
+from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS
 from actors.teachers import Teachers
 from gato.acting import ActingConfig
@@ -65,6 +67,16 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
     assert progress.steps == report.env_steps
 
 
+def test_an_inference_process_is_as_nice_as_workers_and_has_the_threads_that_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    niceness, num_threads = list[int](), list[int]()
+    monkeypatch.setattr(os, "nice", niceness.append)
+    monkeypatch.setattr(torch, "set_num_threads", num_threads.append)
+    InferenceActor(GatoPlayers(model=MODEL, evaluate={}, generate={}, seed=0), {}, OneVersion(), 5, 2)
+    assert (niceness, num_threads) == ([5], [2])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death() -> None:
@@ -74,7 +86,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
     workers = [
         RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
-            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True
+            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True, "launch1"
         )
         for name in ("w0", "w1")
     ]
@@ -84,15 +96,18 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
         pass
     (name,) = ray.util.list_named_actors()
     os.kill(ray.get(ray.get_actor(name).pid.remote()), signal.SIGKILL)
-    for report, evaluation in ray.get(playing):
-        assert evaluation is not None
-        assert evaluation.failed == "the inference process of this node died; Ray starts it anew"
-        assert report.failed == evaluation.failed
+    for reference in playing:
+        with pytest.raises(RayTaskError) as failure:
+            ray.get(reference)
+        assert isinstance(failure.value.cause, NotServedError)
+        assert str(failure.value.cause) == "the inference process of this node died; Ray starts it anew"
     short = Assignment(role="evaluate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     (_, first), (_, second) = ray.get([worker.perform.remote(short) for worker in workers])
     assert first is not None
     assert second is not None
     assert first.failed is None
     assert first.returns == second.returns
+    inference_of_node(players, tasks, OneVersion(), launch="launch2")  # which finds what the first has left
+    assert {left.split("-")[1] for left in ray.util.list_named_actors()} == {"launch1", "launch2"}
     end_inference()
     assert ray.util.list_named_actors() == []

@@ -82,7 +82,7 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("actors.evaluate.top_k=3", "nothing is drawn"),
         ("replay.mix.tables.own.selecter=fifo", "unknown setting"),
         ("replay.mix.tables.own.selector=fifoo", "the nearest is 'fifo'"),
-        ("replay.durability=often", "always, group, none"),
+        ("replay.durability=often", "'always', 'group', 'none'"),
         ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
         ("actors.evaluation_episodes=1.5", "evaluation_episodes: 1.5 must be of kind int"),
