@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,11 +202,24 @@ def test_envpool_plays_a_game_as_we_do_bit_for_bit(name: str) -> None:
                 envs.reset_row(row, 9)
 
 
-@needs_envpool
-def test_envpool_shows_in_a_clip_what_the_agent_sees() -> None:
+class Pool:
+    """A game of EnvPool's that shows one picture."""
+
+    picture = np.random.default_rng(0).integers(256, size=(1, 3, 64, 80)).astype(np.uint8)
+
+    def reset(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.picture, {"ram": np.zeros((1, 128), np.uint8)}
+
+    def close(self) -> None: ...
+
+
+def test_a_game_of_envpool_shows_in_a_clip_what_the_agent_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = SimpleNamespace(list_all_envs=lambda: ["Pong-v5"], make_gymnasium=lambda *_, **__: Pool())
+    monkeypatch.setitem(sys.modules, "envpool", pools)
+    monkeypatch.setattr("actors.envpool_env.version", lambda _: "of the fake")
     envs = make_envs(TASKS["atari/pong"], 1, backend="envpool")
     envs.reset_row(0, 5)
-    np.testing.assert_array_equal(envs.picture(0), envs.observations["image"][0])
+    np.testing.assert_array_equal(envs.picture(0), np.moveaxis(Pool.picture[0], 0, -1))
     assert envs.steps_per_s == 15.0
     envs.close()
 
