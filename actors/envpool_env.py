@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from actors.atari import noops_of
 from actors.process_env import Outcome
@@ -64,11 +64,13 @@ class EnvPoolGame:
         self._height, self._width, _ = task.observations["image"].shape
         self._pool: Any = None
         self._frames = 0
+        self._shown: dict[str, np.ndarray] = {}
         self._extras = {"ram": np.zeros(128, np.uint8)}
 
     def _image(self, frames: Shaped[np.ndarray, "1 C H W"]) -> dict[str, np.ndarray]:
         image = np.moveaxis(frames[0], 0, -1)
-        return {"image": np.repeat(image, 3, axis=-1) if self._grey else np.ascontiguousarray(image)}
+        self._shown = {"image": np.repeat(image, 3, axis=-1) if self._grey else np.ascontiguousarray(image)}
+        return self._shown
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         self._frames = noops_of(seed, self._max_noops)
@@ -99,6 +101,14 @@ class EnvPoolGame:
 
     def extras(self) -> dict[str, np.ndarray]:
         return self._extras
+
+    @property
+    def steps_per_s(self) -> float:
+        return 60.0 / self._frameskip
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """What the agent sees: EnvPool gives no other screen."""
+        return self._shown["image"].copy()
 
     def close(self) -> None:
         if self._pool is not None:

@@ -23,8 +23,6 @@ from gato.task import Task
 
 DEFAULT_STEPS_PER_S = 15.0
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
-
-
 Backend = Literal["loop", "process", "envpool"]
 
 
@@ -123,6 +121,8 @@ class Envs:
         self._whole: set[int] = set()
         self._broken: set[int] = set()
         self._steps = np.zeros(len(envs), np.int64)
+        self._extras_like: dict[str, tuple[int, ...]] | None = None
+        """Shapes of what teachers may look at, by name, as it was shown first."""
         self.observations: dict[str, np.ndarray] = {
             name: np.zeros((len(envs), *spec.shape), spec.dtype) for name, spec in task.observations.items()
         }
@@ -139,6 +139,15 @@ class Envs:
             if problem:
                 raise ValueError(problem.removesuffix(" at step 0"))  # of the one step that it was shown
             self.observations[name][row] = values
+        extras = {name: np.shape(values) for name, values in self._envs[row].extras().items()}
+        if self._extras_like is None:
+            self._extras_like = extras
+        if extras != self._extras_like:
+            shapes = extras, self._extras_like
+            now, first = (", ".join(f"{name} {shape}" for name, shape in each.items()) or "nothing" for each in shapes)
+            raise ValueError(
+                f"info of teacher was {first} at first and is {now}; give the same at reset and in each step"
+            )
 
     def reset_row(self, row: int, seed: int) -> None:
         """Begin an episode in one row; `observations` then shows its first."""
@@ -211,9 +220,12 @@ class Envs:
         if not isinstance(env, Pictured):
             raise NoPictureError(f"{self.task.name} cannot be drawn: {type(env).__name__} has no picture()")
         try:
-            return env.picture()
+            picture = np.asarray(env.picture())
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+                raise ValueError(f"its picture is {picture.dtype} {picture.shape}, expected uint8 [height, width, 3]")
         except Exception as problem:
             raise NoPictureError(f"{self.task.name} cannot be drawn: {problem}") from problem
+        return picture
 
     def close(self) -> None:
         """May be called again. EnvFailedError where one that was whole breaks at its end, after all were closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtyping import Shaped, UInt8
 
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.task import Kind, References, Task
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which many draw with, would greet each run
 
 
 def _keep_warning_out_of_folder(message: str) -> None:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from gato.task import Task
 
@@ -44,6 +44,8 @@ class ProcessEnv:
         """Starts to make it."""
         self._step_timeout_s = step_timeout_s
         self._extras: dict[str, np.ndarray] = {}
+        self.steps_per_s = 0.0
+        """In the world that it shows; known when it is made."""
         self._pipe, theirs = Pipe()
         # A fork would copy locks that other threads hold, and multiprocessing's own ways run our main file again.
         self._process = subprocess.Popen(
@@ -58,7 +60,7 @@ class ProcessEnv:
     def wait_until_made(self) -> None:
         """ValueError where it cannot be made."""
         try:
-            self._answer(time.monotonic(), START_TIMEOUT_S)
+            self.steps_per_s = self._answer(time.monotonic(), START_TIMEOUT_S)
         except (RuntimeError, TimeoutError) as problem:
             self.close()
             raise ValueError(str(problem)) from problem
@@ -76,7 +78,7 @@ class ProcessEnv:
         """RuntimeError where it raised or died, TimeoutError where it did not answer in time."""
         try:
             in_time = self._pipe.poll(max(0.0, asked_s + timeout_s - time.monotonic()))
-            well, value, self._extras = self._pipe.recv() if in_time else (False, None, {})
+            well, value, extras = self._pipe.recv() if in_time else (False, None, {})
         except (EOFError, OSError):
             self._end()
             raise RuntimeError(f"its process died ({self._last_words()})") from None
@@ -85,6 +87,7 @@ class ProcessEnv:
             raise TimeoutError(f"no answer in {timeout_s:g} s; its process was killed")
         if not well:
             raise RuntimeError(value)
+        self._extras = extras
         return value
 
     def _last_words(self) -> str:
@@ -116,6 +119,11 @@ class ProcessEnv:
     def extras(self) -> dict[str, np.ndarray]:
         return self._extras
 
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """What it looks like now. RuntimeError where it cannot be drawn."""
+        self._ask("picture", None)
+        return self._answer(time.monotonic(), self._step_timeout_s)
+
     def close(self) -> None:
         if self._pipe.closed:
             return
@@ -145,13 +153,14 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
         try:
             if word == "make":
                 env = make_env(value)
-                answer = (True, None, {})
+                answer = (True, env.steps_per_s, {})
             else:
-                result = env.reset(value) if word == "reset" else env.step(value)
+                does = getattr(env, word)
+                result = does() if word == "picture" else does(value)
                 answer = (True, result, env.extras())
             pickled = pickle.dumps(answer)
         except Exception as problem:  # whatever others' code raises
-            pickled = pickle.dumps((False, str(problem) if word == "make" else repr(problem), {}))
+            pickled = pickle.dumps((False, str(problem) if word in ("make", "picture") else repr(problem), {}))
         signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send_bytes(pickled)
 

@@ -2,7 +2,7 @@
 
 A zip holds `policy.pth`, tensors alone, which PyTorch reads without running anything; and `data`, JSON in which what is not
 JSON is a pickle in base64 with its readable parts beside it: those are read, the pickles are left alone. The statistics of
-VecNormalize come as a pickle: it is read by an unpickler that knows arrays and empty shells, and can call nothing else.
+VecNormalize come as a pickle, which is read as data (`actors.inert_pickle`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from jaxtyping import Float
 
+from actors.inert_pickle import numbers_of, read_inert
 from actors.specialist_policy import ACTIVATIONS, Specialist
 from gato.task import Kind, Task
 
@@ -35,31 +37,11 @@ CONVERT = (
     'mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"'
 )
 """Run where the file came from and Stable-Baselines3 is installed."""
-
-
-class _Shell:
-    """Stands for any class of the file: holds attributes, does nothing."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):  # a generator's is a tuple, which nobody asks for
-            self.__dict__.update(state)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows how arrays are put together. Classes of Stable-Baselines3 and Gymnasium become shells; all else is refused."""
-
-    ARRAYS = re.compile(r"numpy(\._?core\.(multiarray|numeric))?\.(_reconstruct|_frombuffer|scalar|ndarray|dtype)")
-    SHELLS = re.compile(r"(stable_baselines3|sb3_contrib|gymnasium|gym|numpy\.random)\..*")
-
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        if self.ARRAYS.fullmatch(full):
-            return super().find_class(module, name)
-        if self.SHELLS.fullmatch(full):
-            return _Shell
-        raise pickle.UnpicklingError(f"it calls {full}")
+DAMAGED = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, LookupError, TypeError,
+    ValueError, ArithmeticError, MemoryError, RecursionError,
+)  # fmt: skip
+"""What reading statistics raises where a file is not as it should be: any of these, says the documentation of pickle."""
 
 
 def _statistics(path: Path) -> tuple[Float[np.ndarray, " obs"], Float[np.ndarray, " obs"], float]:
@@ -69,19 +51,22 @@ def _statistics(path: Path) -> tuple[Float[np.ndarray, " obs"], Float[np.ndarray
     try:
         if path.suffix == ".npz":
             with np.load(path) as held:
-                mean, var, epsilon, clip = (held[name] for name in ("mean", "var", "epsilon", "clip"))
+                mean, var, epsilon, clip = (numbers_of(held[name]) for name in ("mean", "var", "epsilon", "clip"))
         else:
             with path.open("rb") as file:
-                held = _Unpickler(file).load()
-            mean, var, epsilon, clip = held.obs_rms.mean, held.obs_rms.var, held.epsilon, held.clip_obs
+                held = read_inert(file)
+            rms = held.obs_rms
+            mean, var, epsilon, clip = map(numbers_of, (rms.mean, rms.var, held.epsilon, held.clip_obs))
             if not held.norm_obs:
-                mean, var, epsilon, clip = np.zeros_like(mean), np.ones_like(var), 0.0, np.inf
-    except (pickle.UnpicklingError, AttributeError, KeyError, TypeError, ValueError, EOFError, IndexError) as problem:
+                mean, var, epsilon, clip = np.zeros_like(mean), np.ones_like(var), np.zeros(()), np.array(np.inf)
+        if mean.shape != var.shape or not (np.isfinite(mean).all() and (var + epsilon >= 0).all()):
+            raise ValueError(f"mean of shape {mean.shape} and variance of shape {var.shape} are no statistics")
+        return mean.astype(np.float32), np.sqrt(var + epsilon).astype(np.float32), float(clip)
+    except DAMAGED as problem:
         raise ValueError(
             f"{path} is not read: {problem}. It may run programs; where you trust it, convert it in its own environment and "
             f"give the .npz: {CONVERT}"
         ) from problem
-    return np.asarray(mean, np.float32), np.sqrt(np.asarray(var) + epsilon).astype(np.float32), float(clip)
 
 
 def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -72,25 +72,41 @@ def checkpoint_folder(out: Path, config: SpecialistConfig) -> Path:
     return out / f"{file_stem(config.task)}.{config.algorithm}.{config.seed}.training"
 
 
+def _beside(folder: Path, name: str) -> Path:
+    return folder.with_name(f"{folder.name}.{name}")
+
+
+def _discard(folder: Path) -> None:
+    """Moved aside before it is deleted: what stops the deletion leaves nothing half-deleted in its place."""
+    old = _beside(folder, "old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _State) -> None:
     """Written beside the last one, which it then replaces: whatever stops it leaves one that is whole."""
-    new = folder.with_name(f"{folder.name}.new")
+    new = _beside(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     trainer.save(new / "algorithm")
     if state.best:
         save_file(state.best, new / "best.safetensors")
     numbers = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "best"}
-    (new / "state.json").write_text(json.dumps({"config": asdict(config), **numbers}))
-    shutil.rmtree(folder, ignore_errors=True)
+    part = new / "state.part"
+    part.write_text(json.dumps({"config": asdict(config), **numbers}))
+    part.rename(new / "state.json")  # the last of its files: with it, the folder is whole
+    _discard(folder)
     new.rename(folder)
 
 
 def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
     """The state of the training in `folder`, which the trainer goes on from; a new one where there is none."""
-    new = folder.with_name(f"{folder.name}.new")
-    if not folder.is_dir() and (new / "state.json").is_file():
-        new.rename(folder)  # it was stopped between the two
+    new = _beside(folder, "new")
+    if (new / "state.json").is_file():  # it was stopped before this one, whole and newer, was in its place
+        _discard(folder)
+        new.rename(folder)
     if not folder.is_dir():
         return _State()
     numbers = json.loads((folder / "state.json").read_text())
@@ -183,7 +199,7 @@ def train_specialist(
     stem = out / file_stem(task.name)
     save_file(state.best, stem.with_suffix(".safetensors"))
     stem.with_suffix(".json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    shutil.rmtree(folder)
+    _discard(folder)
     return record
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -141,7 +142,18 @@ def teacher_for(
 def absolute_spec(spec: str) -> str:
     """The same teacher, found from every folder."""
     kind, _, where = spec.partition(":")
-    return f"{kind}:{Path(where).expanduser().absolute()}" if kind in ("sb3", "specialist") and where else spec
+    if kind not in ("sb3", "specialist") or not where:
+        return spec
+    file, question, query = where.partition("?") if kind == "sb3" else (where, "", "")
+    options = {
+        name: _absolute(value) if name == "vecnormalize" and value else value
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    }
+    return f"{kind}:{_absolute(file)}{question}{urlencode(options, safe='/~:')}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:

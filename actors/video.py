@@ -108,15 +108,28 @@ class Mp4:
             quality=None,  # pyright: ignore[reportArgumentType]
             output_params=[*options, "-maxrate", MOST_BITS_PER_S, "-bufsize", MOST_BITS_PER_S],
         )
-        self._writer.send(None)
+        self._send(None)
+
+    def _send(self, picture: Picture | None) -> None:
+        """OSError where ffmpeg is dead, or cannot write."""
+        try:
+            self._writer.send(picture)
+        except OSError as problem:
+            self._folder.cleanup()
+            raise OSError(f"ffmpeg stopped: {str(problem).splitlines()[0]}") from problem
 
     def add(self, picture: Picture) -> None:
-        self._writer.send(np.ascontiguousarray(picture))
+        self._send(np.ascontiguousarray(picture))
 
     def develop(self) -> bytes:
+        """OSError where ffmpeg wrote nothing."""
         self._writer.close()
-        data = self._path.read_bytes()
-        self._folder.cleanup()
+        try:
+            data = self._path.read_bytes()
+        finally:
+            self._folder.cleanup()
+        if not data:
+            raise OSError("ffmpeg wrote an empty film")
         return data
 
 
@@ -190,26 +203,39 @@ class Filming:
     def _shoot(self, reward: float) -> None:
         self._return += reward
         if self._steps % self._every == 0:
+            text = f"{self._envs.task.name}  {self._caption}  step {self._steps}  return {self._return:.1f}"
             try:
-                picture = self._envs.picture(0)
-            except NoPictureError as problem:
+                picture = framed(self._envs.picture(0), text)
+                self._film = self._film or new_film(*picture.shape[:2], self._envs.steps_per_s / self._every)
+                self._film.add(picture)
+            except NoPictureError as problem:  # what was filmed so far stays
                 self._rolling, self._problem = False, str(problem)
                 return
-            text = f"{self._envs.task.name}  {self._caption}  step {self._steps}  return {self._return:.1f}"
-            picture = framed(picture, text)
-            self._film = self._film or new_film(*picture.shape[:2], self._envs.steps_per_s / self._every)
-            self._film.add(picture)
+            except OSError as problem:
+                self._fails(problem)
+                return
             self._pictures += 1
         self._steps += 1
         self._rolling = self._steps < MOST_S * self._envs.steps_per_s
 
+    def _fails(self, problem: OSError) -> None:
+        """Without a film the play goes on as it would."""
+        self._rolling, self._film = False, None
+        where = os.environ.get("TMPDIR", "/tmp")  # its folder itself may be what cannot be found
+        self._problem = f"{self._envs.task.name} cannot be filmed: {problem}; see that there is room in {where}"
+
     def clip(self) -> Clip:
         """What was filmed; asked once, when the play is over."""
+        data = b""
+        try:
+            data = self._film.develop() if self._film else b""
+        except OSError as problem:
+            self._fails(problem)
         if self._film is None:
             return Clip(problem=self._problem)
         seconds = self._pictures * self._every / self._envs.steps_per_s
         return Clip(
-            data=self._film.develop(),
+            data=data,
             suffix=self._film.suffix,
             seconds=round(seconds, 2),
             steps=self._steps,

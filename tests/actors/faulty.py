@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,7 @@ class FaultyEnv(gymnasium.Env):
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Discrete(2)
+    metadata: ClassVar[dict[str, Any]] = {"render_fps": 50}
 
     def __init__(self, fault: str = "none", always: bool = False) -> None:
         self.fault, self.always, self.count, self.seeded = fault, always, 0, 0
@@ -36,7 +37,7 @@ class FaultyEnv(gymnasium.Env):
         self.seeded, self.count = seed or 0, 0
         if self.fault == "reset" and self._breaks(0):
             raise OSError("it will not begin")
-        return self._shown(), {}
+        return self._shown(), {} if self.fault == "extras" else {"teacher": {"wanted": 0}}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.count += 1
@@ -64,7 +65,17 @@ class FaultyEnv(gymnasium.Env):
                     os._exit(3)
                 case _:
                     pass
-        return shown, paid, self.count == 5, False, {}
+        return shown, paid, self.count == 5, False, {"teacher": {"wanted": 1}}
+
+    def render(self) -> Any:
+        """Bright by step."""
+        match self.fault:
+            case "cannot draw":
+                raise OSError("no brush; buy one")
+            case "draws grey":
+                return np.zeros((4, 6), np.uint8)
+            case _:
+                return np.full((4, 6, 3), 10 * self.count, np.uint8)
 
 
 gymnasium.register("Faulty-v0", entry_point=FaultyEnv, max_episode_steps=9)

@@ -1,6 +1,9 @@
 """BabyAI's mission is text, its view discrete, its bot the teacher, whoever plays."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +82,28 @@ def test_a_level_without_a_bot_is_a_task_without_a_teacher() -> None:
     assert envs.extras() == {}
     with pytest.raises(ValueError, match="has no 'BabyAI-Nowhere-v0'"):
         resolve_task("minigrid:BabyAI-Nowhere-v0")
+
+
+PLAYS = """
+from actors.envs import make_envs
+from actors.user_tasks import resolve_task
+
+task = resolve_task("minigrid:BabyAI-GoToLocal-v0")
+for backend in ("loop", "process"):
+    envs = make_envs(task, 1, backend=backend)
+    envs.reset_row(0, 1)
+    envs.close()
+"""
+
+
+def test_nothing_is_said_where_it_is_played() -> None:
+    """MiniGrid registers more than 150 environments; where that happens twice, each is a warning."""
+    root = Path(__file__).resolve().parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-W", "default::UserWarning", "-c", PLAYS],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,8 +46,16 @@ def keeps(kind: type[Env]) -> list[str]:
     ]
 
 
+class Ending(CountingEnv):
+    """Every episode ends itself."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        observation, reward, terminated, truncated = super().step(action)
+        return observation, reward, terminated or truncated, False
+
+
 def test_a_fake_that_keeps_it_has_no_findings() -> None:
-    assert keeps(CountingEnv) == []
+    assert keeps(Ending) == []
 
 
 class Forgetful(CountingEnv):
@@ -104,6 +113,28 @@ class Still(CountingEnv):
         return super().step(action)[0], 0.0, False, False
 
 
+class Worn(Ending):
+    """Begins otherwise after an episode that ended."""
+
+    ended = False
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        observation = super().reset(seed)
+        return {"state": observation["state"] + self.ended}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        outcome = super().step(action)
+        self.ended = outcome[2]
+        return outcome
+
+
+class Late(Ending):
+    """Gives teachers something in its steps, and nothing at reset."""
+
+    def extras(self) -> dict[str, np.ndarray]:
+        return super().extras() if self.count else {}
+
+
 class Bare(CountingEnv):
     def _observation(self) -> dict[str, np.ndarray]:
         return {}
@@ -118,6 +149,12 @@ class Bare(CountingEnv):
         (Timid, r"error: every edge of the actions is taken: fake/counting broke at step 0: AssertionError('too far')"),
         (Greedy, "error: what is given stays as it is: an array that was given or taken"),
         (Growing, "error: extras are of one shape"),
+        (
+            Late,
+            "error: extras are of one shape: fake/counting broke at step 0: ValueError('info of teacher was nothing",
+        ),
+        (CountingEnv, "warning: an episode is cut no earlier than at the limit: seed 7 is truncated after 5 steps"),
+        (Worn, "error: an episode that ended is followed by a whole one: after an episode that ended, seed 7 begins"),
         (Stubborn, "error: it can be closed twice: fake/counting broke when it was closed"),
         (Still, "warning: something moves: it shows the same"),
         (Still, "warning: another seed begins another episode"),
@@ -163,6 +200,28 @@ def test_envpool_plays_a_game_as_we_do_bit_for_bit(name: str) -> None:
         for row in np.flatnonzero(answers[0][1] | answers[0][2]).tolist():
             for envs in (ours, theirs):
                 envs.reset_row(row, 9)
+
+
+class Pool:
+    """A game of EnvPool's that shows one picture."""
+
+    picture = np.random.default_rng(0).integers(256, size=(1, 3, 64, 80)).astype(np.uint8)
+
+    def reset(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.picture, {"ram": np.zeros((1, 128), np.uint8)}
+
+    def close(self) -> None: ...
+
+
+def test_a_game_of_envpool_shows_in_a_clip_what_the_agent_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = SimpleNamespace(list_all_envs=lambda: ["Pong-v5"], make_gymnasium=lambda *_, **__: Pool())
+    monkeypatch.setitem(sys.modules, "envpool", pools)
+    monkeypatch.setattr("actors.envpool_env.version", lambda _: "of the fake")
+    envs = make_envs(TASKS["atari/pong"], 1, backend="envpool")
+    envs.reset_row(0, 5)
+    np.testing.assert_array_equal(envs.picture(0), np.moveaxis(Pool.picture[0], 0, -1))
+    assert envs.steps_per_s == 15.0
+    envs.close()
 
 
 @needs_envpool

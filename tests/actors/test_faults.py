@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs import Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
+from actors.envs import Backend, Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
 from actors.process_env import ProcessEnv
 from actors.rollout import Dropped, play, play_on
 from actors.worker import Assignment, Worker
@@ -78,6 +78,18 @@ def test_a_step_that_breaks_in_one_row_is_whole_in_the_others() -> None:
     for episode in play_on(envs, player, [1, 2], source="agent", new_key=lambda: "k"):
         if not isinstance(episode, Dropped):
             assert episode.rewards.tolist() == [1.0] * 5
+    envs.close()
+
+
+@pytest.mark.parametrize("backend", ["loop", "process"])
+def test_what_teachers_may_look_at_is_the_same_in_each_step_or_the_episode_is_dropped(backend: Backend) -> None:
+    task = faulty("extras")
+    envs = make_envs(task, 2, backend=backend)
+    played = play_on(envs, RandomPlayer(task), [0, 1, 2], source="t", new_key=lambda: "k", with_extras=True)
+    for each in played:
+        assert isinstance(each, Dropped)
+        assert each.step == 0
+        assert re.search(r"info of teacher was nothing at first and is wanted \(\); give the same", each.reason)
     envs.close()
 
 

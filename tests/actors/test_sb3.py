@@ -117,6 +117,22 @@ def test_statistics_that_run_a_program_are_refused_and_it_does_not_run(tmp_path:
     assert not mark.exists()
 
 
+def test_statistics_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    whole, bad = (DATA / "sac.pkl").read_bytes(), tmp_path / "v.pkl"
+    for damaged in (b"", b"x", whole[:-9], whole[:700], pickle.dumps({"obs_rms": 1}), pickle.dumps(3)):
+        bad.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"v\.pkl is not read"):
+            load_sb3(f"{DATA}/sac.zip?vecnormalize={bad}", PENDULUM)
+    named = tmp_path / "v.npz"
+    for var in (np.full(4, -1.0), np.ones(3), np.array(["a"])):
+        np.savez(named, mean=np.zeros(4), var=var, epsilon=0.0, clip=5.0)
+        with pytest.raises(ValueError, match=r"v\.npz is not read"):
+            load_sb3(f"{DATA}/sac.zip?vecnormalize={named}", PENDULUM)
+    named.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ValueError, match=r"v\.npz is not read"):
+        load_sb3(f"{DATA}/sac.zip?vecnormalize={named}", PENDULUM)
+
+
 def test_a_zip_with_a_pickle_beside_its_policy_is_refused(tmp_path: Path) -> None:
     bad = with_member(DATA / "td3.zip", tmp_path / "bad.zip", "extra.pkl", b"")
     with pytest.raises(ValueError, match=r"bad\.zip holds a pickle, extra\.pkl"):

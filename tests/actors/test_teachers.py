@@ -19,7 +19,7 @@ from actors.ram_teachers import RECORDS, RULES, Rule
 from actors.rollout import Player
 from actors.specialist_policy import SHIPPED
 from actors.tasks import TASKS
-from actors.teachers import MEASURE_SEED, Teacher, has_teacher, measure, teacher_for, teacher_return
+from actors.teachers import MEASURE_SEED, Teacher, absolute_spec, has_teacher, measure, teacher_for, teacher_return
 from gato.episode import check_episode
 from gato.task import Kind
 
@@ -244,3 +244,20 @@ def test_a_perturbed_teacher_says_what_it_wanted_and_a_calm_one_does_it() -> Non
 def test_a_game_in_another_size_has_the_same_rule() -> None:
     assert teacher_for(TASKS["atari84/pong"]).record == RECORDS["atari/pong"]
     assert asked(teacher_for(TASKS["atari84/pong"])).shape == (3,)
+
+
+def test_a_teachers_files_are_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "50% a+b"
+    odd.mkdir()
+    for name in ("sac.zip", "sac.pkl"):
+        shutil.copy(Path(__file__).parents[1] / "data" / "sb3" / name, odd)
+    monkeypatch.chdir(odd)
+    spec = absolute_spec("sb3:sac.zip?vecnormalize=sac.pkl&activation=relu")
+    monkeypatch.chdir(tmp_path)
+    assert teacher_for(TASKS["mujoco/inverted-pendulum"], spec).record["activation"] == "relu"
+    assert spec.startswith(f"sb3:{odd}/sac.zip?vecnormalize=/")
+    assert absolute_spec(spec) == spec
+    assert absolute_spec("sb3:a.zip") == f"sb3:{tmp_path}/a.zip"
+    assert absolute_spec("specialist:mine") == f"specialist:{tmp_path}/mine"
+    assert absolute_spec("specialist") == "specialist"
+    assert absolute_spec("python:a.b:c") == "python:a.b:c"

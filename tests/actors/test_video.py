@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tempfile
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -11,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.envs import Envs, make_envs
+from actors.envs import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
 from actors.rollout import Player, play
 from actors.tasks import TASKS
+from actors.user_tasks import resolve_task
 from actors.video import Clip, ClipFolder, Filming, framed, new_film
 from actors.worker import Assignment, Worker
 from gato.episode import Episode
@@ -21,6 +25,7 @@ from gato.metrics import Evaluation
 from gato.task import Task
 from gato.version import Version
 from tests.actors.fakes import COUNTING, CountingEnv, EchoPlayer, ListSink, ListSource, RandomPlayer, WeightedEcho
+from tests.actors.faulty import faulty
 
 
 class PicturedEnv(CountingEnv):
@@ -126,6 +131,79 @@ def test_an_environment_that_cannot_be_drawn_is_played_and_says_why() -> None:
         clip = filming.clip()
         assert clip.data == b""
         assert f"fake/counting cannot be drawn: {reason}" in clip.problem
+
+
+def test_a_film_that_fails_costs_the_clip_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(ListFilm):
+        def add(self, picture: np.ndarray) -> None:
+            raise OSError("No space left on device")
+
+    class Lost(ListFilm):
+        def develop(self) -> bytes:
+            raise FileNotFoundError("clip.mp4 is gone")
+
+    def unmade(*about: float) -> ListFilm:
+        raise OSError("no folder can be made")
+
+    for make, reason in ((Full, "No space left"), (Lost, "clip.mp4 is gone"), (unmade, "no folder can be made")):
+        monkeypatch.setattr("actors.video.new_film", make)
+        filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
+        assert len(episodes_of(envs, filming, [4, 5])) == 2
+        assert re.match(
+            f"fake/counting cannot be filmed: .*{reason}.*; see that there is room in", filming.clip().problem
+        )
+
+
+def test_ffmpeg_that_died_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="MP4 needs the extra `video`")
+    monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", lambda: "false")  # ends at once
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
+    assert len(episodes_of(envs, filming, [4])) == 1
+    assert "fake/counting cannot be filmed" in filming.clip().problem
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", ["loop", "process"])
+def test_users_own_environments_are_filmed_where_workers_play_them(backend: Backend) -> None:
+    task = faulty("none")
+    envs = WorkerEnvs(backend=backend)(task, 1)
+    filming = Filming(RandomPlayer(task), envs, caption="1.2")
+    assert len(episodes_of(envs, filming, [0])) == 1
+    clip = filming.clip()
+    assert (clip.problem, clip.steps, clip.seconds) == ("", 5, 0.12)  # of 50 steps a second, every second one
+    np.testing.assert_array_equal(envs.picture(0), np.full((4, 6, 3), 50, np.uint8))
+    assert envs.extras()["wanted"].tolist() == [1]  # a picture takes nothing away
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("cannot draw", "no brush; buy one"), ("draws grey", r"uint8 \(4, 6\), expected uint8")]
+)
+def test_what_cannot_be_drawn_in_a_process_is_played_and_says_why(fault: str, reason: str) -> None:
+    task = faulty(fault)
+    envs = make_envs(task, 1, backend="process")
+    filming = Filming(RandomPlayer(task), envs, caption="1.2")
+    assert len(episodes_of(envs, filming, [0])) == 1
+    assert re.search(f"faulty/{fault.replace(' ', '-')} cannot be drawn: .*{reason}", filming.clip().problem)
+    assert envs.extras()["wanted"].tolist() == [1]
+    envs.close()
+
+
+def test_the_pole_is_filmed_or_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = make_envs(resolve_task("CartPole-v1"), 1)
+    envs.reset_row(0, 1)
+    if find_spec("pygame"):
+        assert envs.picture(0).shape == (400, 600, 3)
+    envs.close()
+    envs = make_envs(resolve_task("CartPole-v1"), 1)
+    envs.reset_row(0, 1)
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(
+        NoPictureError, match=r"CartPole-v1 cannot be drawn: pygame is not installed, run .*pip install"
+    ):
+        envs.picture(0)
+    envs.close()
 
 
 @pytest.mark.parametrize("name", ["mujoco/hopper", "mujoco/reacher", "mujoco/inverted-pendulum"])

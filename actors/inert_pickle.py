@@ -1,0 +1,115 @@
+"""Pickles as data: numbers, arrays and the attributes of objects, out of a file that nobody needs to trust.
+
+Nothing of NumPy is called while a file is read: its names build plain records of what the file says of an array, and an array
+is made afterwards, of numbers alone, by what checks its length. All other classes become shells; everything else is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+MOST_BYTES = 2**27
+"""Of one array. Statistics of observations are far smaller."""
+NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
+"""Types of which any bytes are values."""
+SHELLS = re.compile(r"(stable_baselines3|sb3_contrib|gymnasium|gym|numpy\.random)\..*")
+NUMPY = re.compile(r"numpy(?:\._?core\.(?:multiarray|numeric))?\.(_reconstruct|_frombuffer|scalar|ndarray|dtype)")
+
+
+class Shell:
+    """Stands for any class of the file: holds attributes, does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):  # a generator's is a tuple, which nobody asks for
+            # Names such as __array_interface__ would tell NumPy where to look in memory.
+            self.__dict__.update({str(name): value for name, value in state.items() if not str(name).startswith("__")})
+
+
+class _Marker:
+    """Stands for the class `numpy.ndarray`, which is only ever named."""
+
+
+class _Type:
+    """What the file says of a type of numbers."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype[Any]:
+        """ValueError where its values are not numbers."""
+        if not (isinstance(self.name, str) and NUMBERS.fullmatch(self.name) and self.order in ("<", ">", "=", "|")):
+            raise ValueError(f"it holds an array of {self.name!r}, not of numbers")
+        return np.dtype(self.name).newbyteorder(self.order)
+
+
+class _Array:
+    """What the file says of an array."""
+
+    def __init__(self, *_: Any) -> None:
+        self._parts: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, data = state
+        self._parts = (data, kind, shape, "F" if by_columns else "C")
+
+    @classmethod
+    def of(cls, data: Any, kind: Any, shape: Any = (), order: Any = "C") -> _Array:
+        array = cls()
+        array._parts = (data, kind, shape, order)
+        return array
+
+    def numpy(self) -> Shaped[np.ndarray, ...]:
+        """ValueError where it is not of numbers, or its bytes are not as many as its shape needs."""
+        data, kind, shape, order = self._parts or (None, None, None, None)
+        if not (isinstance(data, bytes | bytearray) and isinstance(kind, _Type) and len(data) <= MOST_BYTES):
+            raise ValueError("it holds an array that is not of numbers")
+        if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)):
+            raise ValueError(f"it holds an array of shape {shape!r}")
+        return np.frombuffer(bytes(data), kind.numpy()).reshape(shape, order="F" if order == "F" else "C")
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "_reconstruct": _Array,
+    "_frombuffer": _Array.of,
+    "scalar": lambda kind, data=None: _Array.of(data, kind),
+    "ndarray": _Marker,
+    "dtype": _Type,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Calls nothing that is not written here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        known = NUMPY.fullmatch(full)
+        if known:
+            return BUILDERS[known[1]]
+        if SHELLS.fullmatch(full):
+            return Shell
+        raise pickle.UnpicklingError(f"it calls {full}")
+
+
+def read_inert(file: BinaryIO) -> Any:
+    """What a pickle holds: shells, plain values, and arrays for `numbers_of`. Damaged ones raise what `pickle` does."""
+    return _Unpickler(file).load()
+
+
+def numbers_of(value: Any) -> Float64[np.ndarray, ...]:
+    """An array or a number of the file, as float64. ValueError where it is neither."""
+    if isinstance(value, _Array):
+        value = value.numpy()
+    if not (type(value) in (bool, int, float) or (type(value) is np.ndarray and value.dtype.kind in "biuf")):
+        raise ValueError(f"it has {type(value).__name__} where numbers were expected")
+    return np.asarray(value, np.float64)
