@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeVar
@@ -156,6 +157,7 @@ class WorkerActor:
         """`shares_inference`: whether the node's one inference process acts for it, that of this `launch`."""
         os.nice(niceness)
         torch.set_num_threads(1)
+        self._playing = threading.Lock()
         if shares_inference:
             assert launch, "an inference process is one launch's: say which"
             actor = inference_of_node(
@@ -168,7 +170,9 @@ class WorkerActor:
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
-        return self._worker.perform(assignment)
+        """One at a time, whatever `max_concurrency` lets in: environments bear no two threads."""
+        with self._playing:
+            return self._worker.perform(assignment)
 
     @ray.method
     def progress(self) -> WorkerProgress:

@@ -255,8 +255,9 @@ def remote_workers(name: str, count: int, preset: str, *, shares_inference: bool
 def seconds_a_step(workers: list[ActorProxy[WorkerActor]], assignment: Assignment, *, rounds: int = 4) -> float:
     """Wall seconds for an environment's step when these workers play the assignment a few times each."""
     begun = time.perf_counter()
-    done = ray.get([worker.perform.remote(assignment) for worker in workers for _ in range(rounds)])
-    return (time.perf_counter() - begun) / sum(report.env_steps for report, _ in done)
+    # One at a time for each worker, as the crew gives them.
+    done = [ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)]
+    return (time.perf_counter() - begun) / sum(report.env_steps for together in done for report, _ in together)
 
 
 def private_mb(pids: list[int]) -> float:

@@ -78,7 +78,9 @@ def _ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def crew_of(*, hangs_at: str = "", dies_at: str = "", dies_once: str = "") -> tuple[Crew, Dispatcher, Notes]:
+def crew_of(
+    *, hangs_at: str = "", dies_at: str = "", dies_once: str = "", hung_after_s: float = 60.0
+) -> tuple[Crew, Dispatcher, Notes]:
     config = ActorsConfig(num_envs=1, demonstration_steps=100, generate_share=0.5)
     dispatcher = Dispatcher(config, ["a"], demonstration_steps={}, teachable=["a"], seed=0)
     notes = Notes()
@@ -87,7 +89,7 @@ def crew_of(*, hangs_at: str = "", dies_at: str = "", dies_once: str = "") -> tu
     def new_worker(name: str) -> Any:
         return remote.options(num_cpus=0, max_restarts=-1, max_concurrency=2).remote(name, hangs_at, dies_at, dies_once)
 
-    return Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=1.0), dispatcher, notes
+    return Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=hung_after_s), dispatcher, notes
 
 
 def run(crew: Crew, until: Callable[[], object]) -> None:
@@ -101,7 +103,7 @@ def run(crew: Crew, until: Callable[[], object]) -> None:
 
 @pytest.mark.usefixtures("_ray")
 def test_a_worker_that_hangs_is_killed_and_its_evaluation_counts_as_failed() -> None:
-    crew, dispatcher, notes = crew_of(hangs_at="evaluate")
+    crew, dispatcher, notes = crew_of(hangs_at="evaluate", hung_after_s=1.0)
     crew.scale(1)
     run(crew, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
     dispatcher.published(Version(1, 1))
