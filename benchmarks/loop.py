@@ -14,7 +14,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from actors.demonstrate import demonstrate
 from actors.tasks import TASKS
 from actors.teachers import Teachers, teacher_return
 from actors.worker import Worker
-from benchmarks.machine import ROOT, about
-from cluster.aggregate import aggregate
+from benchmarks.loop_page import FOLDER, LAST_EPISODES, TITLES, draw
+from benchmarks.machine import about
 from cluster.config import RunConfig, with_tasks
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs
@@ -42,17 +42,8 @@ from learner.loop import Learner
 from replay.record import pack, record_to_bytes
 from replay.service import Added, ReplayService
 
-RESULTS = ROOT / "docs" / "results"
-FOLDER = RESULTS / "loop"
-LAST_EPISODES = 20
 ARMS: Mapping[str, Role | None] = {"demonstrations": None, "generate": "generate", "relabel": "relabel"}
 """What the agent's own play is used for, between two publications."""
-TITLES = {
-    "demonstrations": "demonstrations alone",
-    "more": "as many more demonstrations as (c) has labels",
-    "generate": "+ its own good episodes",
-    "relabel": "+ relabelled play",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +196,6 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
     }
 
 
-def kept() -> Iterator[dict[str, Any]]:
-    """What was trained so far."""
-    for path in sorted(FOLDER.glob("*.json")):
-        yield json.loads(path.read_text())
-
-
 def run(names: list[str], arms: list[str], seeds: list[int]) -> None:
     """Train what is not kept yet."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -222,7 +207,10 @@ def run(names: list[str], arms: list[str], seeds: list[int]) -> None:
                     continue
                 more = None
                 if arm == "more":  # as many labels as the relabelled one had, from its teacher's own play
-                    told = json.loads((FOLDER / path.name.replace("-more-", "-relabel-")).read_text())
+                    before = FOLDER / path.name.replace("-more-", "-relabel-")
+                    if not before.exists():
+                        raise SystemExit(f"{arm} needs the labels of relabel; train {name} relabel seed {seed} first")
+                    told = json.loads(before.read_text())
                     per_episode = told["labels_of_demonstrations"] / PLANS[name].demonstrations
                     more = round(told["labels"] / per_episode)
                 made = train(name, arm, seed, demonstrations=more)
@@ -230,68 +218,6 @@ def run(names: list[str], arms: list[str], seeds: list[int]) -> None:
                 print(
                     f"{name} {arm} seed {seed}: {made['return']} ± {made['return_std']}, {made['wall_s']} s", flush=True
                 )
-
-
-def draw() -> None:
-    """Curves and a table of what is kept."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made = list(kept())
-    names = [name for name in PLANS if any(entry["task"] == name for entry in made)]
-    arms = [arm for arm in TITLES if any(entry["arm"] == arm for entry in made)]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 3.8), squeeze=False, sharey=True)
-    lines = [
-        "# Does the loop help?", "",
-        "The same model and number of updates: on demonstrations alone, with the agent's own play that returned at least 80 % of",
-        "the teacher's, and with the agent's play relabelled by the teacher. Made by `python -m benchmarks.loop run`, drawn by",
-        "`python -m benchmarks.loop draw`; every training is a file in [loop](loop). Returns are of the last weights, never the best,",
-        f"over {LAST_EPISODES} episodes on the same seeds; 0 is a random policy, 1 the teacher. IQM with the 95 % interval of a bootstrap",
-        "over the episodes of each seed.", "",
-        "| task | arm | seeds | return of each seed | normalised | IQM | teacher's labels | own steps |",
-        "|---|---|--:|---|--:|---|--:|--:|",
-    ]  # fmt: skip
-    for axis, name in zip(axes[0], names, strict=True):
-        for number, arm in enumerate(arms):
-            runs = [entry for entry in made if entry["task"] == name and entry["arm"] == arm]
-            if not runs:
-                continue
-            span = runs[0]["teacher_return"] - runs[0]["random_return"]
-            for entry in runs:
-                values = [(point["return"] - entry["random_return"]) / span for point in entry["curve"]]
-                steps = [point["step"] for point in entry["curve"]]
-                label = TITLES[arm] if entry is runs[0] else None
-                axis.plot(steps, values, color=f"C{number}", alpha=0.75, marker=".", label=label)
-            over = aggregate(
-                [[(value - entry["random_return"]) / span for value in entry["returns"]] for entry in runs]
-            )
-            assert over is not None
-            returns = ", ".join(f"{entry['return']:,.1f}" for entry in runs)
-            mean = float(np.mean([entry["normalised"] for entry in runs]))
-            lines.append(
-                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | "
-                f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f} | "
-                f"{np.mean([e['own_steps'] for e in runs]):,.0f} |"
-            )
-        axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
-        axis.set(title=name, xlabel="updates")
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("return (0 random, 1 teacher)")
-    axes[0][-1].legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(RESULTS / "loop.png", dpi=110)
-    pyplot.close(figure)
-    machine = made[0]["machine"]
-    commits = ", ".join(dict.fromkeys(entry["machine"]["commit"] for entry in made))
-    lines += [
-        "",
-        f"{machine['cpu']}, one thread, no GPU, {machine['date']}, commits {commits}.",
-        "",
-        "![curves](loop.png)",
-    ]
-    (RESULTS / "loop.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -304,7 +230,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.word == "run":
         run(arguments.tasks, arguments.arms, arguments.seeds)
-    draw()
+    draw(list(PLANS))
 
 
 if __name__ == "__main__":
