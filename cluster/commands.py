@@ -155,6 +155,7 @@ def evaluate(
     wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
     titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
     table = Table(*titles, box=None, header_style="bold")
+    table.columns[0].overflow = "fold"
     rows: dict[str, object] = {}
     scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes, clips=clips):
@@ -194,7 +195,7 @@ def evaluate(
             "GIFs hold the beginning alone; for MP4: pip install 'gato-ray[video]'", highlight=False, markup=False
         )
     for by, over in overall.items():
-        if over is not None:
+        if over is not None and over.num_tasks > 1:
             console.print(
                 f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95 % interval "
                 f"{over.low:.2f} to {over.high:.2f} over other episodes",
