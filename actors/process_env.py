@@ -7,7 +7,6 @@ and one that died or hangs cannot be replaced.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from actors.messages import decode, encode
+from gato.plain import from_plain, to_plain
 from gato.task import Task
 
 START_TIMEOUT_S = 120.0
@@ -55,7 +56,7 @@ class ProcessEnv:
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        self._ask("make", task)
+        self._ask("make", to_plain(task))
 
     def wait_until_made(self) -> None:
         """ValueError where it cannot be made."""
@@ -72,13 +73,13 @@ class ProcessEnv:
     def _ask(self, word: str, value: object) -> None:
         if not self._pipe.closed:
             with suppress(OSError):  # its process is dead, which the answer says
-                self._pipe.send((word, value))
+                self._pipe.send_bytes(encode((word, value)))
 
     def _answer(self, asked_s: float, timeout_s: float) -> Any:
         """RuntimeError where it raised or died, TimeoutError where it did not answer in time."""
         try:
             in_time = self._pipe.poll(max(0.0, asked_s + timeout_s - time.monotonic()))
-            well, value, extras = self._pipe.recv() if in_time else (False, None, {})
+            well, value, extras = decode(self._pipe.recv_bytes()) if in_time else (False, None, {})
         except (EOFError, OSError):
             self._end()
             raise RuntimeError(f"its process died ({self._last_words()})") from None
@@ -141,7 +142,7 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
     env: Any = None
     while True:
         try:
-            word, value = pipe.recv()
+            word, value = decode(pipe.recv_bytes())
         except EOFError:
             return
         if word == "close":
@@ -152,17 +153,17 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0 if word == "make" else step_timeout_s + 5)
         try:
             if word == "make":
-                env = make_env(value)
+                env = make_env(from_plain(Task, value))
                 answer = (True, env.steps_per_s, {})
             else:
                 does = getattr(env, word)
                 result = does() if word == "picture" else does(value)
                 answer = (True, result, env.extras())
-            pickled = pickle.dumps(answer)
+            message = encode(answer)
         except Exception as problem:  # whatever others' code raises
-            pickled = pickle.dumps((False, str(problem) if word in ("make", "picture") else repr(problem), {}))
+            message = encode((False, str(problem) if word in ("make", "picture") else repr(problem), {}))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        pipe.send_bytes(pickled)
+        pipe.send_bytes(message)
 
 
 if __name__ == "__main__":

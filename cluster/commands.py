@@ -17,7 +17,7 @@ from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
 from cluster import datasets
 from cluster.aggregate import aggregate
-from cluster.config import config_from_json, to_plain
+from cluster.config import config_from_json
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
@@ -26,6 +26,7 @@ from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
 from cluster.summary import Summary, read_summary
 from cluster.text import number_text
 from cluster.watch import render, watch_live
+from gato.plain import to_plain
 from replay.importers.reading import Reading
 
 

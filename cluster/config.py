@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from actors.assignment import Role
 from gato.acting import ActingConfig
 from gato.model import ModelConfig
+from gato.plain import from_plain, to_plain
 from learner.loop import LearnerConfig
 from replay.config import ReplayConfig, TableConfig
 
@@ -152,60 +152,6 @@ class RunConfig:
 
 GENERAL_OF = {"evaluate_of": "evaluate", "generate_of": "generate"}
 """Settings of single tasks, and the setting of all tasks that each of them stands for."""
-
-
-def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as what JSON can hold."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    return value
-
-
-def from_plain(kind: Any, value: Any) -> Any:
-    """The inverse of `to_plain`, led by the type."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        kinds = [k for k in arguments if k is not type(None)]
-        return from_plain(kinds[0], value)
-    if isinstance(kind, type) and is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise ValueError(
-                f"{value!r} is no group of settings of {kind.__name__}; set one of them, as in PATH.NAME=VALUE"
-            )
-        hints = get_type_hints(kind)
-        unknown = set(value) - set(hints)
-        if unknown:
-            raise ValueError(
-                f"{kind.__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(hints))}"
-            )
-        return kind(**{name: _setting(name, hints[name], item) for name, item in value.items()})
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"{value!r} must be one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{value!r} must be a list")
-        return tuple(from_plain(arguments[0], item) for item in value)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return {key: from_plain(arguments[1], item) for key, item in value.items()}
-    accepted = (int, float) if kind is float else kind
-    if isinstance(kind, type) and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
-        raise ValueError(f"{value!r} must be of kind {kind.__name__}")
-    return float(value) if kind is float else value
-
-
-def _setting(name: str, kind: Any, value: Any) -> Any:
-    try:
-        return from_plain(kind, value)
-    except ValueError as problem:
-        raise ValueError(f"{name}: {problem}") from problem
 
 
 def config_from_json(text: str) -> RunConfig:

@@ -20,13 +20,14 @@ from rich.console import Console
 from actors.text import BYTES
 from cluster import datasets
 from cluster.choices import scales_of
-from cluster.config import RunConfig, config_from_json, override, to_plain
+from cluster.config import RunConfig, config_from_json, override
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
+from gato.plain import to_plain
 from gato.task import Task
 
 if TYPE_CHECKING:

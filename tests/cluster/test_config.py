@@ -9,12 +9,13 @@ import pytest
 from actors.specialist_policy import SHIPPED
 from actors.text import SentencePieceEncoder
 from cluster.choices import make_config, scales_of
-from cluster.config import config_from_json, config_to_json, override, to_plain, with_tasks
+from cluster.config import config_from_json, config_to_json, override, with_tasks
 from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import RunFolder
 from cluster.running import kept_text
 from cluster.runs import RUNS, find_run_config
 from gato.acting import ActingConfig
+from gato.plain import to_plain
 from replay.config import TableConfig
 from tests.actors.test_text import train
 from tests.gato.models import TALK

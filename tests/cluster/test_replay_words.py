@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
-from cluster.config import to_plain
 from cluster.journal import Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder
 from cluster.runs import RUNS
 from cluster.stores import stores_of
 from gato.episode import AGENT
+from gato.plain import to_plain
 from replay.lock import WRITING, FolderLock
 from replay.seen import Intervals
 from replay.store import EpisodeStore
