@@ -224,51 +224,27 @@ RULES: Mapping[str, Rule] = {
 }
 """By task."""
 
+
+def _record(game: str, *, episodes: int, mean: float, std: float, least: float, steps: float) -> Mapping[str, Any]:
+    """As `python -m actors.teachers measure TASK` prints it."""
+    name = f"atari/{game}"
+    camel = "".join(part.capitalize() for part in game.split("-"))
+    return {
+        "command": f"python -m actors.teachers measure {name} --episodes {episodes} --seed 20000",
+        "measured_seeds": [20_000, 20_000 + episodes],
+        "return_mean": mean,
+        "return_std": std,
+        "return_min": least,
+        "steps_mean": steps,
+        "versions": {"env_id": f"ALE/{camel}-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
+    }
+
+
 RECORDS: Mapping[str, Mapping[str, Any]] = {
-    "atari/freeway": {
-        "command": "python -m actors.teachers measure atari/freeway --episodes 20 --seed 20000",
-        "measured_seeds": [20_000, 20_020],
-        "return_mean": 31.35,
-        "return_std": 1.11,
-        "return_min": 27.0,
-        "steps_mean": 2045.2,
-        "versions": {"env_id": "ALE/Freeway-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
-    },
-    "atari/pong": {
-        "command": "python -m actors.teachers measure atari/pong --episodes 30 --seed 20000",
-        "measured_seeds": [20_000, 20_030],
-        "return_mean": 20.23,
-        "return_std": 0.8,
-        "return_min": 19.0,
-        "steps_mean": 3023.6,
-        "versions": {"env_id": "ALE/Pong-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
-    },
-    "atari/breakout": {
-        "command": "python -m actors.teachers measure atari/breakout --episodes 30 --seed 20000",
-        "measured_seeds": [20_000, 20_030],
-        "return_mean": 101.73,
-        "return_std": 20.46,
-        "return_min": 67.0,
-        "steps_mean": 1514.9,
-        "versions": {"env_id": "ALE/Breakout-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
-    },
-    "atari/boxing": {
-        "command": "python -m actors.teachers measure atari/boxing --episodes 20 --seed 20000",
-        "measured_seeds": [20_000, 20_020],
-        "return_mean": 69.75,
-        "return_std": 9.83,
-        "return_min": 54.0,
-        "steps_mean": 1316.0,
-        "versions": {"env_id": "ALE/Boxing-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
-    },
-    "atari/demon-attack": {
-        "command": "python -m actors.teachers measure atari/demon-attack --episodes 20 --seed 20000",
-        "measured_seeds": [20_000, 20_020],
-        "return_mean": 4114.25,
-        "return_std": 1608.62,
-        "return_min": 1520.0,
-        "steps_mean": 3928.4,
-        "versions": {"env_id": "ALE/DemonAttack-v5", "engine": "ale-py 0.12.1", "gymnasium": "1.2.2"},
-    },
+    "atari/freeway": _record("freeway", episodes=20, mean=31.35, std=1.11, least=27.0, steps=2045.2),
+    "atari/pong": _record("pong", episodes=30, mean=20.23, std=0.8, least=19.0, steps=3023.6),
+    "atari/breakout": _record("breakout", episodes=30, mean=101.73, std=20.46, least=67.0, steps=1514.9),
+    "atari/boxing": _record("boxing", episodes=20, mean=69.75, std=9.83, least=54.0, steps=1316.0),
+    "atari/demon-attack": _record("demon-attack", episodes=20, mean=4114.25, std=1608.62, least=1520.0, steps=3928.4),
 }
-"""What each was measured at, as `python -m actors.teachers measure TASK` prints it."""
+"""What each was measured at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ParamSpec, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Shaped
 from actors.envs import EnvFailedError, Envs
 from gato.episode import Episode
 from gato.version import Version
+
+P = ParamSpec("P")
 
 
 @runtime_checkable
@@ -58,38 +60,6 @@ class _Row:
         self.labels: list[np.ndarray] = []
 
 
-def play(
-    envs: Envs,
-    player: Player,
-    seeds: Sequence[int],
-    *,
-    source: str,
-    new_key: Callable[[], str],
-    version: Version | None = None,
-    with_extras: bool = False,
-    labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
-) -> Iterator[Episode]:
-    """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others.
-    EnvFailedError where an environment breaks.
-
-    for episode in play(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
-        sink.add(episode)
-    """
-    for played in play_on(
-        envs,
-        player,
-        seeds,
-        source=source,
-        new_key=new_key,
-        version=version,
-        with_extras=with_extras,
-        labels_of=labels_of,
-    ):
-        if isinstance(played, Dropped):
-            raise EnvFailedError(str(played))
-        yield played
-
-
 def play_on(
     envs: Envs,
     player: Player,
@@ -101,7 +71,12 @@ def play_on(
     with_extras: bool = False,
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
 ) -> Iterator[Episode | Dropped]:
-    """Like `play`, but an environment that breaks costs its episode alone: it is made anew for the next seed."""
+    """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others. An environment
+    that breaks costs its episode alone: it is made anew for the next seed.
+
+    for episode in play_on(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
+        sink.add(episode)
+    """
     task, num_rows = envs.task, len(envs)
     waiting = list(seeds)[::-1]
     rows: list[_Row | None] = [None] * num_rows
@@ -163,3 +138,18 @@ def play_on(
                 fresh[index] = True
         if fresh.any():
             player.reset_rows(fresh, row_seeds)
+
+
+def unbroken(played: Callable[P, Iterator[Episode | Dropped]]) -> Callable[P, Iterator[Episode]]:
+    """The same play, in which an environment that breaks ends it all: EnvFailedError."""
+
+    def play(*args: P.args, **kwargs: P.kwargs) -> Iterator[Episode]:
+        for episode in played(*args, **kwargs):
+            if isinstance(episode, Dropped):
+                raise EnvFailedError(str(episode))
+            yield episode
+
+    return play
+
+
+play = unbroken(play_on)

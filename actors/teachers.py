@@ -14,9 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
 from actors.ram_teachers import RULES
+from actors.rollout import Player
 from actors.specialist_policy import SHIPPED, file_stem, load_specialist
 from actors.teacher_kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
 from gato.task import Kind, Task
@@ -29,7 +30,7 @@ SPECS = (
 
 
 @runtime_checkable
-class Teacher(Protocol):
+class Teacher(Player, Protocol):
     """Whoever knows what to do in N environments: it plays them, or is asked beside the agent who does.
 
     teacher = teacher_for(task, "sb3:hopper.zip", noise=0.0)
@@ -46,19 +47,6 @@ class Teacher(Protocol):
     """How it was made; `return_mean`, where it was measured."""
     needs_extras: bool
     """Whether it looks at what only teachers may see, such as a game's RAM."""
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """These rows begin a new episode, of these seeds."""
-        ...
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row."""
-        ...
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
         """What it wanted to do at the last `act`, where noise may have made it do otherwise; else None."""

@@ -123,6 +123,7 @@ class Worker:
         self._episodes = 0
         self._watched: Watched | None = None
         self._filming: Filming | None = None
+        self._clip: Clip | None = None
 
     def _new_key(self) -> str:
         """Never the same twice, also after this worker was started again under its name."""
@@ -193,6 +194,8 @@ class Worker:
                 with suppress(EnvFailedError):
                     broken.close()
         finally:
+            if self._filming is not None:  # here, and not when it is asked for: whoever asks does not wait
+                self._clip, self._filming = self._filming.clip(), None
             made = self._made_players.get((task.name, assignment.rows, assignment.role))
             if made is not None and isinstance(made[0], Resting):
                 made[0].rest()
@@ -233,28 +236,26 @@ class Worker:
     def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode | Dropped]:
         role, rows = assignment.role, assignment.rows
         envs = self._envs(task, rows)
-        if weights is None:
-            teacher = self._teacher(task, role)
-            self._watched = Watched(teacher)
-            return play_on(
-                envs, self._watched, assignment.seeds, source=f"teacher:{teacher.name}", new_key=self._new_key,
-                with_extras=teacher.needs_extras, labels_of=teacher.labels,
-            )  # fmt: skip
-        player: Player = self._player(task, rows, role, weights)
-        if role == "relabel":
-            teacher = self._teacher(task, role)
-            relabelled = Relabelled(player, teacher)
-            self._watched = Watched(relabelled)
-            return play_on(
-                envs, self._watched, assignment.seeds, source=RELABELLED, new_key=self._new_key, version=weights.version,
-                with_extras=teacher.needs_extras, labels_of=relabelled.labels,
-            )  # fmt: skip
-        if assignment.film:
-            player = self._filming = Filming(player, envs, caption=f"version {weights.version}")
-        self._watched = Watched(player)
+        teacher = self._teacher(task, role) if role in ("teach", "relabel") else None
         # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
-        new_key = (lambda: f"{self.name}.evaluation") if assignment.role == "evaluate" else self._new_key
-        return play_on(envs, self._watched, assignment.seeds, source=AGENT, new_key=new_key, version=weights.version)
+        new_key = (lambda: f"{self.name}.evaluation") if role == "evaluate" else self._new_key
+        source, labels_of = AGENT, None
+        if weights is None:
+            assert teacher is not None
+            player: Player = teacher
+            source, labels_of = f"teacher:{teacher.name}", teacher.labels
+        else:
+            player = self._player(task, rows, role, weights)
+        if teacher is not None and weights is not None:
+            player = Relabelled(player, teacher)
+            source, labels_of = RELABELLED, player.labels
+        if assignment.film:
+            player = self._filming = Filming(player, envs, caption=f"version {weights.version if weights else '-'}")
+        self._watched = Watched(player)
+        return play_on(
+            envs, self._watched, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
+            version=weights.version if weights else None, with_extras=teacher is not None and teacher.needs_extras,
+        )  # fmt: skip
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""
@@ -268,8 +269,8 @@ class Worker:
 
     def take_clip(self) -> Clip:
         """What was filmed in the last assignment that said so; once."""
-        filming, self._filming = self._filming, None
-        return filming.clip() if filming else Clip(problem="nothing was filmed")
+        clip, self._clip = self._clip, None
+        return clip or Clip(problem="nothing was filmed")
 
     def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""

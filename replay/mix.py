@@ -18,11 +18,11 @@ from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.compose import Composer, DamagedDraw
-from replay.config import MixConfig, TableConfig, TaskMix
+from replay.config import MixConfig, TaskMix
 from replay.draw import Draw, fill_rows, in_order, one_window_each
 from replay.header import DamagedEpisode, Header
 from replay.info import Sample, info_of
-from replay.readable import Readable, items_of, may_read, readable, scores
+from replay.readable import Readable, items_of, may_read, members, readable, scores
 from replay.store import EpisodeGone, EpisodeStore
 from replay.windows import WindowReader, Windows
 
@@ -127,7 +127,7 @@ class Mix:
             of_task = snapshot.task == index.tasks.get(task.name, -1)
             passed = may_read(snapshot, of_task, score, self._config, newest)
             for table, made in zip(self._tables, out, strict=True):
-                rows = np.flatnonzero(passed & _members(table, snapshot.by_agent, snapshot.labelled))
+                rows = np.flatnonzero(passed & members(table, snapshot.by_agent, snapshot.labelled))
                 items = items_of(snapshot, rows, score, newest)
                 made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
         self._readable, self._seen_change = out, snapshot.change
@@ -290,14 +290,3 @@ class Mix:
             rewards = self._store.column(header, "rewards", 0, header.steps)
             returns = np.cumsum(rewards[::-1], dtype=np.float64)[::-1][:stop]
         return Window(observations=window.observations, actions=labels, returns=returns)
-
-
-def _members(
-    table: TableConfig, by_agent: Bool[np.ndarray, " N"], labelled: Bool[np.ndarray, " N"]
-) -> Bool[np.ndarray, " N"]:
-    return {
-        "all": np.ones_like(by_agent),
-        "demonstrations": ~by_agent,
-        "agent": by_agent,
-        "relabelled": by_agent & labelled,
-    }[table.episodes]

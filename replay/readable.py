@@ -114,6 +114,18 @@ def may_read(
     return passed
 
 
+def members(
+    table: TableConfig, by_agent: Bool[np.ndarray, " N"], labelled: Bool[np.ndarray, " N"]
+) -> Bool[np.ndarray, " N"]:
+    """Which episodes are in a table."""
+    return {
+        "all": np.ones_like(by_agent),
+        "demonstrations": ~by_agent,
+        "agent": by_agent,
+        "relabelled": by_agent & labelled,
+    }[table.episodes]
+
+
 def readable(
     snapshot: Snapshot, rows: Int64[np.ndarray, " M"], items: Items, table: TableConfig, half_life: float | None
 ) -> Readable:
