@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actors.envs import make_envs
-from actors.ram_teachers import RULES
+from actors.ram_teachers import DOWN, RULES, Freeway
 from actors.tasks import TASKS
 
 LEAST = {"atari/pong": 15.0, "atari/freeway": 20.0}
@@ -59,6 +59,14 @@ def test_a_rule_stays_in_the_action_set_and_answers_each_row_for_itself(name: st
 
 def test_freeway_is_crossed() -> None:
     assert returns_of("atari/freeway", range(1)).min() >= 20
+
+
+def test_freeway_answers_in_front_of_a_car_that_cannot_be_escaped() -> None:
+    """A student walks into it, and what it is then told must not be the opposite of what it was told just before."""
+    ram = np.zeros((1, 128), np.uint8)
+    ram[:, Freeway.CHICKEN] = Freeway.FIRST_LANE
+    ram[:, Freeway.CARS] = 46  # on the chicken's column, at the pace of the slowest lane
+    assert RULES["atari/freeway"](ram) == DOWN  # one decision to the pavement; upwards the car goes along
 
 
 @pytest.mark.slow
