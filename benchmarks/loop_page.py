@@ -18,6 +18,7 @@ TITLES = {
     "demonstrations": "(a) demonstrations alone",
     "generate": "(b) and its own good episodes",
     "relabel": "(c) and relabelled play",
+    "early": "(c) with play from the first version on",
     "more": "as many demonstrations as (c) has labels",
 }
 
