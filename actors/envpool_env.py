@@ -42,7 +42,9 @@ class EnvPoolGame:
         try:
             envpool = import_module("envpool")
         except ImportError as problem:
-            raise ValueError(f"EnvPool is not installed ({problem}); pip install 'gato-ray[envpool]'") from problem
+            raise ValueError(
+                f"EnvPool is not installed ({problem}); pip install -e '.[envpool]' in the project's folder"
+            ) from problem
         options: Mapping[str, Any] = task.env_kwargs
         if task.family != "atari":
             raise ValueError(

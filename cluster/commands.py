@@ -193,7 +193,9 @@ def evaluate(
         console.print(f"no clip: {problem}", highlight=False)
     if clips and any(file.suffix == ".gif" for file in clips.files.values()):
         console.print(
-            "GIFs hold the beginning alone; for MP4: pip install 'gato-ray[video]'", highlight=False, markup=False
+            "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's folder",
+            highlight=False,
+            markup=False,
         )
     for by, over in overall.items():
         if over is not None and over.num_tasks > 1:

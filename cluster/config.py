@@ -82,7 +82,9 @@ class ActorsConfig:
         if self.env_backend not in ("auto", "loop", "process", "envpool"):
             raise ValueError(f"actors.env_backend is {self.env_backend!r}; say auto, loop, process or envpool")
         if self.env_backend == "envpool" and find_spec("envpool") is None:
-            raise ValueError("actors.env_backend is envpool, which is not installed; pip install 'gato-ray[envpool]'")
+            raise ValueError(
+                "actors.env_backend is envpool, which is not installed; pip install -e '.[envpool]' in the project's folder"
+            )
         if self.inference not in ("worker", "node"):
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:

@@ -121,7 +121,7 @@ CHECKS: Sequence[Check] = (
         missing="for MiniGrid and BabyAI; of the extra minigrid",
         steps="import actors.user_tasks; actors.user_tasks.resolve_task('minigrid:BabyAI-GoToLocal-v0')",
     ),
-    Check(name="envpool", package="envpool", imports="import envpool", missing="for faster Atari environments"),
+    Check(name="envpool", package="envpool", imports="import envpool", missing="for Atari games in threads (docs/environments.md)"),
     Check(
         name="imageio-ffmpeg", package="imageio-ffmpeg", imports="import imageio_ffmpeg", missing="for MP4 videos",
         steps="imageio_ffmpeg.get_ffmpeg_exe()",

@@ -236,5 +236,5 @@ def test_envpool_refuses_what_it_would_play_otherwise() -> None:
 
 def test_without_envpool_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(ValueError, match=r"EnvPool is not installed .*pip install 'gato-ray\[envpool\]'"):
+    with pytest.raises(ValueError, match=r"EnvPool is not installed .*pip install -e '.\[envpool\]'"):
         make_envs(TASKS["atari/pong"], 1, backend="envpool")
