@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-State = Literal["starting", "running", "stopped", "failed"]
-ShownState = Literal["starting", "running", "stopped", "failed", "dead"]
+State = Literal["starting", "running", "finished", "stopped", "failed"]
+ShownState = Literal["starting", "running", "finished", "stopped", "failed", "dead"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

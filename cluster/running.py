@@ -31,7 +31,7 @@ from gato.plain import to_plain
 from gato.task import Task
 
 if TYPE_CHECKING:
-    from cluster.supervisor import Supervisor
+    from cluster.supervisor import Ended, Supervisor
 
 
 def start(
@@ -198,7 +198,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             ray.shutdown()
         journal.append(Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here"))
         journal.close()
-        folder.set_state("failed" if ended == "failed" else "stopped", reason=reason)
+        folder.set_state(ended, reason=reason)
         console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
@@ -220,7 +220,7 @@ def _require_demonstrations(
 
 def _run_watched(
     supervisor: Supervisor, journal: Journal, run: str, scales: Mapping[str, Scale], console: Console
-) -> tuple[str, str]:
+) -> tuple[Ended, str]:
     """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop; again ends it at once."""
     watcher = threading.Thread(
         target=watch_live, args=(journal,), name="watch", daemon=True,

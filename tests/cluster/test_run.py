@@ -120,6 +120,7 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     shell("resume", "debug", "--updates", str(target))
     resumed = shell.watch()
     assert resumed["learner"]["step"] == target
+    assert "finished" in shell("runs")
     old = stopped["tasks"]["mujoco/inverted-pendulum"]["history"]
     new = resumed["tasks"]["mujoco/inverted-pendulum"]["history"]
     assert new[: len(old)] == old
