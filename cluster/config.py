@@ -46,6 +46,9 @@ class ActorsConfig:
     """The share in which the agent plays and the task's teacher says what it would have done (DAgger: Ross et al. 2011)."""
     teach_share: float = 0.0
     """The share in which teachers go on to play after `demonstration_steps`."""
+    play_from: int = 0
+    """Updates that the learner makes before the agent plays to learn from it (generate, relabel). Where a novice's episodes are as
+    long as an expert's, they hold it back: docs/actors.md."""
     first_demonstration_steps: int = 4_000
     """Environment steps of its teacher's play that each task has before anything else (unless the run brings data of it)."""
     demonstration_steps: int = 20_000
@@ -95,6 +98,8 @@ class ActorsConfig:
                 f"teach_noise {self.teach_noise} must not be negative, step_timeout_s {self.step_timeout_s} must be above 0 "
                 f"and hung_after_s {self.hung_after_s} more than twice that: a reset may hang after a step that did"
             )
+        if self.play_from < 0:
+            raise ValueError(f"play_from {self.play_from} must not be negative; 0 lets the agent play at once")
         steps = (self.first_demonstration_steps, self.demonstration_steps, *self.demonstration_steps_of.values())
         if min(steps) < 0:
             raise ValueError(f"steps of demonstrations must not be negative, got {min(steps)}")
@@ -149,6 +154,15 @@ class RunConfig:
             raise ValueError(
                 f"rows of {self.replay.mix.row_tokens} tokens are longer than the model's context of "
                 f"{self.model.context_tokens}; lower replay.mix.row_tokens or raise model.context_tokens"
+            )
+        limiter, mix = self.replay.limiter, self.replay.mix
+        read_tokens = min(self.actors.play_from, self.learner.num_updates) * mix.rows * mix.row_tokens
+        allowed_tokens = limiter.slack_tokens + limiter.warmup_tokens * (limiter.reads_per_inserted_token or 0.0)
+        if limiter.reads_per_inserted_token is not None and read_tokens > allowed_tokens:
+            raise ValueError(
+                f"until actors.play_from, {self.actors.play_from}, the learner reads {read_tokens:,} tokens and replay may let it read "
+                f"no more than {allowed_tokens:,.0f} before somebody plays: it could wait for ever; add "
+                f"--set replay.limiter.slack_tokens={read_tokens} or --set replay.limiter.reads_per_inserted_token=null"
             )
 
 

@@ -82,6 +82,7 @@ class Dispatcher:
             for task in tasks
         }
         self._may_insert = True
+        self._step = 0
         self._spent_s: dict[str, float] = dict.fromkeys(("demonstrate", "evaluate", *PLAYING), 0.0)
         """By all workers, since the run was started; what came before anything else does not count."""
         self._due_s: dict[tuple[str, Role], float] = {}
@@ -97,6 +98,13 @@ class Dispatcher:
         """A version can be played from now on."""
         if self._newest is None or version > self._newest:
             self._newest = version
+
+    def learned(self, step: int) -> None:
+        """How many updates the learner has made. Where the agent may play from now on, the shares count from now on."""
+        begins = self._step < self._config.play_from <= step
+        self._step = step
+        if begins:
+            self.configure(self._config)
 
     def replay_takes(self, may_insert: bool) -> None:
         """Whether replay takes episodes now: while its readers are behind nobody fills it, and evaluations go on."""
@@ -188,7 +196,7 @@ class Dispatcher:
         """An assignment, where the worker has rested long enough that the role has no more than its share of the time."""
         if self._config.share(role) <= 0.0 or not self._may_insert or (self._newest is None and role != "teach"):
             return None
-        if now_s < self._due_s.get((worker, role), now_s):
+        if now_s < self._due_s.get((worker, role), now_s) or (role != "teach" and self._step < self._config.play_from):
             return None
         ready = [
             name

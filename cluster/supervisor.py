@@ -188,6 +188,7 @@ class Supervisor:
                 self._dispatcher.published(report.version)
                 self._parts.replay.published(report.version)
             self._crew.learned(report.step)
+            self._dispatcher.learned(report.step)
             self._learner_heard_s, self._learner_named = now_s, False
         for problem in problems:
             self._say("problem", problem)

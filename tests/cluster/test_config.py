@@ -92,6 +92,7 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("actors.teacher_of.mujoco/hopper=5", "of kind str"),
         ("actors.demonstration_steps_of.mujoco/hoper=5", "names task 'mujoco/hoper'"),
         ("actors.demonstration_steps=-5", "must not be negative"),
+        ("actors.play_from=-5", "must not be negative"),
         ("actors.hung_after_s=NaN", "more than twice"),
         ("actors.hung_after_s=60", "more than twice"),
         ("actors.inference=nowhere", "'worker', 'node'"),
@@ -140,6 +141,14 @@ def test_a_run_keeps_its_encoder_of_text_in_its_folder(tmp_path: Path, monkeypat
 def test_shares_of_the_roles_come_to_no_more_than_all_of_the_time() -> None:
     with pytest.raises(ValueError, match=r"come to 1\.1 of the workers' time"):
         override(RUNS["demo"], ["actors.generate_share=0.5", "actors.relabel_share=0.6"])
+
+
+def test_nobody_waits_for_play_that_waits_for_updates() -> None:
+    settings = ["actors.play_from=2000", "replay.limiter.slack_tokens=1000"]
+    with pytest.raises(ValueError, match=r"--set replay\.limiter\.slack_tokens=10800000"):
+        override(RUNS["demo"], settings)
+    override(RUNS["demo"], [settings[0], "replay.limiter.slack_tokens=10800000"])
+    override(RUNS["demo"], [*settings, "replay.limiter.reads_per_inserted_token=null"])
 
 
 def test_teachers_are_named_for_tasks_and_found_from_every_folder(tmp_path: Path) -> None:

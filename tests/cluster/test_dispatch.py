@@ -177,6 +177,19 @@ def test_shares_change_while_the_run_goes_on() -> None:
     assert 54 <= roles.count("relabel") <= 61
 
 
+def test_the_agent_plays_to_learn_from_an_update_on_and_has_its_share_from_then_on() -> None:
+    config = replace(CONFIG, generate_share=0.2, relabel_share=0.2, teach_share=0.2, play_from=400)
+    dispatcher = make(config, has_data=["a", "b"])
+    dispatcher.learned(399)
+    roles = roles_of(dispatcher, rounds=100)
+    assert roles.count("teach") > 15  # teachers know what they do from the beginning
+    assert not {"generate", "relabel"} & set(roles)
+    dispatcher.learned(400)
+    roles = roles_of(dispatcher, rounds=100, begun=100)
+    assert 17 <= roles.count("generate") <= 23, "what it did not have before, it does not catch up on"
+    assert 17 <= roles.count("relabel") <= 23
+
+
 def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> None:
     dispatcher = make(replace(CONFIG, evaluate_share=0.0, generate_share=0.5), has_data=["a", "b"])
     roles: list[str] = []
