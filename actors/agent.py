@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from gato.acting import ActingConfig, ActingState, Policy
-from gato.model import Gato, ModelConfig
+from gato.acting import ActingState, Policy
+from gato.config import ActingConfig, ModelConfig
+from gato.model import Gato
 from gato.sequence import Window
 from gato.task import Task
 from gato.text import TextEncoder

@@ -17,8 +17,9 @@ from jaxtyping import Float, Shaped
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
-from gato.acting import ActingConfig, ActingState, Policy
-from gato.model import PRESETS, Gato
+from gato.acting import ActingState, Policy
+from gato.config import PRESETS, ActingConfig
+from gato.model import Gato
 from gato.quantise import KINDS
 from gato.tokenizer import bin_centres
 from gato.weights import acting_config

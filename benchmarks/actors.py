@@ -28,9 +28,9 @@ from actors.teachers import Teachers
 from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows
-from gato.acting import ActingConfig
+from gato.config import PRESETS, ActingConfig
 from gato.episode import Episode
-from gato.model import PRESETS, Gato
+from gato.model import Gato
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights, acting_config, snapshot

@@ -20,7 +20,8 @@ from benchmarks import act, envs, replay
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
-from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.config import PRESETS, ModelConfig
+from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.tokenizer import MU, M, TokenLayout, encode
 

@@ -26,8 +26,9 @@ from torch.nn import functional as F
 
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
+from gato.config import PRESETS, ModelConfig
 from gato.flops import Work, training_flops
-from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 
 Row = dict[str, float | str | int]

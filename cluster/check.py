@@ -8,13 +8,14 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
-from actors.conformance import CHECKS, findings
-from actors.envs import make_envs
 from actors.user_tasks import resolve_task
 
 
 def check_task(name: str, *, backend: Literal["loop", "process", "envpool"], console: Console) -> bool:
     """Say what is found, and whether there is no error. ValueError where the task is unknown or cannot be made."""
+    from actors.conformance import CHECKS, findings
+    from actors.envs import make_envs
+
     task = resolve_task(name)
     found = list(findings(task, partial(make_envs, backend=backend)))
     for finding in found:

@@ -10,10 +10,9 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from actors.assignment import Role
-from gato.acting import ActingConfig
-from gato.model import ModelConfig
+from gato.config import ActingConfig, ModelConfig
 from gato.plain import from_plain, to_plain
-from learner.loop import LearnerConfig
+from learner.config import LearnerConfig
 from replay.config import ReplayConfig, TableConfig
 
 PLAYING: tuple[Role, ...] = ("generate", "relabel", "teach")

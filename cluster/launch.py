@@ -25,7 +25,7 @@ from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from cluster.config import RunConfig
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
-from gato.acting import ActingConfig
+from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout

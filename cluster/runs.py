@@ -6,9 +6,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from cluster.config import ActorsConfig, RunConfig
-from gato.acting import ActingConfig
-from gato.model import PRESETS
-from learner.loop import LearnerConfig
+from gato.config import PRESETS, ActingConfig
+from learner.config import LearnerConfig
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
 
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")

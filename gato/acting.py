@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
 from gato.cache import CachedStep, LayerCache, hidden_from
-from gato.choosing import ActingConfig as ActingConfig
 from gato.choosing import probabilities
+from gato.config import ActingConfig
 from gato.model import Gato
 from gato.quantise import quantised
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gato.config import EmbeddingConfig
 from gato.sequence import FIRST_PLACE, INTERVALS, PATCH
-from gato.tokenizer import TokenLayout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingConfig:
-    """Sizes of the embedding function."""
-
-    width: int
-    layout: TokenLayout = TokenLayout()
-    max_observation_tokens: int = 512
-    """Rows of the table of local positions; a task whose step shows more tokens is refused."""
-    patch_channels: int = 96
-    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names no number."""
-    value_waves: int = 0
-    """How many cosines over the bins the rows of continuous values share, beside each row's own numbers; 0: none, as
-    in the paper. What is learned at one value then holds near it, which small runs need."""
-    own_value_rows: bool = True
-    """Whether the rows of continuous values have numbers of their own. Without, they are the shared cosines alone: a smooth
-    function of the value, which noisy labels cannot teach value by value."""
-    patch_stride: int = 1
-    """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and small for CPUs."""
-
-    def __post_init__(self) -> None:
-        if self.patch_channels % 32:
-            raise ValueError(f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its norm")
-        if self.patch_stride not in (1, 2, 4, 8):
-            raise ValueError(f"patch_stride {self.patch_stride} must be 1, 2, 4 or 8")
-        if not (self.own_value_rows or self.value_waves):
-            raise ValueError("own_value_rows=False leaves values without rows; set value_waves, such as 64")
 
 
 class PatchEmbedding(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gato.blockwise import blocks
-from gato.model import ModelConfig
+from gato.config import ModelConfig
 from gato.sequence import PATCH
 
 

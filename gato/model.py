@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,99 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gato.embedding import Embedding, EmbeddingConfig
-from gato.sequence import FIRST_PLACE, Batch, StepLayout
-from gato.tokenizer import TokenLayout
-from gato.transformer import Transformer, TransformerConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """A Gato's shape: what a checkpoint must agree with.
-
-    ModelConfig(num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48)
-    """
-
-    num_layers: int
-    num_heads: int
-    width: int
-    feedforward: int
-    context_tokens: int
-    """Tokens of the longest sequence it is trained on and acts with."""
-    num_text_ids: int = 32_000
-    discrete_ids: Literal["text", "own"] = "text"
-    action_ids: Literal["shared", "own"] = "shared"
-    separator_id: int | None = None
-    compand_actions: bool = False
-    """Which ids mean what: see `TokenLayout`, whose fields these are."""
-    max_observation_tokens: int = 512
-    patch_channels: int = 96
-    patch_stride: int = 1
-    value_waves: int = 0
-    own_value_rows: bool = True
-    """See `EmbeddingConfig`."""
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
-    """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
-    return_conditioned: bool = False
-    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
-
-    def __post_init__(self) -> None:
-        # Refuse what cannot be, before anything is built.
-        _ = self.embedding, self.transformer
-
-    @property
-    def embedding(self) -> EmbeddingConfig:
-        return EmbeddingConfig(
-            width=self.width,
-            layout=self.layout,
-            max_observation_tokens=self.max_observation_tokens,
-            patch_channels=self.patch_channels,
-            patch_stride=self.patch_stride,
-            value_waves=self.value_waves,
-            own_value_rows=self.own_value_rows,
-        )
-
-    @property
-    def transformer(self) -> TransformerConfig:
-        return TransformerConfig(
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            width=self.width,
-            feedforward=self.feedforward,
-            dropout=self.dropout,
-            stochastic_depth=self.stochastic_depth,
-            positions=self.positions,
-        )
-
-    @property
-    def layout(self) -> TokenLayout:
-        return TokenLayout(
-            num_text_ids=self.num_text_ids,
-            discrete=self.discrete_ids,
-            actions=self.action_ids,
-            separator_id=self.separator_id,
-            compand_actions=self.compand_actions,
-            # Behind the places of observations, so that a model without it has the same table.
-            return_place=FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None,
-        )
-
-
-PRESETS: dict[str, ModelConfig] = {
-    "79m": ModelConfig(num_layers=8, num_heads=24, width=768, feedforward=3072, context_tokens=1024, stochastic_depth=0.1),
-    "364m": ModelConfig(num_layers=12, num_heads=12, width=1536, feedforward=6144, context_tokens=1024, stochastic_depth=0.1),
-    "1.18b": ModelConfig(num_layers=24, num_heads=16, width=2048, feedforward=8192, context_tokens=1024, stochastic_depth=0.1),
-    "small": ModelConfig(
-        num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4, value_waves=32,
-    ),
-    "tiny": ModelConfig(
-        num_layers=2, num_heads=2, width=32, feedforward=64, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8, value_waves=32,
-    ),
-}  # fmt: skip
-"""The paper's three sizes (table 5) and two for CPUs."""
+from gato.config import ModelConfig
+from gato.embedding import Embedding
+from gato.sequence import Batch, StepLayout
+from gato.transformer import Transformer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

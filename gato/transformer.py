@@ -7,8 +7,7 @@ Q the last of them, C slots of a cache.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -18,43 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gato.blockwise import BlockwiseAttention, fused_in_blocks
 from gato.cache import CachedStep, LayerCache, attend, in_slot_order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransformerConfig:
-    """Sizes of the decoder (paper table 5)."""
-
-    num_layers: int
-    num_heads: int
-    width: int
-    feedforward: int
-    """Hidden units before the GEGLU halves them: the reading of table 5 that gives the paper's parameter counts."""
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    """Probability of leaving out a sub-layer for a row, in training (paper appendix D)."""
-    positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
-    """How attention knows the order of tokens, on which the paper is silent (ambiguity A4, docs/adr/0011). transformer-xl: a
-    term of each distance, the reading that gives the paper's parameter counts. rotary: queries and keys turned by
-    their position (RoPE, Su et al. 2021), no parameters. Both know differences of positions alone."""
-
-    def __post_init__(self) -> None:
-        if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        if self.positions not in ("transformer-xl", "rotary"):
-            raise ValueError(f"positions {self.positions!r} must be 'transformer-xl' or 'rotary'")
-        if self.positions == "rotary" and self.head_width % 2:
-            raise ValueError(
-                f"rotary positions turn pairs, but a head is {self.head_width} wide (width {self.width} over num_heads "
-                f"{self.num_heads}); make it even"
-            )
-        if self.width % 2 or self.feedforward % 2:
-            raise ValueError(f"width {self.width} and feedforward {self.feedforward} must be even")
-        if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.stochastic_depth < 1.0):
-            raise ValueError(f"dropout {self.dropout} and stochastic_depth {self.stochastic_depth} must be in [0, 1)")
-
-    @property
-    def head_width(self) -> int:
-        return self.width // self.num_heads
+from gato.config import TransformerConfig
 
 
 def distance_encoding(num_distances: int, width: int, device: torch.device) -> Float[Tensor, "R D"]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt16
 
-from gato.model import Gato, ModelConfig
+from gato.config import ModelConfig
+from gato.model import Gato
 from gato.version import Version
 
 

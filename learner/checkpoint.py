@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gato.model import Gato, ModelConfig
+from gato.config import ModelConfig
+from gato.model import Gato
 
 FORMAT = 1
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import ray
 
+from gato.config import ModelConfig
 from gato.metrics import LearnerReport
-from gato.model import ModelConfig
+from learner.config import LearnerConfig
 from learner.feed import BatchSource
-from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite, WeightsSink
+from learner.loop import Fenced, Learner, LossNotFinite, WeightsSink
 
 
 class LearnerActor:

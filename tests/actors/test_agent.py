@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from actors.agent import GatoPlayer, GatoPlayers
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig
 from gato.model import Gato
 from gato.quantise import Int8Kind
 from gato.sequence import Window

@@ -15,7 +15,7 @@ from actors.inference import InferenceServer, NotServedError, ServedPlayer, Serv
 from actors.lockstep import Ticket
 from actors.rollout import Player, play
 from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
-from gato.acting import ActingConfig
+from gato.config import ActingConfig
 from gato.model import Gato
 from gato.quantise import Int8Kind, quantised
 from gato.version import Version

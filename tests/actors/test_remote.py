@@ -18,8 +18,8 @@ from actors.inference import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS
 from actors.teachers import Teachers
-from gato.acting import ActingConfig
-from gato.model import Gato, ModelConfig
+from gato.config import ActingConfig, ModelConfig
+from gato.model import Gato
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import ListSink, ListSource

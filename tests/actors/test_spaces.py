@@ -10,9 +10,10 @@ from actors.envs import make_envs
 from actors.gymnasium_env import task_of
 from actors.rollout import play
 from actors.spaces import ActionSpace, ObservationSpace
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig, ModelConfig
 from gato.episode import check_episode
-from gato.model import Gato, ModelConfig
+from gato.model import Gato
 from gato.sequence import StepLayout
 from gato.task import ArraySpec, Kind, References
 from gato.tokenizer import TokenLayout, decode, encode

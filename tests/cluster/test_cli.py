@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -180,3 +182,18 @@ def test_demonstrations_can_be_recorded(
     assert status == 0
     assert "2 episodes of mujoco/inverted-pendulum, 2,000 steps" in out
     assert not (here / "MUJOCO_LOG.TXT").exists()
+
+
+def test_a_word_that_only_reads_does_not_wait_for_torch_ray_or_environments() -> None:
+    code = """
+import sys
+from cluster.cli import main
+sys.argv = ["gato", "runs"]
+try:
+    main()
+except SystemExit:
+    pass
+print(sorted({"torch", "ray", "mujoco", "gymnasium", "ale_py", "h5py"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120.0)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout

@@ -14,7 +14,7 @@ from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import RunFolder
 from cluster.running import kept_text
 from cluster.runs import RUNS, find_run_config
-from gato.acting import ActingConfig
+from gato.config import ActingConfig
 from gato.plain import to_plain
 from replay.config import TableConfig
 from tests.actors.test_text import train

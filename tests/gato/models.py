@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from gato.model import Gato, ModelConfig
+from gato.config import ModelConfig
+from gato.model import Gato
 from gato.task import ArraySpec, Kind, References, Task
 from gato.text import text_to_bytes
 

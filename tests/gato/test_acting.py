@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig
 from gato.model import Gato, TensorBatch
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import Task

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig
 from gato.quantise import FEW_ROWS, KINDS, Int8Kind, Int8Linear, quantised, to_int8
 from gato.task import Task
 from gato.weights import load, snapshot

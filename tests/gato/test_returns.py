@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig
 from gato.embedding import Embedding
 from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import FIRST_PLACE, RowWriter, StepLayout, Window

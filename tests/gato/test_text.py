@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gato.acting import ActingConfig, Policy
+from gato.acting import Policy
+from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode, episode_from_bytes, episode_to_bytes
 from gato.model import TensorBatch, next_token_loss
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, RowWriter, StepLayout, Window

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gato.blockwise import BlockwiseAttention, fused_in_blocks
-from gato.model import PRESETS, Gato, ModelConfig, TensorBatch, next_token_loss
+from gato.config import PRESETS, ModelConfig, TransformerConfig
+from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import Task
-from gato.transformer import TransformerConfig, distance_encoding, rotate, rotations
+from gato.transformer import distance_encoding, rotate, rotations
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 each_setting = pytest.mark.parametrize("positions", ["transformer-xl", "rotary"])

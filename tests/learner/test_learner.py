@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from gato.model import Loss, ModelConfig, next_token_loss
+from gato.config import ModelConfig
+from gato.model import Loss, next_token_loss
 from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.version import Version
 from gato.weights import Weights
-from learner.loop import Fenced, Learner, LearnerConfig, LossNotFinite
+from learner.config import LearnerConfig
+from learner.loop import Fenced, Learner, LossNotFinite
 from learner.schedule import Schedule
 from tests.gato.models import ROBOT, random_observations
 

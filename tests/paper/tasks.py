@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gato.model import Gato, ModelConfig, TensorBatch
+from gato.config import ModelConfig
+from gato.model import Gato, TensorBatch
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind, References, Task
 from tests.gato.models import random_observations

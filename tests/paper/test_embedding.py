@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gato.embedding import EmbeddingConfig, PatchEmbedding
+from gato.config import EmbeddingConfig
+from gato.embedding import PatchEmbedding
 from gato.model import Gato, TensorBatch
 from gato.sequence import PATCH, StepLayout
 from gato.task import Task

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gato.model import ModelConfig
-from learner.loop import Learner, LearnerConfig, parameter_groups
+from gato.config import ModelConfig
+from learner.config import LearnerConfig
+from learner.loop import Learner, parameter_groups
 from learner.schedule import Schedule
 from tests.learner.test_learner import ListSink, ListSource
 from tests.paper.tasks import SMALL, model_of

@@ -12,8 +12,9 @@ from actors.envs import make_envs
 from actors.tasks import TASKS
 from cluster.config import config_from_json, config_to_json, override
 from cluster.runs import RUNS
-from gato.acting import ActingConfig, Policy
-from gato.model import Gato, ModelConfig, next_token_loss
+from gato.acting import Policy
+from gato.config import ActingConfig, ModelConfig
+from gato.model import Gato, next_token_loss
 from gato.sequence import StepLayout, Window
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout, action_centres, decode, encode

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gato.model import PRESETS, Gato, next_token_loss
+from gato.config import PRESETS
+from gato.model import Gato, next_token_loss
 from tests.paper.tasks import SMALL, STATE, batch_of, model_of, window_of
 
 TABLE_5 = {

@@ -1,0 +1,46 @@
+"""The learner's settings, which need no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learner.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """How the learner trains. The optimiser's constants are the paper's (appendix D)."""
+
+    num_updates: int
+    max_rate: float = 1e-4
+    warmup_updates: int | None = None
+    """None: 1.5 % of the run, the paper's share."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    """On matrices of the network; not on norms, biases, or the tables of embeddings and positions."""
+    clip_gradient_norm: float | None = 1.0
+    """The paper names no clipping; None turns it off."""
+    spread_bins: float = 0.0
+    """Standard deviation, in bins, by which the target of a continuous action is spread over its neighbours."""
+    publish_every: int = 100
+    """Updates between two publications of the weights."""
+    checkpoint_every: int = 500
+    report_every: int = 20
+    bf16: bool | None = None
+    """Autocast to bfloat16. None: where the machine computes it in hardware."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each block, and compute the rest again for the gradient: less memory, a third more work."""
+    compile: bool = False
+    """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and minutes at the start."""
+    num_threads: int | None = None
+    """Threads of one operation on a CPU. None: PyTorch's choice."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_updates", "publish_every", "checkpoint_every", "report_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(max_rate=self.max_rate, num_updates=self.num_updates, warmup_updates=self.warmup_updates)
