@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from actors.envs import make_envs
+from actors.envs import WorkerEnvs
 from actors.rollout import play
 from actors.teachers import teacher_for
 from gato.episode import Episode
@@ -24,10 +24,10 @@ def demonstrate(
 ) -> Iterator[Episode]:
     """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give the same keys.
 
-    `teacher_spec` and `noise` are as in `teacher_for`.
+    `teacher_spec` and `noise` are as in `teacher_for`. EnvFailedError at the first episode that breaks.
     """
     teacher = teacher_for(task, teacher_spec, noise=noise)
-    envs = make_envs(task, min(num_envs, episodes))
+    envs = WorkerEnvs()(task, min(num_envs, episodes))
     try:
         played = play(
             envs,

@@ -224,7 +224,7 @@ class Envs:
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise ValueError(f"its picture is {picture.dtype} {picture.shape}, expected uint8 [height, width, 3]")
         except Exception as problem:
-            raise NoPictureError(f"{self.task.name} cannot be drawn: {problem}") from problem
+            raise NoPictureError(f"{self.task.name} cannot be drawn: {problem or type(problem).__name__}") from problem
         return picture
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ def make_envs(task: Task, num_envs: int, *, backend: Backend = "loop", step_time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnvs:
-    """Makes a worker's environments.
+    """Makes the environments of whoever plays a task that a user named: workers, and teachers that demonstrate.
 
     With `auto`, ours are in the worker itself and users' own in processes, since only their authors know whether they hang
     or crash, and one that does would take the worker and all of its episodes along. That costs 0.1 to 0.2 ms of processor a

@@ -32,18 +32,25 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
         warnings.simplefilter("ignore")
         try:
             return gymnasium.make(task.env_id, disable_env_checker=True, **options)
-        except (gymnasium.error.Error, ImportError) as problem:
+        except Exception as problem:  # whatever its author's code raises
             raise ValueError(
-                f"cannot make {task.env_id} of task {task.name}: {problem}; its package must be on each machine that plays it"
+                f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}: {problem}; its package must be on each "
+                "machine that plays it"
             ) from problem
 
 
 def registered(env_id: str) -> EnvSpec:
-    """How an environment is registered; of `module:ID` the module is imported first, as `gymnasium.make` does."""
+    """How an environment is registered; of `module:ID` the module is imported first, as `gymnasium.make` does.
+
+    ValueError where it is not.
+    """
     module, _, name = env_id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    return gymnasium.spec(name)
+    try:
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(name)
+    except Exception as problem:
+        raise ValueError(f"{env_id} cannot be looked up: {type(problem).__name__}: {problem}") from problem
 
 
 class GymnasiumEnv:
@@ -119,8 +126,8 @@ def task_of(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except (gymnasium.error.Error, ImportError) as problem:
-        raise ValueError(f"cannot make {env_id}: {problem}") from problem
+    except Exception as problem:  # whatever its author's code raises
+        raise ValueError(f"cannot make {env_id}: {type(problem).__name__}: {problem}") from problem
     try:
         limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
         if limit is None:

@@ -86,7 +86,14 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             raise ValueError(
                 f"{path} is not of Stable-Baselines3, version 1 or 2: it has {', '.join(names)}, no policy.pth"
             )
-        data, weights = json.loads(archive.read("data")), archive.read("policy.pth")
+        try:
+            data, weights = json.loads(archive.read("data")), archive.read("policy.pth")
+        except DAMAGED as problem:
+            raise ValueError(f"{path} is damaged: {problem}; copy it again, or save the policy again") from problem
+    if not (
+        isinstance(data, dict) and all(isinstance(data.get(n) or {}, dict) for n in ("policy_kwargs", "policy_class"))
+    ):
+        raise ValueError(f"data of {path} are not what Stable-Baselines3 writes; save the policy again with its `save`")
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         return data, {name: np.asarray(tensor.numpy(), np.float32) for name, tensor in state.items()}
@@ -109,6 +116,20 @@ def _layers(state: dict[str, np.ndarray], path: Path) -> tuple[list[str], bool]:
         f"{path} is a policy of another kind than is read here: MlpPolicy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG and DQN is, "
         "CnnPolicy, recurrent and quantile networks are not; play it yourself with python:PACKAGE.MODULE:FUNCTION"
     )
+
+
+def _require_network(path: Path, state: dict[str, np.ndarray], layers: list[str]) -> None:
+    """ValueError where layers are missing, do not fit onto each other or hold what is no number."""
+    given: int | None = None
+    for layer in layers:
+        weight, bias = state[f"{layer}.weight"], state.get(f"{layer}.bias", np.zeros(0))
+        fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and given in (None, weight.shape[1])
+        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(
+                f"{path} is damaged: {layer} has weights {weight.shape} and bias {bias.shape} for {given or 'what is shown'}, "
+                "or numbers that are not finite; save the policy again"
+            )
+        given = weight.shape[0]
 
 
 def _activation(kwargs: dict[str, Any], asked: str | None, kind: str, path: Path) -> str:
@@ -151,6 +172,7 @@ def load_sb3(where: str, task: Task) -> Specialist:
         )
     data, state = _read_zip(path)
     layers, squash = _layers(state, path)
+    _require_network(path, state, layers)
     # Algorithms with a replay buffer keep this in any case: only of the others it tells something.
     if layers[-1] == "action_net" and data.get("_last_original_obs") and "vecnormalize" not in options:
         raise ValueError(

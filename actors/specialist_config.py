@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from actors.specialist_policy import SHIPPED, file_stem
-from actors.tasks import TASKS
-from gato.task import find_task
+from actors.user_tasks import resolve_task
 
 Algorithm = Literal["ppo", "sac"]
 
@@ -77,7 +76,7 @@ def is_tried(task_name: str) -> bool:
 
 def settings_for(task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo") -> SpecialistConfig:
     """The settings of a task, with this seed and, where given, this many steps. ValueError for an unknown one."""
-    task = find_task(task_name, TASKS)
+    task = resolve_task(task_name)
     if task.family.startswith("atari"):
         raise ValueError(
             f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}. On games RLlib's PPO was "

@@ -139,7 +139,12 @@ class FunctionTeacher:
     def act(
         self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]:
-        actions, rows = np.asarray(self._function(observations, extras)), len(rewards)
+        try:
+            actions, rows = np.asarray(self._function(observations, extras)), len(rewards)
+        except Exception as problem:  # whatever its author's code raises
+            raise ValueError(
+                f"teacher {self.name} of task {self._task_name} raised {type(problem).__name__}: {problem}"
+            ) from problem
         wanted = np.floating if self._action.kind is Kind.CONTINUOUS else np.integer
         problem = None
         if not np.issubdtype(actions.dtype, wanted):

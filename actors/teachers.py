@@ -90,15 +90,22 @@ def _function(task: Task, where: str) -> Teacher:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as problem:
+        found = getattr(importlib.import_module(module_name), name or "(no function is named)")
+    except Exception as problem:  # whatever its author's code raises
         raise ValueError(
-            f"teacher python:{where} of task {task.name} cannot be imported: {problem}; write it as "
+            f"teacher python:{where} of task {task.name} cannot be imported: {type(problem).__name__}: {problem}; write it as "
             "python:PACKAGE.MODULE:FUNCTION, of a module that `python -c 'import MODULE'` finds"
         ) from problem
     if not callable(found):
         raise ValueError(f"teacher python:{where} of task {task.name} is no function but {found!r}")
-    return FunctionTeacher(task, found(task) if isinstance(found, type) else found, f"python:{where}")
+    try:
+        function = found(task) if isinstance(found, type) else found
+    except Exception as problem:
+        raise ValueError(
+            f"teacher python:{where} of task {task.name} cannot be made: {type(problem).__name__}: {problem}; a class is made with "
+            "the task alone"
+        ) from problem
+    return FunctionTeacher(task, function, f"python:{where}")
 
 
 def teacher_for(
@@ -193,6 +200,7 @@ def measure(
 
 def main() -> None:
     """Measure a teacher from the command line."""
+    from actors.envs import EnvFailedError
     from actors.user_tasks import resolve_task
 
     parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
@@ -203,12 +211,14 @@ def main() -> None:
     parser.add_argument("--teacher", default="", help=f"The task's own, or one of {SPECS}.")
     parser.add_argument("--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes.")
     arguments = parser.parse_args()
+    if arguments.episodes < 1 or arguments.seed < 0:
+        parser.error("--episodes must be at least 1 and --seed at least 0")
     try:
         record = measure(
             resolve_task(arguments.task), episodes=arguments.episodes, seed=arguments.seed,
             spec=arguments.teacher, noise=arguments.noise,
         )  # fmt: skip
-    except ValueError as problem:
+    except (ValueError, EnvFailedError) as problem:
         parser.error(str(problem))
     print(json.dumps(record, indent=1))
 

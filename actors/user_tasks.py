@@ -48,7 +48,12 @@ def resolve_task(name: str) -> Task:
         return found["task"](attribute, name=name)
     if attribute not in found:
         return _of_id(name)
-    task = found[attribute]() if callable(found[attribute]) else found[attribute]
+    try:
+        task = found[attribute]() if callable(found[attribute]) else found[attribute]
+    except Exception as problem:  # whatever its author's code raises
+        raise ValueError(
+            f"{name} raised {type(problem).__name__}: {problem}; it must be a Task, or a function without arguments that returns one"
+        ) from problem
     if not isinstance(task, Task):
         raise ValueError(
             f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns one; make it with "
@@ -107,4 +112,8 @@ def _import(module: str, name: str) -> Mapping[str, Any]:
     except ImportError as problem:
         raise ValueError(
             f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or run gato where it lies"
+        ) from problem
+    except Exception as problem:  # whatever its author's code raises
+        raise ValueError(
+            f"task {name!r} needs {module}, which raised {type(problem).__name__} as it was imported: {problem}"
         ) from problem

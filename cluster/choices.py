@@ -42,7 +42,22 @@ def make_config(
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
     check_fits(config, tasks_of(config))
+    _require_demonstrations(config)
     return config
+
+
+def _require_demonstrations(config: RunConfig) -> None:
+    """ValueError where a task has neither data nor a teacher to begin with."""
+    from actors.teachers import has_teacher
+
+    shown = {task for name in config.data for task in datasets.find(name).tasks} | set(config.actors.teacher_of)
+    for name, task in resolve_tasks(*config.tasks).items():
+        if name not in shown and not has_teacher(task):
+            train = ", or train one (gato teach)" if task.family == "mujoco" else ""
+            raise ValueError(
+                f"nobody demonstrates {name}: it has no teacher that ships; bring data (gato import, then --data NAME) or name who "
+                f"teaches it (--teacher {name}=SPEC){train}"
+            )
 
 
 def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:

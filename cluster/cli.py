@@ -213,7 +213,7 @@ def record(
     task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: from the task.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
     teacher: Annotated[
         str, typer.Option(metavar="SPEC", help="Who plays, as for gato start. Default: who ships.")
     ] = "",

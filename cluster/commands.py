@@ -225,14 +225,18 @@ def import_data(source: str, *, task: str | None, name: str | None, console: Con
 def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
+    from actors.envs import EnvFailedError
 
     found = resolve_task(task)
     require_space(runs_root())
     played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
-    datasets.make(
-        name or re.sub(r"[/:]", "-", found.name),
-        lambda known: Reading(iter(played), total=episodes),
-        {found.name: found},
-        console,
-        origin=f"record {found.name}",
-    )
+    try:
+        datasets.make(
+            name or re.sub(r"[/:]", "-", found.name),
+            lambda known: Reading(iter(played), total=episodes),
+            {found.name: found},
+            console,
+            origin=f"record {found.name}",
+        )
+    except EnvFailedError as problem:
+        raise ValueError(f"{problem}; gato check {found.name} says more. Episodes before it are kept") from problem

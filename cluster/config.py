@@ -139,6 +139,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"run {self.name} has no tasks; name at least one, such as mujoco/hopper")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} must not be negative")
         of_tasks = {
             name: getattr(self.actors, name)
             for name in ("evaluate_of", "generate_of", "teacher_of", "demonstration_steps_of")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def make(
         if store is not None:
             store.close()
     if not about:
+        shutil.rmtree(path)  # nothing lies there
         raise ValueError(f"no episode of {origin} was good enough to keep; refused: {_counted(filling.refused)}")
     there = filling.duplicates + reading.num_known
     for task, values in about.items():

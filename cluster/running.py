@@ -28,7 +28,6 @@ from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
-from gato.task import Task
 
 if TYPE_CHECKING:
     from cluster.supervisor import Ended, Supervisor
@@ -181,7 +180,6 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
             teachable = [n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)]
-            _require_demonstrations(tasks, data_returns, teachable, resumed)
             dispatcher = Dispatcher(
                 config.actors,
                 list(tasks),
@@ -205,17 +203,6 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
     console.print(
         f"run [bold]{config.name}[/bold] {ended}. Play it: gato evaluate {config.name} · see it again: gato watch {config.name}"
     )
-
-
-def _require_demonstrations(
-    tasks: Mapping[str, Task], data_returns: Mapping[str, float], teachable: Sequence[str], resumed: bool
-) -> None:
-    without = [name for name in tasks if name not in data_returns and name not in teachable]
-    if without and not resumed:
-        raise ValueError(
-            f"nobody demonstrates {without[0]}: it has no teacher that ships; bring data (gato import, then --data NAME), name "
-            f"who teaches it (--teacher {without[0]}=SPEC), or train one (gato teach {without[0]})"
-        )
 
 
 def _run_watched(

@@ -188,6 +188,10 @@ def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
         shorts = {task_name.split("/")[-1]: task_name for task_name in tasks}
         near = get_close_matches(name.lower(), [*by_alias, *shorts], n=1, cutoff=0.5)
         names = [by_alias[n].name if n in by_alias else shorts[n] for n in near]
-        hint = f"did you mean {names[0]!r}?" if names else f"known tasks: {', '.join(sorted(tasks))}"
+        hint = (
+            f"did you mean {names[0]!r}?"
+            if names
+            else f"known are {len(tasks)}, such as {', '.join(sorted(tasks)[:3])}"
+        )
         raise ValueError(f"unknown task {name!r}; {hint}")
     return found

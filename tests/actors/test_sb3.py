@@ -7,6 +7,7 @@ own `predict(deterministic=True)` answers, behind their own VecNormalize where t
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import pickle
@@ -131,6 +132,40 @@ def test_statistics_that_are_damaged_are_refused(tmp_path: Path) -> None:
     named.write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match=r"v\.npz is not read"):
         load_sb3(f"{DATA}/sac.zip?vecnormalize={named}", PENDULUM)
+
+
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.zip"
+    for data in (b"{", b"[]", b'{"policy_kwargs": "x"}', b'{"policy_class": 5}'):
+        with pytest.raises(ValueError, match=r"bad\.zip (is damaged|are not what)"):
+            load_sb3(str(with_member(DATA / "td3.zip", bad, "data", data)), PENDULUM)
+    content = bytearray((DATA / "td3.zip").read_bytes())
+    with zipfile.ZipFile(DATA / "td3.zip") as archive:
+        content[archive.getinfo("policy.pth").header_offset + 200] ^= 0xFF
+    bad.write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.zip is damaged: .*copy it again"):
+        load_sb3(str(bad), PENDULUM)
+
+
+@pytest.mark.parametrize("fault", ["no bias", "not a number", "misfit", "flat"])
+def test_a_network_that_cannot_be_one_is_refused_before_it_plays(fault: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(DATA / "td3.zip") as archive, archive.open("policy.pth") as file:
+        state = torch.load(io.BytesIO(file.read()), weights_only=True)
+    first = next(name for name in state if name.startswith("actor.mu.") and name.endswith("weight"))
+    match fault:
+        case "no bias":
+            del state[first.replace("weight", "bias")]
+        case "not a number":
+            state[first][0, 0] = torch.nan
+        case "misfit":
+            state[first] = state[first][:-1]
+        case _:
+            state[first] = state[first].flatten()
+    written = io.BytesIO()
+    torch.save(state, written)
+    bad = with_member(DATA / "td3.zip", tmp_path / "bad.zip", "policy.pth", written.getvalue())
+    with pytest.raises(ValueError, match=r"bad\.zip is damaged: actor\.mu\."):
+        load_sb3(str(bad), PENDULUM)
 
 
 def test_a_zip_with_a_pickle_beside_its_policy_is_refused(tmp_path: Path) -> None:

@@ -193,14 +193,53 @@ def test_a_function_that_gives_something_else_is_named(actions: np.ndarray | Non
         asked(teacher_for(PENDULUM, wrong))
 
 
+THEIRS = """
+def typo(observations, extras):
+    return obseravtions
+
+def ragged(observations, extras):
+    return [[0.0], [0.0, 1.0], [0.0]]
+
+class Choosy:
+    def __init__(self, task):
+        raise KeyError(task.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (
+            "python:theirs_pkg:typo",
+            "python:theirs_pkg:typo of task mujoco/inverted-pendulum raised NameError: .*obseravtions",
+        ),
+        ("python:theirs_pkg:ragged", "python:theirs_pkg:ragged of task mujoco/inverted-pendulum raised ValueError: "),
+        (
+            "python:theirs_pkg:Choosy",
+            "python:theirs_pkg:Choosy of task .* cannot be made: KeyError: 'mujoco/inverted-pendulum'",
+        ),
+        ("python:theirs_pkg", "cannot be imported: AttributeError: .*no function is named.*; write it as"),
+        ("python:sulky_teacher:act", "cannot be imported: RuntimeError: not today"),
+    ],
+)
+def test_a_teacher_whose_code_is_broken_is_a_line_that_says_where(
+    spec: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs_pkg.py").write_text(THEIRS)
+    (tmp_path / "sulky_teacher.py").write_text("raise RuntimeError('not today')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=problem):
+        asked(teacher_for(PENDULUM, spec))
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
         ("oracle", r"unknown teacher 'oracle' for task mujoco/inverted-pendulum; give one of: rule, specialist.*sb3:"),
         ("sb3:", "unknown teacher 'sb3:'"),
         ("rule", "no teacher for mujoco/inverted-pendulum; there are rules for atari/freeway"),
-        ("python:no.such:thing", "cannot be imported: No module named 'no'"),
-        ("python:json:no_such", "cannot be imported: module 'json' has no attribute 'no_such'"),
+        ("python:no.such:thing", "cannot be imported: ModuleNotFoundError: No module named 'no'"),
+        ("python:json:no_such", "cannot be imported: AttributeError: module 'json' has no attribute 'no_such'"),
         ("python:json", "cannot be imported"),
         ("python:json:__name__", "is no function but 'json'"),
         ("specialist:/nowhere", "no specialist for mujoco/inverted-pendulum in /nowhere"),

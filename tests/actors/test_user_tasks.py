@@ -53,6 +53,22 @@ def make_task():
 
 TASK = make_task()
 NUMBER = 7
+
+
+class Broken(Talker):
+    def __init__(self):
+        raise AttributeError("no wheels")
+
+
+gymnasium.register("Broken-v0", Broken, max_episode_steps=3)
+
+
+def unmade():
+    raise KeyError("the drawer is empty")
+
+
+def needy(size):
+    return TASK
 """
 
 
@@ -60,6 +76,8 @@ NUMBER = 7
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of the user's in the working folder; it is imported once, as in any process."""
     (tmp_path / "talker_pkg.py").write_text(PACKAGE)
+    (tmp_path / "sulky_pkg.py").write_text("raise RuntimeError('not today')")
+    (tmp_path / "garbled_pkg.py").write_text("def")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
 
@@ -106,6 +124,14 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
         ("talker_pkg:Listing-v0", "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment"),
         ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
         ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
+        ("talker_pkg:Broken-v0", "cannot make talker_pkg:Broken-v0: AttributeError: no wheels"),
+        (
+            "talker_pkg:unmade",
+            "talker_pkg:unmade raised KeyError: .*drawer.*; it must be a Task, or a function without arguments",
+        ),
+        ("talker_pkg:needy", "talker_pkg:needy raised TypeError: .*size"),
+        ("sulky_pkg:MyEnv-v0", "needs sulky_pkg, which raised RuntimeError as it was imported: not today"),
+        ("garbled_pkg:MyEnv-v0", "needs garbled_pkg, which raised SyntaxError"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
     ],
 )

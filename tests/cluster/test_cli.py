@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -33,6 +34,11 @@ def gato(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *w
         status = int(ended.code or 0)
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def idle(observations: Mapping[str, np.ndarray], extras: object) -> np.ndarray:
+    """A teacher that does nothing."""
+    return np.zeros(len(observations["state"]), np.int64)
 
 
 def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | None = None) -> Path:
@@ -70,6 +76,7 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
         (("watch", "nobody"), "no runs"),
         (("stop",), "run"),
         (("evaluate", "nobody"), "no runs"),
+        (("start", "debug", "--seed", "-1"), "seed -1 must not be negative"),
         (("record", "atari/breakot"), "did you mean 'atari/breakout'"),
         (("teach", "atari/pong"), "pong"),
         (("import", "missing.hdf5"), "missing.hdf5"),
@@ -182,6 +189,35 @@ def test_demonstrations_can_be_recorded(
     assert status == 0
     assert "2 episodes of mujoco/inverted-pendulum, 2,000 steps" in out
     assert not (here / "MUJOCO_LOG.TXT").exists()
+
+
+def test_an_environment_that_breaks_ends_a_recording_with_a_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "frail_pkg.py").write_text(
+        "from tests.actors.faulty import faulty\n"
+        "def dies(): return faulty('exit')\n"
+        "def raises(): return faulty('raise')\n"
+    )  # fmt: skip
+    monkeypatch.syspath_prepend(here)
+    teacher = "python:tests.cluster.test_cli:idle"
+    for name, word in (("raises", "the wheels came off"), ("dies", "died")):
+        status, _, err = gato(
+            monkeypatch, capsys, "record", f"frail_pkg:{name}", "--teacher", teacher, "--episodes", "4"
+        )
+        assert status == 2
+        assert word in err
+        assert f"gato check frail_pkg:{name}" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_task_that_nobody_shows_is_refused_before_a_run_takes_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = gato(monkeypatch, capsys, "start", "debug", "--tasks", "CartPole-v1")
+    assert status == 2
+    assert "nobody demonstrates CartPole-v1" in err
+    assert list_runs() == []
 
 
 def test_a_word_that_only_reads_does_not_wait_for_torch_ray_or_environments() -> None:
