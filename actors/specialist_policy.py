@@ -112,7 +112,12 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
     if not weights.is_file() or not record.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.safetensors"))) or "none"
         raise ValueError(
-            f"no specialist for {task_name} in {folder} (there: {known}); robots' are trained by `gato teach`"
+            f"no specialist for {task_name} in {folder} (there: {known}); "
+            + (
+                f"train one with `gato teach {task_name}`"
+                if task_name.startswith("mujoco")
+                else "`gato teach` trains robots'"
+            )
         )
     about = json.loads(record.read_text())
     if about["task"] != task_name:
