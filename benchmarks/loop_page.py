@@ -40,6 +40,20 @@ def same_as_before(made: list[dict[str, Any]], tasks: list[str]) -> list[str]:
     return out
 
 
+def begins_later(made: list[dict[str, Any]], tasks: list[str]) -> list[str]:
+    """A sentence for each task on which the agent's own play is used from some update on."""
+    out: list[str] = []
+    for name in tasks:
+        begun = {
+            entry["plan"].get("play_from", 0) for entry in made if entry["task"] == name and entry["arm"] != "early"
+        }
+        out += [
+            f"On {name} its own play is used from update {max(begun):,} on, but for the arm that says otherwise.",
+            "",
+        ] * (max(begun) > 0)
+    return out
+
+
 def draw(tasks: list[str]) -> None:
     """Curves and a table of what is kept."""
     import matplotlib
@@ -89,8 +103,9 @@ def draw(tasks: list[str]) -> None:
         axis.set(title=name, xlabel="updates")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("return (0 random, 1 teacher)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    by_label = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(by_label.values(), by_label.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(RESULTS / "loop.png", dpi=110)
     pyplot.close(figure)
     machine = made[0]["machine"]
@@ -98,6 +113,7 @@ def draw(tasks: list[str]) -> None:
     lines += [
         "",
         *same_as_before(made, names),
+        *begins_later(made, names),
         f"{machine['cpu']}, one thread, no GPU, {machine['date']}, commits {commits}.",
         "",
         "![curves](loop.png)",
