@@ -134,17 +134,22 @@ class FunctionTeacher:
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         if self._reset is not None:
-            self._reset(rows, seeds)
+            self._called(self._reset, rows, seeds)
+
+    def _called(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """What it gives. ValueError for whatever its author's code raises."""
+        try:
+            return function(*arguments)
+        except Exception as problem:
+            raise ValueError(
+                f"teacher {self.name} of task {self._task_name} raised {type(problem).__name__}: {problem}"
+            ) from problem
 
     def act(
         self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]:
-        try:
-            actions, rows = np.asarray(self._function(observations, extras)), len(rewards)
-        except Exception as problem:  # whatever its author's code raises
-            raise ValueError(
-                f"teacher {self.name} of task {self._task_name} raised {type(problem).__name__}: {problem}"
-            ) from problem
+        actions = self._called(lambda: np.asarray(self._function(observations, extras)))
+        rows = len(rewards)
         wanted = np.floating if self._action.kind is Kind.CONTINUOUS else np.integer
         problem = None
         if not np.issubdtype(actions.dtype, wanted):
