@@ -169,7 +169,7 @@ def aggregate_line(summary: Summary, size: Size) -> Text | None:
             says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
     if not says:
         return None
-    return Text.assemble(("IQM over tasks ", "bold"), size.joined(says), overflow="ellipsis", no_wrap=True)
+    return Text.assemble(("IQM ", "bold"), size.joined(says), overflow="ellipsis", no_wrap=True)
 
 
 def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[Text]:
