@@ -72,7 +72,7 @@ PLANS: Mapping[str, Plan] = {
     "mujoco/hopper": Plan(
         demonstrations=10, num_updates=1000, publish_every=50, rows=120, play_episodes=16, evaluation_episodes=4
     ),
-    # Before its four hundredth update it only goes up, and being told what to do there holds it there (docs/log.md).
+    # A novice only goes up, for whole games, and being told what to do there holds it there (docs/log.md).
     "atari/freeway": Plan(
         demonstrations=1,
         num_updates=1500,

@@ -44,13 +44,13 @@ def begins_later(made: list[dict[str, Any]], tasks: list[str]) -> list[str]:
     """A sentence for each task on which the agent's own play is used from some update on."""
     out: list[str] = []
     for name in tasks:
-        begun = {
-            entry["plan"].get("play_from", 0) for entry in made if entry["task"] == name and entry["arm"] != "early"
-        }
-        out += [
-            f"On {name} its own play is used from update {max(begun):,} on, but for the arm that says otherwise.",
-            "",
-        ] * (max(begun) > 0)
+        of_task = [entry for entry in made if entry["task"] == name and entry["arm"] != "early"]
+        begun = max((entry["plan"].get("play_from", 0) for entry in of_task), default=0)
+        if begun:
+            out += [
+                f"On {name} its own play is used from update {begun:,} on, but for the arm that says otherwise.",
+                "",
+            ]
     return out
 
 

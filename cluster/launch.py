@@ -70,8 +70,11 @@ def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def connect_ray(address: str | None, *, namespace: str) -> None:
-    """Connect to the Ray at `address` (host:port), or start a local one. ValueError where nothing answers there."""
+def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = None) -> None:
+    """Connect to the Ray at `address` (host:port), or start a local one, of `num_cpus` (None: the machine's).
+
+    ValueError where nothing answers there, or none starts.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray would run its workers at niceness 15, behind anything else on the machine; they are what the machine is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -81,6 +84,7 @@ def connect_ray(address: str | None, *, namespace: str) -> None:
             try:
                 ray.init(
                     address="local",
+                    num_cpus=num_cpus,
                     include_dashboard=False,
                     namespace=namespace,
                     log_to_driver=False,

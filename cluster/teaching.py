@@ -36,8 +36,7 @@ def teach(
         console.print(
             "RLlib's SAC makes about 7 updates, and as many steps, a second on two cores: PPO is far sooner there."
         )
-    if address:
-        connect_ray(address, namespace="gato-teach")
+    connect_ray(address, namespace="gato-teach", num_cpus=2 + num_env_runners)
     try:
         with Progress(console=console) as bar:
             entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)
@@ -51,8 +50,7 @@ def teach(
         console.print(f"Stopped. The same command goes on from its last checkpoint in {out}.")
         return
     finally:
-        if address:
-            ray.shutdown()
+        ray.shutdown()
     console.print(
         f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes; written to {out}"
     )
