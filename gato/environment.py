@@ -59,7 +59,8 @@ ATARI_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 """Values of ale-py's keywords at which a game is played as the tasks play it."""
 EnvDefaults = Callable[[Task], Mapping[str, Any]]
 """The keywords of a task's environment and the values that they have where nothing is said."""
-Bounds = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+Bounds = tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
+"""Low and high of each element of an array, row-major: [n] each."""
 
 
 def no_defaults(task: Task) -> Mapping[str, Any]:
@@ -98,6 +99,8 @@ class EnvDescription:
     """By the task's name of the observation; only of continuous ones."""
     sticky: float | None = None
     """Chance that an Atari game repeats the last action, where it is known otherwise than by a keyword."""
+    converts_versions: bool = False
+    """Whether the format only ever held robots of mujoco-py (v0 to v3), which then become those of the task's version."""
     traits: tuple[str, ...] = ()
     """What else the format is known for, such as clipped rewards: said as it is."""
 
@@ -220,7 +223,7 @@ def _compare_id(said: EnvDescription, task: Task, found: _Found) -> None:
         return  # what the older ids stand for is compared as frameskip and sticky actions
     if name != wanted:
         found.refuse("environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}")
-    elif task.family == "mujoco" and version is not None and version < 4:
+    elif said.converts_versions and task.family == "mujoco" and version is not None and version < 4:
         found.convert(
             "version",
             f"{said.env_id} ran on mujoco-py; it becomes {task.env_id}, whose physics and rewards differ, so returns are "

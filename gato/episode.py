@@ -17,6 +17,8 @@ MAGIC = b"GEP1"
 MAX_STEPS = 10_000_000
 MAX_HEADER_BYTES = 2 << 20
 """Of the JSON before an episode's columns, which may take 30 times its bytes of memory while it is read."""
+ROUNDING = 1e-5
+"""By how much of its size an action may be beyond a bound: what 32 bits round off."""
 AGENT = "agent"
 """`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's `file:NAME`."""
 RELABELLED = "agent:relabelled"
@@ -82,26 +84,65 @@ class Episode:
 
 
 def check_episode(episode: Episode, task: Task) -> None:
-    """Raise BadEpisode, with the reason, where the episode does not fit the task. Past this door nobody checks again."""
+    """The ingest check, of importers, workers and replay alike: BadEpisode, with the reason, if the episode contradicts the task.
+
+    Names, dtypes, shapes and finite values; no more steps than the task's limit; actions and labels within its bounds;
+    rewards and return that can be believed (`Task.return_bound`). After it nothing is checked again. Observations may lie
+    outside of declared bounds, as environments show them there: the tokeniser clips them, and `gato.coverage` counts it.
+    """
     if episode.task != task.name:
         raise BadEpisode(f"episode {episode.key} is of task {episode.task!r}, not {task.name!r}")
     if set(episode.observations) != set(task.observations):
         raise BadEpisode(
             f"episode {episode.key} observes {sorted(episode.observations)}, task {task.name} {sorted(task.observations)}"
         )
+    if episode.num_steps > task.max_steps:
+        raise BadEpisode(
+            f"episode {episode.key} of {task.name}: {episode.num_steps} steps, longer than the task's limit of {task.max_steps}"
+        )
     problems = [spec.problem_with(episode.observations[name], name) for name, spec in task.observations.items()]
-    problems.append(task.action.problem_with(episode.actions, "action"))
+    problems.append(_action_problem(episode.actions, task, "action"))
     if episode.labels is not None:
-        problems.append(task.action.problem_with(episode.labels, "label"))
+        problems.append(_action_problem(episode.labels, task, "label"))
     if episode.rewards.dtype != np.float32:
         problems.append(f"rewards have dtype {episode.rewards.dtype}, expected float32")
     elif episode.rewards.ndim != 1:
         problems.append(f"rewards have shape {episode.rewards.shape}, expected one number a step")
     elif not np.isfinite(episode.rewards).all():
         problems.append("rewards are not finite")
+    else:
+        problems.append(_reward_problem(episode, task))
     for problem in problems:
         if problem:
             raise BadEpisode(f"episode {episode.key} of {task.name}: {problem}")
+
+
+def _action_problem(actions: Shaped[np.ndarray, "T ..."], task: Task, name: str) -> str | None:
+    spec = task.action
+    problem = spec.problem_with(actions, name)
+    if problem or spec.bounds is None:
+        return problem
+    low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
+    slack = ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    outside = (actions < low - slack) | (actions > high + slack)
+    if not outside.any():
+        return None
+    step, *element = np.argwhere(outside)[0].tolist()
+    place = tuple(element)
+    return (
+        f"{name} {actions[(step, *place)]:g} at step {step} is outside of its bounds [{low[place]:g}, {high[place]:g}]"
+    )
+
+
+def _reward_problem(episode: Episode, task: Task) -> str | None:
+    step = int(np.argmax(np.abs(episode.rewards)))
+    reward, total = float(episode.rewards[step]), episode.episode_return
+    mend = "Task.max_abs_return sets another bound"
+    if abs(reward) > task.reward_bound:
+        return f"reward {reward:g} at step {step} cannot be believed, at most {task.reward_bound:g} is ({mend})"
+    if abs(total) > task.return_bound:
+        return f"return {total:g} cannot be believed, at most {task.return_bound:g} is ({mend})"
+    return None
 
 
 def episode_to_bytes(episode: Episode) -> bytes:

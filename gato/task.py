@@ -17,6 +17,10 @@ MAX_VALUES = 1024
 """Discrete values are the ids [0, 1024) (paper section 2.1)."""
 
 
+UNKNOWN_RETURN = 1e9
+BELIEVABLE = 1000.0
+
+
 class Kind(StrEnum):
     """How the values of an array become tokens (paper section 2.1)."""
 
@@ -158,6 +162,8 @@ class Task:
     weight: float = 1.0
     """Share of this task in the mix, relative to the others."""
     aliases: tuple[str, ...] = ()
+    max_abs_return: float | None = None
+    """Largest return, of either sign, that an episode may have; beyond it the data is wrong. None: see `return_bound`."""
     env_kwargs: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])
 
     def __post_init__(self) -> None:
@@ -168,6 +174,27 @@ class Task:
         bounds = self.action.bounds
         if self.action.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
             raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
+
+    @property
+    def return_bound(self) -> float:
+        """Beyond this, in either direction, no return is believed.
+
+        1,000 times the largest of the reference returns (at least 10,000), which the best published agents stay far below. A
+        user's own references may be a guess, and without references nothing is known: then 1e9, above which a sum of float32
+        rewards is no longer exact. `max_abs_return` sets another.
+        """
+        if self.max_abs_return is not None:
+            return self.max_abs_return
+        if self.references is None or self.family not in ("mujoco", "atari"):
+            return UNKNOWN_RETURN
+        known = (self.references.random, self.references.expert, self.references.human or 0.0)
+        return BELIEVABLE * max(10.0, *map(abs, known))
+
+    @property
+    def reward_bound(self) -> float:
+        """Beyond this no single reward is believed: a tenth of what an episode may return, where references say that."""
+        is_known = self.max_abs_return is None and self.return_bound != UNKNOWN_RETURN
+        return self.return_bound / 10 if is_known else self.return_bound
 
     def normalise(self, mean_return: float, *, one: float | None = None) -> float:
         """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert reference).

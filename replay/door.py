@@ -13,7 +13,7 @@ MAX_REASON = 500
 """Letters of a reason; the episodes that are refused say what they like, at any length."""
 KINDS = {
     "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
-    "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
+    "longer than the task": "too many steps", "cannot be believed": "rewards not believable", "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
 }  # fmt: skip
 """A word of the reason, and the kind under which refusals are counted."""
 

@@ -73,7 +73,7 @@ def to_all_buttons(
     """Actions that count the minimal buttons of a game, as the 18 that all games share. ValueError where one is outside."""
     if len(actions_T) and not 0 <= actions_T.min() <= actions_T.max() < len(buttons):
         raise ValueError(
-            f"{what}: actions from {actions_T.min()} to {actions_T.max()}, but the game has {len(buttons)} buttons"
+            f"{what}: from {actions_T.min()} to {actions_T.max()}, but the game has {len(buttons)} buttons"
         )
     return np.asarray(buttons, np.int64)[actions_T]
 

@@ -5,22 +5,42 @@ Shape letters: N rows of a file, S size of an observation.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 from jaxtyping import Bool
 
+from gato.environment import EnvDescription, compare
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
-from replay.importers.fit import content_digest, episode_key, fit_array, guess_task, without_version
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.env_spec import described
+from replay.importers.fit import (
+    content_digest,
+    episode_key,
+    guess_task,
+    one_number_a_step,
+    unknown_task,
+    without_version,
+)
+from replay.importers.hdf5 import opened
+from replay.importers.ingest import Ingest
+from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/task")
-BLOCK_ROWS = 65_536
+VERSION = re.compile(r"-v(\d)$")
+"""In the name of a D4RL file: v0 to v2 are of the mujoco-py robots."""
+MOST_BREAKS = 0.1
+"""In more of the rows an episode cannot end without a mark: then the rows are not in the order in which they were played."""
+IN_ORDER = "row-order"
+"""What `--allow` takes for that."""
+BLOCK_ROWS = 16_384
 """Rows that are compared at once to find where one episode ends and another begins."""
 SAME = 1e-4
 """How far two numbers of the same observation may be apart, relative and absolute: files keep them in 32 bits or 64."""
@@ -28,43 +48,55 @@ FORMAT = f"a D4RL file holds {', '.join(NEEDED)} (one row a step) and, as a rule
 
 
 def read_d4rl(
-    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    path: Path,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a D4RL file, one in memory at a time. ValueError, at once, where it cannot be read as `task`.
+    """The episodes of a D4RL file, one in memory at a time. ValueError, at once, if it cannot be read as `task`.
 
     for episode in read_d4rl(Path("hopper-medium-v2.hdf5"), tasks, known=store.known):
         ...
 
-    Without `task`, the file's metadata or its name must tell it. Without `timeouts` (v0, v1), an episode ends as well
-    after the task's `max_steps`, and where `next_observations`, if the file has them, are not the observations of the
-    next row, as in the midst of a medium-expert file. A last piece that ends with the file is truncated.
-    A value that is not finite passes: `check_episode` refuses that one episode, not the file.
+    Without `task`, the file's metadata or its name must tell it. An episode ends where `terminals` or `timeouts` say so, and
+    where they do not: after the task's `max_steps`; where `next_observations`, if the file has them, are not the
+    observations of the next row, as in the middle of a medium-expert file; and where `infos/seed` changes. A last piece
+    that ends with the file is truncated. An episode that contradicts the task is refused alone, and counted.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; {FORMAT}")
-    try:
-        with h5py.File(path, "r") as file:
-            plan = _plan(file, path, tasks, task)
-    except OSError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return Reading(_episodes(path, plan, known), total=len(plan.spans))
+    with opened(path) as file:
+        plan = _plan(file, path, tasks, task, options)
+    return Reading(_episodes(path, plan, known), total=len(plan.spans), report=Report(notes=plan.notes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """Rows [start, stop) of a file that are an episode, or a part of `split_from` rows without a mark between them."""
+
+    start: int
+    stop: int
+    split_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What was found out about a file before its first episode is read."""
 
-    task: Task
+    ingest: Ingest
     observation: str
     env_id: str
     has_seeds: bool
     terminals: Bool[np.ndarray, " N"]
-    spans: list[tuple[int, int]]
+    spans: list[_Span]
+    notes: list[str]
 
 
-def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | None) -> _Plan:
+def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | None, options: ImportOptions) -> _Plan:
     missing = [name for name in NEEDED if not isinstance(file.get(name), h5py.Dataset)]
     if missing:
         minari = "; this one looks like Minari's: give the folder of its data set" if "episode_0" in file else ""
@@ -72,28 +104,77 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
     env_id = next((text for name in ENV_NAMES if (text := _text(file, name))), "")
     found = task or guess_task([env_id, path.stem] if env_id else [path.stem], tasks)
     if found is None:
-        said = f"its env_id {env_id!r} or its name" if env_id else "its name"
-        raise ValueError(f"cannot tell the task of {path} from {said}; pass --task, one of {', '.join(sorted(tasks))}")
-    if env_id and "-v" in env_id and without_version(env_id) != without_version(found.env_id):
-        raise ValueError(
-            f"{path} was made in {env_id}, but task {found.name} is {found.env_id}; pass the --task it is of"
-        )
+        said = f" from its env_id {env_id!r} or its name" if env_id else " from its name"
+        raise unknown_task(str(path), tasks, [env_id, path.stem], said)
+    comparison = compare(
+        _description(file, path, env_id, found), found, defaults=options.defaults, allowed=options.allowed
+    )
+    comparison.require()
     observation = _single_observation(found)
     num_rows = _rows(file, path, "timeouts" in file)
-    _check_width(file, path, "observations", found, found.observations[observation])
-    _check_width(file, path, "actions", found, found.action)
-    terminals = np.asarray(_column(file, "terminals")[()]).astype(np.bool_)
-    timeouts = np.asarray(_column(file, "timeouts")[()]).astype(np.bool_) if "timeouts" in file else None
-    longest = found.max_steps if timeouts is None else num_rows
+    _check_column(file, path, "observations", found, found.observations[observation])
+    _check_column(file, path, "actions", found, found.action)
     seeds = file.get("infos/seed")
+    has_seeds = isinstance(seeds, h5py.Dataset) and seeds.shape == (num_rows,) and seeds.dtype.kind in "iu"
+    terminals = _marks(file, path, "terminals")
+    marked_N = terminals | _marks(file, path, "timeouts") if "timeouts" in file else terminals
+    unmarked_N = _breaks(file, num_rows) & ~marked_N
+    share = float(unmarked_N.mean())
+    if share > MOST_BREAKS and num_rows > 1 / MOST_BREAKS:
+        if IN_ORDER not in options.allowed:
+            raise ValueError(
+                f"{path} is not in order: in {share:.0%} of its rows next_observations are not the observations of the next row, so "
+                f"the rows were shuffled, or one of the two columns was changed; add --allow {IN_ORDER} to read the rows as they stand"
+            )
+        unmarked_N[:] = False
+    if has_seeds:
+        seeds_N = np.asarray(_column(file, "infos/seed")[()])
+        unmarked_N[:-1] |= seeds_N[1:] != seeds_N[:-1]
+    unmarked_N &= ~marked_N
+    spans = list(_spans(marked_N | unmarked_N, found.max_steps))
+    notes = list(comparison.notes)
+    if unmarked_N.any() and "timeouts" in file:
+        notes.append(
+            f"assumed: {int(unmarked_N.sum()):,} ends of episodes that no mark says: there next_observations or infos/seed are "
+            "another episode's"
+        )
+    if "timeouts" not in file:
+        notes.append(
+            f"assumed: the file has no timeouts; an episode ends after {found.max_steps:,} steps at the latest"
+        )
     return _Plan(
-        task=found,
+        ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
         observation=observation,
         env_id=env_id or "not stated",
-        has_seeds=isinstance(seeds, h5py.Dataset) and seeds.shape == (num_rows,) and seeds.dtype.kind in "iu",
+        has_seeds=has_seeds,
         terminals=terminals,
-        spans=list(_spans(terminals, _breaks(file, num_rows) if timeouts is None else timeouts, longest)),
+        spans=spans,
+        notes=notes,
     )
+
+
+def _description(file: h5py.File, path: Path, env_id: str, task: Task) -> EnvDescription:
+    """What the file says of its environment. Files of D4RL itself say it by the version in their name alone."""
+    spec, kwargs = ({}, {})
+    try:
+        spec = json.loads(_text(file, "metadata/env_spec") or "{}") or {}
+        kwargs = json.loads(_text(file, "metadata/env_kwargs") or "{}") or {}
+    except ValueError as problem:
+        raise ValueError(f"{path} has metadata that is no JSON: {problem}; remove it, or write it again") from problem
+    named = VERSION.search(path.stem)
+    if not env_id and named and task.family == "mujoco":
+        env_id = f"{without_version(task.env_id)}-v{min(int(named[1]), 2)}" if int(named[1]) < 4 else ""
+    said = described(spec if isinstance(spec, dict) else {}, where=str(path), env_id=env_id, kwargs=kwargs)
+    return replace(said, converts_versions=True)
+
+
+def _marks(file: h5py.File, path: Path, name: str) -> Bool[np.ndarray, " N"]:
+    """A column of flags. ValueError if it holds more than yes and no."""
+    values = one_number_a_step(np.asarray(_column(file, name)[()]), f"{name} of {path}")
+    if not np.isin(values, (0, 1)).all():
+        odd = values[~np.isin(values, (0, 1))][0]
+        raise ValueError(f"{path} has {name} other than 0 and 1, such as {odd}; {FORMAT}")
+    return values.astype(np.bool_)
 
 
 def _breaks(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
@@ -110,45 +191,42 @@ def _breaks(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
     return breaks_N
 
 
-def _spans(
-    terminals_N: Bool[np.ndarray, " N"], cuts_N: Bool[np.ndarray, " N"], longest: int
-) -> Iterator[tuple[int, int]]:
-    """First and one past the last row of each episode: cut at terminals, at `cuts_N`, and after `longest` rows."""
+def _spans(ends_N: Bool[np.ndarray, " N"], longest: int) -> Iterator[_Span]:
+    """The rows of each episode: up to each end, and at most `longest` at once."""
     start = 0
-    for end in dict.fromkeys([*(np.flatnonzero(terminals_N | cuts_N) + 1).tolist(), len(terminals_N)]):
+    for end in dict.fromkeys([*(np.flatnonzero(ends_N) + 1).tolist(), len(ends_N)]):
+        whole = end - start
         while start < end:
             stop = min(start + longest, end)
-            yield start, stop
+            yield _Span(start=start, stop=stop, split_from=whole if whole > longest else 0)
             start = stop
 
 
-def _episodes(path: Path, plan: _Plan, known: Known) -> Iterator[Episode | None]:
-    digest, task = content_digest(path), plan.task
-    try:
-        with h5py.File(path, "r") as file:
-            for index, (start, stop) in enumerate(plan.spans):
-                key = episode_key("d4rl", path.stem, digest, index)
-                if known(key):
-                    yield None
-                    continue
-                rows = slice(start, stop)
-                terminated = bool(plan.terminals[stop - 1])
-                spec = task.observations[plan.observation]
-                observations = fit_array(_column(file, "observations")[rows], spec, f"observations of {path}")
-                yield Episode(
-                    key=key,
-                    task=task.name,
-                    source=f"file:{path.stem}",
-                    observations={plan.observation: observations},
-                    actions=fit_array(_column(file, "actions")[rows], task.action, f"actions of {path}"),
-                    rewards=np.asarray(_column(file, "rewards")[rows]).astype(np.float32),
-                    terminated=terminated,
-                    truncated=not terminated,
-                    seed=int(_column(file, "infos/seed")[start]) if plan.has_seeds else 0,
-                    info={"env_id": plan.env_id, "file": path.name},
-                )
-    except OSError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+def _episodes(path: Path, plan: _Plan, known: Known) -> Iterator[Attempt | None]:
+    digest = content_digest(path)
+    with opened(path) as file:
+        for index, span in enumerate(plan.spans):
+            key = episode_key("d4rl", path.stem, digest, index)
+            what = f"episode {index} of {path.name}"
+            yield None if known(key) else Attempt(what=what, make=partial(_episode, file, path, plan, key, what, span))
+
+
+def _episode(file: h5py.File, path: Path, plan: _Plan, key: str, what: str, span: _Span) -> Episode:
+    rows = slice(span.start, span.stop)
+    terminated = bool(plan.terminals[span.stop - 1])
+    return plan.ingest.episode(
+        key=key,
+        source=f"file:{path.stem}",
+        what=what,
+        observations={plan.observation: np.asarray(_column(file, "observations")[rows])},
+        actions=np.asarray(_column(file, "actions")[rows]),
+        rewards=np.asarray(_column(file, "rewards")[rows]),
+        terminated=terminated,
+        truncated=not terminated,
+        seed=int(_column(file, "infos/seed")[span.start]) if plan.has_seeds else 0,
+        info={"env_id": plan.env_id, "file": path.name},
+        split_from=span.split_from,
+    )
 
 
 def _single_observation(task: Task) -> str:
@@ -161,12 +239,14 @@ def _single_observation(task: Task) -> str:
     return keys[0]
 
 
-def _check_width(file: h5py.File, path: Path, name: str, task: Task, spec: ArraySpec) -> None:
-    shape = _column(file, name).shape[1:]
-    if shape != spec.shape:
+def _check_column(file: h5py.File, path: Path, name: str, task: Task, spec: ArraySpec) -> None:
+    column = _column(file, name)
+    if column.shape[1:] != spec.shape:
         raise ValueError(
-            f"{path} has {name} of shape {shape} in each step, task {task.name} ({task.env_id}) {spec.shape}"
+            f"{path} has {name} of shape {column.shape[1:]} in each step, task {task.name} ({task.env_id}) {spec.shape}"
         )
+    if column.dtype.kind not in "fiu" or (spec.kind is Kind.DISCRETE and column.dtype.kind == "f"):
+        raise ValueError(f"{path} has {name} of dtype {column.dtype}, task {task.name} {spec.dtype}")
 
 
 def _rows(file: h5py.File, path: Path, has_timeouts: bool) -> int:
@@ -174,7 +254,7 @@ def _rows(file: h5py.File, path: Path, has_timeouts: bool) -> int:
     names = (*NEEDED, "timeouts") if has_timeouts else NEEDED
     shapes = {name: _column(file, name).shape for name in names}
     flat = [name for name in names if name not in ("observations", "actions")]
-    if any(not shape for shape in shapes.values()) or any(len(shapes[name]) != 1 for name in flat):
+    if any(not shape for shape in shapes.values()) or any(shapes[name][1:] not in ((), (1,)) for name in flat):
         raise ValueError(f"{path} has columns of shapes {shapes}; {', '.join(flat)} must be one number a step")
     lengths = {name: shape[0] for name, shape in shapes.items()}
     if len(set(lengths.values())) != 1:

@@ -10,16 +10,19 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
+from gato.environment import EnvDescription, compare
 from gato.episode import Episode
 from gato.task import Kind, Task
 from replay.importers.atari import minimal_buttons, to_all_buttons
-from replay.importers.fit import content_digest, episode_key, guess_task, of_frame_size
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.fit import content_digest, episode_key, guess_task, of_frame_size, unknown_task
+from replay.importers.ingest import Ingest
+from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
 COLUMNS = ("observation", "action", "reward", "terminal")
 NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
@@ -28,6 +31,7 @@ CAPACITY_STEPS = 1_000_000
 """Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is then an old one."""
 PADDING_STEPS = 3
 """Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be stacked."""
+CONVENTIONS = "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame"
 BLOCK_BYTES = 1 << 20
 DAMAGE = (OSError, EOFError, zlib.error, ValueError)
 """What gzip and NumPy raise for bytes that are not what they should be."""
@@ -39,7 +43,12 @@ def holds_dqn_replay(path: Path) -> bool:
 
 
 def read_dqn_replay(
-    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    path: Path,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
     """The episodes of a run's folder. ValueError, at once, where they do not fit the task.
 
@@ -56,9 +65,8 @@ def read_dqn_replay(
         raise ValueError(f"{path} holds no checkpoints of the DQN replay data set; {FORMAT}")
     found = task or guess_task([folder.name for folder in (path.absolute(), *path.absolute().parents)], tasks)
     if found is None:
-        raise ValueError(
-            f"cannot tell the game of {path} from the names of its folders; pass --task, one of {', '.join(sorted(tasks))}"
-        )
+        names = [folder.name for folder in (path.absolute(), *path.absolute().parents)][:3]
+        raise unknown_task(str(path), tasks, names, " from the names of its folders, which say the game")
     shape = _frame_shape(checkpoints[0])
     fitting = of_frame_size(found, tasks, (*shape, 3))
     if task not in (None, fitting):
@@ -73,8 +81,23 @@ def read_dqn_replay(
             f"{path} shows grey frames of {shape[0]}x{shape[1]}, task {found.name} {wanted}; "
             "pass a task that shows such frames, in three channels"
         )
-    plan = _Plan(task=found, image=specs[0][0], buttons=minimal_buttons(found), name=_stream_name(path))
-    return Reading(_episodes(checkpoints, plan, known), total=None)
+    comparison = compare(
+        EnvDescription(
+            where=str(path), env_id=found.env_id, kwargs={"frameskip": 4},
+            # What the data set is known for cannot be had otherwise, so it is said and taken.
+            sticky=float(found.env_kwargs.get("sticky", 0.0)), traits=(CONVENTIONS,),
+        ),
+        found, defaults=options.defaults, allowed=options.allowed,
+    )  # fmt: skip
+    comparison.require()
+    plan = _Plan(
+        ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
+        image=specs[0][0],
+        buttons=minimal_buttons(found),
+        name=_stream_name(path),
+    )
+    notes = [*comparison.notes, f"assumed: actions count the game's own {len(plan.buttons)} buttons"]
+    return Reading(_episodes(checkpoints, plan, known), total=None, report=Report(notes=notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +112,7 @@ class _Checkpoint:
 class _Plan:
     """What was found out before the first episode is read."""
 
-    task: Task
+    ingest: Ingest
     image: str
     buttons: tuple[int, ...]
     name: str
@@ -171,14 +194,14 @@ def _steps(checkpoint: _Checkpoint) -> _Steps:
     )
 
 
-def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iterator[Episode | None]:
+def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iterator[Attempt | None]:
     for checkpoint in checkpoints:
         steps = _steps(checkpoint)
         num_steps = len(steps.actions) - (len(steps.actions) == CAPACITY_STEPS)
         ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
         digest = content_digest(*checkpoint.files.values())
-        name = f"{plan.task.name}.{checkpoint.number}"  # not the folder's name: data that was moved is the same data
+        name = f"{plan.ingest.task.name}.{checkpoint.number}"  # not the folder's name: data that was moved is the same data
         keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
         wanted = [not known(key) for key in keys]
         if not any(wanted):
@@ -189,17 +212,15 @@ def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iter
 
 def _read(
     checkpoint: _Checkpoint, plan: _Plan, steps: _Steps, spans: list[tuple[str, int, bool]]
-) -> Iterator[Episode | None]:
-    """The wanted episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
+) -> Iterator[Attempt | None]:
+    """The episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
     frames = _Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
     try:
         start = 0
         for key, stop, is_wanted in spans:
-            episode = None
-            if is_wanted:
-                episode = _episode(checkpoint, plan, steps, frames.read(start, stop), key, start, stop)
-            if episode is not None or not is_wanted:
-                yield episode
+            what = f"checkpoint {checkpoint.number} of {plan.name}, steps {start} to {stop}"
+            make = partial(_episode, checkpoint, plan, steps, frames, key, what, start, stop)
+            yield Attempt(what=what, make=make) if is_wanted else None
             start = stop
     finally:
         frames.close()
@@ -212,6 +233,7 @@ class _Frames:
         self._file = file
         self._stream = gzip.GzipFile(file)
         self._step = 0
+        self._damage: ValueError | None = None
         try:
             found_steps, *self._size = _header(self._stream)
         except DAMAGE as problem:
@@ -223,6 +245,8 @@ class _Frames:
 
     def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
         """The frames of steps [start, stop), grey in all three channels; those before them are passed over."""
+        if self._damage is not None:
+            raise self._damage  # what comes after the damage cannot be reached in the stream
         height, width = self._size
         out = np.empty((stop - start, height, width, 3), np.uint8)
         try:
@@ -231,7 +255,8 @@ class _Frames:
                 grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(height, width)
                 frame[:] = grey[..., None]
         except DAMAGE as problem:
-            raise _damaged(self._file, problem) from problem
+            self._damage = _damaged(self._file, problem)
+            raise self._damage from problem
         self._step = stop
         return out
 
@@ -255,13 +280,14 @@ def _episode(
     checkpoint: _Checkpoint,
     plan: _Plan,
     steps: _Steps,
-    frames: UInt8[np.ndarray, "T H W 3"],
+    stream: _Frames,
     key: str,
+    what: str,
     start: int,
     stop: int,
 ) -> Episode | None:
     """None for what is only the padding before an episode."""
-    where = f"checkpoint {checkpoint.number} of {plan.name}, steps {start} to {stop}"
+    frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.ingest.task.max_steps))
     blank_T = [
         not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])
         for step, frame in enumerate(frames[:PADDING_STEPS])
@@ -272,21 +298,20 @@ def _episode(
         return None
     terminated = bool(steps.terminals[stop - 1])
     info = {
-        "conventions": "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame",
+        "conventions": CONVENTIONS,
         "actions": f"the {len(plan.buttons)} buttons of the game, as those of all 18",
         "file": checkpoint.files["observation"].name,
     }
     if start == 0 and checkpoint.number > 0:
         info["begins"] = "where the checkpoint before was written: as a rule in the midst of a game"
-    return Episode(
+    return plan.ingest.episode(
         key=key,
-        task=plan.task.name,
         source=f"file:{plan.name}",
-        observations={plan.image: frames[padding:]},
-        actions=to_all_buttons(steps.actions[first:stop], plan.buttons, f"actions of {where}"),
+        what=what,
+        observations={plan.image: frames[padding:][: plan.ingest.task.max_steps]},
+        actions=to_all_buttons(steps.actions[first:stop], plan.buttons, f"actions of {what}"),
         rewards=steps.rewards[first:stop],
         terminated=terminated,
         truncated=not terminated,
-        seed=0,
         info=info,
     )

@@ -8,22 +8,27 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.episode import BadEpisode
 from gato.task import ArraySpec, Kind, Task, find_task
 from gato.text import text_to_bytes
 
 NAME_BYTES = 120
 """Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does not."""
 
-
 DIGESTED_BYTES = 64 << 20
 """How much of a source is read to digest it; a smaller one is read whole."""
 NUM_PIECES = 32
 LEAST_PIECE_BYTES = 1 << 10
+
+
+class Misfit(BadEpisode):
+    """Data of another shape or type than the task's: of an environment that is not the task's."""
 
 
 def content_digest(*paths: Path) -> str:
@@ -72,6 +77,18 @@ def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
     return None
 
 
+def unknown_task(what: str, tasks: Mapping[str, Task], names: Iterable[str], hint: str = "") -> ValueError:
+    """The error for a source whose task cannot be told, with the names that come nearest to its own."""
+    said = [name.lower() for name in names if name]
+    known = {alias.lower(): task.name for task in tasks.values() for alias in (task.name, *task.aliases)}
+    shorts = {word for name in said for word in re.split(r"[-_/]", name)} | set(said)
+    near = [known[n] for word in sorted(shorts, key=len, reverse=True) for n in get_close_matches(word, known, n=1)]
+    nearest = (
+        f"the nearest are {', '.join(dict.fromkeys(near[:3]))}" if near else "gato tasks lists them in docs/tasks.md"
+    )
+    return ValueError(f"cannot tell the task of {what}{hint}; pass --task NAME: {nearest}")
+
+
 def of_frame_size(task: Task, tasks: Mapping[str, Task], shape: tuple[int, ...]) -> Task:
     """The task of the same environment that shows images of this very shape, where there is one; else `task` itself."""
     for other in (task, *tasks.values()):
@@ -87,7 +104,7 @@ def without_version(env_id: str) -> str:
 
 
 def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """`values` in the dtype of `spec` and within its bounds. ValueError where they have another shape; NaN may pass.
+    """`values` in the dtype of `spec`; NaN and values outside of its bounds pass. Misfit if they have another shape or dtype.
 
     Text comes as strings or UTF-8 bytes [T].
     """
@@ -95,25 +112,31 @@ def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -
         return text_to_bytes([v.decode() if isinstance(v, bytes) else str(v) for v in values], spec.shape[0])
     if values.shape[1:] != spec.shape:
         if spec.kind is Kind.IMAGE:
-            raise ValueError(
+            raise Misfit(
                 f"{what}: images of size {_size(values.shape[1:])}, expected {_size(spec.shape)}; resize them first"
             )
-        raise ValueError(f"{what}: shape {values.shape[1:]} in each step, expected {spec.shape}")
+        raise Misfit(f"{what}: shape {values.shape[1:]} in each step, expected {spec.shape}")
     wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu", Kind.TEXT: "u"}[spec.kind]
     if values.dtype.kind not in wanted or (spec.kind is Kind.IMAGE and values.dtype != spec.dtype):
-        raise ValueError(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
-    values = values.astype(spec.dtype, copy=False)
-    if spec.bounds is not None:
-        low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
-        values = np.clip(values, low.astype(values.dtype), high.astype(values.dtype))
+        raise Misfit(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
+    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as not finite
+        return values.astype(spec.dtype, copy=False)
+
+
+def one_number_a_step(values: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
+    """Numbers [T], also of [T, 1], which D4RL's own loader squeezes. Misfit if there are several a step, or no numbers."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "fiub":
+        raise Misfit(f"{what}: {values.dtype} of shape {values.shape}, expected one number a step")
     return values
 
 
 def check_lengths(what: str, num_steps: int, columns: Mapping[str, Shaped[np.ndarray, ...]]) -> None:
-    """ValueError where a column has not one row for each step."""
+    """BadEpisode if a column has not one row for each step."""
     lengths = {name: len(values) for name, values in columns.items() if len(values) != num_steps}
     if lengths:
-        raise ValueError(f"{what} has {num_steps} actions but {lengths}")
+        raise BadEpisode(f"{what} has {num_steps} actions but {lengths}")
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -6,8 +6,10 @@ Shape letters: T steps, H height, W width, C channels.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ import pyarrow.compute as pc
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from gato.episode import Episode
+from gato.environment import EnvDescription, compare
+from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes
 from replay.importers import parquet
 from replay.importers.atari import minimal_buttons, to_all_buttons
-from replay.importers.fit import check_lengths, fit_array, of_frame_size
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.fit import Misfit, fit_array, of_frame_size, without_version
+from replay.importers.ingest import Ingest
+from replay.importers.reading import NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
 
 FORMAT = (
     "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_, discrete_, text_ and "
@@ -39,7 +43,12 @@ CONVENTIONS = "JAT: MuJoCo of Gymnasium v4; Atari without sticky actions, an epi
 
 
 def read_jat(
-    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    path: Path,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
     """The episodes of a JAT file or of a folder of such. ValueError, at once, where they do not fit the task.
 
@@ -53,40 +62,61 @@ def read_jat(
     """
     files = parquet.find_files(path)
     names = parquet.column_names(path)
-    actions = next((name for name in ACTIONS if name in names), None)
     seen = {name: kind for name, kind in KINDS.items() if name in names}
-    if actions is None or not seen or "rewards" not in names:
+    if not set(ACTIONS) & set(names) or not seen or "rewards" not in names:
         raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
+    _require_lists(path, files)
     found = parquet.task_of(path, files[0], tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
-    first = next(parquet.rows(files, "jat", names, nothing_known), None)
-    if first is None:
+    if task is None:  # JAT's robots are of Gymnasium v4, whatever a file is called
+        found = next((other for other in tasks.values() if other.env_id == _v4(found)), found)
+    if not parquet.num_rows(files):
         raise ValueError(f"{path} is empty: it holds no episodes")
     if "image_observations" in seen:
-        fitting = of_frame_size(found, tasks, _first_frame(first, path).shape)
+        fitting = of_frame_size(found, tasks, _frame_shape(files, path))
         if task not in (None, fitting):
             raise ValueError(
                 f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
             )
         found = fitting
-    plan = _plan(path, found, actions, seen, files)
-    _episode(first, plan)  # a file of another task is refused before anything is stored
-    rows = parquet.rows(files, "jat", [*plan.columns.values(), actions, "rewards"], known)
-    return Reading((None if row.values is None else _episode(row, plan) for row in rows), total=parquet.num_rows(files))
+    plan = _plan(path, found, names, seen, files, options)
+    columns = [*plan.columns.values(), plan.actions, "rewards"]
+    parquet.require_fit(parquet.rows(files, "jat", columns, nothing_known), partial(_episode, plan), path)
+    rows = parquet.rows(files, "jat", columns, known)
+    return Reading(
+        parquet.attempts(rows, partial(_episode, plan)),
+        total=parquet.num_rows(files),
+        report=Report(notes=[*plan.notes]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What was found out about the files before their episodes are read."""
 
-    task: Task
+    ingest: Ingest
     path: Path
     columns: Mapping[str, str]
     """The column of each observation of the task."""
     actions: str
     buttons: tuple[int, ...] | None
+    notes: Sequence[str]
 
 
-def _plan(path: Path, task: Task, actions: str, seen: Mapping[str, Kind], files: list[Path]) -> _Plan:
+def _require_lists(path: Path, files: list[Path]) -> None:
+    """ValueError if a row is a step and not an episode."""
+    for name, kind in parquet.column_types(files[0]).items():
+        if name in (*KINDS, *ACTIONS, "rewards") and not (
+            pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        ):
+            raise ValueError(
+                f"{path} has one {kind} a row in {name}: its rows are steps, but a JAT file has an episode a row, each column a "
+                "list over its steps; group the rows by episode"
+            )
+
+
+def _plan(
+    path: Path, task: Task, names: Sequence[str], seen: Mapping[str, Kind], files: list[Path], options: ImportOptions
+) -> _Plan:
     columns: dict[str, str] = {}
     for key, spec in task.observations.items():
         rivals = [other for other, its in task.observations.items() if its.kind is spec.kind]
@@ -95,41 +125,71 @@ def _plan(path: Path, task: Task, actions: str, seen: Mapping[str, Kind], files:
             wanted = {name: str(its.kind) for name, its in task.observations.items()}
             raise ValueError(f"{path} shows {', '.join(seen)}, one of each kind; task {task.name} observes {wanted}")
         columns[key] = column
-    if task.action.kind is not ACTIONS[actions]:
-        raise ValueError(f"{path} has {actions}, task {task.name} takes {task.action.kind} ones")
+    actions = f"{task.action.kind}_actions"
+    if actions not in names:
+        there = next(name for name in ACTIONS if name in names)
+        raise ValueError(f"{path} has {there}, task {task.name} takes {task.action.kind} ones")
+    is_game = task.family == "atari"
+    said = EnvDescription(
+        where=str(path),
+        env_id=task.env_id if is_game else _v4(task),
+        sticky=0.0 if is_game else None,
+        kwargs={"frameskip": 4} if is_game else {},
+        traits=(
+            CONVENTIONS,
+            "JAT does not say how an episode ended: one shorter than the limit is taken as terminated",
+        ),
+    )
+    comparison = compare(said, task, defaults=options.defaults, allowed=options.allowed)
+    comparison.require()
+    notes = list(comparison.notes)
     buttons = None
-    if task.family == "atari":
+    if is_game:
         buttons = minimal_buttons(task)
         most = parquet.largest(files, actions)
         buttons = None if most is not None and most >= len(buttons) else buttons
-    return _Plan(task=task, path=path, columns=columns, actions=actions, buttons=buttons)
+        counted = f"the game's own {len(buttons)}" if buttons else "all 18"
+        largest = "not stated" if most is None else most
+        notes.append(f"assumed: actions count {counted} buttons (the largest is {largest})")
+    unread = sorted(set(names) - {*columns.values(), actions, "rewards"})
+    if unread:
+        notes.append(f"not read: {', '.join(unread)}")
+    return _Plan(
+        ingest=Ingest(task=task, comparison=comparison, allowed=options.allowed),
+        path=path,
+        columns=columns,
+        actions=actions,
+        buttons=buttons,
+        notes=notes,
+    )
 
 
-def _episode(row: parquet.Row, plan: _Plan) -> Episode:
-    task, where = plan.task, f"{row.file.name}, row {row.key.rpartition(':')[2]}"
+def _v4(task: Task) -> str:
+    """The version of a robot that JAT's data is of; of another environment nothing is known."""
+    return f"{without_version(task.env_id)}-v4" if task.family == "mujoco" else ""
+
+
+def _episode(plan: _Plan, row: parquet.Row) -> Episode:
+    task, what = plan.ingest.task, row.where
     try:
         actions = _array(row, plan.actions)
-        rewards = _array(row, "rewards").astype(np.float32)
+        rewards = _array(row, "rewards")
         if plan.buttons:
-            actions = to_all_buttons(actions, plan.buttons, f"actions of {where}")
-        observations = {key: _observation(row, plan, key, f"{plan.columns[key]} of {where}") for key in plan.columns}
-        actions = fit_array(
-            actions.reshape(len(actions), *_flat(actions, task.action)), task.action, f"actions of {where}"
-        )
+            actions = to_all_buttons(actions, plan.buttons, f"actions of {what}")
+        observations = {key: _observation(row, plan, key, f"{plan.columns[key]} of {what}") for key in plan.columns}
+        actions = actions.reshape(len(actions), *_flat(actions, task.action))
     except DAMAGE as problem:
-        raise ValueError(f"{where} is damaged: {problem}") from problem
-    check_lengths(where, len(actions), observations | {"rewards": rewards})
+        raise BadEpisode(f"{what} is damaged: {problem}") from problem
     truncated = len(actions) >= task.max_steps
-    return Episode(
+    return plan.ingest.episode(
         key=row.key,
-        task=task.name,
         source=f"file:{plan.path.stem}",
+        what=what,
         observations=observations,
         actions=actions,
         rewards=rewards,
         terminated=not truncated,
         truncated=truncated,
-        seed=0,
         info={"conventions": CONVENTIONS, "file": row.file.name, "ended": "not stated; told by its length"},
     )
 
@@ -140,14 +200,15 @@ def _flat(actions: np.ndarray, spec: ArraySpec) -> tuple[int, ...]:
 
 
 def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[np.ndarray, "T ..."]:
-    task, spec = plan.task, plan.task.observations[key]
+    task = plan.ingest.task
+    spec = task.observations[key]
     if spec.kind is Kind.TEXT:
         return text_to_bytes([str(text) for text in _list(row, plan.columns[key]).to_pylist()], spec.shape[0])
     if spec.kind is Kind.IMAGE:
         return fit_array(_frames(_list(row, plan.columns[key]), what), spec, what)
     values = _array(row, plan.columns[key])
     if values.shape[1:] != spec.shape:
-        raise ValueError(
+        raise Misfit(
             f"{what}: {values.shape[1:]} in each step, task {task.name} ({task.env_id}) shows {spec.shape}; JAT is of "
             "Gymnasium v4, where some robots show less (Ant-v4: 27, Ant-v5: 105)"
         )
@@ -158,7 +219,7 @@ def _list(row: parquet.Row, name: str) -> Any:
     """What a row has in a column, one entry a step."""
     column = row.values.column(name)
     if column.null_count or not len(column[0].values):
-        raise ValueError(f"{row.file.name}, row {row.key.rpartition(':')[2]} has nothing in {name}")
+        raise BadEpisode(f"{row.where} has nothing in {name}")
     return column[0].values
 
 
@@ -178,14 +239,22 @@ def _numbers(values: Any, what: str) -> np.ndarray:
             raise ValueError(f"{what}: lists of {lengths.tolist()} numbers, expected as many in each step")
         shape.append(int(lengths[0]))
         values = values.flatten()
+    if values.null_count:
+        raise BadEpisode(f"{what}: {values.null_count} of its values are missing")
     return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
-def _first_frame(row: parquet.Row, path: Path) -> np.ndarray:
-    try:
-        return _frames(_list(row, "image_observations")[:1], f"image_observations of {path}")[0]
-    except DAMAGE as problem:
-        raise ValueError(f"{path} is damaged: {problem}") from problem
+def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
+    """Of the first frame that can be read. ValueError if there is none."""
+    problem: Exception | None = None
+    for row in islice(parquet.rows(files, "jat", ["image_observations"], nothing_known), parquet.LOOKED_AT):
+        try:
+            if not row.problem:
+                what = f"image_observations of {path}"
+                return _frames(_list(row, "image_observations")[:1], what)[0].shape
+        except (*DAMAGE, ValueError) as found:
+            problem = problem or found
+    raise ValueError(f"{path} is damaged: {problem or 'none of its frames can be read'}")
 
 
 def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:

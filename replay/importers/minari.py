@@ -6,30 +6,39 @@ Shape letters: T steps.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.episode import Episode
+from gato.environment import EnvDescription, compare
+from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.atari import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
-from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task
+from replay.importers.env_spec import bounds_of, described
+from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task, unknown_task
+from replay.importers.ingest import Ingest
 from replay.importers.minari_folder import find_folder
 from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""
 
 
 def read_minari(
-    path_or_id: str | Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    path_or_id: str | Path,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a Minari data set (HDF5, Arrow or Parquet). ValueError, at once, where it does not fit its task.
+    """The episodes of a Minari data set (HDF5, Arrow or Parquet). ValueError, at once, if it contradicts its task.
 
     read_minari(Path("datasets/mujoco/hopper/expert-v0"), tasks)
     read_minari("minari:mujoco/hopper/expert-v0", tasks, known=store.known)
@@ -41,17 +50,23 @@ def read_minari(
     about = _read_about(folder)
     found = task or guess_task([about.made_for, about.env_id, about.dataset_id], tasks)
     if found is None:
-        raise ValueError(
-            f"cannot tell the task of {about.dataset_id} (environment {about.env_id or 'not stated'}); "
-            f"pass --task, one of {', '.join(sorted(tasks))}"
+        raise unknown_task(
+            about.dataset_id, tasks, [about.env_id, about.dataset_id], f" (environment {about.env_id or 'not stated'})"
         )
-    if about.env_id and about.env_id != found.env_id:
-        raise ValueError(
-            f"{about.dataset_id} was made in {about.env_id}, but task {found.name} is {found.env_id}; "
-            "versions differ in what they show and pay, so give a data set of that one"
+    paths = _paths(about, found)
+    comparison = compare(_description(about, found, paths), found, defaults=options.defaults, allowed=options.allowed)
+    comparison.require()
+    fitting = _fitting(about, found, paths)
+    ingest = Ingest(task=found, comparison=comparison, allowed=options.allowed)
+    report = Report(notes=[*comparison.notes, *fitting.notes])
+    storage = MinariStorage(folder, about.data_format, about.observation_space)
+    num_stored = storage.num_stored()
+    if num_stored > about.num_episodes:
+        report.left_out.append(
+            f"metadata.json counts {about.num_episodes:,} episodes, the files hold {num_stored:,}: those behind are not read; mend "
+            "total_episodes to read them"
         )
-    fitting = _fitting(about, found)
-    return Reading(_episodes(folder, about, fitting, known), total=about.num_episodes)
+    return Reading(_episodes(folder, storage, about, fitting, ingest, known), total=about.num_episodes, report=report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +76,7 @@ class _About:
     dataset_id: str
     env_id: str
     """Empty where it does not say."""
-    env_kwargs: Mapping[str, Any]
+    env_spec: Mapping[str, Any]
     made_for: str
     """The task that it was exported from by us; else empty."""
     data_format: str
@@ -74,14 +89,14 @@ class _About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitting:
-    """How a data set's episodes become the task's."""
+    """Where in a data set the task's arrays are."""
 
-    task: Task
     paths: Mapping[str, str]
     """Where in the data set each observation of the task is."""
     buttons: tuple[int, ...] | None
     """Of the game, where actions count these; None where they are as the task's."""
     info: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def _read_about(folder: Path) -> _About:
@@ -93,27 +108,52 @@ def _read_about(folder: Path) -> _About:
         if data_format not in FORMATS:
             raise ValueError(f"its format is {data_format}; those that can be read are {', '.join(FORMATS)}")
         dataset_id = metadata["dataset_id"]
-        env = json.loads(metadata.get("env_spec") or "{}")
-        space = json.loads(metadata["observation_space"])
+        env = _json(metadata, "env_spec") if metadata.get("env_spec") else None
+        space, action_space = _json(metadata, "observation_space"), _json(metadata, "action_space")
+        if not isinstance(space, dict) or not isinstance(action_space, dict):
+            raise ValueError(f"its spaces are {space!r} and {action_space!r}, expected Gymnasium's in JSON")
+        if env is not None and not isinstance(env, dict):
+            raise ValueError(f"its env_spec is {env!r}, expected an environment's in JSON, or null")
+        env = env or {}
         return _About(
             dataset_id=dataset_id,
             env_id=env.get("id") or "",
-            env_kwargs=env.get("kwargs") or {},
+            env_spec=env,
             made_for=str(metadata.get("gato_task", "")),
             data_format=data_format,
             num_episodes=int(metadata["total_episodes"]),
             observation_space=space,
             spaces=dict(leaves(space)),
-            action_space=json.loads(metadata["action_space"]),
+            action_space=action_space,
         )
     except KeyError as error:
         raise ValueError(f"{folder} is not a Minari data set that can be read: metadata.json lacks {error}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{folder} is not a Minari data set that can be read: {error}") from error
 
 
-def _fitting(about: _About, task: Task) -> _Fitting:
-    """ValueError where the spaces of the data set are not those of the task: before anything large is read."""
+def _json(metadata: Mapping[str, Any], name: str) -> Any:
+    """A value of the metadata that is JSON in a text, as Minari writes it, or as it is."""
+    value = metadata[name]
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _description(about: _About, task: Task, paths: Mapping[str, str]) -> EnvDescription:
+    bounds = {key: bounds_of(about.spaces[path]) for key, path in paths.items()}
+    return described(
+        about.env_spec,
+        where=about.dataset_id,
+        action_bounds=bounds_of(about.action_space) if task.action.kind is Kind.CONTINUOUS else None,
+        observation_bounds={
+            key: found
+            for key, found in bounds.items()
+            if found is not None and task.observations[key].kind is Kind.CONTINUOUS
+        },
+    )
+
+
+def _paths(about: _About, task: Task) -> dict[str, str]:
+    """Where in the data set each observation of the task is. ValueError if one is not there."""
     plain = "" in about.spaces
     if plain and len(task.observations) != 1:
         raise ValueError(f"{about.dataset_id} shows one array, task {task.name} {sorted(task.observations)}")
@@ -121,28 +161,43 @@ def _fitting(about: _About, task: Task) -> _Fitting:
         raise ValueError(
             f"{about.dataset_id} shows {sorted(about.spaces)}, task {task.name} {sorted(task.observations)}"
         )
-    paths = {key: "" if plain else key for key in task.observations}
+    return {key: "" if plain else key for key in task.observations}
+
+
+def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
+    """ValueError where the spaces of the data set are not those of the task: before anything large is read."""
     info = {"env_id": about.env_id or "not stated", "file": about.dataset_id}
-    if about.env_kwargs:
-        info["env_kwargs"] = json.dumps(about.env_kwargs, sort_keys=True, default=str)
+    kwargs = about.env_spec.get("kwargs")
+    notes: list[str] = []
+    if kwargs:
+        info["env_kwargs"] = json.dumps(kwargs, sort_keys=True, default=str)
+    unread = sorted(set(about.spaces) - set(paths.values()))
+    if unread:
+        notes.append(f"not read: {', '.join(unread)}, which task {task.name} does not show")
     for key, spec in task.observations.items():
         _check_space(about, task, key, about.spaces[paths[key]], spec)
         shape = shape_of(about.spaces[paths[key]])
         if spec.kind is Kind.IMAGE and shape != spec.shape:
             info["frames"] = f"{_size(shape)} shrunk by area to {_size(spec.shape)}"
+            notes.append(f"converted: frames, {info['frames']}")
     buttons = _buttons(about, task)
     if buttons:
         info["actions"] = f"the {len(buttons)} buttons of the game, as those of all 18"
+        notes.append(f"converted: actions count {info['actions']}")
     else:
         _check_space(about, task, "actions", about.action_space, task.action)
-    return _Fitting(task=task, paths=paths, buttons=buttons, info=info)
+    return _Fitting(paths=paths, buttons=buttons, info=info, notes=notes)
 
 
 def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
     """The game's own buttons where the data set's actions count those; None where they are the task's."""
     num_actions = about.action_space.get("n")
     known_game = task.family == "atari" and str(task.env_kwargs.get("rom")) in MINIMAL_BUTTONS
-    if not known_game or num_actions == task.action.num_values or about.env_kwargs.get("full_action_space"):
+    if (
+        not known_game
+        or num_actions == task.action.num_values
+        or (about.env_spec.get("kwargs") or {}).get("full_action_space")
+    ):
         return None
     buttons = minimal_buttons(task)
     return buttons if num_actions == len(buttons) and not about.action_space.get("start", 0) else None
@@ -166,65 +221,64 @@ def _check_space(about: _About, task: Task, name: str, space: Mapping[str, Any],
         raise ValueError(f"{about.dataset_id} has {values} values of {name}, task {task.name} {spec.num_values}")
 
 
-def _episodes(folder: Path, about: _About, fitting: _Fitting, known: Known) -> Iterator[Episode | None]:
-    storage = MinariStorage(folder, about.data_format, about.observation_space)
+def _episodes(
+    folder: Path, storage: MinariStorage, about: _About, fitting: _Fitting, ingest: Ingest, known: Known
+) -> Iterator[Attempt | None]:
     name = about.dataset_id
     try:
         digest = content_digest(*storage.content_files())
-        keys = [episode_key("minari", name, digest, index) for index in range(about.num_episodes)]
-        wanted = [not known(key) for key in keys]
-        records = storage.records(index for index, is_wanted in enumerate(wanted) if is_wanted)
-        for index, key in enumerate(keys):
-            if not wanted[index]:
-                yield None
-                continue
-            record = next(records)
-            seed = record.attributes.get("seed")
-            yield Episode(
-                key=key,
-                task=fitting.task.name,
-                source=f"file:{name}",
-                **_columns(record, fitting, f"episode {index} of {name}"),
-                labels=None if record.labels is None else fit_array(record.labels[:-1], fitting.task.action, "labels"),
-                seed=int(seed) if isinstance(seed, (int, np.integer)) else 0,
-                info=fitting.info,
-            )
-    except (OSError, KeyError, StopIteration) as error:
+    except OSError as error:
         raise ValueError(f"{folder} is damaged: {error}") from error
+    with storage.opened() as read:
+        for index in range(about.num_episodes):
+            key = episode_key("minari", name, digest, index)
+            what = f"episode {index} of {name}"
+            make = partial(_episode, read, index, key, what, f"file:{name}", fitting, ingest)
+            yield None if known(key) else Attempt(what=what, make=make)
 
 
-def _columns(record: Record, fitting: _Fitting, where: str) -> dict[str, Any]:
-    """What an Episode takes of one record: the observation after the last action is dropped."""
-    task = fitting.task
+def _episode(
+    read: Callable[[int], Record], index: int, key: str, what: str, source: str, fitting: _Fitting, ingest: Ingest
+) -> Episode:
+    record, task = read(index), ingest.task
     actions = record.actions
     if fitting.buttons:
-        actions = to_all_buttons(actions, fitting.buttons, f"actions of {where}")
-    elif actions.ndim == 2:
+        actions = to_all_buttons(actions, fitting.buttons, f"actions of {what}")
+    elif actions.ndim == 2 and actions.size == len(actions) * task.action.size:
         actions = actions.reshape(-1, *task.action.shape)  # Arrow keeps all elements of a step in a row
-    actions = fit_array(actions, task.action, f"actions of {where}")
-    observations = {
-        key: _read(record.observations[fitting.paths[key]], len(actions), spec, f"{key} of {where}")
-        for key, spec in task.observations.items()
-    }
-    check_lengths(where, len(actions), {"rewards": record.rewards})
-    flags = (record.terminations, record.truncations)
-    ends = [bool(values[-1]) if len(values) else False for values in flags]
-    return {
-        "observations": observations,
-        "actions": actions,
-        "rewards": np.asarray(record.rewards).astype(np.float32),
-        "terminated": ends[0],
-        "truncated": ends[1] or not ends[0],
-    }
+    flags = {"terminations": record.terminations, "truncations": record.truncations}
+    check_lengths(what, len(actions), {"rewards": record.rewards, **flags})
+    for name_of_flag, values in flags.items():
+        if np.any(values[:-1]):
+            raise BadEpisode(f"{what}: {name_of_flag} before its last step, so it is more than one episode")
+    ends = [bool(values[-1]) if len(values) else False for values in flags.values()]
+    kept = min(len(actions), task.max_steps)
+    seed = record.attributes.get("seed")
+    return ingest.episode(
+        key=key,
+        source=source,
+        what=what,
+        observations={
+            key: _read(record.observations[fitting.paths[key]], len(actions), kept, spec, f"{key} of {what}")
+            for key, spec in task.observations.items()
+        },
+        actions=actions,
+        rewards=np.asarray(record.rewards),
+        terminated=ends[0],
+        truncated=ends[1] or not ends[0],
+        labels=None if record.labels is None else record.labels[:-1],
+        seed=int(seed) if isinstance(seed, (int, np.integer)) else 0,
+        info=fitting.info,
+    )
 
 
-def _read(column: Column, num_steps: int, spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """The observations before each action, as the task shows them, decoded block by block."""
+def _read(column: Column, num_steps: int, kept: int, spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
+    """The observations before each action, as the task shows them, decoded block by block; only the first `kept`."""
     if column.length != num_steps + 1:
-        raise ValueError(f"{what}: {column.length} observations and {num_steps} actions; expected one more")
-    out = np.empty((num_steps, *spec.shape), spec.dtype)
-    for start in range(0, num_steps, BLOCK_STEPS):
-        stop = min(start + BLOCK_STEPS, num_steps)
+        raise BadEpisode(f"{what}: {column.length} observations and {num_steps} actions; expected one more")
+    out = np.empty((kept, *spec.shape), spec.dtype)
+    for start in range(0, kept, BLOCK_STEPS):
+        stop = min(start + BLOCK_STEPS, kept)
         block = column.rows(start, stop)
         if spec.kind is Kind.IMAGE and block.dtype == np.uint8 and block.shape[1:] != spec.shape:
             block = shrink(block, spec) if may_shrink(block.shape[1:]) else block

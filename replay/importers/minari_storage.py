@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 from PIL import Image
 
+from replay.importers.hdf5 import opened as opened_hdf5
+
 HDF5_FILE = "main_data.hdf5"
+COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
 FORMATS = ("hdf5", "arrow", "parquet")
 
 
@@ -63,16 +67,29 @@ class MinariStorage:
             raise ValueError(f"{self._folder} holds no episodes")
         return files
 
-    def records(self, indices: Iterator[int]) -> Iterator[Record]:
-        """Episodes by number; each may be read until the next is asked for."""
+    @contextmanager
+    def opened(self) -> Generator[Callable[[int], Record]]:
+        """Gives what reads an episode by its number. Its columns may be read until the end of the context."""
         if self._format != "hdf5":
-            yield from map(self._arrow_record, indices)
+            yield self._arrow_record
             return
-        with h5py.File(self._folder / HDF5_FILE, "r") as file:
-            for index in indices:
-                yield self._hdf5_record(file[f"episode_{index}"])
+        with opened_hdf5(self._folder / HDF5_FILE) as file:
+            yield lambda index: self._hdf5_record(file, index)
 
-    def _hdf5_record(self, group: Any) -> Record:
+    def num_stored(self) -> int:
+        """How many episodes lie there, whatever the metadata says."""
+        if self._format != "hdf5":
+            return sum(1 for folder in self._folder.iterdir() if folder.is_dir() and folder.name.isdigit())
+        with opened_hdf5(self._folder / HDF5_FILE) as file:
+            return sum(1 for name in file if re.fullmatch(r"episode_\d+", str(name)))
+
+    def _hdf5_record(self, file: Any, index: int) -> Record:
+        if f"episode_{index}" not in file:
+            raise OSError(f"no episode {index} in {HDF5_FILE}")
+        group = file[f"episode_{index}"]
+        missing = [name for name in COLUMNS if name not in group]
+        if missing:
+            raise OSError(f"episode {index} has no {', '.join(missing)}")
         observations = {
             path: _hdf5_column(_member(group["observations"], path), space) for path, space in self._spaces.items()
         }
@@ -91,9 +108,11 @@ class MinariStorage:
         files = [str(file) for file in sorted(folder.glob(f"*.{self._format}"))]
         if not files:
             raise OSError(f"no episode {index}")
-        data = pyarrow.dataset.dataset(files, format=self._format)
-        names = ["observations", "actions", "rewards", "terminations", "truncations"]
-        table = data.to_table(columns=names).combine_chunks()  # encoded images are small: only decoded ones are large
+        try:
+            data = pyarrow.dataset.dataset(files, format=self._format)
+            table = data.to_table(columns=list(COLUMNS)).combine_chunks()  # encoded images are small
+        except (pa.ArrowException, OSError, ValueError) as problem:
+            raise OSError(f"episode {index} is damaged: {' '.join(str(problem).split())}") from problem
         # the last row of an episode holds its last observation, beside which there is neither action nor reward
         steps = table.num_rows - 1
         attributes = folder / "metadata.json"

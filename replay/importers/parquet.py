@@ -5,30 +5,42 @@ JAT and RLlib share the form; what a row holds, `jat` and `rllib` know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gato.episode import BadEpisode, Episode
 from gato.task import Task
-from replay.importers.fit import content_digest, episode_key, guess_task
-from replay.importers.reading import Known
+from replay.importers.fit import Misfit, content_digest, episode_key, guess_task, unknown_task
+from replay.importers.reading import DAMAGE, Attempt, Known
 
+LOOKED_AT = 100
+"""Rows, at most, that are looked at to see whether a file is of its task."""
 BUFFER_BYTES = 1 << 20
 """How much of a column is read from the file at once: without it pyarrow takes a whole group of rows into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row and the key of its episode. `values` is None where the key is known: then nothing was read."""
+    """A row and the key of its episode. `values` is None if the key is known, or if the row cannot be read."""
 
     key: str
     file: Path
     values: Any
     """A `RecordBatch` of one row."""
+    problem: str = ""
+    """Why it cannot be read."""
+
+    @property
+    def where(self) -> str:
+        """As messages call it."""
+        return f"{self.file.name}, row {self.key.rpartition(':')[2]}"
 
 
 def find_files(path: Path) -> list[Path]:
@@ -48,6 +60,11 @@ def column_names(path: Path) -> list[str]:
         names = ", ".join(f"{file.name} has {', '.join(names)}" for names, file in list(schemas.items())[:2])
         raise ValueError(f"the files of {path} hold different things: {names}; import them one by one")
     return list(next(iter(schemas)))
+
+
+def column_types(file: Path) -> dict[str, Any]:
+    """The types of a file's columns, as pyarrow names them."""
+    return {field.name: field.type for field in _opened(file).schema_arrow}
 
 
 def _opened(file: Path) -> pq.ParquetFile:
@@ -80,25 +97,54 @@ def largest(files: Sequence[Path], column: str) -> int | None:
 
 
 def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
-    """Every row of the files, those of a known key without values. ValueError where a file is damaged."""
+    """Every row of the files, those of a known key without values. Of a damaged group the rows that are left have none."""
     for file in files:
         opened, digest, index = _opened(file), content_digest(file), 0
-        try:
-            for group in range(opened.metadata.num_row_groups):
-                count = opened.metadata.row_group(group).num_rows
-                keys = [episode_key(form, file.stem, digest, index + place) for place in range(count)]
-                index += count
-                are_known = [known(key) for key in keys]
-                if all(are_known):
-                    yield from (Row(key=key, file=file, values=None) for key in keys)
-                    continue
+        for group in range(opened.metadata.num_row_groups):
+            count = opened.metadata.row_group(group).num_rows
+            keys = [episode_key(form, file.stem, digest, index + place) for place in range(count)]
+            index += count
+            are_known = [known(key) for key in keys]
+            if all(are_known):
+                yield from (Row(key=key, file=file, values=None) for key in keys)
+                continue
+            done = 0
+            try:
                 batches = opened.iter_batches(
                     batch_size=1, row_groups=[group], columns=list(columns), use_threads=False
                 )
-                for key, is_known, batch in zip(keys, are_known, batches, strict=True):
-                    yield Row(key=key, file=file, values=None if is_known else batch)
-        except (pa.ArrowException, OSError) as problem:
-            raise ValueError(f"{file} is damaged: {' '.join(str(problem).split())}") from problem
+                for batch in batches:
+                    done += 1
+                    yield Row(key=keys[done - 1], file=file, values=None if are_known[done - 1] else batch)
+            except (pa.ArrowException, OSError) as problem:
+                said = f"{file} is damaged: {' '.join(str(problem).split())}"
+                for key, is_known in list(zip(keys, are_known, strict=True))[done:]:
+                    yield Row(key=key, file=file, values=None, problem="" if is_known else said)
+
+
+def attempts(found: Iterator[Row], make: Callable[[Row], Episode | None]) -> Iterator[Attempt | None]:
+    """What `Reading` takes: rows that are known, and those whose episodes are still to be made."""
+
+    def made(row: Row) -> Episode | None:
+        if row.problem:
+            raise BadEpisode(row.problem)
+        return make(row)
+
+    for row in found:
+        yield None if row.values is None and not row.problem else Attempt(what=row.where, make=partial(made, row))
+
+
+def require_fit(found: Iterator[Row], make: Callable[[Row], Episode | None], path: Path) -> None:
+    """ValueError if the first row that can be read is of another environment: before anything is stored, and without reading
+    everything. Rows that are bad in themselves are passed over; they are counted later."""
+    for row in islice(found, LOOKED_AT):
+        try:
+            if row.values is not None and make(row) is not None:
+                return
+        except Misfit:
+            raise
+        except DAMAGE:
+            continue
 
 
 def task_of(path: Path, file: Path, tasks: Mapping[str, Task], task: Task | None, what: str) -> Task:
@@ -106,8 +152,5 @@ def task_of(path: Path, file: Path, tasks: Mapping[str, Task], task: Task | None
     said = [file.stem, *(folder.name for folder in file.absolute().parents)]
     found = task or guess_task([name.removesuffix("env") for name in said], tasks)  # RLlib's folder: hopperenv
     if found is None:
-        raise ValueError(
-            f"cannot tell the task of {path} from its name or its folder's; {what}; "
-            f"pass --task, one of {', '.join(sorted(tasks))}"
-        )
+        raise unknown_task(str(path), tasks, said[:2], f" from its name or its folder's ({what})")
     return found

@@ -1,13 +1,26 @@
-"""What every importer gives: episodes one at a time, how many there are, and how far the reading has come."""
+"""What every importer gives: episodes one at a time, what became of the others, and how far the reading has come."""
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
+from gato.environment import EnvDefaults, no_defaults
 from gato.episode import Episode
 
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
+DAMAGE = (
+    ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error,
+)  # fmt: skip
+"""What reading one episode raises if its bytes are not what they should be: h5py, gzip, NumPy and Pillow agree on nothing
+narrower."""
+HOPELESS = 100
+"""After so many refusals before the first good episode the source is given up: it is of something else."""
 
 
 def nothing_known(key: str) -> bool:
@@ -16,28 +29,93 @@ def nothing_known(key: str) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What a user says of a source, and what is known of environments."""
+
+    allowed: frozenset[str] = frozenset()
+    """Subjects of differences that the user knows, such as `wrapper:NormalizeObservation`."""
+    defaults: EnvDefaults = no_defaults
+
+
+NO_OPTIONS = ImportOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An episode that is still to be read."""
+
+    what: str
+    """The episode, as messages call it."""
+    make: Callable[[], Episode | None]
+    """The checked episode; None if there is nothing to read, such as a chunk without steps. It raises one of `DAMAGE`
+    if the episode is bad."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What is known of a source beside the episodes that were taken."""
+
+    notes: list[str] = field(default_factory=list[str])
+    """What was assumed, converted or allowed, for all episodes."""
+    left_out: list[str] = field(default_factory=list[str])
+    """What the source holds beyond what is read: then the data set is not complete."""
+    refused: Counter[str] = field(default_factory=Counter[str])
+    """Episodes by reason."""
+
+
 class Reading(Iterator[Episode]):
-    """The episodes of a source that are not known yet, one in memory at a time.
+    """The episodes of a source that are not known yet, one in memory at a time; bad ones are counted and passed over.
 
     reading = read_d4rl(path, tasks, known=store.known)
     for episode in reading:
         print(f"{reading.num_passed} of {reading.total}")
-    print(f"{reading.num_known} were there already")
+    print(f"{reading.num_known} were there already, refused: {reading.report.refused}")
     """
 
-    def __init__(self, source: Iterator[Episode | None], *, total: int | None) -> None:
-        """`source` says None for an episode that is known. `total` counts known ones too; None where nobody knows it."""
+    def __init__(self, source: Iterator[Attempt | None], *, total: int | None, report: Report | None = None) -> None:
+        """`source` says None for an episode that is known. `total` counts known ones too; None if it is not known."""
         self._source = source
         self.total = total
+        self.report = report or Report()
         self.num_passed = 0
-        """Episodes that were given or skipped so far."""
+        """Episodes that were given, refused or skipped so far."""
         self.num_known = 0
         """Episodes that were skipped, because they are known."""
+        self._has_given = False
 
     def __next__(self) -> Episode:
-        for episode in self._source:
+        """ValueError if the first `HOPELESS` episodes were all refused."""
+        for attempt in self._source:
             self.num_passed += 1
+            if attempt is None:
+                self.num_known += 1
+                continue
+            try:
+                episode = attempt.make()
+            except DAMAGE as problem:
+                self._refuse(problem, attempt.what)
+                continue
             if episode is not None:
+                self._has_given = True
                 return episode
-            self.num_known += 1
         raise StopIteration
+
+    def _refuse(self, problem: BaseException, what: str) -> None:
+        self.report.refused[reason_of(problem, what)] += 1
+        count = self.report.refused.total()
+        if count >= HOPELESS and not self._has_given and not self.num_known:
+            raise ValueError(
+                f"the first {count} episodes were all refused, the last one: {problem}; it is of something else, or damaged"
+            ) from problem
+
+
+def reason_of(problem: BaseException, what: str) -> str:
+    """Why an episode was refused, without its name and the step, so that equal reasons are counted together."""
+    text = " ".join(str(problem).split())
+    if not isinstance(problem, ValueError):
+        text = f"damaged ({type(problem).__name__}: {text})"
+    text = re.sub(r"^episode \S+ of [^:]+: ", "", text)
+    for named in (f" of {what}", f"{what}: ", f"{what} "):
+        text = text.replace(named, "")
+    return re.sub(r" at step \d+", "", text)

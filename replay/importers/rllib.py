@@ -8,7 +8,13 @@ Shape letters: T steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +22,19 @@ import msgpack
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.episode import Episode
-from gato.task import ArraySpec, Kind, Task
+from gato.environment import Bounds, EnvDescription, compare
+from gato.episode import BadEpisode, Episode
+from gato.task import Kind, Task
 from replay.importers import parquet
-from replay.importers.fit import check_lengths, fit_array
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.env_spec import bounds_of
+from replay.importers.fit import Misfit
+from replay.importers.ingest import Ingest
+from replay.importers.reading import DAMAGE, NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
 
 COLUMN = "item"
 NEEDED = ("observations", "actions", "rewards", "is_terminated", "is_truncated")
+MOST_BOUND_BYTES = 1 << 24
+"""Of the bounds of a space, unpacked."""
 PLAIN_KINDS = "biufSU"
 """Kinds of dtype that are only numbers or text."""
 
@@ -33,7 +44,12 @@ class _Refused:
 
 
 def read_rllib(
-    path: Path, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    path: Path,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
     """The episodes of a file that RLlib wrote, or of a folder of such. ValueError, at once, where they do not fit.
 
@@ -52,51 +68,124 @@ def read_rllib(
             f"{path} has columns {', '.join(names)}, expected {COLUMN!r}; write episodes with output_write_episodes=True"
         )
     found = parquet.task_of(path, files[0], tasks, task, "RLlib's folders are such as hopperenv")
-    first = next(parquet.rows(files, "rllib", [COLUMN], nothing_known), None)
-    if first is None:
+    if not parquet.num_rows(files):
         raise ValueError(f"{path} is empty: it holds no episodes")
-    _episode(first, found)  # a file of another task is refused before anything is stored
-    return Reading(_episodes(files, found, known), total=parquet.num_rows(files))
+    comparison = compare(_description(path, files, found), found, defaults=options.defaults, allowed=options.allowed)
+    comparison.require()
+    # RLlib keeps actions between -1 and 1, whatever bounds it declares: they are scaled from these, and from no others.
+    ingest = Ingest(task=found, comparison=replace(comparison, scale_from=_kept_bounds(found)), allowed=options.allowed)
+    notes = [*comparison.notes]
+    if ingest.comparison.scale_from is not None:
+        notes.append(
+            "assumed: actions are RLlib's own, between -1 and 1 (normalize_actions); scaled to the task's bounds"
+        )
+    parquet.require_fit(parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path)
+    rows = parquet.rows(files, "rllib", [COLUMN], known)
+    return Reading(
+        parquet.attempts(rows, partial(_episode, ingest)), total=parquet.num_rows(files), report=Report(notes=notes)
+    )
 
 
-def _episodes(files: list[Path], task: Task, known: Known) -> Iterator[Episode | None]:
-    for row in parquet.rows(files, "rllib", [COLUMN], known):
-        episode = None if row.values is None else _episode(row, task)
-        if episode is not None or row.values is None:
-            yield episode
+def _kept_bounds(task: Task) -> Bounds | None:
+    """The bounds of the actions that RLlib keeps; None if they are the task's own."""
+    bounds, size = task.action.bounds, task.action.size
+    if (
+        task.action.kind is not Kind.CONTINUOUS
+        or bounds is None
+        or ((bounds[0] == -1.0).all() and (bounds[1] == 1.0).all())
+    ):
+        return None
+    return np.full(size, -1.0), np.full(size, 1.0)
 
 
-def _episode(row: parquet.Row, task: Task) -> Episode | None:
+def _description(path: Path, files: list[Path], task: Task) -> EnvDescription:
+    """The spaces that the first episode with any declares; RLlib names no environment."""
+    for row in islice(parquet.rows(files, "rllib", [COLUMN], nothing_known), parquet.LOOKED_AT):
+        try:
+            state = None if row.values is None else _state(row)
+        except DAMAGE:
+            continue
+        if state is not None and (state.get("_observation_space") or state.get("_action_space")):
+            return _declared(path, state, task)
+    return EnvDescription(where=str(path))
+
+
+def _declared(path: Path, state: Mapping[str, Any], task: Task) -> EnvDescription:
+    """ValueError if its spaces are of other kinds or sizes than the task's."""
+    action, observation = (state.get(name) or {} for name in ("_action_space", "_observation_space"))
+    spec = task.action
+    if spec.kind is Kind.DISCRETE and action.get("space") == "discrete":
+        if action.get("start", 0) or (spec.counts != action.get("n")).any():
+            raise Misfit(
+                f"{path} has actions from {action.get('start', 0)} on, {action.get('n')} of them; task {task.name} takes "
+                f"{spec.num_values} from 0 on"
+            )
+    elif action and (action.get("space") == "box") != (spec.kind is Kind.CONTINUOUS):
+        raise Misfit(f"{path} has actions of a {action.get('space')} space, task {task.name} takes {spec.kind} ones")
+    bounds: dict[str, Bounds] = {}
+    for name, its in task.observations.items():
+        part = observation if observation.get("space") != "dict" else _space_at(observation, name.split("/"))
+        found = bounds_of(_plain_box(part)) if part and part.get("space") == "box" else None
+        if found is not None and its.kind is Kind.CONTINUOUS:
+            bounds[name] = found
+    return EnvDescription(
+        where=str(path),
+        action_bounds=bounds_of(_plain_box(action)) if action.get("space") == "box" else None,
+        observation_bounds=bounds,
+    )
+
+
+def _space_at(space: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
+    for name in path:
+        space = (space.get("spaces") or {}).get(name) or {}
+    return space
+
+
+def _plain_box(space: Mapping[str, Any]) -> dict[str, Any]:
+    """A box of RLlib's with its bounds as arrays: they are compressed and in base64, as `.npy`."""
+    return {"shape": space.get("shape", ()), **{name: _unpacked(space[name]) for name in ("low", "high")}}
+
+
+def _unpacked(bound: Any) -> np.ndarray:
+    """ValueError if it is no array of numbers; pickles are not opened."""
+    if not isinstance(bound, (str, bytes)):
+        return np.asarray(bound, np.float64)
+    try:
+        packed = zlib.decompressobj().decompress(base64.b64decode(bound), MOST_BOUND_BYTES)
+        return np.load(io.BytesIO(packed), allow_pickle=False)
+    except (ValueError, zlib.error, EOFError, OSError) as problem:
+        raise BadEpisode(f"its space has bounds that cannot be read: {problem}") from problem
+
+
+def _episode(ingest: Ingest, row: parquet.Row) -> Episode | None:
     """None for a chunk without a step, as RLlib writes one where an episode had just begun."""
-    where = f"{row.file.name}, row {row.key.rpartition(':')[2]}"
-    state = _state(row, where)
-    actions = _actions(_own(state["actions"], where), task.action, f"actions of {where}")
+    what, task = row.where, ingest.task
+    state = _state(row)
+    actions = _array(_own(state["actions"], what), f"actions of {what}")
     if not len(actions):
         return None
-    observations = _observations(_own(state["observations"], where), len(actions), task, where)
+    observations = _observations(_own(state["observations"], what), len(actions), task, what)
     started = int(state.get("t_started") or 0)
-    rewards = _array(_own(state["rewards"], where), f"rewards of {where}").astype(np.float32).reshape(-1)
-    check_lengths(where, len(actions), {"rewards": rewards})
     info = {"file": row.file.name, "rllib_episode": str(state.get("id_", ""))[:64]}
     if started:
         info["begins"] = f"at step {started} of its episode"
     terminated = bool(state["is_terminated"])
-    return Episode(
+    return ingest.episode(
         key=row.key,
-        task=task.name,
         source=f"file:{row.file.parent.name}",
+        what=what,
         observations=observations,
         actions=actions,
-        rewards=rewards,
+        rewards=_array(_own(state["rewards"], what), f"rewards of {what}"),
         terminated=terminated,
         truncated=bool(state["is_truncated"]) or not terminated,
-        seed=0,
         info=info,
     )
 
 
-def _state(row: parquet.Row, where: str) -> Mapping[str, Any]:
-    """What was packed. ValueError where it is no episode of a single agent."""
+def _state(row: parquet.Row) -> Mapping[str, Any]:
+    """What was packed. BadEpisode if it is no episode of a single agent."""
+    where = row.where
     packed = row.values.column(COLUMN)[0].as_py()
     try:
         state = msgpack.unpackb(packed, object_hook=decode, strict_map_key=False)
@@ -148,42 +237,30 @@ def _array(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
     """Rows, each an array or a number, or all in one array. ValueError where they differ, or are objects."""
     parts = data if isinstance(data, list) else [data]
     if any(isinstance(part, _Refused) for part in parts):
-        raise ValueError(f"{what}: an array of Python objects; such may run code and is never opened")
+        raise BadEpisode(f"{what}: an array of Python objects; such may run code and is never opened")
     try:
         array = np.asarray(data)
     except ValueError as problem:
-        raise ValueError(f"{what}: steps of different shapes") from problem
+        raise BadEpisode(f"{what}: steps of different shapes") from problem
     if array.ndim == 0 or array.dtype.kind not in PLAIN_KINDS:
         raise ValueError(f"{what}: {array.dtype} of shape {array.shape}, expected an array with a row for each step")
     return array
 
 
-def _actions(data: Any, spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """Actions as the environment took them."""
-    actions = _array(data, what)
-    if not len(actions):
-        return actions
-    if spec.kind is Kind.CONTINUOUS and spec.bounds is not None:
-        low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
-        if actions.shape[1:] == spec.shape and ((low != -1.0) | (high != 1.0)).any():
-            actions = low + (np.clip(actions, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-    return fit_array(actions, spec, what)
-
-
 def _observations(data: Any, num_steps: int, task: Task, where: str) -> dict[str, Shaped[np.ndarray, "T ..."]]:
     """The observations before each action, by the task's names; nested ones by path."""
     observations: dict[str, np.ndarray] = {}
-    for key, spec in task.observations.items():
+    for key in task.observations:
         what = f"{key} of {where}"
         if _is_nested(data):
             values = _array(_nested(data, key.split("/"), what), what)
         elif len(task.observations) == 1:
             values = _array(data, what)
         else:
-            raise ValueError(f"{where} shows one array, task {task.name} {sorted(task.observations)}")
+            raise Misfit(f"{where} shows one array, task {task.name} {sorted(task.observations)}")
         if len(values) != num_steps + 1:
-            raise ValueError(f"{what}: {len(values)} observations and {num_steps} actions; expected one more")
-        observations[key] = fit_array(values[:-1], spec, what)
+            raise BadEpisode(f"{what}: {len(values)} observations and {num_steps} actions; expected one more")
+        observations[key] = values[:-1]
     return observations
 
 
@@ -198,4 +275,4 @@ def _nested(data: Any, path: list[str], what: str) -> Any:
             return [_nested(step, path, what) for step in data]
         return _nested(data[path[0]], path[1:], what) if path else data
     except (KeyError, TypeError, IndexError) as problem:
-        raise ValueError(f"{what}: the file shows no {'/'.join(path)}") from problem
+        raise Misfit(f"{what}: the file shows no {'/'.join(path)}") from problem

@@ -12,7 +12,7 @@ from replay.importers.dqn_replay import holds_dqn_replay, read_dqn_replay
 from replay.importers.jat import read_jat
 from replay.importers.minari import read_minari
 from replay.importers.minari_folder import PREFIX
-from replay.importers.reading import Known, Reading, nothing_known
+from replay.importers.reading import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
 from replay.importers.rllib import COLUMN, read_rllib
 
 READABLE = (
@@ -22,24 +22,29 @@ READABLE = (
 
 
 def read_source(
-    source: str, tasks: Mapping[str, Task], task: Task | None = None, *, known: Known = nothing_known
+    source: str,
+    tasks: Mapping[str, Task],
+    task: Task | None = None,
+    *,
+    known: Known = nothing_known,
+    options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
     """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot be read.
 
     An episode whose key is `known` is skipped before its data is read.
     """
     if source.startswith(PREFIX):
-        return read_minari(source, tasks, task, known=known)
+        return read_minari(source, tasks, task, known=known, options=options)
     path = Path(source).expanduser()
     if path.is_dir() and any((folder / "metadata.json").is_file() for folder in (path, path / "data")):
-        return read_minari(path, tasks, task, known=known)
+        return read_minari(path, tasks, task, known=known, options=options)
     if holds_dqn_replay(path):
-        return read_dqn_replay(path, tasks, task, known=known)
+        return read_dqn_replay(path, tasks, task, known=known, options=options)
     if path.suffix.lower() == ".parquet" or parquet.find_files(path):
         reads_rllib = COLUMN in parquet.column_names(path)
-        return (read_rllib if reads_rllib else read_jat)(path, tasks, task, known=known)
+        return (read_rllib if reads_rllib else read_jat)(path, tasks, task, known=known, options=options)
     if path.is_dir():
-        return read_minari(path, tasks, task, known=known)
+        return read_minari(path, tasks, task, known=known, options=options)
     if path.suffix.lower() in (".hdf5", ".h5"):
-        return read_d4rl(path, tasks, task, known=known)
+        return read_d4rl(path, tasks, task, known=known, options=options)
     raise ValueError(f"cannot read {source!r}; what can be read: {READABLE}")

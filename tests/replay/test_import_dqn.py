@@ -31,7 +31,7 @@ def write_checkpoint(
     """Frames whose grey is their step's number and one more; `ends` are the last steps of episodes."""
     frames = np.zeros((num_steps, 84, 84), np.uint8)
     frames[:] = (np.arange(num_steps) % 250 + 1)[:, None, None]
-    actions, rewards = np.full(num_steps, action, np.int32), np.arange(num_steps, dtype=np.float32)
+    actions, rewards = np.full(num_steps, action, np.int32), np.arange(num_steps, dtype=np.float32) % 100
     frames[list(padded)], actions[list(padded)], rewards[list(padded)] = 0, 0, 0
     write_column(folder, "observation", number, frames)
     write_column(folder, "action", number, actions)
@@ -121,13 +121,14 @@ def test_the_folder_names_the_game(tmp_path: Path, game: str) -> None:
 
 def test_an_action_that_a_game_does_not_have_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "Freeway" / "1", 0, 3, (2,), action=3)
-    with pytest.raises(ValueError, match="actions from 3 to 3, but the game has 3 buttons"):
-        list(read_dqn_replay(folder, TASKS))
+    reading = read_dqn_replay(folder, TASKS)
+    assert list(reading) == []
+    assert list(reading.report.refused) == ["actions: from 3 to 3, but the game has 3 buttons"]
 
 
 def test_a_folder_that_names_no_game_needs_a_task_of_its_frames(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "mine" / "logs", 0, 3, (2,))
-    with pytest.raises(ValueError, match=r"cannot tell the game .*pass --task"):
+    with pytest.raises(ValueError, match=r"cannot tell the task .*pass --task"):
         read_dqn_replay(folder, {"atari84/freeway": FREEWAY84})
     (episode,) = read_dqn_replay(folder, TASKS, FREEWAY84)
     assert episode.task == "atari84/freeway"
@@ -158,11 +159,18 @@ def damage(folder: Path, how: str) -> None:
         write_column(folder, "observation", 0, np.zeros((9, 84, 84), np.uint8))
 
 
+def test_of_a_cut_file_the_episodes_before_the_cut_are_read(folder: Path) -> None:
+    damage(write_checkpoint(folder, 0, 10, (3, 6)), "cut")
+    reading = read_source(str(folder), TASKS)
+    assert [episode.num_steps for episode in reading] == [4]
+    ((reason, count),) = reading.report.refused.items()
+    assert (count, "damaged" in reason) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
         ("missing", r"lacks \$store\$_reward_ckpt\.0\.gz; each checkpoint has"),
-        ("cut", "damaged"),
         ("no gzip", "damaged"),
         ("pickle", "damaged, or not of the DQN replay data set: Object arrays cannot be loaded"),
         ("other shape", r"observations of shape \(10, 84, 84, 3\)"),

@@ -16,6 +16,7 @@ from gato.episode import check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
 from replay.importers.jat import read_jat
+from replay.importers.reading import ImportOptions, Reading
 from replay.importers.source import read_source
 
 PONG84 = TASKS["atari84/pong"]
@@ -44,6 +45,13 @@ def png(frame: np.ndarray) -> dict:
     out = io.BytesIO()
     Image.fromarray(frame).save(out, format="PNG")
     return {"bytes": out.getvalue(), "path": None}
+
+
+def refused(reading: Reading) -> list[str]:
+    """Why the only episode was not taken."""
+    assert list(reading) == []
+    assert reading.report.refused.total() == 1
+    return list(reading.report.refused)
 
 
 def stacks(steps: int) -> np.ndarray:
@@ -83,10 +91,13 @@ def test_an_ant_of_gymnasium_v4_does_not_fit_the_one_of_v5(tmp_path: Path) -> No
     path = write(tmp_path / "mujoco-ant" / "test.parquet", rows)
     (episode,) = read_source(str(path), TASKS)
     assert episode.task == "mujoco-v4/ant"
+    with pytest.raises(ValueError, match=r"made in Ant-v4, task mujoco/ant is Ant-v5"):
+        read_source(str(path), TASKS, TASKS["mujoco/ant"])
+    known = ImportOptions(allowed=frozenset({"version"}))
     with pytest.raises(
         ValueError, match=r"\(27,\) in each step, task mujoco/ant .* shows \(105,\); JAT is of Gymnasium v4"
     ):
-        read_source(str(path), TASKS, TASKS["mujoco/ant"])
+        read_source(str(path), TASKS, TASKS["mujoco/ant"], options=known)
 
 
 def image_columns(form: str, steps: int) -> tuple[dict, pa.Schema | None]:
@@ -127,11 +138,11 @@ def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(
 def test_frames_of_different_sizes_in_one_episode_are_refused(tmp_path: Path) -> None:
     columns, _ = image_columns("png", 3)
     columns["image_observations"][0][1] = png(np.zeros((80, 84, 4), np.uint8))
-    with pytest.raises(ValueError, match=r"images of shape \(84, 84, 3\) and of \(80, 84, 3\)"):
-        read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS)
+    (reason,) = refused(read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS))
+    assert "images of shape (84, 84, 3) and of (80, 84, 3)" in reason
     columns["image_observations"][0][1] = {"bytes": b"no image", "path": None}
-    with pytest.raises(ValueError, match="damaged"):
-        read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS)
+    (reason,) = refused(read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS))
+    assert "damaged" in reason
 
 
 def test_memory_holds_one_episode_of_a_row_group(tmp_path: Path) -> None:
@@ -198,10 +209,14 @@ def test_babyai_needs_a_task_of_its_own(tmp_path: Path) -> None:
         ({"continuous_observations": [[[0.0] * 11] * 2, [[0.0] * 11], [[0.0] * 11]]}, "state"),
     ],
 )
-def test_rows_that_do_not_fit_together_are_refused(tmp_path: Path, change: dict, message: str) -> None:
-    path = write(tmp_path / "hopper.parquet", hopper_rows((3, 1000, 2)) | change)
-    with pytest.raises(ValueError, match=message):
-        list(read_jat(path, TASKS))
+def test_rows_that_do_not_fit_together_are_refused_and_the_others_read(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    reading = read_jat(write(tmp_path / "hopper.parquet", hopper_rows((3, 1000, 2)) | change), TASKS)
+    refused = sum(1 for _ in reading), reading.report.refused
+    assert refused[0] + refused[1].total() == 3
+    assert refused[1].total() >= 1
+    assert any(message in reason for reason in refused[1])
 
 
 def test_other_or_damaged_files_are_one_clear_error(tmp_path: Path) -> None:
@@ -219,8 +234,10 @@ def test_other_or_damaged_files_are_one_clear_error(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[200:600] = bytes(400)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        list(read_source(str(path), TASKS))
+    reading = read_source(str(path), TASKS)
+    assert [episode.num_steps for episode in reading] == [2]  # of the group that is whole
+    ((reason, count),) = reading.report.refused.items()
+    assert (count, "damaged" in reason) == (2, True)
 
 
 def test_an_empty_folder_or_file_says_so(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from actors.tasks import TASKS
-from gato.episode import BadEpisode, Episode, check_episode
+from gato.episode import Episode, check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
+from replay.changes import Clipped, changes_of
 from replay.importers.d4rl import read_d4rl
 from replay.importers.fit import content_digest
 from replay.importers.minari import read_minari
@@ -47,8 +48,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "hopper-medium-v2.hdf5"
 
 
-def box(*shape: int, dtype: str = "float32") -> str:
-    return json.dumps({"type": "Box", "dtype": dtype, "shape": shape, "low": np.zeros(shape).tolist(), "high": np.ones(shape).tolist()})  # fmt: skip
+def box(*shape: int, dtype: str = "float32", bound: float = np.inf) -> str:
+    bounds = {"low": np.full(shape, -bound).tolist(), "high": np.full(shape, bound).tolist()}
+    return json.dumps({"type": "Box", "dtype": dtype, "shape": shape, **bounds})
 
 
 def write_minari(
@@ -82,8 +84,8 @@ def write_minari(
 
 def fake_hopper(folder: Path, *, env_id: str = "Hopper-v5") -> Path:
     return write_minari(
-        folder, env_id=env_id, dataset_id="mujoco/hopper/expert-v0", action_space=box(3),
-        observations=np.arange(44.0).reshape(4, 11), actions=np.full((3, 3), 2.0),
+        folder, env_id=env_id, dataset_id="mujoco/hopper/expert-v0", action_space=box(3, bound=1.0),
+        observations=np.arange(44.0).reshape(4, 11), actions=np.full((3, 3), 0.5),
     )  # fmt: skip
 
 
@@ -108,7 +110,8 @@ def fake_house(folder: Path, *, start: int = 0) -> Path:
         "type": "Dict",
         "subspaces": {"order": {"type": "Text", "max_length": 9, "min_length": 0, "charset": "abcäé "}},
     }
-    parts = {"in": inner, "seen": json.loads(box(2))}
+    seen = {"type": "Box", "dtype": "float64", "shape": [2], "low": [0.0, -np.inf], "high": [3.0, np.inf]}
+    parts = {"in": inner, "seen": seen}
     about.write_text(json.dumps(metadata | {"observation_space": json.dumps({"type": "Dict", "subspaces": parts})}))
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         for group in file.values():
@@ -154,8 +157,10 @@ def test_a_v0_file_without_timeouts_is_cut_where_its_next_observations_go_elsewh
     columns |= {"next_observations": after, "infos/qpos": np.zeros((700, 6)), "infos/action_log_probs": np.zeros(700)}
     episodes = checked(read_d4rl(write_d4rl(path, columns), TASKS))
     assert [(e.num_steps, e.terminated) for e in episodes] == [(300, True), (200, False), (200, False)]
-    columns["timeouts"] = np.zeros(700, np.bool_)
-    assert [e.num_steps for e in read_d4rl(write_d4rl(path, columns), TASKS)] == [300, 400]  # what a file says counts
+    columns["timeouts"] = np.zeros(700, np.bool_)  # which lack the mark at 499
+    reading = read_d4rl(write_d4rl(path, columns), TASKS)
+    assert [e.num_steps for e in reading] == [300, 200, 200]
+    assert any("1 ends of episodes that no mark says" in note for note in reading.report.notes)
 
 
 def test_what_is_known_is_not_read_again(path: Path) -> None:
@@ -220,18 +225,18 @@ def test_a_long_name_still_makes_a_key(tmp_path: Path) -> None:
 
 
 def test_actions_are_clipped_to_the_bounds_of_the_task(path: Path) -> None:
-    columns = hopper_columns(2) | {"actions": np.array([[-3.0, 0.25, 1.5]] * 2)}
+    columns = hopper_columns(2) | {"actions": np.array([[-3.0, 0.25, 0.5]] * 2)}
     (episode,) = checked(read_d4rl(write_d4rl(path, columns), TASKS))
-    assert episode.actions.tolist() == [[-1.0, 0.25, 1.0]] * 2
+    assert episode.actions.tolist() == [[-1.0, 0.25, 0.5]] * 2
+    assert changes_of(episode.info).clipped == Clipped(values=6, outside=2, furthest=2.0)
 
 
-def test_an_episode_that_is_not_finite_is_left_to_the_door(path: Path) -> None:
-    columns = hopper_columns(6, timeouts=(2, 5))
+def test_an_episode_that_is_not_finite_is_refused_and_the_others_are_read(path: Path) -> None:
+    columns = hopper_columns(9, timeouts=(2, 5, 8))
     columns["observations"][4, 0] = np.nan
-    good, bad = read_d4rl(write_d4rl(path, columns), TASKS)
-    check_episode(good, HOPPER)
-    with pytest.raises(BadEpisode, match="not finite at step 1"):
-        check_episode(bad, HOPPER)
+    reading = read_d4rl(write_d4rl(path, columns), TASKS)
+    assert [e.rewards.tolist() for e in checked(reading)] == [[0, 1, 2], [6, 7, 8]]
+    assert dict(reading.report.refused) == {"state is not finite at step 1": 1}
 
 
 @pytest.mark.parametrize("missing", ["observations", "actions", "rewards", "terminals"])
@@ -251,7 +256,8 @@ def test_a_missing_column_is_named(path: Path, missing: str) -> None:
         ({"observations": np.zeros((10, 17))}, r"observations of shape \(17,\) .*mujoco/hopper.* \(11,\)"),
         ({"actions": np.zeros((10, 6))}, r"actions of shape \(6,\) .*mujoco/hopper.* \(3,\)"),
         ({"rewards": np.zeros(9)}, "different lengths"),
-        ({"rewards": np.zeros((10, 1))}, "one number a step"),
+        ({"rewards": np.zeros((10, 2))}, "one number a step"),
+        ({"terminals": np.full(10, 0.5)}, "terminals other than 0 and 1, such as 0.5"),
         ({"metadata/env_id": b"Walker2d-v5"}, r"observations of shape \(11,\) .*mujoco/walker2d.* \(17,\)"),
     ],
 )
@@ -262,7 +268,7 @@ def test_columns_that_do_not_fit_are_refused_at_once(path: Path, columns: dict, 
 
 def test_a_task_of_another_robot_than_the_file_says_is_refused(path: Path) -> None:
     write_d4rl(path, hopper_columns(3) | {"metadata/env_id": b"Hopper-v5"})
-    with pytest.raises(ValueError, match="made in Hopper-v5, but task mujoco/walker2d"):
+    with pytest.raises(ValueError, match="made in Hopper-v5, task mujoco/walker2d"):
         read_d4rl(path, TASKS, TASKS["mujoco/walker2d"])
 
 
@@ -300,7 +306,7 @@ def test_a_minari_folder_gives_episodes_without_the_last_observation(tmp_path: P
     first, second = checked(read_minari(folder, TASKS))
     assert (first.num_steps, second.num_steps) == (2, 3)
     assert second.observations["state"][:, 0].tolist() == [0, 11, 22]
-    assert first.actions.max() == 1.0
+    assert first.actions.max() == 0.5
     assert [(e.terminated, e.truncated, e.seed) for e in (first, second)] == [(True, False, 7), (False, True, 8)]
     assert first.source == "file:mujoco/hopper/expert-v0"
     assert [e.key for e in read_minari(folder / "data", TASKS)] == [first.key, second.key]
@@ -317,11 +323,11 @@ def test_a_minari_id_is_found_under_the_datasets_path(tmp_path: Path, monkeypatc
 
 
 def test_a_minari_set_of_another_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="made in Hopper-v3, but task mujoco/hopper is Hopper-v5"):
+    with pytest.raises(ValueError, match="made in Hopper-v3, task mujoco/hopper is Hopper-v5"):
         read_minari(fake_hopper(tmp_path / "three", env_id="Hopper-v3"), TASKS)
     four = fake_hopper(tmp_path / "four", env_id="Hopper-v4")
     assert [episode.task for episode in read_minari(four, TASKS)] == ["mujoco-v4/hopper"] * 2
-    with pytest.raises(ValueError, match="made in Hopper-v4, but task mujoco/hopper is Hopper-v5"):
+    with pytest.raises(ValueError, match="made in Hopper-v4, task mujoco/hopper is Hopper-v5"):
         read_minari(four, TASKS, HOPPER)
 
 
@@ -354,7 +360,7 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
     _, episode = read_minari(fake_house(tmp_path / "set"), {"house": house})
     check_episode(episode, house)
     assert [bytes_to_text(row) for row in episode.observations["in/order"]] == ["", "ab ä", "c"]
-    assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [3, 5]]  # the first is kept within its bounds
+    assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [4, 5]]  # beyond its bounds, as it was shown
     with pytest.raises(ValueError, match="count actions from 0 on"):
         read_minari(fake_house(tmp_path / "shifted", start=1), {"house": house})
     wrong = replace(house, observations=dict.fromkeys(observations, observations["seen"]))

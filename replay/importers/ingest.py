@@ -1,0 +1,133 @@
+"""From what a source holds to a checked episode of its task: actions scaled, cut and clipped, and each change written down.
+
+Shape letters: T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Shaped
+
+from gato.environment import Comparison
+from gato.episode import BadEpisode, Episode, check_episode
+from gato.task import ArraySpec, Kind, Task
+from replay.changes import Changes, Clipped
+from replay.importers.fit import check_lengths, fit_array, one_number_a_step
+
+MOST_CLIPPED = 0.5
+"""More of an episode's action values outside of the bounds are not noise beyond them, but another scale."""
+ALLOW_CLIPPING = "clipped-actions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """Makes the episodes of one source.
+
+    ingest = Ingest(task=task, comparison=compare(said, task), allowed=options.allowed)
+    episode = ingest.episode(key=key, source="file:x", what="episode 3 of x", observations=..., actions=..., rewards=..., ...)
+    """
+
+    task: Task
+    comparison: Comparison
+    allowed: frozenset[str] = frozenset()
+
+    def episode(
+        self,
+        *,
+        key: str,
+        source: str,
+        what: str,
+        observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
+        actions: Shaped[np.ndarray, "T ..."],
+        rewards: Shaped[np.ndarray, "T ..."],
+        terminated: bool,
+        truncated: bool,
+        info: Mapping[str, str],
+        seed: int = 0,
+        labels: Shaped[np.ndarray, "T ..."] | None = None,
+        split_from: int = 0,
+    ) -> Episode:
+        """The episode as the task has it. BadEpisode, with the reason, if it contradicts the task.
+
+        Args:
+            what: the episode, as messages call it.
+            observations: before each action; it is enough to give as many as the task's limit.
+            split_from: rows of the unmarked run that this is a part of; 0: it is whole.
+
+        Of an episode with more steps than the task's limit the first are taken, as an environment with that limit would
+        have played them.
+        """
+        task, steps = self.task, len(actions)
+        check_lengths(
+            what, steps, {**observations, "rewards": rewards} | ({} if labels is None else {"labels": labels})
+        )
+        kept = slice(0, task.max_steps)
+        is_cut = steps > task.max_steps
+        actions, outside = self._actions(actions[kept], f"actions of {what}")
+        found = Episode(
+            key=key,
+            task=task.name,
+            source=source,
+            observations={
+                name: fit_array(observations[name][kept], spec, f"{name} of {what}")
+                for name, spec in task.observations.items()
+            },
+            actions=actions,
+            rewards=_rewards(rewards[kept], f"rewards of {what}"),
+            labels=None if labels is None else self._actions(labels[kept], f"labels of {what}")[0],
+            terminated=terminated and not is_cut,
+            truncated=truncated or is_cut,
+            seed=seed,
+            info={
+                **info,
+                **self.comparison.info,
+                **Changes(
+                    cut_from=steps if is_cut else 0,
+                    split_from=split_from,
+                    is_scaled=self.comparison.scale_from is not None,
+                    clipped=outside,
+                ).info,
+            },
+        )
+        check_episode(found, task)
+        return found
+
+    def _actions(
+        self, actions: Shaped[np.ndarray, "T ..."], what: str
+    ) -> tuple[Shaped[np.ndarray, "T ..."], Clipped | None]:
+        """Actions scaled to the task's bounds and clipped to them, and how much that was."""
+        spec = self.task.action
+        if spec.kind is not Kind.CONTINUOUS or not len(actions):
+            return fit_array(actions, spec, what), None
+        if self.comparison.scale_from is not None:
+            flat = fit_array(actions, ArraySpec(kind=spec.kind, shape=spec.shape), what).reshape(len(actions), -1)
+            actions = self.comparison.scale_actions(flat.astype(np.float64), spec).reshape(len(actions), *spec.shape)
+        return clip_actions(fit_array(actions, spec, what), spec, what, may_clip_all=ALLOW_CLIPPING in self.allowed)
+
+
+def clip_actions(
+    actions: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str, *, may_clip_all: bool
+) -> tuple[Shaped[np.ndarray, "T ..."], Clipped | None]:
+    """Actions within their bounds, as environments clip them. BadEpisode if most lie outside: they are of another scale."""
+    assert spec.bounds is not None
+    low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
+    beyond = np.maximum(low - actions, actions - high)
+    is_outside = beyond > 1e-5 * np.maximum(np.abs(low), np.abs(high))
+    clipped = np.clip(actions, low.astype(actions.dtype), high.astype(actions.dtype))
+    if not is_outside.any():
+        return clipped, None
+    count, furthest = int(is_outside.sum()), float(beyond[is_outside].max())
+    if count > MOST_CLIPPED * actions.size and not may_clip_all:
+        raise BadEpisode(
+            f"{what}: {count / actions.size:.0%} of the values lie outside of the task's bounds, by up to {furthest:.3g}: they "
+            f"are of another scale. Scale them first; if the environment itself clipped them, add --allow {ALLOW_CLIPPING}"
+        )
+    return clipped, Clipped(values=actions.size, outside=count, furthest=furthest)
+
+
+def _rewards(rewards: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
+    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as not finite
+        return one_number_a_step(rewards, what).astype(np.float32)
