@@ -86,6 +86,17 @@ class LearnerReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """So many episodes, and their steps."""
+
+    episodes: int
+    steps: int
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(episodes=self.episodes + other.episodes, steps=self.steps + other.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayStats:
     """The state of replay at one moment."""
 
@@ -102,6 +113,8 @@ class ReplayStats:
     duplicates: int = 0
     evicted: int = 0
     """Episodes that made room for others, since replay was opened."""
+    left_out: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict[str, Mapping[str, Amount]])
+    """What is stored but never drawn, by task and reason: filters, staleness, tables."""
     writers_waiting: int = 0
     readers_waiting: int = 0
     may_insert: bool = True

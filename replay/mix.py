@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from gato.metrics import Amount
 from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
@@ -22,7 +23,7 @@ from replay.config import MixConfig, TaskMix
 from replay.draw import Draw, fill_rows, in_order, one_window_each
 from replay.header import DamagedEpisode, Header
 from replay.info import Sample, info_of
-from replay.readable import Readable, items_of, may_read, members, readable, scores
+from replay.readable import Readable, items_of, left_out, may_read, members, readable, scores
 from replay.store import EpisodeGone, EpisodeStore
 from replay.windows import WindowReader, Windows
 
@@ -132,6 +133,25 @@ class Mix:
                 made.append(readable(snapshot, rows, items, table, self._config.age_half_life_versions))
         self._readable, self._seen_change = out, snapshot.change
         self._cumulative = np.cumsum(self._chances(out))
+        return out
+
+    def left_out(self) -> dict[str, dict[str, Amount]]:
+        """What is stored but never drawn, by task and reason; only tasks of which there is some."""
+        index = self._store.index
+        snapshot = index.snapshot(fresh=self._count_draws)
+        score = scores(snapshot, index.tasks, self._by_name, self._best)
+        out: dict[str, dict[str, Amount]] = {}
+        for task, weight in zip(self._tasks, self._weights.tolist(), strict=True):
+            of_task = snapshot.task == index.tasks.get(task.name, -1)
+            if not of_task.any():
+                continue
+            if weight > 0:
+                reasons = left_out(snapshot, of_task, score, self._config, index.newest_version)
+            else:
+                steps = int(snapshot.steps[of_task].sum())
+                reasons = {"its task has weight 0": Amount(episodes=int(of_task.sum()), steps=steps)}
+            if reasons:
+                out[task.name] = reasons
         return out
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from gato.metrics import Amount
 from gato.task import Task
 from replay.chooser import Chooser, chooser
 from replay.config import MixConfig, TableConfig
@@ -93,6 +94,33 @@ def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[n
     )
 
 
+def filters(
+    snapshot: Snapshot,
+    of_task: Bool[np.ndarray, " N"],
+    score: Float64[np.ndarray, " N"],
+    config: MixConfig,
+    newest: int,
+) -> list[tuple[str, Bool[np.ndarray, " N"]]]:
+    """What each filter is called, and which episodes of a task it leaves out."""
+    returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
+    found: list[tuple[str, Bool[np.ndarray, " N"]]] = []
+    shown = of_task & ~by_agent
+    if config.min_expert_fraction is not None and shown.any():
+        least = least_return(returns[shown], config.min_expert_fraction)
+        name = f"below {config.min_expert_fraction:.0%} of the best demonstrations' return ({least:,.6g})"
+        found.append((name, shown & ~labelled & (returns < least)))
+    for least, whose, what in (
+        (config.min_agent_score, by_agent & ~labelled, "the agent's own"),
+        (config.min_demonstration_score, ~by_agent, "demonstrations"),
+    ):
+        if least is not None:
+            found.append((f"{what} below {least:g} of the reference", of_task & whose & ~(score >= least)))
+    if config.max_age_versions is not None:
+        old = ages(snapshot.version, newest) > config.max_age_versions
+        found.append((f"played more than {config.max_age_versions} versions ago", of_task & old))
+    return found
+
+
 def may_read(
     snapshot: Snapshot,
     of_task: Bool[np.ndarray, " N"],
@@ -101,17 +129,42 @@ def may_read(
     newest: int,
 ) -> Bool[np.ndarray, " N"]:
     """Which episodes of a task pass the filters."""
-    returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
     passed = of_task.copy()
-    shown = of_task & ~by_agent
-    if config.min_expert_fraction is not None and shown.any():
-        passed &= by_agent | labelled | (returns >= least_return(returns[shown], config.min_expert_fraction))
-    for least, whose in ((config.min_agent_score, by_agent & ~labelled), (config.min_demonstration_score, ~by_agent)):
-        if least is not None:
-            passed &= ~whose | (score >= least)
-    if config.max_age_versions is not None:
-        passed &= ages(snapshot.version, newest) <= config.max_age_versions
+    for _, left_out in filters(snapshot, of_task, score, config, newest):
+        passed &= ~left_out
     return passed
+
+
+def left_out(
+    snapshot: Snapshot,
+    of_task: Bool[np.ndarray, " N"],
+    score: Float64[np.ndarray, " N"],
+    config: MixConfig,
+    newest: int,
+) -> dict[str, Amount]:
+    """Episodes and steps of a task that are stored but never drawn, each under the first reason that holds for it.
+
+    The filters' reasons, then: in no table that is drawn from, and drawn as often as the table allows.
+    """
+    reasons = filters(snapshot, of_task, score, config, newest)
+    drawn = [table for table in config.tables.values() if table.share > 0]
+    in_table = np.zeros_like(of_task)
+    used_up = np.ones_like(of_task)
+    for table in drawn:
+        inside = members(table, snapshot.by_agent, snapshot.labelled)
+        in_table |= inside
+        most = np.inf if table.max_times_sampled is None else table.max_times_sampled
+        used_up &= ~inside | (snapshot.times_sampled >= most)
+    reasons.append(("in no table that is drawn from", of_task & ~in_table))
+    reasons.append(("drawn as often as it may be", of_task & in_table & used_up))
+    out: dict[str, Amount] = {}
+    left = of_task.copy()
+    for name, rows in reasons:
+        rows = rows & left
+        left &= ~rows
+        if rows.any():
+            out[name] = Amount(episodes=int(rows.sum()), steps=int(snapshot.steps[rows].sum()))
+    return out
 
 
 def members(

@@ -375,6 +375,7 @@ class ReplayService:
         index = self._store.index
         snapshot = index.snapshot()
         episodes = {name: int((snapshot.task == code).sum()) for name, code in sorted(index.tasks.items())}
+        left_out = self._mix.left_out()
         with self._changed:
             refused = dict(self._refused)
             if self._store.damaged:
@@ -391,6 +392,7 @@ class ReplayService:
                 refused=refused,
                 duplicates=self._duplicates,
                 evicted=self._store.num_evicted,
+                left_out=left_out,
                 writers_waiting=self._writers_waiting,
                 readers_waiting=self._readers_waiting,
                 may_insert=self._closed or self._may_insert(),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from gato.metrics import ReplayStats
+from gato.metrics import Amount, ReplayStats
 from replay.seen import split_key
 
 PAUSE_S = 1.0
@@ -73,6 +73,7 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
         refused=dict(refused),
         duplicates=sum(one.duplicates for one in stats),
         evicted=sum(one.evicted for one in stats),
+        left_out=_left_out_of_all(stats),
         writers_waiting=sum(one.writers_waiting for one in stats),
         readers_waiting=sum(one.readers_waiting for one in stats),
         may_insert=all(one.may_insert for one in stats),
@@ -80,3 +81,14 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
         who_waits=waits[0] if len(set(waits)) == 1 else "; ".join(f"shard {i}: {text}" for i, text in enumerate(waits)),
         incarnation=sum(one.incarnation for one in stats),
     )
+
+
+def _left_out_of_all(stats: Sequence[ReplayStats]) -> dict[str, dict[str, Amount]]:
+    """Each shard filters by the episodes that it has, so that a reason's return may differ between them."""
+    out: dict[str, dict[str, Amount]] = {}
+    for one in stats:
+        for task, reasons in one.left_out.items():
+            of_task = out.setdefault(task, {})
+            for reason, amount in reasons.items():
+                of_task[reason] = of_task[reason] + amount if reason in of_task else amount
+    return out
