@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 
 from gato.text import text_problem
 
@@ -103,6 +103,13 @@ class ArraySpec:
         if self.low is None or self.high is None:
             return None
         return np.array(self.low, np.float64, ndmin=1), np.array(self.high, np.float64, ndmin=1)
+
+    @property
+    def bounded(self) -> Bool[np.ndarray, " n"]:
+        """Which elements of a continuous array are scaled by their bounds; the others are companded."""
+        if self.bounds is None:
+            return np.zeros(self.size, np.bool_)
+        return np.broadcast_to(np.isfinite(self.bounds[0]) & np.isfinite(self.bounds[1]), (self.size,))
 
     def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
         """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
