@@ -63,9 +63,10 @@ class GymnasiumEnv:
         text_tokens = next((spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None)
         self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
         self._action = ActionSpace(self._env.action_space)
-        if self._observation.specs != task.observations or self._action.spec != task.action:
+        shown = {name: spec.raw for name, spec in task.observations.items()}
+        if self._observation.specs != shown or self._action.spec != task.action:
             raise ValueError(
-                f"task {task.name} shows {task.observations} and takes {task.action}, its environment {task.env_id} shows "
+                f"task {task.name} shows {shown} and takes {task.action}, its environment {task.env_id} shows "
                 f"{self._observation.specs} and takes {self._action.spec}; make the task anew with task_of"
             )
 

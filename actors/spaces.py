@@ -208,7 +208,8 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> _Array:
         spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape)
     else:
         same = len(set(zip(low.flat, high.flat, strict=True))) == 1
-        bounds = (low.flat[0], high.flat[0]) if same else (tuple(low.flat), tuple(high.flat))
+        lows, highs = low.reshape(-1).tolist(), high.reshape(-1).tolist()
+        bounds = (lows[0], highs[0]) if same else (tuple(lows), tuple(highs))
         spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape, low=bounds[0], high=bounds[1])
     return _Array(
         spec=spec,

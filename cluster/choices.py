@@ -11,6 +11,7 @@ from actors.text import BYTES, text_encoder
 from actors.user_tasks import resolve_task, resolve_tasks
 from cluster import datasets
 from cluster.config import RunConfig, override, with_tasks
+from cluster.normalise import with_statistics
 from cluster.runs import find_run_config
 from cluster.scores import Scale, scale_of
 
@@ -24,6 +25,7 @@ def make_config(
     settings: Sequence[str],
     text: str | None = None,
     teachers: Sequence[str] = (),
+    normalise: Sequence[str] = (),
 ) -> RunConfig:
     """The named run with what the command line changes. ValueError for what it cannot be."""
     from cluster.launch import check_fits, tasks_of
@@ -41,6 +43,8 @@ def make_config(
     config = override(config, settings)
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
+    if normalise:
+        config = with_statistics(config, normalise)
     check_fits(config, tasks_of(config))
     _require_demonstrations(config)
     return config

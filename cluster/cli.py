@@ -55,6 +55,7 @@ def start(
     data: Annotated[list[str] | None, typer.Option(help="A data set of `gato import` or `gato record` to train on; may be repeated.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE.model", help="A SentencePiece model for tasks that show text. Default: its bytes.")] = None,
     teacher: Annotated[list[str] | None, typer.Option(metavar="TASK=SPEC", help="Who teaches a task: rule, specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. Default: who ships.")] = None,
+    normalise: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Normalise this task's observations by mean and standard deviation of the data sets; may be repeated, all: every task.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
@@ -74,8 +75,9 @@ def start(
     settings += [f"seed={seed}"] if seed is not None else []
     chosen = tasks.split(",") if tasks else None
     config = choices.make_config(
-        run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or []
-    )
+        run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or [],
+        normalise=normalise or [],
+    )  # fmt: skip
     for note in filter(None, map(note_on, chosen or ())):
         console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)

@@ -112,7 +112,7 @@ def evaluate_checkpoint(
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
-    run, known = checkpoint.parent.parent, resolve_tasks(*config.tasks, *tasks)
+    run, known = checkpoint.parent.parent, {**resolve_tasks(*tasks), **tasks_of(config)}
     layout = layout_of(config, known, run)
     players = GatoPlayers(
         model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,

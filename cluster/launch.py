@@ -24,6 +24,7 @@ from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from cluster.config import RunConfig
+from cluster.normalise import normalised_tasks
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
@@ -38,8 +39,9 @@ WorkerHandle = ActorProxy[WorkerActor]
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
-    """The run's tasks by name, in the run's order. ValueError suggests the nearest name for one that is unknown."""
-    return resolve_tasks(*config.tasks)
+    """The run's tasks by name, in the run's order, with the statistics that their observations are normalised by. ValueError
+    suggests the nearest name for one that is unknown."""
+    return normalised_tasks(resolve_tasks(*config.tasks), config)
 
 
 def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gato.sequence import FIRST_PLACE
+from gato.task import Statistics
 from gato.tokenizer import TokenLayout
 
 
@@ -106,6 +108,9 @@ class ModelConfig:
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
     return_conditioned: bool = False
     """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
+    normalise: Mapping[str, Mapping[str, Statistics]] = field(default_factory=dict[str, Mapping[str, Statistics]])
+    """By task and array: statistics of recorded observations, which those of the task are normalised by
+    (`gato start --normalise`)."""
 
     def __post_init__(self) -> None:
         # Refuse what cannot be, before anything is built.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ class Gato(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def shape(self) -> dict[str, int | float | str | None]:
+    def shape(self) -> dict[str, Any]:
         """The config as plain values, for a checkpoint to keep and to compare."""
         return asdict(self.config)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 
 from gato.text import text_problem
 
@@ -31,6 +31,21 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Mean and standard deviation of each element of an array (row-major), over recorded observations."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Above 0."""
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"statistics have {len(self.mean)} means and {len(self.std)} standard deviations")
+        if not np.isfinite((self.mean, self.std)).all() or min(self.std, default=1.0) <= 0.0:
+            raise ValueError(f"statistics must be finite, and std above 0; got mean={self.mean} std={self.std}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
     """One array of an observation or an action: its kind, its shape in one step, and the values it may hold.
 
@@ -38,6 +53,7 @@ class ArraySpec:
     ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the mu-law
     ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)  # bounded: scaled to [-1, 1]
     ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))  # the second: mu-law
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(45e3,), std=(8e3,))  # normalised by statistics of recorded data
     ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
     ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3))   # MultiDiscrete
     ArraySpec(kind=Kind.TEXT, shape=(64,), max_tokens=16)          # UTF-8 bytes, zeros after them
@@ -48,11 +64,16 @@ class ArraySpec:
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
     """Bounds of a continuous array, one for all elements or one for each (row-major). An element whose bounds are both
-    finite is scaled by them; any other one is companded by the mu-law. None: no element has bounds."""
+    finite is scaled by them; any other one is companded by the mu-law. An element whose bounds are equal is a constant. None:
+    no element has bounds."""
     num_values: int | tuple[int, ...] | None = None
     """How many values (0 to num_values - 1) the elements of a discrete array may take, all or each (row-major)."""
     max_tokens: int | None = None
     """Tokens that a text takes in every step: a longer one is cut there, a shorter one padded."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    """Statistics of recorded observations, one number for each element (row-major). Given them, a continuous observation is
+    (x - mean) / std, companded by the mu-law, and its bounds do not count."""
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.shape):
@@ -63,7 +84,7 @@ class ArraySpec:
             raise ValueError(
                 f"a text has shape (max_bytes,) and max_tokens of 1 or more, got {self.shape} and {self.max_tokens}"
             )
-        for name in ("low", "high", "num_values"):
+        for name in ("low", "high", "num_values", "mean", "std"):
             each = getattr(self, name)
             if isinstance(each, tuple) and len(each) != self.size:
                 raise ValueError(
@@ -77,8 +98,26 @@ class ArraySpec:
             )
         if (self.low is None) != (self.high is None):
             raise ValueError(f"give both bounds or none, got low={self.low} high={self.high}")
-        if self.low is not None and not np.less(self.low, np.asarray(self.high)).all():
-            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.bounds is not None:
+            low, high = (np.broadcast_to(bound, (self.size,)) for bound in self.bounds)
+            wrong = np.flatnonzero(~(low <= high))
+            if wrong.size:
+                at = int(wrong[0])
+                raise ValueError(
+                    f"element {at} of {self.size} has low {low[at]:.12g} and high {high[at]:.12g}; low must not be above high: "
+                    "mend the space's bounds, or swap them"
+                )
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"give both statistics or none, got mean={self.mean} std={self.std}")
+        if self.mean is not None and self.std is not None:
+            if self.kind is not Kind.CONTINUOUS:
+                raise ValueError(f"only a continuous array has a mean and std to be normalised by, this is {self.kind}")
+            Statistics(mean=self.mean, std=self.std)
+
+    @property
+    def raw(self) -> ArraySpec:
+        """What the environment shows, without the statistics that it is normalised by."""
+        return self if self.mean is None else replace(self, mean=None, std=None)
 
     @property
     def dtype(self) -> np.dtype:
@@ -107,6 +146,13 @@ class ArraySpec:
         if self.low is None or self.high is None:
             return None
         return np.array(self.low, np.float64, ndmin=1), np.array(self.high, np.float64, ndmin=1)
+
+    @property
+    def bounded(self) -> Bool[np.ndarray, " n"]:
+        """Which elements of a continuous array are scaled by their bounds; the others are companded."""
+        if self.bounds is None or self.mean is not None:
+            return np.zeros(self.size, np.bool_)
+        return np.broadcast_to(np.isfinite(self.bounds[0]) & np.isfinite(self.bounds[1]), (self.size,))
 
     def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
         """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
@@ -171,6 +217,8 @@ class Task:
             raise ValueError(f"task {self.name} shows nothing; give it at least one observation")
         if self.action.kind in (Kind.IMAGE, Kind.TEXT):
             raise ValueError(f"task {self.name} has {self.action.kind} as action; actions are continuous or discrete")
+        if self.action.mean is not None:
+            raise ValueError(f"task {self.name}: an action is scaled by its bounds; leave out its mean and std")
         bounds = self.action.bounds
         if self.action.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
             raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
@@ -205,6 +253,20 @@ class Task:
             return math.nan
         top = self.references.expert if one is None else one
         return (mean_return - self.references.random) / (top - self.references.random)
+
+
+def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
+    """The task with these statistics in its observations, by name. ValueError if it shows no such array."""
+    unknown = sorted(set(statistics) - set(task.observations))
+    if unknown:
+        raise ValueError(
+            f"there are statistics of {unknown[0]!r}, which {task.name} does not show; it shows {', '.join(sorted(task.observations))}"
+        )
+    shown = {
+        name: replace(spec, mean=statistics[name].mean, std=statistics[name].std) if name in statistics else spec
+        for name, spec in task.observations.items()
+    }
+    return replace(task, observations=shown)
 
 
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:

@@ -140,16 +140,22 @@ def inverse_mu_law(y: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
 
 
 def scale(x: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
-    """Elements of a continuous array on the scale [-1, 1]: by their bounds where those are finite, else companded."""
+    """Elements of a continuous array on the scale [-1, 1]: by statistics where there are any, by their bounds where those are
+    finite, else companded. An element whose bounds are equal has the scale of width 1 that begins there."""
+    if spec.mean is not None and spec.std is not None:
+        return mu_law((x - np.array(spec.mean, x.dtype)) / np.array(spec.std, x.dtype))
     if spec.bounds is None:
         return mu_law(x)
     low, width, bounded = _ranges(*spec.bounds)
+    width = np.where(width == 0.0, 1.0, width)
     scaled = (x - low.astype(x.dtype)) * (2.0 / width).astype(x.dtype) - 1.0
     return scaled if bounded.all() else np.where(bounded, scaled, mu_law(x))
 
 
 def unscale(y: Float[np.ndarray, "*T n"], spec: ArraySpec) -> Float[np.ndarray, "*T n"]:
-    """The inverse of `scale`."""
+    """The inverse of `scale`. An element whose bounds are equal is always that bound."""
+    if spec.mean is not None and spec.std is not None:
+        return inverse_mu_law(y) * np.array(spec.std, y.dtype) + np.array(spec.mean, y.dtype)
     if spec.bounds is None:
         return inverse_mu_law(y)
     low, width, bounded = _ranges(*spec.bounds)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gato.config import ModelConfig
 from gato.model import Gato
+from gato.plain import from_plain
 
 FORMAT = 1
 
@@ -95,7 +96,7 @@ def read_model_config(path: Path) -> ModelConfig:
         raise ValueError(
             f"{path} has the model setting {unknown[0]!r}, which this version does not know; update gato-ray"
         )
-    return ModelConfig(**saved)
+    return from_plain(ModelConfig, saved)
 
 
 def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None) -> Progress:
@@ -105,6 +106,11 @@ def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | 
     if saved_config != model.config:
         mine = model.shape()
         wrong = [f"{k} {v} (wanted {mine.get(k)})" for k, v in asdict(saved_config).items() if v != mine.get(k)]
+        if saved_config.normalise != model.config.normalise:  # too many numbers for a line
+            wrong = [
+                *(w for w in wrong if not w.startswith("normalise ")),
+                "other statistics that observations are normalised by",
+            ]
         raise ValueError(
             f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give the run this model's sizes"
         )

@@ -92,3 +92,21 @@ def test_the_default_layout_is_the_papers() -> None:
 def test_a_discrete_value_outside_its_spec_becomes_no_token(value: int) -> None:
     with pytest.raises(ValueError, match=r"expected them in \[0, 18\)"):
         encode(np.array([3, value]), BUTTON, LAYOUT)
+
+
+def test_statistics_take_the_place_of_the_bounds_and_unscale_is_their_inverse():
+    spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-1.0, high=1.0, mean=(45_000.0, 0.0), std=(9_000.0, 1e-4))
+    x = np.random.default_rng(0).normal(spec.mean, spec.std, (300, 2))
+    assert np.allclose(unscale(scale(x, spec), spec), x, rtol=1e-9)
+    ids = encode(x.astype(np.float32), spec, TokenLayout())
+    assert min(len(np.unique(column)) for column in ids.T) > 150
+    assert spec.raw == ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-1.0, high=1.0)
+
+
+def test_an_element_of_equal_bounds_is_a_constant_that_decodes_to_itself():
+    spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=(0.0, 0.5, -1.0), high=(0.0, 0.5, 1.0))
+    values = np.array([[0.0, 0.5, -1.0], [0.0, 0.5, 0.9]], np.float32)
+    ids = encode(values, spec, TokenLayout())
+    assert (ids[:, :2] == TokenLayout().first_bin).all()
+    again = decode(np.full((1, 3), TokenLayout().first_bin + 700), spec, TokenLayout(), is_action=True)
+    assert again[0, :2].tolist() == [0.0, 0.5]

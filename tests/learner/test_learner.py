@@ -1,5 +1,6 @@
 """The learner: learns, stops and resumes bit for bit, publishes in order, ends before a bad update."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from gato.config import ModelConfig
-from gato.model import Loss, next_token_loss
+from gato.model import Gato, Loss, next_token_loss
 from gato.sequence import Batch, RowWriter, StepLayout, Window
+from gato.task import Statistics
 from gato.version import Version
 from gato.weights import Weights
+from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, read_model_config, save_checkpoint
 from learner.config import LearnerConfig
 from learner.loop import Fenced, Learner, LossNotFinite
 from learner.schedule import Schedule
@@ -162,6 +165,28 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) ->
             CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1, task_names=[ROBOT.name], seed=0,
             device=torch.device("cpu"),
         )  # fmt: skip
+
+
+def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(tmp_path: Path) -> None:
+    statistics = {ROBOT.name: {"state": Statistics(mean=(1.0, 2.5), std=(1.0, 3.0))}}
+    config = replace(MODEL, normalise=statistics)
+    save_checkpoint(tmp_path, Gato(config), torch.optim.AdamW(Gato(config).parameters()), Progress(step=3, number=1))
+    (path,) = list_checkpoints(tmp_path)
+    assert read_model_config(path) == config
+    assert load_checkpoint(path, Gato(config)).step == 3
+    with pytest.raises(
+        ValueError, match="of another shape: other statistics that observations are normalised by; start"
+    ):
+        load_checkpoint(path, Gato(MODEL))
+
+
+def test_a_checkpoint_from_before_there_were_statistics_still_loads(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Gato(MODEL), torch.optim.AdamW(Gato(MODEL).parameters()), Progress(step=3, number=1))
+    (path,) = list_checkpoints(tmp_path)
+    about = json.loads((path / "checkpoint.json").read_text())
+    del about["model"]["normalise"]
+    (path / "checkpoint.json").write_text(json.dumps(about))
+    assert load_checkpoint(path, Gato(MODEL)).step == 3
 
 
 def test_a_checkpoint_without_space_is_a_problem_and_not_an_end(
