@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
 from actors.spaces import ActionSpace, ObservationSpace
@@ -105,6 +106,20 @@ class GymnasiumEnv:
 
     def close(self) -> None:
         self._env.close()
+
+
+def keyword_defaults(task: Task) -> dict[str, Any]:
+    """The keywords of the task's environment and the values that they have if nothing is said; empty if it is not here."""
+    if task.family not in ("mujoco", "gymnasium"):
+        return {}
+    try:
+        spec = registered(task.env_id)
+        made_by = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+        parameters = inspect.signature(made_by).parameters if made_by is not None else {}
+    except (ValueError, TypeError, ImportError, AttributeError):  # it needs not be installed to read its data
+        return {}
+    stated = {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return {**stated, **spec.kwargs}
 
 
 def task_of(

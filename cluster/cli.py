@@ -200,14 +200,16 @@ def import_(
     source: Annotated[str, typer.Argument(help="A D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT or RLlib file (.parquet) or a folder of such; a folder of the DQN replay data set.")],
     task: Annotated[str | None, typer.Option(help="The task it is of. Default: what the file says of itself.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: the file's name.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="WHAT", help="Take it although it contradicts the task in this, such as wrapper:NormalizeObservation; kept with the episodes. May be repeated.")] = None,
 ) -> None:  # fmt: skip
     """Take demonstrations from a file, to train on with `gato start ... --data NAME`.
 
-    An episode that is here already is not read again: after Ctrl-C, the same command goes on.
+    What the file says of its environment is compared with the task: what contradicts it is refused by name, converted or
+    said. An episode that is here already is not read again: after Ctrl-C, the same command goes on.
 
     Example: [bold]gato import hopper_expert-v2.hdf5[/bold]
     """
-    commands.import_data(source, task=task, name=name, console=console)
+    commands.import_data(source, task=task, name=name, allowed=allow or [], console=console)
 
 
 @app.command()

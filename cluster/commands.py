@@ -9,13 +9,14 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
-from cluster import datasets
+from cluster import datasets, importing
 from cluster.aggregate import aggregate
 from cluster.config import config_from_json
 from cluster.journal import ControlWord, Journal
@@ -27,7 +28,7 @@ from cluster.summary import Summary, read_summary
 from cluster.text import number_text
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
-from replay.importers.reading import Reading
+from replay.importers.reading import Reading, attempt_of
 
 
 def _scales_in(folder: RunFolder) -> dict[str, Scale]:
@@ -206,16 +207,21 @@ def evaluate(
             )
 
 
-def import_data(source: str, *, task: str | None, name: str | None, console: Console) -> None:
+def import_data(
+    source: str, *, task: str | None, name: str | None, allowed: Sequence[str] = (), console: Console
+) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
+    from actors.gymnasium_env import keyword_defaults
+    from replay.importers.reading import ImportOptions
     from replay.importers.source import read_source
 
     chosen = resolve_task(task) if task else None
     known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
+    options = ImportOptions(allowed=frozenset(allowed), defaults=keyword_defaults)
     require_space(runs_root())
-    datasets.make(
+    importing.make(
         name or datasets.name_of(source),
-        lambda known: read_source(source, known_tasks, chosen, known=known),
+        lambda known: read_source(source, known_tasks, chosen, known=known, options=options),
         known_tasks,
         console,
         origin=source,
@@ -231,9 +237,9 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: st
     require_space(runs_root())
     played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
     try:
-        datasets.make(
+        importing.make(
             name or re.sub(r"[/:]", "-", found.name),
-            lambda known: Reading(iter(played), total=episodes),
+            lambda known: Reading(map(partial(attempt_of, task=found), played), total=episodes),
             {found.name: found},
             console,
             origin=f"record {found.name}",

@@ -131,7 +131,8 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a user must be told: conversions, what was allowed, what is not stated."""
-        return [f"{each.outcome}: {each.text}" for each in self.differences if each.outcome != "refused"]
+        said = {"noted": "", "converted": "converted: ", "allowed": "allowed: "}
+        return [said[each.outcome] + each.text for each in self.differences if each.outcome != "refused"]
 
     @property
     def info(self) -> dict[str, str]:

@@ -54,6 +54,7 @@ class Ingest:
 
         Args:
             what: the episode, as messages call it.
+            observations: before each action; as many as the task's limit are enough.
             observations: before each action; it is enough to give as many as the task's limit.
             split_from: rows of the unmarked run that this is a part of; 0: it is whole.
 
@@ -61,9 +62,12 @@ class Ingest:
         have played them.
         """
         task, steps = self.task, len(actions)
-        check_lengths(
-            what, steps, {**observations, "rewards": rewards} | ({} if labels is None else {"labels": labels})
-        )
+        if not steps:
+            raise BadEpisode(f"{what} has no steps")
+        enough = min(steps, task.max_steps)
+        columns = {name: values for name, values in observations.items() if len(values) != enough}
+        columns |= {"rewards": rewards} if labels is None else {"rewards": rewards, "labels": labels}
+        check_lengths(what, steps, columns)
         kept = slice(0, task.max_steps)
         is_cut = steps > task.max_steps
         actions, outside = self._actions(actions[kept], f"actions of {what}")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from gato.environment import EnvDefaults, no_defaults
-from gato.episode import Episode
+from gato.episode import Episode, check_episode
+from gato.task import Task
 
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
@@ -50,6 +51,16 @@ class Attempt:
     make: Callable[[], Episode | None]
     """The checked episode; None if there is nothing to read, such as a chunk without steps. It raises one of `DAMAGE`
     if the episode is bad."""
+
+
+def attempt_of(episode: Episode, task: Task) -> Attempt:
+    """An episode that was played here, which passes the same check as one of a file."""
+
+    def make() -> Episode:
+        check_episode(episode, task)
+        return episode
+
+    return Attempt(what=f"episode {episode.key}", make=make)
 
 
 @dataclass(slots=True, kw_only=True)

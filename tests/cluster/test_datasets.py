@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from actors.tasks import TASKS
-from cluster import datasets
+from cluster import datasets, importing
 from cluster.datasets import DataSet, mean_returns
 from cluster.registry import RunFolder
 from gato.episode import Episode
-from replay.importers.reading import Known, Reading
+from replay.importers.reading import Attempt, Known, Reading, attempt_of
 from replay.importers.source import read_source
 from replay.service import Added
 
@@ -51,9 +51,9 @@ class Interrupted:
 
     def __call__(self, known: Known) -> Reading:
         reading = read_source(str(self._file), TASKS, known=known)
-        return Reading(self._episodes(reading), total=reading.total)
+        return Reading(map(attempt, self._episodes(reading)), total=reading.total)
 
-    def _episodes(self, reading: Reading) -> Iterator[Episode | None]:
+    def _episodes(self, reading: Reading) -> Iterator[Episode]:
         for count, episode in enumerate(reading):
             if count == self._after:
                 raise self._problem
@@ -61,9 +61,13 @@ class Interrupted:
             yield episode
 
 
+def attempt(episode: Episode) -> Attempt:
+    return attempt_of(episode, TASKS[episode.task])
+
+
 def make(source: Callable[[Known], Reading], file: Path) -> tuple[DataSet, str]:
     console = Console(record=True, width=200)
-    return datasets.make("mine", source, TASKS, console, origin=str(file)), console.export_text()
+    return importing.make("mine", source, TASKS, console, origin=str(file)), console.export_text()
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), ValueError("the file is damaged")])
@@ -82,7 +86,7 @@ def test_an_interrupted_import_keeps_what_was_stored_and_goes_on_from_there(file
 def test_ctrl_c_says_how_to_go_on(file: Path) -> None:
     console = Console(record=True, width=200)
     with pytest.raises(KeyboardInterrupt):
-        datasets.make("mine", Interrupted(file, after=1), TASKS, console, origin=str(file))
+        importing.make("mine", Interrupted(file, after=1), TASKS, console, origin=str(file))
     assert "stopped: 1 new episodes are stored; run the same command again to go on" in console.export_text()
 
 
@@ -124,7 +128,7 @@ class Refusing:
 
 
 def imported(file: Path, name: str, console: Console | None = None) -> DataSet:
-    return datasets.make(
+    return importing.make(
         name,
         lambda known: read_source(str(file), TASKS, known=known),
         TASKS,
