@@ -59,7 +59,8 @@ ATARI_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 """Values of ale-py's keywords at which a game is played as the tasks play it."""
 EnvDefaults = Callable[[Task], Mapping[str, Any]]
 """The keywords of a task's environment and the values that they have where nothing is said."""
-Bounds = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+Bounds = tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
+"""Low and high of each element of an array, row-major: [n] each."""
 
 
 def no_defaults(task: Task) -> Mapping[str, Any]:
