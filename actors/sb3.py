@@ -163,7 +163,8 @@ def _statistics(
             raise ValueError(f"{path} was trained behind VecNormalize; {how}")
         if says is None:
             notes.append(
-                f"noted: it is not known whether {path.name} was trained behind VecNormalize; if it was, {how}"
+                f"noted: {path.name} does not say whether it was trained behind VecNormalize, and no statistics lie beside it; if "
+                "it was, add ?vecnormalize=FILE, if not, ?vecnormalize=none"
             )
         return None, notes
     if says is False:

@@ -64,7 +64,9 @@ def space_of(entry: Mapping[str, Any]) -> Space:
     low, high = (_printed(entry, name, sizes) for name in ("low", "high"))
     if low is not None and high is not None and (low > high).any():
         raise ValueError(f"its space has the bounds low={entry.get('low')} above high={entry.get('high')}")
-    return Space(kind=kind, shape=sizes, dtype=str(entry.get("dtype")), low=low, high=high)
+    return Space(
+        kind=kind, shape=sizes, dtype=None if entry.get("dtype") is None else str(entry["dtype"]), low=low, high=high
+    )
 
 
 def _whole(value: Any) -> int | None:
@@ -187,7 +189,9 @@ def _compare_box(differ: _Differ, what: str, space: Space, spec: ArraySpec, task
         return
     if space.kind != "Box":
         return
-    if space.dtype not in FLOATS:
+    if space.dtype is None:
+        differ.note(f"{what}-dtype", f"the type of its {what}s cannot be read; taken as {spec.dtype}")
+    elif space.dtype not in FLOATS:
         differ.refuse(
             f"{what}-dtype",
             f"its {what}s are of type {space.dtype}, task {task.name} has {spec.dtype}: they mean something else",

@@ -60,10 +60,10 @@ def read_zoo(folders: Sequence[Path]) -> ZooSettings:
         for key, value in entries.items():
             if value.strip() not in NOTHING or key not in values:
                 values[key] = value.strip()
-    stack = values.get("frame_stack", "")
+    stack, env_id = values.get("frame_stack", ""), values.get("env", "").strip("'\"")
     wrappers = [*_wrappers(values.get("env_wrapper", "")), *_wrappers(values.get("vec_env_wrapper", ""))]
     return ZooSettings(
-        env_id=values.get("env", "").strip("'\"") if values.get("env", "") not in NOTHING else "",
+        env_id=env_id if re.fullmatch(r"[\w./:-]+", env_id) and env_id not in NOTHING else "",
         kwargs=_keywords(values.get("env_kwargs", "")),
         wrappers=tuple(wrappers),
         normalises=_normalises(values),

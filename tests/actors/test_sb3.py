@@ -47,6 +47,9 @@ CARTPOLE = replace(
 )
 """As Stable-Baselines3 sees CartPole: four numbers, two actions."""
 
+RESCALED = {"sac_rescaled": (-1.0, 0.5)}
+"""Trained behind RescaleAction, which the file shows by its bounds of actions alone."""
+
 
 def spec_of(name: str) -> str:
     statistics = DATA / f"{name}.pkl"
@@ -73,13 +76,18 @@ def with_member(source: Path, target: Path, name: str, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
-    teacher = teacher_for(CARTPOLE if name == "dqn" else PENDULUM, spec_of(name), noise=0.0)
+    teacher = teacher_for(CARTPOLE if name in ("dqn", "ars_discrete") else PENDULUM, spec_of(name), noise=0.0)
     assert isinstance(teacher, Teacher)
     observations = np.array(EXPECTED[name]["observations"], np.float32)
     rows = len(observations)
     teacher.reset_rows(np.ones(rows, np.bool_), np.arange(rows))
     actions = teacher.act({"state": observations}, {}, np.zeros(rows, np.float32))
-    np.testing.assert_allclose(actions, EXPECTED[name]["actions"], atol=1e-5)
+    low, high = RESCALED.get(name, (-3.0, 3.0))
+    expected = np.array(EXPECTED[name]["actions"])
+    np.testing.assert_allclose(
+        actions, expected if actions.dtype == np.int64 else -3.0 + (expected - low) / (high - low) * 6.0, atol=1e-5
+    )
+    assert any("actions are scaled from" in note for note in teacher.notes) == (name in RESCALED)
     wanted = teacher.labels()
     np.testing.assert_array_equal(
         actions if wanted is None else wanted, actions
