@@ -221,7 +221,7 @@ def main() -> None:
     try:
         task = resolve_task(arguments.task)
         for note in teacher_for(task, arguments.teacher).notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {note.removeprefix('noted: ')}", file=sys.stderr)
         record = measure(
             task, episodes=arguments.episodes, seed=arguments.seed, spec=arguments.teacher, noise=arguments.noise
         )

@@ -83,7 +83,7 @@ def teacher_notes(config: RunConfig) -> list[str]:
 
     specs = {task: spec for task, spec in config.actors.teacher_of.items() if task in config.tasks}
     return [
-        f"teacher of {task}: {note}"
+        f"teacher of {task}: {note.removeprefix('noted: ')}"
         for task, spec in specs.items()
         for note in teacher_for(resolve_task(task), spec).notes
     ]
