@@ -37,6 +37,7 @@ def demonstrate(
             new_key=lambda: "unnamed",
             with_extras=teacher.needs_extras,
             labels_of=teacher.labels,
+            notes=teacher.notes,
         )
         for episode in played:
             yield replace(episode, key=f"record:{task.name}:{teacher.name}:{episode.seed}")

@@ -6,7 +6,9 @@ is made afterwards, of numbers alone, by what checks its length. All other class
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -103,7 +105,12 @@ class _Unpickler(pickle.Unpickler):
 
 def read_inert(file: BinaryIO) -> Any:
     """What a pickle holds: shells, plain values, and arrays for `numbers_of`. Damaged ones raise what `pickle` does."""
-    return _Unpickler(file).load()
+    content = file.read()
+    for opcode, argument, _ in pickletools.genops(content):
+        # The memo grows to the greatest number at once: a few bytes could ask for all memory.
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError("it numbers more parts than it can have")
+    return _Unpickler(io.BytesIO(content)).load()
 
 
 def numbers_of(value: Any) -> Float64[np.ndarray, ...]:

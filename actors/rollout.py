@@ -70,9 +70,10 @@ def play_on(
     version: Version | None = None,
     with_extras: bool = False,
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
+    notes: Sequence[str] = (),
 ) -> Iterator[Episode | Dropped]:
     """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others. An environment
-    that breaks costs its episode alone: it is made anew for the next seed.
+    that breaks costs its episode alone: it is made anew for the next seed. `notes`, of the teacher, are kept with each.
 
     for episode in play_on(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
         sink.add(episode)
@@ -132,7 +133,7 @@ def play_on(
                     truncated=bool(stepped.truncated[index]),
                     seed=row.seed,
                     version=version,
-                    info=envs.versions,
+                    info={**envs.versions, "teacher": "; ".join(notes)} if notes else envs.versions,
                 )
                 yield from begin(index)
                 fresh[index] = True

@@ -1,148 +1,92 @@
 """Policies of Stable-Baselines3: its zips as the small networks that we play, with no pickle in them ever trusted.
 
-A zip holds `policy.pth`, tensors alone, which PyTorch reads without running anything; and `data`, JSON in which what is not
-JSON is a pickle in base64 with its readable parts beside it: those are read, the pickles are left alone. The statistics of
-VecNormalize come as a pickle, which is read as data (`actors.inert_pickle`).
+What a zip says is read against lists: what is on none, or contradicts the task, is refused by name or said in a note.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import pickle
 import re
-import zipfile
-import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
-from jaxtyping import Float
 
-from actors.inert_pickle import numbers_of, read_inert
-from actors.specialist_policy import ACTIVATIONS, Specialist
+from actors.sb3_archive import Archive, read_archive
+from actors.sb3_network import Network, network_of
+from actors.sb3_spaces import Fit, compare_spaces
+from actors.sb3_statistics import Statistics, find_statistics, read_statistics
+from actors.sb3_zoo import ZooSettings, folders_beside, read_zoo
+from actors.specialist_policy import Specialist
+from gato.environment import Comparison, Difference
 from gato.task import Kind, Task
 
-ACTOR_CRITIC = ("mlp_extractor.shared_net", "mlp_extractor.policy_net", "action_net")
-SQUASHED = ("actor.latent_pi", "actor.mu")
-Q_NETWORK = ("q_net.q_net",)
-"""The layers of PPO's and A2C's policy, of SAC's, TQC's, TD3's and DDPG's actor, and of DQN, in their order."""
 NOISE = 0.1
 """Where a policy has no standard deviation of its own: TD3's exploration noise, of half the range of an action."""
-CLIP_MEAN = 2.0
-"""Stable-Baselines3's default bound of the mean under state-dependent exploration."""
-CONVERT = (
-    "python -c \"import pickle, numpy as np; v = pickle.load(open('vecnormalize.pkl', 'rb')); np.savez('vecnormalize.npz', "
-    'mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"'
-)
-"""Run where the file came from and Stable-Baselines3 is installed."""
-DAMAGED = (
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, LookupError, TypeError,
-    ValueError, ArithmeticError, MemoryError, RecursionError,
-)  # fmt: skip
-"""What reading statistics raises where a file is not as it should be: any of these, says the documentation of pickle."""
+NO_STATISTICS = "none"
+"""As the option `vecnormalize`: the policy sees observations as they are."""
 
 
-def _statistics(path: Path) -> tuple[Float[np.ndarray, " obs"], Float[np.ndarray, " obs"], float]:
-    """Mean, standard deviation and clip of observations, of VecNormalize's pickle or of an .npz made from it."""
-    if not path.is_file():
-        raise ValueError(f"no statistics in {path}; give VecNormalize's file, or convert it: {CONVERT}")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path) as held:
-                mean, var, epsilon, clip = (numbers_of(held[name]) for name in ("mean", "var", "epsilon", "clip"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What stands behind the `?` of a policy's name."""
+
+    statistics: str | None = None
+    activation: str | None = None
+    allowed: frozenset[str] = frozenset()
+
+
+def read_options(query: str, where: str) -> Options:
+    """`vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. ValueError if there is anything else."""
+    options: dict[str, str] = {}
+    allowed: list[str] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in ("vecnormalize", "activation", "allow"):
+            raise ValueError(
+                f"unknown option {name!r} of sb3:{where}; there are vecnormalize=FILE (or none), activation=NAME and "
+                "allow=DIFFERENCE"
+            )
+        if not value or name in options:
+            raise ValueError(f"option {name} of sb3:{where} {'is given twice' if value else 'has no value'}")
+        if name == "allow":
+            allowed += filter(None, map(str.strip, value.split(",")))
         else:
-            with path.open("rb") as file:
-                held = read_inert(file)
-            rms = held.obs_rms
-            mean, var, epsilon, clip = map(numbers_of, (rms.mean, rms.var, held.epsilon, held.clip_obs))
-            if not held.norm_obs:
-                mean, var, epsilon, clip = np.zeros_like(mean), np.ones_like(var), np.zeros(()), np.array(np.inf)
-        if mean.shape != var.shape or not (np.isfinite(mean).all() and (var + epsilon >= 0).all()):
-            raise ValueError(f"mean of shape {mean.shape} and variance of shape {var.shape} are no statistics")
-        return mean.astype(np.float32), np.sqrt(var + epsilon).astype(np.float32), float(clip)
-    except DAMAGED as problem:
-        raise ValueError(
-            f"{path} is not read: {problem}. It may run programs; where you trust it, convert it in its own environment and "
-            f"give the .npz: {CONVERT}"
-        ) from problem
-
-
-def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What is readable of its `data`, and the tensors of its policy."""
-    import torch
-
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no zip, or is not there; give a file that Stable-Baselines3's `save` wrote")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.endswith((".pkl", ".pickle"))]
-        if pickles:
-            raise ValueError(
-                f"{path} holds a pickle, {pickles[0]}, which may run programs; Stable-Baselines3 writes none"
-            )
-        if not {"data", "policy.pth"} <= set(names):
-            raise ValueError(
-                f"{path} is not of Stable-Baselines3, version 1 or 2: it has {', '.join(names)}, no policy.pth"
-            )
-        try:
-            data, weights = json.loads(archive.read("data")), archive.read("policy.pth")
-        except DAMAGED as problem:
-            raise ValueError(f"{path} is damaged: {problem}; copy it again, or save the policy again") from problem
-    if not (
-        isinstance(data, dict) and all(isinstance(data.get(n) or {}, dict) for n in ("policy_kwargs", "policy_class"))
-    ):
-        raise ValueError(f"data of {path} are not what Stable-Baselines3 writes; save the policy again with its `save`")
-    try:
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        return data, {name: np.asarray(tensor.numpy(), np.float32) for name, tensor in state.items()}
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, TypeError) as problem:
-        raise ValueError(
-            f"policy.pth of {path} holds more than tensors, or is damaged: a pickle in it may run programs, and is not read. "
-            "Save the policy again with Stable-Baselines3's `save`"
-        ) from problem
-
-
-def _layers(state: dict[str, np.ndarray], path: Path) -> tuple[list[str], bool]:
-    """Names of the layers from the observation to the action, and whether a tanh carries their result to the bounds."""
-    for kind in (ACTOR_CRITIC, SQUASHED, Q_NETWORK):
-        parts = "|".join(re.escape(part) for part in kind)
-        found = [m for m in (re.fullmatch(rf"({parts})(?:\.(\d+))?\.weight", name) for name in state) if m]
-        if found and not any("extractor.cnn" in name or "lstm" in name for name in state):
-            ordered = sorted(found, key=lambda m: (kind.index(m[1]), int(m[2] or 0)))
-            return [m[0].removesuffix(".weight") for m in ordered], kind == SQUASHED
-    raise ValueError(
-        f"{path} is a policy of another kind than is read here: MlpPolicy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG and DQN is, "
-        "CnnPolicy, recurrent and quantile networks are not; play it yourself with python:PACKAGE.MODULE:FUNCTION"
+            options[name] = value
+    return Options(
+        statistics=options.get("vecnormalize"), activation=options.get("activation"), allowed=frozenset(allowed)
     )
 
 
-def _require_network(path: Path, state: dict[str, np.ndarray], layers: list[str]) -> None:
-    """ValueError where layers are missing, do not fit onto each other or hold what is no number."""
-    given: int | None = None
-    for layer in layers:
-        weight, bias = state[f"{layer}.weight"], state.get(f"{layer}.bias", np.zeros(0))
-        fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and given in (None, weight.shape[1])
-        if not (fits and np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise ValueError(
-                f"{path} is damaged: {layer} has weights {weight.shape} and bias {bias.shape} for {given or 'what is shown'}, "
-                "or numbers that are not finite; save the policy again"
-            )
-        given = weight.shape[0]
+def load_sb3(where: str, task: Task) -> Specialist:
+    """The policy of `FILE.zip[?vecnormalize=FILE|none&activation=relu&allow=DIFFERENCE,...]`.
+
+    Its record has `notes`: what was converted, allowed, found or is not known, a line each.
+
+    Raises:
+        ValueError: if the file is not safe, not known to be played here as there, or not made for this task.
+    """
+    name, _, query = where.partition("?")
+    path, options = Path(name).expanduser(), read_options(query, where)
+    archive = read_archive(path)
+    network = network_of(archive, activation=options.activation, allowed=options.allowed)
+    folders = folders_beside(path, task.env_id)
+    zoo = read_zoo(folders)
+    _require_fit(path, task, network, zoo)
+    fit = compare_spaces(
+        archive, task, zoo.described(str(path)), shown=network.shown, taken=network.taken, allowed=options.allowed
+    )
+    comparison = _with_frames(fit.comparison, zoo, options.allowed)
+    _require(comparison, name, task)
+    statistics, found = _statistics(archive, network, options, folders, zoo)
+    notes = [*comparison.notes, *network.notes, *zoo.notes, *found, *_name_notes(path, task, zoo)]
+    used = {each.subject for each in comparison.differences if each.outcome == "allowed"} | {"policy-class"}
+    notes += [f"noted: allow={subject} was not needed" for subject in sorted(options.allowed - used)]
+    return _specialist(archive, network, fit, statistics, task, tuple(notes), options)
 
 
-def _activation(kwargs: dict[str, Any], asked: str | None, kind: str, path: Path) -> str:
-    """What was asked for, else what the file says, else Stable-Baselines3's default."""
-    said = re.search(r"(\w+)'>$", str(kwargs.get("activation_fn", "")))
-    name = (asked or (said[1] if said else kind)).lower()
-    if name not in ACTIVATIONS:
-        raise ValueError(f"{path} has activation {name}, known here are {', '.join(ACTIVATIONS)}")
-    return name
-
-
-def _require_fit(path: Path, task: Task, shown: int, taken: int) -> None:
-    """ValueError where the task shows or takes something else than the policy was trained with."""
+def _require_fit(path: Path, task: Task, network: Network, zoo: ZooSettings) -> None:
+    """ValueError if the task shows or takes something else than the policy was trained with."""
     spec, action = next(iter(task.observations.values())), task.action
     if (
         spec.kind is not Kind.CONTINUOUS
@@ -154,58 +98,130 @@ def _require_fit(path: Path, task: Task, shown: int, taken: int) -> None:
             "policy of Stable-Baselines3 is read for one array of numbers and for continuous actions or a single choice"
         )
     wanted = int(action.counts[0]) if action.kind is Kind.DISCRETE else action.size
-    if (shown, taken) != (spec.size, wanted):
+    if (network.shown, network.taken) != (spec.size, wanted):
+        frames, rest = divmod(network.shown, spec.size)
+        hint = ""
+        if zoo.frame_stack > 1 or (frames > 1 and not rest):
+            hint = f" (or it sees {max(zoo.frame_stack, frames)} frames at once, which is not played here)"
         raise ValueError(
-            f"{path} sees {shown} numbers and gives {taken}, task {task.name} shows {spec.size} and takes {wanted}; it was "
-            "trained in another environment, or in another version of it"
+            f"{path} sees {network.shown} numbers and gives {network.taken}, task {task.name} shows {spec.size} and takes {wanted}; "
+            f"it was trained in another environment, or in another version of it{hint}"
         )
 
 
-def load_sb3(where: str, task: Task) -> Specialist:
-    """The policy of `FILE.zip[?vecnormalize=FILE&activation=relu]`. ValueError where it is not safe, or not for this task."""
-    name, _, query = where.partition("?")
-    path, options = Path(name).expanduser(), dict(parse_qsl(query))
-    unknown = set(options) - {"vecnormalize", "activation"}
-    if unknown:
+def _with_frames(comparison: Comparison, zoo: ZooSettings, allowed: frozenset[str]) -> Comparison:
+    if zoo.frame_stack <= 1:
+        return comparison
+    text = f"it was trained with frame_stack={zoo.frame_stack}, which is not played here"
+    outcome = "allowed" if "frame-stack" in allowed else "refused"
+    frames = Difference(subject="frame-stack", text=text, outcome=outcome)
+    return Comparison(
+        where=comparison.where, differences=(*comparison.differences, frames), scale_from=comparison.scale_from
+    )
+
+
+def _require(comparison: Comparison, name: str, task: Task) -> None:
+    """ValueError that names everything in which the policy contradicts the task."""
+    if comparison.refused:
+        texts = "; ".join(each.text for each in comparison.refused)
+        subjects = ",".join(dict.fromkeys(each.subject for each in comparison.refused))
         raise ValueError(
-            f"unknown option {unknown.pop()!r} of sb3:{where}; there are vecnormalize=FILE and activation=NAME"
+            f"{comparison.where} contradicts task {task.name}: {texts}. Give a policy of the task's own environment; if you know "
+            f"that it is the same, add it as an option: sb3:{name}?allow={subjects}"
         )
-    data, state = _read_zip(path)
-    layers, squash = _layers(state, path)
-    _require_network(path, state, layers)
-    # Algorithms with a replay buffer keep this in any case: only of the others it tells something.
-    if layers[-1] == "action_net" and data.get("_last_original_obs") and "vecnormalize" not in options:
-        raise ValueError(
-            f"{path} was trained behind VecNormalize; say where its statistics are: sb3:{name}?vecnormalize=FILE"
-        )
-    arrays = {
-        f"layer{i}.{part}": state[f"{layer}.{part}"] for i, layer in enumerate(layers) for part in ("weight", "bias")
-    }
-    shown, taken = arrays["layer0.weight"].shape[1], len(state[f"{layers[-1]}.bias"])
-    _require_fit(path, task, shown, taken)
-    mean, std, clip = np.zeros(shown, np.float32), np.ones(shown, np.float32), np.inf
-    if "vecnormalize" in options:
-        mean, std, clip = _statistics(Path(options["vecnormalize"]).expanduser())
-        if mean.shape != (shown,):
+
+
+def _statistics(
+    archive: Archive, network: Network, options: Options, folders: list[Path], zoo: ZooSettings
+) -> tuple[Statistics | None, list[str]]:
+    """What the policy's observations are normalised by, and notes. ValueError if they are needed and there are none."""
+    path = archive.path
+    if options.statistics == NO_STATISTICS:
+        return None, ["allowed: observations are not normalised, as vecnormalize=none says"]
+    if options.statistics is not None:
+        named = Path(options.statistics).expanduser()
+        statistics = read_statistics(named)
+        if statistics is None:
+            return None, [f"noted: {named} normalises rewards only, so observations are seen as they are"]
+        if statistics.mean.shape != (network.shown,):
             raise ValueError(
-                f"{options['vecnormalize']} has statistics of shape {mean.shape}, {path} sees {shown} numbers"
+                f"{named} has statistics of shape {statistics.mean.shape}, {path} sees {network.shown} numbers"
             )
-    low, high = task.action.bounds or (np.array(-1.0), np.array(1.0))
-    kwargs = data.get("policy_kwargs") or {}
-    log_std = state.get("log_std", np.zeros(0))
-    about = {
+        return statistics, []
+    # Of algorithms with a replay buffer this is kept in any case: only of the others it tells something.
+    says = (
+        bool(archive.data["_last_original_obs"])
+        if network.is_on_policy and "_last_original_obs" in archive.data
+        else None
+    )
+    says = zoo.normalises if says is None else says
+    how = f"say where its statistics are, or that there are none: sb3:{path}?vecnormalize=FILE or ?vecnormalize=none"
+    found = find_statistics(path, folders, network.shown)
+    notes = list(found.notes)
+    if found.path is None:
+        if says:
+            raise ValueError(f"{path} was trained behind VecNormalize; {how}")
+        if says is None:
+            notes.append(
+                f"noted: {path.name} does not say whether it was trained behind VecNormalize, and no statistics lie beside it; if "
+                "it was, add ?vecnormalize=FILE, if not, ?vecnormalize=none"
+            )
+        return None, notes
+    if says is False:
+        return None, [
+            *notes,
+            f"noted: {found.path} is not used, since {path.name} says that it was trained without VecNormalize; if it was with it, "
+            "name the file by ?vecnormalize=FILE",
+        ]
+    what = "normalises rewards only, so observations are seen as they are"
+    if found.statistics is not None:
+        what = "normalises its observations; if it was trained without it, add ?vecnormalize=none"
+    return found.statistics, [*notes, f"noted: {found.path} was found beside {path.name} and {what}"]
+
+
+def _name_notes(path: Path, task: Task, zoo: ZooSettings) -> list[str]:
+    """A file's name is no statement, but worth a line where it names another environment."""
+    match = re.search(r"(?:^|[-_])([A-Z]\w*-v\d+)", path.stem)
+    if zoo.env_id or match is None or match[1] == task.env_id.rpartition("/")[2]:
+        return []
+    return [f"noted: {path.name} is named after {match[1]}, task {task.name} is {task.env_id}"]
+
+
+def _specialist(
+    archive: Archive,
+    network: Network,
+    fit: Fit,
+    statistics: Statistics | None,
+    task: Task,
+    notes: tuple[str, ...],
+    options: Options,
+) -> Specialist:
+    """The network with its observations' scale and its actions' bounds. ValueError if it scales to bounds that it lacks."""
+    shown, taken = network.shown, network.taken
+    low, high = fit.action_bounds or (np.full(taken, -1.0), np.full(taken, 1.0))
+    if network.squash and fit.has_open_bounds:
+        raise ValueError(f"{archive.path} scales its actions to their bounds, and declares none; save the policy again")
+    about: dict[str, object] = {
         "task": task.name,
         "env_id": task.env_id,
-        "algorithm": f"Stable-Baselines3 {(data.get('policy_class') or {}).get('__module__', '')}".strip(),
-        "env_steps": data.get("num_timesteps"),
-        "file": str(path),
-        "activation": _activation(kwargs, options.get("activation"), "tanh" if layers[-1] == "action_net" else "relu", path),
-        "squash": squash or bool(kwargs.get("squash_output")),
-        "output_clip": kwargs.get("clip_mean", CLIP_MEAN) if layers[-1] == "actor.mu.0" and len(layers) > 1 else np.inf,
-        "observation_clip": clip,
+        "algorithm": f"Stable-Baselines3 {archive.readable('policy_class').get('__module__', '')}".strip(),
+        "env_steps": archive.data.get("num_timesteps"),
+        "file": str(archive.path),
+        "activation": network.activation,
+        "squash": network.squash,
+        "output_clip": network.output_clip,
+        "observation_clip": statistics.clip if statistics else np.inf,
         "action_low": low,
         "action_high": high,
-    }  # fmt: skip
-    # Under state-dependent exploration `log_std` is a matrix, which gives no standard deviation by itself.
-    noise = log_std if log_std.shape == (taken,) else np.broadcast_to(np.log(NOISE * (high - low) / 2), (taken,))
-    return Specialist(arrays | {"obs_mean": mean, "obs_std": std, "log_std": np.asarray(noise, np.float32)}, about)
+        "notes": list(notes),
+        "allowed": sorted(options.allowed),
+    }
+    if fit.comparison.scale_from is not None:
+        about |= dict(zip(("played_low", "played_high"), task.action.bounds or (), strict=True))
+    spread = np.maximum(NOISE * (high - low) / 2, np.finfo(np.float32).tiny)
+    arrays: Mapping[str, np.ndarray] = {
+        "obs_mean": statistics.mean if statistics else np.zeros(shown, np.float32),
+        "obs_std": statistics.std if statistics else np.ones(shown, np.float32),
+        "log_std": np.log(spread).astype(np.float32) if network.log_std is None else network.log_std,
+    }
+    return Specialist({**network.arrays, **arrays}, about)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file
 
+from actors.specialist_files import read_arrays, read_record
+from gato.environment import Comparison, EnvDescription, compare, rescaled
 from gato.task import Task
 
 SHIPPED = Path(__file__).parent / "specialists"
@@ -30,22 +30,38 @@ class Specialist:
 
     Arrays: `obs_mean`, `obs_std` [obs]; `log_std` [act], of its actions in training; `layer0.weight` [out, in],
     `layer0.bias`, ... Of the record are read `observation_clip`, the bounds `action_low` and `action_high`, `activation`
-    (of `ACTIVATIONS`), `output_clip`, which the last layer stays within, and `squash`: whether a tanh carries it to the
-    bounds, as in SAC, or they cut it off.
+    (of `ACTIVATIONS`), `output_clip`, which the last layer stays within, `squash`: whether a tanh carries it to the
+    bounds, as in SAC, or they cut it off, and `played_low` and `played_high`: bounds that actions are scaled to after that.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
-        self.record = record
+        self.record, self._arrays = record, arrays
         self._mean, self._std = arrays["obs_mean"], arrays["obs_std"]
         self._clip = float(record["observation_clip"])
         self._low, self._high = np.asarray(record["action_low"]), np.asarray(record["action_high"])
         self._activation = ACTIVATIONS[record.get("activation", "tanh")]
         self._output_clip = float(record.get("output_clip", np.inf))
         self._squash = bool(record.get("squash", False))
-        self.action_std: Float[np.ndarray, " act"] = np.exp(arrays["log_std"])
-        """Standard deviation of its actions in training."""
         count = sum(name.endswith(".weight") for name in arrays)
         self._layers = [(arrays[f"layer{i}.weight"], arrays[f"layer{i}.bias"]) for i in range(count)]
+        self._played = self._bounds("played") if "played_low" in record else None
+        self.action_std: Float[np.ndarray, " act"] = np.exp(arrays["log_std"])
+        """Standard deviation of its actions in training, on the scale that they are played in."""
+        if self._played is not None:
+            (low, high), own = self._played, self._bounds("action")
+            self.action_std = self.action_std * (high - low) / np.where(own[1] > own[0], own[1] - own[0], 1.0)
+
+    def _bounds(self, name: str) -> tuple[Float[np.ndarray, " act"], Float[np.ndarray, " act"]]:
+        low, high = (
+            np.broadcast_to(np.asarray(self.record[f"{name}_{end}"], np.float64), (self.output_size,))
+            for end in ("low", "high")
+        )
+        return low, high
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must be told of it: what was converted, allowed, found or is not known, a line each."""
+        return tuple(self.record.get("notes", ()))
 
     @property
     def observation_size(self) -> int:
@@ -72,11 +88,14 @@ class Specialist:
         if self._squash:
             outputs = np.clip(outputs, -self._output_clip, self._output_clip)
             outputs = self._low + 0.5 * (np.tanh(outputs) + 1) * (self._high - self._low)
+        if self._played is not None:
+            outputs = rescaled(np.clip(outputs, self._low, self._high), self._bounds("action"), self._played)
         return self.clip(outputs)
 
     def clip(self, actions: Float[np.ndarray, "N act"]) -> Float[np.ndarray, "N act"]:
-        """Actions inside the bounds."""
-        return np.clip(actions, self._low, self._high).astype(np.float32)
+        """Actions inside the bounds that they are played in."""
+        low, high = (self._low, self._high) if self._played is None else self._played
+        return np.clip(actions, low, high).astype(np.float32)
 
     def require_fit(self, task: Task) -> None:
         """ValueError where it was trained on another environment, or on another version of it, than the task's."""
@@ -92,6 +111,22 @@ class Specialist:
             raise ValueError(
                 self._misfit(f"task {task.name} takes {task.action.size} numbers and it gives {self.output_size}")
             )
+
+    def fitted(self, task: Task) -> Specialist:
+        """The same, its actions scaled to the task's bounds. ValueError as `require_fit`, or if bounds contradict the task's."""
+        self.require_fit(task)
+        low, high = self._bounds("action")
+        compared = self._compared(task, low, high)
+        compared.require()
+        if compared.scale_from is None or task.action.bounds is None or self._played is not None:
+            return self
+        to_low, to_high = task.action.bounds
+        notes = [*self.notes, *compared.notes]
+        return Specialist(self._arrays, self.record | {"played_low": to_low, "played_high": to_high, "notes": notes})
+
+    def _compared(self, task: Task, low: Float[np.ndarray, " act"], high: Float[np.ndarray, " act"]) -> Comparison:
+        where = f"the specialist of {self.record['env_id']}"
+        return compare(EnvDescription(where=where, env_id=self.record["env_id"], action_bounds=(low, high)), task)
 
     def _misfit(self, got: str) -> str:
         return (
@@ -119,7 +154,14 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
                 else "`gato teach` trains robots'"
             )
         )
-    about = json.loads(record.read_text())
+    about = read_record(record, frozenset(ACTIVATIONS))
     if about["task"] != task_name:
         raise ValueError(f"{record} is of task {about['task']}, not {task_name}")
-    return Specialist(load_file(weights), about)
+    specialist = Specialist(read_arrays(weights), about)
+    for end in ("action_low", "action_high"):
+        if np.size(about[end]) not in (1, specialist.output_size):
+            raise ValueError(
+                f"{record} has {np.size(about[end])} numbers in {end}, its network gives {specialist.output_size}; "
+                f"copy both files again, or train it again with `gato teach {task_name}`"
+            )
+    return specialist

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ from jaxtyping import Bool, Float, Shaped
 
 from actors.ram_teachers import RECORDS, RULES
 from actors.specialist_policy import Specialist
-from gato.task import Kind, Task
+from gato.task import ArraySpec, Kind, Task
 
 Arrays = Mapping[str, Shaped[np.ndarray, "N ..."]]
 """By name, a row for each environment."""
+ROUNDING = 1e-5
+"""How far outside of its bounds an action may be by rounding, in parts of the bounds' size."""
 
 
 class SpecialistTeacher:
@@ -37,6 +39,7 @@ class SpecialistTeacher:
         self._rngs: list[np.random.Generator] = []
         self.name = name or f"specialist:{task.name}"
         self.record: Mapping[str, Any] = self._specialist.record
+        self.notes: Sequence[str] = specialist.notes
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         if len(self._scale) != len(rows):
@@ -71,6 +74,7 @@ class ChoosingTeacher:
         self._shown = next(iter(task.observations))
         self.name = name
         self.record: Mapping[str, Any] = network.record
+        self.notes: Sequence[str] = network.notes
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         """It sees the present observation alone."""
@@ -104,6 +108,7 @@ class RuleTeacher:
         self._rule = RULES[name]
         self.name = f"rule:{task.name}"
         self.record: Mapping[str, Any] = RECORDS[name]
+        self.notes: Sequence[str] = ()
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         """A rule sees the present frame alone: it has nothing to forget."""
@@ -115,6 +120,23 @@ class RuleTeacher:
 
     def labels(self) -> None:
         """A rule does what it wants to do."""
+
+
+def _inside(actions: Shaped[np.ndarray, "N ..."], spec: ArraySpec) -> tuple[Shaped[np.ndarray, "N ..."], str | None]:
+    """Continuous actions inside the bounds, and what is wrong with them if they are outside by more than rounding."""
+    assert spec.bounds is not None
+    low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
+    slack = ROUNDING * np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
+    outside = (actions < low - slack) | (actions > high + slack)
+    if outside.any():
+        row, *element = np.argwhere(outside)[0].tolist()
+        place = tuple(element)
+        where = f" in element {element}" if element else ""
+        return actions, (
+            f"{actions[(row, *place)]:g}{where} is outside of the bounds [{low[place]:g}, {high[place]:g}]; clip or scale them in "
+            "your function"
+        )
+    return np.clip(actions, low, high).astype(actions.dtype), None
 
 
 class FunctionTeacher:
@@ -131,6 +153,7 @@ class FunctionTeacher:
         self._action, self._task_name = task.action, task.name
         self.name = name
         self.record: Mapping[str, Any] = {"task": task.name}
+        self.notes: Sequence[str] = ()
 
     def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
         if self._reset is not None:
@@ -159,6 +182,8 @@ class FunctionTeacher:
         else:
             actions = actions.astype(self._action.dtype)
             problem = self._action.problem_with(actions, "what it gave")
+        if not problem and self._action.bounds is not None:
+            actions, problem = _inside(actions, self._action)
         if problem:
             raise ValueError(f"teacher {self.name} of task {self._task_name} gave wrong actions: {problem}")
         return actions

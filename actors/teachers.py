@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -25,7 +25,8 @@ from gato.task import Kind, Task
 MEASURE_SEED = 20_000
 """Teachers are measured on the seeds 20,000, 20,001, ..."""
 SPECS = (
-    "rule, specialist[:FOLDER], sb3:FILE.zip[?vecnormalize=FILE&activation=tanh|relu], python:PACKAGE.MODULE:FUNCTION"
+    "rule, specialist[:FOLDER], sb3:FILE.zip[?vecnormalize=FILE|none&activation=tanh|relu&allow=DIFFERENCE], "
+    "python:PACKAGE.MODULE:FUNCTION"
 )
 
 
@@ -47,6 +48,11 @@ class Teacher(Player, Protocol):
     """How it was made; `return_mean`, where it was measured."""
     needs_extras: bool
     """Whether it looks at what only teachers may see, such as a game's RAM."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user must be told of it: what was converted, allowed, found or is not known, a line each."""
+        ...
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
         """What it wanted to do at the last `act`, where noise may have made it do otherwise; else None."""
@@ -71,8 +77,7 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
 
 
 def _specialist(task: Task, noise: float, folder: Path) -> Teacher:
-    specialist = load_specialist(task.name, folder)
-    specialist.require_fit(task)
+    specialist = load_specialist(task.name, folder).fitted(task)
     return SpecialistTeacher(task, noise=noise, specialist=specialist)
 
 
@@ -114,7 +119,7 @@ def teacher_for(
     """The task's teacher. ValueError where there is none, or where it does not fit the task.
 
     `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of one's own,
-    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3, `python:PACKAGE.MODULE:FUNCTION` a function
+    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3 (`actors.sb3.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
     `(observations, extras) -> actions` (or a class that is made with the task and called); a function itself will do too.
     `noise`, in standard deviations of its own, perturbs half of the episodes of those that play continuous actions.
     """
@@ -140,11 +145,11 @@ def absolute_spec(spec: str) -> str:
     if kind not in ("sb3", "specialist") or not where:
         return spec
     file, question, query = where.partition("?") if kind == "sb3" else (where, "", "")
-    options = {
-        name: _absolute(value) if name == "vecnormalize" and value else value
+    options = [
+        (name, _absolute(value) if name == "vecnormalize" and value not in ("", "none") else value)
         for name, value in parse_qsl(query, keep_blank_values=True)
-    }
-    return f"{kind}:{_absolute(file)}{question}{urlencode(options, safe='/~:')}"
+    ]
+    return f"{kind}:{_absolute(file)}{question}{urlencode(options, safe='/~:,')}"
 
 
 def _absolute(path: str) -> str:
@@ -214,10 +219,12 @@ def main() -> None:
     if arguments.episodes < 1 or arguments.seed < 0:
         parser.error("--episodes must be at least 1 and --seed at least 0")
     try:
+        task = resolve_task(arguments.task)
+        for note in teacher_for(task, arguments.teacher).notes:
+            print(f"note: {note.removeprefix('noted: ')}", file=sys.stderr)
         record = measure(
-            resolve_task(arguments.task), episodes=arguments.episodes, seed=arguments.seed,
-            spec=arguments.teacher, noise=arguments.noise,
-        )  # fmt: skip
+            task, episodes=arguments.episodes, seed=arguments.seed, spec=arguments.teacher, noise=arguments.noise
+        )
     except (ValueError, EnvFailedError) as problem:
         parser.error(str(problem))
     print(json.dumps(record, indent=1))

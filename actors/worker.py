@@ -255,6 +255,7 @@ class Worker:
         return play_on(
             envs, self._watched, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
             version=weights.version if weights else None, with_extras=teacher is not None and teacher.needs_extras,
+            notes=teacher.notes if teacher else (),
         )  # fmt: skip
 
     def progress(self) -> WorkerProgress:

@@ -81,6 +81,18 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
     return config
 
 
+def teacher_notes(config: RunConfig) -> list[str]:
+    """What a user must be told of the teachers that were named: what was converted, allowed, found or is not known."""
+    from actors.teachers import teacher_for
+
+    specs = {task: spec for task, spec in config.actors.teacher_of.items() if task in config.tasks}
+    return [
+        f"teacher of {task}: {note.removeprefix('noted: ')}"
+        for task, spec in specs.items()
+        for note in teacher_for(resolve_task(task), spec).notes
+    ]
+
+
 def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str, Scale]:
     """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert).
 

@@ -78,7 +78,7 @@ def start(
         run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or [],
         normalise=normalise or [],
     )  # fmt: skip
-    for note in filter(None, map(note_on, chosen or ())):
+    for note in [*filter(None, map(note_on, chosen or ())), *choices.teacher_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 

@@ -82,9 +82,15 @@ def unknown_task(what: str, tasks: Mapping[str, Task], names: Iterable[str], hin
     said = [name.lower() for name in names if name]
     known = {alias.lower(): task.name for task in tasks.values() for alias in (task.name, *task.aliases)}
     shorts = {word for name in said for word in re.split(r"[-_/]", name)} | set(said)
-    near = [known[n] for word in sorted(shorts, key=len, reverse=True) for n in get_close_matches(word, known, n=1, cutoff=0.75)]
+    near = [
+        known[n]
+        for word in sorted(shorts, key=len, reverse=True)
+        for n in get_close_matches(word, known, n=1, cutoff=0.75)
+    ]
     nearest = (
-        f"the nearest are {', '.join(dict.fromkeys(near[:3]))}" if near else "such as mujoco/hopper or atari/pong (docs/tasks.md has all)"
+        f"the nearest are {', '.join(dict.fromkeys(near[:3]))}"
+        if near
+        else "such as mujoco/hopper or atari/pong (docs/tasks.md has all)"
     )
     return ValueError(f"cannot tell the task of {what}{hint}; pass --task NAME: {nearest}")
 

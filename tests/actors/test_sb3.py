@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import torch
 
-from actors.sb3 import _statistics, load_sb3
+from actors.sb3 import load_sb3
+from actors.sb3_statistics import read_statistics
 from actors.tasks import TASKS
 from actors.teachers import Teacher, teacher_for
 from gato.task import ArraySpec, Kind
@@ -29,8 +30,25 @@ from gato.task import ArraySpec, Kind
 DATA = Path(__file__).parents[1] / "data" / "sb3"
 EXPECTED: dict[str, Any] = json.loads((DATA / "expected.json").read_text())
 PENDULUM = TASKS["mujoco/inverted-pendulum"]
-CARTPOLE = replace(PENDULUM, name="gymnasium/cart-pole", action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=2))
+CARTPOLE = replace(
+    PENDULUM,
+    name="gymnasium/cart-pole",
+    env_id="CartPole-v1",
+    family="gymnasium",
+    observations={
+        "state": ArraySpec(
+            kind=Kind.CONTINUOUS,
+            shape=(4,),
+            low=(-4.8, -np.inf, -0.41887903, -np.inf),
+            high=(4.8, np.inf, 0.41887903, np.inf),
+        )
+    },
+    action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=2),
+)
 """As Stable-Baselines3 sees CartPole: four numbers, two actions."""
+
+RESCALED = {"sac_rescaled": (-1.0, 0.5)}
+"""Trained behind RescaleAction, which the file shows by its bounds of actions alone."""
 
 
 def spec_of(name: str) -> str:
@@ -58,13 +76,18 @@ def with_member(source: Path, target: Path, name: str, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
-    teacher = teacher_for(CARTPOLE if name == "dqn" else PENDULUM, spec_of(name), noise=0.0)
+    teacher = teacher_for(CARTPOLE if name in ("dqn", "ars_discrete") else PENDULUM, spec_of(name), noise=0.0)
     assert isinstance(teacher, Teacher)
     observations = np.array(EXPECTED[name]["observations"], np.float32)
     rows = len(observations)
     teacher.reset_rows(np.ones(rows, np.bool_), np.arange(rows))
     actions = teacher.act({"state": observations}, {}, np.zeros(rows, np.float32))
-    np.testing.assert_allclose(actions, EXPECTED[name]["actions"], atol=1e-5)
+    low, high = RESCALED.get(name, (-3.0, 3.0))
+    expected = np.array(EXPECTED[name]["actions"])
+    np.testing.assert_allclose(
+        actions, expected if actions.dtype == np.int64 else -3.0 + (expected - low) / (high - low) * 6.0, atol=1e-5
+    )
+    assert any("actions are scaled from" in note for note in teacher.notes) == (name in RESCALED)
     wanted = teacher.labels()
     np.testing.assert_array_equal(
         actions if wanted is None else wanted, actions
@@ -74,8 +97,9 @@ def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
 
 def test_statistics_may_come_without_a_pickle(tmp_path: Path) -> None:
     held = load_sb3(spec_of("sac").removeprefix("sb3:"), PENDULUM)
-    mean, std, _ = _statistics(DATA / "sac.pkl")
-    np.savez(tmp_path / "v.npz", mean=mean, var=std.astype(np.float64) ** 2, epsilon=0.0, clip=5.0)
+    kept = read_statistics(DATA / "sac.pkl")
+    assert kept is not None
+    np.savez(tmp_path / "v.npz", mean=kept.mean, var=kept.std.astype(np.float64) ** 2, epsilon=0.0, clip=5.0)
     again = load_sb3(f"{DATA}/sac.zip?vecnormalize={tmp_path}/v.npz", PENDULUM)
     observations = np.array(EXPECTED["sac"]["observations"], np.float32)
     np.testing.assert_allclose(again.mean(observations), held.mean(observations), atol=1e-6)

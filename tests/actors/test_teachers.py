@@ -193,6 +193,20 @@ def test_a_function_that_gives_something_else_is_named(actions: np.ndarray | Non
         asked(teacher_for(PENDULUM, wrong))
 
 
+def test_a_function_that_is_off_by_rounding_is_clipped_and_one_that_is_farther_is_named() -> None:
+    def push(*_: Any) -> np.ndarray:
+        return np.array([[3.0000005], [-3.00001], [0.5]], np.float32)
+
+    def push_harder(*_: Any) -> np.ndarray:
+        return np.array([[0.0], [-3.2], [0.0]], np.float32)
+
+    assert asked(teacher_for(PENDULUM, push)).tolist() == [[3.0], [-3.0], [0.5]]
+    with pytest.raises(
+        ValueError, match=r"-3\.2.* is outside of the bounds \[-3, 3\]; clip or scale them in your function"
+    ):
+        asked(teacher_for(PENDULUM, push_harder))
+
+
 THEIRS = """
 def typo(observations, extras):
     return obseravtions

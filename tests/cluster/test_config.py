@@ -8,7 +8,7 @@ import pytest
 
 from actors.specialist_policy import SHIPPED
 from actors.text import SentencePieceEncoder
-from cluster.choices import make_config, scales_of
+from cluster.choices import make_config, scales_of, teacher_notes
 from cluster.config import config_from_json, config_to_json, override, with_tasks
 from cluster.launch import acting_configs, layout_of, tasks_of
 from cluster.registry import RunFolder
@@ -149,6 +149,18 @@ def test_nobody_waits_for_play_that_waits_for_updates() -> None:
         override(RUNS["demo"], settings)
     override(RUNS["demo"], [settings[0], "replay.limiter.slack_tokens=10800000"])
     override(RUNS["demo"], [*settings, "replay.limiter.reads_per_inserted_token=null"])
+
+
+def test_what_a_user_must_know_of_a_named_teacher_is_said_for_its_task() -> None:
+    saved = Path(__file__).parents[1] / "data" / "sb3" / "sac_rescaled.zip"
+    config = make_config(
+        "demo", name=None, tasks=["mujoco/inverted-pendulum"], data=[], settings=[],
+        teachers=[f"inverted-pendulum=sb3:{saved}?vecnormalize=none&allow=start"],
+    )  # fmt: skip
+    notes = teacher_notes(config)
+    assert all(note.startswith("teacher of mujoco/inverted-pendulum: ") for note in notes)
+    assert any("actions are scaled from [-1, 0.5]" in note for note in notes)
+    assert teacher_notes(make_config("demo", name=None, tasks=None, data=[], settings=[])) == []
 
 
 def test_teachers_are_named_for_tasks_and_found_from_every_folder(tmp_path: Path) -> None:

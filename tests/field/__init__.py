@@ -1,0 +1,1 @@
+"""Tests of files as people have them: each that contradicts a task is refused or said, never silent."""
