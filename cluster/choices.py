@@ -50,6 +50,11 @@ def make_config(
     return config
 
 
+def data_notes(config: RunConfig) -> list[str]:
+    """What is doubtful of the run's data sets: sources that were not read to the end, refused episodes, blind entries."""
+    return [f"data set {name}: {line}" for name in config.data for line in datasets.find(name).doubts]
+
+
 def _require_demonstrations(config: RunConfig) -> None:
     """ValueError where a task has neither data nor a teacher to begin with."""
     from actors.teachers import has_teacher

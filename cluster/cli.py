@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from actors.user_tasks import note_on
 from cluster import choices, commands, replay_care, replay_words, running, teaching
+from cluster import provenance as origins
 from cluster.check import check_task
 from cluster.doctor import doctor as examine
 from cluster.runs import RUNS
@@ -78,7 +79,8 @@ def start(
         run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or [],
         normalise=normalise or [],
     )  # fmt: skip
-    for note in [*filter(None, map(note_on, chosen or ())), *choices.teacher_notes(config)]:
+    names = filter(None, map(note_on, chosen or ()))
+    for note in [*names, *choices.teacher_notes(config), *choices.data_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 
@@ -323,6 +325,20 @@ def peek(
     Example: [bold]gato replay peek 17 demo --frames pong.png[/bold]
     """
     replay_words.peek(episode, what, frames=frames, console=console)
+
+
+@replay.command()
+def provenance(
+    what: Where = None,
+    task: OfTask = None,
+    each: Annotated[bool, typer.Option("--each", help="A line for every episode.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Where stored episodes came from, and what was done to them: scaled, cut, clipped, allowed.
+
+    Example: [bold]gato replay provenance hopper_expert-v2[/bold]
+    """
+    origins.provenance(what, task=task, each=each, as_json=as_json, console=console)
 
 
 @replay.command()

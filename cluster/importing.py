@@ -25,10 +25,12 @@ from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.changes import tally_of
 from replay.config import MixConfig
+from replay.contents import left_out_of
 from replay.importers.reading import Known, Reading, Report, nothing_known
-from replay.readable import left_out, scores
 from replay.store import EpisodeStore
 
+UNTOLD_MIX = MixConfig(rows=1, row_tokens=2)
+"""What a run reads if it is told nothing else."""
 UNFILTERED = "--set replay.mix.min_expert_fraction=null"
 
 
@@ -73,7 +75,7 @@ def make(
         finally:
             is_empty = not about.write(is_complete=is_complete)
         there = filling.duplicates + reading.num_known
-        unread = _unread(store, tasks)
+        unread = left_out_of([store], UNTOLD_MIX, tasks, {})
         changes = tally_of(store.episodes.values()).lines()
     finally:
         if store is not None:
@@ -188,17 +190,6 @@ class _Filling:
             return
         self.stored += 1
         self._about.saw(episode)
-
-
-def _unread(store: EpisodeStore, tasks: Mapping[str, Task]) -> dict[str, dict[str, Amount]]:
-    """What a run with the usual filter would leave out, by task and reason."""
-    config, index = MixConfig(rows=1, row_tokens=2), store.index
-    snapshot = index.snapshot()
-    score = scores(snapshot, index.tasks, tasks)
-    return {
-        name: left_out(snapshot, snapshot.task == code, score, config, index.newest_version)
-        for name, code in sorted(index.tasks.items())
-    }
 
 
 def unread_lines(unread: Mapping[str, Mapping[str, Amount]], counts: Mapping[str, int]) -> list[str]:

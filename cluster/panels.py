@@ -25,6 +25,7 @@ from cluster.text import (
     sparkline,
     spread_text,
 )
+from gato.metrics import ReplayStats
 
 MAX_WORKERS = 8
 MAX_EVENTS = 4
@@ -246,6 +247,9 @@ def note_table(summary: Summary, size: Size) -> Table | None:
         if task.last_failure:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"
             table.add_row("", Text("evaluation failed", style="red"), _one_line(text))
+    if summary.replay is not None:
+        for line, is_much in unread_text(summary.replay):
+            table.add_row("", Text("not read", style="yellow" if is_much else "dim"), _one_line(line))
     if summary.replay is not None and summary.replay.refused:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in summary.replay.refused.items())
         table.add_row("", Text("episodes refused", style="yellow"), _one_line(reasons))
@@ -254,6 +258,21 @@ def note_table(summary: Summary, size: Size) -> Table | None:
         alarming = any(word in event.kind for word in ALARMING)
         table.add_row(at, Text(event.kind, style="yellow" if alarming else ""), _one_line(event.text))
     return table if table.row_count else None
+
+
+def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:
+    """What is stored but not read, a line for each task, and whether it is more than half of the task's episodes."""
+    lines: list[tuple[str, bool]] = []
+    for task, reasons in replay.left_out.items():
+        count, total = sum(amount.episodes for amount in reasons.values()), replay.episodes.get(task, 0)
+        why = ", ".join(
+            f"{count_text(amount.episodes)} ({count_text(amount.steps)} steps) {reason}"
+            for reason, amount in reasons.items()
+        )
+        lines.append((f"{task}: of {count_text(total)} episodes {why}", 2 * count > total))
+    if replay.evicted:
+        lines.append((f"{count_text(replay.evicted)} episodes made room for others", False))
+    return lines
 
 
 def _one_line(text: str) -> Text:

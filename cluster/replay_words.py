@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -17,10 +18,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from actors.tasks import TASKS
+from cluster.importing import UNTOLD_MIX, unread_lines
 from cluster.plain_table import print_table
 from cluster.stores import Place, find_episode, find_place, opened
 from cluster.text import bytes_text, count_text, number_text, percent_text
-from replay.contents import Contents, Tally, contents_of
+from gato.plain import from_plain
+from gato.task import Task
+from replay.config import MixConfig
+from replay.contents import Contents, Tally, contents_of, left_out_of
 from replay.header import DamagedEpisode, Header
 from replay.store import EpisodeGone, EpisodeStore
 
@@ -118,8 +124,10 @@ def stats(what: str | None, *, as_json: bool, console: Console) -> None:
     place = find_place(what)
     with opened(place) as stores:
         contents = contents_of(stores)
+        unread = left_out_of(stores, *_mix_of(place))
     if as_json:
-        sys.stdout.write(json.dumps(_plain_contents(contents, place)) + "\n")
+        plain = {task: {reason: asdict(amount) for reason, amount in found.items()} for task, found in unread.items()}
+        sys.stdout.write(json.dumps(_plain_contents(contents, place) | {"left_out": plain}) + "\n")
         return
     if contents.tallies:
         _print_tallies(contents, console)
@@ -129,7 +137,21 @@ def stats(what: str | None, *, as_json: bool, console: Console) -> None:
     grid.add_column(overflow="fold")
     for name, says in _facts(contents, place):
         grid.add_row(name, says)
+    counts = {task: tally.episodes for task, tally in contents.by_task().items()}
+    for number, line in enumerate(unread_lines(unread, counts)):
+        grid.add_row("" if number else "not read", escape(line))
+    if not unread:
+        grid.add_row("not read", "nothing: all that is stored is read")
     console.print(grid, highlight=False)
+
+
+def _mix_of(place: Place) -> tuple[MixConfig, Mapping[str, Task], Mapping[str, float]]:
+    """What decides what is read: the run's mix, or the usual one; the tasks whose references are known; teachers' returns."""
+    settings = (place.settings or {}).get("mix")
+    mix = from_plain(MixConfig, settings) if settings else UNTOLD_MIX
+    file = place.run.path / "scales.json" if place.run is not None else None
+    scales = json.loads(file.read_text()) if file is not None and file.is_file() else {}
+    return mix, TASKS, {name: scale["teacher_return"] for name, scale in scales.items()}
 
 
 def _print_tallies(contents: Contents, console: Console) -> None:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
+from rich.markup import escape
 
 from actors.text import BYTES
 from cluster import datasets
 from cluster.choices import scales_of
 from cluster.config import RunConfig, config_from_json, override
+from cluster.importing import UNFILTERED, unread_lines
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
@@ -179,6 +181,12 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
+            if sets:
+                stats = parts.replay.stats()
+                for line in unread_lines(stats.left_out, stats.episodes):
+                    console.print(
+                        f"[yellow]not read:[/yellow] {escape(line)} ({UNFILTERED} reads all)", highlight=False
+                    )
             teachable = [n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)]
             dispatcher = Dispatcher(
                 config.actors,

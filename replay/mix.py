@@ -23,7 +23,7 @@ from replay.config import MixConfig, TaskMix
 from replay.draw import Draw, fill_rows, in_order, one_window_each
 from replay.header import DamagedEpisode, Header
 from replay.info import Sample, info_of
-from replay.readable import Readable, items_of, left_out, may_read, members, readable, scores
+from replay.readable import Readable, best_returns, items_of, left_out, may_read, members, readable, scores
 from replay.store import EpisodeGone, EpisodeStore
 from replay.windows import WindowReader, Windows
 
@@ -73,10 +73,7 @@ class Mix:
         self._weights = np.array(
             [task.weight if s.weight is None else s.weight for task, s in zip(self._tasks, self._settings, strict=True)]
         )
-        # A teacher that is no better than chance is no measure of the agent: then the reference is.
-        randoms = {task.name: task.references.random for task in self._tasks if task.references is not None}
-        best = {name: teacher_returns.get(name, random) for name, random in randoms.items()}
-        self._best = {name: best[name] if best[name] > random else None for name, random in randoms.items()}
+        self._best = best_returns(tasks, teacher_returns)
         self._tables = list(config.tables.values())
         self._shares = np.array([table.share for table in self._tables])
         self._count_draws = any(table.max_times_sampled is not None for table in self._tables)

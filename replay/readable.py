@@ -81,6 +81,14 @@ def scores(
     return (snapshot.episode_return - low[snapshot.task]) / (high - low)[snapshot.task]
 
 
+def best_returns(tasks: Mapping[str, Task], teacher_returns: Mapping[str, float]) -> dict[str, float | None]:
+    """By what each task's agent is measured: its teacher's return, or None, the reference expert's, if the teacher is no
+    better than chance."""
+    randoms = {name: task.references.random for name, task in tasks.items() if task.references is not None}
+    best = {name: teacher_returns.get(name, random) for name, random in randoms.items()}
+    return {name: best[name] if best[name] > random else None for name, random in randoms.items()}
+
+
 def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int) -> Items:
     """What selectors look at, of some rows of the index."""
     return Items(
