@@ -17,7 +17,7 @@ from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
 from actors.video import Clip, Filming
 from actors.watched import Watched
-from gato.episode import AGENT, RELABELLED, Episode
+from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
 from gato.version import Version
@@ -276,6 +276,11 @@ class Worker:
     def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""
         begun = time.monotonic()
+        try:
+            check_episode(episode, self._tasks[episode.task])  # the check that replay makes: what is bad is not sent
+        except BadEpisode as problem:
+            delivery.refused[str(problem)] = delivery.refused.get(str(problem), 0) + 1
+            return
         receipt = self._sink.add(episode)
         while receipt.status == "wait" and time.monotonic() - begun < self._patience_s:
             receipt = self._sink.add(episode)

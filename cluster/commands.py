@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from actors.tasks import TASKS
@@ -232,9 +233,12 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: st
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
     from actors.envs import EnvFailedError
+    from actors.teachers import teacher_for
 
     found = resolve_task(task)
     require_space(runs_root())
+    for note in teacher_for(found, teacher).notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note.removeprefix('noted: '))}", highlight=False)
     played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
     try:
         importing.make(
