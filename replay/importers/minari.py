@@ -26,6 +26,12 @@ from replay.importers.minari_folder import find_folder
 from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
 from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
+SPACES: Mapping[Kind, tuple[str, ...]] = {
+    Kind.IMAGE: ("Box",),
+    Kind.CONTINUOUS: ("Box",),
+    Kind.DISCRETE: ("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
+}
+"""Gymnasium's spaces, as Minari names them, that can be of a kind."""
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""
 
@@ -208,6 +214,10 @@ def _check_space(about: _About, task: Task, name: str, space: Mapping[str, Any],
         raise ValueError(f"{about.dataset_id} has {space.get('type')} as {name}, task {task.name} {spec.kind}")
     if spec.kind is Kind.TEXT:
         return
+    if space.get("type") not in SPACES[spec.kind]:
+        raise ValueError(
+            f"{about.dataset_id} has a {space.get('type')} space of {name}, task {task.name} takes {spec.kind} ones"
+        )
     if spec.kind is Kind.DISCRETE and np.any(space.get("start", space.get("low", 0))):
         raise ValueError(
             f"{about.dataset_id} does not count {name} from 0 on, as task {task.name} does; subtract the least value first"
