@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.sb3_archive import Archive
-from gato.environment import UNBOUNDED, Bounds, Comparison, Difference, EnvDescription, compare
+from gato.compare import UNBOUNDED, compare
+from gato.environment import Bounds, Comparison, Difference, EnvDescription
 from gato.task import ArraySpec, Kind, Task
 
 SPACE = re.compile(r"<class '(?:gym|gymnasium|gymnasium_robotics)\.spaces\.\w+\.(\w+)'>")

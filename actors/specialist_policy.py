@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.specialist_files import read_arrays, read_record
-from gato.environment import Comparison, EnvDescription, compare, rescaled
+from gato.compare import compare
+from gato.environment import Comparison, EnvDescription, rescaled
 from gato.task import Task
 
 SHIPPED = Path(__file__).parent / "specialists"

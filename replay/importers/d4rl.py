@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool
 
-from gato.environment import EnvDescription, compare
+from gato.compare import compare
+from gato.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.env_spec import described

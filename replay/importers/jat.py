@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from gato.environment import EnvDescription, compare
+from gato.compare import compare
+from gato.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes

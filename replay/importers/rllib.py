@@ -22,7 +22,8 @@ import msgpack
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.environment import Bounds, EnvDescription, compare
+from gato.compare import compare
+from gato.environment import Bounds, EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import Kind, Task
 from replay.importers import parquet
