@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from actors.gymnasium_env import keyword_defaults
 from actors.sb3_archive import Archive
 from gato.compare import UNBOUNDED, compare
 from gato.environment import Bounds, Comparison, Difference, EnvDescription
@@ -146,7 +147,7 @@ def compare_spaces(
         differ.refuse("start", f"its actions begin with {acted.start}, a policy names them from 0 on")
     bounds = {name: seen.bounds} if seen.bounds is not None else {}
     said = replace(said, action_bounds=acted.bounds, observation_bounds=bounds)
-    compared = compare(said, task, allowed=allowed)
+    compared = compare(said, task, defaults=keyword_defaults, allowed=allowed)
     comparison = replace(compared, differences=(*differences, *compared.differences))
     if task.action.kind is Kind.DISCRETE:
         return Fit(comparison=comparison, action_bounds=None, has_open_bounds=False)
