@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import redis
 
-from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 
 START = "0-0"
@@ -209,6 +209,9 @@ def _typed(value: object, hint: object) -> object:
     if hint is Mean:
         parts = cast(dict[str, float | str], value)
         return Mean(float(parts["total"]), int(parts["count"]))
+    if hint is Amount:
+        amount = cast(dict[str, int], value)
+        return Amount(episodes=int(amount["episodes"]), steps=int(amount["steps"]))
     if hint is Version:
         epoch, number = cast(list[int], value)
         return Version(int(epoch), int(number))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cluster.journal import START, Event, Journal, Record, decode, encode
 from cluster.redis_server import RedisServer, connect
-from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 
 RECORDS: list[Record] = [
@@ -65,6 +65,7 @@ RECORDS: list[Record] = [
         stored_bytes=1_000_000,
         capacity_bytes=4_000_000,
         refused={"unknown task": 1},
+        left_out={"mujoco/hopper": {"below 80% of the best": Amount(episodes=5, steps=700)}},
         duplicates=3,
         writers_waiting=1,
         readers_waiting=2,

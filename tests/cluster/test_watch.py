@@ -14,7 +14,7 @@ from cluster.journal import START, Entry, Event, Record
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
 from cluster.watch import GIVE_UP_S, render, watch_live
-from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 
 BEGIN_S = 1_000.0
@@ -141,6 +141,20 @@ def test_failed_evaluations_and_refused_episodes_are_named() -> None:
     assert "1 so far: the simulation broke" in text
     assert "3 x rewards is not finite" in text
     assert "2,120 ± 100" in text, "the last good evaluation stays"
+
+
+def test_what_is_stored_but_not_read_is_named() -> None:
+    of = records(1)
+    unread = {task_names(1)[0]: {"below 80% of the best": Amount(episodes=6, steps=5000)}}
+    of.append(
+        ReplayStats(
+            episodes={task_names(1)[0]: 7}, steps=7000, inserted_tokens=1, read_tokens=1, stored_bytes=1,
+            capacity_bytes=2, left_out=unread, evicted=4,
+        )
+    )  # fmt: skip
+    text = drawn(folded(1, of), 140)
+    assert "of 7 episodes 6 (5,000 steps) below 80% of the best" in text
+    assert "4 episodes made room for others" in text
 
 
 def test_a_task_whose_evaluations_all_failed_is_not_waiting() -> None:
