@@ -21,6 +21,7 @@ from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
 from gato.sequence import Window
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
@@ -102,8 +103,10 @@ def evaluate_checkpoint(
 ) -> Iterator[Evaluation]:
     """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where there are `clips`.
 
-    ValueError where the shapes do not agree.
+    PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says. ValueError where the shapes do
+    not agree.
     """
+    use_threads()
     if read_model_config(checkpoint) != config.model:
         raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
     model = Gato(config.model)
