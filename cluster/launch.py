@@ -24,7 +24,7 @@ from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from cluster.config import RunConfig
-from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
+from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Kind, Task
@@ -122,10 +122,14 @@ def _offer_token() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a launched run, as the supervisor knows them."""
+    """The parts of a launched run, as the supervisor knows them.
+
+    Learner, replay and weights store live as long as this value does: the actors hold only borrowed handles.
+    """
 
     learner: ActorProxy[LearnerActor]
     replay: Shards
+    weights: ActorProxy[WeightsStore]
     fill: RemoteEpisodeSink
     """Takes the data that a run begins with: nobody reads yet, so nobody is held back for readers."""
     new_worker: Callable[[str], WorkerHandle]
@@ -150,6 +154,9 @@ def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
 def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Mapping[str, float]) -> Parts:
     """Start all parts but the workers. The parts that write to `folder` stay on this machine.
 
+    Constructors get borrowed handles (`Shards.borrowed`, `ray.get_actor`): with others Ray could not restart an actor
+    after the object that holds the handle is lost.
+
     On a local Ray nobody claims whole cores: the operating system shares two of them among five processes well.
     """
     cores = 0 if local else 1
@@ -165,16 +172,19 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         teacher_returns=teacher_returns,
         scheduling_strategy=here,
     )
-    store = RemoteWeightsStore.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    launched = uuid4().hex
+    store_name = f"weights-{launched}"
+    weights = RemoteWeightsStore.options(
+        name=store_name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
     ).remote(folder / "weights")
+    shards, store = replay.borrowed(), ray.get_actor(store_name)
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     learner = RemoteLearner.options(
         num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
     ).remote(
         config.learner,
         config.model,
-        RemoteBatchSource(replay, prefetch=config.replay.prefetch),
+        RemoteBatchSource(shards, prefetch=config.replay.prefetch),
         StoreSink(store),
         folder / "checkpoints",
         list(tasks),
@@ -186,18 +196,17 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         generate=acting_configs(config, "generate"),
         seed=config.seed,
         text=layout.text,
-        prompts=RemotePromptSource(replay),
+        prompts=RemotePromptSource(shards),
     )
 
     end_inference()  # what a run of this name left that was killed
-    launched = uuid4().hex
 
     def new_worker(name: str) -> WorkerHandle:
         return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
             name,
             tasks,
             players,
-            RemoteEpisodeSink(replay, patience_s=30.0),
+            RemoteEpisodeSink(shards, patience_s=30.0),
             StoreSource(store),
             Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
             WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s),
@@ -209,6 +218,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     return Parts(
         learner=learner,
         replay=replay,
+        weights=weights,
         fill=RemoteEpisodeSink(replay, is_paced=False),
         new_worker=new_worker,
         clips=ClipFolder(folder / "clips"),
