@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from gato.files import damaged, read_json
 from gato.task import Task
 
 SHIPPED = Path(__file__).parent / "specialists"
@@ -119,7 +120,29 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
                 else "`gato teach` trains robots'"
             )
         )
-    about = json.loads(record.read_text())
+    fix = f"copy it again, or train the specialist again with `gato teach {task_name}`"
+    about = read_json(record, fix=fix)
+    for name, kind in (("task", str), ("env_id", str)):
+        if not isinstance(about.get(name), kind):
+            raise damaged(record, f"{name} is {about.get(name)!r}, expected text", fix=fix)
     if about["task"] != task_name:
         raise ValueError(f"{record} is of task {about['task']}, not {task_name}")
-    return Specialist(load_file(weights), about)
+    arrays = read_arrays(weights, fix=fix)
+    try:
+        return Specialist(arrays, about)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise damaged(weights if _lacks_array(problem) else record, problem, fix=fix) from problem
+
+
+def _lacks_array(problem: Exception) -> bool:
+    """Whether it is an array of the weights that is missing, and not a value of the record."""
+    missing = str(problem.args[0]) if isinstance(problem, KeyError) and problem.args else ""
+    return missing.startswith(("layer", "obs_", "log_std"))
+
+
+def read_arrays(file: Path, *, fix: str) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. ValueError, which names the file and says the `fix`, where it is damaged."""
+    try:
+        return load_file(file)
+    except SafetensorError as problem:
+        raise damaged(file, problem, fix=fix) from problem

@@ -17,23 +17,16 @@ from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
 from cluster import datasets
 from cluster.aggregate import aggregate
-from cluster.config import config_from_json
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
-from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
+from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
 from cluster.summary import Summary, read_summary
 from cluster.text import number_text
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
 from replay.importers.reading import Reading
-
-
-def _scales_in(folder: RunFolder) -> dict[str, Scale]:
-    file = folder.path / "scales.json"
-    plain = json.loads(file.read_text()) if file.is_file() else {}
-    return {name: Scale(**scale) for name, scale in plain.items()}
 
 
 @contextmanager
@@ -56,7 +49,7 @@ def summary_of(run: str | None, *, redis_url: str | None) -> Summary:
     """How a run stands, or stood when it ended."""
     folder = find_run(run)
     with _journal_of(folder, redis_url) as journal:
-        return read_summary(journal, folder.name, _scales_in(folder))
+        return read_summary(journal, folder.name, read_scales(folder.path))
 
 
 def watch(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
@@ -64,9 +57,9 @@ def watch(run: str | None, *, once: bool, redis_url: str | None, console: Consol
     folder = find_run(run)
     with _journal_of(folder, redis_url) as journal:
         if once or not folder.info().is_active:
-            console.print(render(read_summary(journal, folder.name, _scales_in(folder)), now_s=time.time()))
+            console.print(render(read_summary(journal, folder.name, read_scales(folder.path)), now_s=time.time()))
         else:
-            watch_live(journal, run=folder.name, scales=_scales_in(folder), console=console, until_ended=True)
+            watch_live(journal, run=folder.name, scales=read_scales(folder.path), console=console, until_ended=True)
 
 
 def _active(run: str | None) -> RunFolder:
@@ -104,7 +97,7 @@ def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None
     if not shares:
         raise ValueError("nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1")
     folder = _active(run)
-    config = config_from_json(json.dumps(folder.info().config))
+    config = folder.run_config()
     config = replace(config, actors=replace(config.actors, **shares))  # ValueError for what they cannot be
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("roles", json.dumps(dict(shares)))
@@ -123,7 +116,7 @@ def pace(
     asked = {"replay-pause": "to hold nobody back", "replay-resume": "to hold back again"}.get(
         word, "for other settings"
     )
-    config = config_from_json(json.dumps(folder.info().config))
+    config = folder.run_config()
     if word == "replay-limit":
         if not changes:
             raise ValueError("nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled")

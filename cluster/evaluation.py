@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from actors.envs import WorkerEnvs
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from actors.worker import Receipt, Worker
-from cluster.config import RunConfig, config_from_json
+from cluster.config import RunConfig
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs, layout_of, tasks_of
-from cluster.registry import find_run
-from cluster.scores import Scale
+from cluster.registry import RunFolder, find_run
+from cluster.scores import Scale, read_scales
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
@@ -92,10 +91,7 @@ def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
                 f"run {run.name} has no checkpoint yet; wait for its first, or lower learner.checkpoint_every"
             )
         checkpoint = checkpoints[-1]
-    config = config_from_json(json.dumps(json.loads((run / "run.json").read_text())["config"]))
-    scales = run / "scales.json"
-    plain = json.loads(scales.read_text()) if scales.is_file() else {}
-    return checkpoint, config, {name: Scale(**scale) for name, scale in plain.items()}
+    return checkpoint, RunFolder(run.parent, run.name).run_config(), read_scales(run)
 
 
 def evaluate_checkpoint(

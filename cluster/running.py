@@ -20,7 +20,7 @@ from rich.console import Console
 from actors.text import BYTES
 from cluster import datasets
 from cluster.choices import scales_of
-from cluster.config import RunConfig, config_from_json, override
+from cluster.config import RunConfig, override, read_config
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
@@ -72,7 +72,7 @@ def resume(
     info = folder.info()
     if info.is_active:
         raise ValueError(f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or watch it")
-    config = override(config_from_json(json.dumps(info.config)), settings)
+    config = override(folder.run_config(), settings)
     config = replace(config, name=folder.name)
     require_space(folder.path)
     _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=None), detach, console)
@@ -134,7 +134,7 @@ def supervise_detached(
     folder: RunFolder, *, address: str | None, redis_url: str | None, redis_port: int | None
 ) -> None:
     """What the process in the background does."""
-    config = config_from_json((folder.path / "config.json").read_text())
+    config = read_config(folder.path / "config.json")
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
     _supervise_or_say_why(config, folder, options, Console(width=120))
 
