@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from actors.user_tasks import note_on
 from cluster import choices, commands, replay_care, replay_words, running, teaching
 from cluster.check import check_task
 from cluster.doctor import doctor as examine
 from cluster.runs import RUNS
+from cluster.text import literal
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train one Gato on many games and many bodies, and watch it play.",
 )
-console = Console()
+console = Console(emoji=False)  # a name may hold :text: between colons
 replay = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -77,7 +77,7 @@ def start(
         run, name=name, tasks=chosen, data=data or [], settings=settings, text=text, teachers=teacher or []
     )
     for note in filter(None, map(note_on, chosen or ())):
-        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 
 
@@ -413,8 +413,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (ValueError, OSError) as problem:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]error:[/bold red] {escape(' '.join(str(problem).split()))}"
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
+            f"[bold red]error:[/bold red] {literal(' '.join(str(problem).split()))}"
         )
         raise SystemExit(2) from None
 

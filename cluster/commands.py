@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
@@ -23,7 +24,7 @@ from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
 from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
 from cluster.summary import Summary, read_summary
-from cluster.text import number_text
+from cluster.text import NONE, literal, number_text, printable
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
 from replay.importers.reading import Reading
@@ -75,13 +76,15 @@ def stop(run: str | None, *, redis_url: str | None, console: Console) -> None:
     folder = _active(run)
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("stop")
-    console.print(f"stopping run [bold]{folder.name}[/bold]: its learner saves ...")
+    console.print(f"stopping run [bold]{literal(folder.name)}[/bold]: its learner saves ...")
     deadline = time.monotonic() + 120.0
     while folder.info().is_active and time.monotonic() < deadline:
         time.sleep(0.2)
     if folder.info().is_active:
         raise ValueError(f"run {folder.name} has not stopped after 120 s; see {folder.path}")
-    console.print(f"run [bold]{folder.name}[/bold] stopped; gato resume {folder.name} goes on from here")
+    console.print(
+        f"run [bold]{literal(folder.name)}[/bold] stopped; gato resume {literal(folder.name)} goes on from here"
+    )
 
 
 def scale(run: str | None, workers: int, *, redis_url: str | None, console: Console) -> None:
@@ -89,7 +92,7 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     folder = _active(run)
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("scale", workers)
-    console.print(f"run [bold]{folder.name}[/bold] goes on with {workers} workers")
+    console.print(f"run [bold]{literal(folder.name)}[/bold] goes on with {workers} workers")
 
 
 def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console) -> None:
@@ -103,7 +106,7 @@ def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None
         journal.post_control("roles", json.dumps(dict(shares)))
     folder.set_config(to_plain(config))
     console.print(
-        f"run [bold]{folder.name}[/bold] was asked for other shares; gato watch {folder.name} shows who does what"
+        f"run [bold]{literal(folder.name)}[/bold] was asked for other shares; gato watch {literal(folder.name)} shows who does what"
     )
 
 
@@ -125,16 +128,23 @@ def pace(
     with _journal_of(folder, redis_url) as journal:
         journal.post_control(word, json.dumps(dict(changes)) if changes else "")
     folder.set_config(to_plain(config))  # for when the run is resumed
-    console.print(f"run [bold]{folder.name}[/bold] was asked {asked}; gato watch {folder.name} shows what it does")
+    console.print(
+        f"run [bold]{literal(folder.name)}[/bold] was asked {asked}; gato watch {literal(folder.name)} shows what it does"
+    )
 
 
 def list_runs(console: Console) -> None:
     """All runs, newest first."""
     table = Table("run", "state", "tasks", "started", box=None, header_style="bold")
     for info in registry_runs():
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
-        table.add_row(info.name, info.state, ", ".join(info.config.get("tasks", [])), started)
-    console.print(table if table.row_count else f"no runs in {runs_root()}; begin with: gato start demo")
+        try:
+            started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
+        except (ValueError, OverflowError, OSError):  # the file may say any number
+            started = NONE
+        tasks = info.config.get("tasks", [])
+        names = ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)
+        table.add_row(*(Text(printable(cell)) for cell in (info.name, info.state, names, started)))
+    console.print(table if table.row_count else f"no runs in {literal(runs_root())}; begin with: gato start demo")
 
 
 def evaluate(
@@ -147,6 +157,14 @@ def evaluate(
     checkpoint, config, scales = locate(what)
     clips = ClipFolder(checkpoint.parent.parent / "clips" / checkpoint.name) if video else None
     wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
+    untrained = [name for name in wanted if name not in config.tasks]
+    if untrained and not as_json:
+        console.print(
+            f"[yellow]warning:[/yellow] {literal(config.name)} was never trained on {literal(', '.join(untrained))}; it was "
+            f"trained on {literal(', '.join(config.tasks))}",
+            highlight=False,
+            soft_wrap=True,
+        )
     titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
     table = Table(*titles, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
@@ -166,11 +184,13 @@ def evaluate(
         rows[evaluation.task] = {
             "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
             "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
-            "random_return": random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "random_return": random_return, "trained": evaluation.task in config.tasks, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted)
+        table.add_row(
+            literal(evaluation.task), f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted
+        )
     overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
         over_all = {by: asdict(over) if over else None for by, over in overall.items()}
@@ -178,12 +198,12 @@ def evaluate(
         answer = {"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all, "clips": files}
         sys.stdout.write(json.dumps(answer) + "\n")
         return
-    console.print(f"checkpoint {checkpoint}", highlight=False)
+    console.print(f"checkpoint {literal(checkpoint)}", highlight=False)
     console.print(table)
     for file in clips.files.values() if clips else ():
-        console.print(f"clip {file}", highlight=False, soft_wrap=True)
+        console.print(f"clip {literal(file)}", highlight=False, soft_wrap=True)
     for problem in clips.problems.values() if clips else ():
-        console.print(f"no clip: {problem}", highlight=False)
+        console.print(f"no clip: {literal(problem)}", highlight=False)
     if clips and any(file.suffix == ".gif" for file in clips.files.values()):
         console.print(
             "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's folder",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.registry import RunFolder
 from cluster.running import supervise_detached
+from cluster.text import printable
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
             folder, address=arguments.address, redis_url=arguments.redis, redis_port=arguments.redis_port
         )
     except (ValueError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {printable(problem)}", file=sys.stderr)
         return 2
     return 0
 

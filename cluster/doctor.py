@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from cluster.text import literal
 
 PATIENCE_S = 120.0
 LAST_ERROR = re.compile(r"^(?=\w[\w.]*(?:Error|Exception)\b)", re.MULTILINE)
@@ -192,7 +193,7 @@ def _show(findings: Sequence[Finding], console: Console) -> None:
     console.print(table)
     for finding in findings:
         if finding.note:
-            console.print(f"{finding.name}: {escape(finding.note)}", highlight=False, soft_wrap=True)
+            console.print(f"{finding.name}: {literal(finding.note)}", highlight=False, soft_wrap=True)
     broken = [finding.name for finding in findings if finding.core and not finding.steps]
     console.print(
         f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again" if broken else "all that gato needs works"

@@ -26,6 +26,7 @@ from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.scores import Scale
 from cluster.summary import read_summary
+from cluster.text import literal
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
 
@@ -120,9 +121,8 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
     info = folder.info()
     if info.state == "failed" or process.poll() not in (None, 0):
         raise ValueError(f"run {folder.name} did not start: {info.reason or f'see {folder.path}/log.txt'}")
-    console.print(
-        f"run [bold]{folder.name}[/bold] goes on in the background: gato watch {folder.name} · gato stop {folder.name}"
-    )
+    name = literal(folder.name)
+    console.print(f"run [bold]{name}[/bold] goes on in the background: gato watch {name} · gato stop {name}")
 
 
 def _pairs(options: _Options) -> list[str]:
@@ -136,7 +136,7 @@ def supervise_detached(
     """What the process in the background does."""
     config = read_config(folder.path / "config.json")
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
-    _supervise_or_say_why(config, folder, options, Console(width=120))
+    _supervise_or_say_why(config, folder, options, Console(width=120, emoji=False))
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
         journal.append(Event(kind="resumed" if resumed else "started", text=f"{len(tasks)} tasks: {', '.join(tasks)}"))
         (folder.path / "scales.json").write_text(json.dumps({name: to_plain(scale) for name, scale in scales.items()}))
         console.print(
-            f"run [bold]{config.name}[/bold] in {folder.path}: starting Ray, replay and the learner ...",
+            f"run [bold]{literal(config.name)}[/bold] in {literal(folder.path)}: starting Ray, replay and the learner ...",
             highlight=False,
         )
         connect_ray(options.address, namespace=f"gato-{config.name}")
@@ -200,9 +200,8 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
         console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
-    console.print(
-        f"run [bold]{config.name}[/bold] {ended}. Play it: gato evaluate {config.name} · see it again: gato watch {config.name}"
-    )
+    name = literal(config.name)
+    console.print(f"run [bold]{name}[/bold] {ended}. Play it: gato evaluate {name} · see it again: gato watch {name}")
 
 
 def _run_watched(
