@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,9 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
     """A process of its own, in a session of its own, whose output goes to the run's log."""
     (folder.path / "config.json").write_text(json.dumps(to_plain(config)))
     arguments = [str(folder.path), *_pairs(options)]
+    if options.redis_url is not None:  # not on the command line, which every user of the machine can read
+        _keep_url(folder, options.redis_url)
+        arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "cluster.detached", *arguments],
@@ -126,14 +130,21 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
 
 
 def _pairs(options: _Options) -> list[str]:
-    named = {"--address": options.address, "--redis": options.redis_url, "--redis-port": options.redis_port}
+    named = {"--address": options.address, "--redis-port": options.redis_port}
     return [text for name, value in named.items() if value is not None for text in (name, str(value))]
 
 
-def supervise_detached(
-    folder: RunFolder, *, address: str | None, redis_url: str | None, redis_port: int | None
-) -> None:
-    """What the process in the background does."""
+def _keep_url(folder: RunFolder, url: str) -> None:
+    """Keep the URL of a run's Redis, with its password, for those who may read the owner's files."""
+    file = folder.path / "redis-url.txt"
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(url)
+
+
+def supervise_detached(folder: RunFolder, *, address: str | None, redis_kept: bool, redis_port: int | None) -> None:
+    """What the process in the background does; `redis_kept`: with the Redis whose URL lies in the run's folder."""
+    redis_url = (folder.path / "redis-url.txt").read_text() if redis_kept else None
     config = read_config(folder.path / "config.json")
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
     _supervise_or_say_why(config, folder, options, Console(width=120, emoji=False))
@@ -143,8 +154,7 @@ def supervise_detached(
 def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
     """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was named."""
     if options.redis_url is not None:
-        (folder.path / "redis-url.txt").write_text(options.redis_url)
-        (folder.path / "redis-url.txt").chmod(0o600)
+        _keep_url(folder, options.redis_url)
         yield options.redis_url
         return
     with RedisServer.start(folder.path / "redis", port=options.redis_port) as server:
