@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from cluster.config import RunConfig
+from cluster.ray_probe import require_ray
 from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
@@ -95,16 +95,9 @@ def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = N
                     f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
                 ) from problem
             return
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=5.0).close()
-        except (OSError, ValueError) as problem:
-            raise ValueError(
-                f"no Ray answers at {address!r} ({problem}); start one with `ray start --head`, give host:port of one "
-                "that runs, or leave out --address for a local one"
-            ) from problem
         _offer_token()
         try:
+            require_ray(address)
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, RayError) as problem:
             raise ValueError(
