@@ -110,6 +110,8 @@ def _offer_token() -> None:
     """Join with the token that lies in the home folder, if one does: Ray 2.60 asks for it but offers it only to "auto"."""
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+    # It warns that a token is used, before it is known whether a Ray listens there at all.
+    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 

@@ -45,9 +45,19 @@ def test_a_ray_that_asks_for_the_token_in_the_home_folder_is_joined(tmp_path: Pa
                 env=environment,
                 check=False,
             )
+            (tmp_path / "other/.ray").mkdir(parents=True)
+            (tmp_path / "other/.ray/auth_token").write_text("0" * 64)
+            refused = subprocess.run(
+                [sys.executable, "-c", JOIN, line.split()[1]],
+                capture_output=True,
+                text=True,
+                env=environment | {"HOME": str(tmp_path / "other")},
+                check=False,
+            )
         finally:
             running.communicate("\n")
     assert "joined 1.0" in joined.stdout, joined.stderr
+    assert "both sides need the same token" in refused.stderr
 
 
 class Listener:
