@@ -11,6 +11,7 @@ from actors.rollout import play
 from actors.teachers import teacher_for
 from gato.episode import Episode
 from gato.task import Task
+from gato.threads import use_threads
 
 
 def demonstrate(
@@ -26,6 +27,7 @@ def demonstrate(
 
     `teacher_spec` and `noise` are as in `teacher_for`. EnvFailedError at the first episode that breaks.
     """
+    use_threads()  # a teacher may be a network of PyTorch's
     teacher = teacher_for(task, teacher_spec, noise=noise)
     envs = WorkerEnvs()(task, min(num_envs, episodes))
     try:

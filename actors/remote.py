@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import ray
-import torch
 from ray.actor import ActorProxy
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,6 +24,7 @@ from actors.video import Clip
 from actors.worker import EpisodeSink, WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights
 
@@ -42,7 +42,7 @@ class InferenceActor:
         self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource, niceness: int, num_threads: int
     ) -> None:
         os.nice(niceness)
-        torch.set_num_threads(num_threads)  # Ray gives one to those who claim no core
+        use_threads(num_threads)  # Ray gives one to those who claim no core
         self._server = InferenceServer(players, tasks, source)
 
     @ray.method(max_task_retries=-1)
@@ -156,7 +156,7 @@ class WorkerActor:
     ) -> None:
         """`shares_inference`: whether the node's one inference process acts for it, that of this `launch`."""
         os.nice(niceness)
-        torch.set_num_threads(1)
+        use_threads(1)
         self._playing = threading.Lock()
         if shares_inference:
             assert launch, "an inference process is one launch's: say which"

@@ -25,15 +25,15 @@ from actors.specialist_config import SpecialistConfig, settings_for
 from actors.specialist_policy import SHIPPED
 from actors.specialist_training import OBSERVATION_CLIP, train_specialist
 from gato.task import Task
+from gato.threads import use_threads
 
 
 @contextmanager
 def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
     """A local Ray for the training, unless one is connected already."""
     import ray
-    import torch
 
-    torch.set_num_threads(1)  # the networks are small, and threads that wait for each other lose on a shared machine
+    use_threads()
     for name in ("ray", "ray.rllib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():

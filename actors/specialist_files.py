@@ -80,17 +80,17 @@ def _is_finite(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value)
 
 
-def read_arrays(path: Path) -> dict[str, Float[np.ndarray, ...]]:
+def read_arrays(path: Path, *, fix: str = ADVICE) -> dict[str, Float[np.ndarray, ...]]:
     """A specialist's arrays. Raises ValueError if the file is damaged, or they are not one network and its statistics."""
     try:
         if path.stat().st_size > MOST_ARRAYS_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {MOST_ARRAYS_BYTES:,} are read")
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, MemoryError, AttributeError) as problem:
-        raise ValueError(f"{path} is damaged: {problem}; {ADVICE}") from problem
+        raise ValueError(f"{path} is damaged: {problem}; {fix}") from problem
     problem = _arrays_problem(arrays)
     if problem:
-        raise ValueError(f"{path} holds no specialist: {problem}; {ADVICE}")
+        raise ValueError(f"{path} holds no specialist: {problem}; {fix}")
     return arrays
 
 

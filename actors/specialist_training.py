@@ -13,15 +13,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from actors.env_record import versions_of
 from actors.envs import make_envs
 from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
+from actors.specialist_files import read_arrays
 from actors.specialist_policy import Specialist, file_stem
 from actors.tasks import TASKS
 from actors.teacher_kinds import SpecialistTeacher
+from gato.files import damaged, read_json
 from gato.task import Task, find_task
 
 OBSERVATION_CLIP = 10.0
@@ -109,8 +111,14 @@ def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
         new.rename(folder)
     if not folder.is_dir():
         return _State()
-    numbers = json.loads((folder / "state.json").read_text())
-    kept, wanted = numbers.pop("config"), json.loads(json.dumps(asdict(config)))
+    file, fix = folder / "state.json", f"delete {folder} to train from the beginning"
+    if not file.is_file():
+        raise damaged(file, "it is missing", fix=fix)
+    numbers = read_json(file, fix=fix)
+    kept, wanted = numbers.pop("config", None), json.loads(json.dumps(asdict(config)))
+    expected = {f.name for f in fields(_State) if f.name != "best"}
+    if not isinstance(kept, dict) or not numbers.keys() <= expected:
+        raise damaged(file, f"expected config and {', '.join(sorted(expected))}", fix=fix)
     if kept != wanted:
         other = ", ".join(
             f"{key} {kept.get(key)} there, {value} here" for key, value in wanted.items() if kept.get(key) != value
@@ -120,7 +128,7 @@ def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
         )
     trainer.restore(folder / "algorithm")
     best = folder / "best.safetensors"
-    return _State(**numbers, best=load_file(best) if best.is_file() else {})
+    return _State(**numbers, best=read_arrays(best, fix=fix) if best.is_file() else {})
 
 
 def returns_of(

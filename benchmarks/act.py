@@ -21,6 +21,7 @@ from gato.acting import ActingState, Policy
 from gato.config import PRESETS, ActingConfig
 from gato.model import Gato
 from gato.quantise import KINDS
+from gato.threads import use_threads
 from gato.tokenizer import bin_centres
 from gato.weights import acting_config
 
@@ -121,7 +122,7 @@ def measures() -> Iterator[dict[str, float | str]]:
 
 def main() -> None:
     """Measure and add the rows to benchmarks/rows.jsonl."""
-    torch.set_num_threads(1)
+    use_threads(1)
     machine = about()
     for measure in measures():
         ratio = round(float(measure["theirs_s"]) / float(measure["ours_s"]), 3)

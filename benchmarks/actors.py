@@ -32,6 +32,7 @@ from gato.config import PRESETS, ActingConfig
 from gato.episode import Episode
 from gato.model import Gato
 from gato.task import Task
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, acting_config, snapshot
 
@@ -279,7 +280,7 @@ def measures() -> Iterator[Row]:
 
 def main() -> None:
     """Measure, add the rows, write the table."""
-    torch.set_num_threads(1)
+    use_threads(1)
     add_rows(measures(), about(), ROOT / "benchmarks" / "rows.jsonl")
 
 

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 import gymnasium
 import mujoco
 import numpy as np
-import torch
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import SyncVectorEnv
 
@@ -24,6 +23,7 @@ from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s, paired_s
 from gato.task import References, Task
+from gato.threads import use_threads
 
 OURS = ("mujoco/hopper", "mujoco/halfcheetah", "atari/pong")
 NUM_ENVS = (1, 4, 16)
@@ -134,7 +134,7 @@ def main() -> None:
     """Measure, add the rows to benchmarks/rows.jsonl and write the table."""
     from benchmarks.run import add_rows  # which measures this file's rows too
 
-    torch.set_num_threads(1)
+    use_threads(1)
     add_rows(measures(), about(), ROOT / "benchmarks" / "rows.jsonl")
 
 

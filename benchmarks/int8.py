@@ -9,11 +9,11 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from cluster.config import RunConfig
 from cluster.evaluation import evaluate_checkpoint, locate
 from gato.quantise import KINDS, Int8Kind
+from gato.threads import use_threads
 
 
 def with_int8(config: RunConfig, kind: Int8Kind | None) -> RunConfig:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("what", help="a run's name, or a checkpoint's folder inside a run")
     parser.add_argument("--episodes", type=int, default=20)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
     checkpoint, config, _ = locate(asked.what)
     exact: dict[str, float] = {}
     print("| task | acting | return, mean ± standard error | of float32 | env steps/s |\n|---|---|--:|--:|--:|")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment, Role
@@ -36,6 +35,7 @@ from cluster.launch import acting_configs
 from cluster.runs import RUNS
 from gato.episode import Episode
 from gato.task import Task
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights
 from learner.loop import Learner
@@ -157,7 +157,7 @@ def settings_of(task: Task, plan: Plan, seed: int) -> RunConfig:
 
 def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) -> dict[str, Any]:
     """One training; what it did."""
-    torch.set_num_threads(1)
+    use_threads(1)
     begun_s = time.monotonic()
     task, plan = TASKS[name], PLANS[name]
     if arm == "early":

@@ -30,6 +30,7 @@ from benchmarks.timing import median_s, paired_s
 from gato.episode import Episode
 from gato.sequence import Batch, StepLayout
 from gato.task import Task
+from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
 from replay.config import Durability, LimiterConfig, MixConfig, ReplayConfig
 from replay.record import Record, pack, record_to_bytes
@@ -402,7 +403,7 @@ def main() -> None:
     """Measure replay alone, add the rows, write the table."""
     from benchmarks.run import add_rows
 
-    torch.set_num_threads(1)
+    use_threads(1)
     add_rows(measures(), about(), ROOT / "benchmarks" / "rows.jsonl")
 
 

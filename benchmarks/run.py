@@ -23,6 +23,7 @@ from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig
 from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
+from gato.threads import use_threads
 from gato.tokenizer import MU, M, TokenLayout, encode
 
 HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
@@ -126,7 +127,7 @@ def train() -> dict[str, float | str]:
 
 def main() -> None:
     """Measure all, add the rows, write the table."""
-    torch.set_num_threads(1)
+    use_threads(1)
     small = (measure() for measure in (tokenise, train))
     rows = itertools.chain(small, replay.measures(), training.measures(), act.measures(), envs.measures())
     add_rows(rows, about(), ROOT / "benchmarks" / "rows.jsonl")

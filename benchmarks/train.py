@@ -30,6 +30,7 @@ from gato.config import PRESETS, ModelConfig
 from gato.flops import Work, training_flops
 from gato.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
+from gato.threads import use_threads
 
 Row = dict[str, float | str | int]
 SETTINGS: tuple[Literal["transformer-xl"], Literal["rotary"]] = ("transformer-xl", "rotary")
@@ -227,7 +228,7 @@ def presets_on_gpu(num_rows: Mapping[str, int], repeats: int = 10) -> list[Row]:
 
 def measures() -> Iterator[Row]:
     """All rows that this machine can give; `benchmarks.run` adds machine, date and commit."""
-    torch.set_num_threads(1)
+    use_threads(1)
     for bf16 in (True, False):
         yield from against_bare(CPU_MODEL, bf16=bf16, repeats=5, num_rows=4)
     if torch.cuda.is_available():

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from actors.user_tasks import note_on
 from cluster import choices, commands, replay_care, replay_words, running, teaching
@@ -17,6 +16,7 @@ from cluster import provenance as origins
 from cluster.check import check_task
 from cluster.doctor import doctor as examine
 from cluster.runs import RUNS
+from cluster.text import literal
 
 app = typer.Typer(
     add_completion=False,
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train one Gato on many games and many bodies, and watch it play.",
 )
-console = Console()
+console = Console(emoji=False)  # a name may hold :text: between colons
 replay = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -81,7 +81,7 @@ def start(
     )  # fmt: skip
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *choices.teacher_notes(config), *choices.data_notes(config)]:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
     running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
 
 
@@ -433,8 +433,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (ValueError, OSError) as problem:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]error:[/bold red] {escape(' '.join(str(problem).split()))}"
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
+            f"[bold red]error:[/bold red] {literal(' '.join(str(problem).split()))}"
         )
         raise SystemExit(2) from None
 

@@ -12,30 +12,23 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
 from cluster import datasets, importing
 from cluster.aggregate import aggregate
-from cluster.config import config_from_json
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.registry import list_runs as registry_runs
-from cluster.scores import MEASURES, Measure, Scale, finite, scale_of
+from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
 from cluster.summary import Summary, read_summary
-from cluster.text import number_text
+from cluster.text import NONE, literal, number_text, printable
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
 from replay.importers.reading import Reading, attempt_of
-
-
-def _scales_in(folder: RunFolder) -> dict[str, Scale]:
-    file = folder.path / "scales.json"
-    plain = json.loads(file.read_text()) if file.is_file() else {}
-    return {name: Scale(**scale) for name, scale in plain.items()}
 
 
 @contextmanager
@@ -58,7 +51,7 @@ def summary_of(run: str | None, *, redis_url: str | None) -> Summary:
     """How a run stands, or stood when it ended."""
     folder = find_run(run)
     with _journal_of(folder, redis_url) as journal:
-        return read_summary(journal, folder.name, _scales_in(folder))
+        return read_summary(journal, folder.name, read_scales(folder.path))
 
 
 def watch(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
@@ -66,9 +59,9 @@ def watch(run: str | None, *, once: bool, redis_url: str | None, console: Consol
     folder = find_run(run)
     with _journal_of(folder, redis_url) as journal:
         if once or not folder.info().is_active:
-            console.print(render(read_summary(journal, folder.name, _scales_in(folder)), now_s=time.time()))
+            console.print(render(read_summary(journal, folder.name, read_scales(folder.path)), now_s=time.time()))
         else:
-            watch_live(journal, run=folder.name, scales=_scales_in(folder), console=console, until_ended=True)
+            watch_live(journal, run=folder.name, scales=read_scales(folder.path), console=console, until_ended=True)
 
 
 def _active(run: str | None) -> RunFolder:
@@ -84,13 +77,15 @@ def stop(run: str | None, *, redis_url: str | None, console: Console) -> None:
     folder = _active(run)
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("stop")
-    console.print(f"stopping run [bold]{folder.name}[/bold]: its learner saves ...")
+    console.print(f"stopping run [bold]{literal(folder.name)}[/bold]: its learner saves ...")
     deadline = time.monotonic() + 120.0
     while folder.info().is_active and time.monotonic() < deadline:
         time.sleep(0.2)
     if folder.info().is_active:
         raise ValueError(f"run {folder.name} has not stopped after 120 s; see {folder.path}")
-    console.print(f"run [bold]{folder.name}[/bold] stopped; gato resume {folder.name} goes on from here")
+    console.print(
+        f"run [bold]{literal(folder.name)}[/bold] stopped; gato resume {literal(folder.name)} goes on from here"
+    )
 
 
 def scale(run: str | None, workers: int, *, redis_url: str | None, console: Console) -> None:
@@ -98,7 +93,7 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     folder = _active(run)
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("scale", workers)
-    console.print(f"run [bold]{folder.name}[/bold] goes on with {workers} workers")
+    console.print(f"run [bold]{literal(folder.name)}[/bold] goes on with {workers} workers")
 
 
 def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console) -> None:
@@ -106,13 +101,13 @@ def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None
     if not shares:
         raise ValueError("nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1")
     folder = _active(run)
-    config = config_from_json(json.dumps(folder.info().config))
+    config = folder.run_config()
     config = replace(config, actors=replace(config.actors, **shares))  # ValueError for what they cannot be
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("roles", json.dumps(dict(shares)))
     folder.set_config(to_plain(config))
     console.print(
-        f"run [bold]{folder.name}[/bold] was asked for other shares; gato watch {folder.name} shows who does what"
+        f"run [bold]{literal(folder.name)}[/bold] was asked for other shares; gato watch {literal(folder.name)} shows who does what"
     )
 
 
@@ -125,7 +120,7 @@ def pace(
     asked = {"replay-pause": "to hold nobody back", "replay-resume": "to hold back again"}.get(
         word, "for other settings"
     )
-    config = config_from_json(json.dumps(folder.info().config))
+    config = folder.run_config()
     if word == "replay-limit":
         if not changes:
             raise ValueError("nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled")
@@ -134,16 +129,23 @@ def pace(
     with _journal_of(folder, redis_url) as journal:
         journal.post_control(word, json.dumps(dict(changes)) if changes else "")
     folder.set_config(to_plain(config))  # for when the run is resumed
-    console.print(f"run [bold]{folder.name}[/bold] was asked {asked}; gato watch {folder.name} shows what it does")
+    console.print(
+        f"run [bold]{literal(folder.name)}[/bold] was asked {asked}; gato watch {literal(folder.name)} shows what it does"
+    )
 
 
 def list_runs(console: Console) -> None:
     """All runs, newest first."""
     table = Table("run", "state", "tasks", "started", box=None, header_style="bold")
     for info in registry_runs():
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
-        table.add_row(info.name, info.state, ", ".join(info.config.get("tasks", [])), started)
-    console.print(table if table.row_count else f"no runs in {runs_root()}; begin with: gato start demo")
+        try:
+            started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
+        except (ValueError, OverflowError, OSError):  # the file may say any number
+            started = NONE
+        tasks = info.config.get("tasks", [])
+        names = ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)
+        table.add_row(*(Text(printable(cell)) for cell in (info.name, info.state, names, started)))
+    console.print(table if table.row_count else f"no runs in {literal(runs_root())}; begin with: gato start demo")
 
 
 def evaluate(
@@ -156,6 +158,14 @@ def evaluate(
     checkpoint, config, scales = locate(what)
     clips = ClipFolder(checkpoint.parent.parent / "clips" / checkpoint.name) if video else None
     wanted = [resolve_task(task).name for task in tasks] if tasks else list(config.tasks)
+    untrained = [name for name in wanted if name not in config.tasks]
+    if untrained and not as_json:
+        console.print(
+            f"[yellow]warning:[/yellow] {literal(config.name)} was never trained on {literal(', '.join(untrained))}; it was "
+            f"trained on {literal(', '.join(config.tasks))}",
+            highlight=False,
+            soft_wrap=True,
+        )
     titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
     table = Table(*titles, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
@@ -175,11 +185,13 @@ def evaluate(
         rows[evaluation.task] = {
             "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
             "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
-            "random_return": random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "random_return": random_return, "trained": evaluation.task in config.tasks, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
         }  # fmt: skip
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
-        table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted)
+        table.add_row(
+            literal(evaluation.task), f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted
+        )
     overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
         over_all = {by: asdict(over) if over else None for by, over in overall.items()}
@@ -187,12 +199,12 @@ def evaluate(
         answer = {"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all, "clips": files}
         sys.stdout.write(json.dumps(answer) + "\n")
         return
-    console.print(f"checkpoint {checkpoint}", highlight=False)
+    console.print(f"checkpoint {literal(checkpoint)}", highlight=False)
     console.print(table)
     for file in clips.files.values() if clips else ():
-        console.print(f"clip {file}", highlight=False, soft_wrap=True)
+        console.print(f"clip {literal(file)}", highlight=False, soft_wrap=True)
     for problem in clips.problems.values() if clips else ():
-        console.print(f"no clip: {problem}", highlight=False)
+        console.print(f"no clip: {literal(problem)}", highlight=False)
     if clips and any(file.suffix == ".gif" for file in clips.files.values()):
         console.print(
             "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's folder",
@@ -238,7 +250,7 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: st
     found = resolve_task(task)
     require_space(runs_root())
     for note in teacher_for(found, teacher).notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note.removeprefix('noted: '))}", highlight=False)
+        console.print(f"[yellow]note:[/yellow] {literal(note.removeprefix('noted: '))}", highlight=False)
     played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
     try:
         importing.make(

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from actors.assignment import Role
 from gato.config import ActingConfig, ModelConfig
+from gato.files import damaged, read_json
 from gato.plain import from_plain, to_plain
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig, TableConfig
@@ -173,6 +175,16 @@ GENERAL_OF = {"evaluate_of": "evaluate", "generate_of": "generate"}
 
 def config_from_json(text: str) -> RunConfig:
     return from_plain(RunConfig, json.loads(text))
+
+
+def read_config(file: Path, entry: str | None = None) -> RunConfig:
+    """The config in a JSON file, under the key `entry` where there is one. ValueError names the file where it is damaged."""
+    fix = "put the file of a backup there, or start another run"
+    plain = read_json(file, fix=fix)
+    try:
+        return from_plain(RunConfig, plain[entry] if entry is not None else plain)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise damaged(file, problem, fix=fix) from problem
 
 
 def config_to_json(config: RunConfig) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cluster.registry import runs_root
+from cluster.text import literal
+from gato.files import damaged, read_json
 from replay.filter import least_return
 from replay.store import EpisodeStore
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 CAPACITY_BYTES = 64 << 30
 MOST_REASONS = 5
+UNNAMED = re.compile(r"episode \S+ of [^:]+: ")
+"""In a reason, what names the one episode: without it equal reasons are counted together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +103,10 @@ def find(name: str) -> DataSet:
 
 def read_about(file: Path) -> dict[str, Any]:
     """What an about.json says. ValueError, with the file's name, if it is damaged."""
-    try:
-        plain = json.loads(file.read_text())
-        if not isinstance(plain, dict) or not isinstance(plain.get("tasks"), dict):
-            raise ValueError("it says nothing of tasks")
-    except (OSError, ValueError) as problem:
-        raise ValueError(f"{file} is damaged: {problem}; remove {file.parent} and import it again") from problem
+    fix = f"remove {file.parent} and import it again"
+    plain = read_json(file, fix=fix)
+    if not isinstance(plain.get("tasks"), dict):
+        raise damaged(file, "it says nothing of tasks", fix=fix)
     return plain
 
 
@@ -141,14 +142,16 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
     try:
         with Progress(console=console, transient=True) as bar:
             for episode in bar.track(
-                store.all_episodes(), total=len(store.episodes), description=f"reading {data.name}"
+                store.all_episodes(), total=len(store.episodes), description=f"reading {literal(data.name)}"
             ):
                 receipt = sink.add(episode)
                 if receipt.status == "wait":
                     raise ValueError(f"{data.name} could not be handed in whole: {receipt.reason}; start the run again")
                 if receipt.status == "refused":
-                    refused[receipt.reason] += 1
+                    refused[UNNAMED.sub("", receipt.reason)] += 1
     finally:
         store.close()
     if refused:
-        console.print(f"[yellow]{data.name}: refused by replay:[/yellow] {counted(refused)}", highlight=False)
+        console.print(
+            f"[yellow]{literal(data.name)}: refused by replay:[/yellow] {literal(counted(refused))}", highlight=False
+        )

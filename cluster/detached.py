@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.registry import RunFolder
 from cluster.running import supervise_detached
+from cluster.text import printable
 
 
 def main() -> int:
@@ -15,16 +16,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--address")
-    parser.add_argument("--redis")
+    parser.add_argument("--redis-kept", action="store_true")
     parser.add_argument("--redis-port", type=int)
     arguments = parser.parse_args()
     folder = RunFolder(arguments.folder.parent, arguments.folder.name)
     try:
         supervise_detached(
-            folder, address=arguments.address, redis_url=arguments.redis, redis_port=arguments.redis_port
+            folder, address=arguments.address, redis_kept=arguments.redis_kept, redis_port=arguments.redis_port
         )
     except (ValueError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {printable(problem)}", file=sys.stderr)
         return 2
     return 0
 

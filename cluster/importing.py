@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from cluster.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
 from cluster.registry import NAME, runs_root
+from cluster.text import literal
 from gato.coverage import Coverage
 from gato.episode import Episode
 from gato.metrics import Amount
@@ -60,13 +60,13 @@ def make(
         is_complete = False
         try:
             with Progress(console=console, transient=True) as bar:
-                entry = bar.add_task(escape(origin), total=reading.total)
+                entry = bar.add_task(literal(origin), total=reading.total)
                 for episode in chain([] if first is None else [first], reading):
                     filling.take(episode)
                     bar.update(
                         entry,
                         completed=reading.num_passed,
-                        description=f"{escape(name)}: {filling.stored} new episodes",
+                        description=f"{literal(name)}: {filling.stored} new episodes",
                     )
             is_complete = True
         except KeyboardInterrupt:
@@ -208,7 +208,7 @@ def _show(
     """What was taken, what was done to it, what was refused, and what of it will not be read."""
     for task, values in made.tasks.items():
         console.print(
-            f"data set [bold]{escape(made.name)}[/bold]: {values['episodes']:,} episodes of {escape(task)}, {values['steps']:,} steps, "
+            f"data set [bold]{literal(made.name)}[/bold]: {values['episodes']:,} episodes of {literal(task)}, {values['steps']:,} steps, "
             f"mean return {values['return_mean']:,.1f}" + (f" ({there} were there already)" if there else ""),
             highlight=False,
         )
@@ -218,17 +218,17 @@ def _show(
     total = f" of {reading.total:,}" if reading.total is not None else ""
     table.add_row("taken", f"{sum(values['episodes'] for values in made.tasks.values()):,}{total}")
     for name, says in changes:
-        table.add_row(name, escape(says))
+        table.add_row(name, literal(says))
     for reason, count in reading.report.refused.most_common():
-        table.add_row("[yellow]refused[/yellow]", f"{count:,}: {escape(reason)}")
+        table.add_row("[yellow]refused[/yellow]", f"{count:,}: {literal(reason)}")
     counts = {task: int(values["episodes"]) for task, values in made.tasks.items()}
     for line in unread_lines(unread, counts):
-        table.add_row("[yellow]not read[/yellow]", f"{escape(line)} ({UNFILTERED} reads all)")
+        table.add_row("[yellow]not read[/yellow]", f"{literal(line)} ({UNFILTERED} reads all)")
     for line in reading.report.left_out:
-        table.add_row("[yellow]left out[/yellow]", escape(line))
+        table.add_row("[yellow]left out[/yellow]", literal(line))
     for line in reading.report.notes:
-        table.add_row("note", escape(line))
+        table.add_row("note", literal(line))
     for line in made.warnings:
-        table.add_row("[yellow]warning[/yellow]", escape(line))
+        table.add_row("[yellow]warning[/yellow]", literal(line))
     console.print(table, highlight=False)
-    console.print(f"train on it: gato start clone --data {escape(made.name)}", highlight=False)
+    console.print(f"train on it: gato start clone --data {literal(made.name)}", highlight=False)

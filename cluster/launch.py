@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,8 @@ from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from cluster.config import RunConfig
 from cluster.normalise import normalised_tasks
-from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource
+from cluster.ray_probe import require_ray
+from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Kind, Task
@@ -97,16 +97,9 @@ def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = N
                     f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
                 ) from problem
             return
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=5.0).close()
-        except (OSError, ValueError) as problem:
-            raise ValueError(
-                f"no Ray answers at {address!r} ({problem}); start one with `ray start --head`, give host:port of one "
-                "that runs, or leave out --address for a local one"
-            ) from problem
         _offer_token()
         try:
+            require_ray(address)
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, RayError) as problem:
             raise ValueError(
@@ -119,15 +112,21 @@ def _offer_token() -> None:
     """Join with the token that lies in the home folder, if one does: Ray 2.60 asks for it but offers it only to "auto"."""
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+    # It warns that a token is used, before it is known whether a Ray listens there at all.
+    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a launched run, as the supervisor knows them."""
+    """The parts of a launched run, as the supervisor knows them.
+
+    Learner, replay and weights store live as long as this value does: the actors hold only borrowed handles.
+    """
 
     learner: ActorProxy[LearnerActor]
     replay: Shards
+    weights: ActorProxy[WeightsStore]
     fill: RemoteEpisodeSink
     """Takes the data that a run begins with: nobody reads yet, so nobody is held back for readers."""
     new_worker: Callable[[str], WorkerHandle]
@@ -152,6 +151,9 @@ def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
 def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Mapping[str, float]) -> Parts:
     """Start all parts but the workers. The parts that write to `folder` stay on this machine.
 
+    Constructors get borrowed handles (`Shards.borrowed`, `ray.get_actor`): with others Ray could not restart an actor
+    after the object that holds the handle is lost.
+
     On a local Ray nobody claims whole cores: the operating system shares two of them among five processes well.
     """
     cores = 0 if local else 1
@@ -167,16 +169,19 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         teacher_returns=teacher_returns,
         scheduling_strategy=here,
     )
-    store = RemoteWeightsStore.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    launched = uuid4().hex
+    store_name = f"weights-{launched}"
+    weights = RemoteWeightsStore.options(
+        name=store_name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
     ).remote(folder / "weights")
+    shards, store = replay.borrowed(), ray.get_actor(store_name)
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     learner = RemoteLearner.options(
         num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
     ).remote(
         config.learner,
         config.model,
-        RemoteBatchSource(replay, prefetch=config.replay.prefetch),
+        RemoteBatchSource(shards, prefetch=config.replay.prefetch),
         StoreSink(store),
         folder / "checkpoints",
         list(tasks),
@@ -188,18 +193,17 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
         generate=acting_configs(config, "generate"),
         seed=config.seed,
         text=layout.text,
-        prompts=RemotePromptSource(replay),
+        prompts=RemotePromptSource(shards),
     )
 
     end_inference()  # what a run of this name left that was killed
-    launched = uuid4().hex
 
     def new_worker(name: str) -> WorkerHandle:
         return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
             name,
             tasks,
             players,
-            RemoteEpisodeSink(replay, patience_s=30.0),
+            RemoteEpisodeSink(shards, patience_s=30.0),
             StoreSource(store),
             Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
             WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s),
@@ -211,6 +215,7 @@ def launch(config: RunConfig, folder: Path, *, local: bool, teacher_returns: Map
     return Parts(
         learner=learner,
         replay=replay,
+        weights=weights,
         fill=RemoteEpisodeSink(replay, is_paced=False),
         new_worker=new_worker,
         clips=ClipFolder(folder / "clips"),

@@ -22,6 +22,7 @@ from cluster.text import (
     natural,
     number_text,
     percent_text,
+    printable,
     sparkline,
     spread_text,
 )
@@ -88,7 +89,7 @@ def who_waits(summary: Summary) -> str:
     replay = summary.replay
     if replay is None or (replay.who_waits.startswith("nobody") and not replay.paused):
         return ""
-    return replay.who_waits
+    return printable(replay.who_waits)
 
 
 def _learner_share(summary: Summary) -> float | None:
@@ -181,7 +182,7 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[T
     if score is not None:
         returned = Text(spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only))
     rate = summary.env_steps_per_s(now_s, name)
-    label = name if size.is_wide else name.rpartition("/")[2]
+    label = printable(name if size.is_wide else name.rpartition("/")[2])
     cells = [
         Text(label, style="red" if task.last_failure else ""),
         returned,
@@ -224,7 +225,8 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
             plays.append(f" (-{worker.age_versions})", style="yellow")
         waited = worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
         label = latest.task if size.is_wide else latest.task.rpartition("/")[2]
-        cells: list[RenderableType] = [name, latest.role, label, plays]
+        cells: list[RenderableType] = [Text(printable(said)) for said in (name, latest.role, label)]
+        cells.append(plays)
         cells += [count_text(worker.env_steps_per_s()), percent_text(waited)]
         if any_refused:
             num_refused = sum(worker.refused.values())
@@ -256,7 +258,7 @@ def note_table(summary: Summary, size: Size) -> Table | None:
     for event in summary.events[-MAX_EVENTS:]:
         at = time.strftime("%H:%M:%S", time.localtime(event.time_s))
         alarming = any(word in event.kind for word in ALARMING)
-        table.add_row(at, Text(event.kind, style="yellow" if alarming else ""), _one_line(event.text))
+        table.add_row(at, Text(printable(event.kind), style="yellow" if alarming else ""), _one_line(event.text))
     return table if table.row_count else None
 
 
@@ -276,7 +278,7 @@ def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:
 
 
 def _one_line(text: str) -> Text:
-    return Text(" ".join(text.split()))
+    return Text(printable(" ".join(text.split())))
 
 
 def _bar(share: float | None, columns: int) -> ProgressBar:

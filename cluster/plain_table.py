@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.text import clip
+from cluster.text import clip, printable
 
 GAP = 2
 MIN_NAME_COLUMNS = 8
@@ -22,7 +22,11 @@ def print_table(
     left: Sequence[str],
     clipped: Sequence[str] = (),
 ) -> None:
-    """Columns called `left` hold names; of `clipped`, the first gives way first. What is no terminal gets everything."""
+    """Columns called `left` hold names; of `clipped`, the first gives way first. What is no terminal gets everything.
+
+    Cells are shown as they are: without markup, and with control characters as escapes.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(title), *(len(row[i]) for row in rows), 0) for i, title in enumerate(titles)]
     natural = sum(widths) + GAP * (len(titles) - 1)
     excess = natural - console.width if console.is_terminal else 0

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster.plain_table import print_table
 from cluster.replay_words import rows_of
 from cluster.stores import find_place, opened
-from cluster.text import count_text
+from cluster.text import count_text, literal
 from replay.changes import FIELD, ChangeTally, changes_of, tally_of
 from replay.header import Header
 
@@ -69,12 +68,12 @@ def provenance(what: str | None, *, task: str | None, each: bool, as_json: bool,
     else:
         for group in groups_of(headers):
             _show(group, console)
-    console.print(f"[dim]{escape(place.label)}: {len(headers):,} episodes[/dim]", highlight=False)
+    console.print(f"[dim]{literal(place.label)}: {len(headers):,} episodes[/dim]", highlight=False)
 
 
 def _show(group: Group, console: Console) -> None:
     console.print(
-        f"[bold]{escape(group.task)}[/bold] from [bold]{escape(group.source)}[/bold]: {count_text(len(group.headers))} episodes, "
+        f"[bold]{literal(group.task)}[/bold] from [bold]{literal(group.source)}[/bold]: {count_text(len(group.headers))} episodes, "
         f"{count_text(group.steps)} steps",
         highlight=False,
     )
@@ -82,9 +81,9 @@ def _show(group: Group, console: Console) -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in (*group.origin.items(), *group.done.items()):
-        grid.add_row(f"  {name}", escape(text))
+        grid.add_row(f"  {name}", literal(text))
     for name, says in group.changes.lines():
-        grid.add_row(f"  {name}", escape(says))
+        grid.add_row(f"  {name}", literal(says))
     if not group.done and not group.changes.lines():
         grid.add_row("  changes", "none: as it was played")
     console.print(grid, highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -26,6 +27,11 @@ READY_WAIT_S = 60.0
 LOCK_WAIT_S = 2.0
 """Time for the server of a supervisor that has just died to finish and let go of the folder."""
 STOP_WAIT_S = 10.0
+URL = re.compile(
+    r"(?P<scheme>rediss?)://(?P<user>[^/?#\s]*@)?(?P<where>([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/\d*)?)(\?[^#@\s]*)?"
+    r"|(?P<unix>unix)://([^/?#\s]*@)?/[^?#@\s]*(\?[^#@\s]*)?"
+)
+ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
 
 # Ends the server when the pipe to its standard input closes, which is when our process ends, however it ends. Unlike
 # PR_SET_PDEATHSIG it does not fire when only the thread that started the server ends, and it lets the server save.
@@ -146,19 +152,21 @@ class RedisServer:
 
 def connect(url: str) -> redis.Redis:
     """A client of the server at `url` that has answered once, and that rides over a restart of the server."""
-    shown = _without_password(url)
+    shown = without_password(url)
+    if shown is None:
+        raise ValueError(f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}")
     try:
         _ping(url)
     except redis.AuthenticationError as error:
         raise ValueError(
-            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json"
+            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json, with {ENCODED}"
         ) from error
     except redis.RedisError as error:
         raise ValueError(
             f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{shown!r} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0") from error
+    except ValueError:
+        raise ValueError(f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}") from None
     return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
 
 
@@ -179,8 +187,10 @@ def read_endpoint(folder: Path) -> Endpoint | None:
         return Endpoint(port=int(parts.port or 0), password=parts.password or "", pid=entry["pid"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'redis.json'} is damaged ({error}); delete it and start again") from error
+    except (ValueError, KeyError, TypeError):  # whose text may hold a part of the password
+        raise ValueError(
+            f"{folder / 'redis.json'} is damaged: it must hold url and pid; delete it and start again"
+        ) from None
 
 
 def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
@@ -202,9 +212,18 @@ def _ping(url: str) -> None:
         probe.ping()  # pyright: ignore[reportUnknownMemberType]
 
 
-def _without_password(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    return f"{before.split('://')[0]}://***@{after}" if at else url
+def without_password(url: str) -> str | None:
+    """`url` as it may be shown: without user, password and options.
+
+    None where it is not certain which part of it is the password, so that no part may be shown: one that holds / ? or #
+    ends the host's part too early, and what follows would be taken for the host.
+    """
+    found = URL.fullmatch(url)
+    if found is None:
+        return None
+    if found["unix"]:
+        return "unix://***"
+    return f"{found['scheme']}://{'***@' if found['user'] else ''}{found['where']}"
 
 
 def _take_lock(folder: Path) -> int:

@@ -11,10 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
+
+from cluster.config import RunConfig, read_config
+from gato.files import damaged, read_json
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]
 ShownState = Literal["starting", "running", "finished", "stopped", "failed", "dead"]
+FIELDS: Mapping[str, tuple[type | UnionType, str]] = {
+    "state": (str, "a text"),
+    "supervisor_pid": (int | None, "a number or null"),
+    "config": (dict, "an object"),
+    "created_s": (int | float, "a number"),
+    "reason": (str, "a text"),
+    "supervisor_born": (str | None, "a text or null"),
+}
+"""What `run.json` holds."""
+OPTIONAL = ("reason", "supervisor_born")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -114,15 +128,19 @@ class RunFolder:
         """What the run is resumed with from now on."""
         self._write({**self._read(), "config": dict(config)})
 
+    def run_config(self) -> RunConfig:
+        """What the run was started with, and is resumed with. ValueError names the file where it is damaged."""
+        return read_config(self.path / "run.json", "config")
+
     def _read(self) -> dict[str, Any]:
-        file = self.path / "run.json"
-        try:
-            entry = json.loads(file.read_text())
-            if not {"state", "supervisor_pid", "config", "created_s"} <= entry.keys():
-                raise ValueError("fields are missing")
-            return entry
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} is damaged ({error}); delete the folder or mend the file") from error
+        file, fix = self.path / "run.json", "delete the folder or mend the file"
+        entry = read_json(file, fix=fix)
+        for name, (kind, said) in FIELDS.items():
+            if name not in entry and name in OPTIONAL:
+                continue
+            if name not in entry or not isinstance(entry[name], kind):
+                raise damaged(file, f"{name} is {entry.get(name, 'missing')!r}, expected {said}", fix=fix)
+        return entry
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         draft = self.path / f"run.json.{os.getpid()}.tmp"

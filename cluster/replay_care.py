@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from actors.user_tasks import resolve_task
 from cluster.replay_words import Row, rows_of
 from cluster.stores import Place, find_place, open_to_read, opened
-from cluster.text import bytes_text
+from cluster.text import bytes_text, literal
 from gato.episode import Episode
 from replay.compact import Compaction
 from replay.header import DamagedEpisode
@@ -29,7 +28,9 @@ def _progress(console: Console) -> Progress:
 
 
 def _of_shard(place: Place, shard: int) -> str:
-    return f"{place.label}, shard {shard}" if len(place.folders) > 1 else place.label
+    """What is printed of a store, as markup."""
+    label = literal(place.label)
+    return f"{label}, shard {shard}" if len(place.folders) > 1 else label
 
 
 def verify(what: str | None, *, mends: bool, console: Console) -> bool:
@@ -47,7 +48,7 @@ def verify(what: str | None, *, mends: bool, console: Console) -> bool:
                 is_whole = False
             before = len(store.damaged)
             faults, said = _verify(store, label, console)
-            for sentence in (*map(_fault_text, faults), *map(escape, said)):
+            for sentence in (*map(_fault_text, faults), *map(literal, said)):
                 console.print(f"[red]{label}:[/red] {sentence}", highlight=False, soft_wrap=True)
             earlier = before - len({fault.number for fault in faults if not fault.column})
             if mends and (faults or said):
@@ -60,8 +61,8 @@ def verify(what: str | None, *, mends: bool, console: Console) -> bool:
 
 
 def _fault_text(fault: Fault) -> str:
-    key = f" {escape(fault.key)}" if fault.key else ""
-    return f"episode {fault.number}{key}: {f'column {fault.column} ' if fault.column else ''}{escape(fault.reason)}"
+    key = f" {literal(fault.key)}" if fault.key else ""
+    return f"episode {fault.number}{key}: {f'column {literal(fault.column)} ' if fault.column else ''}{literal(fault.reason)}"
 
 
 def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fault], list[str]]:
@@ -172,17 +173,19 @@ def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place:
     left_out: list[str] = []
     with _progress(console) as bar:
         exported = export_minari(
-            bar.track(_episodes(stores, rows, left_out), total=len(rows), description=f"exporting {place.label}"),
+            bar.track(
+                _episodes(stores, rows, left_out), total=len(rows), description=f"exporting {literal(place.label)}"
+            ),
             task,
             destination,
             env_spec=env_spec_of(task),
             description=f"Exported from {place.label} of gato-ray.",
         )
     for reason in left_out:
-        console.print(f"[yellow]left out:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]left out:[/yellow] {literal(reason)}", highlight=False, soft_wrap=True)
     console.print(
-        f"{exported.num_episodes:,} episodes of {task.name}, {exported.num_steps:,} steps: "
-        f"[bold]{exported.dataset_id}[/bold] in {exported.folder}",
+        f"{exported.num_episodes:,} episodes of {literal(task.name)}, {exported.num_steps:,} steps: "
+        f"[bold]{literal(exported.dataset_id)}[/bold] in {literal(exported.folder)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +21,7 @@ from actors.tasks import TASKS
 from cluster.importing import UNTOLD_MIX, unread_lines
 from cluster.plain_table import print_table
 from cluster.stores import Place, find_episode, find_place, opened
-from cluster.text import bytes_text, count_text, number_text, percent_text
+from cluster.text import bytes_text, count_text, literal, number_text, percent_text, printable
 from gato.plain import from_plain
 from gato.task import Task
 from replay.config import MixConfig
@@ -107,7 +106,7 @@ def ls(
     more = f" of {len(rows):,}; --limit 0 shows all" if len(shown) < len(rows) else ""
     by = {"number": "newest", "steps": "longest", "return": "best"}[order]
     said = f"{_count(len(shown), 'episode')}{more}, the {by} last" if shown else "no episodes"
-    console.print(f"[dim]{place.label}: {said}[/dim]", highlight=False, soft_wrap=True)
+    console.print(f"[dim]{literal(place.label)}: {said}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _plain(shard: int, header: Header) -> dict[str, object]:
@@ -139,7 +138,7 @@ def stats(what: str | None, *, as_json: bool, console: Console) -> None:
         grid.add_row(name, says)
     counts = {task: tally.episodes for task, tally in contents.by_task().items()}
     for number, line in enumerate(unread_lines(unread, counts)):
-        grid.add_row("" if number else "not read", escape(line))
+        grid.add_row("" if number else "not read", literal(line))
     if not unread:
         grid.add_row("not read", "nothing: all that is stored is read")
     console.print(grid, highlight=False)
@@ -184,11 +183,13 @@ def _facts(contents: Contents, place: Place) -> list[tuple[str, str]]:
     if contents.num_shards != len(place.folders):
         num_shards += f", [red]but the store was made of {contents.num_shards}: folders are missing[/red]"
     durability = (
-        f", durability {place.settings['durability']}" if place.settings and "durability" in place.settings else ""
+        f", durability {literal(place.settings['durability'])}"
+        if place.settings and "durability" in place.settings
+        else ""
     )
     schemas = ", ".join(map(str, sorted(contents.schemas))) or "-"
     facts = [
-        ("store", f"{place.label}: {num_shards}, schema {schemas}{durability}"),
+        ("store", f"{literal(place.label)}: {num_shards}, schema {schemas}{durability}"),
         (
             "stored",
             f"{bytes_text(contents.stored_bytes)}{of}; files take {bytes_text(contents.file_bytes)} of the disk",
@@ -200,11 +201,11 @@ def _facts(contents: Contents, place: Place) -> list[tuple[str, str]]:
         facts.append(
             ("", f"{contents.num_whole_keys:,} whole keys of schema 1; gato replay compact makes intervals of them")
         )
-    facts += [("", f"[red]damaged:[/red] stream {escape(repr(stream))}") for stream in contents.damaged_streams]
+    facts += [("", f"[red]damaged:[/red] stream {literal(repr(stream))}") for stream in contents.damaged_streams]
     if not contents.damaged:
         facts.append(("damaged", "none known; gato replay verify reads everything"))
     for number, (name, reason) in enumerate(contents.damaged.items()):
-        facts.append(("" if number else "damaged", f"[red]episode {escape(name)}:[/red] {escape(reason)}"))
+        facts.append(("" if number else "damaged", f"[red]episode {literal(name)}:[/red] {literal(reason)}"))
     return facts
 
 
@@ -247,24 +248,25 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
         if frames is not None:  # first, so that what is wrong with it is not said after a page of numbers
             _save_frames(store, header, frames, console)
         if header.number in store.damaged:
-            console.print(f"[red]taken out:[/red] {escape(store.damaged[header.number])}", highlight=False)
+            console.print(f"[red]taken out:[/red] {literal(store.damaged[header.number])}", highlight=False)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
         plain = _plain(shard, header) | {"version": header.version, "schema": header.schema}
         for field, value in plain.items():
             grid.add_row(
-                field, Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+                field,
+                Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(value)),
             )
         for field, value in header.info.items():
-            grid.add_row(f"info {field}", Text(value))
+            grid.add_row(Text(printable(f"info {field}")), Text(printable(value)))
         console.print(grid)
         console.print()
         firsts = _print_columns(store, header, console)
         console.print()
         for column, values in firsts.items():
             dots = " ..." if header.steps > len(values) else ""
-            console.print(f"[bold]{column}[/bold]  {_values_text(values)}{dots}", highlight=False)
+            console.print(f"[bold]{literal(column)}[/bold]  {_values_text(values)}{dots}", highlight=False)
 
 
 def _print_columns(store: EpisodeStore, header: Header, console: Console) -> dict[str, Shaped[np.ndarray, "T ..."]]:
@@ -288,7 +290,7 @@ def _print_columns(store: EpisodeStore, header: Header, console: Console) -> dic
         lines.append([column, np.dtype(dtype).name, shown, *cells])
     print_table(titles, lines, console, left=titles[:3])
     for problem in problems:
-        console.print(f"[red]{escape(problem)}[/red]", highlight=False)
+        console.print(f"[red]{literal(problem)}[/red]", highlight=False)
     return firsts
 
 
@@ -319,4 +321,4 @@ def _save_frames(store: EpisodeStore, header: Header, file: Path, console: Conso
     except (DamagedEpisode, EpisodeGone) as problem:
         raise ValueError(str(problem)) from problem
     save_sheet(file, frames, steps)
-    console.print(f"{len(steps)} frames of {images[0]} in {file}", highlight=False)
+    console.print(f"{len(steps)} frames of {literal(images[0])} in {literal(file)}", highlight=False)

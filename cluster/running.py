@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,18 +17,18 @@ from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
-from rich.markup import escape
 
 from actors.text import BYTES
 from cluster import datasets
 from cluster.choices import scales_of
-from cluster.config import RunConfig, config_from_json, override
+from cluster.config import RunConfig, override, read_config
 from cluster.importing import UNFILTERED, unread_lines
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
 from cluster.registry import RunFolder, find_run, require_space, runs_root
 from cluster.scores import Scale
 from cluster.summary import read_summary
+from cluster.text import literal
 from cluster.watch import render, watch_live
 from gato.plain import to_plain
 
@@ -74,7 +75,7 @@ def resume(
     info = folder.info()
     if info.is_active:
         raise ValueError(f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or watch it")
-    config = override(config_from_json(json.dumps(info.config)), settings)
+    config = override(folder.run_config(), settings)
     config = replace(config, name=folder.name)
     require_space(folder.path)
     _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=None), detach, console)
@@ -112,6 +113,9 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
     """A process of its own, in a session of its own, whose output goes to the run's log."""
     (folder.path / "config.json").write_text(json.dumps(to_plain(config)))
     arguments = [str(folder.path), *_pairs(options)]
+    if options.redis_url is not None:  # not on the command line, which every user of the machine can read
+        _keep_url(folder, options.redis_url)
+        arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "cluster.detached", *arguments],
@@ -122,31 +126,36 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
     info = folder.info()
     if info.state == "failed" or process.poll() not in (None, 0):
         raise ValueError(f"run {folder.name} did not start: {info.reason or f'see {folder.path}/log.txt'}")
-    console.print(
-        f"run [bold]{folder.name}[/bold] goes on in the background: gato watch {folder.name} · gato stop {folder.name}"
-    )
+    name = literal(folder.name)
+    console.print(f"run [bold]{name}[/bold] goes on in the background: gato watch {name} · gato stop {name}")
 
 
 def _pairs(options: _Options) -> list[str]:
-    named = {"--address": options.address, "--redis": options.redis_url, "--redis-port": options.redis_port}
+    named = {"--address": options.address, "--redis-port": options.redis_port}
     return [text for name, value in named.items() if value is not None for text in (name, str(value))]
 
 
-def supervise_detached(
-    folder: RunFolder, *, address: str | None, redis_url: str | None, redis_port: int | None
-) -> None:
-    """What the process in the background does."""
-    config = config_from_json((folder.path / "config.json").read_text())
+def _keep_url(folder: RunFolder, url: str) -> None:
+    """Keep the URL of a run's Redis, with its password, for those who may read the owner's files."""
+    file = folder.path / "redis-url.txt"
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(url)
+
+
+def supervise_detached(folder: RunFolder, *, address: str | None, redis_kept: bool, redis_port: int | None) -> None:
+    """What the process in the background does; `redis_kept`: with the Redis whose URL lies in the run's folder."""
+    redis_url = (folder.path / "redis-url.txt").read_text() if redis_kept else None
+    config = read_config(folder.path / "config.json")
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
-    _supervise_or_say_why(config, folder, options, Console(width=120))
+    _supervise_or_say_why(config, folder, options, Console(width=120, emoji=False))
 
 
 @contextmanager
 def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
     """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was named."""
     if options.redis_url is not None:
-        (folder.path / "redis-url.txt").write_text(options.redis_url)
-        (folder.path / "redis-url.txt").chmod(0o600)
+        _keep_url(folder, options.redis_url)
         yield options.redis_url
         return
     with RedisServer.start(folder.path / "redis", port=options.redis_port) as server:
@@ -172,7 +181,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
         journal.append(Event(kind="resumed" if resumed else "started", text=f"{len(tasks)} tasks: {', '.join(tasks)}"))
         (folder.path / "scales.json").write_text(json.dumps({name: to_plain(scale) for name, scale in scales.items()}))
         console.print(
-            f"run [bold]{config.name}[/bold] in {folder.path}: starting Ray, replay and the learner ...",
+            f"run [bold]{literal(config.name)}[/bold] in {literal(folder.path)}: starting Ray, replay and the learner ...",
             highlight=False,
         )
         connect_ray(options.address, namespace=f"gato-{config.name}")
@@ -185,7 +194,7 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
                 stats = parts.replay.stats()
                 for line in unread_lines(stats.left_out, stats.episodes):
                     console.print(
-                        f"[yellow]not read:[/yellow] {escape(line)} ({UNFILTERED} reads all)", highlight=False
+                        f"[yellow]not read:[/yellow] {literal(line)} ({UNFILTERED} reads all)", highlight=False
                     )
             teachable = [n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)]
             dispatcher = Dispatcher(
@@ -208,9 +217,8 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
         console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
-    console.print(
-        f"run [bold]{config.name}[/bold] {ended}. Play it: gato evaluate {config.name} · see it again: gato watch {config.name}"
-    )
+    name = literal(config.name)
+    console.print(f"run [bold]{name}[/bold] {ended}. Play it: gato evaluate {name} · see it again: gato watch {name}")
 
 
 def _run_watched(

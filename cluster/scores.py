@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from gato.files import damaged, read_json
 from gato.metrics import Evaluation
+from gato.plain import from_plain
 from gato.task import Task
 from gato.version import Version
 
@@ -44,6 +47,18 @@ def scale_of(task: Task, teacher_return: float | None) -> Scale | None:
         expert_return=references.expert,
         human_return=references.human,
     )
+
+
+def read_scales(run: Path) -> dict[str, Scale]:
+    """The scales of a run by task, from its folder; none where they were not written yet. ValueError names a damaged file."""
+    file, fix = run / "scales.json", "remove it; gato resume writes it again"
+    if not file.is_file():
+        return {}
+    plain = read_json(file, fix=fix)
+    try:
+        return {name: from_plain(Scale, scale) for name, scale in plain.items()}
+    except (TypeError, ValueError) as problem:
+        raise damaged(file, problem, fix=fix) from problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

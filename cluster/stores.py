@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from cluster import datasets
 from cluster.registry import RunFolder, find_run, list_runs, runs_root
+from gato.files import read_json
 from replay.header import Header
 from replay.store import EpisodeStore
 
@@ -93,7 +93,7 @@ def _owner(folder: Path) -> RunFolder | None:
 
 def _of_run(run: RunFolder) -> Place:
     file = run.path / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else run.info().config
+    config = read_json(file, fix=f"remove it, or gato resume {run.name} -d") if file.is_file() else run.info().config
     return Place(
         label=f"run {run.name}",
         folders=_require(run.path / "replay", f"run {run.name}"),

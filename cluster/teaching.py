@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.specialist_config import Algorithm, is_tried, settings_for
+from cluster.text import literal
 
 
 def teach(
@@ -47,10 +48,10 @@ def teach(
 
             made = train(config, out, progress=told, num_env_runners=num_env_runners)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command goes on from its last checkpoint in {out}.")
+        console.print(f"Stopped. The same command goes on from its last checkpoint in {literal(out)}.")
         return
     finally:
         ray.shutdown()
     console.print(
-        f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes; written to {out}"
+        f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes; written to {literal(out)}"
     )

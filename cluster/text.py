@@ -1,4 +1,4 @@
-"""Numbers as short text for a terminal: counts, bytes, durations, shares, and a history as a line of blocks."""
+"""Short text for a terminal: numbers, durations, a history as a line of blocks; and names from files, made harmless."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from rich.markup import escape
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*#@"
 NONE = "-"
+
+
+def printable(text: object) -> str:
+    """`text` with every character that is not printable written as its escape: ESC becomes \\x1b, a line's end \\n.
+
+    Names, keys and reasons come from files that anybody may have made. A control character among them would move the
+    cursor, clear the screen or set the terminal's title. For `rich.text.Text` and plain output, which know no markup.
+    """
+    said = str(text)
+    if said.isprintable():
+        return said
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
+
+
+def literal(text: object) -> str:
+    """`printable`, for a string that `Console.print` or a table reads markup from: "[bold]" stays these six characters."""
+    said = printable(text)
+    body = said.rstrip("\\")
+    # Backslashes before a tag would escape it, so they are doubled; rich's own `escape` does so for a single one only.
+    return escape(body) + 2 * said[len(body) :]
 
 
 def number_text(value: float | None, *, digits: int = 3) -> str:

@@ -18,7 +18,7 @@ from cluster.journal import START, Entry, Event
 from cluster.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
-from cluster.text import duration_text
+from cluster.text import duration_text, printable
 
 GIVE_UP_S = 20.0
 """A journal that does not answer for this long is given up."""
@@ -131,7 +131,7 @@ class _Watch:
             parts += ["", notes]
         age = f" {duration_text(now_s - summary.first_s)}" if summary.first_s is not None else ""
         state = Text(f"{summary.state}{age}", style=STATE_STYLES.get(summary.state, ""))
-        title = Text.assemble((summary.run, "bold"), "  ", state)
+        title = Text.assemble((printable(summary.run), "bold"), "  ", state)
         frame = Panel(Group(*parts), title=title, title_align="left", border_style="bright_black", padding=(0, 1))
         if not size.ascii_only:
             yield frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import ray
 from jaxtyping import UInt16
 from ray.actor import ActorProxy
 from ray.exceptions import RayError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from gato.files import read_json
 from gato.version import Version
 from gato.weights import Weights
 
@@ -35,11 +38,19 @@ class WeightsStore:
         self._file = folder / "latest.safetensors"
         self._held: Held | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        about = self._file.with_suffix(".json")
-        if self._file.is_file() and about.is_file():
-            saved = json.loads(about.read_text())
+        self._hold_copy(self._file.with_suffix(".json"))
+
+    def _hold_copy(self, about: Path) -> None:
+        """Begin with the copy on disk, if it is whole. A damaged one is no loss: the learner publishes at its start."""
+        if not (self._file.is_file() and about.is_file()):
+            return
+        try:
+            saved = read_json(about, fix="")
             if saved["bytes"] == self._file.stat().st_size:
-                self._hold(Version(*saved["version"]), saved["learner_step"], load_file(self._file))
+                epoch, number = saved["version"]
+                self._hold(Version(int(epoch), int(number)), int(saved["learner_step"]), load_file(self._file))
+        except (ValueError, KeyError, TypeError, SafetensorError) as problem:
+            logging.getLogger(__name__).warning("the copy of the weights is not used: %s", problem)
 
     def _hold(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
         self._held = Held(version=version, learner_step=learner_step, reference=ray.put(dict(arrays)))

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gato.config import ModelConfig
+from gato.files import damaged, read_json
 from gato.model import Gato
 from gato.plain import from_plain
 
 FORMAT = 1
+FIX = "remove the checkpoint's folder (the run then goes on from the one before it), or copy it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,23 @@ def _about(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is no checkpoint: it has no checkpoint.json; give a folder such as checkpoints/step-000001000"
         )
-    about: dict[str, Any] = json.loads(file.read_text())
+    about = read_json(file, fix=FIX)
     if about.get("format") != FORMAT:
         raise ValueError(f"{path} has checkpoint format {about.get('format')}, this version reads {FORMAT}")
+    for name, kind in (("model", dict), ("step", int), ("number", int)):
+        if not isinstance(about.get(name), kind):
+            raise damaged(file, f"{name} is {about.get(name)!r}, expected {kind.__name__}", fix=FIX)
     return about
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file. ValueError, which names the file, where it is damaged or missing."""
+    try:
+        return load_file(file)
+    except FileNotFoundError as problem:
+        raise damaged(file, "it is missing", fix=FIX) from problem
+    except SafetensorError as problem:
+        raise damaged(file, problem, fix=FIX) from problem
 
 
 def read_model_config(path: Path) -> ModelConfig:
@@ -96,7 +111,10 @@ def read_model_config(path: Path) -> ModelConfig:
         raise ValueError(
             f"{path} has the model setting {unknown[0]!r}, which this version does not know; update gato-ray"
         )
-    return from_plain(ModelConfig, saved)
+    try:
+        return from_plain(ModelConfig, saved)
+    except (TypeError, ValueError) as problem:
+        raise damaged(path / "checkpoint.json", problem, fix=FIX) from problem
 
 
 def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None) -> Progress:
@@ -114,14 +132,35 @@ def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | 
         raise ValueError(
             f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give the run this model's sizes"
         )
-    model.load_state_dict(load_file(path / "model.safetensors"))
+    _load_model(path / "model.safetensors", model)
     if optimiser is not None:
-        saved = load_file(path / "optimiser.safetensors")
-        for name, parameter in model.named_parameters():
-            mine_of = {key.split("|")[1]: value for key, value in saved.items() if key.split("|")[0] == name}
-            if mine_of:
-                step = mine_of.pop("step").reshape(())
-                moments = {key: value.to(parameter.device) for key, value in mine_of.items()}
-                # A fused AdamW wants its step count beside the parameter, the plain one on the CPU.
-                optimiser.state[parameter] = {"step": step.to(parameter.device), **moments}
+        _load_optimiser(path / "optimiser.safetensors", model, optimiser)
     return Progress(step=about["step"], number=about["number"])
+
+
+def _load_model(file: Path, model: Gato) -> None:
+    try:
+        model.load_state_dict(_tensors(file))
+    except RuntimeError as problem:  # PyTorch names all tensors that are missing, or too many, or of another shape
+        raise damaged(file, " ".join(str(problem).split())[:200], fix=FIX) from problem
+
+
+def _load_optimiser(file: Path, model: Gato, optimiser: torch.optim.Optimizer) -> None:
+    """Put the moments of a file into the optimiser. A parameter that was never updated has none."""
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in _tensors(file).items():
+        name, _, moment = key.partition("|")
+        states.setdefault(name, {})[moment] = value
+    for name, parameter in model.named_parameters():
+        state = states.pop(name, {})
+        if not state:
+            continue
+        wrong = [moment for moment, value in state.items() if moment != "step" and value.shape != parameter.shape]
+        if "step" not in state or state["step"].numel() != 1 or wrong:
+            raise damaged(file, f"the state of {name} does not fit: {', '.join(wrong) or 'step'}", fix=FIX)
+        step = state.pop("step").reshape(())
+        moments = {moment: value.to(parameter.device) for moment, value in state.items()}
+        # A fused AdamW wants its step count beside the parameter, the plain one on the CPU.
+        optimiser.state[parameter] = {"step": step.to(parameter.device), **moments}
+    if states:
+        raise damaged(file, f"the model has no parameter {next(iter(states))}", fix=FIX)

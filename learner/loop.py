@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport, Mean
 from gato.model import Gato, TensorBatch, next_token_loss
+from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
@@ -88,7 +89,7 @@ class Learner:
         self._schedule = config.schedule
         self._stop = False
         if config.num_threads and self._device.type == "cpu":
-            torch.set_num_threads(config.num_threads)
+            use_threads(config.num_threads)
         torch.manual_seed(seed)
         self.model = Gato(model).to(self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import ray
 from ray.actor import ActorClass, ActorProxy
@@ -134,6 +135,21 @@ class Shards:
     """Handles of all shards; what is asked of each of them."""
 
     actors: tuple[ActorProxy[ReplayActor], ...]
+    names: tuple[str, ...] = ()
+    """Under which Ray finds them, in the same namespace; empty for actors without a name."""
+
+    def borrowed(self) -> Shards:
+        """Handles to give to the constructor of another actor.
+
+        They do not keep the actors alive; the caller must keep `self`. A handle that does is an object in Ray's store:
+        an actor whose constructor got one cannot be restarted after that object is lost.
+
+        Raises:
+            ValueError: an actor has no name, or has ended.
+        """
+        if len(self.names) != len(self.actors):
+            raise ValueError(f"{len(self.actors)} replay actors have {len(self.names)} names; use start_replay")
+        return Shards(tuple(ray.get_actor(name) for name in self.names), self.names)
 
     def ask_stats(self) -> list[ray.ObjectRef[ReplayStats]]:
         """Answers to come, for `merged`."""
@@ -189,16 +205,19 @@ def start_replay(
     scheduling_strategy: Any = None,
 ) -> Shards:
     """Replay actors that come back where their processes die; episodes in flight are handed in again."""
-    options = RemoteReplay.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4, scheduling_strategy=scheduling_strategy
-    )
     count, one = config.num_shards, config.of_one_shard()
+    launched = uuid4().hex
+    names = tuple(f"replay-{launched}-{shard}" for shard in range(count))
     return Shards(
         tuple(
-            options.remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard)
-            for shard in range(count)
-        )
-    )
+            RemoteReplay.options(
+                name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4,
+                scheduling_strategy=scheduling_strategy,
+            ).remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard)
+            for shard, name in enumerate(names)
+        ),
+        names,
+    )  # fmt: skip
 
 
 class RemoteEpisodeSink:

@@ -1,9 +1,18 @@
 """Joining a Ray that runs, as a process of its own does: Ray keeps what it was told at import for the process's life."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent import futures
 from pathlib import Path
+
+import grpc
+import pytest
+
+from cluster.ray_probe import require_ray
 
 START = """
 import ray
@@ -36,6 +45,84 @@ def test_a_ray_that_asks_for_the_token_in_the_home_folder_is_joined(tmp_path: Pa
                 env=environment,
                 check=False,
             )
+            (tmp_path / "other/.ray").mkdir(parents=True)
+            (tmp_path / "other/.ray/auth_token").write_text("0" * 64)
+            refused = subprocess.run(
+                [sys.executable, "-c", JOIN, line.split()[1]],
+                capture_output=True,
+                text=True,
+                env=environment | {"HOME": str(tmp_path / "other")},
+                check=False,
+            )
         finally:
             running.communicate("\n")
     assert "joined 1.0" in joined.stdout, joined.stderr
+    assert "both sides need the same token" in refused.stderr
+
+
+class Listener:
+    """A server on a port of its own that answers every connection with the same bytes; with none it stays silent."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._kept: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+                self._kept.append(connection)
+                if self._answer:
+                    connection.sendall(self._answer)
+                    connection.close()
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        for connection in self._kept:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"", "it does not answer within 6 s"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "UNAVAILABLE"),
+        (b"-ERR unknown command\r\n", "UNAVAILABLE"),
+    ],
+)
+def test_a_port_where_another_server_listens_is_refused_in_seconds(answer: bytes, says: str) -> None:
+    listener = Listener(answer)
+    begun_s = time.monotonic()
+    try:
+        with pytest.raises(ValueError) as caught:
+            require_ray(listener.address)
+    finally:
+        listener.close()
+    assert time.monotonic() - begun_s < 30.0  # where the machine is busy; six or none of its own
+    assert f"what listens at '{listener.address}' is not the head of a Ray ({says}" in str(caught.value)
+    assert "ray start --head" in str(caught.value)
+
+
+def test_a_grpc_server_that_is_no_ray_is_refused() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(ValueError, match=r"is not the head of a Ray \(UNIMPLEMENTED\)"):
+            require_ray(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:1", "127.0.0.1:99999999"])
+def test_an_address_where_nothing_listens_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=r"no Ray answers at .*ray start --head"):
+        require_ray(address)

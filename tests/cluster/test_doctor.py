@@ -1,12 +1,13 @@
 """`gato doctor` says of each package whether it is there, imports and steps, and fails where one is broken that gato needs."""
 
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from cluster import doctor
-from cluster.doctor import CHECKS, Check, find
+from cluster.doctor import CHECKS, Check, find, find_all
 
 WELL = Check(name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True)
 
@@ -55,6 +56,35 @@ def test_a_package_that_breaks_is_named_with_its_last_words(
     assert (found.imports, found.steps) == works
     assert note in found.note
     assert found.in_use == "-"
+
+
+@pytest.mark.parametrize("end", ["os._exit(7)", "raise RuntimeError('no ROM')", "raise SystemExit(7)"])
+def test_one_that_ends_a_shared_process_hides_no_other_and_is_named_itself(tmp_path: Path, end: str) -> None:
+    def shared(name: str, steps: str) -> Check:
+        tell = f"open({str(tmp_path / name)!r}, 'a').write('tried ')"
+        return Check(name=name, package="rich", imports=f"import os; {tell}", steps=steps, shares="one")
+
+    found = find_all([shared("before", ""), shared("bad", end), shared("after", "import rich")])
+    assert [(finding.name, finding.imports, finding.steps) for finding in found] == [
+        ("before", True, True), ("bad", True, False), ("after", True, True),
+    ]  # fmt: skip
+    assert "no ROM" in found[1].note or "ended with status 7" in found[1].note
+    assert (tmp_path / "before").read_text() == "tried "
+    assert (tmp_path / "bad").read_text() == "tried tried "
+
+
+def test_findings_come_in_the_order_of_the_checks_and_what_is_missing_takes_no_process() -> None:
+    missing = Check(name="missing", package="no-such-package", imports="import x", shares="one")
+    slow = Check(name="slow", package="rich", imports="import rich", takes_s=9.0)
+    found = find_all([missing, WELL, slow])
+    assert [(finding.name, finding.steps) for finding in found] == [("missing", False), ("rich", True), ("slow", True)]
+
+
+def test_only_what_starts_no_process_and_needs_no_environment_shares_one() -> None:
+    for check in CHECKS:
+        assert not (check.shares and (check.environment or check.successor)), check.name
+    alone = {check.name for check in CHECKS if not check.shares}
+    assert {"ray", "redis server", "envpool"} <= alone
 
 
 def test_all_is_well_only_where_what_is_needed_steps(

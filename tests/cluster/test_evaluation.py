@@ -1,14 +1,24 @@
-"""Playing a checkpoint without Ray: what it is prompted with."""
+"""Playing a checkpoint without Ray: what it is prompted with, and what is said of a task that it never saw."""
 
+import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
 
 from actors.tasks import TASKS
+from cluster import commands
+from cluster.config import config_to_json
 from cluster.evaluation import StoredPrompts
+from cluster.registry import RunFolder
 from cluster.runs import RUNS
 from gato.episode import Episode
+from gato.model import Gato
+from learner.checkpoint import Progress, save_checkpoint
 from replay.store import EpisodeStore
 
 PENDULUM = TASKS["mujoco/inverted-pendulum"]
@@ -33,3 +43,29 @@ def test_a_checkpoint_is_prompted_from_its_runs_own_replay(tmp_path: Path) -> No
     np.testing.assert_array_equal(shown.observations["state"], states[:3])
     with pytest.raises(ValueError, match="no demonstration of mujoco/hopper"):
         prompts.demonstration("mujoco/hopper", 3)
+
+
+def test_a_task_that_the_run_never_trained_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path))
+    config = replace(RUNS["debug"], name="tiny")
+    run = RunFolder.create("tiny", config=json.loads(config_to_json(config)))
+    torch.manual_seed(0)
+    model = Gato(config.model)
+    save_checkpoint(run.path / "checkpoints", model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1))
+    other = "mujoco/inverted-double-pendulum"
+
+    def said(*tasks: str, as_json: bool) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        commands.evaluate("tiny", tasks=tasks, episodes=1, as_json=as_json, console=console)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "warning" not in said(PENDULUM.name, as_json=False)
+    expected = f"warning: tiny was never trained on {other}; it was trained on {PENDULUM.name}"
+    assert expected in said(PENDULUM.name, other, as_json=False)
+    capsys.readouterr()
+    assert said(PENDULUM.name, other, as_json=True) == ""
+    rows = json.loads(capsys.readouterr().out)["tasks"]
+    assert {name: row["trained"] for name, row in rows.items()} == {PENDULUM.name: True, other: False}

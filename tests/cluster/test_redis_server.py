@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.redis_server import RedisServer, connect, find_server, read_endpoint
+from cluster.redis_server import RedisServer, connect, find_server, read_endpoint, without_password
 
 
 def is_listening(port: int) -> bool:
@@ -101,6 +101,48 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
 def test_what_is_no_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not a Redis URL; write redis://"):
         connect(url)
+
+
+@pytest.mark.parametrize("second", "@#/?:%[ ")
+@pytest.mark.parametrize("first", "@#/?:%[ ")
+@pytest.mark.parametrize(
+    "form",
+    [
+        "redis://:{}@127.0.0.1:1/0", "redis://user:{}@127.0.0.1:1", "rediss://:{}@127.0.0.1:1", "{}@127.0.0.1:1",
+        "redis:{}@127.0.0.1:1", "unix://:{}@/tmp/no-such-socket", "redis://127.0.0.1:1?password={}",
+    ],
+)  # fmt: skip
+def test_no_part_of_a_password_is_shown_whatever_it_holds(form: str, first: str, second: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        connect(form.format(f"Xqx{first}Zkz{second}Wvw"))
+    said = str(caught.value)
+    assert not [part for part in ("Xqx", "Zkz", "Wvw") if part in said], said
+    assert "%40 %23 %2F" in said or "does not answer" in said
+
+
+def test_a_url_is_shown_with_its_host_where_there_is_no_doubt_about_it() -> None:
+    assert without_password("redis://:se%40cret@10.0.0.1:6379/0") == "redis://***@10.0.0.1:6379/0"
+    assert without_password("redis://:se@cret@host-1.there:6379/0") == "redis://***@host-1.there:6379/0"
+    assert without_password("rediss://user:pw@[::1]:6379/0?ssl_cert_reqs=none") == "rediss://***@[::1]:6379/0"
+    assert without_password("redis://localhost") == "redis://localhost"
+    assert without_password("redis://:se/cret@host:6379/0") is None
+
+
+def test_a_password_of_such_characters_is_taken_where_they_are_encoded(tmp_path: Path) -> None:
+    with RedisServer.start(tmp_path) as server:
+        admin = connect(server.url)
+        admin.config_set("requirepass", "a@b#c/d?e%f")
+        url = f"redis://:a%40b%23c%2Fd%3Fe%25f@127.0.0.1:{server.endpoint.port}/0"
+        assert connect(url).ping()
+        with pytest.raises(ValueError, match=r"redis://\*\*\*@127.* refuses the password; .*%40 %23 %2F"):
+            connect(f"redis://:a@b@127.0.0.1:{server.endpoint.port}/0")
+
+
+def test_a_damaged_endpoint_file_shows_no_part_of_a_password(tmp_path: Path) -> None:
+    (tmp_path / "redis.json").write_text('{"url": "redis://:Xqx/Zkz@127.0.0.1:1/0", "pid": null}')
+    with pytest.raises(ValueError, match="must hold url and pid") as caught:
+        read_endpoint(tmp_path)
+    assert not [part for part in ("Xqx", "Zkz") if part in str(caught.value)]
 
 
 def test_no_server_to_be_found_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""How many threads PyTorch computes with: one place for every process that acts or trains."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VARIABLE = "OMP_NUM_THREADS"
+
+
+def use_threads(num_threads: int | None = None) -> int:
+    """Let PyTorch compute with `num_threads` threads in this process.
+
+    PyTorch's own default is a thread for each core. The networks here are small, so most of that time is threads waiting
+    for each other; with several processes on a machine it is nearly all of it.
+
+    Args:
+        num_threads: At least 1. None: what the environment variable OMP_NUM_THREADS says, else 1. Then the variable is
+            set as well, for a PyTorch that this process imports later and for the processes that it starts.
+
+    Returns:
+        The number of threads.
+
+    Raises:
+        ValueError: `num_threads`, or OMP_NUM_THREADS, is not a number of threads.
+    """
+    if num_threads is None:
+        said = os.environ.get(VARIABLE) or "1"
+        first = said.split(",")[0].strip()  # OpenMP takes a list, one number for each level of nesting
+        if not first.isdecimal():
+            raise ValueError(f"{VARIABLE} is {said!r}, expected a number of threads; unset it, or export {VARIABLE}=1")
+        os.environ[VARIABLE] = said
+        num_threads = int(first)
+    if num_threads < 1:
+        raise ValueError(f"{num_threads} threads cannot compute; give 1 or more")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(num_threads)
+    return num_threads

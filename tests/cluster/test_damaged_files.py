@@ -1,0 +1,152 @@
+"""A damaged file of a run, a checkpoint or a specialist is one line that names the file and says what to do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from actors.specialist_policy import SHIPPED, load_specialist
+from cluster.config import config_to_json
+from cluster.evaluation import locate
+from cluster.registry import RunFolder
+from cluster.runs import RUNS
+from cluster.scores import read_scales
+from cluster.stores import find_place
+from cluster.weights_store import WeightsStore
+from gato.config import ModelConfig
+from gato.files import read_json
+from gato.model import Gato
+from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
+
+TINY = ModelConfig(num_layers=1, num_heads=1, width=16, feedforward=16, context_tokens=16)
+BAD_JSON = (b"", b"{", b"\xff\xfe", b"[1, 2]", b"null", b"[" * 100_000)
+BAD_SAFETENSORS = (b"", b"x", b"\xff" * 64, (10).to_bytes(8, "little") + b"{not json}")
+
+
+def one_line(names: str, does: Callable[[], object]) -> str:
+    with pytest.raises(ValueError) as caught:
+        does()
+    said = str(caught.value)
+    assert names in said
+    assert "\n" not in said
+    return said
+
+
+def optimiser_of(model: Gato) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint with the moments of one update."""
+    model = Gato(TINY)
+    optimiser = optimiser_of(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    return save_checkpoint(tmp_path / "checkpoints", model, optimiser, Progress(step=3, number=1))
+
+
+@pytest.mark.parametrize("content", BAD_JSON)
+def test_json_that_is_no_object_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "about.json"
+    file.write_bytes(content)
+    assert one_line("about.json is damaged (", lambda: read_json(file, fix="copy it again")).endswith("; copy it again")
+
+
+@pytest.mark.parametrize("content", BAD_JSON)
+def test_a_damaged_record_of_a_checkpoint_is_named(checkpoint: Path, content: bytes) -> None:
+    (checkpoint / "checkpoint.json").write_bytes(content)
+    said = one_line("checkpoint.json is damaged", lambda: read_model_config(checkpoint))
+    assert "remove the checkpoint's folder" in said
+
+
+@pytest.mark.parametrize("change", [{"model": 3}, {"step": "x"}, {"number": None}, {"model": {"width": "wide"}}])
+def test_a_record_with_values_of_other_kinds_is_named(checkpoint: Path, change: dict[str, object]) -> None:
+    file = checkpoint / "checkpoint.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    one_line("checkpoint.json is damaged", lambda: load_checkpoint(checkpoint, Gato(TINY)))
+
+
+@pytest.mark.parametrize("content", [*BAD_SAFETENSORS, None])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimiser.safetensors"])
+def test_damaged_tensors_of_a_checkpoint_are_named(checkpoint: Path, name: str, content: bytes | None) -> None:
+    if content is None:
+        (checkpoint / name).unlink()
+    else:
+        (checkpoint / name).write_bytes(content)
+    model = Gato(TINY)
+    one_line(f"{name} is damaged", lambda: load_checkpoint(checkpoint, model, optimiser_of(model)))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimiser.safetensors"])
+def test_tensors_of_another_file_are_named(checkpoint: Path, name: str) -> None:
+    other = {"model.safetensors": "optimiser.safetensors", "optimiser.safetensors": "model.safetensors"}[name]
+    (checkpoint / name).write_bytes((checkpoint / other).read_bytes())
+    model = Gato(TINY)
+    one_line(f"{name} is damaged", lambda: load_checkpoint(checkpoint, model, optimiser_of(model)))
+
+
+def test_a_whole_checkpoint_is_read_with_its_moments(checkpoint: Path) -> None:
+    model = Gato(TINY)
+    optimiser = optimiser_of(model)
+    assert load_checkpoint(checkpoint, model, optimiser) == Progress(step=3, number=1)
+    assert all(float(optimiser.state[parameter]["step"]) == 1.0 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [("json", content) for content in (*BAD_JSON, b"{}", b'{"task": "mujoco/hopper", "env_id": "Hopper-v5"}')]
+    + [("safetensors", content) for content in BAD_SAFETENSORS],
+)
+def test_a_damaged_specialist_is_named(tmp_path: Path, ending: str, content: bytes) -> None:
+    for part in ("json", "safetensors"):
+        shutil.copy(SHIPPED / f"hopper.{part}", tmp_path)
+    load_specialist("mujoco/hopper", tmp_path)
+    (tmp_path / f"hopper.{ending}").write_bytes(content)
+    said = one_line(f"hopper.{ending} is damaged", lambda: load_specialist("mujoco/hopper", tmp_path))
+    assert "gato teach mujoco/hopper" in said
+
+
+@pytest.mark.parametrize("content", [*BAD_JSON, b'{"a": 1}', b'{"a": {"random_return": "x", "teacher_return": 1}}'])
+def test_damaged_scales_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "scales.json").write_bytes(content)
+    one_line("scales.json is damaged", lambda: read_scales(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": 3}, {"config": {"name": "debug", "tasks": 3}}, {"config": {"no_such": 1}}, {"created_s": "x"},
+        {"state": 1}, {"supervisor_pid": "1"},
+    ],
+)  # fmt: skip
+def test_a_damaged_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, change: dict[str, object]
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path))
+    run = RunFolder.create("demo", config=json.loads(config_to_json(RUNS["debug"])))
+    shutil.move(checkpoint.parent, run.path / "checkpoints")
+    assert locate("demo")[1] == RUNS["debug"]
+    file = run.path / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    one_line("run.json is damaged", lambda: (run.info(), locate("demo")))
+
+
+def test_damaged_settings_beside_a_store_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path))
+    run = RunFolder.create("demo", config={})
+    (run.path / "replay").mkdir()
+    (run.path / "replay" / "data.mdb").write_bytes(b"")
+    (run.path / "config.json").write_text("{")
+    one_line("config.json is damaged", lambda: find_place("demo"))
+
+
+@pytest.mark.parametrize("about", ["{", "{}", "null", '{"bytes": 1, "version": [1, 1], "learner_step": 3}'])
+def test_a_weights_store_begins_without_a_damaged_copy(tmp_path: Path, about: str) -> None:
+    (tmp_path / "latest.safetensors").write_bytes(b"x")
+    (tmp_path / "latest.json").write_text(about)
+    assert WeightsStore(tmp_path).newer_than(None) is None
