@@ -90,6 +90,7 @@ class Listener:
             connection.close()
 
 
+@pytest.mark.report("ray-project/ray#22413", "ray-project/ray#41158")
 @pytest.mark.parametrize(
     ("answer", "says"),
     [

@@ -45,6 +45,7 @@ def test_a_checkpoint_is_prompted_from_its_runs_own_replay(tmp_path: Path) -> No
         prompts.demonstration("mujoco/hopper", 3)
 
 
+@pytest.mark.report("moojink/openvla-oft#107", "openvla/openvla#203")
 def test_a_task_that_the_run_never_trained_is_said_to_be_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

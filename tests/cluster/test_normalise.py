@@ -64,6 +64,7 @@ def test_what_was_one_token_becomes_many(prices: list[Episode], words: tuple[str
     assert [len(np.unique(column)) > 100 for column in ids.T] == [True, True, False]
 
 
+@pytest.mark.report("ugr-sail/sinergym#408")
 def test_the_statistics_are_kept_with_the_run_and_used_wherever_its_tasks_are(
     prices: list[Episode], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_file_name_that_is_no_unicode_can_be_printed() -> None:
     assert printable("run-\udcff") == "run-\\udcff"
 
 
+@pytest.mark.report("solana-labs/solana#20495", "microsoft/conductor#406")
 def test_a_list_of_runs_shows_names_and_tasks_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
     run = RunFolder.create("demo", config={"tasks": [EVIL, 3]})
@@ -78,6 +79,7 @@ def test_a_table_shows_cells_as_they_are_and_as_wide_as_they_are() -> None:
     assert shown_by(console).count(SHOWN) == 2
 
 
+@pytest.mark.report("microsoft/conductor#387")
 @pytest.mark.parametrize("width", [100, 400])
 def test_a_picture_of_a_run_shows_what_the_journal_holds_as_it_is(width: int) -> None:
     summary = Summary(run=EVIL, scales={EVIL: Scale(random_return=0.0, teacher_return=1.0)})

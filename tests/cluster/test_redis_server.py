@@ -103,6 +103,7 @@ def test_what_is_no_redis_url_is_refused(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.report("aio-libs-abandoned/aioredis-py#399")
 @pytest.mark.parametrize("second", "@#/?:%[ ")
 @pytest.mark.parametrize("first", "@#/?:%[ ")
 @pytest.mark.parametrize(
@@ -128,6 +129,7 @@ def test_a_url_is_shown_with_its_host_where_there_is_no_doubt_about_it() -> None
     assert without_password("redis://:se/cret@host:6379/0") is None
 
 
+@pytest.mark.report("redis/redis-py#1171", "cameronmaske/celery-once#135")
 def test_a_password_of_such_characters_is_taken_where_they_are_encoded(tmp_path: Path) -> None:
     with RedisServer.start(tmp_path) as server:
         admin = connect(server.url)

@@ -78,6 +78,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             continue
 
 
+@pytest.mark.report("ray-project/ray#57733")
 def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     shell(
         "start", "debug", "--detach", "--updates", "100000", "--set", "actors.generate_share=0.3",

@@ -55,6 +55,7 @@ def test_what_is_no_number_of_threads_is_refused_before_anything_is_changed(
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.report("ray-project/ray#6102", "pytorch/rl#1325", "edbeeching/godot_rl_agents#266")
 def test_an_evaluation_and_a_recording_use_one_thread(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.json").write_text("{}")
     with pytest.raises(ValueError):

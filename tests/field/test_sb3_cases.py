@@ -34,11 +34,13 @@ def noted(policy: Path | str, task: Any = PENDULUM) -> str:
     return "\n".join(load_sb3(str(policy), task).notes)
 
 
+@pytest.mark.report("hill-a/stable-baselines#717")
 def test_a_features_extractor_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"ppo_extractor\.zip .*features_extractor"):
         load_sb3(str(EXTRACTOR), resolve_task("Pendulum-v1"))
 
 
+@pytest.mark.report("DLR-RM/stable-baselines3#116")
 def test_a_features_extractor_that_no_keyword_tells_of_is_refused_by_its_tensors(tmp_path: Path) -> None:
     def extract(state: dict[str, torch.Tensor]) -> None:
         state["pi_features_extractor.net.0.weight"] = torch.eye(4)
@@ -48,6 +50,7 @@ def test_a_features_extractor_that_no_keyword_tells_of_is_refused_by_its_tensors
         load_sb3(str(bad), PENDULUM)
 
 
+@pytest.mark.report("DLR-RM/stable-baselines3#912")
 def test_statistics_of_rewards_alone_change_no_observation() -> None:
     policy, task = REWARDS_ONLY / "ppo_vecnorm_rewards_only.zip", resolve_task("Pendulum-v1")
     with pytest.raises(
@@ -62,6 +65,7 @@ def test_statistics_of_rewards_alone_change_no_observation() -> None:
     assert any("vecnormalize=none says" in note for note in by_word.notes)
 
 
+@pytest.mark.report("HumanCompatibleAI/imitation#576", "hill-a/stable-baselines#1138")
 @pytest.mark.parametrize(
     "beside",
     ["vecnormalize.pkl", "vec_normalize.pkl", "sac/vecnormalize.pkl", "sac_vecnormalize.pkl",
@@ -109,6 +113,7 @@ def test_statistics_of_another_size_or_of_no_use_are_said(tmp_path: Path) -> Non
         load_sb3(str(tmp_path / "sac.zip"), PENDULUM)
 
 
+@pytest.mark.report("isaac-sim/IsaacLab#2635")
 def test_a_policy_that_cannot_tell_of_statistics_says_so() -> None:
     assert "td3.zip does not say whether it was trained behind VecNormalize" in noted(SAVED / "td3.zip")
     assert "VecNormalize" not in noted(SAVED / "ppo_relu.zip")
@@ -221,6 +226,7 @@ def bomb(target: Path, name: str, size: int) -> Path:
     return target
 
 
+@pytest.mark.report("modelcontextprotocol/mcpb#266")
 @pytest.mark.parametrize(("name", "limit"), [("data", "MOST_DATA_BYTES"), ("policy.pth", "MOST_POLICY_BYTES")])
 def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(
     name: str, limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,6 +264,7 @@ def test_statistics_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: 
             load_sb3(f"{SAVED}/sac.zip?vecnormalize={tmp_path}/{name}", PENDULUM)
 
 
+@pytest.mark.report("DLR-RM/stable-baselines3#2281")
 def test_a_pickle_that_asks_for_all_memory_is_refused() -> None:
     with pytest.raises(pickle.UnpicklingError, match="numbers more parts than it can have"):
         read_inert(io.BytesIO(b"\x80\x04N" + b"r" + struct.pack("<L", 2**31 - 1) + b"."))

@@ -41,6 +41,7 @@ def test_a_file_of_arrays_that_is_cut_is_named(folder: Path, share: float) -> No
     assert f"{NAME}.safetensors is damaged" in refused(folder)
 
 
+@pytest.mark.report("safetensors/safetensors#668")
 @pytest.mark.parametrize(
     "header", [b"\xff" * 8, b"\x08" + bytes(7) + b"{bad hea", b"\x02" + bytes(7) + b"{}", b"not a file of tensors"]
 )
@@ -111,6 +112,7 @@ def test_arrays_that_are_no_network_are_named(folder: Path, name: str, array: np
     assert "layer" in (message := refused(folder)) or name in message
 
 
+@pytest.mark.report("isaac-sim/IsaacLab#5080")
 def test_a_specialist_of_other_bounds_is_scaled_and_says_so(folder: Path) -> None:
     record = json.loads((folder / f"{NAME}.json").read_text())
     (folder / f"{NAME}.json").write_text(json.dumps(record | {"action_low": -1.5, "action_high": 1.5}))

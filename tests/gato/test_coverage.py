@@ -30,6 +30,7 @@ def vector(size: int = 3, *, low: Bound = None, high: Bound = None) -> ArraySpec
     return ArraySpec(kind=Kind.CONTINUOUS, shape=(size,), low=low, high=high)
 
 
+@pytest.mark.report("openai/baselines#1030")
 def test_values_far_beyond_the_mu_law_are_saturated_with_their_entries_numbers_and_ways_to_fix_it():
     (line,) = covered(vector(), RNG.uniform(30_000, 60_000, (200, 3))).warnings("my:Prices-v0")
     assert line.startswith("state[0..2]: 100 % of the values are clipped (beyond +-256")
@@ -39,6 +40,7 @@ def test_values_far_beyond_the_mu_law_are_saturated_with_their_entries_numbers_a
     assert "--normalise my:Prices-v0" in line
 
 
+@pytest.mark.report("openvla/openvla#76")
 def test_values_outside_of_the_bounds_are_saturated():
     values = np.stack([RNG.normal(size=300) * 50, RNG.uniform(-1, 1, 300)], axis=1)
     (line,) = covered(vector(2, low=-1.0, high=1.0), values).warnings()
