@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from actors.tasks import TASKS
@@ -158,6 +159,7 @@ def evaluate(
     table = Table(*titles, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     rows: dict[str, object] = {}
+    warnings: list[tuple[str, str]] = []
     scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes, clips=clips):
         if evaluation.failed:
@@ -174,7 +176,9 @@ def evaluate(
             "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
             "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
             "random_return": random_return, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "warnings": list(evaluation.warnings),
         }  # fmt: skip
+        warnings += [(evaluation.task, warning) for warning in evaluation.warnings]
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
         table.add_row(evaluation.task, f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted)
@@ -187,6 +191,8 @@ def evaluate(
         return
     console.print(f"checkpoint {checkpoint}", highlight=False)
     console.print(table)
+    for name, warning in warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(f'{name}: {warning}')}", highlight=False, soft_wrap=True)
     for file in clips.files.values() if clips else ():
         console.print(f"clip {file}", highlight=False, soft_wrap=True)
     for problem in clips.problems.values() if clips else ():
