@@ -151,7 +151,7 @@ def an_episode_is_cut_no_earlier_than_at_the_limit(envs: Envs, other: Envs) -> N
             _, terminated, truncated = envs.step(actions, np.arange(len(envs)) == 0)
             if truncated[0]:
                 raise _Surprise(
-                    f"seed {seed} is truncated after {length} steps, the task's limit is {envs.task.max_steps}; where the "
+                    f"seed {seed} is truncated after {length} steps, where this check's limit is {envs.task.max_steps}; if the "
                     "environment has a limit of its own, give it as the task's max_steps"
                 )
             if terminated[0]:
