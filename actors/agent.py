@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from gato.model import Gato
 from gato.sequence import Window
 from gato.task import Task
 from gato.text import TextEncoder
+from gato.tokenizer import TokenLayout
 from gato.weights import Weights, acting_config, load
 
 
@@ -105,6 +106,11 @@ class GatoPlayers:
 
     def acting_of(self, task: Task, role: str) -> ActingConfig:
         return self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Which ids mean what, with the encoder of text."""
+        return replace(self.model.layout, text=self.text)
 
     def new_model(self) -> Gato:
         """One to put a snapshot into."""

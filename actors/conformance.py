@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
 
 from actors.envs import EnvFailedError, Envs, make_envs
+from actors.process_env import NO_ANSWER
+from gato.coverage import Coverage
 from gato.task import Kind, Task
+from gato.text import ByteEncoder
+from gato.tokenizer import TokenLayout
 
 MakeEnvs = Callable[[Task, int], Envs]
 SEEDS = (7, 8)
+COVERED_STEPS = 1000
+COVERED_S = 10.0
+"""Random play to see what its tokens keep of what it shows: so many steps, or so long."""
+COVERED_AT_ONCE = 100
 SHORT_STEPS = 25
 """Most checks play this far; the one of episodes that are cut makes the task's limit this."""
 
@@ -33,11 +44,12 @@ class Finding:
         return f"{'error' if self.is_error else 'warning'}: {self.check}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
 class _Surprise(Exception):
-    """What a check finds that is no error."""
+    """What a check finds that is no error: a line each."""
 
-    problem: str
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
 
 
 def random_action(task: Task, rng: np.random.Generator) -> Shaped[np.ndarray, ...]:
@@ -81,7 +93,7 @@ def a_seed_begins_the_same_episode(envs: Envs, other: Envs) -> None:
             step = next((t for t, pair in enumerate(zip(first, again, strict=False)) if pair[0] != pair[1]), len(again))
             raise ValueError(
                 f"seed {SEEDS[0]} {what}, with the same actions, differs from step {step} on; draw all chance from the "
-                "generator that reset(seed=...) seeds, and reset all state"
+                "generator that reset(seed=...) seeds (self.np_random, not random or np.random), and reset all state"
             )
 
 
@@ -139,7 +151,7 @@ def an_episode_is_cut_no_earlier_than_at_the_limit(envs: Envs, other: Envs) -> N
             _, terminated, truncated = envs.step(actions, np.arange(len(envs)) == 0)
             if truncated[0]:
                 raise _Surprise(
-                    f"seed {seed} is truncated after {length} steps, the task's limit is {envs.task.max_steps}; where the "
+                    f"seed {seed} is truncated after {length} steps, where this check's limit is {envs.task.max_steps}; if the "
                     "environment has a limit of its own, give it as the task's max_steps"
                 )
             if terminated[0]:
@@ -210,6 +222,39 @@ def extras_are_of_one_shape(envs: Envs, other: Envs) -> None:
         raise ValueError(f"extras of {len(envs)} rows were {shapes} at first and {later} later")
 
 
+def its_values_have_tokens_of_their_own(envs: Envs, other: Envs) -> None:
+    """In random play of whole episodes, whose task is not cut short."""
+    del other
+    coverage = Coverage(envs.task.observations, TokenLayout(text=ByteEncoder()))
+    rng, rows, until_s = np.random.default_rng(0), np.ones(len(envs), np.bool_), time.monotonic() + COVERED_S
+    shown: dict[str, list[np.ndarray]] = {name: [] for name in envs.observations}
+    seed = 0
+
+    def begin(row: int) -> None:
+        nonlocal seed
+        envs.reset_row(row, seed)
+        seed += 1
+
+    for row in range(len(envs)):
+        begin(row)
+    for _ in range(COVERED_STEPS // len(envs)):
+        for name, values in envs.observations.items():
+            shown[name].append(values.copy())
+        actions = np.stack([random_action(envs.task, rng) for _ in range(len(envs))])
+        _, terminated, truncated = envs.step(actions, rows)
+        for row in np.flatnonzero(terminated | truncated).tolist():
+            begin(row)
+        if len(next(iter(shown.values()))) >= COVERED_AT_ONCE or time.monotonic() > until_s:
+            coverage.observe({name: np.concatenate(parts) for name, parts in shown.items()})
+            shown = {name: [] for name in shown}
+        if time.monotonic() > until_s:
+            break
+    if any(shown.values()):
+        coverage.observe({name: np.concatenate(parts) for name, parts in shown.items()})
+    if lines := coverage.warnings(envs.task.name):
+        raise _Surprise(*lines)
+
+
 def it_can_be_closed_twice(envs: Envs, other: Envs) -> None:
     _episode(envs, 0, SEEDS[0], 3)
     envs.close()
@@ -226,10 +271,29 @@ CHECKS: tuple[Callable[[Envs, Envs], None], ...] = (
     every_edge_of_the_actions_is_taken,
     something_moves,
     extras_are_of_one_shape,
+    its_values_have_tokens_of_their_own,
     it_can_be_closed_twice,
 )
 """Each gets two makings of the same two environments, as the one before left them, and raises at what it finds. That what is shown and paid fits the
 task is checked by `Envs` at every step, in every run."""
+UNCUT = (its_values_have_tokens_of_their_own,)
+"""Those that play episodes of the task's own length."""
+WHERE = re.compile(r"^.*? broke (?:at step \d+|at reset with seed \d+|when it was closed): ")
+"""What stands before the same problem when it is met at another place."""
+NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
+WRAPPED = re.compile(r"""(?:RuntimeError|ValueError|TimeoutError)\(('.*'|".*")\)$""", re.DOTALL)
+
+
+def _readable(problem: str) -> str:
+    """Without the names of exceptions that only say that something is wrong: RuntimeError("ValueError('it paid nan')")."""
+    while match := WRAPPED.search(problem):
+        problem = problem[: match.start()] + ast.literal_eval(match[1])
+    return problem
+
+
+def _cause(problem: str) -> str:
+    """What is the same where the same is wrong at another place, or with other numbers."""
+    return NUMBER.sub("#", WHERE.sub("", problem))
 
 
 def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
@@ -239,20 +303,39 @@ def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
         print(finding)
     """
     short = replace(task, max_steps=min(task.max_steps, SHORT_STEPS))
+    found: list[Finding] = []
+    left_out: dict[str, int] = {}
+    """By what ended them: how many later checks end at the same."""
     envs, other = make(short, 2), make(short, 2)
     try:
-        for check in CHECKS:
+        for place, check in enumerate(CHECKS):
             name = check.__name__.replace("_", " ")
             try:
-                check(envs, other)
-            except _Surprise as found:
-                yield Finding(check=name, problem=found.problem, is_error=False)
-            except (ValueError, EnvFailedError) as found:
-                yield Finding(check=name, problem=str(found), is_error=True)
+                if check in UNCUT:
+                    with closing(make(task, 1)) as whole:
+                        check(whole, other)
+                else:
+                    check(envs, other)
+            except _Surprise as surprise:
+                found += [Finding(check=name, problem=problem, is_error=False) for problem in surprise.problems]
+            except (ValueError, EnvFailedError) as problem:
+                said = _readable(str(problem))
+                same = next((f.problem for f in found if _cause(f.problem) == _cause(said)), None)
+                if same is not None:
+                    left_out[same] = left_out.get(same, 0) + 1
+                    continue
+                found.append(Finding(check=name, problem=said, is_error=True))
+                if NO_ANSWER in str(problem):  # each of the others might wait as long
+                    left_out[said] = len(CHECKS) - place - 1
+                    break
     finally:
         for made in (envs, other):
             with suppress(EnvFailedError):  # that was found already
                 made.close()
+    for finding in found:
+        count = left_out.get(finding.problem, 0)
+        more = f" (and {count} more check{'s end' if count > 1 else ' ends'} at the same)" if count else ""
+        yield replace(finding, problem=finding.problem + more)
 
 
 def check_envs(task: Task, make: MakeEnvs = make_envs) -> list[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import IO, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -157,7 +157,7 @@ class Envs:
                 self._make_anew(row)
             self._take(row, self._envs[row].reset(seed))
             self._whole.add(row)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             self._breaks(row)
             raise EnvFailedError(f"{self.task.name} broke at reset with seed {seed}: {problem!r}") from problem
 
@@ -167,7 +167,7 @@ class Envs:
 
     def _make_anew(self, row: int) -> None:
         if self._make is not None:
-            with suppress(Exception):  # it is broken, and may be at its end too
+            with suppress(Exception, SystemExit):  # it is broken, and may be at its end too
                 self._envs[row].close()
             self._envs[row] = self._make()
         self._broken.discard(row)
@@ -184,7 +184,7 @@ class Envs:
                     raise ValueError(f"it paid {reward}")
                 self._take(row, observation)
                 rewards[row], terminated[row] = float(reward), bool(ended)
-            except Exception as problem:
+            except (Exception, SystemExit) as problem:
                 self._breaks(row)
                 broken[row] = repr(problem)
                 continue
@@ -229,11 +229,11 @@ class Envs:
 
     def close(self) -> None:
         """May be called again. EnvFailedError where one that was whole breaks at its end, after all were closed."""
-        problems: list[Exception] = []
+        problems: list[BaseException] = []
         for row, env in enumerate(self._envs):
             try:
                 env.close()
-            except Exception as problem:
+            except (Exception, SystemExit) as problem:
                 problems += [problem] if row not in self._broken else []
         if problems:
             raise EnvFailedError(f"{self.task.name} broke when it was closed: {problems[0]!r}") from problems[0]
@@ -246,13 +246,20 @@ def make_env(task: Task) -> Env:
     return MAKERS[task.family](task)
 
 
-def make_envs(task: Task, num_envs: int, *, backend: Backend = "loop", step_timeout_s: float = 60.0) -> Envs:
+def make_envs(
+    task: Task,
+    num_envs: int,
+    *,
+    backend: Backend = "loop",
+    step_timeout_s: float = 60.0,
+    log: IO[bytes] | None = None,
+) -> Envs:
     """N environments of a task: in this process one after another (`loop`), each in a process of its own that is killed
     where it does not answer in `step_timeout_s` (`process`), or EnvPool's, each in a thread (`envpool`). All play the same.
-    ValueError where one cannot be made."""
+    `log`: where those in processes print, which are then checked (see `ProcessEnv`). ValueError where one cannot be made."""
     if backend == "process":
-        made = _made_apart(task, num_envs, step_timeout_s)
-        return Envs(task, [*made], make=lambda: _made_apart(task, 1, step_timeout_s)[0], begin=ProcessEnv.begin)
+        made = _made_apart(task, num_envs, step_timeout_s, log)
+        return Envs(task, [*made], make=lambda: _made_apart(task, 1, step_timeout_s, log)[0], begin=ProcessEnv.begin)
     if backend == "envpool":
         from actors.envpool_env import EnvPoolGame, envpool_versions  # an extra, and slow to import
 
@@ -283,14 +290,15 @@ class WorkerEnvs:
         return make_envs(task, num_envs, backend=chosen, step_timeout_s=self.step_timeout_s)
 
 
-def _made_apart(task: Task, num_envs: int, step_timeout_s: float) -> list[ProcessEnv]:
+def _made_apart(task: Task, num_envs: int, step_timeout_s: float, log: IO[bytes] | None = None) -> list[ProcessEnv]:
     """They start beside each other."""
-    envs = [ProcessEnv(task, step_timeout_s=step_timeout_s) for _ in range(num_envs)]
+    envs = [ProcessEnv(task, step_timeout_s=step_timeout_s, log=log) for _ in range(num_envs)]
     try:
         for env in envs:
             env.wait_until_made()
     except ValueError:
         for env in envs:
-            env.close()
+            with suppress(RuntimeError):  # one problem is said
+                env.close()
         raise
     return envs

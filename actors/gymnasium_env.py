@@ -33,7 +33,7 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
         warnings.simplefilter("ignore")
         try:
             return gymnasium.make(task.env_id, disable_env_checker=True, **options)
-        except Exception as problem:  # whatever its author's code raises
+        except (Exception, SystemExit) as problem:  # whatever its author's code raises
             raise ValueError(
                 f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}: {problem}; its package must be on each "
                 "machine that plays it"
@@ -50,8 +50,31 @@ def registered(env_id: str) -> EnvSpec:
         if module:
             importlib.import_module(module)
         return gymnasium.spec(name)
-    except Exception as problem:
+    except BaseException as problem:  # an import may end Python, too
         raise ValueError(f"{env_id} cannot be looked up: {type(problem).__name__}: {problem}") from problem
+
+
+RESET = "def reset(self, *, seed=None, options=None), which returns (observation, info)"
+
+
+def _form(given: Any) -> str:
+    """What an environment gave, in short."""
+    if isinstance(given, tuple):
+        return f"a tuple of {len(given)}"
+    return f"an array of shape {given.shape}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
+
+
+def _number(reward: Any) -> float:
+    """The reward. ValueError if it is not one number."""
+    try:
+        array = np.asarray(reward)
+    except ValueError:  # a list of lists of different lengths
+        array = np.asarray(None)
+    if array.shape == () and array.dtype.kind in "biuf":
+        return float(array)
+    shown = f"{reward!r} of shape {array.shape}" if array.shape else repr(reward)
+    fix = "return float(reward[0])" if array.size == 1 and array.shape else "return a float"
+    raise ValueError(f"the reward is {' '.join(shown.split())[:80]}, expected a single number (float); {fix} from step")
 
 
 class GymnasiumEnv:
@@ -74,17 +97,34 @@ class GymnasiumEnv:
         self._extras: dict[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
-        observation, info = self._env.reset(seed=seed)
-        self._keep_extras(info)
-        return self._observation.flatten(observation)
+        try:
+            given: Any = self._env.reset(seed=seed)
+        except TypeError as problem:
+            if "unexpected keyword argument 'seed'" not in str(problem):
+                raise
+            raise ValueError(f"reset takes no seed; write it as {RESET} ({problem})") from problem
+        # Checked, as an observation of two elements would come apart as well.
+        if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
+            raise ValueError(f"reset gave {_form(given)}, expected (observation, info): write it as {RESET}")
+        self._keep_extras(given[1])
+        return self._observation.flatten(given[0])
 
     def _keep_extras(self, info: Mapping[str, Any]) -> None:
         self._extras = {name: np.asarray(values) for name, values in info.get("teacher", {}).items()}
 
     def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
-        observation, reward, terminated, truncated, info = self._env.step(self._action.unflatten(action))
+        wanted = self._action.unflatten(action)
+        try:
+            observation, reward, terminated, truncated, info = self._env.step(wanted)
+        except ValueError as problem:
+            if "values to unpack" not in str(problem):
+                raise
+            raise ValueError(
+                f"step did not give (observation, reward, terminated, truncated, info): {problem}; an environment of old gym, "
+                "whose step gives four, is named gym:ID"
+            ) from problem
         self._keep_extras(info)
-        return self._observation.flatten(observation), float(reward), bool(terminated), bool(truncated)
+        return self._observation.flatten(observation), _number(reward), bool(terminated), bool(truncated)
 
     def extras(self) -> dict[str, np.ndarray]:
         """The arrays that the environment put into `info["teacher"]`, the same ones in each step."""
@@ -142,13 +182,14 @@ def task_of(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except Exception as problem:  # whatever its author's code raises
-        raise ValueError(f"cannot make {env_id}: {type(problem).__name__}: {problem}") from problem
+    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
+        raise ValueError(f"cannot make {env_id}: {type(problem).__name__}: {problem}".rstrip(": ")) from problem
     try:
         limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
         if limit is None:
             raise ValueError(
-                f"{env_id} has no limit of steps; register it with max_episode_steps, or give task_of max_steps"
+                "it has no limit of steps; register it with one, as in register(..., max_episode_steps=1000), or give it to "
+                "task_of as max_steps"
             )
         return Task(
             name=name or f"gymnasium/{env_id.lower()}",
@@ -163,4 +204,7 @@ def task_of(
     except ValueError as problem:
         raise ValueError(f"{env_id} cannot become a task: {problem}") from problem
     finally:
-        env.close()
+        try:
+            env.close()
+        except BaseException as problem:  # whatever its author's code raises
+            raise ValueError(f"{env_id} raised {problem!r} when it was closed") from problem

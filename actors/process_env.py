@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -24,6 +24,8 @@ from actors.messages import decode, encode
 from gato.plain import from_plain, to_plain
 from gato.task import Task
 
+NO_ANSWER = "no answer"
+"""What is said of an environment that hung begins so."""
 START_TIMEOUT_S = 120.0
 """Its imports take a second alone, and longer where many start at once."""
 CLOSE_TIMEOUT_S = 5.0
@@ -41,8 +43,11 @@ class ProcessEnv:
     observation, reward, terminated, truncated = finish()
     """
 
-    def __init__(self, task: Task, *, step_timeout_s: float) -> None:
-        """Starts to make it."""
+    def __init__(self, task: Task, *, step_timeout_s: float, log: IO[bytes] | None = None) -> None:
+        """Starts to make it. What it prints goes to standard error; or to `log`, and then what goes wrong when it is closed is
+        raised: for checks."""
+        self._task_name = task.name
+        self._is_checked = log is not None
         self._step_timeout_s = step_timeout_s
         self._extras: dict[str, np.ndarray] = {}
         self.steps_per_s = 0.0
@@ -53,6 +58,8 @@ class ProcessEnv:
             [sys.executable, "-P", "-m", "actors.process_env", str(theirs.fileno()), str(step_timeout_s)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
             stdin=subprocess.DEVNULL,
+            # Never to standard output, which may be a program's: gato evaluate --json.
+            stdout=log or 2,
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -63,8 +70,10 @@ class ProcessEnv:
         try:
             self.steps_per_s = self._answer(time.monotonic(), START_TIMEOUT_S)
         except (RuntimeError, TimeoutError) as problem:
-            self.close()
-            raise ValueError(str(problem)) from problem
+            died = self._pipe.closed  # else it lives, and says itself what it could not make
+            with suppress(RuntimeError):
+                self.close()
+            raise ValueError(f"cannot make {self._task_name}: {problem}" if died else str(problem)) from problem
 
     @property
     def pid(self) -> int:
@@ -85,7 +94,7 @@ class ProcessEnv:
             raise RuntimeError(f"its process died ({self._last_words()})") from None
         if not in_time:
             self._end()
-            raise TimeoutError(f"no answer in {timeout_s:g} s; its process was killed")
+            raise TimeoutError(f"{NO_ANSWER} in {timeout_s:g} s; its process was killed")
         if not well:
             raise RuntimeError(value)
         self._extras = extras
@@ -129,9 +138,22 @@ class ProcessEnv:
         if self._pipe.closed:
             return
         self._ask("close", None)
+        until_s, problem = time.monotonic() + CLOSE_TIMEOUT_S, ""
+        with suppress(EOFError, OSError):  # its end
+            while self._pipe.poll(max(0.0, until_s - time.monotonic())):
+                # A step that nobody waited for may answer first; the last answer is that of close.
+                well, value, _ = decode(self._pipe.recv_bytes())
+                problem = "" if well else value
         with suppress(subprocess.TimeoutExpired):  # it is killed then
-            self._process.wait(CLOSE_TIMEOUT_S)
+            self._process.wait(max(0.0, until_s - time.monotonic()))
+        has_ended = self._process.poll() is not None
         self._end()
+        if not has_ended:
+            problem = f"{NO_ANSWER} in {CLOSE_TIMEOUT_S:g} s; its process was killed"
+        elif self._process.returncode and not problem:
+            problem = f"its process died ({self._last_words()})"
+        if problem and self._is_checked:
+            raise RuntimeError(problem)
 
 
 def serve(pipe: Connection, step_timeout_s: float) -> None:
@@ -145,25 +167,30 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
             word, value = decode(pipe.recv_bytes())
         except EOFError:
             return
-        if word == "close":
-            if env is not None:
-                env.close()
-            return
         # Who asks may have died; then the system ends a step that never does.
         signal.setitimer(signal.ITIMER_REAL, 0 if word == "make" else step_timeout_s + 5)
         try:
-            if word == "make":
+            if word == "close" and env is None:
+                answer = (True, None, {})
+            elif word == "make":
                 env = make_env(from_plain(Task, value))
                 answer = (True, env.steps_per_s, {})
             else:
+                assert env is not None, "it is asked only once it was made"
                 does = getattr(env, word)
-                result = does() if word == "picture" else does(value)
-                answer = (True, result, env.extras())
+                result = does(value) if word in ("reset", "step") else does()
+                answer = (True, result, {} if word == "close" else env.extras())
             message = encode(answer)
-        except Exception as problem:  # whatever others' code raises
-            message = encode((False, str(problem) if word in ("make", "picture") else repr(problem), {}))
+        except BaseException as problem:  # whatever others' code raises, sys.exit as well
+            text = str(problem) if word in ("make", "picture") and isinstance(problem, Exception) else repr(problem)
+            ends = (
+                "" if isinstance(problem, Exception) else ", which ends Python; raise an Exception, or end the episode"
+            )
+            message = encode((False, text + ends, {}))
         signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send_bytes(message)
+        if word == "close":
+            return
 
 
 if __name__ == "__main__":

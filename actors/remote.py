@@ -164,9 +164,13 @@ class WorkerActor:
                 players, tasks, source, launch=launch, niceness=niceness, num_threads=inference_threads
             )
             shared = ServedPlayers(server=ServedByNode(actor), client=name)
-            self._worker = Worker(name, tasks, shared, sink, shared, make=make, teachers=teachers)
+            self._worker = Worker(
+                name, tasks, shared, sink, shared, make=make, teachers=teachers, layout=players.layout
+            )
         else:
-            self._worker = Worker(name, tasks, players, sink, source, make=make, teachers=teachers)
+            self._worker = Worker(
+                name, tasks, players, sink, source, make=make, teachers=teachers, layout=players.layout
+            )
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:

@@ -93,7 +93,8 @@ class ActionSpace:
             if array.spec.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
                 raise ValueError(
                     f"the action {_key(path) or space} has no finite bounds (up to {WIDEST:g}), so it cannot be scaled to "
-                    "[-1, 1]; wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction"
+                    "[-1, 1]; give the space finite bounds, such as Box(-1, 1), or wrap the environment: gymnasium.wrappers."
+                    "TransformAction(env, lambda action: action, Box(-1, 1, env.action_space.shape))"
                 )
         self.spec = specs[0] if len(specs) == 1 else _joined(specs)
         self._ends = np.cumsum([0, *(spec.size for spec in specs)])
@@ -213,9 +214,22 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> _Array:
         spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape, low=bounds[0], high=bounds[1])
     return _Array(
         spec=spec,
-        keep=lambda value: np.asarray(value, np.float32).reshape(space.shape),
+        keep=lambda value: _as_float32(value, name).reshape(space.shape),
         give_back=lambda kept: np.asarray(np.clip(kept, space.low, space.high), space.dtype),
     )
+
+
+def _as_float32(value: Any, name: str) -> np.ndarray:
+    """ValueError where a finite number is too large for it."""
+    wide = np.asarray(value)
+    with np.errstate(over="ignore"):
+        kept = wide.astype(np.float32)
+    if wide.dtype != np.float32 and (np.isinf(kept) & np.isfinite(wide)).any():
+        raise ValueError(
+            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but float32, in which it is kept, ends at 3.4e38; rescale it, "
+            "for example by gymnasium.wrappers.TransformObservation"
+        )
+    return kept
 
 
 def _image(space: spaces.Box, name: str) -> _Array:
@@ -225,8 +239,9 @@ def _image(space: spaces.Box, name: str) -> _Array:
     if channels_first:
         shape = (*shape[1:], shape[0])
     if shape[2] not in (1, 3):
+        channels = min(shape[0], shape[2])
         raise ValueError(
-            f"{name} is {space}, an image of {shape[2]} channels, but patches have 1 or 3; show one frame, or split it "
+            f"{name} is {space}, an image of {channels} channels, but patches have 1 or 3; show one frame, or split it "
             "into a Dict of images"
         )
 

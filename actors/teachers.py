@@ -96,7 +96,7 @@ def _function(task: Task, where: str) -> Teacher:
         sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
     try:
         found = getattr(importlib.import_module(module_name), name or "(no function is named)")
-    except Exception as problem:  # whatever its author's code raises
+    except (Exception, SystemExit) as problem:  # whatever its author's code raises
         raise ValueError(
             f"teacher python:{where} of task {task.name} cannot be imported: {type(problem).__name__}: {problem}; write it as "
             "python:PACKAGE.MODULE:FUNCTION, of a module that `python -c 'import MODULE'` finds"
@@ -105,7 +105,7 @@ def _function(task: Task, where: str) -> Teacher:
         raise ValueError(f"teacher python:{where} of task {task.name} is no function but {found!r}")
     try:
         function = found(task) if isinstance(found, type) else found
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise ValueError(
             f"teacher python:{where} of task {task.name} cannot be made: {type(problem).__name__}: {problem}; a class is made with "
             "the task alone"

@@ -50,7 +50,7 @@ def resolve_task(name: str) -> Task:
         return _of_id(name)
     try:
         task = found[attribute]() if callable(found[attribute]) else found[attribute]
-    except Exception as problem:  # whatever its author's code raises
+    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
         raise ValueError(
             f"{name} raised {type(problem).__name__}: {problem}; it must be a Task, or a function without arguments that returns one"
         ) from problem
@@ -113,7 +113,8 @@ def _import(module: str, name: str) -> Mapping[str, Any]:
         raise ValueError(
             f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or run gato where it lies"
         ) from problem
-    except Exception as problem:  # whatever its author's code raises
+    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
         raise ValueError(
-            f"task {name!r} needs {module}, which raised {type(problem).__name__} as it was imported: {problem}"
+            f"task {name!r} needs {module}, which raised {problem!r} as it was imported; mend the module: "
+            f"python -c 'import {module}' shows where"
         ) from problem

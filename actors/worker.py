@@ -17,9 +17,11 @@ from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
 from actors.video import Clip, Filming
 from actors.watched import Watched
+from gato.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
+from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights
 
@@ -103,7 +105,9 @@ class Worker:
         patience_s: float = 30.0,
         make: Callable[[Task, int], Envs] = WORKER_ENVS,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
+        layout: TokenLayout | None = None,
     ) -> None:
+        """`layout`: what the tokens of observations are, to warn in evaluations of what they lose; None: nothing is warned of."""
         self.name = name
         self._tasks = tasks
         self._players = players
@@ -112,6 +116,7 @@ class Worker:
         self._patience_s = patience_s
         self._make = make
         self._teachers = teachers
+        self._layout = layout
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
@@ -168,6 +173,7 @@ class Worker:
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
+        coverage = Coverage(task.observations, self._layout) if self._layout and assignment.role == "evaluate" else None
         dropped: Counter[str] = Counter()
         failed: str | None = None
         try:
@@ -182,6 +188,8 @@ class Worker:
                 self._episodes += 1
                 env_steps += episode.num_steps
                 returns[episode.seed] = episode.episode_return
+                if coverage is not None:
+                    coverage.observe(episode.observations)
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
             if dropped and not self._episodes:
@@ -225,6 +233,7 @@ class Worker:
             wall_s=wall_s,
             failed=failed,
             worker=self.name,
+            warnings=tuple(coverage.warnings(task.name)) if coverage else (),
         )
         return report, evaluation
 

@@ -235,8 +235,9 @@ def record(
 def check(
     task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
     backend: Annotated[
-        Literal["loop", "process", "envpool"], typer.Option(help="How its environments are made.")
-    ] = "loop",
+        Literal["auto", "loop", "process", "envpool"],
+        typer.Option(help="How its environments are made; auto: users' own in processes."),
+    ] = "auto",
 ) -> None:
     """Check that a task's environment keeps what every environment must: seeds, limits, shapes, rows apart.
 

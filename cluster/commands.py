@@ -170,6 +170,7 @@ def evaluate(
     table = Table(*titles, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     rows: dict[str, object] = {}
+    warnings: list[tuple[str, str]] = []
     scores: dict[Measure, list[list[float]]] = {by: [] for by in MEASURES}
     for evaluation in evaluate_checkpoint(checkpoint, config, wanted, episodes, clips=clips):
         if evaluation.failed:
@@ -185,8 +186,10 @@ def evaluate(
         rows[evaluation.task] = {
             "step": evaluation.learner_step, "return": mean, "return_std": std, "normalised": normalised["teacher"],
             "expert_normalised": normalised["expert"], "human_normalised": normalised["human"],
-            "random_return": random_return, "trained": evaluation.task in config.tasks, "episodes": len(evaluation.returns), "returns": list(evaluation.returns),
+            "random_return": random_return, "trained": evaluation.task in config.tasks,
+            "episodes": len(evaluation.returns), "returns": list(evaluation.returns), "warnings": list(evaluation.warnings),
         }  # fmt: skip
+        warnings += [(evaluation.task, warning) for warning in evaluation.warnings]
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
         table.add_row(
@@ -201,6 +204,8 @@ def evaluate(
         return
     console.print(f"checkpoint {literal(checkpoint)}", highlight=False)
     console.print(table)
+    for name, warning in warnings:
+        console.print(f"[yellow]warning:[/yellow] {literal(f'{name}: {warning}')}", highlight=False, soft_wrap=True)
     for file in clips.files.values() if clips else ():
         console.print(f"clip {literal(file)}", highlight=False, soft_wrap=True)
     for problem in clips.problems.values() if clips else ():

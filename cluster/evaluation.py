@@ -118,7 +118,7 @@ def evaluate_checkpoint(
         prompts=StoredPrompts(run / "replay", config),
     )  # fmt: skip
     make = WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s)
-    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights), make=make)
+    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout)
     for name in tasks:
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):
@@ -138,4 +138,5 @@ def evaluate_checkpoint(
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),
             failed=failed,
+            warnings=next((e.warnings for e in done if e.warnings), ()),
         )

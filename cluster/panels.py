@@ -240,7 +240,7 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
 
 
 def note_table(summary: Summary, size: Size) -> Table | None:
-    """Failed evaluations and refused episodes as they stand, then the last events; None if there is nothing to say."""
+    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last events; None if there is nothing to say."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -249,6 +249,8 @@ def note_table(summary: Summary, size: Size) -> Table | None:
         if task.last_failure:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"
             table.add_row("", Text("evaluation failed", style="red"), _one_line(text))
+        for warning in task.warnings:
+            table.add_row("", Text("tokens lose values", style="yellow"), _one_line(f"{name}: {warning}"))
     if summary.replay is not None:
         for line, is_much in unread_text(summary.replay):
             table.add_row("", Text("not read", style="yellow" if is_much else "dim"), _one_line(line))

@@ -106,6 +106,8 @@ class TaskState:
     """Why the latest evaluation has no returns; None if it has."""
     newest_returns: tuple[float, ...] = ()
     """Of each episode of the newest version."""
+    warnings: tuple[str, ...] = ()
+    """What tokens lost of the observations in the latest evaluation."""
 
     @property
     def newest(self) -> tuple[Version, Score] | None:
@@ -130,7 +132,11 @@ class TaskState:
         if evaluation.version >= before:
             newest = (newest if evaluation.version == before else ()) + evaluation.returns
         return replace(
-            self, scores={**self.scores, evaluation.version: score}, last_failure=None, newest_returns=newest
+            self,
+            scores={**self.scores, evaluation.version: score},
+            last_failure=None,
+            newest_returns=newest,
+            warnings=evaluation.warnings,
         )
 
 

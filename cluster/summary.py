@@ -196,6 +196,7 @@ class Summary:
             "versions_evaluated": len(task.scores),
             "failed": task.num_failed,
             "last_failure": task.last_failure,
+            "warnings": list(task.warnings),
             "env_steps_per_s": self.env_steps_per_s(now_s, name),
             "history": [list(point) for point in self.history(name)] if scale else [],
         }

@@ -71,7 +71,9 @@ class EntryCoverage:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether so many values are clipped that the space should have other bounds."""
+        """Whether so many values are clipped that the space should have other bounds. Constants lose nothing."""
+        if self.distinct_values == 1:
+            return False
         share = CLIPPED_SHARE if self.is_bounded else CLIPPED_SHARE_UNBOUNDED
         return self.num_clipped >= LEAST_CLIPPED and self.clipped_share > share
 
@@ -221,7 +223,7 @@ class _Texts:
                 num_clipped=self.clipped,
                 least=float(self.least),
                 most=float(self.most),
-                distinct_values=0,
+                distinct_values=len(self._lengths),
                 distinct_tokens=0,
                 is_bounded=True,
             )

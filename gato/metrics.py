@@ -38,6 +38,8 @@ class Evaluation:
     failed: str | None = None
     """Why it has no returns; a failed evaluation is reported as failed and never averaged away."""
     worker: str = ""
+    warnings: tuple[str, ...] = ()
+    """What its tokens lost of the observations (`gato.coverage`), a line for each fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,10 +148,13 @@ class Bare(CountingEnv):
         (Twin, "error: a row plays alone: seed 8 plays otherwise beside another row"),
         (Timid, r"error: every edge of the actions is taken: fake/counting broke at step 0: AssertionError('too far')"),
         (Greedy, "error: what is given stays as it is: an array that was given or taken"),
-        (Growing, "error: extras are of one shape"),
+        (
+            Growing,
+            "error: a seed begins the same episode: fake/counting broke at step 0: info of teacher was secret (1,)",
+        ),
         (
             Late,
-            "error: extras are of one shape: fake/counting broke at step 0: ValueError('info of teacher was nothing",
+            "error: a seed begins the same episode: fake/counting broke at step 0: info of teacher was nothing",
         ),
         (CountingEnv, "warning: an episode is cut no earlier than at the limit: seed 7 is truncated after 5 steps"),
         (Worn, "error: an episode that ended is followed by a whole one: after an episode that ended, seed 7 begins"),
@@ -163,6 +166,30 @@ class Bare(CountingEnv):
 )
 def test_what_does_not_keep_it_is_found(kind: type[Env], found: str) -> None:
     assert any(found in each for each in keeps(kind)), keeps(kind)
+
+
+class Dear(Ending):
+    """Shows prices."""
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return {"state": np.array([30_000.0 + 100 * self.seed + self.count, self.count], np.float32)}
+
+
+def test_values_that_all_become_one_token_are_a_warning() -> None:
+    (found,) = keeps(Dear)
+    assert found.startswith("warning: its values have tokens of their own: state[0]: 100 % of the values are clipped")
+    assert "--normalise fake/counting" in found
+
+
+def test_a_problem_is_said_once_with_the_checks_that_end_at_it() -> None:
+    (found,) = keeps(Bare)
+    assert found.endswith("it shows [], its task says ['state'] (and 10 more checks end at the same)")
+
+
+def test_an_environment_that_hangs_is_waited_for_once() -> None:
+    make = partial(make_envs, backend="process", step_timeout_s=0.5)
+    (found,) = findings(faulty("hang", always=True), make)
+    assert found.problem.endswith("no answer in 0.5 s; its process was killed (and 10 more checks end at the same)")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from actors.agent import GatoPlayers
 from actors.envs import make_envs
-from actors.gymnasium_env import task_of
+from actors.gymnasium_env import GymnasiumEnv, task_of
 from actors.rollout import play
 from actors.spaces import ActionSpace, ObservationSpace
 from gato.acting import Policy
@@ -162,7 +162,7 @@ def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(space: space
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds.*RescaleAction"),
+        (spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds.*TransformAction"),
         (spaces.Box(-3e38, 3e38, (2,)), "no finite bounds"),
         (spaces.Tuple((spaces.Discrete(2), spaces.Box(0, 1, (2,)))), "continuous, discrete.*all discrete"),
         (spaces.Box(0, 255, (16, 16, 3), np.uint8), "parts that are image"),
@@ -250,3 +250,86 @@ def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
     envs.close()
     assert [episode.num_steps for episode in episodes] == [6, 6, 6]
     assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]  # row 0 began the third episode
+
+
+def test_a_box_with_equal_bounds_has_constants_and_plain_numbers() -> None:
+    space = spaces.Box(np.array([0, 0.5, -1], np.float32), np.array([0, 0.5, 1], np.float32))
+    spec = ObservationSpace(space).specs["state"]
+    assert (spec.low, spec.high) == ((0.0, 0.5, -1.0), (0.0, 0.5, 1.0))
+    assert "float64" not in str(spec)
+    action = ActionSpace(space)
+    ids = np.full((1, 3), TokenLayout().first_bin + 900)
+    given = action.unflatten(decode(ids, action.spec, TokenLayout(), is_action=True)[0])
+    assert given[:2].tolist() == [0.0, 0.5]
+    assert space.contains(given)
+
+
+def test_a_number_that_float32_cannot_hold_is_named() -> None:
+    space = ObservationSpace(spaces.Box(-np.inf, np.inf, (2,), np.float64))
+    with pytest.raises(ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"):
+        space.flatten(np.array([1.0, -1e300]))
+    assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `Envs` refuses
+
+
+class Given(gymnasium.Env):
+    """Gives what it is told to."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
+
+    def __init__(self, begun: object, stepped: object) -> None:
+        self.begun, self.stepped = begun, stepped
+
+    def reset(self, *, seed: int | None = None, options: object = None) -> object:
+        return self.begun
+
+    def step(self, action: object) -> object:
+        return self.stepped
+
+
+SHOWN = np.zeros(2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("begun", "stepped", "message"),
+    [
+        (SHOWN, None, r"reset gave an array of shape \(2,\), expected \(observation, info\)"),
+        ((SHOWN, 0), None, r"reset gave a tuple of 2, expected \(observation, info\)"),
+        (
+            (SHOWN, {}),
+            (SHOWN, 1.0, False, {}),
+            r"step did not give .* \(expected 5, got 4\); an environment of old gym",
+        ),
+        (
+            (SHOWN, {}),
+            (SHOWN, np.ones(2), False, False, {}),
+            r"the reward is .* of shape \(2,\), expected a single number",
+        ),
+        ((SHOWN, {}), (SHOWN, "1", False, False, {}), "the reward is '1', expected a single number"),
+        ((SHOWN, {}), (SHOWN, [[1], [1, 2]], False, False, {}), "the reward is .*, expected a single number"),
+    ],
+)
+def test_what_reset_and_step_may_not_give_is_named_with_what_they_should(
+    begun: object, stepped: object, message: str
+) -> None:
+    gymnasium.register("Given-v0", entry_point=Given, max_episode_steps=9, kwargs={"begun": begun, "stepped": stepped})
+    try:
+        task = task_of("Given-v0")
+        env = GymnasiumEnv(task)
+        with pytest.raises(ValueError, match=message):
+            (env.reset(0), env.step(np.array(0)))
+    finally:
+        del gymnasium.registry["Given-v0"]
+
+
+@pytest.mark.parametrize("reward", [1, True, np.float32(1.0), np.array(1.0), np.int64(1)])
+def test_any_single_number_is_a_reward(reward: object) -> None:
+    gymnasium.register(
+        "Given-v0", entry_point=Given, max_episode_steps=9,
+        kwargs={"begun": (SHOWN, {}), "stepped": (SHOWN, reward, False, False, {})},
+    )  # fmt: skip
+    try:
+        env = GymnasiumEnv(task_of("Given-v0"))
+        env.reset(0)
+        assert env.step(np.array(0))[1] == 1.0
+    finally:
+        del gymnasium.registry["Given-v0"]

@@ -120,7 +120,7 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
         ("hoper", "did you mean 'mujoco/hopper'"),
         ("nowhere_pkg:MyEnv-v0", "needs nowhere_pkg, which cannot be imported .*run gato where it lies"),
         ("talker_pkg:Nothing-v0", "cannot make talker_pkg:Nothing-v0"),
-        ("talker_pkg:Endless-v0", "no limit of steps; register it with max_episode_steps"),
+        ("talker_pkg:Endless-v0", "no limit of steps; register it with one"),
         ("talker_pkg:Listing-v0", "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment"),
         ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
         ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
@@ -130,7 +130,10 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
             "talker_pkg:unmade raised KeyError: .*drawer.*; it must be a Task, or a function without arguments",
         ),
         ("talker_pkg:needy", "talker_pkg:needy raised TypeError: .*size"),
-        ("sulky_pkg:MyEnv-v0", "needs sulky_pkg, which raised RuntimeError as it was imported: not today"),
+        (
+            "sulky_pkg:MyEnv-v0",
+            r"needs sulky_pkg, which raised RuntimeError\('not today'\) as it was imported; mend the module",
+        ),
         ("garbled_pkg:MyEnv-v0", "needs garbled_pkg, which raised SyntaxError"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
     ],
@@ -138,6 +141,17 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
 def test_a_name_of_nothing_that_can_be_played_says_what_to_mend(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_task(name)
+
+
+@pytest.mark.parametrize("line", ["sys.exit(3)", "raise KeyboardInterrupt", "raise BaseException('no')"])
+def test_a_module_that_would_end_python_as_it_is_imported_is_one_line(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"ending_{len(line)}_pkg"
+    (tmp_path / f"{name}.py").write_text(f"import sys\n{line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"needs {name}, which raised .* as it was imported"):
+        resolve_task(f"{name}:MyEnv-v0")
 
 
 def test_a_module_that_another_machine_lacks_is_named() -> None:

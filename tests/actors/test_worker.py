@@ -17,6 +17,7 @@ from actors.tasks import TASKS
 from actors.worker import EpisodeSink, WeightedPlayer, WeightsSource, Worker
 from gato.episode import check_episode
 from gato.task import Task
+from gato.tokenizer import TokenLayout
 from gato.version import Version
 from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
 
@@ -97,6 +98,21 @@ def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() 
     assert report.episodes == 3
     assert report.returns.value == pytest.approx(49 / 3)
     assert house.sink.episodes == []
+
+
+def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:
+    source, tasks = ListSource([Version(1, 3)]), {COUNTING.name: COUNTING}
+    worker = Worker(
+        "w0", tasks, lambda *_: WeightedEcho(), ListSink([]), source, make=House([]).envs, layout=TokenLayout()
+    )
+    _, evaluation = worker.perform(counting("evaluate", *range(1000, 1010)))
+    assert evaluation is not None
+    (warning,) = evaluation.warnings
+    assert warning.startswith("state[0]: 100 % of the values are clipped")
+    assert "--normalise fake/counting" in warning
+    _, evaluation = worker.perform(counting("evaluate", *range(10)))
+    assert evaluation is not None
+    assert evaluation.warnings == ()
 
 
 def test_the_same_assignment_gives_the_same_returns() -> None:

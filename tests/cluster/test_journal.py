@@ -29,6 +29,7 @@ RECORDS: list[Record] = [
         env_steps=90,
         wall_s=1.25,
         worker="worker-1",
+        warnings=("state[0]: 100 % of the values are clipped",),
     ),
     Evaluation(task="atari/pong", version=Version(1, 1), learner_step=0, failed="worker-1 died"),
     LearnerReport(

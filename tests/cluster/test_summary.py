@@ -161,6 +161,7 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
         "versions_evaluated": 4,
         "failed": 0,
         "last_failure": None,
+        "warnings": [],
         "env_steps_per_s": 0,
         "history": [[100, 0.0], [200, 0.0], [300, 0.25], [500, 0.5]],
     }

@@ -157,6 +157,20 @@ def test_what_is_stored_but_not_read_is_named() -> None:
     assert "4 episodes made room for others" in text
 
 
+def test_what_tokens_lose_is_named_until_an_evaluation_loses_nothing() -> None:
+    evaluation = Evaluation(
+        task=task_names(1)[0],
+        version=Version(1, 6),
+        learner_step=600,
+        returns=(1.0,),
+        warnings=("state[0]: 9 % clipped",),
+    )
+    text = drawn(folded(1, [evaluation]), 120)
+    assert "tokens lose values" in text
+    assert "state[0]: 9 % clipped" in text
+    assert "tokens lose" not in drawn(folded(1, [evaluation, replace(evaluation, warnings=())]), 120)
+
+
 def test_a_task_whose_evaluations_all_failed_is_not_waiting() -> None:
     text = drawn(folded(1, [Evaluation(task=task_names(1)[0], version=Version(1, 1), learner_step=0, failed="broke")]))
     assert "failed" in text

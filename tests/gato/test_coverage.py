@@ -57,7 +57,7 @@ def test_values_that_differ_in_a_range_that_is_far_too_wide_are_blind():
 @pytest.mark.parametrize(
     "values",
     [
-        np.full((500, 3), 70.0),
+        np.full((500, 3), 70_000.0),
         np.repeat(np.arange(5.0), 300).reshape(500, 3),
         1.25 + 1e-7 * RNG.normal(size=(500, 3)),
         RNG.normal(size=(500, 3)),
@@ -139,7 +139,7 @@ def test_images_and_discrete_values_are_not_counted():
 def test_actions_beyond_their_bounds_are_told_as_actions():
     spec = vector(2, low=-1.0, high=1.0)
     coverage = Coverage({"action": spec}, LAYOUT, of="actions")
-    coverage.observe({"action": np.full((20, 2), 1.5, np.float32)})
+    coverage.observe({"action": np.linspace(1.5, 2.0, 40, dtype=np.float32).reshape(20, 2)})
     (line,) = coverage.warnings()
     assert line.startswith("action[0..1]: 100 % of the values are clipped")
     assert "rescale the data's actions" in line
