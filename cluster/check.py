@@ -53,7 +53,7 @@ def check_task(name: str, *, backend: Literal["auto", "loop", "process", "envpoo
     for finding in found:
         console.print(f"[{'red' if finding.is_error else 'yellow'}]{literal(finding)}[/]", soft_wrap=True)
     errors = sum(finding.is_error for finding in found)
-    console.print(f"{task.name}: {len(CHECKS)} checks, {errors} errors, {len(found) - errors} warnings")
+    console.print(f"{literal(task.name)}: {len(CHECKS)} checks, {errors} errors, {len(found) - errors} warnings")
     return not errors
 
 

@@ -252,6 +252,7 @@ def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
     assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]  # row 0 began the third episode
 
 
+@pytest.mark.report("Farama-Foundation/Metaworld#556", "stanfordnmbl/osim-rl#184")
 def test_a_box_with_equal_bounds_has_constants_and_plain_numbers() -> None:
     space = spaces.Box(np.array([0, 0.5, -1], np.float32), np.array([0, 0.5, 1], np.float32))
     spec = ObservationSpace(space).specs["state"]

@@ -57,6 +57,9 @@ for how in ("wide", "exits", "prints", "pays an array", "pays nothing", "exits a
 """
 
 
+@pytest.mark.report(
+    "ray-project/ray#4039", "DeckardAgent/deckard#1", "neumovelab/myoassist#35", "RobertTLange/gymnax#43"
+)
 @pytest.mark.parametrize(
     ("name", "status", "said"),
     [
