@@ -70,7 +70,7 @@ def header_from_bytes(value: bytes) -> Header:
     if text is not value and (value[:1] != MARK or zlib.crc32(text) != int.from_bytes(value[1:5], "little")):
         raise DamagedEpisode("the header does not match its checksum")
     try:
-        plain: dict[str, Any] = json.loads(text)
+        plain: dict[str, Any] = json.loads(text.decode())  # of bytes, json would guess the encoding first
         if plain["schema"] > SCHEMA:
             raise NewerStore(
                 f"an episode has schema {plain['schema']}, this release reads up to {SCHEMA}; update gato-ray"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.specialist_policy import SHIPPED, load_specialist
 from cluster.config import config_to_json
 from cluster.evaluation import locate
 from cluster.registry import RunFolder
@@ -95,20 +94,6 @@ def test_a_whole_checkpoint_is_read_with_its_moments(checkpoint: Path) -> None:
     optimiser = optimiser_of(model)
     assert load_checkpoint(checkpoint, model, optimiser) == Progress(step=3, number=1)
     assert all(float(optimiser.state[parameter]["step"]) == 1.0 for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("ending", "content"),
-    [("json", content) for content in (*BAD_JSON, b"{}", b'{"task": "mujoco/hopper", "env_id": "Hopper-v5"}')]
-    + [("safetensors", content) for content in BAD_SAFETENSORS],
-)
-def test_a_damaged_specialist_is_named(tmp_path: Path, ending: str, content: bytes) -> None:
-    for part in ("json", "safetensors"):
-        shutil.copy(SHIPPED / f"hopper.{part}", tmp_path)
-    load_specialist("mujoco/hopper", tmp_path)
-    (tmp_path / f"hopper.{ending}").write_bytes(content)
-    said = one_line(f"hopper.{ending} is damaged", lambda: load_specialist("mujoco/hopper", tmp_path))
-    assert "gato teach mujoco/hopper" in said
 
 
 @pytest.mark.parametrize("content", [*BAD_JSON, b'{"a": 1}', b'{"a": {"random_return": "x", "teacher_return": 1}}'])

@@ -19,7 +19,7 @@ COUNTER = Task(
     observations={"state": ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=1000)},
     action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=1000),
     references=References(random=0.0, expert=10.0, source="made"),
-    max_steps=1000,
+    max_steps=10_000,
 )
 PICTURES = Task(
     name="test/pictures",
@@ -28,7 +28,7 @@ PICTURES = Task(
     observations={"image": ArraySpec(kind=Kind.IMAGE, shape=(48, 48, 3))},
     action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=1000),
     references=References(random=0.0, expert=10.0, source="made"),
-    max_steps=1000,
+    max_steps=10_000,
 )
 TASKS = {task.name: task for task in (COUNTER, PICTURES)}
 

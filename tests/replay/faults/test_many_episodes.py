@@ -1,7 +1,8 @@
 """A hundred thousand episodes: replay is back within seconds."""
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from replay.mix import Mix
@@ -12,6 +13,8 @@ from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 NUM_EPISODES, GROUP = 100_000, 5000
 CAPACITY_BYTES = 1 << 30
 MOST_OPEN_S, MOST_FIRST_BATCH_S = 5.0, 1.0
+MOST_OVER_JSON = 12
+"""Times as long as reading the headers' JSON alone: a bound for a machine that is slow or busy."""
 
 
 def write(folder: Path) -> None:
@@ -37,6 +40,10 @@ def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_onc
     drawn_s = time.perf_counter()
     assert (len(store.episodes), store.inserted_tokens) == (NUM_EPISODES, 8 * NUM_EPISODES)
     print(f"opened in {opened_s - begun_s:.2f} s, first batch after {drawn_s - opened_s:.2f} s")
-    assert opened_s - begun_s < MOST_OPEN_S
+    texts = [json.dumps(asdict(header)) for header in store.episodes.values()]
+    begun_json_s = time.perf_counter()
+    assert all(json.loads(text)["steps"] == 2 for text in texts)
+    json_s = time.perf_counter() - begun_json_s
+    assert opened_s - begun_s < max(MOST_OPEN_S, MOST_OVER_JSON * json_s)
     assert drawn_s - opened_s < MOST_FIRST_BATCH_S
     store.close()
