@@ -72,7 +72,9 @@ def read_d4rl(
         raise ValueError(f"{path} is not an HDF5 file; {FORMAT}")
     with opened(path) as file:
         plan = _plan(file, path, tasks, task, options)
-    return Reading(_episodes(path, plan, known), total=len(plan.spans), report=Report(notes=plan.notes))
+    return Reading(
+        _episodes(path, plan, known), total=len(plan.spans), report=Report(task=plan.ingest.task.name, notes=plan.notes)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

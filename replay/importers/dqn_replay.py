@@ -98,7 +98,7 @@ def read_dqn_replay(
         name=_stream_name(path),
     )
     notes = [*comparison.notes, f"assumed: actions count the game's own {len(plan.buttons)} buttons"]
-    return Reading(_episodes(checkpoints, plan, known), total=None, report=Report(notes=notes))
+    return Reading(_episodes(checkpoints, plan, known), total=None, report=Report(task=found.name, notes=notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def read_jat(
     return Reading(
         parquet.attempts(rows, partial(_episode, plan)),
         total=parquet.num_rows(files),
-        report=Report(notes=[*plan.notes]),
+        report=Report(task=plan.ingest.task.name, notes=[*plan.notes]),
     )
 
 

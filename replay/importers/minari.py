@@ -65,7 +65,7 @@ def read_minari(
     comparison.require()
     fitting = _fitting(about, found, paths)
     ingest = Ingest(task=found, comparison=comparison, allowed=options.allowed)
-    report = Report(notes=[*comparison.notes, *fitting.notes])
+    report = Report(task=found.name, notes=[*comparison.notes, *fitting.notes])
     storage = MinariStorage(folder, about.data_format, about.observation_space)
     num_stored = storage.num_stored()
     if num_stored > about.num_episodes:

@@ -67,6 +67,8 @@ def attempt_of(episode: Episode, task: Task) -> Attempt:
 class Report:
     """What is known of a source beside the episodes that were taken."""
 
+    task: str = ""
+    """The task that all episodes of the source are taken as."""
     notes: list[str] = field(default_factory=list[str])
     """What was assumed, converted or allowed, for all episodes."""
     left_out: list[str] = field(default_factory=list[str])

@@ -83,7 +83,9 @@ def read_rllib(
     parquet.require_fit(parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path)
     rows = parquet.rows(files, "rllib", [COLUMN], known)
     return Reading(
-        parquet.attempts(rows, partial(_episode, ingest)), total=parquet.num_rows(files), report=Report(notes=notes)
+        parquet.attempts(rows, partial(_episode, ingest)),
+        total=parquet.num_rows(files),
+        report=Report(task=found.name, notes=notes),
     )
 
 
