@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
 from actors.spaces import ActionSpace, ObservationSpace
+from gato.environment import EnvFacts
 from gato.task import Kind, References, Task
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which many draw with, would greet each run
@@ -148,18 +149,19 @@ class GymnasiumEnv:
         self._env.close()
 
 
-def keyword_defaults(task: Task) -> dict[str, Any]:
-    """The keywords of the task's environment and the values that they have if nothing is said; empty if it is not here."""
+def keyword_defaults(task: Task) -> EnvFacts:
+    """The keywords of the task's environment with their defaults, and its class; nothing if it is not installed here."""
     if task.family not in ("mujoco", "gymnasium"):
-        return {}
+        return EnvFacts()
     try:
         spec = registered(task.env_id)
         made_by = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
         parameters = inspect.signature(made_by).parameters if made_by is not None else {}
     except (ValueError, TypeError, ImportError, AttributeError):  # it needs not be installed to read its data
-        return {}
+        return EnvFacts()
     stated = {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    return {**stated, **spec.kwargs}
+    entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    return EnvFacts(keywords={**stated, **spec.kwargs}, entry_point=entry_point)
 
 
 def task_of(

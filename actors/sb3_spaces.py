@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from actors.gymnasium_env import keyword_defaults
 from actors.sb3_archive import Archive
-from gato.compare import UNBOUNDED, compare
+from gato.compare import compare
+from gato.compare_spaces import UNBOUNDED
 from gato.environment import Bounds, Comparison, Difference, EnvDescription
 from gato.task import ArraySpec, Kind, Task
 

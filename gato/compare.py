@@ -14,23 +14,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
+from gato.compare_spaces import compare_actions, compare_observation
 from gato.environment import (
-    Bounds,
     Comparison,
-    Difference,
+    Differences,
     EnvDefaults,
     EnvDescription,
-    full_bounds,
+    EnvFacts,
+    Wrapper,
     no_defaults,
 )
 from gato.task import Kind, Task
 
-UNBOUNDED = 1e6
-"""A bound at or beyond this limits nothing: Gymnasium's older spaces write 3.4e38 for infinity."""
-TOLERANCE = 1e-4
-"""How far two bounds of the same space may be apart, relative to their size: they come from 32 bits, or from printed text."""
 RENDERING = frozenset(
     {"render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom", "visual_options",
      "render_fps", "screen_size", "disable_env_checker", "autoreset", "apply_api_compatibility"}
@@ -73,39 +68,22 @@ def compare(
 
     compare(EnvDescription(where="x.hdf5", env_id="Hopper-v4"), TASKS["mujoco/hopper"]).require()   # ValueError: version
     """
-    found = _Found(frozenset(allowed))
+    found = Differences(frozenset(allowed))
+    facts = defaults(task)
     _compare_id(said, task, found)
-    _compare_class(said, task, found)
+    _compare_class(said, task, facts, found)
     wrappers = _compare_wrappers(said, task, found)
     if task.family == "atari":
         _compare_game(said, task, wrappers, found)
     else:
-        _compare_keywords(said, task, defaults(task), found)
+        _compare_keywords(said, task, facts.keywords, found)
     _compare_limit(said, task, wrappers, found)
-    scale_from = _compare_actions(said, task, found)
+    scale_from = compare_actions(said, wrappers.get("RescaleAction"), task, found)
     for name, bounds in said.observation_bounds.items():
-        _compare_observation(name, bounds, task, found)
+        compare_observation(name, bounds, task, found)
     for trait in said.traits:
         found.note("format", trait)
-    return Comparison(where=said.where, differences=tuple(found.differences), scale_from=scale_from)
-
-
-class _Found:
-    """Collects differences; what the user allows is no longer refused."""
-
-    def __init__(self, allowed: frozenset[str]) -> None:
-        self._allowed = allowed
-        self.differences: list[Difference] = []
-
-    def refuse(self, subject: str, text: str) -> None:
-        outcome = "allowed" if subject in self._allowed else "refused"
-        self.differences.append(Difference(subject=subject, text=text, outcome=outcome))
-
-    def convert(self, subject: str, text: str) -> None:
-        self.differences.append(Difference(subject=subject, text=text, outcome="converted"))
-
-    def note(self, subject: str, text: str) -> None:
-        self.differences.append(Difference(subject=subject, text=text, outcome="noted"))
+    return Comparison(where=said.where, differences=tuple(found.found), scale_from=scale_from)
 
 
 def _bare(env_id: str) -> tuple[str, int | None]:
@@ -115,11 +93,15 @@ def _bare(env_id: str) -> tuple[str, int | None]:
     return match[1], int(match[2]) if match[2] else None
 
 
-def _compare_id(said: EnvDescription, task: Task, found: _Found) -> None:
+def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
     if not said.env_id:
         found.note("environment", f"it does not say in which environment it was made; taken as {task.env_id}")
         return
     (name, version), (wanted, wanted_version) = _bare(said.env_id), _bare(task.env_id)
+    module, own_module = said.env_id.rpartition(":")[0], task.env_id.rpartition(":")[0]
+    if module and module != own_module:
+        found.refuse("environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}")
+        return
     if (name, version) == (wanted, wanted_version):
         return
     if task.family == "atari" and _is_same_game(said.env_id, task.env_id):
@@ -144,40 +126,58 @@ def _is_same_game(said: str, wanted: str) -> bool:
     return all(games) and len({game[1] for game in games if game}) == 1
 
 
-def _compare_class(said: EnvDescription, task: Task, found: _Found) -> None:
-    if said.entry_point and task.family in CLASSES_FROM and not said.entry_point.startswith(CLASSES_FROM[task.family]):
-        found.refuse("entry-point", f"its environment is the class {said.entry_point}, not {task.env_id}'s own")
+def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Differences) -> None:
+    """A class of Gymnasium's or ale-py's own; of another environment the one that is registered here."""
+    if not said.entry_point or said.entry_point == facts.entry_point:
+        return
+    of_family = CLASSES_FROM.get(task.family)
+    if of_family is not None and said.entry_point.startswith(of_family):
+        return
+    if of_family is not None or facts.entry_point:
+        own = facts.entry_point or f"{task.env_id}'s own"
+        found.refuse("entry-point", f"its environment is the class {said.entry_point}, not {own}")
 
 
-def _compare_wrappers(said: EnvDescription, task: Task, found: _Found) -> dict[str, Mapping[str, Any]]:
-    """Keywords of the wrappers that are compared elsewhere: limits, and for games frames and sticky actions."""
+def _is_what_it_is_called(wrapper: Wrapper) -> bool:
+    """Whether a wrapper is of a module whose wrappers are known, and of the class that its name says."""
+    its_class = re.split(r"[:.]", wrapper.entry_point)[-1]
+    return not wrapper.entry_point or (wrapper.entry_point.startswith(WRAPPERS_FROM) and its_class == wrapper.name)
+
+
+def _compare_wrappers(said: EnvDescription, task: Task, found: Differences) -> dict[str, Mapping[str, Any]]:
+    """Keywords of the wrappers that are compared elsewhere; of two of a name the outer's."""
     known: dict[str, Mapping[str, Any]] = {}
-    compared = {"TimeLimit", "RescaleAction"} | (
-        {"MaxAndSkipObservation", "StickyAction", "ResizeObservation"} if task.family == "atari" else set()
-    )
+    once = {"MaxAndSkipObservation", "ResizeObservation"} if task.family == "atari" else set[str]()
     for wrapper in said.wrappers:
-        is_known = not wrapper.entry_point or wrapper.entry_point.startswith(WRAPPERS_FROM)
-        if is_known and wrapper.name in compared and wrapper.name not in known:
+        is_known = _is_what_it_is_called(wrapper)
+        if is_known and (wrapper.name in ("TimeLimit", "RescaleAction") or (wrapper.name in once - known.keys())):
+            inner = known.get(wrapper.name, {})
             known[wrapper.name] = wrapper.kwargs
-        elif not (is_known and wrapper.name in HARMLESS_WRAPPERS):
-            changes = CHANGES.get(wrapper.name) if is_known else None
-            what = f"which changes {changes}" if changes else "which is unknown here"
-            found.refuse(f"wrapper:{wrapper.name}", f"it was made behind the wrapper {wrapper.name}, {what}")
-    if "RescaleAction" in known and said.action_bounds is None:
-        found.refuse(
-            "wrapper:RescaleAction", "it was made behind RescaleAction, but does not say the bounds of its actions"
-        )
+            if wrapper.name == "TimeLimit" and _limit(inner) is not None:  # the shorter one ends an episode
+                known[wrapper.name] = min((inner, wrapper.kwargs), key=lambda kwargs: _limit(kwargs) or math.inf)
+            continue
+        never = wrapper.name == "StickyAction" and wrapper.kwargs.get("repeat_action_probability") == 0
+        if is_known and (wrapper.name in HARMLESS_WRAPPERS or never):
+            continue
+        changes = CHANGES.get(wrapper.name) if is_known else None
+        what = f"which changes {changes}" if changes else "which is unknown here"
+        found.refuse(f"wrapper:{wrapper.name}", f"it was made behind the wrapper {wrapper.name}, {what}")
     if "ResizeObservation" in known:
         shape = known["ResizeObservation"].get("shape")
-        wanted = [spec.shape[:2] for spec in task.observations.values() if spec.kind is Kind.IMAGE]
-        if shape is None or [tuple(shape)] != wanted:
+        wanted = [list(spec.shape[:2]) for spec in task.observations.values() if spec.kind is Kind.IMAGE]
+        if not isinstance(shape, (list, tuple)) or [list(shape)] != wanted:
             found.refuse(
-                "wrapper:ResizeObservation", f"frames were resized to {shape}, task {task.name} shows {wanted}"
+                "wrapper:ResizeObservation", f"frames were resized to {_short(shape)}, task {task.name} shows {wanted}"
             )
     return known
 
 
-def _compare_keywords(said: EnvDescription, task: Task, defaults: Mapping[str, Any], found: _Found) -> None:
+def _limit(kwargs: Mapping[str, Any]) -> int | None:
+    """Steps of a TimeLimit, if it says a number of them."""
+    return whole(kwargs.get("max_episode_steps"))
+
+
+def _compare_keywords(said: EnvDescription, task: Task, defaults: Mapping[str, Any], found: Differences) -> None:
     wanted = {**defaults, **task.env_kwargs}
     for name, value in said.kwargs.items():
         if name in RENDERING:
@@ -202,7 +202,9 @@ def _compare_keywords(said: EnvDescription, task: Task, defaults: Mapping[str, A
             )
 
 
-def _compare_game(said: EnvDescription, task: Task, wrappers: Mapping[str, Mapping[str, Any]], found: _Found) -> None:
+def _compare_game(
+    said: EnvDescription, task: Task, wrappers: Mapping[str, Mapping[str, Any]], found: Differences
+) -> None:
     """Frames between two decisions, sticky actions, and the game's own switches."""
     match = ATARI_ID.fullmatch(said.env_id.rpartition(":")[2])
     frameskip: Any = said.kwargs.get("frameskip")
@@ -212,8 +214,6 @@ def _compare_game(said: EnvDescription, task: Task, wrappers: Mapping[str, Mappi
             {"NoFrameskip": 1, "Deterministic": 4}.get(match[2] or "", (2, 5)) if frameskip is None else frameskip
         )
         sticky = (0.25 if match[3] == "0" else 0.0) if sticky is None else sticky
-    if "StickyAction" in wrappers:
-        sticky = wrappers["StickyAction"].get("repeat_action_probability", math.nan)
     if "MaxAndSkipObservation" in wrappers:
         skip = wrappers["MaxAndSkipObservation"].get("skip", 4)
         frameskip = skip * frameskip if isinstance(frameskip, int) and isinstance(skip, int) else (frameskip, skip)
@@ -222,7 +222,9 @@ def _compare_game(said: EnvDescription, task: Task, wrappers: Mapping[str, Mappi
         found.note("frameskip", "it does not say how many frames an action lasts" + f"; taken as {wanted_skip}")
     elif frameskip != wanted_skip:
         found.refuse("frameskip", f"an action lasted {_short(frameskip)} frames, in task {task.name} {wanted_skip}")
-    if sticky is None:
+    if sticky is not None and (isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky < 1):
+        found.refuse("sticky", f"its chance of sticky actions is {_short(sticky)}, which is none from 0 to 1")
+    elif sticky is None:
         found.note("sticky", f"it does not say whether actions were sticky; taken as {wanted_sticky:g}")
     elif not math.isclose(float(sticky), wanted_sticky, abs_tol=1e-6):
         base = task.name.partition("?")[0]
@@ -252,68 +254,37 @@ def _compare_game(said: EnvDescription, task: Task, wrappers: Mapping[str, Mappi
             found.refuse(f"keyword:{name}", f"it was made with {name}={_short(value)}, task {task.name} has {normal}")
 
 
-def _compare_limit(said: EnvDescription, task: Task, wrappers: Mapping[str, Mapping[str, Any]], found: _Found) -> None:
+def _compare_limit(
+    said: EnvDescription, task: Task, wrappers: Mapping[str, Mapping[str, Any]], found: Differences
+) -> None:
     limits = [said.max_steps, wrappers.get("TimeLimit", {}).get("max_episode_steps")]
     frames = said.kwargs.get("max_num_frames_per_episode") if task.family == "atari" else None
     limits.append(frames // int(task.env_kwargs.get("frameskip", 4)) if isinstance(frames, int) else None)
-    stated = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    stated: list[int] = []
+    for limit in limits:
+        steps = whole(limit)
+        if steps is not None:
+            stated.append(steps)
+        elif limit is not None and limit != -1:  # which Gymnasium's older specs write for none
+            found.note("limit", f"its limit of steps is {_short(limit)}, which is no number of steps; not compared")
     if stated and min(stated) != task.max_steps:
         what = "longer episodes are cut there" if min(stated) > task.max_steps else "its episodes end earlier"
         found.note("limit", f"its limit was {min(stated):,} steps, the task's is {task.max_steps:,}: {what}")
 
 
-def _compare_actions(said: EnvDescription, task: Task, found: _Found) -> Bounds | None:
-    """The bounds that actions are to be scaled from."""
-    bounds = task.action.bounds
-    if task.action.kind is not Kind.CONTINUOUS or bounds is None or said.action_bounds is None:
+def whole(value: Any) -> int | None:
+    """A number of steps: a whole number above 0, also as a float or a text of one. None if it is none."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
         return None
-    own, wanted = _open(said.action_bounds), full_bounds(bounds, task.action.size)
-    if len(own[0]) != task.action.size or _same(own, wanted):
-        return None  # another number of elements is refused as a shape
-    is_finite = np.isfinite(own[0]) & np.isfinite(own[1])
-    if is_finite.all():
-        found.convert(
-            "action-bounds",
-            f"actions are scaled from {_bounds_text(own)}, the bounds it declares, to {_bounds_text(wanted)}",
-        )
-        return own
-    if not is_finite.any():
-        found.note("action-bounds", f"it declares no bounds of actions; they are clipped to {_bounds_text(wanted)}")
-    else:
-        found.refuse(
-            "action-bounds", f"it declares actions in {_bounds_text(own)}, task {task.name} in {_bounds_text(wanted)}"
-        )
-    return None
-
-
-def _compare_observation(name: str, bounds: Bounds, task: Task, found: _Found) -> None:
-    spec = task.observations[name]
-    own = _open(bounds)
-    if spec.kind is not Kind.CONTINUOUS or len(own[0]) != spec.size:
-        return  # another size is refused as a shape
-    wanted = full_bounds(spec.bounds or (np.array([-np.inf]), np.array([np.inf])), spec.size)
-    if not _same(own, wanted):
-        found.refuse(
-            "observation-bounds",
-            f"it declares {name} in {_bounds_text(own)}, task {task.name} in {_bounds_text(wanted)}: it was rescaled or "
-            "normalised, or is of another environment",
-        )
-
-
-def _open(bounds: Bounds) -> Bounds:
-    """Bounds in 64 bits, those that limit nothing as infinite."""
-    low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in bounds)
-    return np.where(low <= -UNBOUNDED, -np.inf, low), np.where(high >= UNBOUNDED, np.inf, high)
-
-
-def _same(one: Bounds, other: Bounds) -> bool:
-    return all(np.allclose(a, b, rtol=TOLERANCE, atol=1e-6) for a, b in zip(one, other, strict=True))
+    return int(number) if number > 0 and number < 1e15 and number == int(number) else None
 
 
 def _equal(value: Any, other: Any) -> bool:
     """Whether two keywords are the same, whether a list or a tuple holds them."""
     if isinstance(value, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(value, other, rel_tol=1e-9) or (math.isnan(value) and math.isnan(other))
+        return value == other or (abs(value) < 1e300 and math.isclose(value, other, rel_tol=1e-9))
     if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(value) == len(other) and all(map(_equal, value, other))
     return bool(value == other)
@@ -322,11 +293,3 @@ def _equal(value: Any, other: Any) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _bounds_text(bounds: Bounds) -> str:
-    """`[-1, 1]` where all elements share them, else those of the first elements."""
-    pairs = [f"[{low:g}, {high:g}]" for low, high in zip(*bounds, strict=True)]
-    if len(set(pairs)) == 1:
-        return pairs[0]
-    return ", ".join(pairs[:4]) + (", ..." if len(pairs) > 4 else "")

@@ -14,16 +14,26 @@ from jaxtyping import Float
 
 from gato.task import ArraySpec, Task
 
-EnvDefaults = Callable[[Task], Mapping[str, Any]]
-"""The keywords of a task's environment and the values that they have where nothing is said."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvFacts:
+    """What is known of a task's environment where it is installed."""
+
+    keywords: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """With the values that they have if nothing is said."""
+    entry_point: str = ""
+    """`module:Class`; empty: not known."""
+
+
+EnvDefaults = Callable[[Task], EnvFacts]
 Bounds = tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
 """Low and high of each element of an array, row-major: [n] each."""
 
 
-def no_defaults(task: Task) -> Mapping[str, Any]:
+def no_defaults(task: Task) -> EnvFacts:
     """Nothing is known of the environment's keywords, so each that is named is refused."""
     del task
-    return {}
+    return EnvFacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,24 @@ class Difference:
     """What `--allow` takes: `wrapper:NAME`, `keyword:NAME`, `version`, `sticky`, ..."""
     text: str
     outcome: Literal["refused", "converted", "noted", "allowed"]
+
+
+class Differences:
+    """Collects differences; what the user allows is no longer refused."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        self._allowed = allowed
+        self.found: list[Difference] = []
+
+    def refuse(self, subject: str, text: str) -> None:
+        outcome = "allowed" if subject in self._allowed else "refused"
+        self.found.append(Difference(subject=subject, text=text, outcome=outcome))
+
+    def convert(self, subject: str, text: str) -> None:
+        self.found.append(Difference(subject=subject, text=text, outcome="converted"))
+
+    def note(self, subject: str, text: str) -> None:
+        self.found.append(Difference(subject=subject, text=text, outcome="noted"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -35,8 +36,8 @@ from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, 
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/task")
-VERSION = re.compile(r"-v(\d)$")
-"""In the name of a D4RL file: v0 to v2 are of the mujoco-py robots."""
+VERSION = re.compile(r"-v(\d+)$")
+"""In the name of a file: D4RL's own v0 to v2 are of the robots that mujoco-py ran as v2."""
 MOST_BREAKS = 0.1
 """In more of the rows an episode cannot end without a mark: then the rows are not in the order in which they were played."""
 IN_ORDER = "row-order"
@@ -106,6 +107,10 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
         raise ValueError(f"{path} has no {', '.join(missing)}; {FORMAT}{minari}")
     env_id = next((text for name in ENV_NAMES if (text := _text(file, name))), "")
     found = task or guess_task([env_id, path.stem] if env_id else [path.stem], tasks)
+    named = VERSION.search(path.stem)
+    if task is None and found is not None and not env_id and named and found.family == "mujoco":
+        stated = f"{without_version(found.env_id)}-v{named[1]}"
+        found = next((other for other in tasks.values() if other.env_id == stated), found)
     if found is None:
         said = f" from its env_id {env_id!r} or its name" if env_id else " from its name"
         raise unknown_task(str(path), tasks, [env_id, path.stem], said)
@@ -158,17 +163,23 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
 
 def _description(file: h5py.File, path: Path, env_id: str, task: Task) -> EnvDescription:
     """What the file says of its environment. Files of D4RL itself say it by the version in their name alone."""
-    spec, kwargs = ({}, {})
-    try:
-        spec = json.loads(_text(file, "metadata/env_spec") or "{}") or {}
-        kwargs = json.loads(_text(file, "metadata/env_kwargs") or "{}") or {}
-    except ValueError as problem:
-        raise ValueError(f"{path} has metadata that is no JSON: {problem}; remove it, or write it again") from problem
+    spec, kwargs = (_mapping(file, path, f"metadata/{name}") for name in ("env_spec", "env_kwargs"))
     named = VERSION.search(path.stem)
     if not env_id and named and task.family == "mujoco":
-        env_id = f"{without_version(task.env_id)}-v{min(int(named[1]), 2)}" if int(named[1]) < 4 else ""
-    said = described(spec if isinstance(spec, dict) else {}, where=str(path), env_id=env_id, kwargs=kwargs)
+        env_id = f"{without_version(task.env_id)}-v{max(int(named[1]), 2)}"
+    said = described(spec, where=str(path), env_id=env_id, kwargs=kwargs)
     return replace(said, converts_versions=True)
+
+
+def _mapping(file: h5py.File, path: Path, name: str) -> dict[str, Any]:
+    """What a text of the file says in JSON; nothing if there is none. ValueError if it is no mapping."""
+    try:
+        found = json.loads(_text(file, name) or "null")
+    except (ValueError, RecursionError) as problem:
+        raise ValueError(f"{path} has {name} that is no JSON: {problem}; remove it, or write it again") from problem
+    if not isinstance(found, dict | None):
+        raise ValueError(f"{path} has {name} {found!r}, expected a mapping in JSON; remove it, or write it again")
+    return found or {}
 
 
 def _marks(file: h5py.File, path: Path, name: str) -> Bool[np.ndarray, " N"]:
@@ -185,7 +196,7 @@ def _breaks(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
     breaks_N = np.zeros(num_rows, np.bool_)
     after = file.get("next_observations")
     seen = _column(file, "observations")
-    if not isinstance(after, h5py.Dataset) or after.shape != seen.shape:
+    if not isinstance(after, h5py.Dataset) or after.shape != seen.shape or after.dtype.kind not in "fiu":
         return breaks_N
     for start in range(0, num_rows - 1, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, num_rows - 1)
@@ -274,9 +285,11 @@ def _column(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _text(file: h5py.File, name: str) -> str:
-    """A single text of the file, or nothing."""
+    """A single text of the file, alone or in an array of one; else nothing."""
     found = file.get(name)
-    value = found[()] if isinstance(found, h5py.Dataset) and found.shape == () else ""
+    if not isinstance(found, h5py.Dataset) or found.size != 1:
+        return ""
+    value = np.asarray(found[()]).reshape(-1)[0]
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value if isinstance(value, str) else ""

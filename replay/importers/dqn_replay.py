@@ -188,6 +188,10 @@ def _steps(checkpoint: _Checkpoint) -> _Steps:
         raise ValueError(
             f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a step in each"
         )
+    if columns["reward"].dtype.kind not in "fiu" or not np.isin(columns["terminal"], (0, 1)).all():
+        raise ValueError(
+            f"checkpoint {checkpoint.number}: rewards of {columns['reward'].dtype}, or terminals other than 0 and 1; {FORMAT}"
+        )
     return _Steps(
         actions=columns["action"].astype(np.int64),
         rewards=columns["reward"].astype(np.float32),

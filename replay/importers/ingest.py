@@ -19,6 +19,8 @@ from replay.importers.fit import check_lengths, fit_array, one_number_a_step
 
 MOST_CLIPPED = 0.5
 """More of an episode's action values outside of the bounds are not noise beyond them, but another scale."""
+MOST_WIDTHS = 10.0
+"""So many widths of the range beyond a bound is no noise either."""
 ALLOW_CLIPPING = "clipped-actions"
 
 
@@ -124,10 +126,12 @@ def clip_actions(
     if not is_outside.any():
         return clipped, None
     count, furthest = int(is_outside.sum()), float(beyond[is_outside].max())
-    if count > MOST_CLIPPED * actions.size and not may_clip_all:
+    share = count / actions.size
+    is_far = (beyond > MOST_WIDTHS * (high - low)).any()
+    if (share > MOST_CLIPPED or is_far) and not may_clip_all:
         raise BadEpisode(
-            f"{what}: {count / actions.size:.0%} of the values lie outside of the task's bounds, by up to {furthest:.3g}: they "
-            f"are of another scale. Scale them first; if the environment itself clipped them, add --allow {ALLOW_CLIPPING}"
+            f"{what}: {share:.0%} of the values lie outside of the task's bounds, by up to {furthest:.3g}: they are of "
+            f"another scale. Scale them first; if the environment itself clipped them, add --allow {ALLOW_CLIPPING}"
         )
     return clipped, Clipped(values=actions.size, outside=count, furthest=furthest)
 

@@ -6,6 +6,7 @@ Shape letters: T steps, H height, W width, C channels.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,7 @@ FORMAT = (
     "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_, discrete_, text_ and "
     "image_observations, one row an episode"
 )
+VERSION = re.compile(r"-v(\d+)$")
 STACKED = 4
 """Frames in the channels of one image."""
 DAMAGE = (pa.ArrowException, OSError, SyntaxError, TypeError)
@@ -67,7 +69,7 @@ def read_jat(
     if not set(ACTIONS) & set(names) or not seen or "rewards" not in names:
         raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
     _require_lists(path, files)
-    found = parquet.task_of(path, files[0], tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
+    found = parquet.task_of(path, files, tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
     if task is None:  # JAT's robots are of Gymnasium v4, whatever a file is called
         found = next((other for other in tasks.values() if other.env_id == _v4(found)), found)
     if not parquet.num_rows(files):
@@ -133,7 +135,7 @@ def _plan(
     is_game = task.family == "atari"
     said = EnvDescription(
         where=str(path),
-        env_id=task.env_id if is_game else _v4(task),
+        env_id=task.env_id if is_game else _v4(task, files),
         sticky=0.0 if is_game else None,
         kwargs={"frameskip": 4} if is_game else {},
         traits=(
@@ -165,9 +167,10 @@ def _plan(
     )
 
 
-def _v4(task: Task) -> str:
-    """The version of a robot that JAT's data is of; of another environment nothing is known."""
-    return f"{without_version(task.env_id)}-v4" if task.family == "mujoco" else ""
+def _v4(task: Task, files: Sequence[Path] = ()) -> str:
+    """The version of a robot that JAT's data is of, unless a file's name says another; of other environments nothing is known."""
+    named = [match[1] for file in files if (match := VERSION.search(file.stem))]
+    return f"{without_version(task.env_id)}-v{(*named, '4')[0]}" if task.family == "mujoco" else ""
 
 
 def _episode(plan: _Plan, row: parquet.Row) -> Episode:
@@ -191,7 +194,11 @@ def _episode(plan: _Plan, row: parquet.Row) -> Episode:
         rewards=rewards,
         terminated=not truncated,
         truncated=truncated,
-        info={"conventions": CONVENTIONS, "file": row.file.name, "ended": "not stated; told by its length"},
+        info={
+            "conventions": CONVENTIONS,
+            "file": parquet.shown(row.file, plan.path),
+            "ended": "not stated; told by its length",
+        },
     )
 
 

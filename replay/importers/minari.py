@@ -24,15 +24,10 @@ from replay.importers.env_spec import bounds_of, described
 from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task, unknown_task
 from replay.importers.ingest import Ingest
 from replay.importers.minari_folder import find_folder
+from replay.importers.minari_spaces import Conversion, conversion_of
 from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
 from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
-SPACES: Mapping[Kind, tuple[str, ...]] = {
-    Kind.IMAGE: ("Box",),
-    Kind.CONTINUOUS: ("Box",),
-    Kind.DISCRETE: ("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
-}
-"""Gymnasium's spaces, as Minari names them, that can be of a kind."""
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""
 
@@ -67,13 +62,18 @@ def read_minari(
     ingest = Ingest(task=found, comparison=comparison, allowed=options.allowed)
     report = Report(task=found.name, notes=[*comparison.notes, *fitting.notes])
     storage = MinariStorage(folder, about.data_format, about.observation_space)
-    num_stored = storage.num_stored()
-    if num_stored > about.num_episodes:
+    stored = storage.indices()
+    wanted = [index for index in stored if index < about.num_episodes]
+    if len(wanted) < len(stored):
         report.left_out.append(
-            f"metadata.json counts {about.num_episodes:,} episodes, the files hold {num_stored:,}: those behind are not read; mend "
-            "total_episodes to read them"
+            f"metadata.json counts {about.num_episodes:,} episodes, the files hold {len(stored):,}: those behind are not read; "
+            "mend total_episodes to read them"
         )
-    return Reading(_episodes(folder, storage, about, fitting, ingest, known), total=about.num_episodes, report=report)
+    if len(wanted) < about.num_episodes:
+        report.left_out.append(
+            f"metadata.json counts {about.num_episodes:,} episodes, of which the files hold {len(wanted):,}: the others are missing"
+        )
+    return Reading(_episodes(folder, storage, about, wanted, fitting, ingest, known), total=len(wanted), report=report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,8 @@ class _Fitting:
 
     paths: Mapping[str, str]
     """Where in the data set each observation of the task is."""
+    conversions: Mapping[str, Conversion]
+    """Of each observation, and of `actions`."""
     buttons: tuple[int, ...] | None
     """Of the game, where actions count these; None where they are as the task's."""
     info: Mapping[str, str]
@@ -109,12 +111,18 @@ class _Fitting:
 def _read_about(folder: Path) -> _About:
     try:
         metadata = json.loads((folder / "metadata.json").read_text())
+        if not isinstance(metadata, dict):
+            raise ValueError(f"metadata.json holds {type(metadata).__name__}, expected a mapping")
         data_format = metadata.get("data_format", "hdf5")
         if data_format == "hdf5" and not (folder / HDF5_FILE).is_file():
             raise ValueError(f"it has no {HDF5_FILE}")
         if data_format not in FORMATS:
             raise ValueError(f"its format is {data_format}; those that can be read are {', '.join(FORMATS)}")
-        dataset_id = metadata["dataset_id"]
+        dataset_id, num_episodes = metadata["dataset_id"], metadata["total_episodes"]
+        if not isinstance(dataset_id, str) or not dataset_id:
+            raise ValueError(f"its dataset_id is {dataset_id!r}, expected a name")
+        if type(num_episodes) is not int or num_episodes < 0:
+            raise ValueError(f"its total_episodes is {num_episodes!r}, expected a number of episodes")
         env = _json(metadata, "env_spec") if metadata.get("env_spec") else None
         space, action_space = _json(metadata, "observation_space"), _json(metadata, "action_space")
         if not isinstance(space, dict) or not isinstance(action_space, dict):
@@ -124,18 +132,18 @@ def _read_about(folder: Path) -> _About:
         env = env or {}
         return _About(
             dataset_id=dataset_id,
-            env_id=env.get("id") or "",
+            env_id=str(env.get("id") or ""),
             env_spec=env,
             made_for=str(metadata.get("gato_task", "")),
             data_format=data_format,
-            num_episodes=int(metadata["total_episodes"]),
+            num_episodes=num_episodes,
             observation_space=space,
             spaces=dict(leaves(space)),
             action_space=action_space,
         )
     except KeyError as error:
         raise ValueError(f"{folder} is not a Minari data set that can be read: metadata.json lacks {error}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} is not a Minari data set that can be read: {error}") from error
 
 
@@ -181,10 +189,12 @@ def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
     unread = sorted(set(about.spaces) - set(paths.values()))
     if unread:
         notes.append(f"not read: {', '.join(unread)}, which task {task.name} does not show")
+    conversions: dict[str, Conversion] = {}
     for key, spec in task.observations.items():
-        _check_space(about, task, key, about.spaces[paths[key]], spec)
-        shape = shape_of(about.spaces[paths[key]])
-        if spec.kind is Kind.IMAGE and shape != spec.shape:
+        space = about.spaces[paths[key]]
+        conversions[key] = _conversion(about, task, key, space, spec)
+        shape = shape_of(space)
+        if spec.kind is Kind.IMAGE and may_shrink(shape) and shape != spec.shape:
             info["frames"] = f"{_size(shape)} shrunk by area to {_size(spec.shape)}"
             notes.append(f"converted: frames, {info['frames']}")
     buttons = _buttons(about, task)
@@ -192,8 +202,19 @@ def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
         info["actions"] = f"the {len(buttons)} buttons of the game, as those of all 18"
         notes.append(f"converted: actions count {info['actions']}")
     else:
-        _check_space(about, task, "actions", about.action_space, task.action)
-    return _Fitting(paths=paths, buttons=buttons, info=info, notes=notes)
+        conversions["actions"] = _conversion(about, task, "actions", about.action_space, task.action)
+    said = [f"{name}: {conversion.text}" for name, conversion in conversions.items() if conversion.text]
+    if said:
+        info["arrays"] = "; ".join(said)
+        notes.append(f"converted: {info['arrays']}")
+    return _Fitting(paths=paths, conversions=conversions, buttons=buttons, info=info, notes=notes)
+
+
+def _conversion(about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec) -> Conversion:
+    try:
+        return conversion_of(space, spec, name, task.name)
+    except ValueError as problem:
+        raise ValueError(f"{about.dataset_id} {problem}") from problem
 
 
 def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
@@ -210,30 +231,14 @@ def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
     return buttons if num_actions == len(buttons) and not about.action_space.get("start", 0) else None
 
 
-def _check_space(about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec) -> None:
-    if (space.get("type") == "Text") != (spec.kind is Kind.TEXT):
-        raise ValueError(f"{about.dataset_id} has {space.get('type')} as {name}, task {task.name} {spec.kind}")
-    if spec.kind is Kind.TEXT:
-        return
-    if space.get("type") not in SPACES[spec.kind]:
-        raise ValueError(
-            f"{about.dataset_id} has a {space.get('type')} space of {name}, task {task.name} takes {spec.kind} ones"
-        )
-    if spec.kind is Kind.DISCRETE and np.any(space.get("start", space.get("low", 0))):
-        raise ValueError(
-            f"{about.dataset_id} does not count {name} from 0 on, as task {task.name} does; subtract the least value first"
-        )
-    shape = shape_of(space)
-    if shape != spec.shape and not (spec.kind is Kind.IMAGE and may_shrink(shape)):
-        what = f"images of size {_size(shape)}" if spec.kind is Kind.IMAGE else f"{name} of shape {shape}"
-        raise ValueError(f"{about.dataset_id} has {what} in each step, task {task.name} {spec.shape}")
-    values = space.get("n")
-    if spec.kind is Kind.DISCRETE and isinstance(values, int) and (np.asarray(spec.num_values) != values).any():
-        raise ValueError(f"{about.dataset_id} has {values} values of {name}, task {task.name} {spec.num_values}")
-
-
 def _episodes(
-    folder: Path, storage: MinariStorage, about: _About, fitting: _Fitting, ingest: Ingest, known: Known
+    folder: Path,
+    storage: MinariStorage,
+    about: _About,
+    wanted: Sequence[int],
+    fitting: _Fitting,
+    ingest: Ingest,
+    known: Known,
 ) -> Iterator[Attempt | None]:
     name = about.dataset_id
     try:
@@ -241,7 +246,7 @@ def _episodes(
     except OSError as error:
         raise ValueError(f"{folder} is damaged: {error}") from error
     with storage.opened() as read:
-        for index in range(about.num_episodes):
+        for index in wanted:
             key = episode_key("minari", name, digest, index)
             what = f"episode {index} of {name}"
             make = partial(_episode, read, index, key, what, f"file:{name}", fitting, ingest)
@@ -255,11 +260,15 @@ def _episode(
     actions = record.actions
     if fitting.buttons:
         actions = to_all_buttons(actions, fitting.buttons, f"actions of {what}")
-    elif actions.ndim == 2 and actions.size == len(actions) * task.action.size:
+    else:
+        actions = fitting.conversions["actions"](actions)
+    if not fitting.buttons and actions.ndim == 2 and actions.size == len(actions) * task.action.size:
         actions = actions.reshape(-1, *task.action.shape)  # Arrow keeps all elements of a step in a row
     flags = {"terminations": record.terminations, "truncations": record.truncations}
     check_lengths(what, len(actions), {"rewards": record.rewards, **flags})
     for name_of_flag, values in flags.items():
+        if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+            raise BadEpisode(f"{what}: {name_of_flag} hold more than yes and no")
         if np.any(values[:-1]):
             raise BadEpisode(f"{what}: {name_of_flag} before its last step, so it is more than one episode")
     ends = [bool(values[-1]) if len(values) else False for values in flags.values()]
@@ -270,8 +279,9 @@ def _episode(
         source=source,
         what=what,
         observations={
-            key: _read(record.observations[fitting.paths[key]], len(actions), kept, spec, f"{key} of {what}")
+            key: _read(record.observations[fitting.paths[key]], len(actions), kept, spec, f"{key} of {what}", convert)
             for key, spec in task.observations.items()
+            for convert in (fitting.conversions[key],)
         },
         actions=actions,
         rewards=np.asarray(record.rewards),
@@ -283,14 +293,16 @@ def _episode(
     )
 
 
-def _read(column: Column, num_steps: int, kept: int, spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
+def _read(
+    column: Column, num_steps: int, kept: int, spec: ArraySpec, what: str, convert: Conversion
+) -> Shaped[np.ndarray, "T ..."]:
     """The observations before each action, as the task shows them, decoded block by block; only the first `kept`."""
     if column.length != num_steps + 1:
         raise BadEpisode(f"{what}: {column.length} observations and {num_steps} actions; expected one more")
     out = np.empty((kept, *spec.shape), spec.dtype)
     for start in range(0, kept, BLOCK_STEPS):
         stop = min(start + BLOCK_STEPS, kept)
-        block = column.rows(start, stop)
+        block = convert(column.rows(start, stop))
         if spec.kind is Kind.IMAGE and block.dtype == np.uint8 and block.shape[1:] != spec.shape:
             block = shrink(block, spec) if may_shrink(block.shape[1:]) else block
         out[start:stop] = fit_array(block, spec, what)

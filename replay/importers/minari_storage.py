@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
@@ -76,20 +76,27 @@ class MinariStorage:
         with opened_hdf5(self._folder / HDF5_FILE) as file:
             yield lambda index: self._hdf5_record(file, index)
 
-    def num_stored(self) -> int:
-        """How many episodes lie there, whatever the metadata says."""
+    def indices(self) -> list[int]:
+        """Numbers of the episodes that lie there, in order, whatever the metadata says."""
         if self._format != "hdf5":
-            return sum(1 for folder in self._folder.iterdir() if folder.is_dir() and folder.name.isdigit())
-        with opened_hdf5(self._folder / HDF5_FILE) as file:
-            return sum(1 for name in file if re.fullmatch(r"episode_\d+", str(name)))
+            names = [folder.name for folder in self._folder.iterdir() if folder.is_dir()]
+        else:
+            with opened_hdf5(self._folder / HDF5_FILE) as file:
+                names = [str(name).removeprefix("episode_") for name in file]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _hdf5_record(self, file: Any, index: int) -> Record:
         if f"episode_{index}" not in file:
             raise OSError(f"no episode {index} in {HDF5_FILE}")
-        group = file[f"episode_{index}"]
+        group: Any = file[f"episode_{index}"]
+        if file.get(f"episode_{index}", getclass=True) is not h5py.Group:
+            raise OSError(f"episode {index} is no group")
         missing = [name for name in COLUMNS if name not in group]
         if missing:
             raise OSError(f"episode {index} has no {', '.join(missing)}")
+        odd = [name for name in COLUMNS[1:] if not (isinstance(group[name], h5py.Dataset) and group[name].shape)]
+        if odd:
+            raise OSError(f"episode {index} has {', '.join(odd)} without a row for each step")
         observations = {
             path: _hdf5_column(_member(group["observations"], path), space) for path, space in self._spaces.items()
         }
@@ -143,7 +150,11 @@ def leaves(space: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Ma
 
 def shape_of(space: Mapping[str, Any]) -> tuple[int, ...]:
     """The shape of one step of a plain space."""
-    return tuple(space["shape"]) if "shape" in space else np.shape(space.get("nvec", 0))
+    if "shape" in space:
+        return tuple(space["shape"])
+    if space.get("type") == "MultiBinary":
+        return tuple(np.atleast_1d(space["n"]).tolist())
+    return np.shape(space.get("nvec", 0))
 
 
 def _member(found: Any, path: str) -> Any:

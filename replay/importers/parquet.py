@@ -5,7 +5,7 @@ JAT and RLlib share the form; what a row holds, `jat` and `rllib` know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,7 +20,7 @@ from gato.task import Task
 from replay.importers.fit import Misfit, content_digest, episode_key, guess_task, unknown_task
 from replay.importers.reading import DAMAGE, Attempt, Known
 
-LOOKED_AT = 100
+LOOKED_AT = 20
 """Rows, at most, that are looked at to see whether a file is of its task."""
 BUFFER_BYTES = 1 << 20
 """How much of a column is read from the file at once: without it pyarrow takes a whole group of rows into memory."""
@@ -48,6 +48,11 @@ def find_files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(found for found in path.rglob("*.parquet") if found.is_file() and found.stat().st_size)
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+
+
+def shown(file: Path, path: Path) -> str:
+    """What a file is called in the info of its episodes: by its place in the folder that was imported."""
+    return str(file.relative_to(path)) if path.is_dir() else file.name
 
 
 def column_names(path: Path) -> list[str]:
@@ -135,22 +140,47 @@ def attempts(found: Iterator[Row], make: Callable[[Row], Episode | None]) -> Ite
 
 
 def require_fit(found: Iterator[Row], make: Callable[[Row], Episode | None], path: Path) -> None:
-    """ValueError if the first row that can be read is of another environment: before anything is stored, and without reading
-    everything. Rows that are bad in themselves are passed over; they are counted later."""
+    """ValueError if none of the first rows fits, and one is of another environment: before anything is stored, and without
+    reading everything. Bad rows among good ones are counted later."""
+    misfit: Misfit | None = None
     for row in islice(found, LOOKED_AT):
         try:
             if row.values is not None and make(row) is not None:
                 return
-        except Misfit:
-            raise
+        except Misfit as problem:
+            misfit = misfit or problem
         except DAMAGE:
             continue
+    if misfit is not None:
+        raise misfit
 
 
-def task_of(path: Path, file: Path, tasks: Mapping[str, Task], task: Task | None, what: str) -> Task:
-    """The task of a file: the one given, or what its name or that of a folder above it says. ValueError where none does."""
-    said = [file.stem, *(folder.name for folder in file.absolute().parents)]
-    found = task or guess_task([name.removesuffix("env") for name in said], tasks)  # RLlib's folder: hopperenv
+def task_of(path: Path, files: Sequence[Path], tasks: Mapping[str, Task], task: Task | None, what: str) -> Task:
+    """The task of files: the one given, or what their names or those of folders above them say. ValueError if none does, or
+    if they say different ones."""
+    root = path.absolute() if path.is_dir() else path.absolute().parent
+    said_inside: dict[str, Path] = {}
+    for file in files:
+        inside = file.absolute().relative_to(root)
+        own = guess_task(_names([inside.stem, *(folder.name for folder in inside.parents if folder.name)]), tasks)
+        if own is not None:
+            said_inside.setdefault(own.name, file)
+    if len(said_inside) > 1:
+        (one, file), (other, beside) = list(said_inside.items())[:2]
+        raise ValueError(
+            f"{path} holds files of several tasks: {file.relative_to(path)} is of {one}, {beside.relative_to(path)} of {other}; "
+            "import them one by one"
+        )
+    if task is not None:
+        return task
+    if said_inside:
+        return tasks[next(iter(said_inside))]
+    said = [folder.name for folder in (root, *root.parents)]
+    found = guess_task(_names(said), tasks)
     if found is None:
-        raise unknown_task(str(path), tasks, said[:2], f" from its name or its folder's ({what})")
+        raise unknown_task(str(path), tasks, [files[0].stem, *said[:1]], f" from its name or its folder's ({what})")
     return found
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    return [name.removesuffix("env") for name in names]  # RLlib's folder: hopperenv

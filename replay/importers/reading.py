@@ -16,10 +16,14 @@ from gato.task import Task
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
 DAMAGE = (
-    ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error,
+    ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error, TypeError,
+    AttributeError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""What reading one episode raises if its bytes are not what they should be: h5py, gzip, NumPy and Pillow agree on nothing
-narrower."""
+"""What reading one episode raises if its bytes are not what they should be: h5py, pyarrow, gzip, NumPy and Pillow agree on
+nothing narrower."""
+NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
+MOST_REASONS = 40
+"""Kinds of reasons that are told apart."""
 HOPELESS = 100
 """After so many refusals before the first good episode the source is given up: it is of something else."""
 
@@ -74,7 +78,16 @@ class Report:
     left_out: list[str] = field(default_factory=list[str])
     """What the source holds beyond what is read: then the data set is not complete."""
     refused: Counter[str] = field(default_factory=Counter[str])
-    """Episodes by reason."""
+    """Episodes by reason; reasons that differ in numbers alone count under the first of them."""
+    _first: dict[str, str] = field(default_factory=dict[str, str])
+    """The first reason of each kind."""
+
+    def refuse(self, reason: str) -> None:
+        """Count an episode that was not taken."""
+        kind = NUMBER.sub("#", reason)
+        if kind not in self._first and len(self._first) >= MOST_REASONS:
+            kind = reason = "for other reasons"
+        self.refused[self._first.setdefault(kind, reason)] += 1
 
 
 class Reading(Iterator[Episode]):
@@ -115,7 +128,7 @@ class Reading(Iterator[Episode]):
         raise StopIteration
 
     def _refuse(self, problem: BaseException, what: str) -> None:
-        self.report.refused[reason_of(problem, what)] += 1
+        self.report.refuse(reason_of(problem, what))
         count = self.report.refused.total()
         if count >= HOPELESS and not self._has_given and not self.num_known:
             raise ValueError(

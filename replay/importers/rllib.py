@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gato.compare import compare
-from gato.environment import Bounds, EnvDescription
+from gato.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
 from gato.task import Kind, Task
 from replay.importers import parquet
@@ -36,6 +36,7 @@ COLUMN = "item"
 NEEDED = ("observations", "actions", "rewards", "is_terminated", "is_truncated")
 MOST_BOUND_BYTES = 1 << 24
 """Of the bounds of a space, unpacked."""
+MOST_LOOKBACK = 1_000_000
 PLAIN_KINDS = "biufSU"
 """Kinds of dtype that are only numbers or text."""
 
@@ -68,7 +69,7 @@ def read_rllib(
         raise ValueError(
             f"{path} has columns {', '.join(names)}, expected {COLUMN!r}; write episodes with output_write_episodes=True"
         )
-    found = parquet.task_of(path, files[0], tasks, task, "RLlib's folders are such as hopperenv")
+    found = parquet.task_of(path, files, tasks, task, "RLlib's folders are such as hopperenv")
     if not parquet.num_rows(files):
         raise ValueError(f"{path} is empty: it holds no episodes")
     comparison = compare(_description(path, files, found), found, defaults=options.defaults, allowed=options.allowed)
@@ -131,11 +132,17 @@ def _declared(path: Path, state: Mapping[str, Any], task: Task) -> EnvDescriptio
         found = bounds_of(_plain_box(part)) if part and part.get("space") == "box" else None
         if found is not None and its.kind is Kind.CONTINUOUS:
             bounds[name] = found
-    return EnvDescription(
-        where=str(path),
-        action_bounds=bounds_of(_plain_box(action)) if action.get("space") == "box" else None,
-        observation_bounds=bounds,
-    )
+    # RLlib keeps actions between -1 and 1 whatever bounds it declares, so that these convert nothing.
+    declared = bounds_of(_plain_box(action)) if action.get("space") == "box" else None
+    traits: tuple[str, ...] = ()
+    if declared is not None and spec.bounds is not None:
+        wanted = full_bounds(spec.bounds, spec.size)
+        if len(declared[0]) != spec.size:
+            raise Misfit(f"{path} has actions of {len(declared[0])} numbers, task {task.name} of {spec.size}")
+        if not all(np.allclose(own, its) for own, its in zip(declared, wanted, strict=True)):
+            own = f"[{declared[0].min():g}, {declared[1].max():g}]"
+            traits = (f"it declares actions in {own}, the task's are in [{wanted[0].min():g}, {wanted[1].max():g}]",)
+    return EnvDescription(where=str(path), observation_bounds=bounds, traits=traits)
 
 
 def _space_at(space: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
@@ -225,6 +232,10 @@ def _own(buffer: Any, where: str) -> Any:
     """What belongs to this chunk: before it a buffer repeats the last steps of the one before."""
     try:
         data, lookback = buffer["data"], int(buffer["lookback"])
+        if not 0 <= lookback <= MOST_LOOKBACK:
+            raise BadEpisode(f"{where}: a lookback of {lookback} steps")
+    except BadEpisode:
+        raise
     except (TypeError, KeyError, ValueError) as problem:
         raise ValueError(f"{where} is no episode of RLlib: a column lacks {problem}") from problem
     return _sliced(data, lookback)

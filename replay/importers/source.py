@@ -15,6 +15,8 @@ from replay.importers.minari_folder import PREFIX
 from replay.importers.reading import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
 from replay.importers.rllib import COLUMN, read_rllib
 
+ODD = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError, NotImplementedError)
+"""What reading metadata raises that has not the form it should have, beside ValueError and OSError."""
 READABLE = (
     "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file (*.parquet) or a "
     "folder of such, or a folder of the DQN replay data set ($store$_observation_ckpt.0.gz ...)"
@@ -33,6 +35,15 @@ def read_source(
 
     An episode whose key is `known` is skipped before its data is read.
     """
+    try:
+        return _read(source, tasks, task, known, options)
+    except ODD as problem:  # of metadata, whose forms are without end
+        raise ValueError(
+            f"{source} cannot be read: {type(problem).__name__} ({' '.join(str(problem).split())[:200]}) in what it says of itself"
+        ) from problem
+
+
+def _read(source: str, tasks: Mapping[str, Task], task: Task | None, known: Known, options: ImportOptions) -> Reading:
     if source.startswith(PREFIX):
         return read_minari(source, tasks, task, known=known, options=options)
     path = Path(source).expanduser()

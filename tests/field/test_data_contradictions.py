@@ -192,7 +192,9 @@ def of_the_environment(draw: st.DrawFn) -> Change:
             [
                 _spec(id=version),
                 _spec(additional_wrappers=[{"name": wrapper, "entry_point": "x:Y", "kwargs": {}}]),
-                _spec(additional_wrappers=[{"name": known, "entry_point": "gymnasium.wrappers:X", "kwargs": {}}]),
+                _spec(
+                    additional_wrappers=[{"name": known, "entry_point": f"gymnasium.wrappers:{known}", "kwargs": {}}]
+                ),
                 _spec(additional_wrappers=[{"name": "TimeLimit", "entry_point": "mine:TimeLimit", "kwargs": {}}]),
                 _spec(kwargs={keyword: 1}),
                 _spec(kwargs={"healthy_reward": weight}),

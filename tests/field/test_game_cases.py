@@ -77,7 +77,11 @@ def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_th
         ({"difficulty": 3}, [], "difficulty=3"),
         ({"game": "breakout"}, [], "of the game breakout"),
         ({"obs_type": "ram"}, [], "obs_type"),
-        ({}, [{"name": "StickyAction", "kwargs": {"repeat_action_probability": 0.5}}], "sticky with chance 0.5"),
+        (
+            {},
+            [{"name": "StickyAction", "kwargs": {"repeat_action_probability": 0.5}}],
+            "the wrapper StickyAction, which changes actions",
+        ),
         ({}, [{"name": "AtariPreprocessing", "kwargs": {"terminal_on_life_loss": True}}], "AtariPreprocessing"),
         ({}, [{"name": "FrameStackObservation", "kwargs": {"stack_size": 4}}], "FrameStackObservation"),
         ({}, [{"name": "ClipReward", "kwargs": {"min_reward": -1, "max_reward": 1}}], "which changes rewards"),
@@ -86,7 +90,7 @@ def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_th
 def test_what_a_game_is_played_with_is_compared(
     kwargs: dict, wrappers: list, refused: str | None, tmp_path: Path
 ) -> None:
-    entry = [w | {"entry_point": "gymnasium.wrappers:X"} for w in wrappers]
+    entry = [w | {"entry_point": f"gymnasium.wrappers:{w['name']}"} for w in wrappers]
     folder = pong_set(tmp_path / "set", kwargs=ALE | kwargs, wrappers=entry)
     if refused is None:
         assert len(list(read(folder))) == 1
@@ -168,7 +172,7 @@ def test_rllibs_normalised_actions_are_scaled_and_raw_ones_are_refused(tmp_path:
 def test_other_spaces_in_rllibs_state_are_converted_or_refused(tmp_path: Path) -> None:
     task = TASKS["mujoco/inverted-pendulum"]
     reading = read(rllib_file(tmp_path / "a.parquet", action=0.5, low=-10, high=10), task=task)
-    assert any("scaled from [-10, 10]" in note for note in reading.report.notes)
+    assert any("declares actions in [-10, 10], the task's are in [-3, 3]" in note for note in reading.report.notes)
     bounded = replace(task.observations["state"], low=-1.0, high=1.0)
     with pytest.raises(ValueError, match=r"declares state in \[-inf, inf\], task .* in \[-1, 1\]"):
         read(
