@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +18,7 @@ from cluster.registry import runs_root
 from cluster.text import literal
 from gato.files import damaged, read_json
 from replay.filter import least_return
+from replay.header import Header
 from replay.store import EpisodeStore
 
 if TYPE_CHECKING:
@@ -72,7 +73,12 @@ def name_of(source: str) -> str:
         if words[-1].endswith((".hdf5", ".h5", ".parquet"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[:64]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[:64]
+    if not name:
+        raise ValueError(
+            f"no name for a data set can be made of {source!r}: it has no letters a to z or digits; give --name"
+        )
+    return name
 
 
 def find(name: str) -> DataSet:
@@ -88,6 +94,8 @@ def find(name: str) -> DataSet:
         )
         raise ValueError(f"no data set {name!r} in {root()}; {hint}")
     plain = read_about(about)
+    if not plain.get("complete", True):
+        plain["tasks"] = _stored_tasks(about.parent / "episodes") or plain["tasks"]
     if not plain["tasks"]:
         raise ValueError(f"data set {name} is empty: its import was stopped before its first episode; run it again")
     return DataSet(
@@ -101,13 +109,81 @@ def find(name: str) -> DataSet:
     )
 
 
+def _stored_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    """What lies in the store of a data set whose import was stopped: about.json may be older than its last episodes."""
+    if not folder.is_dir():
+        return {}
+    store = EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES, read_only=True)
+    try:
+        return tasks_in(store.episodes.values())
+    finally:
+        store.close()
+
+
+def tasks_in(headers: Iterable[Header]) -> dict[str, dict[str, Any]]:
+    """What `DataSet.tasks` says, of stored episodes."""
+    returns: dict[str, list[float]] = {}
+    steps: Counter[str] = Counter()
+    for header in headers:
+        returns.setdefault(header.task, []).append(header.episode_return)
+        steps[header.task] += header.steps
+    return {
+        task: {
+            "episodes": len(values),
+            "steps": steps[task],
+            "return_mean": float(np.mean(values)),
+            "returns": [round(value, 3) for value in values],
+        }
+        for task, values in returns.items()
+    }
+
+
 def read_about(file: Path) -> dict[str, Any]:
     """What an about.json says. ValueError, with the file's name, if it is damaged."""
     fix = f"remove {file.parent} and import it again"
     plain = read_json(file, fix=fix)
-    if not isinstance(plain.get("tasks"), dict):
+    if "tasks" not in plain:
         raise damaged(file, "it says nothing of tasks", fix=fix)
+    for name, is_valid, expected in PARTS:
+        if name in plain and not is_valid(plain[name]):
+            raise damaged(file, f"{name} is {type(plain[name]).__name__}, expected {expected}", fix=fix)
     return plain
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_tasks(value: Any) -> bool:
+    """Older releases did not keep all returns, which `mean_returns` says."""
+    return isinstance(value, dict) and all(
+        isinstance(of_task, dict)
+        and all(_is_number(of_task.get(name)) for name in ("episodes", "steps", "return_mean"))
+        and isinstance(of_task.get("returns", []), list)
+        and all(map(_is_number, of_task.get("returns", [])))
+        for of_task in value.values()
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(line, str) for line in value)
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(count, int) for count in value.values())
+
+
+PARTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("tasks", _is_tasks, "episodes, steps and return_mean of each task"),
+    ("origin", lambda value: isinstance(value, str), "a text"),
+    ("source", lambda value: isinstance(value, str), "a text"),
+    ("refused", _is_counts, "a number for each reason"),
+    ("left_out", _is_texts, "a list of texts"),
+    ("warnings", _is_texts, "a list of texts"),
+    ("coverage", lambda value: isinstance(value, dict), "counts of each task"),
+    ("covered", _is_counts, "a number for each task"),
+)
+"""What about.json may hold: how a part is checked, and what it must be. Older releases wrote fewer parts."""
 
 
 def mean_returns(sets: Sequence[DataSet], fraction: float | None) -> dict[str, float]:

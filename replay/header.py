@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gato.episode import is_by_agent
@@ -59,8 +59,11 @@ class Header:
         return is_by_agent(self.source)
 
 
+FIELDS = tuple(field.name for field in fields(Header))
+
+
 def header_to_bytes(header: Header) -> bytes:
-    text = json.dumps(asdict(header)).encode()
+    text = json.dumps({name: getattr(header, name) for name in FIELDS}).encode()
     return MARK + zlib.crc32(text).to_bytes(4, "little") + text
 
 
