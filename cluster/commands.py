@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -230,16 +231,23 @@ def import_data(
 ) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
     from actors.gymnasium_env import keyword_defaults
-    from replay.importers.reading import ImportOptions
-    from replay.importers.source import read_source
+    from replay.importers.reading import ImportOptions, Known
+    from replay.importers.source import needless, read_source
 
     chosen = resolve_task(task) if task else None
     known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
     options = ImportOptions(allowed=frozenset(allowed), defaults=keyword_defaults)
     require_space(runs_root())
+
+    def opened(known: Known) -> Reading:
+        reading = read_source(source, known_tasks, chosen, known=known, options=options)
+        unused = needless(source, known_tasks, chosen, options=options)
+        reading.report.notes += [f"nothing of this source needs --allow {quote(subject)}" for subject in unused]
+        return reading
+
     importing.make(
         name or datasets.name_of(source),
-        lambda known: read_source(source, known_tasks, chosen, known=known, options=options),
+        opened,
         known_tasks,
         console,
         origin=source,

@@ -25,7 +25,7 @@ from gato.text import bytes_to_text
 from replay.importers.minari_folder import PREFIX, datasets_root
 from replay.importers.minari_storage import HDF5_FILE
 
-DATASET_ID = re.compile(r"([-\w]+/)*[-\w][-\w.]+-v\d+")
+DATASET_ID = re.compile(r"([-\w]+/)*[-\w][-\w.]*-v\d+")
 CHUNK_BYTES = 1 << 20
 GZIP_LEVEL = 4
 LAST_OBSERVATION = (
@@ -59,7 +59,7 @@ def export_minari(
     export_minari(store.all_episodes(), task, "gato/hopper/mine-v0")     # under MINARI_DATASETS_PATH
 
     A `Path` is the data set's own folder, a text its id. `dataset_id` is for a `Path`: without it, it is made of the task's
-    and the folder's names. `env_spec` is Gymnasium's description as JSON (`actors.envs.env_spec_of`): with it, Minari can
+    and the folder's names, with a dash for what an id may not have. `env_spec` is Gymnasium's description as JSON (`actors.envs.env_spec_of`): with it, Minari can
     make the environment again; without it, the data set names only the environment's id. ValueError for a destination
     that is there already, an id of another form, an episode of another task, or none at all; then, and where writing
     fails, nothing is left behind.
@@ -98,16 +98,28 @@ def export_minari(
 def _destination(destination: str | Path, dataset_id: str | None, task: Task) -> tuple[Path, str]:
     """The folder and the id of the data set."""
     if isinstance(destination, Path):
-        name = destination.name if re.search(r"-v\d+$", destination.name) else f"{destination.name}-v0"
-        folder, found = destination.expanduser(), dataset_id or f"{task.name}/{name}"
+        folder = destination.expanduser()
+        found = dataset_id or f"{_namespace(task)}/{_versioned(destination.name)}"
     else:
         found = destination.removeprefix(PREFIX)
         folder = datasets_root() / found
         if dataset_id not in (None, found):
             raise ValueError(f"the destination {destination!r} is an id already; leave out dataset_id {dataset_id!r}")
     if not DATASET_ID.fullmatch(found):
-        raise ValueError(f"{found!r} is no id of a Minari data set; they are such as {task.name}/mine-v0")
+        raise ValueError(f"{found!r} is no id of a Minari data set; they are such as {_namespace(task)}/mine-v0")
     return folder, found
+
+
+def _namespace(task: Task) -> str:
+    """The task's name in the characters that an id may have: `myenvs/Lift-v0` of `myenvs:Lift-v0`."""
+    parts = re.split(r"[/:]", task.name)
+    return "/".join(found for part in parts if (found := re.sub(r"[^-\w]+", "-", part).strip("-"))) or "gato"
+
+
+def _versioned(name: str) -> str:
+    """The name of a folder as the last part of an id."""
+    stem, version = (name, "-v0") if not (found := re.fullmatch(r"(.*)(-v\d+)", name)) else found.groups()
+    return (re.sub(r"[^-\w.]+", "-", stem).strip("-.") or "data") + version
 
 
 def _write_episodes(file: Path, episodes: Iterable[Episode], task: Task) -> tuple[list[int], dict[str, set[str]]]:

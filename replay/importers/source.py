@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gato.task import Task
 from replay.importers import parquet
 from replay.importers.d4rl import read_d4rl
 from replay.importers.dqn_replay import holds_dqn_replay, read_dqn_replay
+from replay.importers.ingest import ALLOW_CLIPPING
 from replay.importers.jat import read_jat
 from replay.importers.minari import read_minari
 from replay.importers.minari_folder import PREFIX
@@ -17,6 +19,7 @@ from replay.importers.rllib import COLUMN, read_rllib
 
 ODD = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError, NotImplementedError)
 """What reading metadata raises that has not the form it should have, beside ValueError and OSError."""
+HDF5 = (".hdf5", ".h5")
 READABLE = (
     "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file (*.parquet) or a "
     "folder of such, or a folder of the DQN replay data set ($store$_observation_ckpt.0.gz ...)"
@@ -33,17 +36,55 @@ def read_source(
 ) -> Reading:
     """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot be read.
 
-    An episode whose key is `known` is skipped before its data is read.
+    An episode whose key is `known` is skipped before its data is read. What a folder holds in another form than the one
+    that is read is said in the report.
     """
     try:
-        return _read(source, tasks, task, known, options)
+        reading = _read(source, tasks, task, known, options)
     except ODD as problem:  # of metadata, whose forms are without end
         raise ValueError(
             f"{source} cannot be read: {type(problem).__name__} ({' '.join(str(problem).split())[:200]}) in what it says of itself"
         ) from problem
+    if not source.startswith(PREFIX) and (path := Path(source).expanduser()).is_dir():
+        reading.report.left_out += passed_over(path)
+    return reading
+
+
+def passed_over(folder: Path) -> list[str]:
+    """A line for each form of data in a folder that `read_source` does not read, because it reads another one there."""
+    is_minari = any((inside / "metadata.json").is_file() for inside in (folder, folder / "data"))
+    is_dqn = not is_minari and holds_dqn_replay(folder)
+    hdf5 = [file for suffix in HDF5 for file in folder.rglob(f"*{suffix}") if file.is_file()]
+    arrow_or_parquet = parquet.find_files(folder)
+    if is_minari:  # its own files lie in data/, or beside metadata.json
+        inside = folder / "data" if (folder / "data" / "metadata.json").is_file() else folder
+        hdf5 = [file for file in hdf5 if file.parent != inside]
+        arrow_or_parquet = [file for file in arrow_or_parquet if file.parent.parent != inside]
+    others = [("HDF5", hdf5), ("Parquet", arrow_or_parquet if is_minari or is_dqn else [])]
+    if is_minari and holds_dqn_replay(folder):
+        others.append(("the DQN replay data set", sorted(folder.rglob("*_ckpt.*.gz"))))
+    return [
+        f"{folder} also holds {len(files):,} file{'s' if len(files) > 1 else ''} of {form} ({sorted(files)[0].relative_to(folder)}"
+        f"{' ...' if len(files) > 1 else ''}) which {'were' if len(files) > 1 else 'was'} not read; import by themselves what you need"
+        for form, files in others
+        if files
+    ]
+
+
+def needless(source: str, tasks: Mapping[str, Task], task: Task | None = None, *, options: ImportOptions) -> list[str]:
+    """What `options` allow although the source can be opened without it. What single episodes need is not looked at."""
+    found: list[str] = []
+    for subject in sorted(options.allowed - {ALLOW_CLIPPING}):
+        try:
+            read_source(source, tasks, task, options=replace(options, allowed=options.allowed - {subject}))
+        except (ValueError, OSError):
+            continue
+        found.append(subject)
+    return found
 
 
 def _read(source: str, tasks: Mapping[str, Task], task: Task | None, known: Known, options: ImportOptions) -> Reading:
+    """By the importer of its form."""
     if source.startswith(PREFIX):
         return read_minari(source, tasks, task, known=known, options=options)
     path = Path(source).expanduser()
@@ -56,6 +97,6 @@ def _read(source: str, tasks: Mapping[str, Task], task: Task | None, known: Know
         return (read_rllib if reads_rllib else read_jat)(path, tasks, task, known=known, options=options)
     if path.is_dir():
         return read_minari(path, tasks, task, known=known, options=options)
-    if path.suffix.lower() in (".hdf5", ".h5"):
+    if path.suffix.lower() in HDF5:
         return read_d4rl(path, tasks, task, known=known, options=options)
     raise ValueError(f"cannot read {source!r}; what can be read: {READABLE}")

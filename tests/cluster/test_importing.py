@@ -11,13 +11,16 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from actors.tasks import TASKS
-from cluster import datasets, importing
+from cluster import commands, datasets, importing
 from cluster.datasets import DataSet
 from gato.episode import Episode
+from replay.export import export_minari
 from replay.importers.reading import Attempt, Known, Reading, attempt_of
 from replay.importers.source import read_source
 from replay.store import EpisodeStore
@@ -191,7 +194,9 @@ imported(Path(sys.argv[1]))
 def test_a_killed_import_loses_no_episode_and_no_warning(tmp_path: Path, runs: Path) -> None:
     file = write(tmp_path / "hopper.hdf5", episodes=100, steps=4)
     with h5py.File(file, "a") as out:
-        out["observations"][:160] *= 1e6  # of the first 40 episodes, which the killed import stores
+        states = out["observations"]
+        assert isinstance(states, h5py.Dataset)
+        states[:160] = 1e6 * states[:160]  # of the first 40 episodes, which the killed import stores
     whole = imported(file, "whole")
     assert "% of the values are clipped" in whole.warnings[0]
     env = {**os.environ, "GATO_RUNS": str(runs), "PYTHONPATH": str(Path(importing.__file__).parents[1])}
@@ -266,3 +271,46 @@ def test_coverage_of_another_form_is_counted_anew(tmp_path: Path, odd: object) -
 def test_a_name_of_other_letters_asks_for_a_name() -> None:
     with pytest.raises(ValueError, match=r"漢字.*give --name"):
         datasets.name_of("名 前/漢字")
+
+
+def test_what_was_allowed_and_is_not_needed_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path / "hopper.hdf5")
+    with h5py.File(file, "a") as out:
+        out["metadata/env_id"] = "Hopper-v4"
+    console = Console(record=True, width=200)
+    commands.import_data(
+        str(file), task="mujoco/hopper", name="mine", allowed=["version", "version ", "wrapper:Nope"], console=console
+    )
+    said = console.export_text()
+    assert "nothing of this source needs --allow wrapper:Nope" in said
+    assert "nothing of this source needs --allow 'version '" in said
+    assert said.count("nothing of this source") == 2  # `version` is needed
+
+
+def test_what_a_folder_holds_of_another_form_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "mujoco-hopper"
+    write(folder / "hopper.hdf5")
+    columns = {
+        "continuous_observations": [np.zeros((3, 11)).tolist()],
+        "continuous_actions": [np.zeros((3, 3)).tolist()],
+        "rewards": [[1.0, 1.0, 1.0]],
+    }
+    pq.write_table(pa.table(columns), folder / "train.parquet")
+    made = importing.make(
+        "mine",
+        lambda known: read_source(str(folder), TASKS, known=known),
+        TASKS,
+        Console(quiet=True),
+        origin=str(folder),
+    )
+    assert "also holds 1 file of HDF5 (hopper.hdf5) which was not read" in made.left_out[0]
+    assert made.left_out[0] in made.doubts
+
+
+@pytest.mark.parametrize("name", ["hopper-v0", "."])
+def test_a_minari_folder_passes_nothing_over_of_its_own(tmp_path: Path, name: str) -> None:
+    written = export_minari([an_episode("a:0")], HOPPER, tmp_path / "hopper-v0")
+    source = written.folder if name != "." else written.folder / "data"
+    assert not read_source(str(source), TASKS).report.left_out
+    write(written.folder / "more" / "hopper.h5")
+    assert len(read_source(str(written.folder), TASKS).report.left_out) == 1

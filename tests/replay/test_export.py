@@ -139,6 +139,25 @@ def test_a_users_mistakes_are_value_errors(tmp_path: Path) -> None:
         export_minari(episodes_of(HOPPER), HOPPER, "gato/a-v0", dataset_id="gato/b-v0")
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "dataset_id"),
+    [
+        ("myenvs:Lift-v0", "mine-v0", "myenvs/Lift-v0/mine-v0"),
+        ("my_pkg.envs:robots/Lift-v0", "mine", "my_pkg-envs/robots/Lift-v0/mine-v0"),
+        ("atari/pong?sticky=0.25", "my set-v2", "atari/pong-sticky-0-25/my-set-v2"),
+        ("house/walk", "x", "house/walk/x-v0"),
+    ],
+)
+def test_an_id_is_made_of_any_names_of_task_and_folder(tmp_path: Path, name: str, folder: str, dataset_id: str) -> None:
+    task = replace(HOUSE, name=name)
+    written = export_minari(episodes_of(task), task, tmp_path / folder)
+    assert (written.folder, written.dataset_id) == (tmp_path / folder, dataset_id)
+    assert len(list(read_minari(written.folder, {name: task}))) == 3
+    minari.MinariDataset(written.folder / "data")  # Minari takes the id
+    with pytest.raises(ValueError, match=rf"such as {dataset_id.rpartition('/')[0]}/mine-v0"):
+        export_minari(episodes_of(task), task, tmp_path / "other", dataset_id="no version")
+
+
 def test_memory_holds_one_episode(tmp_path: Path) -> None:
     steps, count = 100, 30  # 1.5 MB an episode
     tracemalloc.start()
