@@ -102,7 +102,9 @@ def make(
 
 
 def _why_none(report: Report) -> str:
-    return f"refused: {counted(report.refused)}" if report.refused else "it holds no episodes"
+    if report.refused:
+        return f"refused: {counted(report.refused)}"
+    return "; ".join(report.left_out) or "it holds no episodes"
 
 
 def _check_name(name: str, path: Path, origin: str) -> str | None:

@@ -55,10 +55,14 @@ CLASSES_FROM = {"mujoco": ("gymnasium.envs.mujoco.",), "atari": ("ale_py.", "shi
 """Modules of the environments' own classes, by family."""
 ATARI_ID = re.compile(r"(?:ALE/)?(\w+?)(NoFrameskip|Deterministic)?-v(\d)")
 ATARI_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
-    "mode": (None, 0), "difficulty": (None, 0), "obs_type": ("rgb", "grayscale"), "continuous": (False,),
+    "mode": (None, 0), "difficulty": (None, 0), "obs_type": ("rgb",), "continuous": (False,),
     "continuous_action_threshold": (0.0, 0.5), "sound_obs": (False,),
 }  # fmt: skip
 """Values of ale-py's keywords at which a game is played as the tasks play it."""
+ATARI_COMPARED = frozenset(
+    {"frameskip", "repeat_action_probability", "full_action_space", "max_num_frames_per_episode"}
+)
+"""Keywords of ale-py that are compared with the task by themselves: frames, sticky actions, buttons, limit."""
 
 
 def compare(
@@ -219,7 +223,7 @@ def _compare_game(
         frameskip = skip * frameskip if isinstance(frameskip, int) and isinstance(skip, int) else (frameskip, skip)
     wanted_skip, wanted_sticky = task.env_kwargs.get("frameskip", 4), float(task.env_kwargs.get("sticky", 0.0))
     if frameskip is None:
-        found.note("frameskip", "it does not say how many frames an action lasts" + f"; taken as {wanted_skip}")
+        found.note("frameskip", f"it does not say how many frames an action lasts; taken as {wanted_skip}")
     elif frameskip != wanted_skip:
         found.refuse("frameskip", f"an action lasted {_short(frameskip)} frames, in task {task.name} {wanted_skip}")
     if sticky is not None and (isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky < 1):
@@ -234,17 +238,14 @@ def _compare_game(
             f"{base if not sticky else f'{base}?sticky={float(sticky):g}'})",
         )
     for name, value in said.kwargs.items():
-        if name in RENDERING | {
-            "frameskip",
-            "repeat_action_probability",
-            "full_action_space",
-            "max_num_frames_per_episode",
-        }:
-            continue  # the first two stand above; buttons and limits are compared elsewhere
+        if name in RENDERING or name in ATARI_COMPARED:
+            continue
         if name == "game":
             wanted = str(task.env_kwargs.get("rom", value))
             if str(value).replace("_", "") != wanted.replace("_", ""):
                 found.refuse("keyword:game", f"it is of the game {value}, task {task.name} of {wanted}")
+        elif name == "obs_type" and value == "grayscale" and task.env_kwargs.get("grey"):
+            continue
         elif name not in ATARI_DEFAULTS:
             found.refuse(
                 f"keyword:{name}", f"it was made with {name}={_short(value)}, which task {task.name} does not know"

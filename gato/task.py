@@ -227,7 +227,7 @@ class Task:
     def return_bound(self) -> float:
         """Beyond this, in either direction, no return is believed.
 
-        1,000 times the largest of the reference returns (at least 10,000), which the best published agents stay far below. A
+        1,000 times the largest of the reference returns (at least 10,000). A
         user's own references may be a guess, and without references nothing is known: then 1e9, above which a sum of float32
         rewards is no longer exact. `max_abs_return` sets another.
         """

@@ -57,7 +57,6 @@ class Ingest:
         Args:
             what: the episode, as messages call it.
             observations: before each action; as many as the task's limit are enough.
-            observations: before each action; it is enough to give as many as the task's limit.
             split_from: rows of the unmarked run that this is a part of; 0: it is whole.
 
         Of an episode with more steps than the task's limit the first are taken, as an environment with that limit would

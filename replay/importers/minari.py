@@ -212,7 +212,9 @@ def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
 
 def _conversion(about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec) -> Conversion:
     try:
-        return conversion_of(space, spec, name, task.name)
+        # A game is shown in colour unless its task says otherwise; other environments' grey is what their adapter repeats.
+        may_be_grey = task.family != "atari" or bool(task.env_kwargs.get("grey"))
+        return conversion_of(space, spec, name, task.name, may_be_grey=may_be_grey)
     except ValueError as problem:
         raise ValueError(f"{about.dataset_id} {problem}") from problem
 

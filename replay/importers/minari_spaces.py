@@ -52,8 +52,11 @@ class Conversion:
         return ", ".join(said)
 
 
-def conversion_of(space: Mapping[str, Any], spec: ArraySpec, name: str, task_name: str) -> Conversion:
-    """ValueError if the space is of another kind, shape or number of values than the task's."""
+def conversion_of(
+    space: Mapping[str, Any], spec: ArraySpec, name: str, task_name: str, *, may_be_grey: bool
+) -> Conversion:
+    """ValueError if the space is of another kind, shape or number of values than the task's. `may_be_grey`: the task's own
+    environment shows grey frames, so that they are the same in all three channels."""
     kind = space.get("type")
     if kind not in SPACES[spec.kind]:
         raise ValueError(f"has a {kind} space as {name}, task {task_name} {spec.kind}")
@@ -61,7 +64,7 @@ def conversion_of(space: Mapping[str, Any], spec: ArraySpec, name: str, task_nam
         return Conversion()
     shape = shape_of(space)
     if spec.kind is Kind.IMAGE:
-        return _of_image(shape, spec, task_name)
+        return _of_image(shape, spec, task_name, may_be_grey)
     if shape != spec.shape:
         raise ValueError(f"has {name} of shape {shape} in each step, task {task_name} {spec.shape}")
     if spec.kind is Kind.CONTINUOUS:
@@ -74,13 +77,13 @@ def conversion_of(space: Mapping[str, Any], spec: ArraySpec, name: str, task_nam
     return Conversion(start=start if start.any() else None)
 
 
-def _of_image(shape: tuple[int, ...], spec: ArraySpec, task_name: str) -> Conversion:
+def _of_image(shape: tuple[int, ...], spec: ArraySpec, task_name: str, may_be_grey: bool) -> Conversion:
     if shape == spec.shape or may_shrink(shape):
         return Conversion()
     height, width, _ = spec.shape
-    if shape in ((height, width), (height, width, 1)):
+    if may_be_grey and shape in ((height, width), (height, width, 1)):
         return Conversion(is_grey=True)
-    if shape in ((1, height, width), (3, height, width)):
+    if shape == (3, height, width) or (may_be_grey and shape == (1, height, width)):
         return Conversion(is_channels_first=True, is_grey=shape[0] == 1)
     size = "x".join(map(str, shape))
     raise ValueError(f"has images of size {size} in each step, task {task_name} {spec.shape}")

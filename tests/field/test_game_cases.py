@@ -77,6 +77,7 @@ def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_th
         ({"difficulty": 3}, [], "difficulty=3"),
         ({"game": "breakout"}, [], "of the game breakout"),
         ({"obs_type": "ram"}, [], "obs_type"),
+        ({"obs_type": "grayscale"}, [], "obs_type"),
         (
             {},
             [{"name": "StickyAction", "kwargs": {"repeat_action_probability": 0.5}}],
@@ -113,6 +114,15 @@ def test_what_a_game_is_played_with_is_compared(
 def test_what_the_older_ids_of_a_game_stand_for_is_compared(env_id: str, refused: list[str]) -> None:
     found = compare(EnvDescription(where="x", env_id=env_id), PONG)
     assert [difference.subject for difference in found.refused] == refused
+
+
+def test_grey_frames_are_refused_for_a_game_that_is_shown_in_colour(tmp_path: Path) -> None:
+    folder = pong_set(tmp_path / "set", kwargs=ALE)
+    file = folder / "data" / "metadata.json"
+    grey = {"type": "Box", "dtype": "uint8", "shape": [64, 80, 1], "low": 0, "high": 255}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"observation_space": json.dumps(grey)}))
+    with pytest.raises(ValueError, match="images of size 64x80x1"):
+        read(folder)
 
 
 @pytest.mark.report("google-research/batch_rl#40")
