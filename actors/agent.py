@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from gato.acting import ActingState, Policy
 from gato.config import ActingConfig, ModelConfig
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.sequence import Window
 from gato.task import Task
 from gato.text import TextEncoder

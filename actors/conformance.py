@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 
 from actors.envs import EnvFailedError, Envs, make_envs
 from actors.process_env import NO_ANSWER
-from gato.coverage import Coverage
+from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.text import ByteEncoder
 from gato.tokenizer import TokenLayout

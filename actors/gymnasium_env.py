@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
 from actors.spaces import ActionSpace, ObservationSpace
-from gato.environment import EnvFacts
+from gato.compatibility.environment import EnvFacts
 from gato.task import Kind, References, Task
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which many draw with, would greet each run

@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Shaped
 from actors.agent import GatoPlayers
 from actors.lockstep import Group, GroupKey, Observations, Question, Ticket
 from gato.acting import Policy
-from gato.model import Gato
-from gato.quantise import Int8Kind, quantised
+from gato.network.model import Gato
+from gato.network.quantise import Int8Kind, quantised
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights, load

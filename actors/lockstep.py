@@ -1,6 +1,6 @@
 """Those who play the same task, in the same role and with the same version: one batch, decided on in rounds.
 
-Contexts of one batch share a ring over time (`gato.cache`), so nobody can skip a round: whoever is silent for too long is
+Contexts of one batch share a ring over time (`gato.network.kv_cache`), so nobody can skip a round: whoever is silent for too long is
 split off with the contexts it has, and goes on by itself.
 """
 

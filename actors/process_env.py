@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from actors.messages import decode, encode
-from gato.plain import from_plain, to_plain
+from gato.serialization import from_plain, to_plain
 from gato.task import Task
 
 NO_ANSWER = "no answer"

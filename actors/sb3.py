@@ -19,7 +19,7 @@ from actors.sb3_spaces import Fit, compare_spaces
 from actors.sb3_statistics import Statistics, find_statistics, read_statistics
 from actors.sb3_zoo import ZooSettings, folders_beside, read_zoo
 from actors.specialist_policy import Specialist
-from gato.environment import Comparison, Difference
+from gato.compatibility.environment import Comparison, Difference
 from gato.task import Kind, Task
 
 NOISE = 0.1

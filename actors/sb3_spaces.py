@@ -18,9 +18,9 @@ from jaxtyping import Float
 
 from actors.gymnasium_env import keyword_defaults
 from actors.sb3_archive import Archive
-from gato.compare import compare
-from gato.compare_spaces import UNBOUNDED
-from gato.environment import Bounds, Comparison, Difference, EnvDescription
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import Bounds, Comparison, Difference, EnvDescription
+from gato.compatibility.spaces import UNBOUNDED
 from gato.task import ArraySpec, Kind, Task
 
 SPACE = re.compile(r"<class '(?:gym|gymnasium|gymnasium_robotics)\.spaces\.\w+\.(\w+)'>")

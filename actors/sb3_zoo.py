@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gato.environment import EnvDescription, Wrapper
+from gato.compatibility.environment import EnvDescription, Wrapper
 
 MOST_TEXT_BYTES = 2**20
 FILES = ("config.yml", "args.yml", "env_kwargs.yml")

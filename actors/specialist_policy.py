@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.specialist_files import read_arrays, read_record
-from gato.compare import compare
-from gato.environment import Comparison, EnvDescription, rescaled
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import Comparison, EnvDescription, rescaled
 from gato.task import Task
 
 SHIPPED = Path(__file__).parent / "specialists"

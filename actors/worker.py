@@ -17,7 +17,7 @@ from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
 from actors.video import Clip, Filming
 from actors.watched import Watched
-from gato.coverage import Coverage
+from gato.compatibility.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task

@@ -19,8 +19,8 @@ from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
 from gato.acting import ActingState, Policy
 from gato.config import PRESETS, ActingConfig
-from gato.model import Gato
-from gato.quantise import KINDS
+from gato.network.model import Gato
+from gato.network.quantise import KINDS
 from gato.threads import use_threads
 from gato.tokenizer import bin_centres
 from gato.weights import acting_config

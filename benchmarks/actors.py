@@ -30,7 +30,7 @@ from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows
 from gato.config import PRESETS, ActingConfig
 from gato.episode import Episode
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.task import Task
 from gato.threads import use_threads
 from gato.version import Version

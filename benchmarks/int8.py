@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster.config import RunConfig
 from cluster.evaluation import evaluate_checkpoint, locate
-from gato.quantise import KINDS, Int8Kind
+from gato.network.quantise import KINDS, Int8Kind
 from gato.threads import use_threads
 
 

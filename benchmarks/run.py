@@ -21,7 +21,7 @@ from benchmarks import train as training
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.threads import use_threads
 from gato.tokenizer import MU, M, TokenLayout, encode

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
-from gato.flops import Work, training_flops
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.flops import Work, training_flops
+from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.threads import use_threads
 
@@ -85,7 +85,7 @@ def passed_parameters(config: ModelConfig) -> int:
     """Parameters of Gato without its patch embedding."""
     with torch.device("meta"):
         gato = Gato(config)
-    return gato.num_parameters() - sum(p.numel() for p in gato.embedding.patch.parameters())
+    return gato.num_parameters() - sum(p.numel() for p in gato.network.embedding.patch.parameters())
 
 
 def hopper_batch(config: ModelConfig, num_rows: int, device: torch.device) -> TensorBatch:

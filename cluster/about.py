@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cluster.datasets import read_about, tasks_in
-from gato.coverage import Coverage
+from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
 from replay.header import DamagedEpisode, Header

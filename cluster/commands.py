@@ -28,7 +28,7 @@ from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
 from cluster.summary import Summary, read_summary
 from cluster.text import NONE, literal, number_text, printable
 from cluster.watch import render, watch_live
-from gato.plain import to_plain
+from gato.serialization import to_plain
 from replay.importers.reading import Reading, attempt_of
 
 

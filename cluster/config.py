@@ -13,7 +13,7 @@ from typing import Any, Literal
 from actors.assignment import Role
 from gato.config import ActingConfig, ModelConfig
 from gato.files import damaged, read_json
-from gato.plain import from_plain, to_plain
+from gato.serialization import from_plain, to_plain
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig, TableConfig
 

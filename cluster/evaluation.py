@@ -18,7 +18,7 @@ from cluster.registry import RunFolder, find_run
 from cluster.scores import Scale, read_scales
 from gato.episode import Episode
 from gato.metrics import Evaluation
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.sequence import Window
 from gato.threads import use_threads
 from gato.version import Version

@@ -22,7 +22,7 @@ from cluster.importing import UNTOLD_MIX, unread_lines
 from cluster.plain_table import print_table
 from cluster.stores import Place, find_episode, find_place, opened
 from cluster.text import bytes_text, count_text, literal, number_text, percent_text, printable
-from gato.plain import from_plain
+from gato.serialization import from_plain
 from gato.task import Task
 from replay.config import MixConfig
 from replay.contents import Contents, Tally, contents_of, left_out_of

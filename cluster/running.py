@@ -30,7 +30,7 @@ from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.text import literal
 from cluster.watch import render, watch_live
-from gato.plain import to_plain
+from gato.serialization import to_plain
 
 if TYPE_CHECKING:
     from cluster.supervisor import Ended, Supervisor

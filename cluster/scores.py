@@ -10,7 +10,7 @@ from typing import Literal
 
 from gato.files import damaged, read_json
 from gato.metrics import Evaluation
-from gato.plain import from_plain
+from gato.serialization import from_plain
 from gato.task import Task
 from gato.version import Version
 

@@ -18,16 +18,16 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
-from gato.cache import CachedStep, LayerCache, hidden_from
-from gato.choosing import probabilities
 from gato.config import ActingConfig
-from gato.model import Gato
-from gato.quantise import quantised
+from gato.decoding import probabilities
+from gato.network.kv_cache import CachedStep, LayerCache, hidden_from
+from gato.network.model import Gato
+from gato.network.quantise import quantised
+from gato.return_to_go import RemainingReturn
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
 from gato.task import Kind, Task
 from gato.text import TextEncoder
 from gato.tokenizer import action_centres, bin_actions, unscale
-from gato.wish import RemainingReturn
 
 
 class ActingState:

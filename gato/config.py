@@ -189,7 +189,7 @@ class ActingConfig:
     """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1 the expert's. None:
     nothing is asked for, as in the rows that training leaves untold. Other models do not see it."""
     int8: Literal["weights", "dynamic"] | None = None
-    """Act with linear layers in 8 bits on a CPU (`gato.quantise`): of the weights alone, or of what enters them too."""
+    """Act with linear layers in 8 bits on a CPU (`gato.network.quantise`): of the weights alone, or of what enters them too."""
 
     def __post_init__(self) -> None:
         if self.continuous not in ("mean", "argmax", "sample") or self.discrete not in ("argmax", "sample"):

@@ -88,7 +88,7 @@ def check_episode(episode: Episode, task: Task) -> None:
 
     Names, dtypes, shapes and finite values; no more steps than the task's limit; actions and labels within its bounds;
     rewards and return that can be believed (`Task.return_bound`). After it nothing is checked again. Observations may lie
-    outside of declared bounds, as environments show them there: the tokeniser clips them, and `gato.coverage` counts it.
+    outside of declared bounds, as environments show them there: the tokeniser clips them, and `gato.compatibility.coverage` counts it.
     """
     if episode.task != task.name:
         raise BadEpisode(f"episode {episode.key} is of task {episode.task!r}, not {task.name!r}")

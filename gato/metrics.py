@@ -39,7 +39,7 @@ class Evaluation:
     """Why it has no returns; a failed evaluation is reported as failed and never averaged away."""
     worker: str = ""
     warnings: tuple[str, ...] = ()
-    """What its tokens lost of the observations (`gato.coverage`), a line for each fault."""
+    """What its tokens lost of the observations (`gato.compatibility.coverage`), a line for each fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

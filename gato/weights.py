@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt16
 
 from gato.config import ModelConfig
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.version import Version
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from gato.config import ModelConfig
 from gato.files import damaged, read_json
-from gato.model import Gato
-from gato.plain import from_plain
+from gato.network.model import Gato
+from gato.serialization import from_plain
 
 FORMAT = 1
 FIX = "remove the checkpoint's folder (the run then goes on from the one before it), or copy it again"

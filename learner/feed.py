@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from gato.model import TensorBatch
+from gato.network.model import TensorBatch
 from gato.sequence import Batch
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport, Mean
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot

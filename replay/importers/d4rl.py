@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool
 
-from gato.compare import compare
-from gato.environment import EnvDescription
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.env_spec import described

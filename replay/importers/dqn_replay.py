@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from gato.compare import compare
-from gato.environment import EnvDescription
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import Kind, Task
 from replay.importers.atari import minimal_buttons, to_all_buttons

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gato.environment import Bounds, EnvDescription, Wrapper
+from gato.compatibility.environment import Bounds, EnvDescription, Wrapper
 
 
 def described(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.environment import Comparison
+from gato.compatibility.environment import Comparison
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind, Task
 from replay.changes import Changes, Clipped

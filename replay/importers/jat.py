@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from gato.compare import compare
-from gato.environment import EnvDescription
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes

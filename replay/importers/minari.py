@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.compare import compare
-from gato.environment import EnvDescription
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.atari import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons

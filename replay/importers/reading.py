@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from gato.environment import EnvDefaults, no_defaults
+from gato.compatibility.environment import EnvDefaults, no_defaults
 from gato.episode import Episode, check_episode
 from gato.task import Task
 

@@ -22,8 +22,8 @@ import msgpack
 import numpy as np
 from jaxtyping import Shaped
 
-from gato.compare import compare
-from gato.environment import Bounds, EnvDescription, full_bounds
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
 from gato.task import Kind, Task
 from replay.importers import parquet

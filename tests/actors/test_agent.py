@@ -7,8 +7,8 @@ import torch
 from actors.agent import GatoPlayer, GatoPlayers
 from gato.acting import Policy
 from gato.config import ActingConfig
-from gato.model import Gato
-from gato.quantise import Int8Kind
+from gato.network.model import Gato
+from gato.network.quantise import Int8Kind
 from gato.sequence import Window
 from gato.version import Version
 from gato.weights import Weights, snapshot

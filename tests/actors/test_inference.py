@@ -16,8 +16,8 @@ from actors.lockstep import Ticket
 from actors.rollout import Player, play
 from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
 from gato.config import ActingConfig
-from gato.model import Gato
-from gato.quantise import Int8Kind, quantised
+from gato.network.model import Gato
+from gato.network.quantise import Int8Kind, quantised
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import COUNTING, ListSink, counting_envs

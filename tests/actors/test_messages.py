@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from actors.messages import decode, encode
 from actors.tasks import TASKS
-from gato.plain import from_plain, to_plain
+from gato.serialization import from_plain, to_plain
 from gato.task import ArraySpec, Kind, Task
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_, ">f4"])

@@ -19,7 +19,7 @@ from actors.remote import InferenceActor, RemoteWorker, end_inference, inference
 from actors.tasks import TASKS
 from actors.teachers import Teachers
 from gato.config import ActingConfig, ModelConfig
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import ListSink, ListSource

@@ -13,7 +13,7 @@ from actors.spaces import ActionSpace, ObservationSpace
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.episode import check_episode
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.sequence import StepLayout
 from gato.task import ArraySpec, Kind, References
 from gato.tokenizer import TokenLayout, decode, encode

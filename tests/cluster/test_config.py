@@ -15,7 +15,7 @@ from cluster.registry import RunFolder
 from cluster.running import kept_text
 from cluster.runs import RUNS, find_run_config
 from gato.config import ActingConfig
-from gato.plain import to_plain
+from gato.serialization import to_plain
 from replay.config import TableConfig
 from tests.actors.test_text import train
 from tests.gato.models import TALK

@@ -17,7 +17,7 @@ from cluster.stores import find_place
 from cluster.weights_store import WeightsStore
 from gato.config import ModelConfig
 from gato.files import read_json
-from gato.model import Gato
+from gato.network.model import Gato
 from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
 
 TINY = ModelConfig(num_layers=1, num_heads=1, width=16, feedforward=16, context_tokens=16)

@@ -17,7 +17,7 @@ from cluster.evaluation import StoredPrompts
 from cluster.registry import RunFolder
 from cluster.runs import RUNS
 from gato.episode import Episode
-from gato.model import Gato
+from gato.network.model import Gato
 from learner.checkpoint import Progress, save_checkpoint
 from replay.store import EpisodeStore
 

@@ -15,7 +15,7 @@ from cluster.config import RunConfig, config_from_json, config_to_json
 from cluster.evaluation import StoredPrompts
 from cluster.launch import tasks_of
 from cluster.normalise import Moments
-from gato.coverage import Coverage
+from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
 from gato.tokenizer import encode
 from replay.store import EpisodeStore

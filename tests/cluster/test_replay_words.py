@@ -20,7 +20,7 @@ from cluster.registry import RunFolder
 from cluster.runs import RUNS
 from cluster.stores import stores_of
 from gato.episode import AGENT
-from gato.plain import to_plain
+from gato.serialization import to_plain
 from replay.lock import WRITING, FolderLock
 from replay.seen import Intervals
 from replay.store import EpisodeStore

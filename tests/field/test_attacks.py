@@ -17,8 +17,8 @@ from gymnasium import spaces, wrappers
 
 from actors.gymnasium_env import keyword_defaults, task_of
 from actors.tasks import TASKS
-from gato.compare import compare
-from gato.environment import EnvDescription, Wrapper
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind, Task
 from replay.importers.reading import ImportOptions, Reading

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from actors.gymnasium_env import keyword_defaults
 from actors.tasks import TASKS
-from gato.compare import HARMLESS_WRAPPERS
+from gato.compatibility.compare import HARMLESS_WRAPPERS
 from gato.episode import check_episode
 from replay.changes import FIELD
 from replay.importers.reading import ImportOptions

@@ -17,8 +17,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from actors.gymnasium_env import keyword_defaults
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
-from gato.compare import compare
-from gato.environment import EnvDescription, Wrapper
+from gato.compatibility.compare import compare
+from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.task import Task
 from replay.importers.reading import ImportOptions, Reading
 from replay.importers.source import read_source

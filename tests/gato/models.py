@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from gato.config import ModelConfig
-from gato.model import Gato
+from gato.network.model import Gato
 from gato.task import ArraySpec, Kind, References, Task
 from gato.text import text_to_bytes
 

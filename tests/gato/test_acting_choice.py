@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gato.acting import Policy
-from gato.choosing import drawn_from, probabilities
 from gato.config import ActingConfig
+from gato.decoding import drawn_from, probabilities
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 LOGITS = torch.tensor([[0.4, 0.1, 0.3, 0.2], [0.05, 0.05, 0.1, 0.8]]).log()

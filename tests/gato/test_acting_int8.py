@@ -7,7 +7,7 @@ from torch import nn
 
 from gato.acting import Policy
 from gato.config import ActingConfig
-from gato.quantise import FEW_ROWS, KINDS, Int8Kind, Int8Linear, quantised, to_int8
+from gato.network.quantise import FEW_ROWS, KINDS, Int8Kind, Int8Linear, quantised, to_int8
 from gato.task import Task
 from gato.weights import load, snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from gato.coverage import MANY_VALUES, Coverage
+from gato.compatibility.coverage import MANY_VALUES, Coverage
 from gato.task import ArraySpec, Kind
 from gato.text import ByteEncoder, text_to_bytes
 from gato.tokenizer import TokenLayout, encode

@@ -8,13 +8,13 @@ import torch
 
 from gato.acting import Policy
 from gato.config import ActingConfig
-from gato.embedding import Embedding
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.embedding import Embedding
+from gato.network.model import Gato, TensorBatch, next_token_loss
+from gato.return_to_go import RemainingReturn
 from gato.sequence import FIRST_PLACE, RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind, References
 from gato.tokenizer import TokenLayout, encode
 from gato.weights import acting_config, load, snapshot
-from gato.wish import RemainingReturn
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations, small_model
 
 PAID = replace(ROBOT, references=References(random=-20.0, expert=180.0, source="made"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gato.model import TensorBatch, next_token_loss
+from gato.network.model import TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout

@@ -9,7 +9,7 @@ import torch
 from gato.acting import Policy
 from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode, episode_from_bytes, episode_to_bytes
-from gato.model import TensorBatch, next_token_loss
+from gato.network.model import TensorBatch, next_token_loss
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text, encode_texts, text_to_bytes

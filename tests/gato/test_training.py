@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from gato.blockwise import BlockwiseAttention, fused_in_blocks
 from gato.config import PRESETS, ModelConfig, TransformerConfig
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.block_attention import BlockwiseAttention, fused_in_blocks
+from gato.network.model import Gato, TensorBatch, next_token_loss
+from gato.network.transformer import distance_encoding, rotate, rotations
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import Task
-from gato.transformer import distance_encoding, rotate, rotations
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 each_setting = pytest.mark.parametrize("positions", ["transformer-xl", "rotary"])
@@ -237,7 +237,7 @@ import torch
 from dataclasses import replace
 from tests.gato.models import GAME, ROBOT, small_model
 from tests.gato.test_training import packed
-from gato.model import Gato, next_token_loss
+from gato.network.model import Gato, next_token_loss
 
 counters = torch._dynamo.utils.counters
 for positions in ("transformer-xl", "rotary"):

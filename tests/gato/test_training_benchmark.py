@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.train import BareGPT, hopper_batch, matmul_rate, passed_parameters, ratio, take_turns, utilisation
 from gato.config import ModelConfig
-from gato.flops import Work, training_flops
+from gato.network.flops import Work, training_flops
 
 CONFIG = ModelConfig(num_layers=2, num_heads=4, width=64, feedforward=256, context_tokens=1024, num_text_ids=1024)
 CPU = torch.device("cpu")

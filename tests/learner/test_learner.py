@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gato.config import ModelConfig
-from gato.model import Gato, Loss, next_token_loss
+from gato.network.model import Gato, Loss, next_token_loss
 from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.task import Statistics
 from gato.version import Version
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
 
 
 def learner_batch():
-    from gato.model import TensorBatch
+    from gato.network.model import TensorBatch
 
     batch = ListSource().next_batch(0, 1.0)
     assert batch is not None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gato.config import ModelConfig
-from gato.model import Gato, TensorBatch
+from gato.network.model import Gato, TensorBatch
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind, References, Task
 from tests.gato.models import random_observations

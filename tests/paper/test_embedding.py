@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.config import EmbeddingConfig
-from gato.embedding import PatchEmbedding
-from gato.model import Gato, TensorBatch
+from gato.network.embedding import PatchEmbedding
+from gato.network.model import Gato, TensorBatch
 from gato.sequence import PATCH, StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gato.model import Gato, TensorBatch, next_token_loss
+from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import StepLayout
 from gato.task import ArraySpec, Kind, Task
 from tests.paper.tasks import STATE, TORQUES, batch_of, image, model_of, task_of, values, window_of

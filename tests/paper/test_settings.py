@@ -14,7 +14,7 @@ from cluster.config import config_from_json, config_to_json, override
 from cluster.runs import RUNS
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
-from gato.model import Gato, next_token_loss
+from gato.network.model import Gato, next_token_loss
 from gato.sequence import StepLayout, Window
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout, action_centres, decode, encode

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gato.config import PRESETS
-from gato.model import Gato, next_token_loss
+from gato.network.model import Gato, next_token_loss
 from tests.paper.tasks import SMALL, STATE, batch_of, model_of, window_of
 
 TABLE_5 = {

@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gato.compare_spaces import compare_actions, compare_observation
-from gato.environment import (
+from gato.compatibility.environment import (
     Comparison,
     Differences,
     EnvDefaults,
@@ -24,6 +23,7 @@ from gato.environment import (
     Wrapper,
     no_defaults,
 )
+from gato.compatibility.spaces import compare_actions, compare_observation
 from gato.task import Kind, Task
 
 RENDERING = frozenset(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.config import ModelConfig
-from gato.embedding import Embedding
+from gato.network.embedding import Embedding
+from gato.network.transformer import Transformer
 from gato.sequence import Batch, StepLayout
-from gato.transformer import Transformer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

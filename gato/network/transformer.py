@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gato.blockwise import BlockwiseAttention, fused_in_blocks
-from gato.cache import CachedStep, LayerCache, attend, in_slot_order
 from gato.config import TransformerConfig
+from gato.network.block_attention import BlockwiseAttention, fused_in_blocks
+from gato.network.kv_cache import CachedStep, LayerCache, attend, in_slot_order
 
 
 def distance_encoding(num_distances: int, width: int, device: torch.device) -> Float[Tensor, "R D"]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gato.blockwise import blocks
 from gato.config import ModelConfig
+from gato.network.block_attention import blocks
 from gato.sequence import PATCH
 
 
@@ -68,7 +68,7 @@ def forward_flops(config: ModelConfig, work: Work) -> Flops:
 
 
 def patch_flops(config: ModelConfig) -> int:
-    """The residual block of one patch (`gato.embedding.PatchEmbedding`): stem, two 3x3 kernels, projection."""
+    """The residual block of one patch (`gato.network.embedding.PatchEmbedding`): stem, two 3x3 kernels, projection."""
     channels, stride = config.patch_channels, config.patch_stride
     side, kernel = PATCH // stride, 3 if stride == 1 else stride
     products = side**2 * (3 * kernel**2 * channels + 2 * 9 * channels**2) + channels * min(side, 4) ** 2 * config.width

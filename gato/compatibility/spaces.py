@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gato.environment import Bounds, Differences, EnvDescription, full_bounds
+from gato.compatibility.environment import Bounds, Differences, EnvDescription, full_bounds
 from gato.task import Kind, Task
 
 UNBOUNDED = 1e6

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gato.model import Gato
+from gato.network.model import Gato
 
 Int8Kind = Literal["weights", "dynamic"]
 KINDS: tuple[Int8Kind, ...] = ("weights", "dynamic")
