@@ -20,7 +20,7 @@ from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
-from learner.feed import BatchSource, Feed
+from learner.prefetch import BatchSource, Feed
 
 
 @runtime_checkable

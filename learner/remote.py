@@ -11,8 +11,8 @@ import ray
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport
 from learner.config import LearnerConfig
-from learner.feed import BatchSource
 from learner.loop import Fenced, Learner, LossNotFinite, WeightsSink
+from learner.prefetch import BatchSource
 
 
 class LearnerActor:

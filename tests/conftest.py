@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 # Before any of ours is imported: jaxtyping rewrites the modules so that beartype checks each call.
 hook = install_import_hook(
-    ["gato", "learner.loop", "learner.feed", "learner.schedule", "actors.rollout", "actors.agent", "replay.mix"],
+    ["gato", "learner.loop", "learner.prefetch", "learner.schedule", "actors.rollout", "actors.agent", "replay.mix"],
     "beartype.beartype",
 )
 
