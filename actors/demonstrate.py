@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from actors.envs import WorkerEnvs
+from actors.envs.factory import WorkerEnvs
 from actors.rollout import play
 from actors.teachers import teacher_for
 from gato.episode import Episode

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment, WorkerProgress
-from actors.envs import WorkerEnvs
+from actors.envs.factory import WorkerEnvs
 from actors.inference import InferenceServer, NotServedError, ServedPlayers
 from actors.lockstep import Ticket
 from actors.teachers import Teachers

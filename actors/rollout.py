@@ -10,7 +10,7 @@ from typing import ParamSpec, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.envs import EnvFailedError, Envs
+from actors.envs.factory import EnvFailedError, Envs
 from gato.episode import Episode
 from gato.version import Version
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from actors.gymnasium_env import keyword_defaults
+from actors.envs.gymnasium_env import keyword_defaults
 from actors.sb3_archive import Archive
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import Bounds, Comparison, Difference, EnvDescription

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.gymnasium_env import make_gymnasium
+from actors.envs.gymnasium_env import make_gymnasium
 from actors.sb3 import NOISE
 from actors.specialist_config import SpecialistConfig, settings_for
 from actors.specialist_policy import SHIPPED

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from actors.env_record import versions_of
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
+from actors.envs.provenance import versions_of
 from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
 from actors.specialist_files import read_arrays

@@ -68,7 +68,7 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
     if task.family == "atari" or rule_name(task) in RULES:
         return RuleTeacher(task)
     if _is_babyai(task):
-        return _function(task, "actors.babyai:act")
+        return _function(task, "actors.envs.babyai:act")
     if task.family != "mujoco":
         raise ValueError(
             f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by `gato import`"
@@ -186,7 +186,7 @@ def measure(
 ) -> dict[str, Any]:
     """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
     from actors.demonstrate import demonstrate  # which needs this file first
-    from actors.env_record import versions_of
+    from actors.envs.provenance import versions_of
 
     played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])
@@ -205,7 +205,7 @@ def measure(
 
 def main() -> None:
     """Measure a teacher from the command line."""
-    from actors.envs import EnvFailedError
+    from actors.envs.factory import EnvFailedError
     from actors.user_tasks import resolve_task
 
     parser = argparse.ArgumentParser(description="Measure the teacher of a task.")

@@ -15,7 +15,7 @@ from gato.task import Task, find_task
 
 TEXT_TOKENS = 64
 """Tokens of a text of an environment that is named by its id alone; a task of Python's may have others."""
-ADAPTERS = {"gym": "actors.legacy_gym", "minigrid": "actors.babyai"}
+ADAPTERS = {"gym": "actors.envs.legacy_gym", "minigrid": "actors.envs.babyai"}
 """Modules whose environments are no Gymnasium environments of plain spaces, and ours that make them so."""
 
 
@@ -26,8 +26,8 @@ def resolve_task(name: str) -> Task:
     resolve_task("CartPole-v1")                     # an environment that Gymnasium knows
     resolve_task("my_pkg:MyEnv-v0")                 # one that importing my_pkg registers
     resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns one
-    resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.babyai
-    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see actors.legacy_gym
+    resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.envs.babyai
+    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see actors.envs.legacy_gym
     resolve_task("pong?sticky=0.25")                # the game with sticky actions, a task of its own
     """
     base, question, sticky = name.partition("?sticky=")
@@ -57,7 +57,7 @@ def resolve_task(name: str) -> Task:
     if not isinstance(task, Task):
         raise ValueError(
             f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns one; make it with "
-            "actors.gymnasium_env.task_of, or name the id that its environment is registered by, such as my_pkg:MyEnv-v0"
+            "actors.envs.gymnasium_env.task_of, or name the id that its environment is registered by, such as my_pkg:MyEnv-v0"
         )
     # A worker makes the environment from its id alone: importing the module may be what registers it.
     env_id = task.env_id if task.family != "gymnasium" or ":" in task.env_id else f"{module}:{task.env_id}"
@@ -65,7 +65,7 @@ def resolve_task(name: str) -> Task:
 
 
 def _sticky(game: Task, chance: str) -> Task:
-    from actors.atari import with_sticky
+    from actors.envs.atari import with_sticky
 
     try:
         value = float(chance)
@@ -98,7 +98,7 @@ def _package_of(env_id: str) -> str:
 
 
 def _of_id(env_id: str) -> Task:
-    from actors.gymnasium_env import task_of
+    from actors.envs.gymnasium_env import task_of
 
     return task_of(env_id, name=env_id, text_tokens=TEXT_TOKENS)
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
-from actors.envs import Envs, NoPictureError
+from actors.envs.factory import Envs, NoPictureError
 from actors.rollout import Player
 from gato.metrics import Evaluation
 

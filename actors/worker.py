@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.envs import Env, EnvFailedError, Envs, WorkerEnvs
+from actors.envs.factory import Env, EnvFailedError, Envs, WorkerEnvs
 from actors.relabel import Relabelled
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers

@@ -21,7 +21,7 @@ import torch
 from ray.actor import ActorProxy
 
 from actors.agent import GatoPlayers
-from actors.envs import MAKERS, WorkerEnvs
+from actors.envs.factory import MAKERS, WorkerEnvs
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks import TASKS
 from actors.teachers import Teachers

@@ -16,9 +16,9 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import SyncVectorEnv
 
-from actors.conformance import random_action
-from actors.envs import Backend, Envs, make_envs
-from actors.gymnasium_env import task_of
+from actors.envs.conformance import random_action
+from actors.envs.factory import Backend, Envs, make_envs
+from actors.envs.gymnasium_env import task_of
 from actors.tasks import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s, paired_s

@@ -29,8 +29,8 @@ def check_task(name: str, *, backend: Literal["auto", "loop", "process", "envpoo
 
     With `auto`, users' own environments are made in processes, so that one that ends or hangs does not end or hang the check.
     """
-    from actors.conformance import CHECKS, Finding, findings
-    from actors.envs import make_envs
+    from actors.envs.conformance import CHECKS, Finding, findings
+    from actors.envs.factory import make_envs
 
     with tempfile.TemporaryFile() as log:
         task = _resolved(name)

@@ -230,7 +230,7 @@ def import_data(
     source: str, *, task: str | None, name: str | None, allowed: Sequence[str] = (), console: Console
 ) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
-    from actors.gymnasium_env import keyword_defaults
+    from actors.envs.gymnasium_env import keyword_defaults
     from replay.importers.reading import ImportOptions, Known
     from replay.importers.source import needless, read_source
 
@@ -257,7 +257,7 @@ def import_data(
 def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.demonstrate import demonstrate
-    from actors.envs import EnvFailedError
+    from actors.envs.factory import EnvFailedError
     from actors.teachers import teacher_for
 
     found = resolve_task(task)

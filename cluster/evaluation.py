@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
-from actors.envs import WorkerEnvs
+from actors.envs.factory import WorkerEnvs
 from actors.user_tasks import resolve_tasks
 from actors.video import ClipFolder
 from actors.worker import Receipt, Worker

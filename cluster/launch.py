@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.agent import GatoPlayers
-from actors.envs import WorkerEnvs
+from actors.envs.factory import WorkerEnvs
 from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.teachers import Teachers
 from actors.text import text_encoder

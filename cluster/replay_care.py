@@ -164,7 +164,7 @@ def export(
 
 def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console) -> None:
     try:
-        from actors.env_record import env_spec_of
+        from actors.envs.provenance import env_spec_of
         from replay.export import export_minari
     except ImportError as problem:
         raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem

@@ -198,7 +198,7 @@ class Task:
     env_id: str
     """Gymnasium id."""
     family: str
-    """Which conventions `actors.envs` follows to make it: `mujoco`, `atari`, or `gymnasium` for any other environment."""
+    """Which conventions `actors.envs.factory` follows to make it: `mujoco`, `atari`, or `gymnasium` for any other environment."""
     observations: Mapping[str, ArraySpec]
     action: ArraySpec
     max_steps: int

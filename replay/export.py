@@ -59,7 +59,7 @@ def export_minari(
     export_minari(store.all_episodes(), task, "gato/hopper/mine-v0")     # under MINARI_DATASETS_PATH
 
     A `Path` is the data set's own folder, a text its id. `dataset_id` is for a `Path`: without it, it is made of the task's
-    and the folder's names, with a dash for what an id may not have. `env_spec` is Gymnasium's description as JSON (`actors.envs.env_spec_of`): with it, Minari can
+    and the folder's names, with a dash for what an id may not have. `env_spec` is Gymnasium's description as JSON (`actors.envs.factory.env_spec_of`): with it, Minari can
     make the environment again; without it, the data set names only the environment's id. ValueError for a destination
     that is there already, an id of another form, an episode of another task, or none at all; then, and where writing
     fails, nothing is left behind.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.envs import Envs
+from actors.envs.factory import Envs
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.version import Version

@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from actors.env_record import env_spec_of
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
+from actors.envs.provenance import env_spec_of
 from actors.tasks import TASKS
 from gato.task import Task
 from replay.importers.atari import MINIMAL_BUTTONS

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from actors.rollout import play
 from actors.user_tasks import resolve_task
 from gato.episode import check_episode
@@ -17,7 +17,7 @@ from gato.task import Kind
 from gato.text import ByteEncoder, bytes_to_text
 from gato.tokenizer import TokenLayout
 
-babyai = pytest.importorskip("actors.babyai", reason="needs the extra minigrid", exc_type=ImportError)
+babyai = pytest.importorskip("actors.envs.babyai", reason="needs the extra minigrid", exc_type=ImportError)
 LEVEL = "minigrid:BabyAI-GoToLocal-v0"
 
 
@@ -85,7 +85,7 @@ def test_a_level_without_a_bot_is_a_task_without_a_teacher() -> None:
 
 
 PLAYS = """
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from actors.user_tasks import resolve_task
 
 task = resolve_task("minigrid:BabyAI-GoToLocal-v0")

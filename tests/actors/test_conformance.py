@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from actors.atari import with_sticky
-from actors.conformance import check_envs, findings
-from actors.envs import Env, Envs, make_envs
+from actors.envs.atari import with_sticky
+from actors.envs.conformance import check_envs, findings
+from actors.envs.factory import Env, Envs, make_envs
 from actors.tasks import TASKS
 from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
@@ -243,7 +243,7 @@ class Pool:
 def test_a_game_of_envpool_shows_in_a_clip_what_the_agent_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     pools = SimpleNamespace(list_all_envs=lambda: ["Pong-v5"], make_gymnasium=lambda *_, **__: Pool())
     monkeypatch.setitem(sys.modules, "envpool", pools)
-    monkeypatch.setattr("actors.envpool_env.version", lambda _: "of the fake")
+    monkeypatch.setattr("actors.envs.envpool_env.version", lambda _: "of the fake")
     envs = make_envs(TASKS["atari/pong"], 1, backend="envpool")
     envs.reset_row(0, 5)
     np.testing.assert_array_equal(envs.picture(0), np.moveaxis(Pool.picture[0], 0, -1))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs import EnvFailedError, Envs, make_envs
+from actors.envs.factory import EnvFailedError, Envs, make_envs
 from actors.tasks import TASKS
 from gato.task import Task
 from tests.actors.fakes import COUNTING, CountingEnv, RandomPlayer, counting_envs
@@ -101,8 +101,8 @@ def with_options(task: Task, **options: str | int | float) -> Task:
 
 PLAYS_EACH = """
 import numpy as np
-from actors.conformance import random_action
-from actors.envs import make_envs
+from actors.envs.conformance import random_action
+from actors.envs.factory import make_envs
 from actors.tasks import TASKS
 
 rng = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs import Backend, Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
-from actors.process_env import ProcessEnv
+from actors.envs.factory import Backend, Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
+from actors.envs.process_env import ProcessEnv
 from actors.rollout import Dropped, play, play_on
 from actors.worker import Assignment, Worker
 from gato.task import Task
@@ -148,7 +148,7 @@ def test_a_process_ends_with_its_environment() -> None:
 def test_processes_end_with_who_started_them() -> None:
     program = """
 import os, signal
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from tests.actors.faulty import faulty
 
 envs = make_envs(faulty("none"), 1, backend="process")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actors.agent import GatoPlayers
-from actors.envs import Envs
+from actors.envs.factory import Envs
 from actors.inference import InferenceServer, NotServedError, ServedPlayer, ServedPlayers, Server
 from actors.lockstep import Ticket
 from actors.rollout import Player, play

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from actors.rollout import play
 from actors.user_tasks import resolve_task
 from gato.episode import check_episode

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actors.messages import decode, encode
+from actors.envs.wire import decode, encode
 from actors.tasks import TASKS
 from gato.serialization import from_plain, to_plain
 from gato.task import ArraySpec, Kind, Task

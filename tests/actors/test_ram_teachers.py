@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from actors.ram_teachers import DOWN, RULES, Freeway
 from actors.tasks import TASKS
 

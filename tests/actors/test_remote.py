@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 
 from actors.agent import GatoPlayers
 from actors.assignment import Assignment
-from actors.envs import WorkerEnvs
+from actors.envs.factory import WorkerEnvs
 from actors.inference import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.envs import EnvFailedError, make_envs
+from actors.envs.factory import EnvFailedError, make_envs
 from actors.rollout import Player, play
 from actors.tasks import TASKS
 from gato.episode import Episode, check_episode

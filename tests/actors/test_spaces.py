@@ -6,10 +6,10 @@ import pytest
 from gymnasium import spaces
 
 from actors.agent import GatoPlayers
-from actors.envs import make_envs
-from actors.gymnasium_env import GymnasiumEnv, task_of
+from actors.envs.factory import make_envs
+from actors.envs.gymnasium_env import GymnasiumEnv, task_of
+from actors.envs.spaces import ActionSpace, ObservationSpace
 from actors.rollout import play
-from actors.spaces import ActionSpace, ObservationSpace
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.episode import check_episode

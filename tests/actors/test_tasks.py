@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from actors.atari_table import PUBLISHED
-from actors.envs import make_envs
-from actors.gymnasium_env import make_gymnasium
+from actors.envs.factory import make_envs
+from actors.envs.gymnasium_env import make_gymnasium
 from actors.mujoco_table import ROBOTS
 from actors.tasks import TASKS
 from gato.task import Kind, find_task

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from actors.env_record import env_spec_of
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
+from actors.envs.provenance import env_spec_of
 from actors.rollout import play
 from actors.teachers import has_teacher, teacher_return
 from actors.user_tasks import note_on, resolve_task, resolve_tasks
@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from actors.gymnasium_env import task_of
+from actors.envs.gymnasium_env import task_of
 from gato.task import References
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.envs import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
+from actors.envs.factory import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
 from actors.rollout import Player, play
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task

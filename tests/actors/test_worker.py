@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actors.assignment import Assignment, Role
-from actors.envs import Envs, make_envs
+from actors.envs.factory import Envs, make_envs
 from actors.ram_teachers import UP
 from actors.specialist_policy import load_specialist
 from actors.tasks import TASKS

@@ -99,7 +99,7 @@ def test_what_cannot_be_normalised_is_named(prices: list[Episode]) -> None:
 
 
 def test_an_environment_is_made_whatever_its_task_is_normalised_by(prices: list[Episode]) -> None:
-    from actors.envs import make_envs
+    from actors.envs.factory import make_envs
 
     task = tasks_of(started(PRICES))[PRICES]
     envs = make_envs(task, 1, backend="process")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from gymnasium import spaces, wrappers
 
-from actors.gymnasium_env import keyword_defaults, task_of
+from actors.envs.gymnasium_env import keyword_defaults, task_of
 from actors.tasks import TASKS
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from actors.gymnasium_env import keyword_defaults
+from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks import TASKS
 from cluster import importing
 from cluster.datasets import DataSet, find

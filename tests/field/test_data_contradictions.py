@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.gymnasium_env import keyword_defaults
+from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks import TASKS
 from gato.compatibility.compare import HARMLESS_WRAPPERS
 from gato.episode import check_episode

@@ -14,7 +14,7 @@ import pytest
 from gymnasium import spaces
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from actors.gymnasium_env import keyword_defaults
+from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
 from gato.compatibility.compare import compare

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.envs import make_envs
+from actors.envs.factory import make_envs
 from actors.tasks import TASKS
 from cluster.config import config_from_json, config_to_json, override
 from cluster.runs import RUNS

@@ -10,7 +10,7 @@ import minari
 import numpy as np
 import pytest
 
-from actors.env_record import env_spec_of
+from actors.envs.provenance import env_spec_of
 from actors.tasks import TASKS
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task

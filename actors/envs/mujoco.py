@@ -1,4 +1,4 @@
-"""A robot of Gymnasium's, as it is; its pictures need no OpenGL (`actors.mujoco_picture`)."""
+"""A robot of Gymnasium's, as it is; its pictures need no OpenGL (`actors.envs.mujoco_render`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from actors.gymnasium_env import make_gymnasium
-from actors.mujoco_picture import MujocoPainter
+from actors.envs.gymnasium_env import make_gymnasium
+from actors.envs.mujoco_render import MujocoPainter
 from gato.task import Task
 
 

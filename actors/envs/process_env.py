@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from actors.messages import decode, encode
+from actors.envs.wire import decode, encode
 from gato.serialization import from_plain, to_plain
 from gato.task import Task
 
@@ -55,7 +55,7 @@ class ProcessEnv:
         self._pipe, theirs = Pipe()
         # A fork would copy locks that other threads hold, and multiprocessing's own ways run our main file again.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "actors.process_env", str(theirs.fileno()), str(step_timeout_s)],
+            [sys.executable, "-P", "-m", "actors.envs.process_env", str(theirs.fileno()), str(step_timeout_s)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
             stdin=subprocess.DEVNULL,
             # Never to standard output, which may be a program's: gato evaluate --json.
@@ -158,7 +158,7 @@ class ProcessEnv:
 
 def serve(pipe: Connection, step_timeout_s: float) -> None:
     """Make an environment and do with it what comes down the pipe, until it closes."""
-    from actors.envs import make_env
+    from actors.envs.factory import make_env
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     env: Any = None

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment as a task: its spaces laid flat (`actors.spaces`), and the task that they make."""
+"""Any Gymnasium environment as a task: its spaces laid flat (`actors.envs.spaces`), and the task that they make."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
-from actors.spaces import ActionSpace, ObservationSpace
+from actors.envs.spaces import ActionSpace, ObservationSpace
 from gato.compatibility.environment import EnvFacts
 from gato.task import Kind, References, Task
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Shaped
 
-from actors.envs import EnvFailedError, Envs, make_envs
-from actors.process_env import NO_ANSWER
+from actors.envs.factory import EnvFailedError, Envs, make_envs
+from actors.envs.process_env import NO_ANSWER
 from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.text import ByteEncoder

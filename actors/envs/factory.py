@@ -1,7 +1,7 @@
 """Environments to our conventions: N of one task in lockstep, each row reset by whoever plays.
 
-Atari: see `actors.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium environment: as it is, see
-`actors.gymnasium_env`.
+Atari: see `actors.envs.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium environment: as it is, see
+`actors.envs.gymnasium_env`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import IO, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from actors.atari import AtariEnv
-from actors.env_record import versions_of
-from actors.gymnasium_env import GymnasiumEnv
-from actors.mujoco_env import MujocoEnv
-from actors.process_env import Outcome, ProcessEnv
+from actors.envs.atari import AtariEnv
+from actors.envs.gymnasium_env import GymnasiumEnv
+from actors.envs.mujoco import MujocoEnv
+from actors.envs.process_env import Outcome, ProcessEnv
+from actors.envs.provenance import versions_of
 from gato.task import Task
 
 DEFAULT_STEPS_PER_S = 15.0
@@ -261,7 +261,7 @@ def make_envs(
         made = _made_apart(task, num_envs, step_timeout_s, log)
         return Envs(task, [*made], make=lambda: _made_apart(task, 1, step_timeout_s, log)[0], begin=ProcessEnv.begin)
     if backend == "envpool":
-        from actors.envpool_env import EnvPoolGame, envpool_versions  # an extra, and slow to import
+        from actors.envs.envpool_env import EnvPoolGame, envpool_versions  # an extra, and slow to import
 
         games = [EnvPoolGame(task) for _ in range(num_envs)]
         versions = versions_of(task) | envpool_versions()

@@ -19,10 +19,10 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
 from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
-from actors.gymnasium_env import task_of
+from actors.envs.gymnasium_env import task_of
 from gato.task import Task
 
-ENV_ID = "actors.babyai:gato/MiniGrid-v0"
+ENV_ID = "actors.envs.babyai:gato/MiniGrid-v0"
 MISSION_BYTES = 320
 MOST_GOALS = 8
 """Places that one instruction may send to: two clauses of two parts, each of which puts one thing next to another."""
@@ -80,7 +80,7 @@ def _shown(observation: Mapping[str, Any]) -> dict[str, Any]:
 def act(
     observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
 ) -> Integer[np.ndarray, " N"]:
-    """The bot as a teacher: `python:actors.babyai:act`."""
+    """The bot as a teacher: `python:actors.envs.babyai:act`."""
     del observations
     return extras["action"]
 
@@ -110,4 +110,4 @@ def make(level: str, render_mode: str | None = None) -> MiniGrid:
     return MiniGrid(level, render_mode)
 
 
-gymnasium.register("gato/MiniGrid-v0", entry_point="actors.babyai:make")
+gymnasium.register("gato/MiniGrid-v0", entry_point="actors.envs.babyai:make")

@@ -8,10 +8,10 @@ import gym  # pyright: ignore[reportMissingImports]
 import gymnasium
 from shimmy import GymV26CompatibilityV0  # pyright: ignore[reportMissingImports]
 
-from actors.gymnasium_env import task_of
+from actors.envs.gymnasium_env import task_of
 from gato.task import Task
 
-ENV_ID = "actors.legacy_gym:gato/LegacyGym-v0"
+ENV_ID = "actors.envs.legacy_gym:gato/LegacyGym-v0"
 TEXT_TOKENS = 64
 
 
@@ -35,4 +35,4 @@ def task(gym_id: str, *, name: str) -> Task:
         raise ValueError(f"task {name}: gym {gym.__version__} cannot make {gym_id}: {problem}") from problem
 
 
-gymnasium.register("gato/LegacyGym-v0", entry_point="actors.legacy_gym:make")
+gymnasium.register("gato/LegacyGym-v0", entry_point="actors.envs.legacy_gym:make")

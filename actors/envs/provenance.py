@@ -9,7 +9,7 @@ import gymnasium
 import mujoco
 from gymnasium.envs.registration import WrapperSpec
 
-from actors.gymnasium_env import registered
+from actors.envs.gymnasium_env import registered
 from gato.task import Task
 
 

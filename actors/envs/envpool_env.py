@@ -1,4 +1,4 @@
-"""An Atari game played by EnvPool (extra `envpool`), equal to `actors.atari` bit for bit.
+"""An Atari game played by EnvPool (extra `envpool`), equal to `actors.envs.atari` bit for bit.
 
 MuJoCo tasks refuse it: EnvPool 1.2.5 has MuJoCo 3.6.0 inside, whose Ant moves otherwise than 4.0.0's, and draws first states
 from another generator, so that a seed would begin another episode than elsewhere.
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from actors.atari import noops_of
-from actors.process_env import Outcome
+from actors.envs.atari import noops_of
+from actors.envs.process_env import Outcome
 from gato.task import Task
 
 
