@@ -14,13 +14,13 @@ from ray.actor import ActorProxy
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.agent import GatoPlayers
 from actors.assignment import Assignment, WorkerProgress
 from actors.envs.factory import WorkerEnvs
-from actors.inference import InferenceServer, NotServedError, ServedPlayers
-from actors.lockstep import Ticket
+from actors.players.filming import Clip
+from actors.players.gato_player import GatoPlayers
+from actors.players.inference_batch import Ticket
+from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayers
 from actors.teachers import Teachers
-from actors.video import Clip
 from actors.worker import EpisodeSink, WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task

@@ -12,11 +12,11 @@ from typing import Protocol, runtime_checkable
 
 from actors.assignment import Assignment, Role, WorkerProgress
 from actors.envs.factory import Env, EnvFailedError, Envs, WorkerEnvs
-from actors.relabel import Relabelled
+from actors.players.dagger import Relabelled
+from actors.players.filming import Clip, Filming
+from actors.players.heartbeat import Watched
 from actors.rollout import Dropped, Player, play_on
 from actors.teachers import Teacher, Teachers
-from actors.video import Clip, Filming
-from actors.watched import Watched
 from gato.compatibility.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
 from gato.metrics import Evaluation, Mean, WorkerReport

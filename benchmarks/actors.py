@@ -20,8 +20,8 @@ import ray
 import torch
 from ray.actor import ActorProxy
 
-from actors.agent import GatoPlayers
 from actors.envs.factory import MAKERS, WorkerEnvs
+from actors.players.gato_player import GatoPlayers
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks import TASKS
 from actors.teachers import Teachers

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.agent import GatoPlayers
 from actors.assignment import Assignment, Role
 from actors.demonstrate import demonstrate
+from actors.players.gato_player import GatoPlayers
 from actors.tasks import TASKS
 from actors.teachers import Teachers, teacher_return
 from actors.worker import Worker

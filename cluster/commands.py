@@ -153,7 +153,7 @@ def evaluate(
     what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: bool, console: Console, video: bool = False
 ) -> None:
     """Play a checkpoint in this process, without Ray."""
-    from actors.video import ClipFolder
+    from actors.players.filming import ClipFolder
     from cluster.evaluation import evaluate_checkpoint, locate
 
     checkpoint, config, scales = locate(what)

@@ -11,8 +11,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.inference import NotServedError
-from actors.video import ClipFolder
+from actors.players.filming import ClipFolder
+from actors.players.inference_server import NotServedError
 from cluster.dispatch import BREAKS_AFTER, Dispatcher
 from cluster.journal import Event, Journal
 from cluster.launch import WorkerHandle

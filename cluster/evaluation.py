@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.envs.factory import WorkerEnvs
+from actors.players.filming import ClipFolder
+from actors.players.gato_player import GatoPlayers
 from actors.user_tasks import resolve_tasks
-from actors.video import ClipFolder
 from actors.worker import Receipt, Worker
 from cluster.config import RunConfig
 from cluster.dispatch import EVALUATION_SEED

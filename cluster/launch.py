@@ -15,13 +15,13 @@ from ray.actor import ActorProxy
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.agent import GatoPlayers
 from actors.envs.factory import WorkerEnvs
+from actors.players.filming import ClipFolder
+from actors.players.gato_player import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.teachers import Teachers
 from actors.text import text_encoder
 from actors.user_tasks import resolve_tasks
-from actors.video import ClipFolder
 from cluster.config import RunConfig
 from cluster.normalise import normalised_tasks
 from cluster.ray_probe import require_ray

@@ -8,7 +8,15 @@ from jaxtyping import install_import_hook
 
 # Before any of ours is imported: jaxtyping rewrites the modules so that beartype checks each call.
 hook = install_import_hook(
-    ["gato", "learner.loop", "learner.prefetch", "learner.schedule", "actors.rollout", "actors.agent", "replay.mix"],
+    [
+        "gato",
+        "learner.loop",
+        "learner.prefetch",
+        "learner.schedule",
+        "actors.rollout",
+        "actors.players.gato_player",
+        "replay.mix",
+    ],
     "beartype.beartype",
 )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.agent import GatoPlayer, GatoPlayers
+from actors.players.gato_player import GatoPlayer, GatoPlayers
 from gato.acting import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from actors.agent import GatoPlayers
 from actors.envs.factory import Envs
-from actors.inference import InferenceServer, NotServedError, ServedPlayer, ServedPlayers, Server
-from actors.lockstep import Ticket
+from actors.players.gato_player import GatoPlayers
+from actors.players.inference_batch import Ticket
+from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayer, ServedPlayers, Server
 from actors.rollout import Player, play
 from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
 from gato.config import ActingConfig
@@ -249,7 +249,7 @@ def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.Mo
         made.append(kind)
         return quantised(model, kind)
 
-    monkeypatch.setattr("actors.inference.quantised", counted)
+    monkeypatch.setattr("actors.players.inference_server.quantised", counted)
     monkeypatch.setattr("gato.acting.quantised", counted)
     acting = {COUNTING.name: ActingConfig(window_steps=4, int8="weights")}
     players = GatoPlayers(model=MODEL.config, evaluate=acting, generate=acting, seed=0)

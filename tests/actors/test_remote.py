@@ -11,10 +11,10 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
-from actors.agent import GatoPlayers
 from actors.assignment import Assignment
 from actors.envs.factory import WorkerEnvs
-from actors.inference import NotServedError
+from actors.players.gato_player import GatoPlayers
+from actors.players.inference_server import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks import TASKS
 from actors.teachers import Teachers

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from actors.agent import GatoPlayers
 from actors.envs.factory import make_envs
 from actors.envs.gymnasium_env import GymnasiumEnv, task_of
 from actors.envs.spaces import ActionSpace, ObservationSpace
+from actors.players.gato_player import GatoPlayers
 from actors.rollout import play
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig

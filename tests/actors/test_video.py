@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from actors.envs.factory import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
+from actors.players.filming import Clip, ClipFolder, Filming, framed, new_film
 from actors.rollout import Player, play
 from actors.tasks import TASKS
 from actors.user_tasks import resolve_task
-from actors.video import Clip, ClipFolder, Filming, framed, new_film
 from actors.worker import Assignment, Worker
 from gato.episode import Episode
 from gato.metrics import Evaluation
@@ -61,7 +61,7 @@ def episodes_of(envs: Envs, player: Player, seeds: list[int]) -> list[Episode]:
 
 def test_the_first_rows_first_episode_is_filmed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     film = ListFilm(0, 0, 0.0)
-    monkeypatch.setattr("actors.video.new_film", lambda *about: film)
+    monkeypatch.setattr("actors.players.filming.new_film", lambda *about: film)
     envs = Envs(COUNTING, [PicturedEnv(), PicturedEnv()])
     filming = Filming(EchoPlayer(), envs, caption="1.2")
     episodes_of(envs, filming, [4, 1, 2])  # of 7, 4 and 5 steps: the third is played by the second row
@@ -146,7 +146,7 @@ def test_a_film_that_fails_costs_the_clip_alone(monkeypatch: pytest.MonkeyPatch)
         raise OSError("no folder can be made")
 
     for make, reason in ((Full, "No space left"), (Lost, "clip.mp4 is gone"), (unmade, "no folder can be made")):
-        monkeypatch.setattr("actors.video.new_film", make)
+        monkeypatch.setattr("actors.players.filming.new_film", make)
         filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
         assert len(episodes_of(envs, filming, [4, 5])) == 2
         assert re.match(

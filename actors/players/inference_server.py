@@ -1,6 +1,6 @@
 """Acting for many workers in one place: one copy of the weights, and one batch of all who play a task in one role.
 
-Those who play the same task, in the same role and with the same version act in step (`actors.lockstep`): a round is
+Those who play the same task, in the same role and with the same version act in step (`actors.players.inference_batch`): a round is
 computed when the last of them has asked. Whoever begins an assignment joins them, whoever ends it leaves; whoever is silent
 for longer than their patience goes on by itself, to the end of its assignment: its contexts and rows are kept.
 """
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from actors.agent import GatoPlayers
-from actors.lockstep import Group, GroupKey, Observations, Question, Ticket
+from actors.players.gato_player import GatoPlayers
+from actors.players.inference_batch import Group, GroupKey, Observations, Question, Ticket
 from gato.acting import Policy
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
