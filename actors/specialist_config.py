@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from actors.specialist_policy import SHIPPED, file_stem
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 
 Algorithm = Literal["ppo", "sac"]
 

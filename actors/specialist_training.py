@@ -21,7 +21,7 @@ from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
 from actors.specialist_files import read_arrays
 from actors.specialist_policy import Specialist, file_stem
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teacher_kinds import SpecialistTeacher
 from gato.files import damaged, read_json
 from gato.task import Task, find_task

@@ -206,7 +206,7 @@ def measure(
 def main() -> None:
     """Measure a teacher from the command line."""
     from actors.envs.factory import EnvFailedError
-    from actors.user_tasks import resolve_task
+    from actors.tasks.resolve import resolve_task
 
     parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
     parser.add_argument("word", choices=["measure"])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
 from gato.acting import ActingState, Policy

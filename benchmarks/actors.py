@@ -23,7 +23,7 @@ from ray.actor import ActorProxy
 from actors.envs.factory import MAKERS, WorkerEnvs
 from actors.players.gato_player import GatoPlayers
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import Teachers
 from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about

@@ -19,7 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 from actors.envs.conformance import random_action
 from actors.envs.factory import Backend, Envs, make_envs
 from actors.envs.gymnasium_env import task_of
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s, paired_s
 from gato.task import References, Task

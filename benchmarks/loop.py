@@ -24,7 +24,7 @@ import numpy as np
 from actors.assignment import Assignment, Role
 from actors.demonstrate import demonstrate
 from actors.players.gato_player import GatoPlayers
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.loop_page import FOLDER, LAST_EPISODES, draw

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s, paired_s
 from gato.episode import Episode

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from benchmarks import act, envs, replay
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about

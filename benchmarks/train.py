@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
 from gato.network.flops import Work, training_flops

@@ -11,8 +11,8 @@ from typing import IO, Literal
 
 from rich.console import Console
 
-from actors.tasks import TASKS
-from actors.user_tasks import resolve_task
+from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from cluster.text import literal
 from gato.config import PRESETS
 from gato.sequence import StepLayout
@@ -21,7 +21,7 @@ from gato.text import ByteEncoder
 from gato.tokenizer import TokenLayout
 
 IMPORT_TIMEOUT_S = 120.0
-IMPORT = "import sys; from actors.user_tasks import resolve_task; resolve_task(sys.argv[1])"
+IMPORT = "import sys; from actors.tasks.resolve import resolve_task; resolve_task(sys.argv[1])"
 
 
 def check_task(name: str, *, backend: Literal["auto", "loop", "process", "envpool"], console: Console) -> bool:

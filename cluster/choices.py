@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from actors.text import BYTES, text_encoder
-from actors.user_tasks import resolve_task, resolve_tasks
+from actors.tasks.resolve import resolve_task, resolve_tasks
+from actors.tasks.text_encoder import BYTES, text_encoder
 from cluster import datasets
 from cluster.config import RunConfig, override, with_tasks
 from cluster.normalise import with_statistics

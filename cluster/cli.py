@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from actors.user_tasks import note_on
+from actors.tasks.resolve import note_on
 from cluster import choices, commands, replay_care, replay_words, running, teaching
 from cluster import provenance as origins
 from cluster.check import check_task

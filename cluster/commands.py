@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actors.tasks import TASKS
-from actors.user_tasks import resolve_task
+from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from cluster import datasets, importing
 from cluster.aggregate import aggregate
 from cluster.journal import ControlWord, Journal

@@ -136,12 +136,12 @@ CHECKS: Sequence[Check] = (
     Check(name="d4rl", package="d4rl", imports="import d4rl", successor="minari", missing=LEGACY_D4RL),
     Check(
         name="shimmy", package="shimmy", imports="import shimmy", missing=f"for tasks of old gym, such as gym:CartPole-v1; {LEGACY}",
-        steps="import actors.user_tasks; actors.user_tasks.resolve_task('gym:CartPole-v1')",
+        steps="import actors.tasks.resolve; actors.tasks.resolve.resolve_task('gym:CartPole-v1')",
     ),
     Check(
         name="minigrid", package="minigrid", imports="import minigrid", shares="gymnasium",
         missing="for MiniGrid and BabyAI; of the extra minigrid",
-        steps="import actors.user_tasks; actors.user_tasks.resolve_task('minigrid:BabyAI-GoToLocal-v0')",
+        steps="import actors.tasks.resolve; actors.tasks.resolve.resolve_task('minigrid:BabyAI-GoToLocal-v0')",
     ),
     Check(name="envpool", package="envpool", imports="import envpool", missing="for Atari games in threads (docs/environments.md)"),
     Check(

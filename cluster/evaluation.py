@@ -9,7 +9,7 @@ from actors.assignment import Assignment
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
-from actors.user_tasks import resolve_tasks
+from actors.tasks.resolve import resolve_tasks
 from actors.worker import Receipt, Worker
 from cluster.config import RunConfig
 from cluster.dispatch import EVALUATION_SEED

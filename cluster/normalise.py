@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from actors.user_tasks import resolve_task, resolve_tasks
+from actors.tasks.resolve import resolve_task, resolve_tasks
 from cluster import datasets
 from cluster.config import RunConfig
 from gato.task import Kind, Statistics, Task, normalised

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 from cluster.replay_words import Row, rows_of
 from cluster.stores import Place, find_place, open_to_read, opened
 from cluster.text import bytes_text, literal

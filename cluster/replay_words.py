@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster.importing import UNTOLD_MIX, unread_lines
 from cluster.plain_table import print_table
 from cluster.stores import Place, find_episode, find_place, opened

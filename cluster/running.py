@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import redis
 from rich.console import Console
 
-from actors.text import BYTES
+from actors.tasks.text_encoder import BYTES
 from cluster import datasets
 from cluster.choices import scales_of
 from cluster.config import RunConfig, override, read_config

@@ -15,7 +15,7 @@ from jaxtyping import Integer, UInt8
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What turns text into ids: a SentencePiece model, as a rule (paper section 2.1; `actors.text` has one)."""
+    """What turns text into ids: a SentencePiece model, as a rule (paper section 2.1; `actors.tasks.text_encoder` has one)."""
 
     @property
     def vocab_size(self) -> int:

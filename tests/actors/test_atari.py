@@ -10,7 +10,7 @@ import pytest
 
 from actors.envs.factory import make_envs
 from actors.envs.provenance import env_spec_of
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.task import Task
 from replay.importers.atari import MINIMAL_BUTTONS
 

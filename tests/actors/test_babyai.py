@@ -10,7 +10,7 @@ import pytest
 
 from actors.envs.factory import make_envs
 from actors.rollout import play
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 from gato.episode import check_episode
 from gato.sequence import StepLayout
 from gato.task import Kind
@@ -86,7 +86,7 @@ def test_a_level_without_a_bot_is_a_task_without_a_teacher() -> None:
 
 PLAYS = """
 from actors.envs.factory import make_envs
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 
 task = resolve_task("minigrid:BabyAI-GoToLocal-v0")
 for backend in ("loop", "process"):

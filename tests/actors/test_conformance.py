@@ -14,7 +14,7 @@ import pytest
 from actors.envs.atari import with_sticky
 from actors.envs.conformance import check_envs, findings
 from actors.envs.factory import Env, Envs, make_envs
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from actors.envs.factory import EnvFailedError, Envs, make_envs
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.task import Task
 from tests.actors.fakes import COUNTING, CountingEnv, RandomPlayer, counting_envs
 
@@ -103,7 +103,7 @@ PLAYS_EACH = """
 import numpy as np
 from actors.envs.conformance import random_action
 from actors.envs.factory import make_envs
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 
 rng = np.random.default_rng(0)
 for name, backend in (*((name, "loop") for name in TASKS), ("mujoco/halfcheetah", "process")):

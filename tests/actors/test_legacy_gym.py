@@ -5,7 +5,7 @@ import pytest
 
 from actors.envs.factory import make_envs
 from actors.rollout import play
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 from gato.episode import check_episode
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gym itself is deprecated, and says so

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from actors.envs.wire import decode, encode
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.serialization import from_plain, to_plain
 from gato.task import ArraySpec, Kind, Task
 

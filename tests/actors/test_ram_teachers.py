@@ -7,7 +7,7 @@ import pytest
 
 from actors.envs.factory import make_envs
 from actors.ram_teachers import DOWN, RULES, Freeway
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 
 LEAST = {"atari/pong": 15.0, "atari/freeway": 20.0}
 """What the mean return of each must reach."""

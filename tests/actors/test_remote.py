@@ -16,7 +16,7 @@ from actors.envs.factory import WorkerEnvs
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_server import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import Teachers
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato

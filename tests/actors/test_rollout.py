@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.envs.factory import EnvFailedError, make_envs
 from actors.rollout import Player, play
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.version import Version
 from tests.actors.fakes import COUNTING, EchoPlayer, RandomPlayer, counting_envs

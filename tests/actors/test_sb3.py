@@ -23,7 +23,7 @@ import torch
 
 from actors.sb3 import load_sb3
 from actors.sb3_statistics import read_statistics
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import Teacher, teacher_for
 from gato.task import ArraySpec, Kind
 

@@ -29,7 +29,7 @@ from actors.specialist_training import (
     returns_of,
     train_specialist,
 )
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.task import ArraySpec, Kind, Task
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]

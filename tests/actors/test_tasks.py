@@ -13,11 +13,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from actors.atari_table import PUBLISHED
 from actors.envs.factory import make_envs
 from actors.envs.gymnasium_env import make_gymnasium
-from actors.mujoco_table import ROBOTS
-from actors.tasks import TASKS
+from actors.tasks.atari_table import PUBLISHED
+from actors.tasks.catalog import TASKS
+from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Kind, find_task
 from tests.actors.jat_scores import JAT_SCORES
 
@@ -163,5 +163,5 @@ def test_jats_normalised_scores_follow_from_its_raw_ones_and_our_references(rom:
 
 
 def test_the_table_is_read_without_any_environment() -> None:
-    check = "import sys, actors.tasks, actors.user_tasks; print({'gymnasium', 'ale_py', 'mujoco', 'torch'} & set(sys.modules))"
+    check = "import sys, actors.tasks.catalog, actors.tasks.resolve; print({'gymnasium', 'ale_py', 'mujoco', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "set()"

@@ -18,7 +18,7 @@ from actors.demonstrate import demonstrate
 from actors.ram_teachers import RECORDS, RULES, Rule
 from actors.rollout import Player
 from actors.specialist_policy import SHIPPED
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import MEASURE_SEED, Teacher, absolute_spec, has_teacher, measure, teacher_for, teacher_return
 from gato.episode import check_episode
 from gato.task import Kind

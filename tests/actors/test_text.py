@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from actors.text import SentencePieceEncoder
+from actors.tasks.text_encoder import SentencePieceEncoder
 from gato.sequence import StepLayout
 from gato.text import TextEncoder, text_to_bytes
 from gato.tokenizer import TokenLayout, encode

@@ -10,8 +10,8 @@ from gymnasium.envs.registration import EnvSpec
 from actors.envs.factory import make_envs
 from actors.envs.provenance import env_spec_of
 from actors.rollout import play
+from actors.tasks.resolve import note_on, resolve_task, resolve_tasks
 from actors.teachers import has_teacher, teacher_return
-from actors.user_tasks import note_on, resolve_task, resolve_tasks
 from gato.episode import check_episode
 from gato.task import Kind
 

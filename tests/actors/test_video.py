@@ -17,8 +17,8 @@ from PIL import Image
 from actors.envs.factory import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
 from actors.players.filming import Clip, ClipFolder, Filming, framed, new_film
 from actors.rollout import Player, play
-from actors.tasks import TASKS
-from actors.user_tasks import resolve_task
+from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from actors.worker import Assignment, Worker
 from gato.episode import Episode
 from gato.metrics import Evaluation

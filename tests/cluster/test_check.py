@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from tests.actors.faulty import faulty
 from tests.cluster.test_cli import gato
 
@@ -19,7 +19,7 @@ def test_a_task_that_keeps_it_ends_well(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_what_is_found_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     task = faulty("pay nan")
-    monkeypatch.setattr("actors.user_tasks.TASKS", {**TASKS, task.name: task})
+    monkeypatch.setattr("actors.tasks.resolve.TASKS", {**TASKS, task.name: task})
     status, out, err = gato(monkeypatch, capsys, "check", "faulty/pay-nan")
     assert (status, err) == (1, "")
     assert "error: a seed begins the same episode: faulty/pay-nan broke at step 2: it paid nan (and" in out

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster import datasets, importing
 from cluster.datasets import DataSet, mean_returns
 from cluster.registry import RunFolder

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster import commands
 from cluster.config import config_to_json
 from cluster.evaluation import StoredPrompts

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster import commands, datasets, importing
 from cluster.datasets import DataSet
 from gato.episode import Episode

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.user_tasks import resolve_task
+from actors.tasks.resolve import resolve_task
 from cluster import datasets
 from cluster.choices import make_config
 from cluster.config import RunConfig, config_from_json, config_to_json

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster import importing
 from cluster.provenance import provenance
 from cluster.replay_words import stats

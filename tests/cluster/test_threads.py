@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from actors.demonstrate import demonstrate
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster.evaluation import evaluate_checkpoint
 from cluster.runs import RUNS
 from gato.threads import use_threads

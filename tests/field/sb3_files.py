@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.task import ArraySpec, Kind, Task
 
 SAVED = Path(__file__).parents[1] / "data" / "sb3"

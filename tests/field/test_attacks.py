@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces, wrappers
 
 from actors.envs.gymnasium_env import keyword_defaults, task_of
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.episode import check_episode

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from actors.envs.gymnasium_env import keyword_defaults
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster import importing
 from cluster.datasets import DataSet, find
 from gato.episode import Episode, check_episode

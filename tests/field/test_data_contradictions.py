@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.envs.gymnasium_env import keyword_defaults
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.compatibility.compare import HARMLESS_WRAPPERS
 from gato.episode import check_episode
 from replay.changes import FIELD

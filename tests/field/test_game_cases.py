@@ -15,8 +15,8 @@ from gymnasium import spaces
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from actors.envs.gymnasium_env import keyword_defaults
-from actors.tasks import TASKS
-from actors.user_tasks import resolve_task
+from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.task import Task

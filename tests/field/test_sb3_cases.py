@@ -21,9 +21,9 @@ from actors.inert_pickle import read_inert
 from actors.sb3 import load_sb3
 from actors.sb3_statistics import find_statistics
 from actors.sb3_zoo import read_zoo
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from actors.teachers import absolute_spec, teacher_for
-from actors.user_tasks import resolve_task
 from tests.field.sb3_files import CARTPOLE, DATA, PENDULUM, SAVED, changed
 
 EXTRACTOR = DATA / "08-sb3-features-extractor-dropped" / "ppo_extractor.zip"

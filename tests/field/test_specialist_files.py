@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from actors.specialist_policy import SHIPPED, load_specialist
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from actors.teachers import teacher_for
 
 TASK = TASKS["mujoco/inverted-pendulum"]

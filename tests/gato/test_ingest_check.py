@@ -73,7 +73,7 @@ def test_the_bound_of_rewards_is_the_tasks_own() -> None:
 
 
 def test_every_task_of_the_table_believes_its_own_references() -> None:
-    from actors.tasks import TASKS
+    from actors.tasks.catalog import TASKS
 
     for task in TASKS.values():
         if task.references is not None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from actors.envs.factory import make_envs
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from cluster.config import config_from_json, config_to_json, override
 from cluster.runs import RUNS
 from gato.acting import Policy

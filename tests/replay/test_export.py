@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actors.envs.provenance import env_spec_of
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes

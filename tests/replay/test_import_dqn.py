@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from replay.importers import dqn_replay
 from replay.importers.dqn_replay import read_dqn_replay

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text

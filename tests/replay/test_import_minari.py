@@ -16,7 +16,7 @@ from minari import MinariDataset
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind, References, Task
 from replay.importers import minari_storage

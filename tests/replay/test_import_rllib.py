@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind
 from replay.importers.reading import ImportOptions, Reading

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text

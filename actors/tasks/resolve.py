@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from actors.mujoco_table import ROBOTS
-from actors.tasks import TASKS
+from actors.tasks.catalog import TASKS
+from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task, find_task
 
 TEXT_TOKENS = 64

@@ -38,7 +38,7 @@ def _robots(
     squashed = short.replace("-", "")
     d4rl = [f"{squashed}-{level}-v{version}" for level in LEVELS for version in (0, 1, 2)]
     minari = [f"mujoco/{squashed}/{level}-v0" for level in ("simple", "medium", "expert")]
-    old = [f"{gym_name}-v3", f"{gym_name}-v2"]  # which only mujoco-py runs; `actors.user_tasks` says so
+    old = [f"{gym_name}-v3", f"{gym_name}-v2"]  # which only mujoco-py runs; `actors.tasks.resolve` says so
     names_of = {5: (f"{gym_name}-v5", *old, short, squashed, *d4rl, *minari), 4: (f"{gym_name}-v4", f"mujoco-{jat}")}
     return [
         Task(

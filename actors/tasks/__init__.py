@@ -1,0 +1,1 @@
+"""The catalogue of tasks and how a name finds its task."""
