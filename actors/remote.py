@@ -20,7 +20,7 @@ from actors.players.filming import Clip
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
 from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayers
-from actors.teachers import Teachers
+from actors.teachers.resolve import Teachers
 from actors.worker import EpisodeSink, WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task

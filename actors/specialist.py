@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from actors.envs.gymnasium_env import make_gymnasium
-from actors.sb3 import NOISE
 from actors.specialist_config import SpecialistConfig, settings_for
-from actors.specialist_policy import SHIPPED
 from actors.specialist_training import OBSERVATION_CLIP, train_specialist
+from actors.teachers.sb3.policy import NOISE
+from actors.teachers.specialist import SHIPPED
 from gato.task import Task
 from gato.threads import use_threads
 

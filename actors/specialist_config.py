@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from actors.specialist_policy import SHIPPED, file_stem
 from actors.tasks.resolve import resolve_task
+from actors.teachers.specialist import SHIPPED, file_stem
 
 Algorithm = Literal["ppo", "sac"]
 

@@ -19,10 +19,10 @@ from actors.envs.factory import make_envs
 from actors.envs.provenance import versions_of
 from actors.rollout import play
 from actors.specialist_config import SpecialistConfig
-from actors.specialist_files import read_arrays
-from actors.specialist_policy import Specialist, file_stem
 from actors.tasks.catalog import TASKS
-from actors.teacher_kinds import SpecialistTeacher
+from actors.teachers.kinds import SpecialistTeacher
+from actors.teachers.specialist import Specialist, file_stem
+from actors.teachers.specialist_files import read_arrays
 from gato.files import damaged, read_json
 from gato.task import Task, find_task
 

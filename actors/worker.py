@@ -16,7 +16,7 @@ from actors.players.dagger import Relabelled
 from actors.players.filming import Clip, Filming
 from actors.players.heartbeat import Watched
 from actors.rollout import Dropped, Player, play_on
-from actors.teachers import Teacher, Teachers
+from actors.teachers.resolve import Teacher, Teachers
 from gato.compatibility.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
 from gato.metrics import Evaluation, Mean, WorkerReport

@@ -24,7 +24,7 @@ from actors.envs.factory import MAKERS, WorkerEnvs
 from actors.players.gato_player import GatoPlayers
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks.catalog import TASKS
-from actors.teachers import Teachers
+from actors.teachers.resolve import Teachers
 from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows

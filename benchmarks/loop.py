@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from actors.assignment import Assignment, Role
-from actors.demonstrate import demonstrate
 from actors.players.gato_player import GatoPlayers
 from actors.tasks.catalog import TASKS
-from actors.teachers import Teachers, teacher_return
+from actors.teachers.demonstrate import demonstrate
+from actors.teachers.resolve import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.loop_page import FOLDER, LAST_EPISODES, draw
 from benchmarks.machine import about

@@ -57,7 +57,7 @@ def data_notes(config: RunConfig) -> list[str]:
 
 def _require_demonstrations(config: RunConfig) -> None:
     """ValueError where a task has neither data nor a teacher to begin with."""
-    from actors.teachers import has_teacher
+    from actors.teachers.resolve import has_teacher
 
     shown = {task for name in config.data for task in datasets.find(name).tasks} | set(config.actors.teacher_of)
     for name, task in resolve_tasks(*config.tasks).items():
@@ -71,7 +71,7 @@ def _require_demonstrations(config: RunConfig) -> None:
 
 def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
     """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
-    from actors.teachers import absolute_spec, teacher_for
+    from actors.teachers.resolve import absolute_spec, teacher_for
 
     specs = dict(config.actors.teacher_of)
     for entry in named:
@@ -88,7 +88,7 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
 
 def teacher_notes(config: RunConfig) -> list[str]:
     """What a user must be told of the teachers that were named: what was converted, allowed, found or is not known."""
-    from actors.teachers import teacher_for
+    from actors.teachers.resolve import teacher_for
 
     specs = {task: spec for task, spec in config.actors.teacher_of.items() if task in config.tasks}
     return [
@@ -103,7 +103,7 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
 
     A task without references has none: its returns are shown as they are.
     """
-    from actors.teachers import teacher_return
+    from actors.teachers.resolve import teacher_return
 
     scales: dict[str, Scale] = {}
     for name, task in resolve_tasks(*config.tasks).items():

@@ -256,9 +256,9 @@ def import_data(
 
 def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
-    from actors.demonstrate import demonstrate
     from actors.envs.factory import EnvFailedError
-    from actors.teachers import teacher_for
+    from actors.teachers.demonstrate import demonstrate
+    from actors.teachers.resolve import teacher_for
 
     found = resolve_task(task)
     require_space(runs_root())

@@ -57,7 +57,7 @@ class ActorsConfig:
     demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """The same for single tasks."""
     teacher_of: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Who teaches single tasks, as `actors.teachers.teacher_for` reads it: rule, specialist:FOLDER, sb3:FILE.zip or
+    """Who teaches single tasks, as `actors.teachers.resolve.teacher_for` reads it: rule, specialist:FOLDER, sb3:FILE.zip or
     python:PACKAGE.MODULE:FUNCTION. The others have the teacher that ships, where one does."""
     teach_noise: float = 0.3
     """Specialists perturb every second demonstration by so many of their own standard deviations; its labels are what they

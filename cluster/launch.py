@@ -21,7 +21,7 @@ from actors.players.gato_player import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.tasks.resolve import resolve_tasks
 from actors.tasks.text_encoder import text_encoder
-from actors.teachers import Teachers
+from actors.teachers.resolve import Teachers
 from cluster.config import RunConfig
 from cluster.normalise import normalised_tasks
 from cluster.ray_probe import require_ray

@@ -165,7 +165,7 @@ def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
 def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console: Console) -> None:
     import ray
 
-    from actors.teachers import has_teacher
+    from actors.teachers.resolve import has_teacher
     from cluster.dispatch import Dispatcher
     from cluster.launch import connect_ray, launch, tasks_of
     from cluster.supervisor import Supervisor

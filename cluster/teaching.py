@@ -26,7 +26,7 @@ def teach(
     import ray
 
     from actors.specialist import teach as train
-    from actors.specialist_policy import SHIPPED
+    from actors.teachers.specialist import SHIPPED
     from cluster.launch import connect_ray
 
     out = out or SHIPPED

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from actors.rollout import Player
-from actors.teachers import Teacher
+from actors.teachers.resolve import Teacher
 
 
 class Relabelled:

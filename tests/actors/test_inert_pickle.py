@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.inert_pickle import numbers_of, read_inert
+from actors.teachers.safe_pickle import numbers_of, read_inert
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ CRAFTED = {
 
 TRIES = """
 import io, pickle, sys
-from actors.inert_pickle import numbers_of, read_inert
+from actors.teachers.safe_pickle import numbers_of, read_inert
 
 for data in pickle.load(sys.stdin.buffer):
     try:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from actors.envs.factory import make_envs
-from actors.ram_teachers import DOWN, RULES, Freeway
 from actors.tasks.catalog import TASKS
+from actors.teachers.scripted import DOWN, RULES, Freeway
 
 LEAST = {"atari/pong": 15.0, "atari/freeway": 20.0}
 """What the mean return of each must reach."""

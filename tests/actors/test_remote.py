@@ -17,7 +17,7 @@ from actors.players.gato_player import GatoPlayers
 from actors.players.inference_server import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks.catalog import TASKS
-from actors.teachers import Teachers
+from actors.teachers.resolve import Teachers
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato
 from gato.version import Version

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 import torch
 
-from actors.sb3 import load_sb3
-from actors.sb3_statistics import read_statistics
 from actors.tasks.catalog import TASKS
-from actors.teachers import Teacher, teacher_for
+from actors.teachers.resolve import Teacher, teacher_for
+from actors.teachers.sb3.policy import load_sb3
+from actors.teachers.sb3.statistics import read_statistics
 from gato.task import ArraySpec, Kind
 
 DATA = Path(__file__).parents[1] / "data" / "sb3"

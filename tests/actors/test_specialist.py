@@ -19,7 +19,6 @@ from torch import nn
 
 from actors.specialist import RLlibTrainer, _export, ray_of_its_own, teach
 from actors.specialist_config import SETTINGS, Algorithm, SpecialistConfig, is_tried, settings_for
-from actors.specialist_policy import SHIPPED, Specialist, load_specialist
 from actors.specialist_training import (
     MEASURE_SEEDS,
     OBSERVATION_CLIP,
@@ -30,6 +29,7 @@ from actors.specialist_training import (
     train_specialist,
 )
 from actors.tasks.catalog import TASKS
+from actors.teachers.specialist import SHIPPED, Specialist, load_specialist
 from gato.task import ArraySpec, Kind, Task
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
@@ -221,7 +221,7 @@ def test_a_shipped_record_is_measured_again(name: str) -> None:
 def test_playing_needs_neither_ray_nor_torch() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from actors.specialist_policy import load_specialist\n"
+        "from actors.teachers.specialist import load_specialist\n"
         "print(load_specialist('mujoco/hopper').mean(np.zeros((2, 11), np.float32)).shape)\n"
         "print(sorted({'ray', 'torch'} & set(sys.modules)))"
     )

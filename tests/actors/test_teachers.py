@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.demonstrate import demonstrate
-from actors.ram_teachers import RECORDS, RULES, Rule
 from actors.rollout import Player
-from actors.specialist_policy import SHIPPED
 from actors.tasks.catalog import TASKS
-from actors.teachers import MEASURE_SEED, Teacher, absolute_spec, has_teacher, measure, teacher_for, teacher_return
+from actors.teachers.demonstrate import demonstrate
+from actors.teachers.resolve import (
+    MEASURE_SEED,
+    Teacher,
+    absolute_spec,
+    has_teacher,
+    measure,
+    teacher_for,
+    teacher_return,
+)
+from actors.teachers.scripted import RECORDS, RULES, Rule
+from actors.teachers.specialist import SHIPPED
 from gato.episode import check_episode
 from gato.task import Kind
 
@@ -59,7 +67,7 @@ def test_a_rule_plays_well_and_with_few_buttons(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 def test_a_record_says_how_it_was_measured(name: str) -> None:
     record = RECORDS[name]
-    assert record["command"].startswith(f"python -m actors.teachers measure {name}")
+    assert record["command"].startswith(f"python -m actors.teachers.resolve measure {name}")
     first, end = record["measured_seeds"]
     assert end - first >= 10
     assert teacher_return(TASKS[name]) == record["return_mean"]
@@ -77,7 +85,7 @@ def test_a_record_is_measured_again(name: str) -> None:
 
 
 def test_the_command_prints_a_record() -> None:
-    command = [sys.executable, "-m", "actors.teachers", "measure", "inverted-pendulum", "--episodes", "2"]
+    command = [sys.executable, "-m", "actors.teachers.resolve", "measure", "inverted-pendulum", "--episodes", "2"]
     record = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert record["task"] == "mujoco/inverted-pendulum"
     assert record["return_mean"] > 500

@@ -11,7 +11,7 @@ from actors.envs.factory import make_envs
 from actors.envs.provenance import env_spec_of
 from actors.rollout import play
 from actors.tasks.resolve import note_on, resolve_task, resolve_tasks
-from actors.teachers import has_teacher, teacher_return
+from actors.teachers.resolve import has_teacher, teacher_return
 from gato.episode import check_episode
 from gato.task import Kind
 

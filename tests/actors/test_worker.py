@@ -11,9 +11,9 @@ import pytest
 
 from actors.assignment import Assignment, Role
 from actors.envs.factory import Envs, make_envs
-from actors.ram_teachers import UP
-from actors.specialist_policy import load_specialist
 from actors.tasks.catalog import TASKS
+from actors.teachers.scripted import UP
+from actors.teachers.specialist import load_specialist
 from actors.worker import EpisodeSink, WeightedPlayer, WeightsSource, Worker
 from gato.episode import check_episode
 from gato.task import Task

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.specialist_policy import SHIPPED
 from actors.tasks.text_encoder import SentencePieceEncoder
+from actors.teachers.specialist import SHIPPED
 from cluster.choices import make_config, scales_of, teacher_notes
 from cluster.config import config_from_json, config_to_json, override, with_tasks
 from cluster.launch import acting_configs, layout_of, tasks_of

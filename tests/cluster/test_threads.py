@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.demonstrate import demonstrate
 from actors.tasks.catalog import TASKS
+from actors.teachers.demonstrate import demonstrate
 from cluster.evaluation import evaluate_checkpoint
 from cluster.runs import RUNS
 from gato.threads import use_threads

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-import actors.sb3_archive
-from actors.demonstrate import demonstrate
-from actors.inert_pickle import read_inert
-from actors.sb3 import load_sb3
-from actors.sb3_statistics import find_statistics
-from actors.sb3_zoo import read_zoo
+import actors.teachers.sb3.archive
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
-from actors.teachers import absolute_spec, teacher_for
+from actors.teachers.demonstrate import demonstrate
+from actors.teachers.resolve import absolute_spec, teacher_for
+from actors.teachers.safe_pickle import read_inert
+from actors.teachers.sb3.policy import load_sb3
+from actors.teachers.sb3.statistics import find_statistics
+from actors.teachers.sb3.zoo import read_zoo
 from tests.field.sb3_files import CARTPOLE, DATA, PENDULUM, SAVED, changed
 
 EXTRACTOR = DATA / "08-sb3-features-extractor-dropped" / "ppo_extractor.zip"
@@ -231,7 +231,7 @@ def bomb(target: Path, name: str, size: int) -> Path:
 def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(
     name: str, limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actors.sb3_archive, limit, 2**20)
+    monkeypatch.setattr(actors.teachers.sb3.archive, limit, 2**20)
     with pytest.raises(ValueError, match=rf"{name} of .*big\.zip unpacks to 3 MiB or more, at most 1 MiB are read"):
         load_sb3(str(bomb(tmp_path / "big.zip", name, 3 * 2**20)), PENDULUM)
 
@@ -245,7 +245,7 @@ def test_tensors_that_repeat_few_bytes_without_end_are_refused(tmp_path: Path) -
 
 
 def test_a_policy_that_is_packed_twice_is_measured_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actors.sb3_archive, "MOST_POLICY_BYTES", 2**20)
+    monkeypatch.setattr(actors.teachers.sb3.archive, "MOST_POLICY_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "policy.pth", "w", zipfile.ZIP_DEFLATED) as inner:
         inner.writestr("archive/data/0", bytes(3 * 2**20))
     with zipfile.ZipFile(SAVED / "td3.zip") as old, zipfile.ZipFile(tmp_path / "big.zip", "w") as new:
@@ -256,7 +256,7 @@ def test_a_policy_that_is_packed_twice_is_measured_inside(tmp_path: Path, monkey
 
 
 def test_statistics_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.sb3_statistics.MOST_STATISTICS_BYTES", 2**16)
+    monkeypatch.setattr("actors.teachers.sb3.statistics.MOST_STATISTICS_BYTES", 2**16)
     np.savez_compressed(tmp_path / "v.npz", mean=np.zeros(2**16), var=np.ones(2**16), epsilon=0.0, clip=10.0)
     (tmp_path / "v.pkl").write_bytes(bytes(2**17))
     for name in ("v.npz", "v.pkl"):

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.sb3 import load_sb3
-from actors.specialist_policy import Specialist
+from actors.teachers.sb3.policy import load_sb3
+from actors.teachers.specialist import Specialist
 from tests.field.sb3_files import SAVED, changed, task_of
 
 PATHS = {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from actors.specialist_policy import SHIPPED, load_specialist
 from actors.tasks.catalog import TASKS
-from actors.teachers import teacher_for
+from actors.teachers.resolve import teacher_for
+from actors.teachers.specialist import SHIPPED, load_specialist
 
 TASK = TASKS["mujoco/inverted-pendulum"]
 NAME = "inverted-pendulum"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.demonstrate import demonstrate
 from actors.tasks.catalog import TASKS as ALL_TASKS
+from actors.teachers.demonstrate import demonstrate
 from gato.episode import BadEpisode, check_episode, episode_from_bytes, episode_to_bytes
 from gato.sequence import PLACE_ACTION
 from replay.mix import Mix

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from actors.specialist_files import read_arrays, read_record
+from actors.teachers.specialist_files import read_arrays, read_record
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import Comparison, EnvDescription, rescaled
 from gato.task import Task

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.ram_teachers import RECORDS, RULES
-from actors.specialist_policy import Specialist
+from actors.teachers.scripted import RECORDS, RULES
+from actors.teachers.specialist import Specialist
 from gato.task import ArraySpec, Kind, Task
 
 Arrays = Mapping[str, Shaped[np.ndarray, "N ..."]]

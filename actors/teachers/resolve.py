@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 from jaxtyping import Shaped
 
-from actors.ram_teachers import RULES
 from actors.rollout import Player
-from actors.specialist_policy import SHIPPED, file_stem, load_specialist
-from actors.teacher_kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
+from actors.teachers.kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
+from actors.teachers.scripted import RULES
+from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
 from gato.task import Kind, Task
 
 MEASURE_SEED = 20_000
@@ -82,7 +82,7 @@ def _specialist(task: Task, noise: float, folder: Path) -> Teacher:
 
 
 def _stable_baselines(task: Task, noise: float, where: str) -> Teacher:
-    from actors.sb3 import load_sb3  # which needs torch
+    from actors.teachers.sb3.policy import load_sb3  # which needs torch
 
     network, name = load_sb3(where, task), f"sb3:{Path(where.partition('?')[0]).stem}"
     if task.action.kind is Kind.DISCRETE:
@@ -119,7 +119,7 @@ def teacher_for(
     """The task's teacher. ValueError where there is none, or where it does not fit the task.
 
     `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of one's own,
-    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3 (`actors.sb3.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
+    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3 (`actors.teachers.sb3.policy.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
     `(observations, extras) -> actions` (or a class that is made with the task and called); a function itself will do too.
     `noise`, in standard deviations of its own, perturbs half of the episodes of those that play continuous actions.
     """
@@ -185,15 +185,15 @@ def measure(
     task: Task, *, episodes: int, seed: int = MEASURE_SEED, spec: str = "", noise: float = 0.3
 ) -> dict[str, Any]:
     """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
-    from actors.demonstrate import demonstrate  # which needs this file first
     from actors.envs.provenance import versions_of
+    from actors.teachers.demonstrate import demonstrate  # which needs this file first
 
     played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])
     options = (f" --teacher {spec}" if spec else "") + (f" --noise {noise:g}" if noise != 0.3 else "")
     return {
         "task": task.name,
-        "command": f"python -m actors.teachers measure {task.name} --episodes {episodes} --seed {seed}{options}",
+        "command": f"python -m actors.teachers.resolve measure {task.name} --episodes {episodes} --seed {seed}{options}",
         "measured_seeds": [seed, seed + episodes],
         "return_mean": round(float(returns.mean()), 2),
         "return_std": round(float(returns.std()), 2),

@@ -1,6 +1,6 @@
 """The statistics of observations that a Stable-Baselines3 policy was trained behind: VecNormalize's file, named or found.
 
-VecNormalize is saved as a pickle, which is read as data (`actors.inert_pickle`), or converted to an .npz first.
+VecNormalize is saved as a pickle, which is read as data (`actors.teachers.safe_pickle`), or converted to an .npz first.
 
 Shape letters: obs numbers of an observation.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from actors.inert_pickle import numbers_of, read_inert
-from actors.sb3_archive import DAMAGED, TooLargeError, member
+from actors.teachers.safe_pickle import numbers_of, read_inert
+from actors.teachers.sb3.archive import DAMAGED, TooLargeError, member
 
 CONVERT = (
     "python -c \"import pickle, numpy as np; v = pickle.load(open('vecnormalize.pkl', 'rb')); np.savez('vecnormalize.npz', "

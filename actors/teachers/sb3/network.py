@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from actors.sb3_archive import Archive
-from actors.sb3_kinds import KINDS, READ, PolicyKind
-from actors.specialist_policy import ACTIVATIONS
+from actors.teachers.sb3.archive import Archive
+from actors.teachers.sb3.kinds import KINDS, READ, PolicyKind
+from actors.teachers.specialist import ACTIVATIONS
 
 CLIP_MEAN = 2.0
 """Stable-Baselines3's default bound of the mean under state-dependent exploration."""

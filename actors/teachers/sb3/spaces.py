@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.envs.gymnasium_env import keyword_defaults
-from actors.sb3_archive import Archive
+from actors.teachers.sb3.archive import Archive
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import Bounds, Comparison, Difference, EnvDescription
 from gato.compatibility.spaces import UNBOUNDED

@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from actors.sb3_archive import Archive, read_archive
-from actors.sb3_network import Network, network_of
-from actors.sb3_spaces import Fit, compare_spaces
-from actors.sb3_statistics import Statistics, find_statistics, read_statistics
-from actors.sb3_zoo import ZooSettings, folders_beside, read_zoo
-from actors.specialist_policy import Specialist
+from actors.teachers.sb3.archive import Archive, read_archive
+from actors.teachers.sb3.network import Network, network_of
+from actors.teachers.sb3.spaces import Fit, compare_spaces
+from actors.teachers.sb3.statistics import Statistics, find_statistics, read_statistics
+from actors.teachers.sb3.zoo import ZooSettings, folders_beside, read_zoo
+from actors.teachers.specialist import Specialist
 from gato.compatibility.environment import Comparison, Difference
 from gato.task import Kind, Task
 

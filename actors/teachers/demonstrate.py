@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.envs.factory import WorkerEnvs
 from actors.rollout import play
-from actors.teachers import teacher_for
+from actors.teachers.resolve import teacher_for
 from gato.episode import Episode
 from gato.task import Task
 from gato.threads import use_threads

@@ -229,11 +229,11 @@ RULES: Mapping[str, Rule] = {
 
 
 def _record(game: str, *, episodes: int, mean: float, std: float, least: float, steps: float) -> Mapping[str, Any]:
-    """As `python -m actors.teachers measure TASK` prints it."""
+    """As `python -m actors.teachers.resolve measure TASK` prints it."""
     name = f"atari/{game}"
     camel = "".join(part.capitalize() for part in game.split("-"))
     return {
-        "command": f"python -m actors.teachers measure {name} --episodes {episodes} --seed 20000",
+        "command": f"python -m actors.teachers.resolve measure {name} --episodes {episodes} --seed 20000",
         "measured_seeds": [20_000, 20_000 + episodes],
         "return_mean": mean,
         "return_std": std,

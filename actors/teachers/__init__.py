@@ -1,0 +1,1 @@
+"""Teachers: policies that give demonstrations and labels, by kind."""

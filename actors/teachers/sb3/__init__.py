@@ -1,0 +1,1 @@
+"""Policies of Stable-Baselines3, read from their zips without running any of their pickles."""
