@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from actors.specialist_config import Algorithm, is_tried, settings_for
+from actors.teachers.train.config import Algorithm, is_tried, settings_for
 from cluster.text import literal
 
 
@@ -25,8 +25,8 @@ def teach(
     """Train a specialist and say how good it got. ValueError where there are no settings, or no Ray at `address`."""
     import ray
 
-    from actors.specialist import teach as train
     from actors.teachers.specialist import SHIPPED
+    from actors.teachers.train.rllib import teach as train
     from cluster.launch import connect_ray
 
     out = out or SHIPPED

@@ -14,7 +14,7 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import Comparison, EnvDescription, rescaled
 from gato.task import Task
 
-SHIPPED = Path(__file__).parent / "specialists"
+SHIPPED = Path(__file__).parent / "weights"
 ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),

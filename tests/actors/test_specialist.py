@@ -17,9 +17,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from actors.specialist import RLlibTrainer, _export, ray_of_its_own, teach
-from actors.specialist_config import SETTINGS, Algorithm, SpecialistConfig, is_tried, settings_for
-from actors.specialist_training import (
+from actors.tasks.catalog import TASKS
+from actors.teachers.specialist import SHIPPED, Specialist, load_specialist
+from actors.teachers.train.config import SETTINGS, Algorithm, SpecialistConfig, is_tried, settings_for
+from actors.teachers.train.loop import (
     MEASURE_SEEDS,
     OBSERVATION_CLIP,
     SELECTION_SEEDS,
@@ -28,8 +29,7 @@ from actors.specialist_training import (
     returns_of,
     train_specialist,
 )
-from actors.tasks.catalog import TASKS
-from actors.teachers.specialist import SHIPPED, Specialist, load_specialist
+from actors.teachers.train.rllib import RLlibTrainer, _export, ray_of_its_own, teach
 from gato.task import ArraySpec, Kind, Task
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
@@ -196,7 +196,7 @@ def test_a_shipped_record_says_how_it_was_made_and_measured(name: str) -> None:
     assert list(record) == sorted(record)
     config = record["config"]
     assert record["command"] == (
-        f"python -m actors.specialist {name} --seed {config['seed']} --steps {config['env_steps']}"
+        f"python -m actors.teachers.train.rllib {name} --seed {config['seed']} --steps {config['env_steps']}"
     )
     assert record["env_steps"] >= config["env_steps"]
     assert {"algorithm", "date", "kept", "versions", "wall_s", "return_std", "sampled_return_std"} <= set(record)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.specialist_config import settings_for
-from actors.specialist_training import _load, _save, _State, checkpoint_folder
 from actors.tasks.catalog import TASKS
+from actors.teachers.train.config import settings_for
+from actors.teachers.train.loop import _load, _save, _State, checkpoint_folder
 from tests.actors.test_specialist import CountingTrainer
 
 CONFIG = settings_for("inverted-pendulum", seed=1, env_steps=4500)

@@ -18,11 +18,11 @@ from safetensors.numpy import save_file
 from actors.envs.factory import make_envs
 from actors.envs.provenance import versions_of
 from actors.rollout import play
-from actors.specialist_config import SpecialistConfig
 from actors.tasks.catalog import TASKS
 from actors.teachers.kinds import SpecialistTeacher
 from actors.teachers.specialist import Specialist, file_stem
 from actors.teachers.specialist_files import read_arrays
+from actors.teachers.train.config import SpecialistConfig
 from gato.files import damaged, read_json
 from gato.task import Task, find_task
 
@@ -214,4 +214,4 @@ def train_specialist(
 def command_of(config: SpecialistConfig) -> str:
     """What makes the same specialist again."""
     more = "" if config.algorithm == "ppo" else f" --algorithm {config.algorithm}"
-    return f"python -m actors.specialist {config.task} --seed {config.seed} --steps {config.env_steps}{more}"
+    return f"python -m actors.teachers.train.rllib {config.task} --seed {config.seed} --steps {config.env_steps}{more}"

@@ -1,6 +1,6 @@
 """Specialists trained with RLlib: PPO or SAC on one robot, exported as a small network that plays without RLlib.
 
-This is the only file that knows RLlib. `python -m actors.specialist mujoco/hopper --seed 0` makes what is shipped.
+This is the only file that knows RLlib. `python -m actors.teachers.train.rllib mujoco/hopper --seed 0` makes what is shipped.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from actors.envs.gymnasium_env import make_gymnasium
-from actors.specialist_config import SpecialistConfig, settings_for
-from actors.specialist_training import OBSERVATION_CLIP, train_specialist
 from actors.teachers.sb3.policy import NOISE
 from actors.teachers.specialist import SHIPPED
+from actors.teachers.train.config import SpecialistConfig, settings_for
+from actors.teachers.train.loop import OBSERVATION_CLIP, train_specialist
 from gato.task import Task
 from gato.threads import use_threads
 

@@ -1,0 +1,1 @@
+"""Training of specialists with RLlib."""
