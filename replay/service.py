@@ -22,10 +22,10 @@ from gato.version import Version
 from replay.chooser import victims
 from replay.commit import Committer
 from replay.config import LimiterConfig, ReplayConfig
-from replay.door import Door, Refused
 from replay.info import Sample
-from replay.limiter import Limiter
+from replay.ingest import Door, Refused
 from replay.mix import Mix, by_priority
+from replay.rate_limiter import Limiter
 from replay.readable import items_of, scores
 from replay.record import Record
 from replay.selectors import selector_from_name

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.config import LimiterConfig
-from replay.limiter import Limiter
+from replay.rate_limiter import Limiter
 
 CONFIGS = st.builds(
     LimiterConfig,
