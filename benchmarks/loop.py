@@ -39,8 +39,8 @@ from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights
 from learner.loop import Learner
-from replay.record import pack, record_to_bytes
 from replay.service import Added, ReplayService
+from replay.storage.record import pack, record_to_bytes
 
 ARMS: Mapping[str, Role | None] = {
     "demonstrations": None,

@@ -33,9 +33,9 @@ from gato.task import Task
 from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
 from replay.config import Durability, LimiterConfig, MixConfig, ReplayConfig
-from replay.record import Record, pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeStore
+from replay.storage.record import Record, pack, record_to_bytes
+from replay.storage.store import EpisodeStore
 
 HOPPER, PONG = TASKS["mujoco/hopper"], TASKS["atari/pong"]
 LAYOUT = TokenLayout()

@@ -14,9 +14,9 @@ from cluster.datasets import read_about, tasks_in
 from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
-from replay.header import DamagedEpisode, Header
 from replay.importers.reading import Report
-from replay.store import EpisodeStore
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.store import EpisodeStore
 
 COUNTED_KINDS = (Kind.CONTINUOUS, Kind.TEXT)
 """Observations that the coverage counts."""

@@ -18,8 +18,8 @@ from cluster.registry import runs_root
 from cluster.text import literal
 from gato.files import damaged, read_json
 from replay.filter import least_return
-from replay.header import Header
-from replay.store import EpisodeStore
+from replay.storage.header import Header
+from replay.storage.store import EpisodeStore
 
 if TYPE_CHECKING:
     from actors.worker import EpisodeSink

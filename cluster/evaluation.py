@@ -26,7 +26,7 @@ from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
 from replay.mix import Mix
 from replay.shards import shard_folder
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 
 MOST_ENVS = 16
 

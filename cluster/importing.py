@@ -20,13 +20,13 @@ from cluster.text import literal
 from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task
-from replay.changes import tally_of
 from replay.config import MixConfig
-from replay.contents import left_out_of
-from replay.header import Header
 from replay.importers.reading import Known, Reading, Report
-from replay.record import Record, pack
-from replay.store import EpisodeStore, ReplayDiskFull
+from replay.storage.changes import tally_of
+from replay.storage.header import Header
+from replay.storage.record import Record, pack
+from replay.storage.stats import left_out_of
+from replay.storage.store import EpisodeStore, ReplayDiskFull
 
 GROUP_EPISODES = 256
 GROUP_BYTES = 16 << 20

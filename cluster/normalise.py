@@ -12,8 +12,8 @@ from actors.tasks.resolve import resolve_task, resolve_tasks
 from cluster import datasets
 from cluster.config import RunConfig
 from gato.task import Kind, Statistics, Task, normalised
-from replay.header import DamagedEpisode
-from replay.store import EpisodeStore
+from replay.storage.header import DamagedEpisode
+from replay.storage.store import EpisodeStore
 
 ALL = "all"
 LEAST_RELATIVE_STD = 1e-7

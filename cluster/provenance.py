@@ -14,8 +14,8 @@ from cluster.plain_table import print_table
 from cluster.replay_words import rows_of
 from cluster.stores import find_place, opened
 from cluster.text import count_text, literal
-from replay.changes import FIELD, ChangeTally, changes_of, tally_of
-from replay.header import Header
+from replay.storage.changes import FIELD, ChangeTally, changes_of, tally_of
+from replay.storage.header import Header
 
 ORIGINS = ("file", "env_id", "engine", "env_kwargs", "conventions", "teacher")
 """Of an episode's info: what it was made by."""

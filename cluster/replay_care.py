@@ -13,10 +13,10 @@ from cluster.replay_words import Row, rows_of
 from cluster.stores import Place, find_place, open_to_read, opened
 from cluster.text import bytes_text, literal
 from gato.episode import Episode
-from replay.compact import Compaction
-from replay.header import DamagedEpisode
-from replay.store import EpisodeGone, EpisodeStore
-from replay.verify import Fault, disagreements, faults_of, header_faults, mend
+from replay.storage.compact import Compaction
+from replay.storage.header import DamagedEpisode
+from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.verify import Fault, disagreements, faults_of, header_faults, mend
 
 MINARI_ID = "minari:"
 """Before the id of a data set, to export to as to import from."""

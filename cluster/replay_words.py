@@ -25,9 +25,9 @@ from cluster.text import bytes_text, count_text, literal, number_text, percent_t
 from gato.serialization import from_plain
 from gato.task import Task
 from replay.config import MixConfig
-from replay.contents import Contents, Tally, contents_of, left_out_of
-from replay.header import DamagedEpisode, Header
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.stats import Contents, Tally, contents_of, left_out_of
+from replay.storage.store import EpisodeGone, EpisodeStore
 
 Order = Literal["number", "steps", "return"]
 FIRST_STEPS = 8

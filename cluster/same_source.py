@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from gato.episode import Episode
 from replay.importers.minari_folder import PREFIX
-from replay.seen import split_key
-from replay.store import EpisodeStore
+from replay.storage.dedup import split_key
+from replay.storage.store import EpisodeStore
 
 
 class _Stream(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any
 from cluster import datasets
 from cluster.registry import RunFolder, find_run, list_runs, runs_root
 from gato.files import read_json
-from replay.header import Header
-from replay.store import EpisodeStore
+from replay.storage.header import Header
+from replay.storage.store import EpisodeStore
 
 GROWTH = 4
 """A store of unknown capacity may grow so many times while it is read."""

@@ -19,9 +19,9 @@ from jaxtyping import Bool
 from gato.sequence import PATCH, PLACE_ACTION, Batch, StepLayout
 from replay.cache import Arena, as_bytes, cut_in_chunks, gather
 from replay.draw import Draw
-from replay.header import DamagedEpisode, Header
-from replay.record import CHUNK_STEPS
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.record import CHUNK_STEPS
+from replay.storage.store import EpisodeGone, EpisodeStore
 
 TOKENS_SHARE = 0.25
 """Of the cache for tokens; the rest is for patches."""

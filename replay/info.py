@@ -12,8 +12,8 @@ from jaxtyping import Float64, Int64
 
 from gato.sequence import Batch
 from replay.draw import Draw
-from replay.index import Index
 from replay.readable import ages
+from replay.storage.index import Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from gato.episode import BadEpisode, episode_from_bytes
 from gato.task import Task
-from replay.record import MAGIC, Record, check_record, pack, record_from_bytes
 from replay.shards import shard_of
+from replay.storage.record import MAGIC, Record, check_record, pack, record_from_bytes
 
 MAX_REASON = 500
 """Letters of a reason; the episodes that are refused say what they like, at any length."""

@@ -21,10 +21,10 @@ from gato.tokenizer import TokenLayout
 from replay.compose import Composer, DamagedDraw
 from replay.config import MixConfig, TaskMix
 from replay.draw import Draw, fill_rows, in_order, one_window_each
-from replay.header import DamagedEpisode, Header
 from replay.info import Sample, info_of
 from replay.readable import Readable, best_returns, items_of, left_out, may_read, members, readable, scores
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.store import EpisodeGone, EpisodeStore
 from replay.windows import WindowReader, Windows
 
 RANDOM_ROLE, PROMPT_ROLE, WINDOWS_ROLE = 3, 4, 6

@@ -16,8 +16,8 @@ from gato.task import Task
 from replay.chooser import Chooser, chooser
 from replay.config import MixConfig, TableConfig
 from replay.filter import least_return
-from replay.index import NO_VERSION, Snapshot
 from replay.selectors import Items, RandomSelector, Selector, selector_from_name
+from replay.storage.index import NO_VERSION, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,9 +22,9 @@ from gato.tokenizer import TokenLayout
 from gato.version import Version
 from replay.config import LimiterConfig, ReplayConfig
 from replay.info import Sample
-from replay.record import pack, record_to_bytes
 from replay.service import Added, ReplayService
 from replay.shards import Rotation, batch_number, merged, shard_folder, shard_of
+from replay.storage.record import pack, record_to_bytes
 from replay.windows import Windows
 
 WAIT_S = 5.0

@@ -20,16 +20,16 @@ from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from replay.chooser import victims
-from replay.commit import Committer
 from replay.config import LimiterConfig, ReplayConfig
 from replay.info import Sample
 from replay.ingest import Door, Refused
 from replay.mix import Mix, by_priority
 from replay.rate_limiter import Limiter
 from replay.readable import items_of, scores
-from replay.record import Record
 from replay.selectors import selector_from_name
-from replay.store import EpisodeStore, ReplayDiskFull, ReplayFull
+from replay.storage.group_commit import Committer
+from replay.storage.record import Record
+from replay.storage.store import EpisodeStore, ReplayDiskFull, ReplayFull
 from replay.windows import Windows
 
 SAVE_EVERY_S = 1.0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gato.metrics import Amount, ReplayStats
-from replay.seen import split_key
+from replay.storage.dedup import split_key
 
 PAUSE_S = 1.0
 """For how long a shard that did not answer is asked last."""

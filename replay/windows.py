@@ -15,10 +15,10 @@ from gato.task import Task
 from replay.cache import Arena, as_bytes, cut_in_chunks, gather
 from replay.compose import DamagedDraw
 from replay.draw import Draw
-from replay.header import DamagedEpisode, Header
 from replay.info import SampleInfo
-from replay.record import CHUNK_STEPS, IMAGE_BYTES, step_bytes
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.record import CHUNK_STEPS, IMAGE_BYTES, step_bytes
+from replay.storage.store import EpisodeGone, EpisodeStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from jaxtyping import Shaped
 from gato.compatibility.environment import Comparison
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind, Task
-from replay.changes import Changes, Clipped
 from replay.importers.fit import check_lengths, fit_array, one_number_a_step
+from replay.storage.changes import Changes, Clipped
 
 MOST_CLIPPED = 0.5
 """More of an episode's action values outside of the bounds are not noise beyond them, but another scale."""

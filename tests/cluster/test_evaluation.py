@@ -19,7 +19,7 @@ from cluster.runs import RUNS
 from gato.episode import Episode
 from gato.network.model import Gato
 from learner.checkpoint import Progress, save_checkpoint
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 
 PENDULUM = TASKS["mujoco/inverted-pendulum"]
 

@@ -23,7 +23,7 @@ from gato.episode import Episode
 from replay.export import export_minari
 from replay.importers.reading import Attempt, Known, Reading, attempt_of
 from replay.importers.source import read_source
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 
 HOPPER = TASKS["mujoco/hopper"]
 

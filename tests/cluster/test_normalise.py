@@ -18,7 +18,7 @@ from cluster.normalise import Moments
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
 from gato.tokenizer import encode
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.cluster.test_cli import gato
 
 PRICES = "tests.actors.prices:Prices-v0"

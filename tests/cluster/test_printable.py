@@ -23,7 +23,7 @@ from cluster.text import literal, printable
 from cluster.watch import render
 from gato.metrics import Evaluation, ReplayStats, WorkerReport
 from gato.version import Version
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202e[bold]b[/bold][/x]:bug:\\"

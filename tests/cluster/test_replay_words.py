@@ -21,9 +21,9 @@ from cluster.runs import RUNS
 from cluster.stores import stores_of
 from gato.episode import AGENT
 from gato.serialization import to_plain
-from replay.lock import WRITING, FolderLock
-from replay.seen import Intervals
-from replay.store import EpisodeStore
+from replay.storage.dedup import Intervals
+from replay.storage.lock import WRITING, FolderLock
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 Gato = Callable[..., tuple[int, str, str]]
@@ -302,7 +302,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from gato.episode import AGENT
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 20)
 number = 0

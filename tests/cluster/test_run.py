@@ -16,7 +16,7 @@ from cluster import commands
 from cluster.journal import START, Journal
 from cluster.redis_server import RedisServer, connect
 from gato.metrics import WorkerReport
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 
 pytestmark = pytest.mark.timeout(900)
 GATO = Path(sys.executable).parent / "gato"

@@ -21,9 +21,9 @@ from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
 from gato.compatibility.compare import HARMLESS_WRAPPERS
 from gato.episode import check_episode
-from replay.changes import FIELD
 from replay.importers.reading import ImportOptions
 from replay.importers.source import read_source
+from replay.storage.changes import FIELD
 
 LIMIT = 20
 HOPPER = replace(TASKS["mujoco/hopper"], max_steps=LIMIT)

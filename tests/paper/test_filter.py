@@ -10,7 +10,7 @@ from gato.episode import AGENT
 from replay.config import MixConfig
 from replay.filter import expert_return, least_return, window_of
 from replay.mix import Mix
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 from tests.replay.test_mix import windows_of
 

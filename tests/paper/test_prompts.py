@@ -7,7 +7,7 @@ import pytest
 
 from replay.config import MixConfig, TaskMix
 from replay.mix import Mix
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.paper.tasks import STATE, batch_of, model_of, window_of
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, counter_episode
 from tests.replay.test_mix import windows_of

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT
-from replay.compact import Compacted, Compaction
-from replay.database import DRAFT
-from replay.header import header_to_bytes
-from replay.seen import Intervals
-from replay.store import EpisodeStore
-from replay.verify import disagreements, faults_of
+from replay.storage.compact import Compacted, Compaction
+from replay.storage.database import DRAFT
+from replay.storage.dedup import Intervals
+from replay.storage.header import header_to_bytes
+from replay.storage.store import EpisodeStore
+from replay.storage.verify import disagreements, faults_of
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 1 << 20
@@ -100,7 +100,7 @@ STEPS_OF_DEATH = ("open", "half a copy", "copy", "check", "before the rename", "
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from replay.compact import Compaction
+from replay.storage.compact import Compaction
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -177,7 +177,7 @@ def test_a_store_that_is_written_to_is_refused_and_one_that_is_read_is_not_swapp
 READER = """
 import sys
 from pathlib import Path
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 20, read_only=True)
 print(len(store.episodes), flush=True)
 sys.stdin.readline()

@@ -20,7 +20,7 @@ from gato.tokenizer import TokenLayout
 from replay.cache import ABSENT, Arena, gather
 from replay.config import MixConfig, TaskMix
 from replay.mix import Mix, Sample
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, counter_episode, picture_episode
 
 TWO = replace(

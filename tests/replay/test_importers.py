@@ -14,11 +14,11 @@ from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
-from replay.changes import Clipped, changes_of
 from replay.importers.d4rl import read_d4rl
 from replay.importers.fit import content_digest
 from replay.importers.minari import read_minari
 from replay.importers.source import read_source
+from replay.storage.changes import Clipped, changes_of
 
 HOPPER = TASKS["mujoco/hopper"]
 PONG = TASKS["atari/pong"]

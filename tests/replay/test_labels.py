@@ -11,7 +11,7 @@ from actors.teachers.demonstrate import demonstrate
 from gato.episode import BadEpisode, check_episode, episode_from_bytes, episode_to_bytes
 from gato.sequence import PLACE_ACTION
 from replay.mix import Mix
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 
 

@@ -9,8 +9,8 @@ from gato.episode import AGENT
 from gato.metrics import Amount
 from gato.version import Version
 from replay.config import ReplayConfig, TableConfig, TaskMix
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
+from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 
 REWARDS = (0.1, 0.9, 1.0, 1.0)

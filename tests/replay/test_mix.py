@@ -14,7 +14,7 @@ from gato.task import ArraySpec, Kind
 from gato.tokenizer import encode
 from replay.config import MixConfig, ReplayConfig, TaskMix
 from replay.mix import Mix
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, flip_a_bit, picture_episode
 
 

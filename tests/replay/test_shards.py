@@ -18,11 +18,11 @@ from ray._private.internal_api import node_stats
 from gato.episode import AGENT
 from gato.metrics import ReplayStats
 from replay.config import LimiterConfig
-from replay.lock import WRITING, FolderLock
-from replay.record import pack, record_to_bytes
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from replay.shards import PAUSE_S, Rotation, batch_number, merged, shard_folder, shard_of
+from replay.storage.lock import WRITING, FolderLock
+from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 from tests.replay.local import batch_from, kill, start
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
-from replay.header import DamagedEpisode, header_from_bytes, header_to_bytes
-from replay.record import CHUNK_STEPS, pack
-from replay.store import EpisodeStore, ReplayDiskFull
+from replay.storage.header import DamagedEpisode, header_from_bytes, header_to_bytes
+from replay.storage.record import CHUNK_STEPS, pack
+from replay.storage.store import EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 64 << 20
 WRITER = """
 import sys
 from pathlib import Path
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=64 << 20)
 for number in range(int(sys.argv[2]), 10**6):
@@ -184,7 +184,7 @@ def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from replay.store import EpisodeStore, ReplayDiskFull
+from replay.storage.store import EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import counter_episode
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=64 << 20)
@@ -268,7 +268,7 @@ def test_a_folder_that_may_not_be_written_to_can_be_read(tmp_path: Path, monkeyp
 UNWRITABLE = """
 import os
 from pathlib import Path
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 if os.geteuid() == 0:
     os.seteuid(65534)  # nobody: root may write anywhere
 store = EpisodeStore(Path("store"), capacity_bytes=1 << 26, read_only=True)
@@ -284,7 +284,7 @@ def test_a_reader_is_told_that_an_episode_was_evicted_and_not_that_it_is_damaged
     reading = """
 import sys
 from pathlib import Path
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeGone, EpisodeStore
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 26, read_only=True)
 print("open", flush=True)
 sys.stdin.readline()

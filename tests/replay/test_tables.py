@@ -15,9 +15,9 @@ from gato.version import Version
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig
 from replay.info import Sample
 from replay.mix import Mix
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeStore
+from replay.storage.record import pack, record_to_bytes
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, picture_episode
 
 ONE = {COUNTER.name: COUNTER}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gato.episode import Episode, episode_to_bytes
-from replay.record import MAGIC, pack, record_to_bytes
+from replay.storage.record import MAGIC, pack, record_to_bytes
 
 
 def header_of(data: bytes) -> dict[str, Any]:

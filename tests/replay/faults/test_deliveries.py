@@ -20,9 +20,9 @@ from hypothesis.stateful import (
 )
 
 from gato.episode import AGENT
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
 from replay.shards import shard_of
+from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
 NUM_WRITERS = 4

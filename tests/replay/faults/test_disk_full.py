@@ -12,10 +12,10 @@ from typing import Literal
 import pytest
 
 from replay.config import LimiterConfig
-from replay.header import Header
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeStore, ReplayDiskFull
+from replay.storage.header import Header
+from replay.storage.record import pack, record_to_bytes
+from replay.storage.store import EpisodeStore, ReplayDiskFull
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 from tests.replay.faults.test_races import WAIT_S, run_all
 
@@ -170,7 +170,7 @@ service.close()
 BEGIN_ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 try:
     EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 20)
 except ValueError as problem:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, Episode
-from replay.header import DamagedEpisode
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeStore
+from replay.storage.header import DamagedEpisode
+from replay.storage.record import pack, record_to_bytes
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode, picture_episode
 from tests.replay.faults.test_keys import put
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import lmdb
 
 from gato.episode import AGENT
-from replay.record import pack
-from replay.store import EpisodeStore
+from replay.storage.record import pack
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode
 
 CAPACITY = 64 << 20

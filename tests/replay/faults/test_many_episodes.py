@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from replay.mix import Mix
-from replay.record import Record, pack
-from replay.store import EpisodeStore
+from replay.storage.record import Record, pack
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
 NUM_EPISODES, GROUP = 100_000, 5000

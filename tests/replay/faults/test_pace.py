@@ -7,8 +7,8 @@ import pytest
 
 from gato.episode import AGENT
 from replay.config import LimiterConfig
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
+from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 from tests.replay.faults.test_races import WAIT_S, run_all
 

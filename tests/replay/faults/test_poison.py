@@ -18,10 +18,10 @@ from gato.episode import AGENT, BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.version import Version
 from replay.config import ReplayConfig
-from replay.header import header_from_bytes, header_to_bytes
-from replay.index import Index
-from replay.record import check_record, pack, record_from_bytes, record_to_bytes, unpack
 from replay.service import ReplayService
+from replay.storage.header import header_from_bytes, header_to_bytes
+from replay.storage.index import Index
+from replay.storage.record import check_record, pack, record_from_bytes, record_to_bytes, unpack
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, config, counter_episode, picture_episode
 from tests.replay.faults.forge import changed, header_of, old_record_of, payload_of, record_of, valued, with_values
 

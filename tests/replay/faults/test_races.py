@@ -14,12 +14,12 @@ from gato.episode import AGENT
 from gato.sequence import Batch
 from gato.version import Version
 from replay.config import TableConfig
-from replay.header import DamagedEpisode
-from replay.index import Index
 from replay.readable import scores
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.header import DamagedEpisode
+from replay.storage.index import Index
+from replay.storage.record import pack, record_to_bytes
+from replay.storage.store import EpisodeGone, EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, picture_episode
 
 WAIT_S = 60

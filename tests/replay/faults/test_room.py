@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from gato.episode import AGENT
-from replay.record import pack, record_to_bytes
 from replay.service import ReplayService
-from replay.store import EpisodeStore
+from replay.storage.record import pack, record_to_bytes
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ STUCK_READER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 20, read_only=True)
 with store.views(next(iter(store.episodes.values())), ["actions"], 0, 1):
     print("reading", flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, Episode
-from replay.store import EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, counter_episode, picture_episode
 
 NUM_WRITERS = 8
@@ -23,7 +23,7 @@ WRITERS = """
 import itertools, json, os, sys, threading
 from dataclasses import replace
 from pathlib import Path
-from replay.record import pack, record_to_bytes
+from replay.storage.record import pack, record_to_bytes
 from replay.service import ReplayService
 from tests.replay.episodes import LAYOUT, TASKS, config
 from tests.replay.faults.test_storm import episode_of_key

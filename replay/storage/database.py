@@ -1,7 +1,7 @@
 """The database: an LMDB file in a folder, locked for one writer, looked at before it is trusted, with counters and notes.
 
 Parts: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams` (what keys were ever seen,
-`replay.seen`), `keys` (whole keys, of stores that schema 1 wrote), `counters` (numbers, notes, what was taken out).
+`replay.storage.dedup`), `keys` (whole keys, of stores that schema 1 wrote), `counters` (numbers, notes, what was taken out).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import lmdb
 
-from replay.integrity import MEND, check_structure, number_from_bytes, number_to_bytes, reserve_lock_file
-from replay.lock import OPEN, WRITING, FolderLock
+from replay.storage.checksum import MEND, check_structure, number_from_bytes, number_to_bytes, reserve_lock_file
+from replay.storage.lock import OPEN, WRITING, FolderLock
 
 FILE = "data.mdb"
 HEADROOM_BYTES = 64 << 20
 DAMAGED = b"damaged/"
 """Before the number of an episode that was taken out, among the counters."""
 DRAFT = "compact.draft"
-"""Folder of a compact copy that is being made (`replay.compact`)."""
+"""Folder of a compact copy that is being made (`replay.storage.compact`)."""
 LOCK_WAIT_S = 5.0
 """For another writer to end, such as a killed one that has not quite gone."""
 SWAP_WAIT_S = 10.0

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from replay.database import DAMAGED
-from replay.header import DamagedEpisode, Header
-from replay.integrity import number_to_bytes
-from replay.record import IMAGE_BYTES, Record, chunk_steps, crc_matches, step_bytes
-from replay.seen import Intervals, split_key
-from replay.store import EpisodeGone, EpisodeStore
+from replay.storage.checksum import number_to_bytes
+from replay.storage.database import DAMAGED
+from replay.storage.dedup import Intervals, split_key
+from replay.storage.header import DamagedEpisode, Header
+from replay.storage.record import IMAGE_BYTES, Record, chunk_steps, crc_matches, step_bytes
+from replay.storage.store import EpisodeGone, EpisodeStore
 
 IMAGE_STEPS = 512
 """Steps of an image column that are in memory at once."""

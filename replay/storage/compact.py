@@ -19,13 +19,13 @@ from typing import Any
 
 import lmdb
 
-from replay.database import DAMAGED, DRAFT, FILE, HEADROOM_BYTES, SWAP_WAIT_S, column_key, open_parts
-from replay.header import SCHEMA, Header, header_to_bytes
-from replay.lock import OPEN, WRITING, FolderLock
-from replay.record import Record
-from replay.seen import split_key
-from replay.store import EpisodeStore
-from replay.verify import Fault, damage_of, streams_of
+from replay.storage.database import DAMAGED, DRAFT, FILE, HEADROOM_BYTES, SWAP_WAIT_S, column_key, open_parts
+from replay.storage.dedup import split_key
+from replay.storage.header import SCHEMA, Header, header_to_bytes
+from replay.storage.lock import OPEN, WRITING, FolderLock
+from replay.storage.record import Record
+from replay.storage.store import EpisodeStore
+from replay.storage.verify import Fault, damage_of, streams_of
 
 COMMIT_BYTES = 64 << 20
 """Copied in one transaction."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from replay.header import Header
+from replay.storage.header import Header
 
 FIELD = "changes"
 

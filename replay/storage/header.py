@@ -12,7 +12,7 @@ from gato.episode import is_by_agent
 from gato.version import Version
 
 SCHEMA = 2
-"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers (`replay.seen`)."""
+"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers (`replay.storage.dedup`)."""
 MARK = b"\x01"
 """Before the checksum of a header; one that begins with a brace was written before headers had a checksum."""
 PAGE_BYTES = 4096

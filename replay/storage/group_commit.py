@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from replay.record import Record
-from replay.store import Outcome
+from replay.storage.record import Record
+from replay.storage.store import Outcome
 
 GROUP_BYTES = 64 << 20
 """A group is closed at this size, so that a commit stays within tens of milliseconds on a disk of a GB/s."""

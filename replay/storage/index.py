@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from gato.version import Version
-from replay.header import Header
+from replay.storage.header import Header
 
 FIRST_ROWS = 1024
 NO_VERSION = -1

@@ -18,7 +18,7 @@ import numpy as np
 from gato.episode import MAX_STEPS, BadEpisode, Episode, check_episode, check_header_bytes
 from gato.task import ArraySpec, Task
 from gato.version import Version
-from replay.header import Columns, DamagedEpisode, Header
+from replay.storage.header import Columns, DamagedEpisode, Header
 
 MAGIC = b"GEP2"
 CHUNK_STEPS = 8

@@ -16,12 +16,12 @@ import numpy as np
 from gato.episode import Episode
 from gato.sequence import Window
 from replay.config import Durability
-from replay.database import DAMAGED, HEADROOM_BYTES, LOCK_WAIT_S, Database, column_key, number_key
-from replay.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
-from replay.index import Index
-from replay.integrity import number_to_bytes
-from replay.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
-from replay.seen import Intervals, split_key
+from replay.storage.checksum import number_to_bytes
+from replay.storage.database import DAMAGED, HEADROOM_BYTES, LOCK_WAIT_S, Database, column_key, number_key
+from replay.storage.dedup import Intervals, split_key
+from replay.storage.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
+from replay.storage.index import Index
+from replay.storage.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,0 +1,1 @@
+"""Episodes on disk: records, the database, deduplication, verification and compaction."""
