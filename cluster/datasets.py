@@ -17,7 +17,7 @@ from rich.progress import Progress
 from cluster.registry import runs_root
 from cluster.text import literal
 from gato.files import damaged, read_json
-from replay.filter import least_return
+from replay.sampling.return_filter import least_return
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 

@@ -24,7 +24,7 @@ from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
 

@@ -32,8 +32,8 @@ from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
 from learner.remote import LearnerActor, RemoteLearner
 from replay.config import TaskMix
-from replay.mix import least_steps
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink, RemotePromptSource, Shards, start_replay
+from replay.sampling.mixture import least_steps
 
 WorkerHandle = ActorProxy[WorkerActor]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from replay.selectors import OrderedSelector, selector_from_name
+from replay.sampling.selectors import OrderedSelector, selector_from_name
 
 Durability = Literal["always", "group", "none"]
 """When an episode is acknowledged. always: after a commit of its own. group: after a commit that it shares with what else
@@ -53,7 +53,7 @@ class TableConfig:
     """Which episodes are in it: every one, teachers' and imported ones, those that the agent played itself, or of these only
     the ones that a teacher relabelled."""
     selector: str = "uniform"
-    """Which of them are drawn, as `replay.selectors.selector_from_name` reads it."""
+    """Which of them are drawn, as `replay.sampling.selectors.selector_from_name` reads it."""
     share: float = 1.0
     """Share of a batch's rows, relative to the other tables. A table in which nothing may be read leaves its rows to them."""
     max_times_sampled: int | None = None
@@ -124,7 +124,7 @@ class MixConfig:
     """Likewise for teachers' and imported episodes."""
     min_expert_fraction: float | None = 0.8
     """The paper's filter: teachers' and imported episodes are read only if their return is at least this fraction of the
-    task's expert return, the best windowed average of what is stored of it (`replay.filter`). Episodes with labels are read
+    task's expert return, the best windowed average of what is stored of it (`replay.sampling.return_filter`). Episodes with labels are read
     whatever they returned: the loss is on what the teacher wanted. None: no such filter."""
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ class ReplayConfig:
     mix: MixConfig
     durability: Durability = "group"
     remover: str = "fifo"
-    """Which episodes make room, as `replay.selectors.selector_from_name` reads it."""
+    """Which episodes make room, as `replay.sampling.selectors.selector_from_name` reads it."""
     evict: Literal["agent", "all"] = "agent"
     """Whose episodes may make room: only the agent's own, or also demonstrations."""
     cache_bytes: int = 1 << 30

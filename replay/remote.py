@@ -21,11 +21,11 @@ from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from replay.config import LimiterConfig, ReplayConfig
-from replay.info import Sample
+from replay.sampling.raw_windows import Windows
+from replay.sampling.sample_info import Sample
 from replay.service import Added, ReplayService
 from replay.shards import Rotation, batch_number, merged, shard_folder, shard_of
 from replay.storage.record import pack, record_to_bytes
-from replay.windows import Windows
 
 WAIT_S = 5.0
 """How long one call may wait inside replay; clients ask again."""

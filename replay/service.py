@@ -19,18 +19,18 @@ from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.chooser import victims
 from replay.config import LimiterConfig, ReplayConfig
-from replay.info import Sample
 from replay.ingest import Door, Refused
-from replay.mix import Mix, by_priority
 from replay.rate_limiter import Limiter
-from replay.readable import items_of, scores
-from replay.selectors import selector_from_name
+from replay.sampling.candidates import items_of, scores
+from replay.sampling.mixture import Mix, by_priority
+from replay.sampling.raw_windows import Windows
+from replay.sampling.sample_info import Sample
+from replay.sampling.sampler import victims
+from replay.sampling.selectors import selector_from_name
 from replay.storage.group_commit import Committer
 from replay.storage.record import Record
 from replay.storage.store import EpisodeStore, ReplayDiskFull, ReplayFull
-from replay.windows import Windows
 
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between

@@ -16,9 +16,9 @@ from actors.tasks.catalog import TASKS
 from cluster import importing
 from cluster.datasets import DataSet, find
 from gato.episode import Episode, check_episode
-from replay.filter import least_return
 from replay.importers.reading import ImportOptions, Reading
 from replay.importers.source import read_source
+from replay.sampling.return_filter import least_return
 from replay.storage.changes import changes_of
 
 DATA = Path(__file__).parent / "data"

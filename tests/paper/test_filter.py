@@ -8,8 +8,8 @@ import pytest
 
 from gato.episode import AGENT
 from replay.config import MixConfig
-from replay.filter import expert_return, least_return, window_of
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
+from replay.sampling.return_filter import expert_return, least_return, window_of
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 from tests.replay.test_mix import windows_of

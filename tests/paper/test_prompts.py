@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from replay.config import MixConfig, TaskMix
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.paper.tasks import STATE, batch_of, model_of, window_of
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, counter_episode

@@ -10,7 +10,7 @@ from actors.tasks.catalog import TASKS as ALL_TASKS
 from actors.teachers.demonstrate import demonstrate
 from gato.episode import BadEpisode, check_episode, episode_from_bytes, episode_to_bytes
 from gato.sequence import PLACE_ACTION
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
 

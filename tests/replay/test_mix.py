@@ -13,7 +13,7 @@ from gato.sequence import PLACE_ACTION, Batch
 from gato.task import ArraySpec, Kind
 from gato.tokenizer import encode
 from replay.config import MixConfig, ReplayConfig, TaskMix
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, flip_a_bit, picture_episode
 

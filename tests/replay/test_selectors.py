@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.chooser import chooser, victims
-from replay.selectors import (
+from replay.sampling.sampler import chooser, victims
+from replay.sampling.selectors import (
     Fifo,
     Items,
     Lifo,

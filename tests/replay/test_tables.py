@@ -13,8 +13,8 @@ import pytest
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.version import Version
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig
-from replay.info import Sample
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
+from replay.sampling.sample_info import Sample
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 from replay.storage.store import EpisodeStore

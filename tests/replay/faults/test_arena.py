@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.cache import ABSENT, Arena
+from replay.sampling.arena import ABSENT, Arena
 
 
 @settings(max_examples=300, deadline=None)

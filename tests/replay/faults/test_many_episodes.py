@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from replay.mix import Mix
+from replay.sampling.mixture import Mix
 from replay.storage.record import Record, pack
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode

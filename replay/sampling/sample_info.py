@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from gato.sequence import Batch
-from replay.draw import Draw
-from replay.readable import ages
+from replay.sampling.candidates import ages
+from replay.sampling.window_draw import Draw
 from replay.storage.index import Index
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from gato.sequence import PATCH, PLACE_ACTION, Batch, StepLayout
-from replay.cache import Arena, as_bytes, cut_in_chunks, gather
-from replay.draw import Draw
+from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
+from replay.sampling.window_draw import Draw
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import CHUNK_STEPS
 from replay.storage.store import EpisodeGone, EpisodeStore

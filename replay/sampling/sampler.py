@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from replay.selectors import Items, OrderedSelector, Selector
+from replay.sampling.selectors import Items, OrderedSelector, Selector
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from replay.config import MixConfig, TaskMix
-from replay.readable import Readable
+from replay.sampling.candidates import Readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

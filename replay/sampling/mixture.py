@@ -18,14 +18,14 @@ from gato.metrics import Amount
 from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.compose import Composer, DamagedDraw
 from replay.config import MixConfig, TaskMix
-from replay.draw import Draw, fill_rows, in_order, one_window_each
-from replay.info import Sample, info_of
-from replay.readable import Readable, best_returns, items_of, left_out, may_read, members, readable, scores
+from replay.sampling.candidates import Readable, best_returns, items_of, left_out, may_read, members, readable, scores
+from replay.sampling.collate import Composer, DamagedDraw
+from replay.sampling.raw_windows import WindowReader, Windows
+from replay.sampling.sample_info import Sample, info_of
+from replay.sampling.window_draw import Draw, fill_rows, in_order, one_window_each
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.store import EpisodeGone, EpisodeStore
-from replay.windows import WindowReader, Windows
 
 RANDOM_ROLE, PROMPT_ROLE, WINDOWS_ROLE = 3, 4, 6
 """Distinguish the generators of batches, of prompts for acting and of raw windows from those of other parts of a run."""

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
 from gato.task import Task
-from replay.cache import Arena, as_bytes, cut_in_chunks, gather
-from replay.compose import DamagedDraw
-from replay.draw import Draw
-from replay.info import SampleInfo
+from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
+from replay.sampling.collate import DamagedDraw
+from replay.sampling.sample_info import SampleInfo
+from replay.sampling.window_draw import Draw
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import CHUNK_STEPS, IMAGE_BYTES, step_bytes
 from replay.storage.store import EpisodeGone, EpisodeStore

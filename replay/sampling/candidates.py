@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from gato.metrics import Amount
 from gato.task import Task
-from replay.chooser import Chooser, chooser
 from replay.config import MixConfig, TableConfig
-from replay.filter import least_return
-from replay.selectors import Items, RandomSelector, Selector, selector_from_name
+from replay.sampling.return_filter import least_return
+from replay.sampling.sampler import Chooser, chooser
+from replay.sampling.selectors import Items, RandomSelector, Selector, selector_from_name
 from replay.storage.index import NO_VERSION, Snapshot
 
 
