@@ -14,7 +14,7 @@ from cluster.datasets import read_about, tasks_in
 from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
-from replay.importers.reading import Report
+from replay.formats.reader import Report
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.store import EpisodeStore
 

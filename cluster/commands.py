@@ -29,7 +29,7 @@ from cluster.summary import Summary, read_summary
 from cluster.text import NONE, literal, number_text, printable
 from cluster.watch import render, watch_live
 from gato.serialization import to_plain
-from replay.importers.reading import Reading, attempt_of
+from replay.formats.reader import Reading, attempt_of
 
 
 @contextmanager
@@ -231,8 +231,8 @@ def import_data(
 ) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
     from actors.envs.gymnasium_env import keyword_defaults
-    from replay.importers.reading import ImportOptions, Known
-    from replay.importers.source import needless, read_source
+    from replay.formats.detect import needless, read_source
+    from replay.formats.reader import ImportOptions, Known
 
     chosen = resolve_task(task) if task else None
     known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS

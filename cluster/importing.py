@@ -21,7 +21,7 @@ from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task
 from replay.config import MixConfig
-from replay.importers.reading import Known, Reading, Report
+from replay.formats.reader import Known, Reading, Report
 from replay.storage.changes import tally_of
 from replay.storage.header import Header
 from replay.storage.record import Record, pack

@@ -165,7 +165,7 @@ def export(
 def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console) -> None:
     try:
         from actors.envs.provenance import env_spec_of
-        from replay.export import export_minari
+        from replay.formats.minari_export import export_minari
     except ImportError as problem:
         raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem
     task = resolve_task(rows[0][1].task)

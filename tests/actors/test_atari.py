@@ -12,7 +12,7 @@ from actors.envs.factory import make_envs
 from actors.envs.provenance import env_spec_of
 from actors.tasks.catalog import TASKS
 from gato.task import Task
-from replay.importers.atari import MINIMAL_BUTTONS
+from replay.formats.atari_frames import MINIMAL_BUTTONS
 
 GAMES = [task for task in TASKS.values() if task.name.startswith("atari/")]
 ONE_OF_EACH_KIND = ("pong", "breakout", "space-invaders", "freeway", "skiing", "asteroids", "journey-escape")

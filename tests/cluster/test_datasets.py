@@ -13,8 +13,8 @@ from cluster import datasets, importing
 from cluster.datasets import DataSet, mean_returns
 from cluster.registry import RunFolder
 from gato.episode import Episode
-from replay.importers.reading import Attempt, Known, Reading, attempt_of
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.service import Added
 
 

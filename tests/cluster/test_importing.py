@@ -20,9 +20,9 @@ from actors.tasks.catalog import TASKS
 from cluster import commands, datasets, importing
 from cluster.datasets import DataSet
 from gato.episode import Episode
-from replay.export import export_minari
-from replay.importers.reading import Attempt, Known, Reading, attempt_of
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.minari_export import export_minari
+from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.storage.store import EpisodeStore
 
 HOPPER = TASKS["mujoco/hopper"]

@@ -12,8 +12,8 @@ from actors.tasks.catalog import TASKS
 from cluster import importing
 from cluster.provenance import provenance
 from cluster.replay_words import stats
-from replay.importers.reading import ImportOptions
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind, Task
-from replay.importers.reading import ImportOptions, Reading
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions, Reading
 
 PENDULUM = task_of("Pendulum-v1", name="Pendulum-v1")
 STEPS = 6

@@ -16,8 +16,8 @@ from actors.tasks.catalog import TASKS
 from cluster import importing
 from cluster.datasets import DataSet, find
 from gato.episode import Episode, check_episode
-from replay.importers.reading import ImportOptions, Reading
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions, Reading
 from replay.sampling.return_filter import least_return
 from replay.storage.changes import changes_of
 

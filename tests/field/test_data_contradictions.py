@@ -21,8 +21,8 @@ from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
 from gato.compatibility.compare import HARMLESS_WRAPPERS
 from gato.episode import check_episode
-from replay.importers.reading import ImportOptions
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions
 from replay.storage.changes import FIELD
 
 LIMIT = 20

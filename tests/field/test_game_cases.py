@@ -20,8 +20,8 @@ from actors.tasks.resolve import resolve_task
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.task import Task
-from replay.importers.reading import ImportOptions, Reading
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions, Reading
 from tests.replay.test_import_rllib import encode
 
 PONG = TASKS["atari/pong"]

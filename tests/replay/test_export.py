@@ -15,9 +15,9 @@ from actors.tasks.catalog import TASKS
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes
-from replay.export import export_minari
-from replay.importers.minari import read_minari
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.minari_export import export_minari
+from replay.formats.minari_import import read_minari
 
 HOPPER, PONG, PONG84 = TASKS["mujoco/hopper"], TASKS["atari/pong"], TASKS["atari84/pong"]
 HOUSE = replace(

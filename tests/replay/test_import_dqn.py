@@ -9,9 +9,9 @@ import pytest
 
 from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
-from replay.importers import dqn_replay
-from replay.importers.dqn_replay import read_dqn_replay
-from replay.importers.source import read_source
+from replay.formats import dqn_replay
+from replay.formats.detect import read_source
+from replay.formats.dqn_replay import read_dqn_replay
 
 PONG84 = TASKS["atari84/pong"]
 FREEWAY84 = TASKS["atari84/freeway"]

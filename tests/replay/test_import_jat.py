@@ -15,9 +15,9 @@ from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
-from replay.importers.jat import read_jat
-from replay.importers.reading import ImportOptions, Reading
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.jat import read_jat
+from replay.formats.reader import ImportOptions, Reading
 
 PONG84 = TASKS["atari84/pong"]
 

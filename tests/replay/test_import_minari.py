@@ -19,8 +19,8 @@ from minari.dataset.minari_storage import MinariStorage
 from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind, References, Task
-from replay.importers import minari_storage
-from replay.importers.minari import read_minari
+from replay.formats import minari_storage
+from replay.formats.minari_import import read_minari
 
 PONG = TASKS["atari/pong"]
 SEEN = spaces.Dict(
@@ -233,8 +233,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     errors.HTTPError = FakeHubError  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", package)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    monkeypatch.setattr("replay.importers.minari_folder.find_spec", lambda name: object())
-    monkeypatch.setattr("replay.importers.minari_folder._reach_hub", lambda: None)
+    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: object())
+    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", lambda: None)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
     return package
 
@@ -260,7 +260,7 @@ def test_a_hub_out_of_reach_is_not_waited_for(hub: ModuleType, monkeypatch: pyte
     def out_of_reach() -> None:
         raise FakeHubError("[Errno -2] Name or service not known")
 
-    monkeypatch.setattr("replay.importers.minari_folder._reach_hub", out_of_reach)
+    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", out_of_reach)
     monkeypatch.setattr(minari, "download_dataset", lambda *args, **options: pytest.fail("it was tried"))
     with pytest.raises(ValueError, match="Name or service not known"):
         read_minari("minari:mujoco/hopper/expert-v0", TASKS)

@@ -14,9 +14,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from actors.tasks.catalog import TASKS
 from gato.episode import check_episode
 from gato.task import ArraySpec, Kind
-from replay.importers.reading import ImportOptions, Reading
-from replay.importers.rllib import read_rllib
-from replay.importers.source import read_source
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions, Reading
+from replay.formats.rllib import read_rllib
 
 HOPPER = TASKS["mujoco/hopper"]
 PENDULUM = TASKS["mujoco/inverted-pendulum"]

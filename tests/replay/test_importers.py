@@ -14,10 +14,10 @@ from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
-from replay.importers.d4rl import read_d4rl
-from replay.importers.fit import content_digest
-from replay.importers.minari import read_minari
-from replay.importers.source import read_source
+from replay.formats.d4rl import read_d4rl
+from replay.formats.detect import read_source
+from replay.formats.minari_import import read_minari
+from replay.formats.schema import content_digest
 from replay.storage.changes import Clipped, changes_of
 
 HOPPER = TASKS["mujoco/hopper"]
@@ -191,8 +191,8 @@ def test_a_large_d4rl_file_is_read_an_episode_at_a_time(path: Path) -> None:
 def test_a_large_file_is_digested_in_part_and_still_by_its_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(bytes(10_000))
     whole = content_digest(path)
-    monkeypatch.setattr("replay.importers.fit.DIGESTED_BYTES", 4096)
-    monkeypatch.setattr("replay.importers.fit.LEAST_PIECE_BYTES", 1)
+    monkeypatch.setattr("replay.formats.schema.DIGESTED_BYTES", 4096)
+    monkeypatch.setattr("replay.formats.schema.LEAST_PIECE_BYTES", 1)
     digests = {whole, content_digest(path), content_digest(path, path)}
     for change in (
         bytes(9_999),
@@ -317,7 +317,7 @@ def test_a_minari_id_is_found_under_the_datasets_path(tmp_path: Path, monkeypatc
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     by_id = [e.key for e in read_minari("mujoco/hopper/expert-v0", TASKS)]
     assert [e.key for e in read_source("minari:mujoco/hopper/expert-v0", TASKS)] == by_id
-    monkeypatch.setattr("replay.importers.minari_folder.find_spec", lambda name: None)
+    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"):
         read_source("minari:mujoco/hopper/none-v0", TASKS)
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from gato.episode import BadEpisode, Episode
 from gato.task import Task
-from replay.importers.fit import Misfit, content_digest, episode_key, guess_task, unknown_task
-from replay.importers.reading import DAMAGE, Attempt, Known
+from replay.formats.reader import DAMAGE, Attempt, Known
+from replay.formats.schema import Misfit, content_digest, episode_key, guess_task, unknown_task
 
 LOOKED_AT = 20
 """Rows, at most, that are looked at to see whether a file is of its task."""

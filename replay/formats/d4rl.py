@@ -21,8 +21,11 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
-from replay.importers.env_spec import described
-from replay.importers.fit import (
+from replay.formats.convert import Ingest
+from replay.formats.env_spec import described
+from replay.formats.hdf5 import opened
+from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.schema import (
     content_digest,
     episode_key,
     guess_task,
@@ -30,9 +33,6 @@ from replay.importers.fit import (
     unknown_task,
     without_version,
 )
-from replay.importers.hdf5 import opened
-from replay.importers.ingest import Ingest
-from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/task")

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from gato.task import ArraySpec, Kind
-from replay.importers.atari import may_shrink
-from replay.importers.minari_storage import shape_of
+from replay.formats.atari_frames import may_shrink
+from replay.formats.minari_storage import shape_of
 
 SPACES: Mapping[Kind, tuple[str, ...]] = {
     Kind.IMAGE: ("Box",),

@@ -22,8 +22,8 @@ from jaxtyping import Shaped
 from gato.episode import Episode, check_episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import bytes_to_text
-from replay.importers.minari_folder import PREFIX, datasets_root
-from replay.importers.minari_storage import HDF5_FILE
+from replay.formats.minari_folder import PREFIX, datasets_root
+from replay.formats.minari_storage import HDF5_FILE
 
 DATASET_ID = re.compile(r"([-\w]+/)*[-\w][-\w.]*-v\d+")
 CHUNK_BYTES = 1 << 20

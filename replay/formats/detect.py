@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from gato.task import Task
-from replay.importers import parquet
-from replay.importers.d4rl import read_d4rl
-from replay.importers.dqn_replay import holds_dqn_replay, read_dqn_replay
-from replay.importers.ingest import ALLOW_CLIPPING
-from replay.importers.jat import read_jat
-from replay.importers.minari import read_minari
-from replay.importers.minari_folder import PREFIX
-from replay.importers.reading import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
-from replay.importers.rllib import COLUMN, read_rllib
+from replay.formats import parquet
+from replay.formats.convert import ALLOW_CLIPPING
+from replay.formats.d4rl import read_d4rl
+from replay.formats.dqn_replay import holds_dqn_replay, read_dqn_replay
+from replay.formats.jat import read_jat
+from replay.formats.minari_folder import PREFIX
+from replay.formats.minari_import import read_minari
+from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
+from replay.formats.rllib import COLUMN, read_rllib
 
 ODD = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError, NotImplementedError)
 """What reading metadata raises that has not the form it should have, beside ValueError and OSError."""

@@ -20,10 +20,10 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import Kind, Task
-from replay.importers.atari import minimal_buttons, to_all_buttons
-from replay.importers.fit import content_digest, episode_key, guess_task, of_frame_size, unknown_task
-from replay.importers.ingest import Ingest
-from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.atari_frames import minimal_buttons, to_all_buttons
+from replay.formats.convert import Ingest
+from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.schema import content_digest, episode_key, guess_task, of_frame_size, unknown_task
 
 COLUMNS = ("observation", "action", "reward", "terminal")
 NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")

@@ -25,11 +25,11 @@ from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.text import text_to_bytes
-from replay.importers import parquet
-from replay.importers.atari import minimal_buttons, to_all_buttons
-from replay.importers.fit import Misfit, fit_array, of_frame_size, without_version
-from replay.importers.ingest import Ingest
-from replay.importers.reading import NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats import parquet
+from replay.formats.atari_frames import minimal_buttons, to_all_buttons
+from replay.formats.convert import Ingest
+from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.schema import Misfit, fit_array, of_frame_size, without_version
 
 FORMAT = (
     "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_, discrete_, text_ and "

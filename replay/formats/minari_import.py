@@ -19,14 +19,14 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
-from replay.importers.atari import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
-from replay.importers.env_spec import bounds_of, described
-from replay.importers.fit import check_lengths, content_digest, episode_key, fit_array, guess_task, unknown_task
-from replay.importers.ingest import Ingest
-from replay.importers.minari_folder import find_folder
-from replay.importers.minari_spaces import Conversion, conversion_of
-from replay.importers.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
-from replay.importers.reading import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.atari_frames import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
+from replay.formats.convert import Ingest
+from replay.formats.env_spec import bounds_of, described
+from replay.formats.minari_folder import find_folder
+from replay.formats.minari_spaces import Conversion, conversion_of
+from replay.formats.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
+from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.schema import check_lengths, content_digest, episode_key, fit_array, guess_task, unknown_task
 
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""

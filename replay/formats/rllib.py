@@ -26,11 +26,11 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
 from gato.task import Kind, Task
-from replay.importers import parquet
-from replay.importers.env_spec import bounds_of
-from replay.importers.fit import Misfit
-from replay.importers.ingest import Ingest
-from replay.importers.reading import DAMAGE, NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats import parquet
+from replay.formats.convert import Ingest
+from replay.formats.env_spec import bounds_of
+from replay.formats.reader import DAMAGE, NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.schema import Misfit
 
 COLUMN = "item"
 NEEDED = ("observations", "actions", "rewards", "is_terminated", "is_truncated")

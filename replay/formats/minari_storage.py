@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset
 from PIL import Image
 
-from replay.importers.hdf5 import opened as opened_hdf5
+from replay.formats.hdf5 import opened as opened_hdf5
 
 HDF5_FILE = "main_data.hdf5"
 COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
@@ -46,7 +46,7 @@ class Record:
     terminations: np.ndarray
     truncations: np.ndarray
     labels: np.ndarray | None
-    """What a teacher would have done, in a data set that `replay.export` wrote of such episodes."""
+    """What a teacher would have done, in a data set that `replay.formats.minari_export` wrote of such episodes."""
     attributes: Mapping[str, Any]
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from gato.compatibility.environment import Comparison
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind, Task
-from replay.importers.fit import check_lengths, fit_array, one_number_a_step
+from replay.formats.schema import check_lengths, fit_array, one_number_a_step
 from replay.storage.changes import Changes, Clipped
 
 MOST_CLIPPED = 0.5
