@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cluster.config import RunConfig
 from cluster.evaluation import evaluate_checkpoint, locate
+from cluster.runs.config import RunConfig
 from gato.network.quantise import KINDS, Int8Kind
 from gato.threads import use_threads
 

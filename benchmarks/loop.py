@@ -29,10 +29,10 @@ from actors.teachers.resolve import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.loop_page import FOLDER, LAST_EPISODES, draw
 from benchmarks.machine import about
-from cluster.config import RunConfig, with_tasks
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs
-from cluster.runs import RUNS
+from cluster.runs.config import RunConfig, with_tasks
+from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from gato.task import Task
 from gato.threads import use_threads

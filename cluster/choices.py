@@ -9,10 +9,10 @@ from pathlib import Path
 
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.tasks.text_encoder import BYTES, text_encoder
-from cluster import datasets
-from cluster.config import RunConfig, override, with_tasks
-from cluster.normalise import with_statistics
-from cluster.runs import find_run_config
+from cluster.runs import datasets
+from cluster.runs.config import RunConfig, override, with_tasks
+from cluster.runs.normalise import with_statistics
+from cluster.runs.presets import find_run_config
 from cluster.scores import Scale, scale_of
 
 

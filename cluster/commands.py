@@ -18,12 +18,13 @@ from rich.text import Text
 
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
-from cluster import datasets, importing
 from cluster.aggregate import aggregate
 from cluster.journal import ControlWord, Journal
 from cluster.redis_server import RedisServer, connect, find_server
-from cluster.registry import RunFolder, find_run, require_space, runs_root
-from cluster.registry import list_runs as registry_runs
+from cluster.runs import dataset_import as importing
+from cluster.runs import datasets
+from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
+from cluster.runs.folder import list_runs as registry_runs
 from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
 from cluster.summary import Summary, read_summary
 from cluster.text import NONE, literal, number_text, printable

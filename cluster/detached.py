@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from cluster.registry import RunFolder
 from cluster.running import supervise_detached
+from cluster.runs.folder import RunFolder
 from cluster.text import printable
 
 

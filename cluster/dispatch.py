@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.assignment import Assignment, Role
-from cluster.config import PLAYING, ActorsConfig
+from cluster.runs.config import PLAYING, ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 

@@ -11,10 +11,10 @@ from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
 from actors.tasks.resolve import resolve_tasks
 from actors.worker import Receipt, Worker
-from cluster.config import RunConfig
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs, layout_of, tasks_of
-from cluster.registry import RunFolder, find_run
+from cluster.runs.config import RunConfig
+from cluster.runs.folder import RunFolder, find_run
 from cluster.scores import Scale, read_scales
 from gato.episode import Episode
 from gato.metrics import Evaluation

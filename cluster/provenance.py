@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.plain_table import print_table
 from cluster.replay_words import rows_of
-from cluster.stores import find_place, opened
+from cluster.runs.replay_location import find_place, opened
 from cluster.text import count_text, literal
 from replay.storage.changes import FIELD, ChangeTally, changes_of, tally_of
 from replay.storage.header import Header

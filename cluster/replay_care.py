@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from actors.tasks.resolve import resolve_task
 from cluster.replay_words import Row, rows_of
-from cluster.stores import Place, find_place, open_to_read, opened
+from cluster.runs.replay_location import Place, find_place, open_to_read, opened
 from cluster.text import bytes_text, literal
 from gato.episode import Episode
 from replay.storage.compact import Compaction

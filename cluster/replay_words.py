@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.tasks.catalog import TASKS
-from cluster.importing import UNTOLD_MIX, unread_lines
 from cluster.plain_table import print_table
-from cluster.stores import Place, find_episode, find_place, opened
+from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
+from cluster.runs.replay_location import Place, find_episode, find_place, opened
 from cluster.text import bytes_text, count_text, literal, number_text, percent_text, printable
 from gato.serialization import from_plain
 from gato.task import Task

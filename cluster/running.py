@@ -19,13 +19,13 @@ import redis
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
-from cluster import datasets
 from cluster.choices import scales_of
-from cluster.config import RunConfig, override, read_config
-from cluster.importing import UNFILTERED, unread_lines
 from cluster.journal import START, Event, Journal
 from cluster.redis_server import RedisServer, connect
-from cluster.registry import RunFolder, find_run, require_space, runs_root
+from cluster.runs import datasets
+from cluster.runs.config import RunConfig, override, read_config
+from cluster.runs.dataset_import import UNFILTERED, unread_lines
+from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
 from cluster.scores import Scale
 from cluster.summary import read_summary
 from cluster.text import literal

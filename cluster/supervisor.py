@@ -12,11 +12,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.remote import end_inference
-from cluster.config import PLAYING, RunConfig
 from cluster.crew import Crew, first_line
 from cluster.dispatch import Dispatcher
 from cluster.journal import Event, Journal
 from cluster.launch import Parts
+from cluster.runs.config import PLAYING, RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged
 

@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster import choices, registry
+from cluster import choices
 from cluster.cli import main
-from cluster.registry import RunFolder, list_runs
+from cluster.runs import folder as registry
+from cluster.runs.folder import RunFolder, list_runs
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ import ray
 from actors.assignment import Assignment, WorkerProgress
 from cluster import crew as crew_module
 from cluster import dispatch
-from cluster.config import ActorsConfig
 from cluster.crew import Crew
 from cluster.dispatch import Dispatcher
 from cluster.journal import Event, Journal
+from cluster.runs.config import ActorsConfig
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 

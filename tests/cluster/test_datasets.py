@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster import datasets, importing
-from cluster.datasets import DataSet, mean_returns
-from cluster.registry import RunFolder
+from cluster.runs import dataset_import as importing
+from cluster.runs import datasets
+from cluster.runs.datasets import DataSet, mean_returns
+from cluster.runs.folder import RunFolder
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.reader import Attempt, Known, Reading, attempt_of

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from actors.assignment import Assignment
-from cluster.config import ActorsConfig
 from cluster.dispatch import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
+from cluster.runs.config import ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 

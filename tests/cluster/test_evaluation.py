@@ -12,10 +12,10 @@ from rich.console import Console
 
 from actors.tasks.catalog import TASKS
 from cluster import commands
-from cluster.config import config_to_json
 from cluster.evaluation import StoredPrompts
-from cluster.registry import RunFolder
-from cluster.runs import RUNS
+from cluster.runs.config import config_to_json
+from cluster.runs.folder import RunFolder
+from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from gato.network.model import Gato
 from learner.checkpoint import Progress, save_checkpoint

@@ -17,8 +17,10 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster import commands, datasets, importing
-from cluster.datasets import DataSet
+from cluster import commands
+from cluster.runs import dataset_import as importing
+from cluster.runs import datasets
+from cluster.runs.datasets import DataSet
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.minari_export import export_minari
@@ -178,7 +180,7 @@ def test_recording_again_adds_episodes_of_any_teacher() -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cluster import importing
+from cluster.runs import dataset_import as importing
 from tests.cluster.test_importing import imported
 real, importing.GROUP_EPISODES, importing.FIRST_WRITE = importing.EpisodeStore.add_all, 20, 10**9
 def add_all(store, records):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from actors.tasks.resolve import resolve_task
-from cluster import datasets
 from cluster.choices import make_config
-from cluster.config import RunConfig, config_from_json, config_to_json
 from cluster.evaluation import StoredPrompts
 from cluster.launch import tasks_of
-from cluster.normalise import Moments
+from cluster.runs import datasets
+from cluster.runs.config import RunConfig, config_from_json, config_to_json
+from cluster.runs.normalise import Moments
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
 from gato.tokenizer import encode

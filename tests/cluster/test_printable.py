@@ -16,7 +16,7 @@ from cluster import commands, replay_care, replay_words
 from cluster.cli import main
 from cluster.journal import Event
 from cluster.plain_table import print_table
-from cluster.registry import RunFolder
+from cluster.runs.folder import RunFolder
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
 from cluster.text import literal, printable

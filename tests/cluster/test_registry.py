@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.registry import RunFolder, find_run, list_runs, require_space, runs_root
+from cluster.runs.folder import RunFolder, find_run, list_runs, require_space, runs_root
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_run_keeps_its_config_and_its_state(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_supervisor_is_gone_is_dead(tmp_path: Path) -> None:
-    code = "import sys; from cluster.registry import RunFolder\n"
+    code = "import sys; from cluster.runs.folder import RunFolder\n"
     code += "RunFolder.create('demo', config={}, root=sys.argv[1]).set_state('running')"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert find_run("demo", tmp_path).info().state == "dead"

@@ -16,9 +16,9 @@ import pytest
 from cluster.cli import main
 from cluster.journal import Journal
 from cluster.redis_server import RedisServer, connect
-from cluster.registry import RunFolder
-from cluster.runs import RUNS
-from cluster.stores import stores_of
+from cluster.runs.folder import RunFolder
+from cluster.runs.presets import RUNS
+from cluster.runs.replay_location import stores_of
 from gato.episode import AGENT
 from gato.serialization import to_plain
 from replay.storage.dedup import Intervals

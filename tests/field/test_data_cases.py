@@ -13,8 +13,8 @@ from rich.console import Console
 
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
-from cluster import importing
-from cluster.datasets import DataSet, find
+from cluster.runs import dataset_import as importing
+from cluster.runs.datasets import DataSet, find
 from gato.episode import Episode, check_episode
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading

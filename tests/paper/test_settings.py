@@ -10,8 +10,8 @@ import torch
 
 from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
-from cluster.config import config_from_json, config_to_json, override
-from cluster.runs import RUNS
+from cluster.runs.config import config_from_json, config_to_json, override
+from cluster.runs.presets import RUNS
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, next_token_loss

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
-from cluster.config import RunConfig, read_config
+from cluster.runs.config import RunConfig, read_config
 from gato.files import damaged, read_json
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cluster import datasets
-from cluster.registry import RunFolder, find_run, list_runs, runs_root
+from cluster.runs import datasets
+from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
 from gato.files import read_json
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore

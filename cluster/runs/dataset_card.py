@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from cluster.datasets import read_about, tasks_in
+from cluster.runs.datasets import read_about, tasks_in
 from gato.compatibility.coverage import Coverage
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout

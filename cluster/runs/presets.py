@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from difflib import get_close_matches
 
-from cluster.config import ActorsConfig, RunConfig
+from cluster.runs.config import ActorsConfig, RunConfig
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from cluster.registry import runs_root
+from cluster.runs.folder import runs_root
 from cluster.text import literal
 from gato.files import damaged, read_json
 from replay.sampling.return_filter import least_return

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.tasks.resolve import resolve_task, resolve_tasks
-from cluster import datasets
-from cluster.config import RunConfig
+from cluster.runs import datasets
+from cluster.runs.config import RunConfig
 from gato.task import Kind, Statistics, Task, normalised
 from replay.storage.header import DamagedEpisode
 from replay.storage.store import EpisodeStore
