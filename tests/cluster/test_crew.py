@@ -17,7 +17,7 @@ from cluster import crew as crew_module
 from cluster import dispatch
 from cluster.crew import Crew
 from cluster.dispatch import Dispatcher
-from cluster.journal import Event, Journal
+from cluster.journal.journal import Event, Journal
 from cluster.runs.config import ActorsConfig
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version

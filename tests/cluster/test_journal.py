@@ -15,8 +15,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.journal import START, Event, Journal, Record, decode, encode
-from cluster.redis_server import RedisServer, connect
+from cluster.journal.journal import START, Event, Journal, Record, decode, encode
+from cluster.journal.redis_server import RedisServer, connect
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 
@@ -167,7 +167,7 @@ def test_an_append_that_is_sent_twice_counts_once(journal: Journal, monkeypatch:
     class Same:
         hex = "one"
 
-    monkeypatch.setattr("cluster.journal.uuid4", Same)
+    monkeypatch.setattr("cluster.journal.journal.uuid4", Same)
     journal.append(RECORDS[0])
     journal.append(RECORDS[0])
     assert len(journal.read()) == 1

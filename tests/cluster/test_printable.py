@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cluster import commands, replay_care, replay_words
 from cluster.cli import main
-from cluster.journal import Event
+from cluster.journal.journal import Event
 from cluster.plain_table import print_table
 from cluster.runs.folder import RunFolder
 from cluster.scores import Scale

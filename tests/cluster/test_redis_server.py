@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.redis_server import RedisServer, connect, find_server, read_endpoint, without_password
+from cluster.journal.redis_server import RedisServer, connect, find_server, read_endpoint, without_password
 
 
 def is_listening(port: int) -> bool:
@@ -72,7 +72,7 @@ def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_servers_never_run_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.redis_server.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("cluster.journal.redis_server.LOCK_WAIT_S", 0.05)
     with RedisServer.start(tmp_path) as server:
         with pytest.raises(ValueError, match=rf"pid {server.pid}, .* already runs on .*; stop that run"):
             RedisServer.start(tmp_path)
@@ -164,7 +164,7 @@ def test_a_damaged_endpoint_file_is_named(tmp_path: Path) -> None:
 
 def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, threading; from cluster.redis_server import RedisServer\n"
+        "import os, signal, sys, threading; from cluster.journal.redis_server import RedisServer\n"
         "thread = threading.Thread(target=lambda: print(RedisServer.start(sys.argv[1]).pid, flush=True))\n"
         "thread.start(); thread.join(); sys.stdin.read()"
     )

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from cluster.cli import main
-from cluster.journal import Journal
-from cluster.redis_server import RedisServer, connect
+from cluster.journal.journal import Journal
+from cluster.journal.redis_server import RedisServer, connect
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import stores_of

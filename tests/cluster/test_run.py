@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cluster import commands
-from cluster.journal import START, Journal
-from cluster.redis_server import RedisServer, connect
+from cluster.journal.journal import START, Journal
+from cluster.journal.redis_server import RedisServer, connect
 from gato.metrics import WorkerReport
 from replay.storage.store import EpisodeStore
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.journal import Event, Record
+from cluster.journal.journal import Event, Record
 from cluster.scores import Scale, Spread
 from cluster.summary import WINDOW_S, Summary, fold
 from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport

@@ -10,7 +10,7 @@ import pytest
 import redis
 from rich.console import Console
 
-from cluster.journal import START, Entry, Event, Record
+from cluster.journal.journal import START, Entry, Event, Record
 from cluster.scores import Scale
 from cluster.summary import Summary, fold
 from cluster.watch import GIVE_UP_S, render, watch_live
