@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import ROOT
-from cluster.aggregate import aggregate
+from cluster.monitor.iqm import aggregate
 
 RESULTS = ROOT / "docs" / "results"
 FOLDER = RESULTS / "loop"

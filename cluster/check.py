@@ -13,7 +13,7 @@ from rich.console import Console
 
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
-from cluster.text import literal
+from cluster.monitor.format import literal
 from gato.config import PRESETS
 from gato.sequence import StepLayout
 from gato.task import Task, find_task

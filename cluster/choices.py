@@ -9,11 +9,11 @@ from pathlib import Path
 
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.tasks.text_encoder import BYTES, text_encoder
+from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig, override, with_tasks
 from cluster.runs.normalise import with_statistics
 from cluster.runs.presets import find_run_config
-from cluster.scores import Scale, scale_of
 
 
 def make_config(

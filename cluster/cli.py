@@ -15,8 +15,8 @@ from cluster import choices, commands, replay_care, replay_words, running, teach
 from cluster import provenance as origins
 from cluster.check import check_task
 from cluster.doctor import doctor as examine
+from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS
-from cluster.text import literal
 
 app = typer.Typer(
     add_completion=False,

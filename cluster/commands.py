@@ -18,17 +18,17 @@ from rich.text import Text
 
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
-from cluster.aggregate import aggregate
 from cluster.journal.journal import ControlWord, Journal
 from cluster.journal.redis_server import RedisServer, connect, find_server
+from cluster.monitor.format import NONE, literal, number_text, printable
+from cluster.monitor.iqm import aggregate
+from cluster.monitor.scores import MEASURES, Measure, finite, read_scales, scale_of
+from cluster.monitor.summary import Summary, read_summary
+from cluster.monitor.watch import render, watch_live
 from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
 from cluster.runs.folder import list_runs as registry_runs
-from cluster.scores import MEASURES, Measure, finite, read_scales, scale_of
-from cluster.summary import Summary, read_summary
-from cluster.text import NONE, literal, number_text, printable
-from cluster.watch import render, watch_live
 from gato.serialization import to_plain
 from replay.formats.reader import Reading, attempt_of
 

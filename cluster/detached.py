@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from cluster.monitor.format import printable
 from cluster.running import supervise_detached
 from cluster.runs.folder import RunFolder
-from cluster.text import printable
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from importlib import metadata
 from rich.console import Console
 from rich.table import Table
 
-from cluster.text import literal
+from cluster.monitor.format import literal
 
 PATIENCE_S = 120.0
 LAST_ERROR = re.compile(r"^(?=\w[\w.]*(?:Error|Exception)\b)", re.MULTILINE)

@@ -13,9 +13,9 @@ from actors.tasks.resolve import resolve_tasks
 from actors.worker import Receipt, Worker
 from cluster.dispatch import EVALUATION_SEED
 from cluster.launch import acting_configs, layout_of, tasks_of
+from cluster.monitor.scores import Scale, read_scales
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run
-from cluster.scores import Scale, read_scales
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.network.model import Gato

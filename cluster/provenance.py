@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from cluster.plain_table import print_table
+from cluster.monitor.format import count_text, literal
+from cluster.monitor.table import print_table
 from cluster.replay_words import rows_of
 from cluster.runs.replay_location import find_place, opened
-from cluster.text import count_text, literal
 from replay.storage.changes import FIELD, ChangeTally, changes_of, tally_of
 from replay.storage.header import Header
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from actors.tasks.resolve import resolve_task
+from cluster.monitor.format import bytes_text, literal
 from cluster.replay_words import Row, rows_of
 from cluster.runs.replay_location import Place, find_place, open_to_read, opened
-from cluster.text import bytes_text, literal
 from gato.episode import Episode
 from replay.storage.compact import Compaction
 from replay.storage.header import DamagedEpisode

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.tasks.catalog import TASKS
-from cluster.plain_table import print_table
+from cluster.monitor.format import bytes_text, count_text, literal, number_text, percent_text, printable
+from cluster.monitor.table import print_table
 from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_episode, find_place, opened
-from cluster.text import bytes_text, count_text, literal, number_text, percent_text, printable
 from gato.serialization import from_plain
 from gato.task import Task
 from replay.config import MixConfig
@@ -306,7 +306,7 @@ def _values_text(values: Shaped[np.ndarray, "T ..."]) -> str:
 
 def _save_frames(store: EpisodeStore, header: Header, file: Path, console: Console) -> None:
     """Write the contact sheet of the episode's first image."""
-    from cluster.contact_sheet import save_sheet, shown_steps
+    from cluster.monitor.contact_sheet import save_sheet, shown_steps
 
     images = [
         name for name, (dtype, shape) in header.columns.items() if np.dtype(dtype) == np.uint8 and len(shape) == 3

@@ -22,14 +22,14 @@ from actors.tasks.text_encoder import BYTES
 from cluster.choices import scales_of
 from cluster.journal.journal import START, Event, Journal
 from cluster.journal.redis_server import RedisServer, connect
+from cluster.monitor.format import literal
+from cluster.monitor.scores import Scale
+from cluster.monitor.summary import read_summary
+from cluster.monitor.watch import render, watch_live
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig, override, read_config
 from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
-from cluster.scores import Scale
-from cluster.summary import read_summary
-from cluster.text import literal
-from cluster.watch import render, watch_live
 from gato.serialization import to_plain
 
 if TYPE_CHECKING:

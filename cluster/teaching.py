@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.teachers.train.config import Algorithm, is_tried, settings_for
-from cluster.text import literal
+from cluster.monitor.format import literal
 
 
 def teach(

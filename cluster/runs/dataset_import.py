@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cluster.monitor.format import literal
 from cluster.runs.dataset_card import About, Observations
 from cluster.runs.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
 from cluster.runs.folder import NAME, runs_root
 from cluster.runs.same_source import SourceCheck, absolute
-from cluster.text import literal
 from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task

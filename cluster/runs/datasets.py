@@ -14,8 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from cluster.monitor.format import literal
 from cluster.runs.folder import runs_root
-from cluster.text import literal
 from gato.files import damaged, read_json
 from replay.sampling.return_filter import least_return
 from replay.storage.header import Header

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from cluster.aggregate import aggregate, interquartile_mean
+from cluster.monitor.iqm import aggregate, interquartile_mean
 
 scores = st.lists(st.floats(-2, 2), min_size=1, max_size=12)
 

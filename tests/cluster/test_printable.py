@@ -15,12 +15,12 @@ from rich.text import Text
 from cluster import commands, replay_care, replay_words
 from cluster.cli import main
 from cluster.journal.journal import Event
-from cluster.plain_table import print_table
+from cluster.monitor.format import literal, printable
+from cluster.monitor.scores import Scale
+from cluster.monitor.summary import Summary, fold
+from cluster.monitor.table import print_table
+from cluster.monitor.watch import render
 from cluster.runs.folder import RunFolder
-from cluster.scores import Scale
-from cluster.summary import Summary, fold
-from cluster.text import literal, printable
-from cluster.watch import render
 from gato.metrics import Evaluation, ReplayStats, WorkerReport
 from gato.version import Version
 from replay.storage.store import EpisodeStore

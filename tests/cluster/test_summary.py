@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.journal.journal import Event, Record
-from cluster.scores import Scale, Spread
-from cluster.summary import WINDOW_S, Summary, fold
+from cluster.monitor.scores import Scale, Spread
+from cluster.monitor.summary import WINDOW_S, Summary, fold
 from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

@@ -11,9 +11,9 @@ import redis
 from rich.console import Console
 
 from cluster.journal.journal import START, Entry, Event, Record
-from cluster.scores import Scale
-from cluster.summary import Summary, fold
-from cluster.watch import GIVE_UP_S, render, watch_live
+from cluster.monitor.scores import Scale
+from cluster.monitor.summary import Summary, fold
+from cluster.monitor.watch import GIVE_UP_S, render, watch_live
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

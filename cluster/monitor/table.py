@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.text import clip, printable
+from cluster.monitor.format import clip, printable
 
 GAP = 2
 MIN_NAME_COLUMNS = 8

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from cluster.aggregate import Aggregate, aggregate
 from cluster.journal.journal import START, Event, Journal, Record
-from cluster.scores import MEASURES, Measure, Scale, Score, TaskState, finite
+from cluster.monitor.iqm import Aggregate, aggregate
+from cluster.monitor.scores import MEASURES, Measure, Scale, Score, TaskState, finite
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
 

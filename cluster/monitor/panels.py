@@ -12,9 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.scores import MEASURES, TaskState
-from cluster.summary import Summary, WorkerState
-from cluster.text import (
+from cluster.monitor.format import (
     bytes_text,
     clip,
     count_text,
@@ -26,6 +24,8 @@ from cluster.text import (
     sparkline,
     spread_text,
 )
+from cluster.monitor.scores import MEASURES, TaskState
+from cluster.monitor.summary import Summary, WorkerState
 from gato.metrics import ReplayStats
 
 MAX_WORKERS = 8

@@ -15,10 +15,10 @@ from rich.segment import Segment
 from rich.text import Text
 
 from cluster.journal.journal import START, Entry, Event
-from cluster.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
-from cluster.scores import Scale
-from cluster.summary import Summary, fold
-from cluster.text import duration_text, printable
+from cluster.monitor.format import duration_text, printable
+from cluster.monitor.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
+from cluster.monitor.scores import Scale
+from cluster.monitor.summary import Summary, fold
 
 GIVE_UP_S = 20.0
 """A journal that does not answer for this long is given up."""
