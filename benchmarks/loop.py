@@ -29,8 +29,8 @@ from actors.teachers.resolve import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.loop_page import FOLDER, LAST_EPISODES, draw
 from benchmarks.machine import about
-from cluster.dispatch import EVALUATION_SEED
-from cluster.launch import acting_configs
+from cluster.control.launch import acting_configs
+from cluster.control.scheduler import EVALUATION_SEED
 from cluster.runs.config import RunConfig, with_tasks
 from cluster.runs.presets import RUNS
 from gato.episode import Episode

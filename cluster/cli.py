@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 
 from actors.tasks.resolve import note_on
-from cluster import choices, commands, replay_care, replay_words, running, teaching
+from cluster import commands, replay_care, replay_words, teaching
 from cluster import provenance as origins
 from cluster.check import check_task
+from cluster.control import build_run as choices
+from cluster.control import lifecycle as running
 from cluster.doctor import doctor as examine
 from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS

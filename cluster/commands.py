@@ -155,7 +155,7 @@ def evaluate(
 ) -> None:
     """Play a checkpoint in this process, without Ray."""
     from actors.players.filming import ClipFolder
-    from cluster.evaluation import evaluate_checkpoint, locate
+    from cluster.control.evaluate import evaluate_checkpoint, locate
 
     checkpoint, config, scales = locate(what)
     clips = ClipFolder(checkpoint.parent.parent / "clips" / checkpoint.name) if video else None

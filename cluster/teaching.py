@@ -27,7 +27,7 @@ def teach(
 
     from actors.teachers.specialist import SHIPPED
     from actors.teachers.train.rllib import teach as train
-    from cluster.launch import connect_ray
+    from cluster.control.launch import connect_ray
 
     out = out or SHIPPED
     config = settings_for(task, seed=seed, env_steps=steps, algorithm=algorithm)

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster import choices
 from cluster.cli import main
+from cluster.control import build_run as choices
 from cluster.runs import folder as registry
 from cluster.runs.folder import RunFolder, list_runs
 

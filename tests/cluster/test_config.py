@@ -8,9 +8,9 @@ import pytest
 
 from actors.tasks.text_encoder import SentencePieceEncoder
 from actors.teachers.specialist import SHIPPED
-from cluster.choices import make_config, scales_of, teacher_notes
-from cluster.launch import acting_configs, layout_of, tasks_of
-from cluster.running import kept_text
+from cluster.control.build_run import make_config, scales_of, teacher_notes
+from cluster.control.launch import acting_configs, layout_of, tasks_of
+from cluster.control.lifecycle import kept_text
 from cluster.runs.config import config_from_json, config_to_json, override, with_tasks
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS, find_run_config

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster.ray_probe import require_ray
+from cluster.control.ray_probe import require_ray
 
 START = """
 import ray
@@ -23,7 +23,7 @@ input()
 JOIN = """
 import sys
 import ray  # imported before ours, as by a program that calls us
-from cluster.launch import connect_ray
+from cluster.control.launch import connect_ray
 connect_ray(sys.argv[1], namespace="test-connect")
 print("joined", ray.cluster_resources()["CPU"])
 """

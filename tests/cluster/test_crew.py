@@ -13,10 +13,10 @@ import pytest
 import ray
 
 from actors.assignment import Assignment, WorkerProgress
-from cluster import crew as crew_module
-from cluster import dispatch
-from cluster.crew import Crew
-from cluster.dispatch import Dispatcher
+from cluster.control import scheduler as dispatch
+from cluster.control import worker_pool as crew_module
+from cluster.control.scheduler import Dispatcher
+from cluster.control.worker_pool import Crew
 from cluster.journal.journal import Event, Journal
 from cluster.runs.config import ActorsConfig
 from gato.metrics import Evaluation, WorkerReport

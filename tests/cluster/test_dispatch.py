@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from actors.assignment import Assignment
-from cluster.dispatch import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
+from cluster.control.scheduler import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
 from cluster.runs.config import ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version

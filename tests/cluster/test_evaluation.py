@@ -12,7 +12,7 @@ from rich.console import Console
 
 from actors.tasks.catalog import TASKS
 from cluster import commands
-from cluster.evaluation import StoredPrompts
+from cluster.control.evaluate import StoredPrompts
 from cluster.runs.config import config_to_json
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS

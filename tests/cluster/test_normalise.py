@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from actors.tasks.resolve import resolve_task
-from cluster.choices import make_config
-from cluster.evaluation import StoredPrompts
-from cluster.launch import tasks_of
+from cluster.control.build_run import make_config
+from cluster.control.evaluate import StoredPrompts
+from cluster.control.launch import tasks_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig, config_from_json, config_to_json
 from cluster.runs.normalise import Moments

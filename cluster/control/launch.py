@@ -22,10 +22,10 @@ from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.tasks.resolve import resolve_tasks
 from actors.tasks.text_encoder import text_encoder
 from actors.teachers.resolve import Teachers
-from cluster.ray_probe import require_ray
+from cluster.control.ray_probe import require_ray
+from cluster.control.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import normalised_tasks
-from cluster.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Kind, Task

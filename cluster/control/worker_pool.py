@@ -13,9 +13,9 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
-from cluster.dispatch import BREAKS_AFTER, Dispatcher
+from cluster.control.launch import WorkerHandle
+from cluster.control.scheduler import BREAKS_AFTER, Dispatcher
 from cluster.journal.journal import Event, Journal
-from cluster.launch import WorkerHandle
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 

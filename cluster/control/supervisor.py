@@ -12,10 +12,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.remote import end_inference
-from cluster.crew import Crew, first_line
-from cluster.dispatch import Dispatcher
+from cluster.control.launch import Parts
+from cluster.control.scheduler import Dispatcher
+from cluster.control.worker_pool import Crew, first_line
 from cluster.journal.journal import Event, Journal
-from cluster.launch import Parts
 from cluster.runs.config import PLAYING, RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged

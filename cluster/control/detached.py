@@ -1,4 +1,4 @@
-"""The process of a run in the background: `python -m cluster.detached FOLDER`, started by `gato start --detach`."""
+"""The process of a run in the background: `python -m cluster.control.detached FOLDER`, started by `gato start --detach`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from cluster.control.lifecycle import supervise_detached
 from cluster.monitor.format import printable
-from cluster.running import supervise_detached
 from cluster.runs.folder import RunFolder
 
 

@@ -19,7 +19,7 @@ import redis
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
-from cluster.choices import scales_of
+from cluster.control.build_run import scales_of
 from cluster.journal.journal import START, Event, Journal
 from cluster.journal.redis_server import RedisServer, connect
 from cluster.monitor.format import literal
@@ -33,7 +33,7 @@ from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
 from gato.serialization import to_plain
 
 if TYPE_CHECKING:
-    from cluster.supervisor import Ended, Supervisor
+    from cluster.control.supervisor import Ended, Supervisor
 
 
 def start(
@@ -118,7 +118,7 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
         arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.detached", *arguments],
+            [sys.executable, "-m", "cluster.control.detached", *arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     while process.poll() is None and folder.info().state not in ("running", "failed"):
@@ -166,9 +166,9 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
     import ray
 
     from actors.teachers.resolve import has_teacher
-    from cluster.dispatch import Dispatcher
-    from cluster.launch import connect_ray, launch, tasks_of
-    from cluster.supervisor import Supervisor
+    from cluster.control.launch import connect_ray, launch, tasks_of
+    from cluster.control.scheduler import Dispatcher
+    from cluster.control.supervisor import Supervisor
 
     tasks = tasks_of(config)
     sets = [datasets.find(name) for name in config.data]

@@ -28,7 +28,7 @@ def make_config(
     normalise: Sequence[str] = (),
 ) -> RunConfig:
     """The named run with what the command line changes. ValueError for what it cannot be."""
-    from cluster.launch import check_fits, tasks_of
+    from cluster.control.launch import check_fits, tasks_of
 
     config = find_run_config(run)
     config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)

@@ -11,8 +11,8 @@ from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
 from actors.tasks.resolve import resolve_tasks
 from actors.worker import Receipt, Worker
-from cluster.dispatch import EVALUATION_SEED
-from cluster.launch import acting_configs, layout_of, tasks_of
+from cluster.control.launch import acting_configs, layout_of, tasks_of
+from cluster.control.scheduler import EVALUATION_SEED
 from cluster.monitor.scores import Scale, read_scales
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run

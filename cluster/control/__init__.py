@@ -1,0 +1,1 @@
+"""Starting, supervising, scheduling and ending a run on Ray."""
