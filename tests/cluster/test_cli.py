@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster.cli import main
+from cluster.cli.main import main
 from cluster.control import build_run as choices
 from cluster.runs import folder as registry
 from cluster.runs.folder import RunFolder, list_runs
@@ -224,7 +224,7 @@ def test_a_task_that_nobody_shows_is_refused_before_a_run_takes_its_name(
 def test_a_word_that_only_reads_does_not_wait_for_torch_ray_or_environments() -> None:
     code = """
 import sys
-from cluster.cli import main
+from cluster.cli.main import main
 sys.argv = ["gato", "runs"]
 try:
     main()

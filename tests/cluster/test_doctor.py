@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster import doctor
-from cluster.doctor import CHECKS, Check, find, find_all
+from cluster.cli import doctor
+from cluster.cli.doctor import CHECKS, Check, find, find_all
 
 WELL = Check(name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True)
 

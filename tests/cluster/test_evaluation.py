@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster import commands
+from cluster.cli import run_commands as commands
 from cluster.control.evaluate import StoredPrompts
 from cluster.runs.config import config_to_json
 from cluster.runs.folder import RunFolder

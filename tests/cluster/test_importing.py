@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster import commands
+from cluster.cli import run_commands as commands
 from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
 from cluster.runs.datasets import DataSet

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from cluster import commands, replay_care, replay_words
-from cluster.cli import main
+from cluster.cli import replay_inspect as replay_words
+from cluster.cli import replay_maintain as replay_care
+from cluster.cli import run_commands as commands
+from cluster.cli.main import main
 from cluster.journal.journal import Event
 from cluster.monitor.format import literal, printable
 from cluster.monitor.scores import Scale

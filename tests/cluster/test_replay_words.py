@@ -13,7 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from cluster.cli import main
+from cluster.cli.main import main
 from cluster.journal.journal import Journal
 from cluster.journal.redis_server import RedisServer, connect
 from cluster.runs.folder import RunFolder
@@ -361,7 +361,7 @@ def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None
 
 def gato_import(source: Path) -> int:
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", "import", str(source), "--name", "hopper"], check=False, cwd=Path.cwd(),
+        [sys.executable, "-m", "cluster.cli.main", "import", str(source), "--name", "hopper"], check=False, cwd=Path.cwd(),
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
     )  # fmt: skip
     return done.returncode

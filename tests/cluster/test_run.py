@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster import commands
+from cluster.cli import run_commands as commands
 from cluster.journal.journal import START, Journal
 from cluster.journal.redis_server import RedisServer, connect
 from gato.metrics import WorkerReport

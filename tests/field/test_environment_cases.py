@@ -14,7 +14,7 @@ SHARED = ROOT.parent / "shared" / "data" / "field_cases"
 def check(folder: Path, name: str) -> tuple[int, str]:
     """Exit status and all that `gato check odd_envs:NAME` prints, run in the folder of odd_envs.py."""
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", "check", f"odd_envs:{name}"],
+        [sys.executable, "-m", "cluster.cli.main", "check", f"odd_envs:{name}"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=200,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "250"},
     )  # fmt: skip

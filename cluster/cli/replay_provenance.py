@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cli.replay_inspect import rows_of
 from cluster.monitor.format import count_text, literal
 from cluster.monitor.table import print_table
-from cluster.replay_words import rows_of
 from cluster.runs.replay_location import find_place, opened
 from replay.storage.changes import FIELD, ChangeTally, changes_of, tally_of
 from replay.storage.header import Header

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from actors.tasks.resolve import resolve_task
+from cluster.cli.replay_inspect import Row, rows_of
 from cluster.monitor.format import bytes_text, literal
-from cluster.replay_words import Row, rows_of
 from cluster.runs.replay_location import Place, find_place, open_to_read, opened
 from gato.episode import Episode
 from replay.storage.compact import Compaction

@@ -11,12 +11,15 @@ import typer
 from rich.console import Console
 
 from actors.tasks.resolve import note_on
-from cluster import commands, replay_care, replay_words, teaching
-from cluster import provenance as origins
-from cluster.check import check_task
+from cluster.cli import replay_inspect as replay_words
+from cluster.cli import replay_maintain as replay_care
+from cluster.cli import replay_provenance as origins
+from cluster.cli import run_commands as commands
+from cluster.cli import teach as teaching
+from cluster.cli.check import check_task
+from cluster.cli.doctor import doctor as examine
 from cluster.control import build_run as choices
 from cluster.control import lifecycle as running
-from cluster.doctor import doctor as examine
 from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS
 
