@@ -22,7 +22,7 @@ from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.task import Task
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading
-from tests.replay.test_import_rllib import encode
+from tests.replay.formats.test_rllib import encode
 
 PONG = TASKS["atari/pong"]
 STEPS = 3

@@ -12,7 +12,7 @@ from replay.sampling.mixture import Mix
 from replay.sampling.return_filter import expert_return, least_return, window_of
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
-from tests.replay.test_mix import windows_of
+from tests.replay.sampling.test_mixture import windows_of
 
 
 @pytest.mark.parametrize(

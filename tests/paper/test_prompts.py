@@ -10,7 +10,7 @@ from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.paper.tasks import STATE, batch_of, model_of, window_of
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, counter_episode
-from tests.replay.test_mix import windows_of
+from tests.replay.sampling.test_mixture import windows_of
 
 STEPS = 20
 Windows = list[list[tuple[int, int]]]

@@ -17,7 +17,7 @@ from cluster.runs.presets import RUNS, find_run_config
 from gato.config import ActingConfig
 from gato.serialization import to_plain
 from replay.config import TableConfig
-from tests.actors.test_text import train
+from tests.actors.tasks.test_text_encoder import train
 from tests.gato.models import TALK
 
 
@@ -152,7 +152,7 @@ def test_nobody_waits_for_play_that_waits_for_updates() -> None:
 
 
 def test_what_a_user_must_know_of_a_named_teacher_is_said_for_its_task() -> None:
-    saved = Path(__file__).parents[1] / "data" / "sb3" / "sac_rescaled.zip"
+    saved = Path(__file__).parents[2] / "data" / "sb3" / "sac_rescaled.zip"
     config = make_config(
         "demo", name=None, tasks=["mujoco/inverted-pendulum"], data=[], settings=[],
         teachers=[f"inverted-pendulum=sb3:{saved}?vecnormalize=none&allow=start"],

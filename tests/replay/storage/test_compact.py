@@ -23,7 +23,7 @@ from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 CAPACITY = 1 << 20
 STEPS = 3000
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def filled(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from gato.version import Version
 from tests.actors.fakes import ListSink, ListSource, RandomPlayer
 from tests.actors.faulty import FAULTS, faulty
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SEEDS = [0, 1, 2, 3, 4]
 REASONS = {
     "raise": "the wheels came off", "nan": "state is not finite", "inf": "state is not finite", "shape": "shape",

@@ -201,7 +201,7 @@ def test_an_environment_that_breaks_ends_a_recording_with_a_line(
         "def raises(): return faulty('raise')\n"
     )  # fmt: skip
     monkeypatch.syspath_prepend(here)
-    teacher = "python:tests.cluster.test_cli:idle"
+    teacher = "python:tests.cluster.cli.test_main:idle"
     for name, word in (("raises", "the wheels came off"), ("dies", "died")):
         status, _, err = gato(
             monkeypatch, capsys, "record", f"frail_pkg:{name}", "--teacher", teacher, "--episodes", "4"

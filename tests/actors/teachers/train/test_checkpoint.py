@@ -10,7 +10,7 @@ import pytest
 from actors.tasks.catalog import TASKS
 from actors.teachers.train.config import settings_for
 from actors.teachers.train.loop import _load, _save, _State, checkpoint_folder
-from tests.actors.test_specialist import CountingTrainer
+from tests.actors.teachers.train.test_rllib import CountingTrainer
 
 CONFIG = settings_for("inverted-pendulum", seed=1, env_steps=4500)
 RMTREE, RENAME = shutil.rmtree, Path.rename

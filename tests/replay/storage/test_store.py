@@ -75,7 +75,7 @@ def test_every_acknowledged_episode_survives_kill_9_in_a_write_storm(tmp_path: P
     for first in (0, 1000, 2000):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(first)],
-            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
         )  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
@@ -208,7 +208,7 @@ print("goes on with", len(store.episodes))
 def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."}, check=False,
+        capture_output=True, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "disk full" in done.stdout
@@ -227,7 +227,7 @@ def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
 def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path), "0"],
-        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()
@@ -258,7 +258,7 @@ def test_a_folder_that_may_not_be_written_to_can_be_read(tmp_path: Path, monkeyp
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", UNWRITABLE], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, "-c", UNWRITABLE], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     folder.chmod(0o755)
@@ -295,7 +295,7 @@ except EpisodeGone as problem:
 """
     reader = subprocess.Popen(
         [sys.executable, "-c", reading, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+        cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
     )  # fmt: skip
     assert reader.stdout is not None
     reader.stdout.readline()

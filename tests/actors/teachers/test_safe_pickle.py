@@ -14,7 +14,7 @@ import pytest
 
 from actors.teachers.safe_pickle import numbers_of, read_inert
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def read(data: bytes) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from actors.tasks.catalog import TASKS
 from tests.actors.faulty import faulty
-from tests.cluster.test_cli import gato
+from tests.cluster.cli.test_main import gato
 
 
 def test_a_task_that_keeps_it_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

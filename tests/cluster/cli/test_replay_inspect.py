@@ -28,7 +28,7 @@ from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 Gato = Callable[..., tuple[int, str, str]]
 CAPACITY = 64 << 20
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -311,7 +311,7 @@ def test_a_teachers_files_are_found_from_every_folder(tmp_path: Path, monkeypatc
     odd = tmp_path / "50% a+b"
     odd.mkdir()
     for name in ("sac.zip", "sac.pkl"):
-        shutil.copy(Path(__file__).parents[1] / "data" / "sb3" / name, odd)
+        shutil.copy(Path(__file__).parents[2] / "data" / "sb3" / name, odd)
     monkeypatch.chdir(odd)
     spec = absolute_spec("sb3:sac.zip?vecnormalize=sac.pkl&activation=relu")
     monkeypatch.chdir(tmp_path)

@@ -98,7 +98,7 @@ for backend in ("loop", "process"):
 
 def test_nothing_is_said_where_it_is_played() -> None:
     """MiniGrid registers more than 150 environments; where that happens twice, each is a warning."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     ran = subprocess.run(
         [sys.executable, "-W", "default::UserWarning", "-c", PLAYS],
         cwd=root,

@@ -19,7 +19,7 @@ from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
 from gato.tokenizer import encode
 from replay.storage.store import EpisodeStore
-from tests.cluster.test_cli import gato
+from tests.cluster.cli.test_main import gato
 
 PRICES = "tests.actors.prices:Prices-v0"
 

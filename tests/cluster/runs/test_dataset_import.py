@@ -181,7 +181,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cluster.runs import dataset_import as importing
-from tests.cluster.test_importing import imported
+from tests.cluster.runs.test_dataset_import import imported
 real, importing.GROUP_EPISODES, importing.FIRST_WRITE = importing.EpisodeStore.add_all, 20, 10**9
 def add_all(store, records):
     outcomes = real(store, records)
@@ -201,7 +201,7 @@ def test_a_killed_import_loses_no_episode_and_no_warning(tmp_path: Path, runs: P
         states[:160] = 1e6 * states[:160]  # of the first 40 episodes, which the killed import stores
     whole = imported(file, "whole")
     assert "% of the values are clipped" in whole.warnings[0]
-    env = {**os.environ, "GATO_RUNS": str(runs), "PYTHONPATH": str(Path(importing.__file__).parents[1])}
+    env = {**os.environ, "GATO_RUNS": str(runs), "PYTHONPATH": str(Path(importing.__file__).parents[2])}
     killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL
     found = datasets.find("mine")

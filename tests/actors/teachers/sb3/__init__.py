@@ -1,0 +1,1 @@
+"""Tests of actors/teachers/sb3."""
