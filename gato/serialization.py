@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+Build = Callable[[Any], Any]
 
 NOT_FINITE = ("nan", "inf", "-inf")
 """JSON has no such numbers: they are written as text."""
@@ -61,82 +63,124 @@ def from_plain(kind: Any, value: Any, *, ignore_unknown: bool = False) -> Any:
     Raises:
         ValueError: The value does not fit; the text names the field and what was expected.
     """
+    return _builder(kind, ignore_unknown)(value)
+
+
+@cache
+def _builder(kind: Any, ignore_unknown: bool) -> Build:
+    """What builds values of one type. Kept: looking into annotations takes longer than building."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        kinds = [k for k in arguments if k is not type(None)]
-        for kind in kinds[:-1]:
-            with suppress(ValueError):
-                return from_plain(kind, value, ignore_unknown=ignore_unknown)
-        return from_plain(kinds[-1], value, ignore_unknown=ignore_unknown)
+        builds = [_builder(k, ignore_unknown) for k in arguments if k is not type(None)]
+        return _union(builds, accepts_none=type(None) in arguments)
     if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"expected one of {', '.join(map(repr, arguments))}, got {value!r}")
-        return value
+        return _literal(arguments)
     if origin is tuple:
+        return _tuple(_builder(arguments[0], ignore_unknown))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _mapping(_builder(arguments[1], ignore_unknown))
+    if not isinstance(kind, type):
+        return lambda value: value
+    if is_dataclass(kind):
+        return _dataclass(kind, ignore_unknown)
+    if issubclass(kind, tuple):  # a NamedTuple, which is written as a list
+        return _named_tuple(kind, [_builder(k, ignore_unknown) for k in _hints(kind).values()])
+    return kind if issubclass(kind, Enum) else _scalar(kind)
+
+
+def _union(builds: Sequence[Build], *, accepts_none: bool) -> Build:
+    def build(value: Any) -> Any:
+        if value is None and accepts_none:
+            return None
+        for attempt in builds[:-1]:
+            with suppress(ValueError):
+                return attempt(value)
+        return builds[-1](value)
+
+    return build
+
+
+def _literal(accepted: tuple[Any, ...]) -> Build:
+    def build(value: Any) -> Any:
+        if value not in accepted:
+            raise ValueError(f"expected one of {', '.join(map(repr, accepted))}, got {value!r}")
+        return value
+
+    return build
+
+
+def _tuple(item: Build) -> Build:
+    def build(value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"expected a list, got {value!r}")
-        return tuple(
-            from_plain(arguments[0], item, ignore_unknown=ignore_unknown) for item in value
-        )
-    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return tuple(map(item, value))
+
+    return build
+
+
+def _mapping(item: Build) -> Build:
+    def build(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"expected a mapping of names to values, got {value!r}")
-        return {key: _named(key, arguments[1], item, ignore_unknown) for key, item in value.items()}
-    if not isinstance(kind, type):
-        return value
-    if is_dataclass(kind):
-        return _from_fields(kind, value, ignore_unknown)
-    if issubclass(kind, tuple):  # a NamedTuple, which is written as a list
-        if not isinstance(value, list) or len(value) != len(hints := _hints(kind)):
-            raise ValueError(f"expected a list as {kind.__name__}, got {value!r}")
-        return kind(
-            *(from_plain(hint, item) for hint, item in zip(hints.values(), value, strict=True))
-        )
-    if issubclass(kind, Enum):
-        return kind(value)
-    if kind is float and value in NOT_FINITE:
-        return float(value)
+        return {str(key): _named(str(key), item, each) for key, each in value.items()}
+
+    return build
+
+
+def _dataclass(kind: type, ignore_unknown: bool) -> Build:
+    builds = {name: _builder(hint, ignore_unknown) for name, hint in _hints(kind).items()}
+
+    def build(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a group of settings ({kind.__name__}), got {value!r}")
+        given: dict[str, Any] = {}
+        for name, item in value.items():
+            if name in builds:
+                given[name] = _named(name, builds[name], item)
+            elif not ignore_unknown:
+                known = ", ".join(sorted(builds))
+                raise ValueError(f"{kind.__name__} has no setting {name!r}; it has {known}")
+        try:
+            return kind(**given)
+        except TypeError as problem:  # fields without a default that are not given
+            missing = [name for name in builds if name not in given]
+            raise ValueError(f"{kind.__name__} lacks one of {', '.join(missing)}") from problem
+
+    return build
+
+
+def _named_tuple(kind: type, builds: Sequence[Build]) -> Build:
+    def build(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != len(builds):
+            raise ValueError(f"expected a list of {len(builds)} ({kind.__name__}), got {value!r}")
+        return kind(*(each(item) for each, item in zip(builds, value, strict=True)))
+
+    return build
+
+
+def _scalar(kind: type) -> Build:
     accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"expected {NOUNS.get(kind.__name__, kind.__name__)}, got {value!r}")
-    return float(value) if kind is float else value
+
+    def build(value: Any) -> Any:
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            if kind is float and value in NOT_FINITE:
+                return float(value)
+            raise ValueError(f"expected {NOUNS.get(kind.__name__, kind.__name__)}, got {value!r}")
+        return float(value) if kind is float else value
+
+    return build
 
 
-def _from_fields(kind: type, value: Any, ignore_unknown: bool) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"expected a group of settings ({kind.__name__}), got {value!r}")
-    hints = _hints(kind)
-    unknown = [name for name in value if name not in hints]
-    if unknown and not ignore_unknown:
-        raise ValueError(
-            f"{kind.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(hints))}"
-        )
-    given = {
-        name: _named(name, hints[name], item, ignore_unknown)
-        for name, item in value.items()
-        if name in hints
-    }
+def _named(name: str, build: Build, value: Any) -> Any:
     try:
-        return kind(**given)
-    except TypeError as problem:  # fields without a default that are not given
-        missing = [part.name for part in fields(kind) if part.name not in given]
-        raise ValueError(f"{kind.__name__} lacks one of {', '.join(missing)}") from problem
-
-
-def _named(name: str, kind: Any, value: Any, ignore_unknown: bool) -> Any:
-    try:
-        return from_plain(kind, value, ignore_unknown=ignore_unknown)
+        return build(value)
     except _FieldError as problem:
         raise _FieldError(f"{name}.{problem.path}", problem.problem) from problem
     except ValueError as problem:
         raise _FieldError(name, str(problem)) from problem
 
 
-@cache
 def _hints(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     names = [part.name for part in fields(kind)] if is_dataclass(kind) else list(hints)
     return {name: hints[name] for name in names}
-
