@@ -15,13 +15,15 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.assignment import Assignment, WorkerProgress
+from actors.delivery import EpisodeSink
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import Clip
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
-from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayers
+from actors.players.inference_client import ServedPlayers
+from actors.players.inference_server import InferenceServer, NotServedError
 from actors.teachers.resolve import Teachers
-from actors.worker import EpisodeSink, WeightsSource, Worker
+from actors.worker import WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
 from gato.threads import use_threads

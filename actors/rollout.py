@@ -3,37 +3,20 @@ what was dropped, and knows nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, runtime_checkable
+from typing import ParamSpec
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
-from actors.envs.factory import EnvFailedError, Envs
+from actors.envs.env import EnvFailedError
+from actors.envs.vector import VectorEnv
+from actors.players.player import Player
 from gato.episode import Episode
 from gato.version import Version
 
 P = ParamSpec("P")
-
-
-@runtime_checkable
-class Player(Protocol):
-    """Whoever chooses actions for N rows."""
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """These rows begin a new episode, of these seeds."""
-        ...
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row; those of rows that do not play are not used. `rewards`: what the
-        last ones were paid."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +45,7 @@ class _Row:
 
 
 def play_on(
-    envs: Envs,
+    envs: VectorEnv,
     player: Player,
     seeds: Sequence[int],
     *,

@@ -22,12 +22,14 @@ import ray
 import torch
 from ray.actor import ActorProxy
 
+from actors.assignment import Assignment
+from actors.delivery import Receipt
 from actors.envs.factory import MAKERS, WorkerEnvs
 from actors.players.gato_player import GatoPlayers
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import Teachers
-from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
+from actors.worker import WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows
 from gato.config import PRESETS, ActingConfig

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.rollout import Player
-from actors.teachers.resolve import Teacher
+from actors.players.player import Player, Teacher
 
 
 class Relabelled:

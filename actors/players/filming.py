@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
-from actors.envs.factory import Envs, NoPictureError
-from actors.rollout import Player
+from actors.envs.env import NoPictureError
+from actors.envs.vector import VectorEnv
+from actors.players.player import Player
 from gato.metrics import Evaluation
 
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -184,7 +185,7 @@ class Filming:
     """A player that is filmed: it decides as it would otherwise, and before its decisions a picture
     is taken."""
 
-    def __init__(self, player: Player, envs: Envs, *, caption: str) -> None:
+    def __init__(self, player: Player, envs: VectorEnv, *, caption: str) -> None:
         self._player = player
         self._envs = envs
         self._caption = caption

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.rollout import Player
+from actors.players.player import Player
 
 
 class Watched:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actors.teachers.scripted import RECORDS, RULES
+from actors.teachers.scripted import RULES
+from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import Specialist
 from gato.task import ArraySpec, Kind, Task
 

@@ -320,7 +320,7 @@ def record(
     task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console
 ) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
-    from actors.envs.factory import EnvFailedError
+    from actors.envs.env import EnvFailedError
     from actors.teachers.demonstrate import demonstrate
     from actors.teachers.resolve import teacher_for
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.envs.factory import Envs
+from actors.envs.vector import VectorEnv
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.version import Version
@@ -60,8 +60,10 @@ class CountingEnv:
     def close(self) -> None: ...
 
 
-def counting_envs(num_envs: int, *, breaks_at_seed: int | None = None, pays: float = 1.0) -> Envs:
-    return Envs(COUNTING, [CountingEnv(breaks_at_seed, pays) for _ in range(num_envs)])
+def counting_envs(
+    num_envs: int, *, breaks_at_seed: int | None = None, pays: float = 1.0
+) -> VectorEnv:
+    return VectorEnv(COUNTING, [CountingEnv(breaks_at_seed, pays) for _ in range(num_envs)])
 
 
 class EchoPlayer:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.envs.factory import EnvFailedError, make_envs
-from actors.rollout import Player, play
+from actors.envs.env import EnvFailedError
+from actors.envs.factory import make_envs
+from actors.players.player import Player
+from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.version import Version

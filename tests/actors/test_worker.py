@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from actors.assignment import Assignment, Role
-from actors.envs.factory import Envs, make_envs
+from actors.delivery import EpisodeSink
+from actors.envs.factory import make_envs
+from actors.envs.vector import VectorEnv
 from actors.tasks.catalog import TASKS
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
-from actors.worker import EpisodeSink, WeightedPlayer, WeightsSource, Worker
+from actors.worker import WeightedPlayer, WeightsSource, Worker
 from gato.episode import check_episode
 from gato.task import Task
 from gato.tokenizer import TokenLayout
@@ -23,7 +25,7 @@ from gato.version import Version
 from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
 
 
-def short_games(task: Task, num_envs: int) -> Envs:
+def short_games(task: Task, num_envs: int) -> VectorEnv:
     return make_envs(replace(task, max_steps=20), num_envs)
 
 
@@ -85,7 +87,7 @@ class House:
     def player(self, task: Task, num_envs: int, role: str) -> WeightedPlayer:
         return self.players.setdefault(role, WeightedEcho())
 
-    def envs(self, task: Task, num_envs: int) -> Envs:
+    def envs(self, task: Task, num_envs: int) -> VectorEnv:
         self.made += 1
         if task is not COUNTING:
             return make_envs(task, num_envs)
@@ -286,7 +288,7 @@ def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
 
 
 def test_an_environment_that_cannot_be_made_fails_the_evaluation() -> None:
-    def broken(task: Task, num_envs: int) -> Envs:
+    def broken(task: Task, num_envs: int) -> VectorEnv:
         raise ValueError("no such ROM")
 
     worker = Worker(

@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs.factory import Backend, Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
+from actors.assignment import Assignment
+from actors.envs.env import Backend, Env, EnvFailedError
+from actors.envs.factory import WorkerEnvs, make_env, make_envs
 from actors.envs.process_env import ProcessEnv
+from actors.envs.vector import VectorEnv
 from actors.rollout import Dropped, play, play_on
-from actors.worker import Assignment, Worker
+from actors.worker import Worker
 from gato.task import Task
 from gato.version import Version
 from tests.actors.fakes import ListSink, ListSource, RandomPlayer
@@ -33,7 +36,7 @@ REASONS = {
 }  # fmt: skip
 
 
-def survives(task: Task, envs: Envs, reason: str) -> None:
+def survives(task: Task, envs: VectorEnv, reason: str) -> None:
     played = list(play_on(envs, RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
     envs.close()
     dropped = [each for each in played if isinstance(each, Dropped)]
@@ -205,7 +208,7 @@ def test_a_broken_environment_that_cannot_be_made_again_costs_each_episode() -> 
         made[0] += 1
         raise ValueError("no more of these")
 
-    envs = Envs(task, [make_env(task)], make=once)
+    envs = VectorEnv(task, [make_env(task)], make=once)
     played = list(
         play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
     )

@@ -311,7 +311,7 @@ def test_a_number_that_float32_cannot_hold_is_named() -> None:
         ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"
     ):
         space.flatten(np.array([1.0, -1e300]))
-    assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `Envs` refuses
+    assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `VectorEnv` refuses
 
 
 class Given(gymnasium.Env):

@@ -10,18 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from actors.envs.factory import Envs
+from actors.assignment import Assignment
+from actors.envs.vector import VectorEnv
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
-from actors.players.inference_server import (
-    InferenceServer,
-    NotServedError,
-    ServedPlayer,
-    ServedPlayers,
-    Server,
-)
-from actors.rollout import Player, play
-from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
+from actors.players.inference_client import ServedPlayer, ServedPlayers, Server
+from actors.players.inference_server import InferenceServer, NotServedError
+from actors.players.player import Player
+from actors.rollout import play
+from actors.worker import Resting, WeightedPlayer, WeightsSource, Worker
 from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
@@ -58,7 +55,7 @@ def server_of(number: int = 1, *, patience_s: float = 60.0) -> InferenceServer:
     )
 
 
-def actions_of(envs: Envs, player: Player, seeds: list[int]) -> dict[int, np.ndarray]:
+def actions_of(envs: VectorEnv, player: Player, seeds: list[int]) -> dict[int, np.ndarray]:
     return {
         e.seed: e.actions
         for e in play(envs, player, seeds, source="t", new_key=lambda: "k")

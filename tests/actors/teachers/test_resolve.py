@@ -14,19 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.rollout import Player
+from actors.players.player import Player, Teacher
 from actors.tasks.catalog import TASKS
 from actors.teachers.demonstrate import demonstrate
-from actors.teachers.resolve import (
-    MEASURE_SEED,
-    Teacher,
-    absolute_spec,
-    has_teacher,
-    measure,
-    teacher_for,
-    teacher_return,
-)
-from actors.teachers.scripted import RECORDS, RULES, Rule
+from actors.teachers.measure import MEASURE_SEED, measure
+from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from actors.teachers.scripted import RULES, Rule
+from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED
 from gato.episode import check_episode
 from gato.task import Kind
@@ -67,7 +61,7 @@ def test_a_rule_plays_well_and_with_few_buttons(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 def test_a_record_says_how_it_was_measured(name: str) -> None:
     record = RECORDS[name]
-    assert record["command"].startswith(f"python -m actors.teachers.resolve measure {name}")
+    assert record["command"].startswith(f"python -m actors.teachers.measure {name}")
     first, end = record["measured_seeds"]
     assert end - first >= 10
     assert teacher_return(TASKS[name]) == record["return_mean"]
@@ -88,8 +82,7 @@ def test_the_command_prints_a_record() -> None:
     command = [
         sys.executable,
         "-m",
-        "actors.teachers.resolve",
-        "measure",
+        "actors.teachers.measure",
         "inverted-pendulum",
         "--episodes",
         "2",

@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 import torch
 
+from actors.players.player import Teacher
 from actors.tasks.catalog import TASKS
-from actors.teachers.resolve import Teacher, teacher_for
+from actors.teachers.resolve import teacher_for
 from actors.teachers.sb3.policy import load_sb3
 from actors.teachers.sb3.statistics import read_statistics
 from gato.task import ArraySpec, Kind
