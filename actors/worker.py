@@ -15,11 +15,11 @@ from actors.delivery import Delivery, EpisodeSink
 from actors.envs.env import EnvFailedError
 from actors.envs.factory import WorkerEnvs
 from actors.envs.vector import VectorEnv
-from actors.players.dagger import Relabelled
+from actors.players.dagger import RelabelledPlayer
 from actors.players.filming import Clip, Filming
-from actors.players.heartbeat import Watched
+from actors.players.heartbeat import Heartbeat
 from actors.players.player import Player, Teacher
-from actors.rollout import Dropped, play_on
+from actors.rollout import Dropped, rollout
 from actors.teachers.resolve import Teachers
 from gato.compatibility.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, Episode
@@ -103,7 +103,7 @@ class Worker:
         self._assignment: Assignment | None = None
         self._begun_s = time.monotonic()
         self._episodes = 0
-        self._watched: Watched | None = None
+        self._heartbeat: Heartbeat | None = None
         self._filming: Filming | None = None
         self._clip: Clip | None = None
 
@@ -146,7 +146,7 @@ class Worker:
         """Do it. A broken environment ends it early: an evaluation is then failed, and the worker
         lives on."""
         task = self._tasks[assignment.task]
-        self._begun_s, self._assignment, self._episodes, self._watched = (
+        self._begun_s, self._assignment, self._episodes, self._heartbeat = (
             time.monotonic(),
             assignment,
             0,
@@ -248,27 +248,28 @@ class Worker:
         else:
             player = self._player(task, rows, role, weights)
         if teacher is not None and weights is not None:
-            player = Relabelled(player, teacher)
+            player = RelabelledPlayer(player, teacher)
             source, labels_of = RELABELLED, player.labels
         if assignment.film:
             player = self._filming = Filming(
                 player, envs, caption=f"version {weights.version if weights else '-'}"
             )
-        self._watched = Watched(player)
-        return play_on(
-            envs, self._watched, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
+        self._heartbeat = Heartbeat(player)
+        return rollout(
+            envs, self._heartbeat, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
             version=weights.version if weights else None, with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
         )  # fmt: skip
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""
-        watched = self._watched
+        heartbeat = self._heartbeat
         return WorkerProgress(
             assignment=self._assignment,
             episodes=self._episodes,
-            steps=watched.steps if watched else 0,
-            last_step_age_s=time.monotonic() - (watched.last_step_s if watched else self._begun_s),
+            steps=heartbeat.steps if heartbeat else 0,
+            last_step_age_s=time.monotonic()
+            - (heartbeat.last_step_s if heartbeat else self._begun_s),
         )
 
     def take_clip(self) -> Clip:
@@ -278,5 +279,5 @@ class Worker:
 
     def _note_life(self) -> None:
         """The worker did something other than a step: it is not stuck."""
-        if self._watched is not None:
-            self._watched.last_step_s = time.monotonic()
+        if self._heartbeat is not None:
+            self._heartbeat.beat()

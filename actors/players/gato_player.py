@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
+from actors.players.player import TimeStep
 from gato.acting import ActingState, Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato
@@ -75,23 +76,14 @@ class GatoPlayer:
             self._prompt = self._find_prompt()
         self._state = None
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        del seeds  # sampling has a generator of its own
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        """Extend each row's context by its observation, and decode an action [N, *shape]."""
+        # Seeds are not used: sampling has a generator of its own.
         if self._state is None:
             self._state = self._policy.start(self._num_envs, self._prompt)
-        else:
-            self._state.reset(rows)
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        del extras  # what only teachers may look at
-        if self._state is None:
-            self._state = self._policy.start(self._num_envs, self._prompt)
-        return self._policy.act(self._state, observations, rewards)
+        elif step.is_first.any():
+            self._state.reset(step.is_first)
+        return self._policy.act(self._state, step.observations, step.rewards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

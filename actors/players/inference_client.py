@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
-from actors.players.inference_batch import Observations, Ticket
+from actors.players.inference_batch import Ticket
+from actors.players.player import TimeStep
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights
@@ -26,11 +27,7 @@ class Server(Protocol):
 
     def end(self, ticket: Ticket) -> None: ...
 
-    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None: ...
-
-    def act(
-        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]: ...
+    def act(self, ticket: Ticket, step: TimeStep) -> Shaped[np.ndarray, "N ..."]: ...
 
 
 class ServedPlayer:
@@ -48,22 +45,14 @@ class ServedPlayer:
     def load(self, weights: Weights) -> None:
         self._version = weights.version
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        del seeds  # sampling has a generator of its own
-        if self._ticket is not None:
-            self._server.reset_rows(self._ticket, rows)
-            return
-        assert self._version is not None
-        self._ticket = self._server.begin(
-            self._client, self._task.name, self._role, self._num_envs, self._version
-        )
-
-    def act(
-        self, observations: Observations, extras: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        del extras  # what only teachers may look at
-        assert self._ticket is not None
-        return self._server.act(self._ticket, observations, rewards)
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        if self._ticket is None:
+            assert self._version is not None, "load weights first"
+            self._ticket = self._server.begin(
+                self._client, self._task.name, self._role, self._num_envs, self._version
+            )
+        # Only teachers look at the extras: they are not sent.
+        return self._server.act(self._ticket, replace(step, extras={}) if step.extras else step)
 
     def rest(self) -> None:
         """The assignment is over, however it ended."""

@@ -18,10 +18,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
 from actors.players.gato_player import GatoPlayers
-from actors.players.inference_batch import Group, GroupKey, Observations, Question, Ticket
+from actors.players.inference_batch import Group, GroupKey, Ticket
+from actors.players.player import TimeStep
 from gato.acting import Policy
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
@@ -61,7 +62,7 @@ class InferenceServer:
     server = InferenceServer(players, tasks, source)
     weights = server.newer_than("w0", None)                 # its version alone: the arrays stay
     here ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
-    actions = server.act(ticket, observations, rewards)     # waits for the others of its group
+    actions = server.act(ticket, step)                      # waits for the others of its group
     server.end(ticket)
     """
 
@@ -198,18 +199,11 @@ class InferenceServer:
         self._heard_s[ticket.client] = time.monotonic()
         return self._playing[ticket]
 
-    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None:
-        """These rows of the client begin a new episode."""
-        with self._changed:
-            self._group(ticket).reset(ticket, rows)
-
-    def act(
-        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
+    def act(self, ticket: Ticket, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         """An action for each row of the client, when all of its group have asked."""
         with self._changed:
             group = self._group(ticket)
-            group.asked[ticket] = Question(observations, rewards)
+            group.ask(ticket, step)
             if group.compute_if_complete():
                 self._changed.notify_all()
 

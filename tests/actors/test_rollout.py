@@ -124,9 +124,9 @@ def test_a_player_hears_what_its_last_actions_were_paid() -> None:
             super().__init__()
             self.heard: list[list[float]] = []
 
-        def act(self, observations, extras, rewards):
-            self.heard.append(rewards.tolist())
-            return super().act(observations, extras, rewards)
+        def act(self, step):
+            self.heard.append(step.rewards.tolist())
+            return super().act(step)
 
     player = Listener()
     list(play(counting_envs(2), player, [0, 1], source="agent", new_key=lambda: "k"))

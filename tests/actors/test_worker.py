@@ -4,7 +4,6 @@ not averaged away."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from actors.assignment import Assignment, Role
 from actors.delivery import EpisodeSink
 from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
+from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
@@ -32,25 +32,15 @@ def short_games(task: Task, num_envs: int) -> VectorEnv:
 class _Waits(WeightedEcho):
     """Never presses a button."""
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        return np.zeros(len(observations["image"]), np.int64)
+    def act(self, step: TimeStep) -> np.ndarray:
+        return np.zeros(step.num_rows, np.int64)
 
 
 class _Leans(WeightedEcho):
     """Pushes by as much as the pole leans."""
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        return observations["state"][:, 1:2]
+    def act(self, step: TimeStep) -> np.ndarray:
+        return step.observations["state"][:, 1:2]
 
 
 class House:
@@ -318,17 +308,12 @@ class _Slow(WeightedEcho):
         self.steps = 0
         self.stopped, self.go = threading.Event(), threading.Event()
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
+    def act(self, step: TimeStep) -> np.ndarray:
         self.steps += 1
         if self.steps == 3:
             self.stopped.set()
             assert self.go.wait(30)
-        return super().act(observations, extras, rewards)
+        return super().act(step)
 
 
 def test_progress_can_be_asked_while_it_plays() -> None:

@@ -16,6 +16,7 @@ import pytest
 from actors.envs.env import EnvFailedError
 from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
+from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from gato.task import Task
 from tests.actors.fakes import COUNTING, CountingEnv, RandomPlayer, counting_envs
@@ -34,13 +35,12 @@ def some_play(envs: VectorEnv, seeds: list[int], steps: int) -> list[np.ndarray]
     player = RandomPlayer(task)
     for row, seed in enumerate(seeds):
         envs.reset_row(row, seed)
-    player.reset_rows(rows, np.array(seeds))
     key = next(iter(task.observations))
     seen: list[np.ndarray] = []
+    step = TimeStep.first(envs.observations, seeds=seeds)
     for _ in range(steps):
-        rewards, _, _ = envs.step(
-            player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows
-        )
+        rewards, _, _ = envs.step(player.act(step), rows)
+        step = replace(step, is_first=~rows)
         seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
     return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
 

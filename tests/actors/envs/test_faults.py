@@ -19,7 +19,7 @@ from actors.envs.env import Backend, Env, EnvFailedError
 from actors.envs.factory import WorkerEnvs, make_env, make_envs
 from actors.envs.process_env import ProcessEnv
 from actors.envs.vector import VectorEnv
-from actors.rollout import Dropped, play, play_on
+from actors.rollout import Dropped, play, rollout
 from actors.worker import Worker
 from gato.task import Task
 from gato.version import Version
@@ -37,7 +37,7 @@ REASONS = {
 
 
 def survives(task: Task, envs: VectorEnv, reason: str) -> None:
-    played = list(play_on(envs, RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
+    played = list(rollout(envs, RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
     envs.close()
     dropped = [each for each in played if isinstance(each, Dropped)]
     whole = [each for each in played if not isinstance(each, Dropped)]
@@ -57,7 +57,7 @@ def test_what_breaks_costs_its_episode_alone(fault: str) -> None:
 def test_what_hangs_or_dies_in_a_process_of_its_own_costs_its_episode_alone() -> None:
     task = faulty("hang,abort,exit,raise")
     envs = make_envs(task, 1, backend="process", step_timeout_s=1.0)
-    played = list(play_on(envs, RandomPlayer(task), range(9), source="agent", new_key=lambda: "k"))
+    played = list(rollout(envs, RandomPlayer(task), range(9), source="agent", new_key=lambda: "k"))
     envs.close()
     assert [each.seed for each in played] == [*range(9)]
     assert [each.reason for each in played if isinstance(each, Dropped)] == [
@@ -82,7 +82,7 @@ def test_strict_play_ends_at_the_first_that_breaks() -> None:
 def test_a_step_that_breaks_in_one_row_is_whole_in_the_others() -> None:
     task = faulty("raise")
     envs, player = make_envs(task, 2), RandomPlayer(task)
-    for episode in play_on(envs, player, [1, 2], source="agent", new_key=lambda: "k"):
+    for episode in rollout(envs, player, [1, 2], source="agent", new_key=lambda: "k"):
         if not isinstance(episode, Dropped):
             assert episode.rewards.tolist() == [1.0] * 5
     envs.close()
@@ -94,7 +94,7 @@ def test_what_teachers_may_look_at_is_the_same_in_each_step_or_the_episode_is_dr
 ) -> None:
     task = faulty("extras")
     envs = make_envs(task, 2, backend=backend)
-    played = play_on(
+    played = rollout(
         envs, RandomPlayer(task), [0, 1, 2], source="t", new_key=lambda: "k", with_extras=True
     )
     for each in played:
@@ -210,7 +210,7 @@ def test_a_broken_environment_that_cannot_be_made_again_costs_each_episode() -> 
 
     envs = VectorEnv(task, [make_env(task)], make=once)
     played = list(
-        play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
+        rollout(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
     )
     assert [each.seed for each in played if isinstance(each, Dropped)] == [1, 2, 3]
     assert "no more of these" in str(played[-1])

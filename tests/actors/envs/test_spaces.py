@@ -221,11 +221,9 @@ def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens
             self.policy = Policy(model, task, ActingConfig(window_steps=1), text=text)
             self.state = self.policy.start(2)
 
-        def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-            self.state.reset(rows)
-
-        def act(self, observations, extras, rewards):
-            return self.policy.act(self.state, observations)
+        def act(self, step):
+            self.state.reset(step.is_first)
+            return self.policy.act(self.state, step.observations)
 
     envs = make_envs(task, 2)
     played = list(play(envs, Player(), [0, 1, 2], source="agent", new_key=lambda: "k"))
