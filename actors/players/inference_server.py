@@ -218,8 +218,3 @@ class InferenceServer:
             if ticket not in group.answers:
                 raise NotServedError(f"{ticket.client} began something else while this waited")
             return group.answers.pop(ticket)
-
-    def num_models(self) -> int:
-        """Versions that can be begun with."""
-        with self._changed:
-            return len(self._copies)
