@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from actors.envs.factory import EnvFailedError
+from actors.envs.env import EnvFailedError
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
