@@ -19,7 +19,8 @@ class Assignment:
     num_envs: int | None = None
     """Environments stepped together. None: one for each seed."""
     film: bool = False
-    """Whether the first seed's episode is filmed, where it is an evaluation: `Worker.take_clip` has it then."""
+    """Whether the first seed's episode is filmed, where it is an evaluation: `Worker.take_clip` has
+    it then."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

@@ -39,7 +39,12 @@ class InferenceActor:
     """Holds an `InferenceServer`; each call of a worker waits in a thread of its own."""
 
     def __init__(
-        self, players: GatoPlayers, tasks: Mapping[str, Task], source: WeightsSource, niceness: int, num_threads: int
+        self,
+        players: GatoPlayers,
+        tasks: Mapping[str, Task],
+        source: WeightsSource,
+        niceness: int,
+        num_threads: int,
     ) -> None:
         os.nice(niceness)
         use_threads(num_threads)  # Ray gives one to those who claim no core
@@ -62,7 +67,9 @@ class InferenceActor:
         self._server.reset_rows(ticket, rows)
 
     @ray.method
-    def act(self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+    def act(
+        self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
         return self._server.act(ticket, observations, rewards)
 
     @ray.method
@@ -83,13 +90,14 @@ def inference_of_node(
     niceness: int = 0,
     num_threads: int = 1,
 ) -> ActorProxy[InferenceActor]:
-    """The one of this node and launch, made by whoever asks first. It outlives who made it: see `end_inference`.
+    """The one of this node and launch, made by whoever asks first. It outlives who made it: see
+    `end_inference`.
 
-    `launch` is another each time that a run is started or resumed: what a killed one left is never met. `num_threads` are
-    PyTorch's: as many as the node has cores for it that nobody else is at.
+    `launch` is another each time that a run is started or resumed: what a killed one left is never
+    met. `num_threads` are PyTorch's: as many as the node has cores for it that nobody else is at.
 
-    What it is made of must be small (below 100 kB in all): Ray loses larger arguments with the worker that made it, and
-    could not start it anew.
+    What it is made of must be small (below 100 kB in all): Ray loses larger arguments with the
+    worker that made it, and could not start it anew.
     """
     node = ray.get_runtime_context().get_node_id()
     return RemoteInference.options(
@@ -106,7 +114,8 @@ def end_inference() -> None:
 
 
 class ServedByNode:
-    """A node's inference process as its workers call it. NotServedError where it died: the assignment is lost with it."""
+    """A node's inference process as its workers call it. NotServedError where it died: the
+    assignment is lost with it."""
 
     def __init__(self, actor: ActorProxy[InferenceActor]) -> None:
         self._actor = actor
@@ -124,7 +133,9 @@ class ServedByNode:
     def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
         _answer(self._actor.reset_rows.remote(ticket, rows))
 
-    def act(self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+    def act(
+        self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray
+    ) -> np.ndarray:
         return _answer(self._actor.act.remote(ticket, observations, rewards))
 
 
@@ -134,7 +145,9 @@ def _answer(reference: ray.ObjectRef[T]) -> T:
     except RayTaskError as failure:  # as it was raised there, without Ray's traceback
         raise failure.cause from None
     except RayActorError as death:
-        raise NotServedError("the inference process of this node died; Ray starts it anew") from death
+        raise NotServedError(
+            "the inference process of this node died; Ray starts it anew"
+        ) from death
 
 
 class WorkerActor:
@@ -154,22 +167,42 @@ class WorkerActor:
         launch: str = "",
         inference_threads: int = 1,
     ) -> None:
-        """`shares_inference`: whether the node's one inference process acts for it, that of this `launch`."""
+        """`shares_inference`: whether the node's one inference process acts for it, that of this
+        `launch`."""
         os.nice(niceness)
         use_threads(1)
         self._playing = threading.Lock()
         if shares_inference:
             assert launch, "an inference process is one launch's: say which"
             actor = inference_of_node(
-                players, tasks, source, launch=launch, niceness=niceness, num_threads=inference_threads
+                players,
+                tasks,
+                source,
+                launch=launch,
+                niceness=niceness,
+                num_threads=inference_threads,
             )
             shared = ServedPlayers(server=ServedByNode(actor), client=name)
             self._worker = Worker(
-                name, tasks, shared, sink, shared, make=make, teachers=teachers, layout=players.layout
+                name,
+                tasks,
+                shared,
+                sink,
+                shared,
+                make=make,
+                teachers=teachers,
+                layout=players.layout,
             )
         else:
             self._worker = Worker(
-                name, tasks, players, sink, source, make=make, teachers=teachers, layout=players.layout
+                name,
+                tasks,
+                players,
+                sink,
+                source,
+                make=make,
+                teachers=teachers,
+                layout=players.layout,
             )
 
     @ray.method

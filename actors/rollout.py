@@ -1,5 +1,5 @@
-"""Playing: a player in N environments until every seed has been played; yields whole episodes and what was dropped, and
-knows nothing else."""
+"""Playing: a player in N environments until every seed has been played; yields whole episodes and
+what was dropped, and knows nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Player(Protocol):
         extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
         rewards: Float[np.ndarray, " N"],
     ) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row; those of rows that do not play are not used. `rewards`: what the last ones were paid."""
+        """An action for each row; those of rows that do not play are not used. `rewards`: what the
+        last ones were paid."""
         ...
 
 
@@ -72,8 +73,9 @@ def play_on(
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
     notes: Sequence[str] = (),
 ) -> Iterator[Episode | Dropped]:
-    """Play one episode of each seed; yields them as they end. A row without a seed left waits for the others. An environment
-    that breaks costs its episode alone: it is made anew for the next seed. `notes`, of the teacher, are kept with each.
+    """Play one episode of each seed; yields them as they end. A row without a seed left waits for
+    the others. An environment that breaks costs its episode alone: it is made anew for the next
+    seed. `notes`, of the teacher, are kept with each.
 
     for episode in play_on(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
         sink.add(episode)
@@ -111,7 +113,12 @@ def play_on(
             if row is None:
                 continue
             if index in stepped.broken:
-                yield Dropped(task=task.name, seed=row.seed, step=len(row.actions), reason=stepped.broken[index])
+                yield Dropped(
+                    task=task.name,
+                    seed=row.seed,
+                    step=len(row.actions),
+                    reason=stepped.broken[index],
+                )
                 yield from begin(index)
                 fresh[index] = True
                 continue
@@ -125,7 +132,10 @@ def play_on(
                     key=new_key(),
                     task=task.name,
                     source=source,
-                    observations={name: np.stack([o[name] for o in row.observations]) for name in task.observations},
+                    observations={
+                        name: np.stack([o[name] for o in row.observations])
+                        for name in task.observations
+                    },
                     actions=np.stack(row.actions).astype(task.action.dtype),
                     rewards=np.asarray(row.rewards, np.float32),
                     labels=np.stack(row.labels).astype(task.action.dtype) if row.labels else None,

@@ -1,4 +1,5 @@
-"""A worker: does one assignment after another (evaluate, generate, teach, relabel) with the newest weights it can get."""
+"""A worker: does one assignment after another (evaluate, generate, teach, relabel) with the newest
+weights it can get."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Receipt(Protocol):
 
 @runtime_checkable
 class EpisodeSink(Protocol):
-    """Where episodes go. `add` returns when the episode is durable or refused, or says `wait` when it gave up waiting."""
+    """Where episodes go. `add` returns when the episode is durable or refused, or says `wait` when
+    it gave up waiting."""
 
     def add(self, episode: Episode) -> Receipt: ...
 
@@ -66,7 +68,8 @@ class WeightedPlayer(Player, Protocol):
 
 @runtime_checkable
 class Resting(Protocol):
-    """A player that wants to know when an assignment is over, because others wait for its decisions."""
+    """A player that wants to know when an assignment is over, because others wait for its
+    decisions."""
 
     def rest(self) -> None: ...
 
@@ -91,7 +94,8 @@ class Worker:
     """Plays what it is told.
 
     worker = Worker("w0", tasks, players, sink, source)
-    report, evaluation = worker.perform(Assignment(role="evaluate", task="mujoco/hopper", seeds=(1, 2)))
+    report, evaluation = worker.perform(Assignment(role="evaluate", task="mujoco/hopper", seeds=(1,
+    2)))
     """
 
     def __init__(
@@ -107,7 +111,8 @@ class Worker:
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
     ) -> None:
-        """`layout`: what the tokens of observations are, to warn in evaluations of what they lose; None: nothing is warned of."""
+        """`layout`: what the tokens of observations are, to warn in evaluations of what they lose;
+        None: nothing is warned of."""
         self.name = name
         self._tasks = tasks
         self._players = players
@@ -166,14 +171,24 @@ class Worker:
         return player
 
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
-        """Do it. A broken environment ends it early: an evaluation is then failed, and the worker lives on."""
+        """Do it. A broken environment ends it early: an evaluation is then failed, and the worker
+        lives on."""
         task = self._tasks[assignment.task]
-        self._begun_s, self._assignment, self._episodes, self._watched = time.monotonic(), assignment, 0, None
+        self._begun_s, self._assignment, self._episodes, self._watched = (
+            time.monotonic(),
+            assignment,
+            0,
+            None,
+        )
         weights = None if assignment.role == "teach" else self._newest()
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
-        coverage = Coverage(task.observations, self._layout) if self._layout and assignment.role == "evaluate" else None
+        coverage = (
+            Coverage(task.observations, self._layout)
+            if self._layout and assignment.role == "evaluate"
+            else None
+        )
         dropped: Counter[str] = Counter()
         failed: str | None = None
         try:
@@ -181,7 +196,8 @@ class Worker:
                 if isinstance(episode, Dropped):
                     dropped[episode.reason] += 1
                     if self._watched is not None:
-                        self._watched.last_step_s = time.monotonic()  # what hung was ended; that is a step, too
+                        # what hung was ended; that is a step, too
+                        self._watched.last_step_s = time.monotonic()
                     if assignment.role == "evaluate":
                         raise EnvFailedError(str(episode))
                     continue
@@ -193,7 +209,9 @@ class Worker:
                 if assignment.role != "evaluate":
                     self._deliver(episode, delivery)
             if dropped and not self._episodes:
-                raise EnvFailedError(f"{task.name} broke in every episode, the last time with {[*dropped][-1]}")
+                raise EnvFailedError(
+                    f"{task.name} broke in every episode, the last time with {[*dropped][-1]}"
+                )
         except EnvFailedError as problem:
             failed = str(problem)
             # They may be anywhere by now: new ones are made next time.
@@ -202,7 +220,8 @@ class Worker:
                 with suppress(EnvFailedError):
                     broken.close()
         finally:
-            if self._filming is not None:  # here, and not when it is asked for: whoever asks does not wait
+            # here, and not when it is asked for: whoever asks does not wait
+            if self._filming is not None:
                 self._clip, self._filming = self._filming.clip(), None
             made = self._made_players.get((task.name, assignment.rows, assignment.role))
             if made is not None and isinstance(made[0], Resting):
@@ -242,11 +261,14 @@ class Worker:
             self._made_teachers[task.name, role] = self._teachers(task, role)
         return self._made_teachers[task.name, role]
 
-    def _play(self, task: Task, assignment: Assignment, weights: Weights | None) -> Iterator[Episode | Dropped]:
+    def _play(
+        self, task: Task, assignment: Assignment, weights: Weights | None
+    ) -> Iterator[Episode | Dropped]:
         role, rows = assignment.role, assignment.rows
         envs = self._envs(task, rows)
         teacher = self._teacher(task, role) if role in ("teach", "relabel") else None
-        # Evaluations are not stored: were they numbered, what is stored would have holes, which replay remembers.
+        # Evaluations are not stored: were they numbered, what is stored would have holes, which
+        # replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if role == "evaluate" else self._new_key
         source, labels_of = AGENT, None
         if weights is None:
@@ -259,7 +281,9 @@ class Worker:
             player = Relabelled(player, teacher)
             source, labels_of = RELABELLED, player.labels
         if assignment.film:
-            player = self._filming = Filming(player, envs, caption=f"version {weights.version if weights else '-'}")
+            player = self._filming = Filming(
+                player, envs, caption=f"version {weights.version if weights else '-'}"
+            )
         self._watched = Watched(player)
         return play_on(
             envs, self._watched, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
@@ -286,7 +310,8 @@ class Worker:
         """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""
         begun = time.monotonic()
         try:
-            check_episode(episode, self._tasks[episode.task])  # the check that replay makes: what is bad is not sent
+            # the check that replay makes: what is bad is not sent
+            check_episode(episode, self._tasks[episode.task])
         except BadEpisode as problem:
             delivery.refused[str(problem)] = delivery.refused.get(str(problem), 0) + 1
             return

@@ -1,7 +1,8 @@
 """Speed of acting with a full context of 1,024 tokens, on one thread: `python -m benchmarks.act`.
 
-Against re-encoding the context for each action token (the same model, the same tokens, the same choice), and in 8 bits
-against float32. The model has random weights: what it chooses takes as long whatever they are.
+Against re-encoding the context for each action token (the same model, the same tokens, the same
+choice), and in 8 bits against float32. The model has random weights: what it chooses takes as long
+whatever they are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from gato.weights import acting_config
 
 HOPPER = TASKS["mujoco/hopper"]
 ROWS_AT_ONCE = 16
-"""Contexts that are encoded again together: more at once are no faster, and their scores take gigabytes."""
+"""Contexts that are encoded again together: more at once are no faster, and their scores take
+gigabytes."""
 AGAINST_ENCODING = (("small", 1), ("small", 16), ("small", 64), ("79m", 1))
 AGAINST_FLOAT32 = (("small", 16), ("79m", 1), ("79m", 16))
 
@@ -46,11 +48,14 @@ def seen(num_envs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def encode_again(
     policy: Policy, shown: Float[np.ndarray, "T N 11"], done: Shaped[np.ndarray, "T N 3"]
 ) -> Float[np.ndarray, " N"]:
-    """The last step's first action as the mean over its bins, by encoding the context once for each action token."""
+    """The last step's first action as the mean over its bins, by encoding the context once for each
+    action token."""
     model, steps = policy.model, policy.steps
     layout = model.config.layout
     T, num_envs, num_actions = done.shape
-    ids = np.stack([steps.step_ids({"state": shown[:, n]}, done[:, n]).reshape(-1) for n in range(num_envs)])
+    ids = np.stack(
+        [steps.step_ids({"state": shown[:, n]}, done[:, n]).reshape(-1) for n in range(num_envs)]
+    )
     place = np.tile(steps.place_S, T)
     first: list[torch.Tensor] = []
     for begin in range(0, num_envs, ROWS_AT_ONCE):
@@ -68,7 +73,8 @@ def encode_again(
 
 
 def against_encoding(preset: str, num_envs: int) -> dict[str, float | str]:
-    """A step of N environments of Hopper whose context is full, and the same step without a cache."""
+    """A step of N environments of Hopper whose context is full, and the same step without a
+    cache."""
     policy = Policy(acting_model(preset), HOPPER, ActingConfig())
     state, rng = policy.start(num_envs), np.random.default_rng(0)
     shown: list[np.ndarray] = []
@@ -79,7 +85,9 @@ def against_encoding(preset: str, num_envs: int) -> dict[str, float | str]:
         done.append(policy.act(state, observations))
     ours_s = median_s(lambda: policy.act(state, seen(num_envs, rng)), repeats=7)
     again: list[np.ndarray] = []
-    theirs_s = median_s(lambda: again.append(encode_again(policy, np.stack(shown), np.stack(done))), repeats=1)
+    theirs_s = median_s(
+        lambda: again.append(encode_again(policy, np.stack(shown), np.stack(done))), repeats=1
+    )
     np.testing.assert_allclose(again[0], done[-1][:, 0], atol=1e-3)
     return {
         "path": f"act, {preset}, {num_envs} environments, 1,024 tokens",
@@ -99,7 +107,8 @@ def against_float32(preset: str, num_envs: int) -> Iterator[dict[str, float | st
     def once(policy: Policy, state: ActingState) -> float:
         return median_s(lambda: policy.act(state, seen(num_envs, rng)), repeats=1)
 
-    # By turns, so that what else the machine does falls on all of them; the first round is not counted.
+    # By turns, so that what else the machine does falls on all of them; the first round is not
+    # counted.
     times = [[once(*pair) for pair in zip(policies, states, strict=True)] for _ in range(6)]
     float32_s, *int8_s = np.median(times[1:], axis=0).tolist()
     for kind, ours_s in zip(KINDS, int8_s, strict=True):
@@ -127,7 +136,8 @@ def main() -> None:
     for measure in measures():
         ratio = round(float(measure["theirs_s"]) / float(measure["ours_s"]), 3)
         print(
-            f"{measure['path']}: {ratio} x {measure['against']} ({float(measure['steps_per_s']):.0f} steps/s)",
+            f"{measure['path']}: {ratio} x {measure['against']}"
+            f" ({float(measure['steps_per_s']):.0f} steps/s)",
             flush=True,
         )
         with (ROOT / "benchmarks" / "rows.jsonl").open("a") as out:

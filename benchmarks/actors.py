@@ -1,7 +1,9 @@
-"""Speed of playing: what a worker adds to environment and model, what a batch and more workers bring: `python -m benchmarks.actors`.
+"""Speed of playing: what a worker adds to environment and model, what a batch and more workers
+bring: `python -m benchmarks.actors`.
 
-The demo's model with random weights, in episodes of at most 200 steps, on one thread. Times of one process are processor
-times and taken by turns, so that a busy machine changes them little; those of several workers are wall times.
+The demo's model with random weights, in episodes of at most 200 steps, on one thread. Times of one
+process are processor times and taken by turns, so that a busy machine changes them little; those of
+several workers are wall times.
 """
 
 from __future__ import annotations
@@ -90,7 +92,10 @@ class Recording:
         self.player.reset_rows(rows, seeds)
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         kept = {name: values.copy() for name, values in observations.items()}
         rewards = rewards.copy()
@@ -116,9 +121,11 @@ def by_turns_s(*works: Callable[[], object]) -> list[float]:
 
 
 def overhead(name: str, num_envs: int) -> Row:
-    """A worker's evaluation, against the same decisions and the same steps in the same order, and nothing else.
+    """A worker's evaluation, against the same decisions and the same steps in the same order, and
+    nothing else.
 
-    Apart from each other, model and environments take less: each then has the processor's caches to itself.
+    Apart from each other, model and environments take less: each then has the processor's caches to
+    itself.
     """
     task = task_named(name)
     assignment = Assignment(role="evaluate", task=name, seeds=tuple(range(num_envs)))
@@ -187,7 +194,9 @@ def on_ray(name: str, counts: tuple[int, ...] = (1, 2, 4), *, num_envs: int = 16
         assignment = Assignment(role="evaluate", task=name, seeds=tuple(range(num_envs)))
         for worker in workers:
             ray.get(worker.perform.remote(assignment))
-        times = [[seconds_a_step(workers[:count], assignment) for count in counts] for _ in range(TURNS)]
+        times = [
+            [seconds_a_step(workers[:count], assignment) for count in counts] for _ in range(TURNS)
+        ]
         steps_s = [statistics.median(column) for column in zip(*times, strict=True)]
         for count, step_s in zip(counts, steps_s, strict=True):
             yield {
@@ -200,19 +209,31 @@ def on_ray(name: str, counts: tuple[int, ...] = (1, 2, 4), *, num_envs: int = 16
 
 
 def shared(name: str, preset: str, *, num_workers: int = 2, num_envs: int = 4) -> Row:
-    """Workers whose node has one inference process, against workers that hold the weights themselves."""
+    """Workers whose node has one inference process, against workers that hold the weights
+    themselves."""
     with ray_of(num_workers):
         assignment = Assignment(role="evaluate", task=name, seeds=tuple(range(num_envs)))
-        both = [remote_workers(name, num_workers, preset, shares_inference=shares) for shares in (True, False)]
+        both = [
+            remote_workers(name, num_workers, preset, shares_inference=shares)
+            for shares in (True, False)
+        ]
         for worker in itertools.chain(*both):
             ray.get(worker.perform.remote(assignment))
-        times = [[seconds_a_step(workers, assignment, rounds=1) for workers in both] for _ in range(TURNS)]
+        times = [
+            [seconds_a_step(workers, assignment, rounds=1) for workers in both]
+            for _ in range(TURNS)
+        ]
         served_s, own_s = (statistics.median(column) for column in zip(*times, strict=True))
         served, own = (ray.get([worker.pid.remote() for worker in workers]) for workers in both)
-        server = ray.get_actor(next(n for n in ray.util.list_named_actors() if n.startswith(INFERENCE)))
+        server = ray.get_actor(
+            next(n for n in ray.util.list_named_actors() if n.startswith(INFERENCE))
+        )
         served_mb, own_mb = private_mb([*served, *ray.get([server.pid.remote()])]), private_mb(own)
         return {
-            "path": f"{num_workers} workers, one inference process, {preset}, {name}, {num_envs} environments each",
+            "path": (
+                f"{num_workers} workers, one inference process, {preset}, {name}, {num_envs}"
+                " environments each"
+            ),
             "against": "each with its own weights",
             "ours_s": served_s,
             "theirs_s": own_s,
@@ -234,7 +255,9 @@ def ray_of(num_cpus: int) -> Generator[None]:
         ray.shutdown()
 
 
-def remote_workers(name: str, count: int, preset: str, *, shares_inference: bool) -> list[ActorProxy[WorkerActor]]:
+def remote_workers(
+    name: str, count: int, preset: str, *, shares_inference: bool
+) -> list[ActorProxy[WorkerActor]]:
     make, source = RemoteWorker.options(num_cpus=0, max_concurrency=2), RandomSource(preset)
     return [
         make.remote(
@@ -253,17 +276,26 @@ def remote_workers(name: str, count: int, preset: str, *, shares_inference: bool
     ]
 
 
-def seconds_a_step(workers: list[ActorProxy[WorkerActor]], assignment: Assignment, *, rounds: int = 4) -> float:
-    """Wall seconds for an environment's step when these workers play the assignment a few times each."""
+def seconds_a_step(
+    workers: list[ActorProxy[WorkerActor]], assignment: Assignment, *, rounds: int = 4
+) -> float:
+    """Wall seconds for an environment's step when these workers play the assignment a few times
+    each."""
     begun = time.perf_counter()
     # One at a time for each worker, as the crew gives them.
-    done = [ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)]
-    return (time.perf_counter() - begun) / sum(report.env_steps for together in done for report, _ in together)
+    done = [
+        ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)
+    ]
+    return (time.perf_counter() - begun) / sum(
+        report.env_steps for together in done for report, _ in together
+    )
 
 
 def private_mb(pids: list[int]) -> float:
     """Memory that is these processes' own, in megabytes."""
-    lines = (line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    lines = (
+        line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    )
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024 / 1e6
 
 

@@ -1,9 +1,14 @@
-"""Learning curves over seeds: runs, keeps every evaluation, measures the last checkpoint, draws the picture.
+"""Learning curves over seeds: runs, keeps every evaluation, measures the last checkpoint, draws the
+picture.
 
-python -m benchmarks.curve run demo --seeds 0 1 2                              # a quarter of an hour each
-python -m benchmarks.curve run clone --data ../hopper_expert-v5.hdf5 --seeds 0  # imports the file first
-python -m benchmarks.curve collect runs/demo                                   # the same from a run that has ended
-python -m benchmarks.curve draw                                                # pictures and tables of what was kept
+python -m benchmarks.curve run demo --seeds 0 1 2                              # a quarter of an
+hour each
+python -m benchmarks.curve run clone --data ../hopper_expert-v5.hdf5 --seeds 0  # imports the file
+first
+python -m benchmarks.curve collect runs/demo                                   # the same from a run
+that has ended
+python -m benchmarks.curve draw                                                # pictures and tables
+of what was kept
 """
 
 from __future__ import annotations
@@ -28,12 +33,15 @@ EPISODES = 20
 
 
 def run(name: str, seed: int, data: Path | None) -> None:
-    """One run of this seed, in a folder that is thrown away; what it did is kept in docs/results."""
+    """One run of this seed, in a folder that is thrown away; what it did is kept in
+    docs/results."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"GATO_RUNS": folder}
         words = [str(GATO), "start", name, "--seed", str(seed)]
         if data is not None:
-            subprocess.run([str(GATO), "import", str(data), "--name", data.stem], env=environment, check=True)
+            subprocess.run(
+                [str(GATO), "import", str(data), "--name", data.stem], env=environment, check=True
+            )
             words += ["--data", data.stem]
         subprocess.run(words, env=environment, check=True)
         collect(Path(folder) / name)
@@ -65,14 +73,19 @@ def collect(run_folder: Path) -> None:
     (RESULTS / f"{name}-seed{seed}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
-def curve(entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]) -> list[dict[str, float]]:
-    """Minutes since the command was typed, updates, mean return and its normalised value, of each evaluation."""
+def curve(
+    entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]
+) -> list[dict[str, float]]:
+    """Minutes since the command was typed, updates, mean return and its normalised value, of each
+    evaluation."""
     out: list[dict[str, float]] = []
     for entry in entries:
         record = entry.record
         if isinstance(record, Evaluation) and record.task == task and record.returns:
             mean = sum(record.returns) / len(record.returns)
-            normalised = (mean - scale["random_return"]) / (scale["teacher_return"] - scale["random_return"])
+            normalised = (mean - scale["random_return"]) / (
+                scale["teacher_return"] - scale["random_return"]
+            )
             out.append(
                 {
                     "minutes": round((entry.time_s - begun_s) / 60, 2),
@@ -91,9 +104,13 @@ def draw(name: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}-seed*.json"))]
+    runs: list[dict[str, Any]] = [
+        json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}-seed*.json"))
+    ]
     tasks = list(runs[0]["tasks"])
-    figure, axes = pyplot.subplots(1, len(tasks), figsize=(5.5 * len(tasks), 3.6), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(tasks), figsize=(5.5 * len(tasks), 3.6), sharey=True, squeeze=False
+    )
     for axis, task in zip(axes[0], tasks, strict=True):
         for entry in runs:
             points = entry["tasks"][task]
@@ -122,17 +139,21 @@ def draw(name: str) -> None:
     for entry in runs:
         for task, last in entry["last_checkpoint"].items():
             lines.append(
-                f"| {entry['seed']} | {task} | {last['return']:,.1f} | {last['return_std']:,.1f} | {last['normalised']:.2f} | "
-                f"{last['step']:,} | {entry['wall_s'] / 60:.1f} |"
+                f"| {entry['seed']} | {task} | {last['return']:,.1f} | {last['return_std']:,.1f} |"
+                f" {last['normalised']:.2f} | {last['step']:,} | {entry['wall_s'] / 60:.1f} |"
             )
     (RESULTS / f"{name}.md").write_text("\n".join([*lines, "", f"![curves]({name}.png)"]) + "\n")
 
 
 def main() -> None:
     """Run seeds, or draw what was kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("word", choices=["run", "collect", "draw"])
-    parser.add_argument("what", nargs="?", default="demo", help="a named run, or the folder of one that has ended")
+    parser.add_argument(
+        "what", nargs="?", default="demo", help="a named run, or the folder of one that has ended"
+    )
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 """Speed of environments without a model, each way to make them: `python -m benchmarks.envs`.
 
-Random play with the resets that it needs. In a loop against the vectorisation of the environments' own packages; in
-processes and in EnvPool (where it is installed) against the loop.
+Random play with the resets that it needs. In a loop against the vectorisation of the environments'
+own packages; in processes and in EnvPool (where it is installed) against the loop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ CARTPOLE = task_of("CartPole-v1", references=References(random=22.0, expert=500.
 def player(envs: Envs) -> Callable[[], None]:
     """One step of all rows; what ends begins again."""
     rng, rows = np.random.default_rng(0), np.ones(len(envs), np.bool_)
-    actions = [np.stack([random_action(envs.task, rng) for _ in range(len(envs))]) for _ in range(256)]
+    actions = [
+        np.stack([random_action(envs.task, rng) for _ in range(len(envs))]) for _ in range(256)
+    ]
     for row in range(len(envs)):
         envs.reset_row(row, row)
     turn = 0
@@ -59,9 +61,13 @@ def theirs(task: Task, num_envs: int) -> tuple[str, Callable[[], object]]:
             use_fire_reset=False, full_action_space=True, reward_clipping=False, num_threads=1,
         )  # fmt: skip
         games.reset()
-        return "ale-py's AtariVectorEnv, one thread", lambda: games.step(actions[int(rng.integers(256))])
+        return "ale-py's AtariVectorEnv, one thread", lambda: games.step(
+            actions[int(rng.integers(256))]
+        )
     mujoco.set_mju_user_warning(lambda message: None)  # pyright: ignore[reportAttributeAccessIssue]
-    robots = SyncVectorEnv([lambda: gymnasium.make(task.env_id, disable_env_checker=True)] * num_envs)
+    robots = SyncVectorEnv(
+        [lambda: gymnasium.make(task.env_id, disable_env_checker=True)] * num_envs
+    )
     robots.reset()
     return "Gymnasium's SyncVectorEnv", lambda: robots.step(actions[int(rng.integers(256))])
 
@@ -71,7 +77,9 @@ def against_theirs(task: Task, num_envs: int) -> dict[str, float | str]:
     against, step = theirs(task, num_envs)
     ours_s, theirs_s = paired_s(player(envs), step)
     envs.close()
-    return row(f"step {task.name}, {num_envs} environments, loop", against, ours_s, theirs_s, num_envs)
+    return row(
+        f"step {task.name}, {num_envs} environments, loop", against, ours_s, theirs_s, num_envs
+    )
 
 
 def against_loop(task: Task, num_envs: int, backend: Backend) -> dict[str, float | str]:
@@ -79,14 +87,22 @@ def against_loop(task: Task, num_envs: int, backend: Backend) -> dict[str, float
     ours_s, theirs_s = paired_s(player(envs), player(loop))
     envs.close()
     loop.close()
-    return row(f"step {task.name}, {num_envs} environments, {backend}", "the loop", ours_s, theirs_s, num_envs)
+    return row(
+        f"step {task.name}, {num_envs} environments, {backend}",
+        "the loop",
+        ours_s,
+        theirs_s,
+        num_envs,
+    )
 
 
 def begin_and_start(backend: Backend) -> Iterator[dict[str, float | str]]:
     """What an episode's begin and a new environment cost beside the loop's."""
     task = TASKS["atari/pong"]
     envs, loop = make_envs(task, 1, backend=backend), make_envs(task, 1)
-    ours_s, theirs_s = (median_s(lambda each=each: each.reset_row(0, 5), repeats=5) for each in (envs, loop))
+    ours_s, theirs_s = (
+        median_s(lambda each=each: each.reset_row(0, 5), repeats=5) for each in (envs, loop)
+    )
     yield row(f"begin an episode of {task.name}, {backend}", "the loop", ours_s, theirs_s, 1)
     if backend == "process":
         ours_s, theirs_s = _made_s(task, "process"), _made_s(task, "loop")
@@ -105,7 +121,9 @@ def _made_s(task: Task, backend: Backend) -> float:
     return float(np.median(times))
 
 
-def row(path: str, against: str, ours_s: float, theirs_s: float, num_envs: int) -> dict[str, float | str]:
+def row(
+    path: str, against: str, ours_s: float, theirs_s: float, num_envs: int
+) -> dict[str, float | str]:
     return {
         "path": path,
         "against": against,

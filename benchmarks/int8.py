@@ -1,4 +1,5 @@
-"""What acting in 8 bits costs in return: `python -m benchmarks.int8 RUN_OR_CHECKPOINT --episodes 20`.
+"""What acting in 8 bits costs in return: `python -m benchmarks.int8 RUN_OR_CHECKPOINT --episodes
+20`.
 
 Plays a trained checkpoint in float32 and in each kind of 8 bits, on the same seeds, without Ray.
 """
@@ -32,17 +33,25 @@ def main() -> None:
     use_threads(1)
     checkpoint, config, _ = locate(asked.what)
     exact: dict[str, float] = {}
-    print("| task | acting | return, mean ± standard error | of float32 | env steps/s |\n|---|---|--:|--:|--:|")
+    print(
+        "| task | acting | return, mean ± standard error | of float32 | env steps/s"
+        " |\n|---|---|--:|--:|--:|"
+    )
     for kind in (None, *KINDS):
-        for result in evaluate_checkpoint(checkpoint, with_int8(config, kind), config.tasks, asked.episodes):
+        for result in evaluate_checkpoint(
+            checkpoint, with_int8(config, kind), config.tasks, asked.episodes
+        ):
             if result.failed:
                 raise SystemExit(f"{result.task} failed: {result.failed}")
             returns = np.array(result.returns)
-            mean, error = returns.mean(), returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else 0.0
+            mean, error = (
+                returns.mean(),
+                returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else 0.0,
+            )
             share = mean / exact.setdefault(result.task, mean)
             print(
-                f"| {result.task} | {f'int8 {kind}' if kind else 'float32'} | {mean:.1f} ± {error:.1f} | {share:.3f} | "
-                f"{result.env_steps / result.wall_s:.0f} |",
+                f"| {result.task} | {f'int8 {kind}' if kind else 'float32'} | {mean:.1f} ±"
+                f" {error:.1f} | {share:.3f} | {result.env_steps / result.wall_s:.0f} |",
                 flush=True,
             )
 

@@ -1,11 +1,13 @@
-"""Whether the loop helps: the same model and number of updates on demonstrations alone, with its own play, relabelled.
+"""Whether the loop helps: the same model and number of updates on demonstrations alone, with its
+own play, relabelled.
 
-python -m benchmarks.loop run                                # every task, arm and seed that is not there yet; hours
-python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
+python -m benchmarks.loop run                                # every task, arm and seed that is not
+there yet; hours python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
 python -m benchmarks.loop draw                               # docs/results/loop.png and loop.md
 
-Learner, replay and worker are those of a run, here in one process and in turn: so many updates, then so many episodes.
-What is measured does not depend on how fast the machine is, and one that is busy may do it.
+Learner, replay and worker are those of a run, here in one process and in turn: so many updates,
+then so many episodes. What is measured does not depend on how fast the machine is, and one that is
+busy may do it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ ARMS: Mapping[str, Role | None] = {
     "early": "relabel",
     "more": None,
 }
-"""What the agent's own play is used for, between two publications. early: from the first version on, whatever the plan says."""
+"""What the agent's own play is used for, between two publications. early: from the first version
+on, whatever the plan says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,15 @@ class Plan:
 
 PLANS: Mapping[str, Plan] = {
     "mujoco/hopper": Plan(
-        demonstrations=10, num_updates=1000, publish_every=50, rows=120, play_episodes=16, evaluation_episodes=4
+        demonstrations=10,
+        num_updates=1000,
+        publish_every=50,
+        rows=120,
+        play_episodes=16,
+        evaluation_episodes=4,
     ),
-    # A novice only goes up, for whole games, and being told what to do there holds it there (docs/log.md).
+    # A novice only goes up, for whole games, and being told what to do there holds it there
+    # (docs/log.md).
     "atari/freeway": Plan(
         demonstrations=1,
         num_updates=1500,
@@ -96,7 +105,9 @@ class Store:
     def add(self, episode: Episode) -> Added:
         added = self._service.add(record_to_bytes(pack(episode)), timeout_s=60.0)
         assert added.status == "stored", added
-        self.labels += episode.num_steps if episode.labels is not None or episode.version is None else 0
+        self.labels += (
+            episode.num_steps if episode.labels is not None or episode.version is None else 0
+        )
         return added
 
     def next_batch(self, index: int, timeout_s: float) -> Any:
@@ -104,7 +115,8 @@ class Store:
 
 
 class Playground:
-    """Takes each version that the learner publishes: evaluates it and, but for the last, lets it play."""
+    """Takes each version that the learner publishes: evaluates it and, but for the last, lets it
+    play."""
 
     def __init__(self, task: Task, plan: Plan, role: Role | None, seed: int) -> None:
         self.worker: Worker | None = None
@@ -123,7 +135,9 @@ class Playground:
         assert self.worker is not None
         seeds = tuple(EVALUATION_SEED + i for i in range(episodes))
         _, evaluation = self.worker.perform(
-            Assignment(role="evaluate", task=self._task.name, seeds=seeds, num_envs=min(episodes, 4))
+            Assignment(
+                role="evaluate", task=self._task.name, seeds=seeds, num_envs=min(episodes, 4)
+            )
         )
         assert evaluation is not None
         assert evaluation.failed is None, evaluation.failed
@@ -138,7 +152,9 @@ class Playground:
             assert self.worker is not None
             seeds = tuple(range(self._next_seed, self._next_seed + plan.play_episodes))
             self._next_seed += plan.play_episodes
-            report, _ = self.worker.perform(Assignment(role=self._role, task=self._task.name, seeds=seeds))
+            report, _ = self.worker.perform(
+                Assignment(role=self._role, task=self._task.name, seeds=seeds)
+            )
             assert report.failed is None, report.failed
             self.env_steps += report.env_steps
         return True
@@ -148,11 +164,16 @@ def settings_of(task: Task, plan: Plan, seed: int) -> RunConfig:
     """The demo's, on one task, in this plan's measure."""
     demo = with_tasks(RUNS["demo"], [task.name])
     learner = replace(
-        demo.learner, num_updates=plan.num_updates, publish_every=plan.publish_every, checkpoint_every=10**9
+        demo.learner,
+        num_updates=plan.num_updates,
+        publish_every=plan.publish_every,
+        checkpoint_every=10**9,
     )
     mix = replace(demo.replay.mix, rows=plan.rows)
     limiter = replace(demo.replay.limiter, warmup_tokens=1, reads_per_inserted_token=None)
-    return replace(demo, seed=seed, learner=learner, replay=replace(demo.replay, mix=mix, limiter=limiter))
+    return replace(
+        demo, seed=seed, learner=learner, replay=replace(demo.replay, mix=mix, limiter=limiter)
+    )
 
 
 def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) -> dict[str, Any]:
@@ -168,11 +189,19 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
     tasks = {name: task}
     with tempfile.TemporaryDirectory() as folder:
         service = ReplayService(
-            Path(folder) / "replay", tasks, config.model.layout, config.replay, seed=seed, teacher_returns={name: top}
+            Path(folder) / "replay",
+            tasks,
+            config.model.layout,
+            config.replay,
+            seed=seed,
+            teacher_returns={name: top},
         )
         store = Store(service)
         for episode in demonstrate(
-            task, episodes=demonstrations or plan.demonstrations, seed=1_000_000 * (1 + seed), num_envs=4
+            task,
+            episodes=demonstrations or plan.demonstrations,
+            seed=1_000_000 * (1 + seed),
+            num_envs=4,
         ):
             store.add(episode)
         shown = store.labels
@@ -183,7 +212,9 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
             generate=acting_configs(config, "generate"),
             seed=seed,
         )
-        ground.worker = Worker("w0", tasks, players, store, ground, teachers=Teachers(noise=config.actors.teach_noise))
+        ground.worker = Worker(
+            "w0", tasks, players, store, ground, teachers=Teachers(noise=config.actors.teach_noise)
+        )
         learner = Learner(
             config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1, task_names=[name], seed=seed
         )  # fmt: skip
@@ -223,23 +254,31 @@ def run(names: list[str], arms: list[str], seeds: list[int]) -> None:
                 if path.exists() or (arm == "early" and not PLANS[name].play_from):
                     continue
                 more = None
-                if arm == "more":  # as many labels as the relabelled one had, from its teacher's own play
+                # as many labels as the relabelled one had, from its teacher's own play
+                if arm == "more":
                     before = FOLDER / path.name.replace("-more-", "-relabel-")
                     if not before.exists():
-                        raise SystemExit(f"{arm} needs the labels of relabel; train {name} relabel seed {seed} first")
+                        raise SystemExit(
+                            f"{arm} needs the labels of relabel; train {name} relabel seed {seed}"
+                            " first"
+                        )
                     told = json.loads(before.read_text())
                     per_episode = told["labels_of_demonstrations"] / PLANS[name].demonstrations
                     more = round(told["labels"] / per_episode)
                 made = train(name, arm, seed, demonstrations=more)
                 path.write_text(json.dumps(made, indent=1) + "\n")
                 print(
-                    f"{name} {arm} seed {seed}: {made['return']} ± {made['return_std']}, {made['wall_s']} s", flush=True
+                    f"{name} {arm} seed {seed}: {made['return']} ± {made['return_std']},"
+                    f" {made['wall_s']} s",
+                    flush=True,
                 )
 
 
 def main() -> None:
     """Train what is missing, or draw what is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("word", choices=["run", "draw"])
     parser.add_argument("--tasks", nargs="+", default=list(PLANS))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))

@@ -35,8 +35,16 @@ def same_as_before(made: list[dict[str, Any]], tasks: list[str]) -> list[str]:
     for name in tasks:
         returns = {(e["arm"], e["seed"]): e["returns"] for e in made if e["task"] == name}
         seeds = [seed for arm, seed in returns if arm == "generate"]
-        if seeds and all(returns.get(("demonstrations", seed)) == returns["generate", seed] for seed in seeds):
-            out += [f"On {name} no episode of its own play reached the filter, so (b) is (a), number for number.", ""]
+        if seeds and all(
+            returns.get(("demonstrations", seed)) == returns["generate", seed] for seed in seeds
+        ):
+            out += [
+                (
+                    f"On {name} no episode of its own play reached the filter, so (b) is (a),"
+                    " number for number."
+                ),
+                "",
+            ]
     return out
 
 
@@ -48,7 +56,10 @@ def begins_later(made: list[dict[str, Any]], tasks: list[str]) -> list[str]:
         begun = max((entry["plan"].get("play_from", 0) for entry in of_task), default=0)
         if begun:
             out += [
-                f"On {name} its own play is used from update {begun:,} on, but for the arm that says otherwise.",
+                (
+                    f"On {name} its own play is used from update {begun:,} on, but for the arm that"
+                    " says otherwise."
+                ),
                 "",
             ]
     return out
@@ -66,7 +77,9 @@ def draw(tasks: list[str]) -> None:
         raise SystemExit(f"nothing in {FOLDER} yet; train first: python -m benchmarks.loop run")
     names = [name for name in tasks if any(entry["task"] == name for entry in made)]
     arms = [arm for arm in TITLES if any(entry["arm"] == arm for entry in made)]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 3.8), squeeze=False, sharey=True)
+    figure, axes = pyplot.subplots(
+        1, len(names), figsize=(5.5 * len(names), 3.8), squeeze=False, sharey=True
+    )
     lines = [
         "# Does the loop help?", "",
         "The same model and number of updates: on demonstrations alone, with the agent's own play that returned at least 80 % of",
@@ -84,27 +97,38 @@ def draw(tasks: list[str]) -> None:
                 continue
             span = runs[0]["teacher_return"] - runs[0]["random_return"]
             for entry in runs:
-                values = [(point["return"] - entry["random_return"]) / span for point in entry["curve"]]
+                values = [
+                    (point["return"] - entry["random_return"]) / span for point in entry["curve"]
+                ]
                 steps = [point["step"] for point in entry["curve"]]
                 label = TITLES[arm] if entry is runs[0] else None
                 axis.plot(steps, values, color=f"C{number}", alpha=0.75, marker=".", label=label)
             over = aggregate(
-                [[(value - entry["random_return"]) / span for value in entry["returns"]] for entry in runs]
+                [
+                    [(value - entry["random_return"]) / span for value in entry["returns"]]
+                    for entry in runs
+                ]
             )
             assert over is not None
             returns = ", ".join(f"{entry['return']:,.1f}" for entry in runs)
             mean = float(np.mean([entry["normalised"] for entry in runs]))
             lines.append(
-                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | "
-                f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f} | "
-                f"{np.mean([e['own_steps'] for e in runs]):,.0f} |"
+                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | {over.iqm:.2f}"
+                f" [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f}"
+                f" | {np.mean([e['own_steps'] for e in runs]):,.0f} |"
             )
         axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
         axis.set(title=name, xlabel="updates")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("return (0 random, 1 teacher)")
-    by_label = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(by_label.values(), by_label.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False)
+    by_label = {
+        label: line
+        for axis in axes[0]
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        by_label.values(), by_label.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False
+    )
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(RESULTS / "loop.png", dpi=110)
     pyplot.close(figure)

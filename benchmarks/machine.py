@@ -24,7 +24,9 @@ def about() -> dict[str, str | int]:
     )
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
     return {
         "cpu": cpu,
@@ -32,6 +34,8 @@ def about() -> dict[str, str | int]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "torch": torch.__version__,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD")
-        + ("+" if git("status", "--porcelain", "--untracked-files=no") else ""),
+        "commit": (
+            git("rev-parse", "--short", "HEAD")
+            + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        ),
     }

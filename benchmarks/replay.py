@@ -1,7 +1,7 @@
 """Speeds of replay: taking episodes in, drawing batches and windows, coming back after a restart.
 
-`python -m benchmarks.replay` measures only these. The comparison with TorchRL is made where it is installed
-(`pip install torchrl==0.14.1`); nothing else of the project needs it.
+`python -m benchmarks.replay` measures only these. The comparison with TorchRL is made where it is
+installed (`pip install torchrl==0.14.1`); nothing else of the project needs it.
 """
 
 from __future__ import annotations
@@ -54,11 +54,15 @@ def hopper_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> 
 
 
 def pong_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Episode:
-    """Frames with a still background, a ball and two paddles, and specks, which compress about as well as the game's own (51 times)."""
+    """Frames with a still background, a ball and two paddles, and specks, which compress about as
+    well as the game's own (51 times)."""
     frames = np.full((steps, 64, 80, 3), (144, 72, 17), np.uint8)
     frames[:, :10] = (87, 87, 87)
     at = np.stack(
-        [10 + rng.integers(0, 4, (3, steps)).cumsum(axis=1) % 48, rng.integers(0, 4, (3, steps)).cumsum(axis=1) % 70]
+        [
+            10 + rng.integers(0, 4, (3, steps)).cumsum(axis=1) % 48,
+            rng.integers(0, 4, (3, steps)).cumsum(axis=1) % 70,
+        ]
     )
     for step in range(steps):
         for thing, (left, high, wide) in enumerate(((None, 2, 2), (8, 6, 2), (70, 6, 2))):
@@ -110,14 +114,21 @@ def num_bytes(batch: Batch) -> int:
 
 
 def insert(task: Task, durability: Durability) -> Row:
-    """Eight writers, each waiting for its acknowledgement, against writing the same bytes to one file as durably."""
+    """Eight writers, each waiting for its acknowledgement, against writing the same bytes to one
+    file as durably."""
     rng = np.random.default_rng(0)
     count = {HOPPER.name: 800, PONG.name: 160}[task.name]
     few = [MAKE[task.name](number, rng, 500) for number in range(16)]
     data = [record_to_bytes(pack(replace(few[i % 16], key=f"w.{i}"))) for i in range(count)]
-    raw = sum(v.nbytes for v in few[0].observations.values()) + few[0].actions.nbytes + few[0].rewards.nbytes
+    raw = (
+        sum(v.nbytes for v in few[0].observations.values())
+        + few[0].actions.nbytes
+        + few[0].rewards.nbytes
+    )
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
-        service = ReplayService(Path(name), {task.name: task}, LAYOUT, settings(1, durability=durability), seed=0)
+        service = ReplayService(
+            Path(name), {task.name: task}, LAYOUT, settings(1, durability=durability), seed=0
+        )
 
         def write(mine: Sequence[bytes]) -> None:
             for record in mine:
@@ -147,7 +158,8 @@ def insert(task: Task, durability: Durability) -> Row:
 
 
 def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
-    """A batch of rows x 1,024 tokens, a quarter of the rows prompted, against a copy of its bytes in memory."""
+    """A batch of rows x 1,024 tokens, a quarter of the rows prompted, against a copy of its bytes
+    in memory."""
     service_of = partial(ReplayService, folder, {task.name: task}, LAYOUT, settings(rows), seed=0)
     if warm:
         service = service_of()
@@ -158,7 +170,8 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
         arrays = list(batch.arrays().values())
         counter = iter(range(10**9))
         ours_s, theirs_s = paired_s(
-            lambda: service.next_batch(next(counter) % 40, timeout_s=60), lambda: [array.copy() for array in arrays]
+            lambda: service.next_batch(next(counter) % 40, timeout_s=60),
+            lambda: [array.copy() for array in arrays],
         )
         service.close()
     else:
@@ -182,7 +195,8 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
 
 
 def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
-    """Batches as the learner gets them, from replay actors on Ray, against a copy of their bytes in memory."""
+    """Batches as the learner gets them, from replay actors on Ray, against a copy of their bytes in
+    memory."""
     import ray
 
     from replay.remote import RemoteBatchSource, RemoteEpisodeSink, start_replay
@@ -191,7 +205,12 @@ def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         config = settings(rows, num_shards=num_shards)
         shards = start_replay(
-            folder=Path(name), tasks={task.name: task}, layout=LAYOUT, config=config, seed=0, teacher_returns={}
+            folder=Path(name),
+            tasks={task.name: task},
+            layout=LAYOUT,
+            config=config,
+            seed=0,
+            teacher_returns={},
         )
         sink, source = RemoteEpisodeSink(shards), RemoteBatchSource(shards, prefetch=2 * num_shards)
         for number in range(EPISODES[task.name]):
@@ -225,9 +244,14 @@ def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
 
 
 def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode]) -> Row:
-    """256 windows of 64 steps as they were stored, against TorchRL's slice sampler over the same episodes in memory."""
-    data = import_module("torchrl.data")  # by name: it is no dependency, so no type checker knows it
-    samplers, tensordict = import_module("torchrl.data.replay_buffers.samplers"), import_module("tensordict")
+    """256 windows of 64 steps as they were stored, against TorchRL's slice sampler over the same
+    episodes in memory."""
+    # by name: it is no dependency, so no type checker knows it
+    data = import_module("torchrl.data")
+    samplers, tensordict = (
+        import_module("torchrl.data.replay_buffers.samplers"),
+        import_module("tensordict"),
+    )
 
     num_windows, steps = (256, 64) if task is HOPPER else (32, 64)
     total = sum(episode.num_steps for episode in episodes)
@@ -238,14 +262,19 @@ def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode
     )
     for number, episode in enumerate(episodes):
         columns = {name: torch.from_numpy(values) for name, values in episode.observations.items()}
-        columns |= {"action": torch.from_numpy(episode.actions), "reward": torch.from_numpy(episode.rewards)}
+        columns |= {
+            "action": torch.from_numpy(episode.actions),
+            "reward": torch.from_numpy(episode.rewards),
+        }
         columns["episode"] = torch.full((episode.num_steps,), number)
         buffer.extend(tensordict.TensorDict(columns, batch_size=[episode.num_steps]))
     service = ReplayService(folder, {task.name: task}, LAYOUT, settings(1), seed=0)
     counter = iter(range(10**9))
 
     def ours() -> object:
-        return service.next_windows(next(counter) % 100, num_windows=num_windows, steps=steps, timeout_s=60)
+        return service.next_windows(
+            next(counter) % 100, num_windows=num_windows, steps=steps, timeout_s=60
+        )
 
     for _ in range(300):
         ours()
@@ -258,7 +287,8 @@ def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode
 
 
 class TokenRows(Dataset[dict[str, torch.Tensor]]):
-    """What one would write without a replay: a random window of a random episode in memory, tokenised when it is read."""
+    """What one would write without a replay: a random window of a random episode in memory,
+    tokenised when it is read."""
 
     def __init__(self, task: Task, episodes: Sequence[Episode]) -> None:
         self._layout = StepLayout(task, LAYOUT)
@@ -284,8 +314,11 @@ class TokenRows(Dataset[dict[str, torch.Tensor]]):
         return row
 
 
-def batches_against_dataloader(folder: Path, task: Task, episodes: Sequence[Episode], rows: int) -> Row:
-    """A batch of tokens, against a plain PyTorch DataLoader (no workers: one core each) over the same episodes in memory."""
+def batches_against_dataloader(
+    folder: Path, task: Task, episodes: Sequence[Episode], rows: int
+) -> Row:
+    """A batch of tokens, against a plain PyTorch DataLoader (no workers: one core each) over the
+    same episodes in memory."""
     loader = iter(DataLoader(TokenRows(task, episodes), batch_size=rows))
     mix = replace(settings(rows).mix, prompt_fraction=0.0)
     service = ReplayService(folder, {task.name: task}, LAYOUT, settings(rows, mix=mix), seed=0)
@@ -293,7 +326,10 @@ def batches_against_dataloader(folder: Path, task: Task, episodes: Sequence[Epis
     for _ in range(300):
         service.next_batch(next(counter), timeout_s=60)
     ours_s, theirs_s = paired_s(
-        lambda: service.next_batch(next(counter) % 40, timeout_s=60), lambda: next(loader), block_s=0.1, blocks=7
+        lambda: service.next_batch(next(counter) % 40, timeout_s=60),
+        lambda: next(loader),
+        block_s=0.1,
+        blocks=7,
     )
     service.close()
     return {
@@ -303,8 +339,9 @@ def batches_against_dataloader(folder: Path, task: Task, episodes: Sequence[Epis
 
 
 def restart_with_10_gb() -> Row:
-    """From opening a store of 10 GB, of which the operating system has nothing in memory, to the first batch; against
-    reading the file once, which a replay that keeps everything in memory has to do."""
+    """From opening a store of 10 GB, of which the operating system has nothing in memory, to the
+    first batch; against reading the file once, which a replay that keeps everything in memory has
+    to do."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (1000, 64, 80, 3), dtype=np.uint8)  # cannot be compressed
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
@@ -341,7 +378,8 @@ def restart_with_10_gb() -> Row:
 
 
 def open_100k() -> Row:
-    """Opening a store of 100,000 episodes and the first batch, against reading the same headers as a JSON list."""
+    """Opening a store of 100,000 episodes and the first batch, against reading the same headers as
+    a JSON list."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
@@ -349,7 +387,12 @@ def open_100k() -> Row:
         record = pack(hopper_episode(0, rng, 20))
         for first in range(0, 100_000, 10_000):
             keys = range(first, first + 10_000)
-            store.add_all([(replace(record, header=replace(record.header, key=f"w.{key}")), 1) for key in keys])
+            store.add_all(
+                [
+                    (replace(record, header=replace(record.header, key=f"w.{key}")), 1)
+                    for key in keys
+                ]
+            )
         plain = json.dumps([repr(header) for header in store.episodes.values()])
         store.close()
         begun = time.perf_counter()

@@ -55,13 +55,17 @@ def tokenise() -> dict[str, float | str]:
 
 
 class BareBlock(nn.Module):
-    """A GPT block of the same size, without relative positions: the yardstick of the training step."""
+    """A GPT block of the same size, without relative positions: the yardstick of the training
+    step."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
         self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
-        self.qkv, self.out = nn.Linear(config.width, 3 * config.width), nn.Linear(config.width, config.width)
+        self.qkv, self.out = (
+            nn.Linear(config.width, 3 * config.width),
+            nn.Linear(config.width, config.width),
+        )
         self.up, self.down = (
             nn.Linear(config.width, config.feedforward),
             nn.Linear(config.feedforward // 2, config.width),
@@ -69,14 +73,21 @@ class BareBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         B, L, D = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D))
+        q, k, v = (
+            self.qkv(self.norm1(x))
+            .view(B, L, 3, self.heads, D // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        x = x + self.out(
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D)
+        )
         gate, value = self.up(self.norm2(x)).chunk(2, -1)
         return x + self.down(F.gelu(gate) * value)
 
 
 def train() -> dict[str, float | str]:
-    """A training step of the demo's model on packed Hopper windows, against a bare GPT of equal size."""
+    """A training step of the demo's model on packed Hopper windows, against a bare GPT of equal
+    size."""
     config = PRESETS["small"]
     rng = np.random.default_rng(0)
     steps = StepLayout(HOPPER, config.layout)
@@ -129,16 +140,24 @@ def main() -> None:
     """Measure all, add the rows, write the table."""
     use_threads(1)
     small = (measure() for measure in (tokenise, train))
-    rows = itertools.chain(small, replay.measures(), training.measures(), act.measures(), envs.measures())
+    rows = itertools.chain(
+        small, replay.measures(), training.measures(), act.measures(), envs.measures()
+    )
     add_rows(rows, about(), ROOT / "benchmarks" / "rows.jsonl")
 
 
-def add_rows(rows: Iterable[dict[str, float | str]], machine: dict[str, str | int], file: Path) -> None:
+def add_rows(
+    rows: Iterable[dict[str, float | str]], machine: dict[str, str | int], file: Path
+) -> None:
     """Say and keep each row as it is measured, then write the table."""
     for measured in rows:
         row = measured | machine
         row.setdefault("ratio", round(float(row["theirs_s"]) / float(row["ours_s"]), 3))
-        print(f"{row['path']}: {row['ratio']} x {row['against']} ({float(row['ours_s']) * 1e3:.2f} ms)", flush=True)
+        print(
+            f"{row['path']}: {row['ratio']} x {row['against']}"
+            f" ({float(row['ours_s']) * 1e3:.2f} ms)",
+            flush=True,
+        )
         with file.open("a") as out:
             out.write(json.dumps(row) + "\n")
     write_table(file)
@@ -154,7 +173,8 @@ def write_table(file: Path) -> None:
         "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
     ]  # fmt: skip
     lines += [
-        f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms | {row['cpu']} | {row['date']} | {row['commit']} |"
+        f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"
+        f" {row['cpu']} | {row['date']} | {row['commit']} |"
         for row in newest.values()
     ]
     (ROOT / "benchmarks" / "README.md").write_text("\n".join(lines) + "\n")

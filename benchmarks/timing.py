@@ -18,10 +18,14 @@ def median_s(work: Callable[[], object], *, repeats: int) -> float:
 
 
 def paired_s(
-    ours: Callable[[], object], theirs: Callable[[], object], *, blocks: int = 15, block_s: float = 0.02
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    blocks: int = 15,
+    block_s: float = 0.02,
 ) -> tuple[float, float]:
-    """Seconds a call of each: medians over blocks of calls that take turns, so that a machine that is slower for a while is
-    so for both."""
+    """Seconds a call of each: medians over blocks of calls that take turns, so that a machine that
+    is slower for a while is so for both."""
     calls = [_calls(work, block_s) for work in (ours, theirs)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(blocks):

@@ -1,13 +1,17 @@
-"""Training at 1,024 tokens: Gato, with both settings of positions, against a bare GPT: `python -m benchmarks.train`.
+"""Training at 1,024 tokens: Gato, with both settings of positions, against a bare GPT: `python -m
+benchmarks.train`.
 
-The yardstick is a plain pre-norm decoder (GELU, learned absolute positions, fused causal attention, tied head) with its loss at
-the same targets and, by the width of its hidden layers, as many parameters as Gato without its patch embedding, which rows
-without images do not pass. Transformer-XL's projections of distances are parameters, but are applied to distances and not to
-tokens: against a GPT as big as Gato is without them, which does less for a token, its row gives a second ratio.
+The yardstick is a plain pre-norm decoder (GELU, learned absolute positions, fused causal attention,
+tied head) with its loss at the same targets and, by the width of its hidden layers, as many
+parameters as Gato without its patch embedding, which rows without images do not pass.
+Transformer-XL's projections of distances are parameters, but are applied to distances and not to
+tokens: against a GPT as big as Gato is without them, which does less for a token, its row gives a
+second ratio.
 
-All take turns in one run; a ratio is the median over turns of the yardstick's seconds by ours. On a CPU they are seconds of
-the processor, on one thread: other jobs on the machine then do not count. On a GPU it also gives tokens/s of the presets, with
-their share of the measured rate of products of matrices (MFU).
+All take turns in one run; a ratio is the median over turns of the yardstick's seconds by ours. On a
+CPU they are seconds of the processor, on one thread: other jobs on the machine then do not count.
+On a GPU it also gives tokens/s of the presets, with their share of the measured rate of products of
+matrices (MFU).
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ ROW_TOKENS = 1024
 CPU_MODEL = ModelConfig(
     num_layers=4, num_heads=8, width=512, feedforward=2048, context_tokens=ROW_TOKENS, num_text_ids=1024, stochastic_depth=0.1
 )  # fmt: skip
-"""As wide as its heads times 64, with the paper's proportions, and a step of seconds on one core."""
+"""As wide as its heads times 64, with the paper's proportions, and a step of seconds on one
+core."""
 
 
 class BareBlock(nn.Module):
@@ -48,18 +53,24 @@ class BareBlock(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.qkv, self.out = (
+            nn.Linear(width, 3 * width, bias=False),
+            nn.Linear(width, width, bias=False),
+        )
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         B, L, D = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D))
+        x = x + self.out(
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D)
+        )
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
 class BareGPT(nn.Module):
-    """The yardstick: as deep and wide as `config`, its hidden layer made as wide as equal size asks."""
+    """The yardstick: as deep and wide as `config`, its hidden layer made as wide as equal size
+    asks."""
 
     def __init__(self, config: ModelConfig, num_parameters: int) -> None:
         super().__init__()
@@ -67,10 +78,18 @@ class BareGPT(nn.Module):
         self.table = nn.Embedding(config.layout.vocab_size, width)
         self.position = nn.Parameter(torch.randn(config.context_tokens, width) * 0.02)
         nn.init.normal_(self.table.weight, std=0.02)
-        fixed = self.table.weight.numel() + self.position.numel() + 2 * width + layers * (4 * width**2 + 5 * width)
-        # A hidden unit has two rows of weights and a bias; a multiple of 16, so that no product is an odd size.
+        fixed = (
+            self.table.weight.numel()
+            + self.position.numel()
+            + 2 * width
+            + layers * (4 * width**2 + 5 * width)
+        )
+        # A hidden unit has two rows of weights and a bias; a multiple of 16, so that no product is
+        # an odd size.
         hidden = round((num_parameters - fixed) / (layers * (2 * width + 1)) / 16) * 16
-        self.blocks = nn.Sequential(*[BareBlock(width, config.num_heads, hidden) for _ in range(layers)])
+        self.blocks = nn.Sequential(
+            *[BareBlock(width, config.num_heads, hidden) for _ in range(layers)]
+        )
         self.norm = nn.LayerNorm(width)
 
     def loss(self, batch: TensorBatch) -> Tensor:
@@ -123,7 +142,9 @@ def training_step(
 
 
 def take_turns(
-    steps: Mapping[str, Callable[[], None]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    steps: Mapping[str, Callable[[], None]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each, in turns, after one of each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -154,15 +175,21 @@ def against_bare(config: ModelConfig, *, bf16: bool, repeats: int, num_rows: int
             passed_parameters(sized),
             sum(p.numel() for p in bare.parameters()),
         )
-        steps[positions] = training_step(gato, partial(loss_of, gato, batch), device=device, bf16=bf16)
-        steps[f"bare {positions}"] = training_step(bare, partial(bare.loss, batch), device=device, bf16=bf16)
+        steps[positions] = training_step(
+            gato, partial(loss_of, gato, batch), device=device, bf16=bf16
+        )
+        steps[f"bare {positions}"] = training_step(
+            bare, partial(bare.loss, batch), device=device, bf16=bf16
+        )
     seconds = take_turns(steps, repeats, time.process_time)
     rows: list[Row] = []
     for positions in SETTINGS:
         ours, theirs = seconds[positions], seconds[f"bare {positions}"]
         rows.append(
             {
-                "path": f"train step, CPU {'bf16' if bf16 else 'fp32'}, L={ROW_TOKENS}, {positions}",
+                "path": (
+                    f"train step, CPU {'bf16' if bf16 else 'fp32'}, L={ROW_TOKENS}, {positions}"
+                ),
                 "against": "a bare GPT of equal size",
                 "ours_s": float(np.median(ours)),
                 "theirs_s": float(np.median(theirs)),
@@ -181,7 +208,8 @@ def loss_of(gato: Gato, batch: TensorBatch) -> Tensor:
 
 
 def matmul_rate(device: torch.device, size: int = 8192, repeats: int = 20) -> float:
-    """FLOPs a second of a square product in bfloat16: the best of some runs, the peak that a model is measured by."""
+    """FLOPs a second of a square product in bfloat16: the best of some runs, the peak that a model
+    is measured by."""
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
 
     def product() -> None:
@@ -193,12 +221,14 @@ def matmul_rate(device: torch.device, size: int = 8192, repeats: int = 20) -> fl
 
 
 def utilisation(config: ModelConfig, work: Work, seconds: float, peak: float) -> float:
-    """Share of the peak: model FLOPs of a training step, none counted twice, by the time it took."""
+    """Share of the peak: model FLOPs of a training step, none counted twice, by the time it
+    took."""
     return training_flops(config, work) / seconds / peak
 
 
 def presets_on_gpu(num_rows: Mapping[str, int], repeats: int = 10) -> list[Row]:
-    """Tokens/s and MFU of presets, compiled, in bfloat16; the yardstick is the chip's rate of products."""
+    """Tokens/s and MFU of presets, compiled, in bfloat16; the yardstick is the chip's rate of
+    products."""
     device = torch.device("cuda")
     peak = matmul_rate(device)
     rows: list[Row] = []
@@ -239,7 +269,10 @@ def main() -> None:
     """Measure, and add the rows to those of all benchmarks."""
     machine = about()
     for row in measures():
-        print(f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s)", flush=True)
+        print(
+            f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s)",
+            flush=True,
+        )
         with (ROOT / "benchmarks" / "rows.jsonl").open("a") as out:
             out.write(json.dumps(row | machine) + "\n")
 

@@ -1,1 +1,2 @@
-"""Wiring, supervision, watching and the command line: the only package that knows all the others."""
+"""Wiring, supervision, watching and the command line: the only package that knows all the
+others."""

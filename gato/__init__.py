@@ -1,1 +1,2 @@
-"""Tasks, episodes, tokens, sequences, the model and acting. Needs torch and numpy, and nothing else."""
+"""Tasks, episodes, tokens, sequences, the model and acting. Needs torch and numpy, and nothing
+else."""

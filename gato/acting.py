@@ -1,11 +1,13 @@
-"""Acting: N environments of one task in lockstep, their contexts cached as keys and values, actions token by token.
+"""Acting: N environments of one task in lockstep, their contexts cached as keys and values, actions
+token by token.
 
 Shape letters: N environments, M of them, S new tokens, C slots of the cache, A action tokens.
 
 policy = Policy(model, task, ActingConfig(window_steps=1))
 state = policy.start(num_envs=4)
 actions = policy.act(state, observations)     # A forward passes; then step the environments
-state.reset(np.array([False, True, False, False]))   # before the next act: row 1 begins a new episode
+state.reset(np.array([False, True, False, False]))   # before the next act: row 1 begins a new
+episode
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ from gato.tokenizer import action_centres, bin_actions, unscale
 
 
 class ActingState:
-    """The contexts of N environments: a ring of blocks of one step each, and a prompt that all share.
+    """The contexts of N environments: a ring of blocks of one step each, and a prompt that all
+    share.
 
-    A block holds the last action token of the step before, then its own step but for its last action token: what is
-    computed in one step stands together, and each step's passes have the same shapes and slots as the last's.
+    A block holds the last action token of the step before, then its own step but for its last
+    action token: what is computed in one step stands together, and each step's passes have the same
+    shapes and slots as the last's.
     """
 
     def __init__(
@@ -61,10 +65,12 @@ class ActingState:
         return 0 if prompt is None else prompt.shape[1]
 
     def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
-        """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not touched."""
+        """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not
+        touched."""
         if rows.shape != (self.num_envs,):
             raise ValueError(
-                f"rows has shape {rows.shape}, this state has {self.num_envs} environments; give one bool for each"
+                f"rows has shape {rows.shape}, this state has {self.num_envs} environments; give"
+                " one bool for each"
             )
         if rows.all():
             # From the first slot, as a new state would: the same episodes give the same bits again.
@@ -74,7 +80,8 @@ class ActingState:
 
     @torch.inference_mode()
     def gather(self, rows: Int64[np.ndarray, " M"]) -> ActingState:
-        """A state of these rows, in this order; to have more of them, name one twice and `reset` it."""
+        """A state of these rows, in this order; to have more of them, name one twice and `reset`
+        it."""
         at = torch.from_numpy(rows).to(self.last_action_ids.device)
         state = ActingState(
             caches=[cache.gather(at) for cache in self.caches],
@@ -89,7 +96,8 @@ class ActingState:
 class Policy:
     """Plays one task with a model: batched, cached, constrained to the task's ids.
 
-    With `config.int8` it plays a quantised copy, of the weights that the model has when the policy is made.
+    With `config.int8` it plays a quantised copy, of the weights that the model has when the policy
+    is made.
     """
 
     def __init__(
@@ -120,8 +128,8 @@ class Policy:
     def start(self, num_envs: int, prompt: Window | None = None) -> ActingState:
         """A state of N fresh episodes, for the weights of this moment.
 
-        The prompt, cut to its last steps that fit, is encoded once and shared by all rows. ValueError where it is not of
-        this task.
+        The prompt, cut to its last steps that fit, is encoded once and shared by all rows.
+        ValueError where it is not of this task.
         """
         state = self._empty(num_envs)
         prompt_steps = min(len(prompt.actions), self.window_steps - 1) if prompt else 0
@@ -130,7 +138,9 @@ class Policy:
             done = prompt.actions[-prompt_steps:]
             self._check(shown, prompt_steps, "the prompt's observation")
             if problem := self.task.action.problem_with(done, "the prompt's action"):
-                raise ValueError(f"{problem}; prompt {self.task.name} with steps of its own episodes")
+                raise ValueError(
+                    f"{problem}; prompt {self.task.name} with steps of its own episodes"
+                )
             returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
             ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
             one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
@@ -143,12 +153,15 @@ class Policy:
         return state
 
     def _empty(self, num_envs: int) -> ActingState:
-        # One block more than the window: the last action token still looks back as far as its own step did.
+        # One block more than the window: the last action token still looks back as far as its own
+        # step did.
         num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
         no_action = torch.full((num_envs, 1), self._low, device=self._device)
         caches = self.model.transformer.caches(num_envs, num_slots)
         remaining = RemainingReturn(num_envs, self.config.wished_return, self.task.references)
-        return ActingState(caches=caches, num_envs=num_envs, no_action=no_action, remaining=remaining)
+        return ActingState(
+            caches=caches, num_envs=num_envs, no_action=no_action, remaining=remaining
+        )
 
     @torch.inference_mode()
     def act(
@@ -157,59 +170,76 @@ class Policy:
         observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
         rewards: Float[np.ndarray, " N"] | None = None,
     ) -> Shaped[np.ndarray, "N ..."]:
-        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the contexts.
+        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the
+        contexts.
 
-        `rewards` are those of the last step, which a return-conditioned model needs where a return is wished. ValueError
-        where the observations are not of N rows, or outside the task's spec.
+        `rewards` are those of the last step, which a return-conditioned model needs where a return
+        is wished. ValueError where the observations are not of N rows, or outside the task's spec.
         """
         self._check(observations, state.num_envs, "observation")
         if self.steps.num_return_tokens:
             state.remaining.pay(rewards)
         ids = self._tensor(self.steps.observation_ids(observations, state.remaining.left))
         x = self._embed(ids, self._place[: ids.shape[1]], observations)
-        # The last action token rides along. Where a new episode begins it belongs to the old one: nobody sees it.
+        # The last action token rides along. Where a new episode begins it belongs to the old one:
+        # nobody sees it.
         x = torch.cat([self._embed_action(state.last_action_ids), x], dim=1)
         action_ids, values = self._choose(self._logits(self._append(state, x, -1), 0))
         chosen = [values]
         for index in range(1, self.steps.num_action_tokens):
             x = self._embed_action(action_ids)
-            action_ids, values = self._choose(self._logits(self._append(state, x, ids.shape[1] + index - 1), index))
+            action_ids, values = self._choose(
+                self._logits(self._append(state, x, ids.shape[1] + index - 1), index)
+            )
             chosen.append(values)
         state.last_action_ids = action_ids
         state.step += 1
         return self._decode(torch.stack(chosen, dim=1).cpu().numpy())
 
-    def _check(self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], num_rows: int, what: str) -> None:
+    def _check(
+        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], num_rows: int, what: str
+    ) -> None:
         """ValueError for observations that are not of this task or not of `num_rows` rows."""
         for key, spec in self.task.observations.items():
             if key not in observations:
                 raise ValueError(
-                    f"{what} {key!r} is missing, got {', '.join(sorted(observations)) or 'none'}; {self.task.name} shows "
-                    f"{', '.join(sorted(self.task.observations))}"
+                    f"{what} {key!r} is missing, got {', '.join(sorted(observations)) or 'none'};"
+                    f" {self.task.name} shows {', '.join(sorted(self.task.observations))}"
                 )
             if len(observations[key]) != num_rows:
                 raise ValueError(
-                    f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a state serves the number of "
-                    "environments it was started for, so start another for another number"
+                    f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a"
+                    " state serves the number of environments it was started for, so start another"
+                    " for another number"
                 )
             if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
-                raise ValueError(f"{problem}; mend the environment, or what {self.task.name} says it shows")
+                raise ValueError(
+                    f"{problem}; mend the environment, or what {self.task.name} says it shows"
+                )
 
-    def _append(self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int) -> Float[Tensor, "N D"]:
-        """Append S tokens, the first of them `offset` tokens after its step began: the hidden state after the last."""
+    def _append(
+        self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int
+    ) -> Float[Tensor, "N D"]:
+        """Append S tokens, the first of them `offset` tokens after its step began: the hidden state
+        after the last."""
         step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
         in_episode = self._tensor(state.step - state.first_step)
         position = in_episode[:, None] * step_tokens + torch.arange(
             offset, offset + x_NSD.shape[1], device=self._device
         )
         oldest_step = position.div(step_tokens, rounding_mode="floor") - (self.window_steps - 1)
-        # Each token sees at least itself, also the one that nobody else sees: a softmax needs a finite score.
+        # Each token sees at least itself, also the one that nobody else sees: a softmax needs a
+        # finite score.
         reach = (position - oldest_step.clamp(min=0) * step_tokens).clamp(min=0)
         first_slot = (state.step % num_blocks) * step_tokens + offset + 1
         # The last action token's window begins one step before its block's.
-        sees_prompt = state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
+        sees_prompt = (
+            state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
+        )
         prompt_reach = position - oldest_step * step_tokens if sees_prompt else None
-        step = self._cached_step(state, first_slot, position=position, reach=reach, prompt_reach=prompt_reach)
+        step = self._cached_step(
+            state, first_slot, position=position, reach=reach, prompt_reach=prompt_reach
+        )
         return self.model.transformer.cached(x_NSD, step, state.caches)
 
     def _cached_step(
@@ -221,17 +251,22 @@ class Policy:
         reach: Int[Tensor, "N S"],
         prompt_reach: Int[Tensor, "N S"] | None = None,
     ) -> CachedStep:
-        """Where new tokens go; they see the tokens of the ring, and of the prompt, no further back than their reach."""
+        """Where new tokens go; they see the tokens of the ring, and of the prompt, no further back
+        than their reach."""
         dtype, num_slots = self.model.embedding.table.weight.dtype, state.caches[0].keys.shape[2]
         slots = torch.arange(num_slots, device=self._device)
-        # Slots that hold nothing yet, a former episode or newer tokens are all further away than any reach.
+        # Slots that hold nothing yet, a former episode or newer tokens are all further away than
+        # any reach.
         distance = (
-            torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None] - slots
+            torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None]
+            - slots
         ) % num_slots
         mask = hidden_from(distance.expand(len(position), -1, -1), reach, dtype)
         if prompt_reach is None:
             return CachedStep(first_slot=first_slot, position=position, mask=mask)
-        to_prompt = position[..., None] + torch.arange(state.prompt_tokens, 0, -1, device=self._device)
+        to_prompt = position[..., None] + torch.arange(
+            state.prompt_tokens, 0, -1, device=self._device
+        )
         return CachedStep(
             first_slot=first_slot,
             position=position,
@@ -244,14 +279,19 @@ class Policy:
         return torch.from_numpy(array).to(self._device, torch.int64)
 
     def _embed(
-        self, ids: Int[Tensor, "N S"], place: Int[Tensor, " S"], observations: Mapping[str, np.ndarray]
+        self,
+        ids: Int[Tensor, "N S"],
+        place: Int[Tensor, " S"],
+        observations: Mapping[str, np.ndarray],
     ) -> Float[Tensor, "N S D"]:
         """Vectors of whole observations: N rows of one step each, or one row of several."""
         m = self.steps.num_patches
         if not m:
             no_patches = torch.zeros(0, 16, 16, 3, dtype=torch.uint8, device=self._device)
             none = torch.zeros(0, dtype=torch.int64, device=self._device)
-            return self.model.embedding(ids, place.expand_as(ids), no_patches, none, none.view(0, 4), none.view(0, 2))
+            return self.model.embedding(
+                ids, place.expand_as(ids), no_patches, none, none.view(0, 4), none.view(0, 2)
+            )
         tiles = np.ascontiguousarray(self.steps.patches(observations))
         patches = torch.from_numpy(tiles).to(self._device).flatten(0, 1)
         steps = len(patches) // m
@@ -259,7 +299,8 @@ class Policy:
         rows = torch.arange(len(ids), device=self._device)
         patch_at = (rows[:, None] * ids.shape[1] + in_row).flatten()
         leaders = (
-            self._leaders.repeat(steps, 1) + torch.arange(steps, device=self._device).repeat_interleave(m)[:, None] * m
+            self._leaders.repeat(steps, 1)
+            + torch.arange(steps, device=self._device).repeat_interleave(m)[:, None] * m
         )
         return self.model.embedding(
             ids, place.expand_as(ids), patches, patch_at, self._intervals.repeat(steps, 1), leaders
@@ -288,7 +329,11 @@ class Policy:
             values = p @ self._centres
             index = self._tensor(bin_actions(values.cpu().numpy(), self.model.config.layout))
             return index[:, None] + self._low, values
-        index = p.argmax(-1) if how == "argmax" else torch.multinomial(p, 1, generator=self._generator)[:, 0]
+        index = (
+            p.argmax(-1)
+            if how == "argmax"
+            else torch.multinomial(p, 1, generator=self._generator)[:, 0]
+        )
         return index[:, None] + self._low, self._centres[index] if continuous else index
 
     def _decode(self, values: Shaped[np.ndarray, "N A"]) -> Shaped[np.ndarray, "N ..."]:

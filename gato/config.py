@@ -1,4 +1,5 @@
-"""The settings of the model and of acting. They need no torch, which takes seconds to import: what only reads a run need not wait."""
+"""The settings of the model and of acting. They need no torch, which takes seconds to import: what
+only reads a run need not wait."""
 
 from __future__ import annotations
 
@@ -21,23 +22,32 @@ class EmbeddingConfig:
     max_observation_tokens: int = 512
     """Rows of the table of local positions; a task whose step shows more tokens is refused."""
     patch_channels: int = 96
-    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names no number."""
+    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names
+    no number."""
     value_waves: int = 0
-    """How many cosines over the bins the rows of continuous values share, beside each row's own numbers; 0: none, as
-    in the paper. What is learned at one value then holds near it, which small runs need."""
+    """How many cosines over the bins the rows of continuous values share, beside each row's own
+    numbers; 0: none, as in the paper. What is learned at one value then holds near it, which small
+    runs need."""
     own_value_rows: bool = True
-    """Whether the rows of continuous values have numbers of their own. Without, they are the shared cosines alone: a smooth
-    function of the value, which noisy labels cannot teach value by value."""
+    """Whether the rows of continuous values have numbers of their own. Without, they are the shared
+    cosines alone: a smooth function of the value, which noisy labels cannot teach value by
+    value."""
     patch_stride: int = 1
-    """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and small for CPUs."""
+    """Side and stride of the stem's kernel: 1 keeps the 16x16 grid (3x3 kernel), 4 makes it 4x4 and
+    small for CPUs."""
 
     def __post_init__(self) -> None:
         if self.patch_channels % 32:
-            raise ValueError(f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its norm")
+            raise ValueError(
+                f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its"
+                " norm"
+            )
         if self.patch_stride not in (1, 2, 4, 8):
             raise ValueError(f"patch_stride {self.patch_stride} must be 1, 2, 4 or 8")
         if not (self.own_value_rows or self.value_waves):
-            raise ValueError("own_value_rows=False leaves values without rows; set value_waves, such as 64")
+            raise ValueError(
+                "own_value_rows=False leaves values without rows; set value_waves, such as 64"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +58,16 @@ class TransformerConfig:
     num_heads: int
     width: int
     feedforward: int
-    """Hidden units before the GEGLU halves them: the reading of table 5 that gives the paper's parameter counts."""
+    """Hidden units before the GEGLU halves them: the reading of table 5 that gives the paper's
+    parameter counts."""
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     """Probability of leaving out a sub-layer for a row, in training (paper appendix D)."""
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
-    """How attention knows the order of tokens, on which the paper is silent (ambiguity A4, docs/adr/0011). transformer-xl: a
-    term of each distance, the reading that gives the paper's parameter counts. rotary: queries and keys turned by
-    their position (RoPE, Su et al. 2021), no parameters. Both know differences of positions alone."""
+    """How attention knows the order of tokens, on which the paper is silent (ambiguity A4,
+    docs/adr/0011). transformer-xl: a term of each distance, the reading that gives the paper's
+    parameter counts. rotary: queries and keys turned by their position (RoPE, Su et al. 2021), no
+    parameters. Both know differences of positions alone."""
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -64,13 +76,16 @@ class TransformerConfig:
             raise ValueError(f"positions {self.positions!r} must be 'transformer-xl' or 'rotary'")
         if self.positions == "rotary" and self.head_width % 2:
             raise ValueError(
-                f"rotary positions turn pairs, but a head is {self.head_width} wide (width {self.width} over num_heads "
-                f"{self.num_heads}); make it even"
+                f"rotary positions turn pairs, but a head is {self.head_width} wide (width"
+                f" {self.width} over num_heads {self.num_heads}); make it even"
             )
         if self.width % 2 or self.feedforward % 2:
             raise ValueError(f"width {self.width} and feedforward {self.feedforward} must be even")
         if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.stochastic_depth < 1.0):
-            raise ValueError(f"dropout {self.dropout} and stochastic_depth {self.stochastic_depth} must be in [0, 1)")
+            raise ValueError(
+                f"dropout {self.dropout} and stochastic_depth {self.stochastic_depth} must be in"
+                " [0, 1)"
+            )
 
     @property
     def head_width(self) -> int:
@@ -107,10 +122,13 @@ class ModelConfig:
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
     return_conditioned: bool = False
-    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be wished in acting."""
-    normalise: Mapping[str, Mapping[str, Statistics]] = field(default_factory=dict[str, Mapping[str, Statistics]])
-    """By task and array: statistics of recorded observations, which those of the task are normalised by
-    (`gato start --normalise`)."""
+    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be
+    wished in acting."""
+    normalise: Mapping[str, Mapping[str, Statistics]] = field(
+        default_factory=dict[str, Mapping[str, Statistics]]
+    )
+    """By task and array: statistics of recorded observations, which those of the task are
+    normalised by (`gato start --normalise`)."""
 
     def __post_init__(self) -> None:
         # Refuse what cannot be, before anything is built.
@@ -149,7 +167,9 @@ class ModelConfig:
             separator_id=self.separator_id,
             compand_actions=self.compand_actions,
             # Behind the places of observations, so that a model without it has the same table.
-            return_place=FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None,
+            return_place=(
+                FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None
+            ),
         )
 
 
@@ -171,44 +191,63 @@ PRESETS: dict[str, ModelConfig] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActingConfig:
-    """How actions are chosen from the logits, which are always restricted to the ids that the task may emit."""
+    """How actions are chosen from the logits, which are always restricted to the ids that the task
+    may emit."""
 
     continuous: Literal["mean", "argmax", "sample"] = "mean"
-    """mean: of the predicted distribution over the bins; each dimension sees the earlier ones encoded anew."""
+    """mean: of the predicted distribution over the bins; each dimension sees the earlier ones
+    encoded anew."""
     discrete: Literal["argmax", "sample"] = "argmax"
     temperature: float = 1.0
     top_k: int | None = None
     """Draw from the k likeliest ids only (Fan et al. 2018). None: from all."""
     top_p: float | None = None
-    """Draw from the fewest ids that together have this probability (nucleus, Holtzman et al. 2020). None: from all."""
+    """Draw from the fewest ids that together have this probability (nucleus, Holtzman et al. 2020).
+    None: from all."""
     window_steps: int | None = None
-    """Whole steps a token may look back on, its own included. None: as many as the model's context holds."""
+    """Whole steps a token may look back on, its own included. None: as many as the model's context
+    holds."""
     prompt_steps: int = 0
-    """Begin each episode with so many steps of a successful demonstration in the context (paper section 2.4), 0: with none."""
+    """Begin each episode with so many steps of a successful demonstration in the context (paper
+    section 2.4), 0: with none."""
     wished_return: float | None = 1.0
-    """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1 the expert's. None:
-    nothing is asked for, as in the rows that training leaves untold. Other models do not see it."""
+    """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1
+    the expert's. None: nothing is asked for, as in the rows that training leaves untold. Other
+    models do not see it."""
     int8: Literal["weights", "dynamic"] | None = None
-    """Act with linear layers in 8 bits on a CPU (`gato.network.quantise`): of the weights alone, or of what enters them too."""
+    """Act with linear layers in 8 bits on a CPU (`gato.network.quantise`): of the weights alone, or
+    of what enters them too."""
 
     def __post_init__(self) -> None:
-        if self.continuous not in ("mean", "argmax", "sample") or self.discrete not in ("argmax", "sample"):
+        if self.continuous not in ("mean", "argmax", "sample") or self.discrete not in (
+            "argmax",
+            "sample",
+        ):
             raise ValueError(
-                f"actions are chosen by argmax, sample or (continuous ones) mean, got continuous={self.continuous!r} "
-                f"discrete={self.discrete!r}"
+                "actions are chosen by argmax, sample or (continuous ones) mean, got"
+                f" continuous={self.continuous!r} discrete={self.discrete!r}"
             )
         if not 0.0 < self.temperature < math.inf:
             raise ValueError(
-                f"temperature {self.temperature} must be above 0 and finite; for no randomness use argmax or mean"
+                f"temperature {self.temperature} must be above 0 and finite; for no randomness use"
+                " argmax or mean"
             )
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k {self.top_k} must be at least 1; leave it out to draw from all ids")
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p {self.top_p} must be above 0 and at most 1; leave it out to draw from all ids")
-        if (self.top_k is not None or self.top_p is not None) and "sample" not in (self.continuous, self.discrete):
             raise ValueError(
-                f"top_k {self.top_k} and top_p {self.top_p} say what to draw from, but nothing is drawn; set continuous or "
-                "discrete to 'sample'"
+                f"top_k {self.top_k} must be at least 1; leave it out to draw from all ids"
+            )
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ValueError(
+                f"top_p {self.top_p} must be above 0 and at most 1; leave it out to draw from"
+                " all ids"
+            )
+        if (self.top_k is not None or self.top_p is not None) and "sample" not in (
+            self.continuous,
+            self.discrete,
+        ):
+            raise ValueError(
+                f"top_k {self.top_k} and top_p {self.top_p} say what to draw from, but nothing is"
+                " drawn; set continuous or discrete to 'sample'"
             )
         if self.window_steps is not None and self.window_steps < 1:
             raise ValueError(f"window_steps {self.window_steps} must be at least 1")
@@ -216,10 +255,11 @@ class ActingConfig:
             raise ValueError(f"prompt_steps {self.prompt_steps} must be at least 0")
         if self.window_steps is not None and self.prompt_steps >= self.window_steps:
             raise ValueError(
-                f"prompt_steps {self.prompt_steps} leave no room in a window of {self.window_steps} steps; lower them, or act "
-                "(and train) with longer windows"
+                f"prompt_steps {self.prompt_steps} leave no room in a window of {self.window_steps}"
+                " steps; lower them, or act (and train) with longer windows"
             )
         if self.int8 not in (None, "weights", "dynamic"):
             raise ValueError(
-                f"int8 {self.int8!r} must be 'weights' or 'dynamic'; leave it out to act in full precision"
+                f"int8 {self.int8!r} must be 'weights' or 'dynamic'; leave it out to act in full"
+                " precision"
             )

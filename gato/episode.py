@@ -16,13 +16,16 @@ from gato.version import Version
 MAGIC = b"GEP1"
 MAX_STEPS = 10_000_000
 MAX_HEADER_BYTES = 2 << 20
-"""Of the JSON before an episode's columns, which may take 30 times its bytes of memory while it is read."""
+"""Of the JSON before an episode's columns, which may take 30 times its bytes of memory while it is
+read."""
 ROUNDING = 1e-5
 """By how much of its size an action may be beyond a bound: what 32 bits round off."""
 AGENT = "agent"
-"""`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's `file:NAME`."""
+"""`source` of episodes that Gato played itself; a teacher's is `teacher:NAME`, an imported file's
+`file:NAME`."""
 RELABELLED = "agent:relabelled"
-"""`source` of episodes that Gato played while a teacher said, at each step, what it would have done."""
+"""`source` of episodes that Gato played while a teacher said, at each step, what it would have
+done."""
 
 
 def is_by_agent(source: str) -> bool:
@@ -36,9 +39,11 @@ class BadEpisode(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """`observations[key][t]` was seen, then `actions[t]` taken, which paid `rewards[t]`, for t in 0..T-1.
+    """`observations[key][t]` was seen, then `actions[t]` taken, which paid `rewards[t]`, for t in
+    0..T-1.
 
-    Episode(key="w0.1.7", task="mujoco/hopper", source="teacher:hopper", observations={"state": obs_TO},
+    Episode(key="w0.1.7", task="mujoco/hopper", source="teacher:hopper", observations={"state":
+    obs_TO},
             actions=act_TA, rewards=rew_T, terminated=True, truncated=False, seed=7)
     """
 
@@ -53,8 +58,9 @@ class Episode:
     truncated: bool
     seed: int
     labels: Shaped[np.ndarray, "T ..."] | None = None
-    """What a teacher would have done at each step, where that is known and was not always done: the loss is on these, in
-    place of the actions (Ross et al. 2011, DAgger; Laskey et al. 2017, DART)."""
+    """What a teacher would have done at each step, where that is known and was not always done: the
+    loss is on these, in place of the actions (Ross et al. 2011, DAgger; Laskey et al. 2017,
+    DART)."""
     version: Version | None = None
     """The one version of the weights that played it; None for teachers and files."""
     info: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -66,7 +72,9 @@ class Episode:
         steps = len(self.actions)
         if not 1 <= steps <= MAX_STEPS:
             raise BadEpisode(f"episode {self.key} has {steps} steps, expected 1 to {MAX_STEPS}")
-        lengths = {name: len(values) for name, values in self.observations.items()} | {"rewards": len(self.rewards)}
+        lengths = {name: len(values) for name, values in self.observations.items()} | {
+            "rewards": len(self.rewards)
+        }
         if self.labels is not None:
             lengths["labels"] = len(self.labels)
         wrong = {name: length for name, length in lengths.items() if length != steps}
@@ -84,23 +92,30 @@ class Episode:
 
 
 def check_episode(episode: Episode, task: Task) -> None:
-    """The ingest check, of importers, workers and replay alike: BadEpisode, with the reason, if the episode contradicts the task.
+    """The ingest check, of importers, workers and replay alike: BadEpisode, with the reason, if the
+    episode contradicts the task.
 
-    Names, dtypes, shapes and finite values; no more steps than the task's limit; actions and labels within its bounds;
-    rewards and return that can be believed (`Task.return_bound`). After it nothing is checked again. Observations may lie
-    outside of declared bounds, as environments show them there: the tokeniser clips them, and `gato.compatibility.coverage` counts it.
+    Names, dtypes, shapes and finite values; no more steps than the task's limit; actions and labels
+    within its bounds; rewards and return that can be believed (`Task.return_bound`). After it
+    nothing is checked again. Observations may lie outside of declared bounds, as environments show
+    them there: the tokeniser clips them, and `gato.compatibility.coverage` counts it.
     """
     if episode.task != task.name:
         raise BadEpisode(f"episode {episode.key} is of task {episode.task!r}, not {task.name!r}")
     if set(episode.observations) != set(task.observations):
         raise BadEpisode(
-            f"episode {episode.key} observes {sorted(episode.observations)}, task {task.name} {sorted(task.observations)}"
+            f"episode {episode.key} observes {sorted(episode.observations)}, task {task.name}"
+            f" {sorted(task.observations)}"
         )
     if episode.num_steps > task.max_steps:
         raise BadEpisode(
-            f"episode {episode.key} of {task.name}: {episode.num_steps} steps, longer than the task's limit of {task.max_steps}"
+            f"episode {episode.key} of {task.name}: {episode.num_steps} steps, longer than the"
+            f" task's limit of {task.max_steps}"
         )
-    problems = [spec.problem_with(episode.observations[name], name) for name, spec in task.observations.items()]
+    problems = [
+        spec.problem_with(episode.observations[name], name)
+        for name, spec in task.observations.items()
+    ]
     problems.append(_action_problem(episode.actions, task, "action"))
     if episode.labels is not None:
         problems.append(_action_problem(episode.labels, task, "label"))
@@ -130,7 +145,8 @@ def _action_problem(actions: Shaped[np.ndarray, "T ..."], task: Task, name: str)
     step, *element = np.argwhere(outside)[0].tolist()
     place = tuple(element)
     return (
-        f"{name} {actions[(step, *place)]:g} at step {step} is outside of its bounds [{low[place]:g}, {high[place]:g}]"
+        f"{name} {actions[(step, *place)]:g} at step {step} is outside of its bounds"
+        f" [{low[place]:g}, {high[place]:g}]"
     )
 
 
@@ -139,14 +155,18 @@ def _reward_problem(episode: Episode, task: Task) -> str | None:
     reward, total = float(episode.rewards[step]), episode.episode_return
     mend = "Task.max_abs_return sets another bound"
     if abs(reward) > task.reward_bound:
-        return f"reward {reward:g} at step {step} cannot be believed, at most {task.reward_bound:g} is ({mend})"
+        return (
+            f"reward {reward:g} at step {step} cannot be believed, at most {task.reward_bound:g} is"
+            f" ({mend})"
+        )
     if abs(total) > task.return_bound:
         return f"return {total:g} cannot be believed, at most {task.return_bound:g} is ({mend})"
     return None
 
 
 def episode_to_bytes(episode: Episode) -> bytes:
-    """The episode as one record: magic, CRC-32, header length, JSON header, raw columns (little endian, row-major)."""
+    """The episode as one record: magic, CRC-32, header length, JSON header, raw columns (little
+    endian, row-major)."""
     columns = {f"o/{name}": values for name, values in sorted(episode.observations.items())}
     columns |= {"actions": episode.actions, "rewards": episode.rewards}
     if episode.labels is not None:
@@ -161,7 +181,9 @@ def episode_to_bytes(episode: Episode) -> bytes:
             "seed": episode.seed,
             "version": episode.version,
             "info": dict(episode.info),
-            "columns": [[name, values.dtype.str, list(values.shape)] for name, values in columns.items()],
+            "columns": [
+                [name, values.dtype.str, list(values.shape)] for name, values in columns.items()
+            ],
         }
     ).encode()
     body = (
@@ -173,7 +195,8 @@ def episode_to_bytes(episode: Episode) -> bytes:
 
 
 def episode_from_bytes(record: bytes) -> Episode:
-    """The episode of a record of `episode_to_bytes`; its arrays are read-only views. BadEpisode where it is damaged."""
+    """The episode of a record of `episode_to_bytes`; its arrays are read-only views. BadEpisode
+    where it is damaged."""
     if record[:4] != MAGIC:
         raise BadEpisode(f"not an episode record: begins with {record[:4]!r}, expected {MAGIC!r}")
     if zlib.crc32(memoryview(record)[8:]) != int.from_bytes(record[4:8], "little"):
@@ -182,14 +205,27 @@ def episode_from_bytes(record: bytes) -> Episode:
         return _decode(record)
     except BadEpisode:
         raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as problem:
-        raise BadEpisode(f"not an episode record: {type(problem).__name__} in its header ({problem})") from problem
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as problem:
+        raise BadEpisode(
+            f"not an episode record: {type(problem).__name__} in its header ({problem})"
+        ) from problem
 
 
 def check_header_bytes(header_bytes: int) -> int:
-    """The length that a record claims for its header. BadEpisode where that is more than any needs."""
+    """The length that a record claims for its header. BadEpisode where that is more than any
+    needs."""
     if header_bytes > MAX_HEADER_BYTES:
-        raise BadEpisode(f"a header of {header_bytes:,} bytes is too large, at most {MAX_HEADER_BYTES:,} are taken")
+        raise BadEpisode(
+            f"a header of {header_bytes:,} bytes is too large, at most {MAX_HEADER_BYTES:,} are"
+            " taken"
+        )
     return header_bytes
 
 
@@ -206,7 +242,9 @@ def _decode(record: bytes) -> Episode:
         if min(shape) < 0:
             raise ValueError(f"{name} has shape {shape}")
         count = int(np.prod(shape, dtype=np.int64))
-        columns[name] = np.frombuffer(record, dtype=np.dtype(dtype), count=count, offset=start).reshape(shape)
+        columns[name] = np.frombuffer(
+            record, dtype=np.dtype(dtype), count=count, offset=start
+        ).reshape(shape)
         start += columns[name].nbytes
     if start != len(record):
         raise ValueError(f"{len(record) - start} bytes follow the last column")
@@ -214,7 +252,9 @@ def _decode(record: bytes) -> Episode:
         key=header["key"],
         task=header["task"],
         source=header["source"],
-        observations={name[2:]: values for name, values in columns.items() if name.startswith("o/")},
+        observations={
+            name[2:]: values for name, values in columns.items() if name.startswith("o/")
+        },
         actions=columns["actions"],
         rewards=columns["rewards"],
         labels=columns.get("labels"),

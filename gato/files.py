@@ -1,4 +1,5 @@
-"""Reading JSON files that a person, or a stopped process, may have damaged: every error names the file."""
+"""Reading JSON files that a person, or a stopped process, may have damaged: every error names the
+file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Records of what happened: kept as sums and counts, so that they merge right; drawn by whoever reads them."""
+"""Records of what happened: kept as sums and counts, so that they merge right; drawn by whoever
+reads them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Evaluation:
     """Why it has no returns; a failed evaluation is reported as failed and never averaged away."""
     worker: str = ""
     warnings: tuple[str, ...] = ()
-    """What its tokens lost of the observations (`gato.compatibility.coverage`), a line for each fault."""
+    """What its tokens lost of the observations (`gato.compatibility.coverage`), a line for each
+    fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,9 @@ class ReplayStats:
     duplicates: int = 0
     evicted: int = 0
     """Episodes that made room for others, since replay was opened."""
-    left_out: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict[str, Mapping[str, Amount]])
+    left_out: Mapping[str, Mapping[str, Amount]] = field(
+        default_factory=dict[str, Mapping[str, Amount]]
+    )
     """What is stored but never drawn, by task and reason: filters, staleness, tables."""
     writers_waiting: int = 0
     readers_waiting: int = 0

@@ -1,6 +1,8 @@
-"""Timesteps laid flat: the order of tokens inside a step, and batches of windows packed into rows of fixed length.
+"""Timesteps laid flat: the order of tokens inside a step, and batches of windows packed into rows
+of fixed length.
 
-Shape letters: T steps, S tokens in a step, k text tokens and m patches in a step, B rows, L tokens in a row, P patches in a batch.
+Shape letters: T steps, S tokens in a step, k text tokens and m patches in a step, B rows, L tokens
+in a row, P patches in a batch.
 """
 
 from __future__ import annotations
@@ -22,46 +24,58 @@ INTERVALS = 128
 PLACE_SEPARATOR = 0
 PLACE_ACTION = 1
 FIRST_PLACE = 2
-"""`place` of a token: 0 separator, 1 action (all share one), 2 + i the i-th token of its step's observation."""
+"""`place` of a token: 0 separator, 1 action (all share one), 2 + i the i-th token of its step's
+observation."""
 
 
 class StepLayout:
-    """The order of one timestep's tokens: the return-to-go if there is one, text, images (raster order of patches), tensors, separator, action.
+    """The order of one timestep's tokens: the return-to-go if there is one, text, images (raster
+    order of patches), tensors, separator, action.
 
-    Keys are in lexicographic order within each modality (paper section 2.2). A step has S = k + m + n + 1 + A tokens.
+    Keys are in lexicographic order within each modality (paper section 2.2). A step has S = k + m +
+    n + 1 + A tokens.
     """
 
     def __init__(self, task: Task, layout: TokenLayout) -> None:
         self.task = task
         self.layout = layout
         ordered = sorted(task.observations.items())
-        self.texts: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is Kind.TEXT]
-        self.images: list[tuple[str, ArraySpec]] = [(k, s) for k, s in ordered if s.kind is Kind.IMAGE]
+        self.texts: list[tuple[str, ArraySpec]] = [
+            (k, s) for k, s in ordered if s.kind is Kind.TEXT
+        ]
+        self.images: list[tuple[str, ArraySpec]] = [
+            (k, s) for k, s in ordered if s.kind is Kind.IMAGE
+        ]
         self.tensors: list[tuple[str, ArraySpec]] = [
             (k, s) for k, s in ordered if s.kind not in (Kind.TEXT, Kind.IMAGE)
         ]
         if self.texts and layout.text is None:
             raise ValueError(
-                f"task {task.name} shows text ({self.texts[0][0]!r}) but there is no encoder for it; give "
-                "TokenLayout(text=...) a SentencePiece model or a ByteEncoder()"
+                f"task {task.name} shows text ({self.texts[0][0]!r}) but there is no encoder for"
+                " it; give TokenLayout(text=...) a SentencePiece model or a ByteEncoder()"
             )
         if layout.return_place is not None and task.references is None:
             raise ValueError(
-                f"task {task.name} has no reference returns, by which returns-to-go are scaled; give it references, or train "
-                "with model.return_conditioned=false"
+                f"task {task.name} has no reference returns, by which returns-to-go are scaled;"
+                " give it references, or train with model.return_conditioned=false"
             )
         self.num_return_tokens = int(layout.return_place is not None)
         self.num_text_tokens = sum(spec.num_tokens for _, spec in self.texts)
         self.num_patches = sum(rows * cols for rows, cols in self.grids)
         self.num_observation_tokens = (
-            self.num_text_tokens + self.num_patches + sum(spec.num_tokens for _, spec in self.tensors)
+            self.num_text_tokens
+            + self.num_patches
+            + sum(spec.num_tokens for _, spec in self.tensors)
         )
         self.num_action_tokens = task.action.size
-        self.tokens_per_step = self.num_return_tokens + self.num_observation_tokens + 1 + self.num_action_tokens
+        self.tokens_per_step = (
+            self.num_return_tokens + self.num_observation_tokens + 1 + self.num_action_tokens
+        )
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """Rows and columns of patches of each image; a size that is no multiple of 16 is padded with zeros."""
+        """Rows and columns of patches of each image; a size that is no multiple of 16 is padded
+        with zeros."""
         return [(-(-spec.shape[0] // PATCH), -(-spec.shape[1] // PATCH)) for _, spec in self.images]
 
     @cached_property
@@ -77,7 +91,8 @@ class StepLayout:
         return self.num_return_tokens + self.num_text_tokens + np.arange(self.num_patches)
 
     def is_target(self, ids_TS: Integer[np.ndarray, "T S"]) -> Bool[np.ndarray, "T S"]:
-        """Text and logged actions are targets (paper equation 2); what is only seen, separator and padding are not."""
+        """Text and logged actions are targets (paper equation 2); what is only seen, separator and
+        padding are not."""
         out = np.broadcast_to(self.place_S == PLACE_ACTION, ids_TS.shape).copy()
         if self.texts:
             text = slice(self.num_return_tokens, self.num_return_tokens + self.num_text_tokens)
@@ -86,7 +101,8 @@ class StepLayout:
 
     @cached_property
     def intervals_m4(self) -> Integer[np.ndarray, "m 4"]:
-        """Quantised interval [row_low, row_high), [col_low, col_high) of each patch in one step (appendix C.3)."""
+        """Quantised interval [row_low, row_high), [col_low, col_high) of each patch in one step
+        (appendix C.3)."""
         out: list[np.ndarray] = []
         for rows, cols in self.grids:
             row, col = np.divmod(np.arange(rows * cols), cols)
@@ -101,7 +117,8 @@ class StepLayout:
 
     @cached_property
     def leaders_m2(self) -> Integer[np.ndarray, "m 2"]:
-        """For each patch of a step, the first patch in its row and in its column: they draw one position together."""
+        """For each patch of a step, the first patch in its row and in its column: they draw one
+        position together."""
         out: list[np.ndarray] = []
         start = 0
         for rows, cols in self.grids:
@@ -110,7 +127,9 @@ class StepLayout:
             start += rows * cols
         return np.concatenate(out).astype(np.int32) if out else np.zeros((0, 2), np.int32)
 
-    def patches(self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> UInt8[np.ndarray, "T m 16 16 3"]:
+    def patches(
+        self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
+    ) -> UInt8[np.ndarray, "T m 16 16 3"]:
         """Patches [T, m, 16, 16, 3] of T steps, in raster order within each image."""
         out: list[np.ndarray] = []
         for (key, _), (rows, cols) in zip(self.images, self.grids, strict=True):
@@ -118,29 +137,40 @@ class StepLayout:
             high, wide = rows * PATCH - image.shape[1], cols * PATCH - image.shape[2]
             if high or wide:
                 image = np.pad(image, ((0, 0), (0, high), (0, wide), (0, 0)))
-            tiles = image.reshape(len(image), rows, PATCH, cols, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
+            tiles = image.reshape(len(image), rows, PATCH, cols, PATCH, 3).transpose(
+                0, 1, 3, 2, 4, 5
+            )
             out.append(tiles.reshape(len(image), rows * cols, PATCH, PATCH, 3))
         return np.concatenate(out, axis=1) if len(out) != 1 else out[0]
 
     def _return_ids(self, returns: Float[np.ndarray, " T"]) -> Integer[np.ndarray, "T 1"]:
-        """Returns-to-go, normalised by the task's references, as any number that is seen; NaN is the separator's id."""
+        """Returns-to-go, normalised by the task's references, as any number that is seen; NaN is
+        the separator's id."""
         references = self.task.references
         assert references is not None  # else there were no such token
-        normalised = (np.nan_to_num(returns) - references.random) / (references.expert - references.random)
+        normalised = (np.nan_to_num(returns) - references.random) / (
+            references.expert - references.random
+        )
         ids = encode(normalised, ArraySpec(kind=Kind.CONTINUOUS, shape=()), self.layout)
         return np.where(np.isnan(returns)[:, None], np.int32(self.layout.separator), ids)
 
     def observation_ids(
-        self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]], returns: Float[np.ndarray, " T"] | None = None
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
+        returns: Float[np.ndarray, " T"] | None = None,
     ) -> Integer[np.ndarray, "T n"]:
-        """Ids [T, k + m + n + 1] of the observation and the separator; a patch's id is 0 and is never looked up.
+        """Ids [T, k + m + n + 1] of the observation and the separator; a patch's id is 0 and is
+        never looked up.
 
-        Where steps begin with their return-to-go there is one more, of `returns`; None or NaN: it is not told.
+        Where steps begin with their return-to-go there is one more, of `returns`; None or NaN: it
+        is not told.
         """
         num_steps = len(next(iter(observations.values())))
         parts: list[np.ndarray] = []
         if self.num_return_tokens:
-            parts.append(self._return_ids(np.full(num_steps, np.nan) if returns is None else returns))
+            parts.append(
+                self._return_ids(np.full(num_steps, np.nan) if returns is None else returns)
+            )
         parts += [encode(observations[key], spec, self.layout) for key, spec in self.texts]
         parts.append(np.zeros((num_steps, self.num_patches), np.int32))
         parts += [encode(observations[key], spec, self.layout) for key, spec in self.tensors]
@@ -165,7 +195,8 @@ class StepLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """B rows of L tokens. Windows are packed into rows; `segment` (0: padding) keeps them from seeing each other."""
+    """B rows of L tokens. Windows are packed into rows; `segment` (0: padding) keeps them from
+    seeing each other."""
 
     ids: Integer[np.ndarray, "B L"]
     place: Integer[np.ndarray, "B L"]
@@ -191,22 +222,24 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Some whole steps of one episode, or a prompt's steps followed by them: what one packed sequence is made of."""
+    """Some whole steps of one episode, or a prompt's steps followed by them: what one packed
+    sequence is made of."""
 
     observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
     actions: Shaped[np.ndarray, "T ..."]
     prompt_steps: int = 0
     """How many of the first steps are the prompt."""
     returns: Float[np.ndarray, " T"] | None = None
-    """Return-to-go of each step: the sum of the rewards from it to its episode's end. None or NaN: it is not told."""
+    """Return-to-go of each step: the sum of the rewards from it to its episode's end. None or NaN:
+    it is not told."""
 
 
 class RowWriter:
     """Packs windows into the rows of one batch.
 
     writer = RowWriter(num_rows=2, row_tokens=48)
-    writer.write_row(0, task_index=0, steps=StepLayout(hopper, layout), windows=[window_a, window_b])
-    batch = writer.batch()
+    writer.write_row(0, task_index=0, steps=StepLayout(hopper, layout), windows=[window_a,
+    window_b]) batch = writer.batch()
     """
 
     def __init__(self, *, num_rows: int, row_tokens: int, loss_on_prompt: bool = True) -> None:
@@ -224,14 +257,22 @@ class RowWriter:
         self._leaders: list[np.ndarray] = []
         self._num_patches = 0
 
-    def write_row(self, row: int, *, task_index: int, steps: StepLayout, windows: Sequence[Window]) -> None:
+    def write_row(
+        self, row: int, *, task_index: int, steps: StepLayout, windows: Sequence[Window]
+    ) -> None:
         """Lay the windows one after another into `row`. ValueError where they do not fit."""
         self.write_rows([row], task_index=task_index, steps=steps, windows=[windows])
 
     def write_rows(
-        self, rows: Sequence[int], *, task_index: int, steps: StepLayout, windows: Sequence[Sequence[Window]]
+        self,
+        rows: Sequence[int],
+        *,
+        task_index: int,
+        steps: StepLayout,
+        windows: Sequence[Sequence[Window]],
     ) -> None:
-        """Lay windows of one task into many rows at once: `windows[i]` one after another into `rows[i]`."""
+        """Lay windows of one task into many rows at once: `windows[i]` one after another into
+        `rows[i]`."""
         flat = [window for in_row in windows for window in in_row]
         if not flat:
             return
@@ -239,9 +280,11 @@ class RowWriter:
         num_steps = [sum(len(window.actions) for window in in_row) for in_row in windows]
         if max(num_steps) * S > L:
             raise ValueError(
-                f"{max(num_steps)} steps of {steps.task.name} take {max(num_steps) * S} tokens, a row has {L}"
+                f"{max(num_steps)} steps of {steps.task.name} take {max(num_steps) * S} tokens, a"
+                f" row has {L}"
             )
-        # For each of the T steps: its row, its index in the row, and the segment and the prompt it belongs to.
+        # For each of the T steps: its row, its index in the row, and the segment and the prompt it
+        # belongs to.
         row_T = np.repeat(np.asarray(rows), num_steps)
         in_row_T = np.concatenate([np.arange(count) for count in num_steps])
         lengths = [len(window.actions) for window in flat]
@@ -251,8 +294,13 @@ class RowWriter:
         in_prompt_T = in_window_T < np.repeat([window.prompt_steps for window in flat], lengths)
         start_T = row_T * L + in_row_T * S
         at_TS = start_T[:, None] + np.arange(S)
-        observations = {key: np.concatenate([w.observations[key] for w in flat]) for key in steps.task.observations}
-        returns = [np.full(len(w.actions), np.nan) if w.returns is None else w.returns for w in flat]
+        observations = {
+            key: np.concatenate([w.observations[key] for w in flat])
+            for key in steps.task.observations
+        }
+        returns = [
+            np.full(len(w.actions), np.nan) if w.returns is None else w.returns for w in flat
+        ]
         actions = np.concatenate([w.actions for w in flat])
         ids_TS = steps.step_ids(observations, actions, np.concatenate(returns))
         self._ids.reshape(-1)[at_TS] = ids_TS
@@ -260,7 +308,8 @@ class RowWriter:
         self._segment.reshape(-1)[at_TS] = segment_T[:, None]
         has_loss_T = np.ones_like(in_prompt_T) if self._loss_on_prompt else ~in_prompt_T
         is_target_TS = steps.is_target(ids_TS) & has_loss_T[:, None]
-        is_target_TS[in_window_T == 0, 0] = False  # what stands before it is no part of its sequence
+        # what stands before it is no part of its sequence
+        is_target_TS[in_window_T == 0, 0] = False
         self._is_target.reshape(-1)[at_TS] = is_target_TS
         self._task_index[np.asarray(rows)] = task_index
         if steps.num_patches:
@@ -278,9 +327,17 @@ class RowWriter:
             place=self._place,
             segment=self._segment,
             is_target=self._is_target,
-            patches=np.concatenate(self._patches) if self._patches else np.zeros((0, PATCH, PATCH, 3), np.uint8),
+            patches=(
+                np.concatenate(self._patches)
+                if self._patches
+                else np.zeros((0, PATCH, PATCH, 3), np.uint8)
+            ),
             patch_at=np.concatenate(self._patch_at) if self._patch_at else np.zeros(0, np.int64),
-            patch_intervals=np.concatenate(self._intervals) if self._intervals else np.zeros((0, 4), np.int32),
-            patch_leaders=np.concatenate(self._leaders) if self._leaders else np.zeros((0, 2), np.int64),
+            patch_intervals=(
+                np.concatenate(self._intervals) if self._intervals else np.zeros((0, 4), np.int32)
+            ),
+            patch_leaders=(
+                np.concatenate(self._leaders) if self._leaders else np.zeros((0, 2), np.int64)
+            ),
             task_index=self._task_index,
         )

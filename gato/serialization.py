@@ -35,13 +35,15 @@ def from_plain(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ValueError(
-                f"{value!r} is no group of settings of {kind.__name__}; set one of them, as in PATH.NAME=VALUE"
+                f"{value!r} is no group of settings of {kind.__name__}; set one of them, as in"
+                " PATH.NAME=VALUE"
             )
         hints = get_type_hints(kind)
         unknown = set(value) - set(hints)
         if unknown:
             raise ValueError(
-                f"{kind.__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(hints))}"
+                f"{kind.__name__} has no setting {sorted(unknown)[0]!r}; it has"
+                f" {', '.join(sorted(hints))}"
             )
         return kind(**{name: _setting(name, hints[name], item) for name, item in value.items()})
     if origin is Literal:
@@ -57,7 +59,9 @@ def from_plain(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value)
     accepted = (int, float) if kind is float else kind
-    if isinstance(kind, type) and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+    if isinstance(kind, type) and (
+        not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
+    ):
         raise ValueError(f"{value!r} must be of kind {kind.__name__}")
     return float(value) if kind is float else value
 

@@ -1,4 +1,5 @@
-"""What a task is: data that says what an environment shows, what it takes, and what its returns mean."""
+"""What a task is: data that says what an environment shows, what it takes, and what its returns
+mean."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Mean and standard deviation of each element of an array (row-major), over recorded observations."""
+    """Mean and standard deviation of each element of an array (row-major), over recorded
+    observations."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -40,21 +42,28 @@ class Statistics:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
-            raise ValueError(f"statistics have {len(self.mean)} means and {len(self.std)} standard deviations")
+            raise ValueError(
+                f"statistics have {len(self.mean)} means and {len(self.std)} standard deviations"
+            )
         if not np.isfinite((self.mean, self.std)).all() or min(self.std, default=1.0) <= 0.0:
-            raise ValueError(f"statistics must be finite, and std above 0; got mean={self.mean} std={self.std}")
+            raise ValueError(
+                f"statistics must be finite, and std above 0; got mean={self.mean} std={self.std}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
-    """One array of an observation or an action: its kind, its shape in one step, and the values it may hold.
+    """One array of an observation or an action: its kind, its shape in one step, and the values it
+    may hold.
 
     ArraySpec(kind=Kind.IMAGE, shape=(64, 80, 3))
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the mu-law
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the
+    mu-law
     ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)  # bounded: scaled to [-1, 1]
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))  # the second: mu-law
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(45e3,), std=(8e3,))  # normalised by statistics of recorded data
-    ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))  # the
+    second: mu-law
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(45e3,), std=(8e3,))  # normalised by
+    statistics of recorded data ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
     ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3))   # MultiDiscrete
     ArraySpec(kind=Kind.TEXT, shape=(64,), max_tokens=16)          # UTF-8 bytes, zeros after them
     """
@@ -63,38 +72,50 @@ class ArraySpec:
     shape: tuple[int, ...]
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
-    """Bounds of a continuous array, one for all elements or one for each (row-major). An element whose bounds are both
-    finite is scaled by them; any other one is companded by the mu-law. An element whose bounds are equal is a constant. None:
-    no element has bounds."""
+    """Bounds of a continuous array, one for all elements or one for each (row-major). An element
+    whose bounds are both finite is scaled by them; any other one is companded by the mu-law. An
+    element whose bounds are equal is a constant. None: no element has bounds."""
     num_values: int | tuple[int, ...] | None = None
-    """How many values (0 to num_values - 1) the elements of a discrete array may take, all or each (row-major)."""
+    """How many values (0 to num_values - 1) the elements of a discrete array may take, all or each
+    (row-major)."""
     max_tokens: int | None = None
     """Tokens that a text takes in every step: a longer one is cut there, a shorter one padded."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    """Statistics of recorded observations, one number for each element (row-major). Given them, a continuous observation is
-    (x - mean) / std, companded by the mu-law, and its bounds do not count."""
+    """Statistics of recorded observations, one number for each element (row-major). Given them, a
+    continuous observation is (x - mean) / std, companded by the mu-law, and its bounds do not
+    count."""
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.shape):
-            raise ValueError(f"shape {self.shape} has an empty dimension; every size must be at least 1")
+            raise ValueError(
+                f"shape {self.shape} has an empty dimension; every size must be at least 1"
+            )
         if self.kind is Kind.IMAGE and (len(self.shape) != 3 or self.shape[2] != 3):
-            raise ValueError(f"an image has shape (height, width, 3), got {self.shape}; convert it to RGB first")
+            raise ValueError(
+                f"an image has shape (height, width, 3), got {self.shape}; convert it to RGB first"
+            )
         if self.kind is Kind.TEXT and (len(self.shape) != 1 or (self.max_tokens or 0) < 1):
             raise ValueError(
-                f"a text has shape (max_bytes,) and max_tokens of 1 or more, got {self.shape} and {self.max_tokens}"
+                f"a text has shape (max_bytes,) and max_tokens of 1 or more, got {self.shape} and"
+                f" {self.max_tokens}"
             )
         for name in ("low", "high", "num_values", "mean", "std"):
             each = getattr(self, name)
             if isinstance(each, tuple) and len(each) != self.size:
                 raise ValueError(
-                    f"{name} has {len(each)} entries for the {self.size} elements of shape {self.shape}; got {each}, "
-                    "expected one for each, row-major, or a single number for all"
+                    f"{name} has {len(each)} entries for the {self.size} elements of shape"
+                    f" {self.shape}; got {each}, expected one for each, row-major, or a single"
+                    " number for all"
                 )
-        if self.kind is Kind.DISCRETE and not 1 <= self.counts.min() <= self.counts.max() <= MAX_VALUES:
+        if (
+            self.kind is Kind.DISCRETE
+            and not 1 <= self.counts.min() <= self.counts.max() <= MAX_VALUES
+        ):
             raise ValueError(
-                f"a discrete array takes 1 to {MAX_VALUES} values, got num_values={self.num_values}; split larger ones "
-                "into digits, or give them as continuous"
+                f"a discrete array takes 1 to {MAX_VALUES} values, got"
+                f" num_values={self.num_values}; split larger ones into digits, or give them as"
+                " continuous"
             )
         if (self.low is None) != (self.high is None):
             raise ValueError(f"give both bounds or none, got low={self.low} high={self.high}")
@@ -104,14 +125,17 @@ class ArraySpec:
             if wrong.size:
                 at = int(wrong[0])
                 raise ValueError(
-                    f"element {at} of {self.size} has low {low[at]:.12g} and high {high[at]:.12g}; low must not be above high: "
-                    "mend the space's bounds, or swap them"
+                    f"element {at} of {self.size} has low {low[at]:.12g} and high {high[at]:.12g};"
+                    " low must not be above high: mend the space's bounds, or swap them"
                 )
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"give both statistics or none, got mean={self.mean} std={self.std}")
         if self.mean is not None and self.std is not None:
             if self.kind is not Kind.CONTINUOUS:
-                raise ValueError(f"only a continuous array has a mean and std to be normalised by, this is {self.kind}")
+                raise ValueError(
+                    "only a continuous array has a mean and std to be normalised by, this is"
+                    f" {self.kind}"
+                )
             Statistics(mean=self.mean, std=self.std)
 
     @property
@@ -122,7 +146,12 @@ class ArraySpec:
     @property
     def dtype(self) -> np.dtype:
         """The dtype in which episodes keep this array."""
-        dtypes = {Kind.IMAGE: np.uint8, Kind.CONTINUOUS: np.float32, Kind.DISCRETE: np.int64, Kind.TEXT: np.uint8}
+        dtypes = {
+            Kind.IMAGE: np.uint8,
+            Kind.CONTINUOUS: np.float32,
+            Kind.DISCRETE: np.int64,
+            Kind.TEXT: np.uint8,
+        }
         return np.dtype(dtypes[self.kind])
 
     @property
@@ -142,17 +171,21 @@ class ArraySpec:
 
     @property
     def bounds(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None:
-        """Low and high of a continuous array's elements: [1] where all share them, else [n]. None: unbounded."""
+        """Low and high of a continuous array's elements: [1] where all share them, else [n]. None:
+        unbounded."""
         if self.low is None or self.high is None:
             return None
         return np.array(self.low, np.float64, ndmin=1), np.array(self.high, np.float64, ndmin=1)
 
     @property
     def bounded(self) -> Bool[np.ndarray, " n"]:
-        """Which elements of a continuous array are scaled by their bounds; the others are companded."""
+        """Which elements of a continuous array are scaled by their bounds; the others are
+        companded."""
         if self.bounds is None or self.mean is not None:
             return np.zeros(self.size, np.bool_)
-        return np.broadcast_to(np.isfinite(self.bounds[0]) & np.isfinite(self.bounds[1]), (self.size,))
+        return np.broadcast_to(
+            np.isfinite(self.bounds[0]) & np.isfinite(self.bounds[1]), (self.size,)
+        )
 
     def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
         """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
@@ -164,7 +197,9 @@ class ArraySpec:
             step = int(np.argwhere(~np.isfinite(values))[0][0])
             return f"{name} is not finite at step {step}"
         if self.kind is Kind.TEXT:
-            return next((f"{name} {problem}" for row in values if (problem := text_problem(row))), None)
+            return next(
+                (f"{name} {problem}" for row in values if (problem := text_problem(row))), None
+            )
         if self.kind is Kind.DISCRETE and values.size:
             outside = (values < 0) | (values >= self.counts.reshape(self.shape))
             if outside.any():
@@ -186,50 +221,69 @@ class References:
 
     def __post_init__(self) -> None:
         if self.expert == self.random:
-            raise ValueError(f"expert and random return are both {self.random}; a score cannot be normalised by them")
+            raise ValueError(
+                f"expert and random return are both {self.random}; a score cannot be normalised by"
+                " them"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """An environment as data: what it is made from, what it shows, what it takes and what its returns mean."""
+    """An environment as data: what it is made from, what it shows, what it takes and what its
+    returns mean."""
 
     name: str
     """`family/short`, such as `mujoco/hopper`."""
     env_id: str
     """Gymnasium id."""
     family: str
-    """Which conventions `actors.envs.factory` follows to make it: `mujoco`, `atari`, or `gymnasium` for any other environment."""
+    """Which conventions `actors.envs.factory` follows to make it: `mujoco`, `atari`, or `gymnasium`
+    for any other environment."""
     observations: Mapping[str, ArraySpec]
     action: ArraySpec
     max_steps: int
     """Steps after which an episode is cut (as the agent counts steps)."""
     references: References | None = None
-    """None: nobody has published or measured any, so returns of this task are only ever shown raw."""
+    """None: nobody has published or measured any, so returns of this task are only ever shown
+    raw."""
     weight: float = 1.0
     """Share of this task in the mix, relative to the others."""
     aliases: tuple[str, ...] = ()
     max_abs_return: float | None = None
-    """Largest return, of either sign, that an episode may have; beyond it the data is wrong. None: see `return_bound`."""
-    env_kwargs: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])
+    """Largest return, of either sign, that an episode may have; beyond it the data is wrong. None:
+    see `return_bound`."""
+    env_kwargs: Mapping[str, str | int | float | bool] = field(
+        default_factory=dict[str, str | int | float | bool]
+    )
 
     def __post_init__(self) -> None:
         if not self.observations:
             raise ValueError(f"task {self.name} shows nothing; give it at least one observation")
         if self.action.kind in (Kind.IMAGE, Kind.TEXT):
-            raise ValueError(f"task {self.name} has {self.action.kind} as action; actions are continuous or discrete")
+            raise ValueError(
+                f"task {self.name} has {self.action.kind} as action; actions are continuous or"
+                " discrete"
+            )
         if self.action.mean is not None:
-            raise ValueError(f"task {self.name}: an action is scaled by its bounds; leave out its mean and std")
+            raise ValueError(
+                f"task {self.name}: an action is scaled by its bounds; leave out its mean and std"
+            )
         bounds = self.action.bounds
-        if self.action.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
-            raise ValueError(f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to [-1, 1]")
+        if self.action.kind is Kind.CONTINUOUS and (
+            bounds is None or not np.isfinite(bounds).all()
+        ):
+            raise ValueError(
+                f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to"
+                " [-1, 1]"
+            )
 
     @property
     def return_bound(self) -> float:
         """Beyond this, in either direction, no return is believed.
 
         1,000 times the largest of the reference returns (at least 10,000). A
-        user's own references may be a guess, and without references nothing is known: then 1e9, above which a sum of float32
-        rewards is no longer exact. `max_abs_return` sets another.
+        user's own references may be a guess, and without references nothing is known: then 1e9,
+        above which a sum of float32 rewards is no longer exact. `max_abs_return` sets another.
         """
         if self.max_abs_return is not None:
             return self.max_abs_return
@@ -240,12 +294,14 @@ class Task:
 
     @property
     def reward_bound(self) -> float:
-        """Beyond this no single reward is believed: a tenth of what an episode may return, where references say that."""
+        """Beyond this no single reward is believed: a tenth of what an episode may return, where
+        references say that."""
         is_known = self.max_abs_return is None and self.return_bound != UNKNOWN_RETURN
         return self.return_bound / 10 if is_known else self.return_bound
 
     def normalise(self, mean_return: float, *, one: float | None = None) -> float:
-        """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert reference).
+        """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert
+        reference).
 
         NaN where there are no references.
         """
@@ -256,14 +312,20 @@ class Task:
 
 
 def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
-    """The task with these statistics in its observations, by name. ValueError if it shows no such array."""
+    """The task with these statistics in its observations, by name. ValueError if it shows no such
+    array."""
     unknown = sorted(set(statistics) - set(task.observations))
     if unknown:
         raise ValueError(
-            f"there are statistics of {unknown[0]!r}, which {task.name} does not show; it shows {', '.join(sorted(task.observations))}"
+            f"there are statistics of {unknown[0]!r}, which {task.name} does not show; it shows"
+            f" {', '.join(sorted(task.observations))}"
         )
     shown = {
-        name: replace(spec, mean=statistics[name].mean, std=statistics[name].std) if name in statistics else spec
+        name: (
+            replace(spec, mean=statistics[name].mean, std=statistics[name].std)
+            if name in statistics
+            else spec
+        )
         for name, spec in task.observations.items()
     }
     return replace(task, observations=shown)
@@ -271,7 +333,9 @@ def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
 
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
     """The task called `name`, by its name or an alias. ValueError suggests the nearest names."""
-    by_alias = {alias.lower(): task for task in tasks.values() for alias in (task.name, *task.aliases)}
+    by_alias = {
+        alias.lower(): task for task in tasks.values() for alias in (task.name, *task.aliases)
+    }
     found = by_alias.get(name.lower())
     if found is None:
         shorts = {task_name.split("/")[-1]: task_name for task_name in tasks}

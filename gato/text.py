@@ -1,4 +1,5 @@
-"""Text: kept as UTF-8 bytes, so that a new tokeniser never means new data, and turned into ids when sequences are made.
+"""Text: kept as UTF-8 bytes, so that a new tokeniser never means new data, and turned into ids when
+sequences are made.
 
 Shape letters: T steps, b bytes, k tokens.
 """
@@ -15,7 +16,8 @@ from jaxtyping import Integer, UInt8
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What turns text into ids: a SentencePiece model, as a rule (paper section 2.1; `actors.tasks.text_encoder` has one)."""
+    """What turns text into ids: a SentencePiece model, as a rule (paper section 2.1;
+    `actors.tasks.text_encoder` has one)."""
 
     @property
     def vocab_size(self) -> int:
@@ -32,7 +34,8 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByteEncoder:
-    """Text as its UTF-8 bytes: an encoder that needs no file, at several times the tokens of a SentencePiece model."""
+    """Text as its UTF-8 bytes: an encoder that needs no file, at several times the tokens of a
+    SentencePiece model."""
 
     @property
     def vocab_size(self) -> int:
@@ -48,16 +51,21 @@ class ByteEncoder:
 
 
 def text_to_bytes(texts: Sequence[str], max_bytes: int) -> UInt8[np.ndarray, "T b"]:
-    """Texts as episodes keep them: UTF-8, zeros after the end. ValueError where one is too long or holds a NUL."""
+    """Texts as episodes keep them: UTF-8, zeros after the end. ValueError where one is too long or
+    holds a NUL."""
     out = np.zeros((len(texts), max_bytes), np.uint8)
     for row, text in zip(out, texts, strict=True):
         encoded = text.encode()
         if len(encoded) > max_bytes:
             raise ValueError(
-                f"text {text[:40]!r} has {len(encoded)} bytes, its spec room for {max_bytes}; raise the spec's max_bytes"
+                f"text {text[:40]!r} has {len(encoded)} bytes, its spec room for {max_bytes}; raise"
+                " the spec's max_bytes"
             )
         if "\0" in text:
-            raise ValueError(f"text {text[:40]!r} holds a NUL character, which marks the end of a text; remove it")
+            raise ValueError(
+                f"text {text[:40]!r} holds a NUL character, which marks the end of a text;"
+                " remove it"
+            )
         row[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     return out
 
@@ -78,12 +86,15 @@ def text_problem(row: UInt8[np.ndarray, " b"]) -> str | None:
 def encode_texts(
     rows: UInt8[np.ndarray, "T b"], encoder: TextEncoder, max_tokens: int
 ) -> Integer[np.ndarray, "T {max_tokens}"]:
-    """Ids of T texts: each cut to `max_tokens`, or padded with `pad_id`. Texts that come again are encoded once."""
+    """Ids of T texts: each cut to `max_tokens`, or padded with `pad_id`. Texts that come again are
+    encoded once."""
     distinct, which = np.unique(rows, axis=0, return_inverse=True)
     ids = np.full((len(distinct), max_tokens), encoder.pad_id, np.int32)
     for row, text in zip(ids, distinct, strict=True):
         encoded = encoder.encode(bytes_to_text(text))[:max_tokens]
         if encoded and not 0 <= min(encoded) <= max(encoded) < encoder.vocab_size:
-            raise ValueError(f"the text encoder gave ids {encoded}, expected them in [0, {encoder.vocab_size})")
+            raise ValueError(
+                f"the text encoder gave ids {encoded}, expected them in [0, {encoder.vocab_size})"
+            )
         row[: len(encoded)] = encoded
     return ids[which.reshape(-1)]

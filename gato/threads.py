@@ -11,12 +11,15 @@ VARIABLE = "OMP_NUM_THREADS"
 def use_threads(num_threads: int | None = None) -> int:
     """Let PyTorch compute with `num_threads` threads in this process.
 
-    PyTorch's own default is a thread for each core. The networks here are small, so most of that time is threads waiting
-    for each other; with several processes on a machine it is nearly all of it.
+    PyTorch's own default is a thread for each core. The networks here are small, so most of that
+    time is threads waiting for each other; with several processes on a machine it is nearly all of
+    it.
 
     Args:
-        num_threads: At least 1. None: what the environment variable OMP_NUM_THREADS says, else 1. Then the variable is
-            set as well, for a PyTorch that this process imports later and for the processes that it starts.
+        num_threads: At least 1. None: what the environment variable OMP_NUM_THREADS says, else 1.
+        Then the variable is
+            set as well, for a PyTorch that this process imports later and for the processes that it
+            starts.
 
     Returns:
         The number of threads.
@@ -26,9 +29,13 @@ def use_threads(num_threads: int | None = None) -> int:
     """
     if num_threads is None:
         said = os.environ.get(VARIABLE) or "1"
-        first = said.split(",")[0].strip()  # OpenMP takes a list, one number for each level of nesting
+        # OpenMP takes a list, one number for each level of nesting
+        first = said.split(",")[0].strip()
         if not first.isdecimal():
-            raise ValueError(f"{VARIABLE} is {said!r}, expected a number of threads; unset it, or export {VARIABLE}=1")
+            raise ValueError(
+                f"{VARIABLE} is {said!r}, expected a number of threads; unset it, or export"
+                f" {VARIABLE}=1"
+            )
         os.environ[VARIABLE] = said
         num_threads = int(first)
     if num_threads < 1:

@@ -1,4 +1,5 @@
-"""Versions of weights: ordered by (epoch, number), so that a restarted learner is never taken for an older one."""
+"""Versions of weights: ordered by (epoch, number), so that a restarted learner is never taken for
+an older one."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from typing import NamedTuple
 
 
 class Version(NamedTuple):
-    """`epoch` counts how often a learner of this run was started, `number` the publications since the run began.
+    """`epoch` counts how often a learner of this run was started, `number` the publications since
+    the run began.
 
-    Tuples compare by epoch first, which fences off a learner of an earlier epoch that is still alive.
+    Tuples compare by epoch first, which fences off a learner of an earlier epoch that is still
+    alive.
     """
 
     epoch: int

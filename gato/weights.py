@@ -1,4 +1,5 @@
-"""Snapshots of a model's weights as plain arrays: bfloat16 held as uint16, because NumPy has no bfloat16."""
+"""Snapshots of a model's weights as plain arrays: bfloat16 held as uint16, because NumPy has no
+bfloat16."""
 
 from __future__ import annotations
 
@@ -29,12 +30,14 @@ class Weights:
 
 
 def acting_config(config: ModelConfig) -> ModelConfig:
-    """The shape of the model that plays a snapshot: plain, whatever training shared or left out at random."""
+    """The shape of the model that plays a snapshot: plain, whatever training shared or left out at
+    random."""
     return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
 
 
 def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
-    """The weights rounded to bfloat16, for a model of `acting_config`. ValueError where one is not finite."""
+    """The weights rounded to bfloat16, for a model of `acting_config`. ValueError where one is not
+    finite."""
     arrays: dict[str, np.ndarray] = {}
     state = model.state_dict()
     if model.config.value_waves:
@@ -48,7 +51,8 @@ def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
 
 
 def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
-    """Put a snapshot's weights into the model. ValueError where names or shapes differ: it is of another model."""
+    """Put a snapshot's weights into the model. ValueError where names or shapes differ: it is of
+    another model."""
     state = model.state_dict()
     if set(state) != set(arrays):
         odd = sorted(set(state) ^ set(arrays))
@@ -56,7 +60,8 @@ def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
     for name, tensor in state.items():
         if tuple(tensor.shape) != arrays[name].shape:
             raise ValueError(
-                f"weights of another model: {name} is {arrays[name].shape}, expected {tuple(tensor.shape)}"
+                f"weights of another model: {name} is {arrays[name].shape}, expected"
+                f" {tuple(tensor.shape)}"
             )
     with torch.no_grad():
         for name, tensor in state.items():

@@ -20,12 +20,15 @@ from gato.network.model import Gato
 from gato.serialization import from_plain
 
 FORMAT = 1
-FIX = "remove the checkpoint's folder (the run then goes on from the one before it), or copy it again"
+FIX = (
+    "remove the checkpoint's folder (the run then goes on from the one before it), or copy it again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run stood: all that is needed to go on, beside the weights and the optimiser's state."""
+    """Where a run stood: all that is needed to go on, beside the weights and the optimiser's
+    state."""
 
     step: int
     """Updates made."""
@@ -38,14 +41,22 @@ def _optimiser_tensors(model: Gato, optimiser: torch.optim.Optimizer) -> dict[st
     out: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for key, value in state.get(parameter, {}).items():
-            out[f"{name}|{key}"] = value.detach().cpu().reshape(-1) if value.ndim == 0 else value.detach().cpu()
+            out[f"{name}|{key}"] = (
+                value.detach().cpu().reshape(-1) if value.ndim == 0 else value.detach().cpu()
+            )
     return out
 
 
 def save_checkpoint(
-    folder: Path, model: Gato, optimiser: torch.optim.Optimizer, progress: Progress, *, keep: int = 2
+    folder: Path,
+    model: Gato,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    *,
+    keep: int = 2,
 ) -> Path:
-    """Write `folder/step-N` and drop all but the newest `keep`. OSError (a full disk) leaves the older ones as they were."""
+    """Write `folder/step-N` and drop all but the newest `keep`. OSError (a full disk) leaves the
+    older ones as they were."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{progress.step:09d}"
     draft = folder / f".draft-{os.getpid()}"
@@ -54,12 +65,20 @@ def save_checkpoint(
         draft.mkdir()
         try:
             save_file(
-                {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, draft / "model.safetensors"
+                {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
+                draft / "model.safetensors",
             )
             save_file(_optimiser_tensors(model, optimiser), draft / "optimiser.safetensors")
         except SafetensorError as problem:
-            raise OSError(f"cannot write the checkpoint of step {progress.step} into {folder}: {problem}") from problem
-        about = {"format": FORMAT, "step": progress.step, "number": progress.number, "model": model.shape()}
+            raise OSError(
+                f"cannot write the checkpoint of step {progress.step} into {folder}: {problem}"
+            ) from problem
+        about = {
+            "format": FORMAT,
+            "step": progress.step,
+            "number": progress.number,
+            "model": model.shape(),
+        }
         (draft / "checkpoint.json").write_text(json.dumps(about, indent=1, sort_keys=True))
         for path in draft.iterdir():
             with path.open("rb") as file:
@@ -82,11 +101,14 @@ def _about(path: Path) -> dict[str, Any]:
     file = path / "checkpoint.json"
     if not file.is_file():
         raise ValueError(
-            f"{path} is no checkpoint: it has no checkpoint.json; give a folder such as checkpoints/step-000001000"
+            f"{path} is no checkpoint: it has no checkpoint.json; give a folder such as"
+            " checkpoints/step-000001000"
         )
     about = read_json(file, fix=FIX)
     if about.get("format") != FORMAT:
-        raise ValueError(f"{path} has checkpoint format {about.get('format')}, this version reads {FORMAT}")
+        raise ValueError(
+            f"{path} has checkpoint format {about.get('format')}, this version reads {FORMAT}"
+        )
     for name, kind in (("model", dict), ("step", int), ("number", int)):
         if not isinstance(about.get(name), kind):
             raise damaged(file, f"{name} is {about.get(name)!r}, expected {kind.__name__}", fix=FIX)
@@ -104,12 +126,14 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """The shape of the model that a checkpoint holds; a setting newer than the checkpoint has its default."""
+    """The shape of the model that a checkpoint holds; a setting newer than the checkpoint has its
+    default."""
     saved = _about(path)["model"]
     unknown = sorted(set(saved) - {field.name for field in fields(ModelConfig)})
     if unknown:
         raise ValueError(
-            f"{path} has the model setting {unknown[0]!r}, which this version does not know; update gato-ray"
+            f"{path} has the model setting {unknown[0]!r}, which this version does not know; update"
+            " gato-ray"
         )
     try:
         return from_plain(ModelConfig, saved)
@@ -117,20 +141,28 @@ def read_model_config(path: Path) -> ModelConfig:
         raise damaged(path / "checkpoint.json", problem, fix=FIX) from problem
 
 
-def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None) -> Progress:
-    """Put a checkpoint into the model (and the optimiser). ValueError where it holds a model of another shape."""
+def load_checkpoint(
+    path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None
+) -> Progress:
+    """Put a checkpoint into the model (and the optimiser). ValueError where it holds a model of
+    another shape."""
     about = _about(path)
     saved_config = read_model_config(path)
     if saved_config != model.config:
         mine = model.shape()
-        wrong = [f"{k} {v} (wanted {mine.get(k)})" for k, v in asdict(saved_config).items() if v != mine.get(k)]
+        wrong = [
+            f"{k} {v} (wanted {mine.get(k)})"
+            for k, v in asdict(saved_config).items()
+            if v != mine.get(k)
+        ]
         if saved_config.normalise != model.config.normalise:  # too many numbers for a line
             wrong = [
                 *(w for w in wrong if not w.startswith("normalise ")),
                 "other statistics that observations are normalised by",
             ]
         raise ValueError(
-            f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give the run this model's sizes"
+            f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give"
+            " the run this model's sizes"
         )
     _load_model(path / "model.safetensors", model)
     if optimiser is not None:
@@ -141,7 +173,9 @@ def load_checkpoint(path: Path, model: Gato, optimiser: torch.optim.Optimizer | 
 def _load_model(file: Path, model: Gato) -> None:
     try:
         model.load_state_dict(_tensors(file))
-    except RuntimeError as problem:  # PyTorch names all tensors that are missing, or too many, or of another shape
+    except (
+        RuntimeError
+    ) as problem:  # PyTorch names all tensors that are missing, or too many, or of another shape
         raise damaged(file, " ".join(str(problem).split())[:200], fix=FIX) from problem
 
 
@@ -155,9 +189,15 @@ def _load_optimiser(file: Path, model: Gato, optimiser: torch.optim.Optimizer) -
         state = states.pop(name, {})
         if not state:
             continue
-        wrong = [moment for moment, value in state.items() if moment != "step" and value.shape != parameter.shape]
+        wrong = [
+            moment
+            for moment, value in state.items()
+            if moment != "step" and value.shape != parameter.shape
+        ]
         if "step" not in state or state["step"].numel() != 1 or wrong:
-            raise damaged(file, f"the state of {name} does not fit: {', '.join(wrong) or 'step'}", fix=FIX)
+            raise damaged(
+                file, f"the state of {name} does not fit: {', '.join(wrong) or 'step'}", fix=FIX
+            )
         step = state.pop("step").reshape(())
         moments = {moment: value.to(parameter.device) for moment, value in state.items()}
         # A fused AdamW wants its step count beside the parameter, the plain one on the CPU.

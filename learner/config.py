@@ -18,11 +18,13 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.1
-    """On matrices of the network; not on norms, biases, or the tables of embeddings and positions."""
+    """On matrices of the network; not on norms, biases, or the tables of embeddings and
+    positions."""
     clip_gradient_norm: float | None = 1.0
     """The paper names no clipping; None turns it off."""
     spread_bins: float = 0.0
-    """Standard deviation, in bins, by which the target of a continuous action is spread over its neighbours."""
+    """Standard deviation, in bins, by which the target of a continuous action is spread over its
+    neighbours."""
     publish_every: int = 100
     """Updates between two publications of the weights."""
     checkpoint_every: int = 500
@@ -30,9 +32,11 @@ class LearnerConfig:
     bf16: bool | None = None
     """Autocast to bfloat16. None: where the machine computes it in hardware."""
     activation_checkpointing: bool = False
-    """Keep only what enters each block, and compute the rest again for the gradient: less memory, a third more work."""
+    """Keep only what enters each block, and compute the rest again for the gradient: less memory, a
+    third more work."""
     compile: bool = False
-    """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and minutes at the start."""
+    """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and
+    minutes at the start."""
     num_threads: int | None = None
     """Threads of one operation on a CPU. None: PyTorch's choice."""
 
@@ -43,4 +47,6 @@ class LearnerConfig:
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(max_rate=self.max_rate, num_updates=self.num_updates, warmup_updates=self.warmup_updates)
+        return Schedule(
+            max_rate=self.max_rate, num_updates=self.num_updates, warmup_updates=self.warmup_updates
+        )

@@ -1,4 +1,5 @@
-"""The learner's loop: a batch, a gradient, an update; now and then weights out, a checkpoint down, a report up."""
+"""The learner's loop: a batch, a gradient, an update; now and then weights out, a checkpoint down,
+a report up."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class WeightsSink(Protocol):
 
 
 class LossNotFinite(RuntimeError):
-    """The loss was NaN or infinite. The update was not made; the message says where the batch was saved."""
+    """The loss was NaN or infinite. The update was not made; the message says where the batch was
+    saved."""
 
 
 class Fenced(RuntimeError):
@@ -41,9 +43,14 @@ class Fenced(RuntimeError):
 
 
 def parameter_groups(model: Gato, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices and kernels of the network with decay; norms, biases and tables (ids, places, patch rows) without."""
+    """Matrices and kernels of the network with decay; norms, biases and tables (ids, places, patch
+    rows) without."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    decay = [p for n, p in model.named_parameters() if p.ndim >= 2 and id(p) not in tables and not n.endswith("_bias")]
+    decay = [
+        p
+        for n, p in model.named_parameters()
+        if p.ndim >= 2 and id(p) not in tables and not n.endswith("_bias")
+    ]
     chosen = {id(p) for p in decay}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -53,14 +60,16 @@ def bf16_in_hardware(device: torch.device) -> bool:
     """Whether bfloat16 products are faster than float32 ones on this device."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class Learner:
     """Trains one model. Resumes from the newest checkpoint in `folder`, where there is one.
 
-    learner = Learner(config, model_config, source, sink, folder, epoch=1, task_names=["mujoco/hopper"], seed=0)
-    for report in learner.run():
+    learner = Learner(config, model_config, source, sink, folder, epoch=1,
+    task_names=["mujoco/hopper"], seed=0) for report in learner.run():
         ...
     """
 
@@ -93,7 +102,9 @@ class Learner:
         torch.manual_seed(seed)
         self.model = Gato(model).to(self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing
-        self._loss = torch.compile(next_token_loss, fullgraph=True) if config.compile else next_token_loss
+        self._loss = (
+            torch.compile(next_token_loss, fullgraph=True) if config.compile else next_token_loss
+        )
         self.optimiser = torch.optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
             lr=config.max_rate,
@@ -103,13 +114,15 @@ class Learner:
         )
         self.progress = Progress(step=0, number=0)
         self.problems: list[str] = []
-        """What went wrong and was survived, such as a checkpoint that found no space; the reader takes them out."""
+        """What went wrong and was survived, such as a checkpoint that found no space; the reader
+        takes them out."""
         checkpoints = list_checkpoints(folder)
         if checkpoints:
             self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
 
     def stop(self) -> None:
-        """Ask the loop to end after the present update, with a checkpoint and its weights published."""
+        """Ask the loop to end after the present update, with a checkpoint and its weights
+        published."""
         self._stop = True
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -119,23 +132,32 @@ class Learner:
         """Send the present weights out under the next version."""
         number = self.progress.number + 1
         weights = Weights(
-            version=Version(self._epoch, number), learner_step=self.progress.step, arrays=snapshot(self.model)
+            version=Version(self._epoch, number),
+            learner_step=self.progress.step,
+            arrays=snapshot(self.model),
         )
         if not self._sink.publish(weights):
-            raise Fenced(f"epoch {self._epoch} of this run is over: a newer learner publishes; this one ends")
+            raise Fenced(
+                f"epoch {self._epoch} of this run is over: a newer learner publishes; this one ends"
+            )
         self.progress = Progress(step=self.progress.step, number=number)
 
     def save(self) -> None:
-        """Write a checkpoint; a disk without space is a problem to report, not an end: the last checkpoint is whole."""
+        """Write a checkpoint; a disk without space is a problem to report, not an end: the last
+        checkpoint is whole."""
         try:
             save_checkpoint(self._folder, self.model, self.optimiser, self.progress)
         except OSError as problem:
-            self.problems.append(f"checkpoint of step {self.progress.step} not written: {problem}; free some space")
+            self.problems.append(
+                f"checkpoint of step {self.progress.step} not written: {problem}; free some space"
+            )
 
     def _update(self, batch: TensorBatch) -> tuple[float, dict[int, Mean]]:
-        """One update; the gradient's norm and the losses of each task. LossNotFinite before anything has changed."""
+        """One update; the gradient's norm and the losses of each task. LossNotFinite before
+        anything has changed."""
         step = self.progress.step
-        # Each update draws (patch positions, dropout) from its own seed: a resumed run goes on, not again.
+        # Each update draws (patch positions, dropout) from its own seed: a resumed run goes on, not
+        # again.
         torch.manual_seed(int(np.random.default_rng([self._seed, step]).integers(2**62)))
         rate = self._schedule.at(step)
         for group in self.optimiser.param_groups:
@@ -146,14 +168,18 @@ class Learner:
         mean = loss.mean
         if not torch.isfinite(mean):
             raise LossNotFinite(
-                f"loss {mean.item()} at step {step}; no update was made. The batch: {self._save_batch(batch)}"
+                f"loss {mean.item()} at step {step}; no update was made. The batch:"
+                f" {self._save_batch(batch)}"
             )
         mean.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient_norm or float("inf"))
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.clip_gradient_norm or float("inf")
+        )
         if not torch.isfinite(norm):
             self.optimiser.zero_grad(set_to_none=True)
             raise LossNotFinite(
-                f"gradient norm {norm.item()} at step {step}; no update was made. The batch: {self._save_batch(batch)}"
+                f"gradient norm {norm.item()} at step {step}; no update was made. The batch:"
+                f" {self._save_batch(batch)}"
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -168,13 +194,19 @@ class Learner:
         path = self._folder / f"bad-batch-{self.progress.step:09d}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         fields = {name: getattr(batch, name) for name in TensorBatch.__dataclass_fields__}
-        save_file({k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)}, path)
+        save_file(
+            {k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)},
+            path,
+        )
         return path
 
     def run(self) -> Iterator[LearnerReport]:
-        """Train until `num_updates` or `stop()`. The first thing is to publish, so that the workers have something to play."""
+        """Train until `num_updates` or `stop()`. The first thing is to publish, so that the workers
+        have something to play."""
         num_ids = self.model.config.layout.vocab_size
-        feed = Feed(self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids)
+        feed = Feed(
+            self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids
+        )
         try:
             self.publish()
             yield from self._train(feed)
@@ -206,7 +238,9 @@ class Learner:
 
     def _report(self, meter: _Meter) -> LearnerReport:
         names = self._task_names
-        by_task: Mapping[str, Mean] = {names[index]: mean for index, mean in sorted(meter.loss_by_task.items())}
+        by_task: Mapping[str, Mean] = {
+            names[index]: mean for index, mean in sorted(meter.loss_by_task.items())
+        }
         return LearnerReport(
             step=self.progress.step,
             num_updates=self.config.num_updates,

@@ -15,10 +15,12 @@ from gato.sequence import Batch
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What the learner needs of replay: batch number `index`, for ever the same for one state of replay."""
+    """What the learner needs of replay: batch number `index`, for ever the same for one state of
+    replay."""
 
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        """The batch, or None where there was none in time (nothing to read yet, or replay holds readers back)."""
+        """The batch, or None where there was none in time (nothing to read yet, or replay holds
+        readers back)."""
         ...
 
 
@@ -31,7 +33,13 @@ class Feed:
     """
 
     def __init__(
-        self, source: BatchSource, *, first_index: int, device: torch.device, num_ids: int | None = None, ahead: int = 2
+        self,
+        source: BatchSource,
+        *,
+        first_index: int,
+        device: torch.device,
+        num_ids: int | None = None,
+        ahead: int = 2,
     ) -> None:
         """`num_ids`: rows of the model's table; a batch with an id beyond them is refused."""
         self._source = source
@@ -42,7 +50,9 @@ class Feed:
         self._changed = threading.Condition()
         self._closed = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._fill, args=(first_index,), name="feed", daemon=True)
+        self._thread = threading.Thread(
+            target=self._fill, args=(first_index,), name="feed", daemon=True
+        )
         self._thread.start()
 
     def _fill(self, index: int) -> None:
@@ -63,7 +73,8 @@ class Feed:
                 self._changed.notify_all()
 
     def next(self, timeout_s: float) -> TensorBatch | None:
-        """The next batch, or None where there is none within `timeout_s`. What broke the source is raised here."""
+        """The next batch, or None where there is none within `timeout_s`. What broke the source is
+        raised here."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while not self._ready and not self._failure:

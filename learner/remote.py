@@ -1,4 +1,5 @@
-"""The learner as a Ray actor: one call trains to the end, others ask how it stands and tell it to stop."""
+"""The learner as a Ray actor: one call trains to the end, others ask how it stands and tell it to
+stop."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from learner.prefetch import BatchSource
 
 
 class LearnerActor:
-    """Holds a `Learner` in a process of its own; Ray starts it anew where it dies, and it goes on from its checkpoint."""
+    """Holds a `Learner` in a process of its own; Ray starts it anew where it dies, and it goes on
+    from its checkpoint."""
 
     def __init__(
         self,
@@ -38,8 +40,11 @@ class LearnerActor:
 
     @ray.method
     def train(self, epoch: int) -> str:
-        """Train in `epoch` to the run's end or until `stop`; how it ended: finished, stopped, fenced or the reason."""
-        learner = Learner(*self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed)
+        """Train in `epoch` to the run's end or until `stop`; how it ended: finished, stopped,
+        fenced or the reason."""
+        learner = Learner(
+            *self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed
+        )
         self._learner = learner
         if self._stop.is_set():
             learner.stop()

@@ -11,7 +11,8 @@ PAPER_WARMUP_UPDATES = 15_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The paper's schedule, scaled to `num_updates`: its 15,000 of 1,000,000 updates of warm-up become 1.5 %.
+    """The paper's schedule, scaled to `num_updates`: its 15,000 of 1,000,000 updates of warm-up
+    become 1.5 %.
 
     Schedule(max_rate=1e-4, num_updates=1_000_000).at(15_000)  # 1e-4
     """
@@ -25,7 +26,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.num_updates < 1 or self.max_rate <= 0:
-            raise ValueError(f"num_updates {self.num_updates} and max_rate {self.max_rate} must be above 0")
+            raise ValueError(
+                f"num_updates {self.num_updates} and max_rate {self.max_rate} must be above 0"
+            )
 
     @property
     def warmup(self) -> int:
@@ -34,9 +37,12 @@ class Schedule:
         return max(1, round(self.num_updates * PAPER_WARMUP_UPDATES / PAPER_UPDATES))
 
     def at(self, step: int) -> float:
-        """The rate of update `step` (0 is the first). After `num_updates` it stays at its last value."""
+        """The rate of update `step` (0 is the first). After `num_updates` it stays at its last
+        value."""
         if step < self.warmup:
             return self.first_rate + (self.max_rate - self.first_rate) * step / self.warmup
         progress = min(1.0, (step - self.warmup) / max(1, self.num_updates - self.warmup))
-        fraction = self.final_fraction + (1.0 - self.final_fraction) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        fraction = self.final_fraction + (1.0 - self.final_fraction) * 0.5 * (
+            1.0 + math.cos(math.pi * progress)
+        )
         return self.max_rate * fraction

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 from replay.sampling.selectors import OrderedSelector, selector_from_name
 
 Durability = Literal["always", "group", "none"]
-"""When an episode is acknowledged. always: after a commit of its own. group: after a commit that it shares with what else
-came while the last one was written. none: once the operating system has it, which a killed process does not lose, but a
-power cut may, and with it the store.
+"""When an episode is acknowledged. always: after a commit of its own. group: after a commit that it
+shares with what else came while the last one was written. none: once the operating system has it,
+which a killed process does not lose, but a power cut may, and with it the store.
 """
 
 MIN_READS, MAX_READS = 1e-6, 1e6
@@ -26,7 +26,8 @@ class LimiterConfig:
     warmup_tokens: int
     """Nothing is read before this many tokens were inserted."""
     reads_per_inserted_token: float | None = None
-    """How often each inserted token is to be read, on average. None: readers and writers are not coupled."""
+    """How often each inserted token is to be read, on average. None: readers and writers are not
+    coupled."""
     slack_tokens: int = 1_000_000
     """Read tokens by which either side may be ahead."""
 
@@ -34,40 +35,48 @@ class LimiterConfig:
         # Written so that nan, which no comparison holds for, is refused too.
         if not (0 <= self.warmup_tokens < math.inf and 1 <= self.slack_tokens < math.inf):
             raise ValueError(
-                f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens {self.slack_tokens} at least 1, "
-                "both finite"
+                f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens"
+                f" {self.slack_tokens} at least 1, both finite"
             )
         ratio = self.reads_per_inserted_token
         if ratio is not None and not MIN_READS <= ratio <= MAX_READS:
             raise ValueError(
-                f"reads_per_inserted_token {ratio} must be above 0, from {MIN_READS:g} to {MAX_READS:g}; "
-                "None uncouples readers and writers"
+                f"reads_per_inserted_token {ratio} must be above 0, from {MIN_READS:g} to"
+                f" {MAX_READS:g}; None uncouples readers and writers"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableConfig:
-    """One view of the store and how it is drawn from. Tables share what is stored: an episode may be in several."""
+    """One view of the store and how it is drawn from. Tables share what is stored: an episode may
+    be in several."""
 
     episodes: Literal["all", "demonstrations", "agent", "relabelled"] = "all"
-    """Which episodes are in it: every one, teachers' and imported ones, those that the agent played itself, or of these only
-    the ones that a teacher relabelled."""
+    """Which episodes are in it: every one, teachers' and imported ones, those that the agent played
+    itself, or of these only the ones that a teacher relabelled."""
     selector: str = "uniform"
     """Which of them are drawn, as `replay.sampling.selectors.selector_from_name` reads it."""
     share: float = 1.0
-    """Share of a batch's rows, relative to the other tables. A table in which nothing may be read leaves its rows to them."""
+    """Share of a batch's rows, relative to the other tables. A table in which nothing may be read
+    leaves its rows to them."""
     max_times_sampled: int | None = None
-    """How often an episode may be drawn before it is not drawn any more. None: without end. Every draw of an episode counts,
-    so such a table is the only one of its replay."""
+    """How often an episode may be drawn before it is not drawn any more. None: without end. Every
+    draw of an episode counts, so such a table is the only one of its replay."""
 
     def __post_init__(self) -> None:
         if self.episodes not in ("all", "demonstrations", "agent", "relabelled"):
-            raise ValueError(f"episodes {self.episodes!r} must be 'all', 'demonstrations', 'agent' or 'relabelled'")
+            raise ValueError(
+                f"episodes {self.episodes!r} must be 'all', 'demonstrations', 'agent' or"
+                " 'relabelled'"
+            )
         selector_from_name(self.selector)
         if not 0 <= self.share < math.inf:
             raise ValueError(f"share {self.share} must be at least 0")
         if self.max_times_sampled is not None and self.max_times_sampled < 1:
-            raise ValueError(f"max_times_sampled {self.max_times_sampled} must be at least 1; None draws without end")
+            raise ValueError(
+                f"max_times_sampled {self.max_times_sampled} must be at least 1; None draws"
+                " without end"
+            )
 
 
 def _one_table() -> dict[str, TableConfig]:
@@ -97,40 +106,47 @@ class MixConfig:
     rows: int
     row_tokens: int
     prompt_fraction: float = 0.25
-    """Share of the rows whose windows follow a prompt from an episode of the same task and source."""
+    """Share of the rows whose windows follow a prompt from an episode of the same task and
+    source."""
     prompt_episode: Literal["another", "any"] = "another"
-    """another: never the window's own episode, unless its source has no other. any: each episode of the source alike.
-    Of the window's own episode a prompt holds steps before the window, so it never overlaps what it prompts (ADR 8)."""
+    """another: never the window's own episode, unless its source has no other. any: each episode of
+    the source alike. Of the window's own episode a prompt holds steps before the window, so it
+    never overlaps what it prompts (ADR 8)."""
     prompt_end_fraction: float = 0.5
     """Share of the prompts taken from their episode's end; the others lie anywhere in it."""
     prompt_steps: int | None = None
-    """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt is."""
+    """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt
+    is."""
     loss_on_prompt: bool = True
     return_fraction: float = 0.75
-    """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The others do not, so that
-    the model also plays without a wish."""
+    """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The
+    others do not, so that the model also plays without a wish."""
     tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
     tables: Mapping[str, TableConfig] = field(default_factory=_one_table)
     """By name. Each row is drawn from one of them, by its share."""
     max_age_versions: int | None = None
-    """The agent's episodes are read only while no more than this many versions of the weights are newer than the one that
-    played them. None: however old they are."""
+    """The agent's episodes are read only while no more than this many versions of the weights are
+    newer than the one that played them. None: however old they are."""
     age_half_life_versions: float | None = None
     """Newer versions after which an episode of the agent counts half. None: age does not count."""
     min_agent_score: float | None = 0.8
-    """Self-imitation: the agent's own episodes are read only if their normalised return (0: random play, 1: the teacher's)
-    reaches this; of a task without references they are not read. None: all are read. Relabelled ones are read whatever they returned: the loss is on the teacher's actions."""
+    """Self-imitation: the agent's own episodes are read only if their normalised return (0: random
+    play, 1: the teacher's) reaches this; of a task without references they are not read. None: all
+    are read. Relabelled ones are read whatever they returned: the loss is on the teacher's
+    actions."""
     min_demonstration_score: float | None = None
     """Likewise for teachers' and imported episodes."""
     min_expert_fraction: float | None = 0.8
-    """The paper's filter: teachers' and imported episodes are read only if their return is at least this fraction of the
-    task's expert return, the best windowed average of what is stored of it (`replay.sampling.return_filter`). Episodes with labels are read
-    whatever they returned: the loss is on what the teacher wanted. None: no such filter."""
+    """The paper's filter: teachers' and imported episodes are read only if their return is at least
+    this fraction of the task's expert return, the best windowed average of what is stored of it
+    (`replay.sampling.return_filter`). Episodes with labels are read whatever they returned: the
+    loss is on what the teacher wanted. None: no such filter."""
 
     def __post_init__(self) -> None:
         if self.prompt_steps is not None and self.prompt_steps < 1:
             raise ValueError(
-                f"prompt_steps {self.prompt_steps} must be at least 1; for no prompts set prompt_fraction=0"
+                f"prompt_steps {self.prompt_steps} must be at least 1; for no prompts set"
+                " prompt_fraction=0"
             )
         if self.rows < 1 or self.row_tokens < 2:
             raise ValueError(f"a batch of {self.rows} rows of {self.row_tokens} tokens is empty")
@@ -138,23 +154,39 @@ class MixConfig:
             raise ValueError(f"return_fraction {self.return_fraction} must be in [0, 1]")
         if not (0.0 <= self.prompt_fraction <= 1.0 and 0.0 <= self.prompt_end_fraction <= 1.0):
             raise ValueError(
-                f"prompt_fraction {self.prompt_fraction} and prompt_end_fraction {self.prompt_end_fraction} must be in [0, 1]"
+                f"prompt_fraction {self.prompt_fraction} and prompt_end_fraction"
+                f" {self.prompt_end_fraction} must be in [0, 1]"
             )
         if self.prompt_episode not in ("another", "any"):
             raise ValueError(f"prompt_episode {self.prompt_episode!r} must be 'another' or 'any'")
         if self.min_expert_fraction is not None and not 0.0 < self.min_expert_fraction <= 1.0:
-            raise ValueError(f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all")
+            raise ValueError(
+                f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all"
+            )
         if not any(table.share > 0 for table in self.tables.values()):
-            raise ValueError("no table has a share above 0, so no row could be drawn; give one a share")
-        counted = [name for name, table in self.tables.items() if table.max_times_sampled is not None]
+            raise ValueError(
+                "no table has a share above 0, so no row could be drawn; give one a share"
+            )
+        counted = [
+            name for name, table in self.tables.items() if table.max_times_sampled is not None
+        ]
         if counted and len(self.tables) > 1:
             raise ValueError(
-                f"table {counted[0]!r} has max_times_sampled, which the draws of other tables would use up; make it the only one"
+                f"table {counted[0]!r} has max_times_sampled, which the draws of other tables would"
+                " use up; make it the only one"
             )
         if self.max_age_versions is not None and self.max_age_versions < 0:
-            raise ValueError(f"max_age_versions {self.max_age_versions} must be at least 0; None reads all")
-        if self.age_half_life_versions is not None and not 0 < self.age_half_life_versions < math.inf:
-            raise ValueError(f"age_half_life_versions {self.age_half_life_versions} must be above 0; None weighs none")
+            raise ValueError(
+                f"max_age_versions {self.max_age_versions} must be at least 0; None reads all"
+            )
+        if (
+            self.age_half_life_versions is not None
+            and not 0 < self.age_half_life_versions < math.inf
+        ):
+            raise ValueError(
+                f"age_half_life_versions {self.age_half_life_versions} must be above 0; None weighs"
+                " none"
+            )
         ordered = [
             name
             for name, table in self.tables.items()
@@ -162,8 +194,9 @@ class MixConfig:
         ]
         if ordered and self.age_half_life_versions is not None:
             raise ValueError(
-                f"table {ordered[0]!r} draws in an order ({self.tables[ordered[0]].selector}), which no age_half_life_versions "
-                "can weigh; set it to None, or a selector that draws by weight"
+                f"table {ordered[0]!r} draws in an order ({self.tables[ordered[0]].selector}),"
+                " which no age_half_life_versions can weigh; set it to None, or a selector that"
+                " draws by weight"
             )
 
 
@@ -181,10 +214,11 @@ class ReplayConfig:
     evict: Literal["agent", "all"] = "agent"
     """Whose episodes may make room: only the agent's own, or also demonstrations."""
     cache_bytes: int = 1 << 30
-    """Memory for what was read lately: tokens, and patches of images. Raw windows, where they are asked for, take as much
-    again."""
+    """Memory for what was read lately: tokens, and patches of images. Raw windows, where they are
+    asked for, take as much again."""
     num_shards: int = 1
-    """Processes that replay is spread over, each with a store of its own; fixed when a run begins."""
+    """Processes that replay is spread over, each with a store of its own; fixed when a run
+    begins."""
     prefetch: int = 2
     """Batches that the learner has asked for before it needs them."""
     max_episode_bytes: int = 1 << 30
@@ -192,11 +226,17 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         if self.capacity_bytes < 1 << 20:
-            raise ValueError(f"capacity_bytes {self.capacity_bytes} is below one mebibyte; give replay room")
+            raise ValueError(
+                f"capacity_bytes {self.capacity_bytes} is below one mebibyte; give replay room"
+            )
         if self.cache_bytes < 1 << 20:
-            raise ValueError(f"cache_bytes {self.cache_bytes} is below one mebibyte; give replay room")
+            raise ValueError(
+                f"cache_bytes {self.cache_bytes} is below one mebibyte; give replay room"
+            )
         if self.durability not in get_args(Durability):
-            raise ValueError(f"durability {self.durability!r} must be one of {', '.join(get_args(Durability))}")
+            raise ValueError(
+                f"durability {self.durability!r} must be one of {', '.join(get_args(Durability))}"
+            )
         if self.evict not in ("agent", "all"):
             raise ValueError(f"evict {self.evict!r} must be 'agent' or 'all'")
         selector_from_name(self.remover)
@@ -205,7 +245,10 @@ class ReplayConfig:
         if self.prefetch < 1:
             raise ValueError(f"prefetch {self.prefetch} must be at least 1")
         if self.max_episode_bytes < 1 << 10:
-            raise ValueError(f"max_episode_bytes {self.max_episode_bytes} is below one kibibyte; no episode would pass")
+            raise ValueError(
+                f"max_episode_bytes {self.max_episode_bytes} is below one kibibyte; no episode"
+                " would pass"
+            )
 
     def of_one_shard(self) -> ReplayConfig:
         """What one of `num_shards` works with: its part of what is counted over all of them."""

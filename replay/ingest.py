@@ -1,4 +1,5 @@
-"""The door: what is handed in becomes a checked record, or is refused with a reason that can be counted."""
+"""The door: what is handed in becomes a checked record, or is refused with a reason that can be
+counted."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ class Door:
     record = door.checked(data)          # Refused where it is none of this shard's episodes
     """
 
-    def __init__(self, tasks: Mapping[str, Task], *, max_episode_bytes: int, shard: int, num_shards: int) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task], *, max_episode_bytes: int, shard: int, num_shards: int
+    ) -> None:
         self._tasks = tasks
         self._max_episode_bytes = max_episode_bytes
         self._shard, self._num_shards = shard, num_shards
@@ -43,19 +46,25 @@ class Door:
         if len(data) > self._max_episode_bytes:
             raise Refused(
                 "too large",
-                f"an episode of {len(data):,} bytes, at most {self._max_episode_bytes:,} are taken; raise max_episode_bytes "
-                "or cut it",
+                f"an episode of {len(data):,} bytes, at most {self._max_episode_bytes:,} are taken;"
+                " raise max_episode_bytes or cut it",
             )
         try:
-            record = record_from_bytes(data) if data[:4] == MAGIC else pack(episode_from_bytes(data))
+            record = (
+                record_from_bytes(data) if data[:4] == MAGIC else pack(episode_from_bytes(data))
+            )
             task = self._tasks.get(record.header.task)
             if task is None:
                 raise Refused("unknown task")
             record = check_record(record, task)
         except BadEpisode as problem:
-            kind = next((kind for word, kind in KINDS.items() if word in str(problem)), "bad episode")
+            kind = next(
+                (kind for word, kind in KINDS.items() if word in str(problem)), "bad episode"
+            )
             raise Refused(kind, str(problem)) from problem
         home = shard_of(record.header.key, self._num_shards)
         if home != self._shard:  # here its number would be taken for another's
-            raise Refused("wrong shard", f"{record.header.key} is shard {home}'s, this is {self._shard}")
+            raise Refused(
+                "wrong shard", f"{record.header.key} is shard {home}'s, this is {self._shard}"
+            )
         return record

@@ -1,4 +1,5 @@
-"""The limiter: whether writers may insert and readers may read, as arithmetic on token counts. It never waits itself."""
+"""The limiter: whether writers may insert and readers may read, as arithmetic on token counts. It
+never waits itself."""
 
 from __future__ import annotations
 
@@ -11,18 +12,23 @@ from replay.config import LimiterConfig
 class Limiter:
     """Holds reads to `reads_per_inserted_token` times the inserted tokens, give or take the slack.
 
-    limiter = Limiter(LimiterConfig(warmup_tokens=10, reads_per_inserted_token=4.0, slack_tokens=100))
+    limiter = Limiter(LimiterConfig(warmup_tokens=10, reads_per_inserted_token=4.0,
+    slack_tokens=100))
     limiter.inserted(10); limiter.may_read()   # True
 
-    The ratio judges what comes after a base: with B what readers owed there, and i and r what was inserted and read since,
+    The ratio judges what comes after a base: with B what readers owed there, and i and r what was
+    inserted and read since,
 
         owed = B + i * reads_per_inserted_token - r
 
-    A new limiter's base is all zeros. One of two sides can always move: while the warm-up lasts writers can; after it, as
-    the slack is above 0 and `owed` a number, it is at most the slack (writers can) or at least minus the slack (readers can).
+    A new limiter's base is all zeros. One of two sides can always move: while the warm-up lasts
+    writers can; after it, as the slack is above 0 and `owed` a number, it is at most the slack
+    (writers can) or at least minus the slack (readers can).
     """
 
-    def __init__(self, config: LimiterConfig, *, inserted_tokens: int = 0, read_tokens: int = 0) -> None:
+    def __init__(
+        self, config: LimiterConfig, *, inserted_tokens: int = 0, read_tokens: int = 0
+    ) -> None:
         self.config = config
         self.inserted_tokens = inserted_tokens
         self.read_tokens = read_tokens
@@ -38,7 +44,11 @@ class Limiter:
         if ratio is None:
             return 0.0
         since_inserted_tokens = self.inserted_tokens - self._base_inserted_tokens
-        return self._base_owed_tokens + since_inserted_tokens * ratio - (self.read_tokens - self._base_read_tokens)
+        return (
+            self._base_owed_tokens
+            + since_inserted_tokens * ratio
+            - (self.read_tokens - self._base_read_tokens)
+        )
 
     @property
     def paused(self) -> bool:
@@ -46,12 +56,15 @@ class Limiter:
 
     @property
     def _needed_tokens(self) -> int:
-        """Inserted tokens before which nothing is read: the warm-up's, but while paused only something to read."""
+        """Inserted tokens before which nothing is read: the warm-up's, but while paused only
+        something to read."""
         return 1 if self._paused else max(1, self.config.warmup_tokens)
 
     def may_insert(self) -> bool:
         return (
-            self._paused or self.inserted_tokens < self._needed_tokens or self.owed_tokens <= self.config.slack_tokens
+            self._paused
+            or self.inserted_tokens < self._needed_tokens
+            or self.owed_tokens <= self.config.slack_tokens
         )
 
     def may_read(self) -> bool:
@@ -70,9 +83,10 @@ class Limiter:
             self._base_read_tokens += tokens
 
     def reconfigure(self, config: LimiterConfig) -> None:
-        """New settings, which judge what comes from now on: the base moves here, and B becomes what readers owe under the old
-        settings, within the new slack (so neither side is punished for what the old settings let it do). Equal settings
-        change nothing. The warm-up is of all tokens ever inserted, so a larger one may begin it again."""
+        """New settings, which judge what comes from now on: the base moves here, and B becomes what
+        readers owe under the old settings, within the new slack (so neither side is punished for
+        what the old settings let it do). Equal settings change nothing. The warm-up is of all
+        tokens ever inserted, so a larger one may begin it again."""
         if config == self.config:
             return
         slack_tokens = float(config.slack_tokens)
@@ -81,8 +95,9 @@ class Limiter:
         self.config = config
 
     def pause(self) -> None:
-        """Let both sides go on freely, as for an offline fill: readers need one token to read, the warm-up is no matter. What
-        comes in between counts in the totals (so for the warm-up) but moves the base along: `owed` stays as it is."""
+        """Let both sides go on freely, as for an offline fill: readers need one token to read, the
+        warm-up is no matter. What comes in between counts in the totals (so for the warm-up) but
+        moves the base along: `owed` stays as it is."""
         self._paused = True
 
     def resume(self) -> None:
@@ -94,7 +109,10 @@ class Limiter:
         if self.inserted_tokens < self._needed_tokens:
             if self._paused or self.config.warmup_tokens <= 1:
                 return "readers wait for the first inserted token"
-            return f"readers wait: {self.inserted_tokens:,} of {self._needed_tokens:,} tokens of the warm-up are in"
+            return (
+                f"readers wait: {self.inserted_tokens:,} of {self._needed_tokens:,} tokens of the"
+                " warm-up are in"
+            )
         if not self.may_read():
             short_tokens = -self.config.slack_tokens - self.owed_tokens
             more_tokens = math.ceil(short_tokens / (self.config.reads_per_inserted_token or 1.0))
@@ -105,7 +123,8 @@ class Limiter:
         return "nobody waits, the limiter is paused" if self._paused else "nobody waits"
 
     def state(self) -> dict[str, int | float]:
-        """All that `load` needs to go on: plain numbers, the settings they were counted under among them (a ratio of 0: none)."""
+        """All that `load` needs to go on: plain numbers, the settings they were counted under among
+        them (a ratio of 0: none)."""
         return {
             "inserted_tokens": self.inserted_tokens,
             "read_tokens": self.read_tokens,
@@ -120,17 +139,25 @@ class Limiter:
 
     @staticmethod
     def load(config: LimiterConfig, state: Mapping[str, int | float]) -> Limiter:
-        """The limiter that gave `state`, as if nothing had happened; where `config` is another than it had, reconfigured. So a
-        restart obeys the settings it is given, not those that were saved."""
+        """The limiter that gave `state`, as if nothing had happened; where `config` is another than
+        it had, reconfigured. So a restart obeys the settings it is given, not those that were
+        saved."""
         missing = sorted(Limiter(config).state().keys() - state.keys())
         if missing:
-            raise ValueError(f"a limiter's state lacks {', '.join(missing)}; start from its counts of tokens instead")
+            raise ValueError(
+                f"a limiter's state lacks {', '.join(missing)}; start from its counts of tokens"
+                " instead"
+            )
         saved = LimiterConfig(
             warmup_tokens=int(state["warmup_tokens"]),
             reads_per_inserted_token=state["reads_per_inserted_token"] or None,
             slack_tokens=int(state["slack_tokens"]),
         )
-        limiter = Limiter(saved, inserted_tokens=int(state["inserted_tokens"]), read_tokens=int(state["read_tokens"]))
+        limiter = Limiter(
+            saved,
+            inserted_tokens=int(state["inserted_tokens"]),
+            read_tokens=int(state["read_tokens"]),
+        )
         limiter._base_inserted_tokens = int(state["base_inserted_tokens"])
         limiter._base_read_tokens = int(state["base_read_tokens"])
         limiter._base_owed_tokens = float(state["base_owed_tokens"])

@@ -1,4 +1,5 @@
-"""Replay as Ray actors, one a shard, and its clients: one hands episodes in until they are durable, one reads ahead."""
+"""Replay as Ray actors, one a shard, and its clients: one hands episodes in until they are durable,
+one reads ahead."""
 
 from __future__ import annotations
 
@@ -32,10 +33,11 @@ WAIT_S = 5.0
 TURN_S = 0.5
 """How long the last of several shards may wait before the first is asked again."""
 ALIVE_S = 0.25
-"""How long a shard may take to a batch, and then to say that it lives, before another is asked: Ray holds back calls to
-a process that is being started again, so its death shows by silence."""
+"""How long a shard may take to a batch, and then to say that it lives, before another is asked: Ray
+holds back calls to a process that is being started again, so its death shows by silence."""
 THREADS = {"write": 8, "read": 4}
-"""Writers that are held back keep their threads, so readers, who let them go on, have threads of their own."""
+"""Writers that are held back keep their threads, so readers, who let them go on, have threads of
+their own."""
 
 
 class ReplayActor:
@@ -70,10 +72,21 @@ class ReplayActor:
 
     @ray.method(concurrency_group="read", max_task_retries=0)
     def next_windows(
-        self, index: int, num_windows: int, steps: int, timeout_s: float, task_name: str | None, table: str | None
+        self,
+        index: int,
+        num_windows: int,
+        steps: int,
+        timeout_s: float,
+        task_name: str | None,
+        table: str | None,
     ) -> Windows | None:
         return self._service.next_windows(
-            index, num_windows=num_windows, steps=steps, timeout_s=timeout_s, task_name=task_name, table=table
+            index,
+            num_windows=num_windows,
+            steps=steps,
+            timeout_s=timeout_s,
+            task_name=task_name,
+            table=table,
         )
 
     @ray.method
@@ -127,7 +140,9 @@ class ReplayActor:
 
 
 # Ray's types know no concurrency groups in `ray.remote`, and its `options` do not take them.
-RemoteReplay = cast("ActorClass[ReplayActor]", cast(Any, ray.remote)(concurrency_groups=THREADS)(ReplayActor))
+RemoteReplay = cast(
+    "ActorClass[ReplayActor]", cast(Any, ray.remote)(concurrency_groups=THREADS)(ReplayActor)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +156,17 @@ class Shards:
     def borrowed(self) -> Shards:
         """Handles to give to the constructor of another actor.
 
-        They do not keep the actors alive; the caller must keep `self`. A handle that does is an object in Ray's store:
-        an actor whose constructor got one cannot be restarted after that object is lost.
+        They do not keep the actors alive; the caller must keep `self`. A handle that does is an
+        object in Ray's store: an actor whose constructor got one cannot be restarted after that
+        object is lost.
 
         Raises:
             ValueError: an actor has no name, or has ended.
         """
         if len(self.names) != len(self.actors):
-            raise ValueError(f"{len(self.actors)} replay actors have {len(self.names)} names; use start_replay")
+            raise ValueError(
+                f"{len(self.actors)} replay actors have {len(self.names)} names; use start_replay"
+            )
         return Shards(tuple(ray.get_actor(name) for name in self.names), self.names)
 
     def ask_stats(self) -> list[ray.ObjectRef[ReplayStats]]:
@@ -164,7 +182,9 @@ class Shards:
         return {task: sum(answer[task] for answer in answers) for task in answers[0]}
 
     def keys(self) -> list[str]:
-        return [key for keys in ray.get([actor.keys.remote() for actor in self.actors]) for key in keys]
+        return [
+            key for keys in ray.get([actor.keys.remote() for actor in self.actors]) for key in keys
+        ]
 
     def published(self, version: Version) -> None:
         """Tell that a version is out. Nobody waits for it."""
@@ -176,7 +196,15 @@ class Shards:
         parts: list[dict[str, float]] = [{} for _ in self.actors]
         for key, priority in priorities.items():
             parts[shard_of(key, len(parts))][key] = priority
-        return sum(ray.get([a.update_priorities.remote(p) for a, p in zip(self.actors, parts, strict=True) if p]))
+        return sum(
+            ray.get(
+                [
+                    a.update_priorities.remote(p)
+                    for a, p in zip(self.actors, parts, strict=True)
+                    if p
+                ]
+            )
+        )
 
     def reconfigure(self, config: ReplayConfig) -> None:
         """Other settings of the limiter, for all shards together."""
@@ -204,7 +232,8 @@ def start_replay(
     teacher_returns: Mapping[str, float],
     scheduling_strategy: Any = None,
 ) -> Shards:
-    """Replay actors that come back where their processes die; episodes in flight are handed in again."""
+    """Replay actors that come back where their processes die; episodes in flight are handed in
+    again."""
     count, one = config.num_shards, config.of_one_shard()
     launched = uuid4().hex
     names = tuple(f"replay-{launched}-{shard}" for shard in range(count))
@@ -221,22 +250,27 @@ def start_replay(
 
 
 class RemoteEpisodeSink:
-    """Hands episodes in. A call that was lost with replay's process is made again: the key makes it count once."""
+    """Hands episodes in. A call that was lost with replay's process is made again: the key makes it
+    count once."""
 
     def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
-        """What is not paced is not held back by the limiter, as for data that is there before anybody reads."""
+        """What is not paced is not held back by the limiter, as for data that is there before
+        anybody reads."""
         self._shards = shards
         self._is_paced = is_paced
         self._patience_s = patience_s
 
     def add(self, episode: Episode) -> Added:
-        """Returns when the episode is durable or refused; `wait` where writers are held back, or replay does not answer."""
+        """Returns when the episode is durable or refused; `wait` where writers are held back, or
+        replay does not answer."""
         actor = self._shards.actors[shard_of(episode.key, len(self._shards.actors))]
         record = record_to_bytes(pack(episode))
         deadline = time.monotonic() + self._patience_s
         while time.monotonic() < deadline:
             try:
-                return ray.get(actor.add.remote(record, WAIT_S, self._is_paced), timeout=self._patience_s)
+                return ray.get(
+                    actor.add.remote(record, WAIT_S, self._is_paced), timeout=self._patience_s
+                )
             except (RayActorError, GetTimeoutError):
                 time.sleep(0.2)
         return Added(status="wait", reason=f"replay did not answer for {self._patience_s:.0f} s")
@@ -249,7 +283,8 @@ class RemotePromptSource:
         self._shards = shards
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful demonstration; None where there is none, or replay is being started again."""
+        """The first steps of a successful demonstration; None where there is none, or replay is
+        being started again."""
         for actor in self._shards.actors:
             try:
                 window = ray.get(actor.demonstration.remote(task_name, num_steps, 0))
@@ -270,9 +305,12 @@ class _Asked:
 
 
 class RemoteBatchSource:
-    """Reads batches, with the next ones already asked for; of several ranks each has one of its own."""
+    """Reads batches, with the next ones already asked for; of several ranks each has one of its
+    own."""
 
-    def __init__(self, shards: Shards, *, prefetch: int = 2, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(
+        self, shards: Shards, *, prefetch: int = 2, rank: int = 0, num_ranks: int = 1
+    ) -> None:
         batch_number(0, rank, num_ranks)
         self._actors = shards.actors
         self._prefetch = prefetch
@@ -283,14 +321,21 @@ class RemoteBatchSource:
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
         """This rank's batch number `index`, or None where there is none in time."""
         deadline = time.monotonic() + timeout_s
-        self._asked = {i: asked for i, asked in self._asked.items() if index <= i < index + self._prefetch}
+        self._asked = {
+            i: asked for i, asked in self._asked.items() if index <= i < index + self._prefetch
+        }
         for i in range(index, index + self._prefetch):
             if i not in self._asked:
-                self._asked[i] = self._ask(i, self._rotation.order(self._number(i), time.monotonic()))
+                self._asked[i] = self._ask(
+                    i, self._rotation.order(self._number(i), time.monotonic())
+                )
         while True:
             asked = self._asked[index]
             left_s = max(0.0, deadline - time.monotonic())
-            done, _ = ray.wait([asked.reference], timeout=left_s if len(self._actors) == 1 else min(ALIVE_S, left_s))
+            done, _ = ray.wait(
+                [asked.reference],
+                timeout=left_s if len(self._actors) == 1 else min(ALIVE_S, left_s),
+            )
             if not done and time.monotonic() >= deadline:
                 return None
             if not done and (len(self._actors) == 1 or self._is_alive(asked.shard)):
@@ -326,4 +371,6 @@ class RemoteBatchSource:
         """Ask the first; it answers at once unless it is the last."""
         shard, *others = order
         wait_s = 0.0 if others else WAIT_S if len(self._actors) == 1 else TURN_S
-        return _Asked(self._actors[shard].next_batch.remote(self._number(index), wait_s), shard, others)
+        return _Asked(
+            self._actors[shard].next_batch.remote(self._number(index), wait_s), shard, others
+        )

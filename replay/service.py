@@ -1,4 +1,5 @@
-"""The service: store, limiter and mix behind one condition. All waiting is here, it is bounded, and `close` ends it."""
+"""The service: store, limiter and mix behind one condition. All waiting is here, it is bounded, and
+`close` ends it."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ from replay.storage.record import Record
 from replay.storage.store import EpisodeStore, ReplayDiskFull, ReplayFull
 
 SAVE_EVERY_S = 1.0
-"""How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier. What is read in between
-is forgotten by a crash, and read again."""
+"""How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier.
+What is read in between is forgotten by a crash, and read again."""
 SAVE_SAMPLING_S = 30.0
 """How often priorities and times sampled go to disk, where the tables draw by them."""
 MAX_GROUP = 1024
@@ -42,7 +43,8 @@ PREDECESSOR_WAIT_S = 60.0
 """For a killed replay to be gone from its store; whoever is refused there is not started again."""
 REMOVER_ROLE = 5
 ROOM_FRACTION = 1 / 256
-"""Of the capacity that is freed at once, so that not every episode makes the remover look at all others."""
+"""Of the capacity that is freed at once, so that not every episode makes the remover look at all
+others."""
 
 Drawn = TypeVar("Drawn")
 
@@ -52,8 +54,8 @@ class Added:
     """What became of an episode that was handed in."""
 
     status: Literal["stored", "duplicate", "refused", "wait"]
-    """stored: durable, as the durability says. duplicate: it was already. refused: see `reason`. wait: writers are held back;
-    hand it in again."""
+    """stored: durable, as the durability says. duplicate: it was already. refused: see `reason`.
+    wait: writers are held back; hand it in again."""
     reason: str = ""
 
 
@@ -76,9 +78,15 @@ class ReplayService:
         teacher_returns: Mapping[str, float] | None = None,
         shard: int = 0,
     ) -> None:
-        """`shard`: which of `config.num_shards` this is; `replay.shards.shard_of` says which episodes are its own."""
+        """`shard`: which of `config.num_shards` this is; `replay.shards.shard_of` says which
+        episodes are its own."""
         self._tasks = tasks
-        self._door = Door(tasks, max_episode_bytes=config.max_episode_bytes, shard=shard, num_shards=config.num_shards)
+        self._door = Door(
+            tasks,
+            max_episode_bytes=config.max_episode_bytes,
+            shard=shard,
+            num_shards=config.num_shards,
+        )
         self._config = config
         self._seed = seed
         self._store = EpisodeStore(
@@ -97,15 +105,19 @@ class ReplayService:
         self._draws_by_state = self._mix.draws_by_state or by_priority(config.remover)
         self._limiter = self._restored_limiter()
         self._restore_sampling()
-        self._committer = Committer(self._store.add_all, max_group=1 if config.durability == "always" else MAX_GROUP)
+        self._committer = Committer(
+            self._store.add_all, max_group=1 if config.durability == "always" else MAX_GROUP
+        )
         self._changed = threading.Condition()
         self._sampling = threading.Lock()
-        """Held while a batch is drawn, never together with the condition but by whoever has the condition first."""
+        """Held while a batch is drawn, never together with the condition but by whoever has the
+        condition first."""
         self._closed = False
         self._refused: Counter[str] = Counter()
         self._duplicates = 0
         self._is_full = False
-        """Whether the last episode found no room: then readers are not held back for writers who cannot write."""
+        """Whether the last episode found no room: then readers are not held back for writers who
+        cannot write."""
         self._writers_waiting = 0
         self._readers_waiting = 0
         self._using_store = 0
@@ -118,7 +130,10 @@ class ReplayService:
         """As it was when it was last saved; what was stored since is known from the store."""
         saved = self._store.database.noted("limiter")
         if saved is None:
-            inserted, read = self._store.inserted_tokens, self._store.database.counter("read_tokens")
+            inserted, read = (
+                self._store.inserted_tokens,
+                self._store.database.counter("read_tokens"),
+            )
             return Limiter(self._config.limiter, inserted_tokens=inserted, read_tokens=read)
         limiter = Limiter.load(self._config.limiter, json.loads(saved))
         limiter.inserted(self._store.inserted_tokens - limiter.inserted_tokens)
@@ -129,16 +144,22 @@ class ReplayService:
         if saved is not None:
             state = json.loads(saved)
             self._store.index.published(Version(0, int(state["newest_version"])))
-            self._store.index.load({key: (float(p), int(n)) for key, (p, n) in state["episodes"].items()})
+            self._store.index.load(
+                {key: (float(p), int(n)) for key, (p, n) in state["episodes"].items()}
+            )
 
     def _sampling_note(self) -> bytes:
         index = self._store.index
-        return json.dumps({"newest_version": index.newest_version, "episodes": index.state()}).encode()
+        return json.dumps(
+            {"newest_version": index.newest_version, "episodes": index.state()}
+        ).encode()
 
     def add(self, data: bytes, *, timeout_s: float, is_paced: bool = True) -> Added:
-        """Take an episode. Returns when it is durable, or refused, or when writers are held back beyond the timeout.
+        """Take an episode. Returns when it is durable, or refused, or when writers are held back
+        beyond the timeout.
 
-        What is not paced is not held back, as for data that is there before anybody reads; it counts all the same.
+        What is not paced is not held back, as for data that is there before anybody reads; it
+        counts all the same.
         """
         try:
             record = self._door.checked(data)
@@ -156,12 +177,18 @@ class ReplayService:
                 return Added(status="duplicate")
             self._writers_waiting += 1
             try:
-                allowed = self._changed.wait_for(lambda: self._closed or not is_paced or self._may_insert(), timeout_s)
+                allowed = self._changed.wait_for(
+                    lambda: self._closed or not is_paced or self._may_insert(), timeout_s
+                )
             finally:
                 self._writers_waiting -= 1
             if self._closed or not allowed:
-                return Added(status="wait", reason="replay is closed" if self._closed else self._limiter.why())
-            # Counted now, so that those who come next are judged with it; taken back where it is not stored.
+                return Added(
+                    status="wait",
+                    reason="replay is closed" if self._closed else self._limiter.why(),
+                )
+            # Counted now, so that those who come next are judged with it; taken back where it is
+            # not stored.
             self._limiter.inserted(tokens)
             self._using_store += 1
         try:
@@ -182,7 +209,9 @@ class ReplayService:
                 self._duplicates += 1
                 return Added(status="duplicate")
             if isinstance(outcome, ReplayDiskFull):
-                self._refused["replay full" if isinstance(outcome, ReplayFull) else "disk full"] += 1
+                self._refused[
+                    "replay full" if isinstance(outcome, ReplayFull) else "disk full"
+                ] += 1
                 return Added(status="refused", reason=str(outcome.strerror))
             return Added(status="stored")
 
@@ -195,7 +224,8 @@ class ReplayService:
             return self._mix.can_sample()
 
     def _victims(self, excess_bytes: int) -> list[int]:
-        """What makes room: of the agent's episodes, or of all, those that the remover takes first."""
+        """What makes room: of the agent's episodes, or of all, those that the remover takes
+        first."""
         index = self._store.index
         snapshot = index.snapshot(fresh=True)
         may_go = np.flatnonzero(snapshot.by_agent | (self._config.evict == "all"))
@@ -203,26 +233,41 @@ class ReplayService:
         items = items_of(snapshot, may_go, score, index.newest_version)
         rng = np.random.default_rng([self._seed, REMOVER_ROLE, index.change])
         wanted = max(excess_bytes, int(self._config.capacity_bytes * ROOM_FRACTION))
-        chosen = victims(selector_from_name(self._config.remover), items, wanted, snapshot.stored_bytes[may_go], rng)
+        chosen = victims(
+            selector_from_name(self._config.remover),
+            items,
+            wanted,
+            snapshot.stored_bytes[may_go],
+            rng,
+        )
         return items.number[chosen].tolist()
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
-        """Batch number `index`; None where there is nothing to read, or readers are held back, beyond the timeout."""
-        return self._next(lambda: self._mix.sample(index), lambda batch: batch.num_tokens, timeout_s)
+        """Batch number `index`; None where there is nothing to read, or readers are held back,
+        beyond the timeout."""
+        return self._next(
+            lambda: self._mix.sample(index), lambda batch: batch.num_tokens, timeout_s
+        )
 
     def next_sample(self, index: int, *, timeout_s: float) -> Sample | None:
         """The same batch, with key, probability, times sampled and age of each of its windows."""
-        return self._next(lambda: self._mix.sample_with_info(index), lambda sample: sample.batch.num_tokens, timeout_s)
+        return self._next(
+            lambda: self._mix.sample_with_info(index),
+            lambda sample: sample.batch.num_tokens,
+            timeout_s,
+        )
 
     def next_windows(
         self, index: int, *, num_windows: int, steps: int, timeout_s: float, task_name: str | None = None,
         table: str | None = None,
     ) -> Windows | None:  # fmt: skip
-        """Windows as they were stored, for learners that read no tokens; see `Mix.windows`. The limiter counts the tokens that
-        their steps would be."""
+        """Windows as they were stored, for learners that read no tokens; see `Mix.windows`. The
+        limiter counts the tokens that their steps would be."""
 
         def draw() -> Windows | None:
-            return self._mix.windows(index, num_windows=num_windows, steps=steps, task_name=task_name, table=table)
+            return self._mix.windows(
+                index, num_windows=num_windows, steps=steps, task_name=task_name, table=table
+            )
 
         each = self._mix.only_layout(task_name).tokens_per_step
         return self._next(draw, lambda windows: int(windows.length.sum()) * each, timeout_s)
@@ -236,13 +281,15 @@ class ReplayService:
                 self._readers_waiting += 1
                 try:
                     self._changed.wait_for(
-                        lambda: self._closed or self._may_read(), max(0.0, deadline - time.monotonic())
+                        lambda: self._closed or self._may_read(),
+                        max(0.0, deadline - time.monotonic()),
                     )
                 finally:
                     self._readers_waiting -= 1
                 if self._closed or not self._may_read():
                     return None
-                # Counted before it is drawn, so that other readers are judged with it; set right afterwards.
+                # Counted before it is drawn, so that other readers are judged with it; set right
+                # afterwards.
                 reserved, beyond = self._batch_tokens, self._is_full and not self._limiter.paused
                 self._read(reserved, beyond)
                 stored = self._store.index.change
@@ -277,8 +324,8 @@ class ReplayService:
         return self._limiter.may_read() or (self._is_full and self._limiter.inserted_tokens > 0)
 
     def _read(self, tokens: int, beyond: bool) -> None:
-        """Count tokens; what is `beyond`, as writers who find no room cannot match it, counts in the total but not against
-        the ratio."""
+        """Count tokens; what is `beyond`, as writers who find no room cannot match it, counts in
+        the total but not against the ratio."""
         was_paused = self._limiter.paused
         if beyond:
             self._limiter.pause()
@@ -289,7 +336,9 @@ class ReplayService:
     def _save_counters(self, unsaved_tokens: int) -> None:
         now_s, limiter = time.monotonic(), self._limiter.config
         is_coupled = limiter.reads_per_inserted_token is not None
-        if now_s - self._saved_s >= SAVE_EVERY_S or (is_coupled and 4 * unsaved_tokens >= limiter.slack_tokens):
+        if now_s - self._saved_s >= SAVE_EVERY_S or (
+            is_coupled and 4 * unsaved_tokens >= limiter.slack_tokens
+        ):
             with self._changed:
                 if self._closed:
                     return
@@ -325,10 +374,14 @@ class ReplayService:
             self._changed.notify_all()
 
     def update_priorities(self, priorities: Mapping[str, float]) -> int:
-        """Set priorities by key; how many were there. Keys of episodes that are gone are ignored. ValueError for what is none."""
+        """Set priorities by key; how many were there. Keys of episodes that are gone are ignored.
+        ValueError for what is none."""
         for key, priority in priorities.items():
             if not (isfinite(priority) and priority >= 0):
-                raise ValueError(f"priority {priority} of {key!r} must be finite and at least 0; nothing was changed")
+                raise ValueError(
+                    f"priority {priority} of {key!r} must be finite and at least 0; nothing was"
+                    " changed"
+                )
         known = self._store.index.set_priorities(priorities)
         with self._changed:
             self._changed.notify_all()
@@ -341,7 +394,8 @@ class ReplayService:
             self._changed.notify_all()
 
     def sampling_state(self) -> dict[str, tuple[float, int]]:
-        """Priority and times sampled by key: with the store, all that batches depend on. `load_sampling_state` takes it back."""
+        """Priority and times sampled by key: with the store, all that batches depend on.
+        `load_sampling_state` takes it back."""
         return self._store.index.state()
 
     def load_sampling_state(self, state: Mapping[str, tuple[float, int]]) -> None:
@@ -354,7 +408,11 @@ class ReplayService:
     ) -> Window | None:
         """See `Mix.demonstration`; None also where replay is closed."""
         with self._sampling:
-            return None if self._closed else self._mix.demonstration(task_name, num_steps, draw=draw, source=source)
+            return (
+                None
+                if self._closed
+                else self._mix.demonstration(task_name, num_steps, draw=draw, source=source)
+            )
 
     def demonstration_steps(self) -> dict[str, int]:
         """Steps of demonstrations (not the agent's own) kept of each task."""
@@ -374,7 +432,9 @@ class ReplayService:
         """How replay stands."""
         index = self._store.index
         snapshot = index.snapshot()
-        episodes = {name: int((snapshot.task == code).sum()) for name, code in sorted(index.tasks.items())}
+        episodes = {
+            name: int((snapshot.task == code).sum()) for name, code in sorted(index.tasks.items())
+        }
         left_out = self._mix.left_out()
         with self._changed:
             refused = dict(self._refused)
@@ -402,7 +462,8 @@ class ReplayService:
             )
 
     def close(self) -> None:
-        """Wake everyone who waits, with nothing, save what sampling depends on, and close the store."""
+        """Wake everyone who waits, with nothing, save what sampling depends on, and close the
+        store."""
         with self._changed:
             if self._closed:
                 return

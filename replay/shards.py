@@ -1,4 +1,5 @@
-"""Shards: where an episode goes, who is asked for a batch, and what all of them hold together. Pure arithmetic."""
+"""Shards: where an episode goes, who is asked for a batch, and what all of them hold together. Pure
+arithmetic."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ PAUSE_S = 1.0
 
 
 def shard_of(key: str, num_shards: int) -> int:
-    """Where an episode goes: one writer's episodes in turn to all shards, each writer beginning elsewhere.
+    """Where an episode goes: one writer's episodes in turn to all shards, each writer beginning
+    elsewhere.
 
-    So what one shard sees of a writer are every `num_shards`-th numbers, which is what `EpisodeStore` counts on.
+    So what one shard sees of a writer are every `num_shards`-th numbers, which is what
+    `EpisodeStore` counts on.
     """
     stream, number = split_key(key)
     return (zlib.crc32(stream.encode()) + number) % num_shards
@@ -29,17 +32,20 @@ def shard_folder(folder: Path, shard: int, num_shards: int) -> Path:
 
 
 def batch_number(index: int, rank: int, num_ranks: int) -> int:
-    """The number of the `index`-th batch of one of several learner ranks: no two ranks ever read the same."""
+    """The number of the `index`-th batch of one of several learner ranks: no two ranks ever read
+    the same."""
     if not 0 <= rank < num_ranks:
         raise ValueError(f"rank {rank} is none of {num_ranks} ranks, which count from 0")
     return index * num_ranks + rank
 
 
 class Rotation:
-    """Which shards to ask for a batch, one after another: its home first, and those that failed lately last.
+    """Which shards to ask for a batch, one after another: its home first, and those that failed
+    lately last.
 
-    Each number has the same home for ever, so with a frozen replay a number names the same batch for ever. A shard that
-    is dead, has nothing, or whose readers are ahead of its writers, stops nobody while another can serve.
+    Each number has the same home for ever, so with a frozen replay a number names the same batch
+    for ever. A shard that is dead, has nothing, or whose readers are ahead of its writers, stops
+    nobody while another can serve.
     """
 
     def __init__(self, num_shards: int) -> None:
@@ -78,13 +84,18 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
         readers_waiting=sum(one.readers_waiting for one in stats),
         may_insert=all(one.may_insert for one in stats),
         paused=any(one.paused for one in stats),
-        who_waits=waits[0] if len(set(waits)) == 1 else "; ".join(f"shard {i}: {text}" for i, text in enumerate(waits)),
+        who_waits=(
+            waits[0]
+            if len(set(waits)) == 1
+            else "; ".join(f"shard {i}: {text}" for i, text in enumerate(waits))
+        ),
         incarnation=sum(one.incarnation for one in stats),
     )
 
 
 def _left_out_of_all(stats: Sequence[ReplayStats]) -> dict[str, dict[str, Amount]]:
-    """Each shard filters by the episodes that it has, so that a reason's return may differ between them."""
+    """Each shard filters by the episodes that it has, so that a reason's return may differ between
+    them."""
     out: dict[str, dict[str, Amount]] = {}
     for one in stats:
         for task, reasons in one.left_out.items():

@@ -26,7 +26,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Real demonstration data beside the repository, where it is; tests that need it are skipped elsewhere."""
+    """Real demonstration data beside the repository, where it is; tests that need it are skipped
+    elsewhere."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no demonstration data at {SHARED_DATA}")
     return SHARED_DATA

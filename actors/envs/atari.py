@@ -1,9 +1,9 @@
 """Atari games to our conventions, straight from the emulator.
 
-A decision every 4 frames; the pixelwise maximum of the last two, shrunk by area to what the task shows: 64x80 RGB, or
-84x84 grey in all three channels (`grey`), as data sets of others hold it; all 18 actions; rewards as they are; a lost
-life ends nothing; sticky actions off. An emulator without chance plays the same game each time, so an episode begins
-with 1 to 30 no-ops drawn by its seed.
+A decision every 4 frames; the pixelwise maximum of the last two, shrunk by area to what the task
+shows: 64x80 RGB, or 84x84 grey in all three channels (`grey`), as data sets of others hold it; all
+18 actions; rewards as they are; a lost life ends nothing; sticky actions off. An emulator without
+chance plays the same game each time, so an episode begins with 1 to 30 no-ops drawn by its seed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,24 @@ cv2.setNumThreads(1)
 
 
 def with_sticky(task: Task, sticky: float) -> Task:
-    """The same game where an action is not taken with this chance in each frame, and the last one goes on (Machado et al.
-    2018, who propose 0.25). ValueError where the task is no game, or the chance none."""
+    """The same game where an action is not taken with this chance in each frame, and the last one
+    goes on (Machado et al. 2018, who propose 0.25). ValueError where the task is no game, or the
+    chance none."""
     if task.family != "atari":
-        raise ValueError(f"sticky actions are of Atari games, {task.name} is of family {task.family!r}; leave them out")
+        raise ValueError(
+            f"sticky actions are of Atari games, {task.name} is of family {task.family!r}; leave"
+            " them out"
+        )
     if not 0.0 <= sticky < 1.0:
-        raise ValueError(f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off")
+        raise ValueError(
+            f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off"
+        )
     return replace(task, env_kwargs={**task.env_kwargs, "sticky": sticky})
 
 
 def noops_of(seed: int, max_noops: int) -> int:
-    """How many frames of doing nothing an episode begins with: 1 to `max_noops`, or none where that is 0."""
+    """How many frames of doing nothing an episode begins with: 1 to `max_noops`, or none where that
+    is 0."""
     return int(np.random.default_rng(seed).integers(1, max_noops + 1)) if max_noops else 0
 
 
@@ -51,7 +58,8 @@ class AtariEnv:
         self._grey = bool(options.get("grey", False))
         if self._frameskip < 1 or not 0.0 <= self._sticky < 1.0:
             raise ValueError(
-                f"task {task.name}: frameskip {self._frameskip} must be at least 1 and sticky {self._sticky} in [0, 1)"
+                f"task {task.name}: frameskip {self._frameskip} must be at least 1 and sticky"
+                f" {self._sticky} in [0, 1)"
             )
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
@@ -60,12 +68,14 @@ class AtariEnv:
             rom = ale_py.roms.get_rom_path(str(options["rom"]))
         if rom is None:
             raise ValueError(
-                f"no ROM {options['rom']!r} for task {task.name}; ale-py carries its own, install it again"
+                f"no ROM {options['rom']!r} for task {task.name}; ale-py carries its own, install"
+                " it again"
             )
         self._rom = str(rom)
         self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
         self._num_frames = 0
-        # All 18: what a game does not know (Skiing's and LostLuggage's fire) the emulator takes as no action.
+        # All 18: what a game does not know (Skiing's and LostLuggage's fire) the emulator takes as
+        # no action.
         self._actions = [ale_py.Action(number) for number in range(18)]
         self._load(0)
         screen = self._ale.getScreenDims()  # 210 x 160, but up to 250 high
@@ -99,7 +109,9 @@ class AtariEnv:
         image = cv2.resize(self._frames.max(axis=0), self._size, interpolation=cv2.INTER_AREA)
         return np.repeat(image[..., None], 3, axis=-1) if self._grey else image
 
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+    def step(
+        self, action: Shaped[np.ndarray, ...]
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool]:
         reward, done_frames = 0.0, 0
         for frame in range(self._frameskip):
             reward += self._ale.act(self._actions[int(action)])
@@ -113,8 +125,14 @@ class AtariEnv:
         if terminated:
             self._look(1)
         if self._frameskip == 1:
-            self._frames[0] = self._frames[1]  # there is no frame before it to take the maximum with
-        return {"image": self._image()}, reward, terminated, not terminated and self._num_frames >= self._max_frames
+            # there is no frame before it to take the maximum with
+            self._frames[0] = self._frames[1]
+        return (
+            {"image": self._image()},
+            reward,
+            terminated,
+            not terminated and self._num_frames >= self._max_frames,
+        )
 
     def extras(self) -> dict[str, np.ndarray]:
         return {"ram": np.asarray(self._ale.getRAM(), np.uint8)}

@@ -1,6 +1,8 @@
-"""MiniGrid and BabyAI as tasks: the mission as text, what the agent sees as discrete values, BabyAI's bot as the teacher.
+"""MiniGrid and BabyAI as tasks: the mission as text, what the agent sees as discrete values,
+BabyAI's bot as the teacher.
 
-Needs the extra `minigrid`. A task is `minigrid:` and an id of that package, such as `minigrid:BabyAI-GoToLocal-v0`.
+Needs the extra `minigrid`. A task is `minigrid:` and an id of that package, such as
+`minigrid:BabyAI-GoToLocal-v0`.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ from gato.task import Task
 ENV_ID = "actors.envs.babyai:gato/MiniGrid-v0"
 MISSION_BYTES = 320
 MOST_GOALS = 8
-"""Places that one instruction may send to: two clauses of two parts, each of which puts one thing next to another."""
+"""Places that one instruction may send to: two clauses of two parts, each of which puts one thing
+next to another."""
 SAMPLED_MISSIONS = 50
 CELL_VALUES = len(OBJECT_TO_IDX) * len(COLOR_TO_IDX) * len(STATE_TO_IDX)
 
 
 class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Each cell of the view as one value of (object, colour, state), and the bot's next action in `info["teacher"]`.
+    """Each cell of the view as one value of (object, colour, state), and the bot's next action in
+    `info["teacher"]`.
 
     The bot is asked in each step what it would do, whoever plays: it teaches, and it relabels.
     """
@@ -48,7 +52,9 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.has_bot = isinstance(self.unwrapped, RoomGridLevel)
         self._bot: BabyAIBot | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         with redirect_stdout(io.StringIO()):  # it prints each layout that it draws and rejects
             observation, info = self.env.reset(seed=seed, options=options)
         self._bot = BabyAIBot(self.env) if self.has_bot else None
@@ -59,7 +65,8 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
         return _shown(observation), reward, terminated, truncated, info | self._advice(int(action))
 
     def _advice(self, taken: int | None) -> dict[str, Any]:
-        """What the bot would do now, after `taken`. Where a plan fails it makes a new one; where that fails, "done" (6)."""
+        """What the bot would do now, after `taken`. Where a plan fails it makes a new one; where
+        that fails, "done" (6)."""
         if self._bot is None:
             return {}
         for _ in range(2):
@@ -78,7 +85,8 @@ def _shown(observation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def act(
-    observations: Mapping[str, Shaped[np.ndarray, "N ..."]], extras: Mapping[str, Shaped[np.ndarray, "N ..."]]
+    observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+    extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
 ) -> Integer[np.ndarray, " N"]:
     """The bot as a teacher: `python:actors.envs.babyai:act`."""
     del observations
@@ -86,22 +94,29 @@ def act(
 
 
 def task(level: str, *, name: str) -> Task:
-    """The task of a level, such as `BabyAI-GoToLocal-v0`. Its missions get as many tokens as the longest of 50 has bytes."""
+    """The task of a level, such as `BabyAI-GoToLocal-v0`. Its missions get as many tokens as the
+    longest of 50 has bytes."""
     if level not in gymnasium.registry or "minigrid" not in str(gymnasium.spec(level).entry_point):
         raise ValueError(
-            f"task {name}: minigrid {minigrid.__version__} has no {level!r}; its ids are as BabyAI-GoToLocal-v0"
+            f"task {name}: minigrid {minigrid.__version__} has no {level!r}; its ids are as"
+            " BabyAI-GoToLocal-v0"
         )
     env = MiniGrid(level)
     missions = [env.reset(seed=seed)[0]["mission"] for seed in range(SAMPLED_MISSIONS)]
     inner: Any = env.unwrapped
-    limit = MOST_GOALS * inner.room_size**2 * inner.num_rows * inner.num_cols if env.has_bot else inner.max_steps
+    limit = (
+        MOST_GOALS * inner.room_size**2 * inner.num_rows * inner.num_cols
+        if env.has_bot
+        else inner.max_steps
+    )
     env.close()
     return task_of(
         ENV_ID,
         name=name,
         env_kwargs={"level": level},
         text_tokens=max(len(mission) for mission in missions),
-        max_steps=limit,  # never reached: the level itself cuts an episode, sooner where the instruction is short
+        # never reached: the level itself cuts an episode, sooner where the instruction is short
+        max_steps=limit,
     )
 
 

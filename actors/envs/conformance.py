@@ -1,4 +1,5 @@
-"""What every environment must keep, as checks that run on a user's own: `check_envs(task)` says what it does not keep."""
+"""What every environment must keep, as checks that run on a user's own: `check_envs(task)` says
+what it does not keep."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def _frame(envs: Envs, row: int, *numbers: float) -> bytes:
 
 
 def _episode(envs: Envs, row: int, seed: int, steps: int = SHORT_STEPS) -> list[bytes]:
-    """What one row shows and is paid in random play that the seed decides, to its end or for some steps."""
+    """What one row shows and is paid in random play that the seed decides, to its end or for some
+    steps."""
     rng, rows = np.random.default_rng(seed), np.arange(len(envs)) == row
     envs.reset_row(row, seed)
     seen = [_frame(envs, row)]
@@ -90,10 +92,14 @@ def a_seed_begins_the_same_episode(envs: Envs, other: Envs) -> None:
         ("played in another environment", _episode(other, 1, SEEDS[0])),
     ):
         if again != first:
-            step = next((t for t, pair in enumerate(zip(first, again, strict=False)) if pair[0] != pair[1]), len(again))
+            step = next(
+                (t for t, pair in enumerate(zip(first, again, strict=False)) if pair[0] != pair[1]),
+                len(again),
+            )
             raise ValueError(
-                f"seed {SEEDS[0]} {what}, with the same actions, differs from step {step} on; draw all chance from the "
-                "generator that reset(seed=...) seeds (self.np_random, not random or np.random), and reset all state"
+                f"seed {SEEDS[0]} {what}, with the same actions, differs from step {step} on; draw"
+                " all chance from the generator that reset(seed=...) seeds (self.np_random, not"
+                " random or np.random), and reset all state"
             )
 
 
@@ -103,7 +109,9 @@ def another_seed_begins_another_episode(envs: Envs, other: Envs) -> None:
         == 1
         == len({b"".join(_play_same_actions(other, seed)) for seed in range(8)})
     ):
-        raise _Surprise("8 seeds, given the same actions, play the same episode: nothing is left to chance")
+        raise _Surprise(
+            "8 seeds, given the same actions, play the same episode: nothing is left to chance"
+        )
 
 
 def _play_same_actions(envs: Envs, seed: int) -> list[bytes]:
@@ -126,21 +134,26 @@ def a_row_plays_alone(envs: Envs, other: Envs) -> None:
     before = _frame(envs, 1)
     _episode(envs, 0, SEEDS[0])
     if _frame(envs, 1) != before:
-        raise ValueError("a row that did not play shows something else after another played; share no arrays")
+        raise ValueError(
+            "a row that did not play shows something else after another played; share no arrays"
+        )
     rng, rows = np.random.default_rng(SEEDS[1]), np.ones(len(envs), np.bool_)
     envs.reset_row(0, SEEDS[0])
     for step, expected in enumerate(alone[1:]):
         actions = np.stack([random_action(envs.task, rng)] * len(envs))
         rewards, terminated, truncated = envs.step(actions, rows)
         if _frame(envs, 1, rewards[1], terminated[1], truncated[1]) != expected:
-            raise ValueError(f"seed {SEEDS[1]} plays otherwise beside another row, at step {step}; share no state")
+            raise ValueError(
+                f"seed {SEEDS[1]} plays otherwise beside another row, at step {step}; share no"
+                " state"
+            )
         if terminated[0] or truncated[0]:
             envs.reset_row(0, SEEDS[0])
 
 
 def an_episode_is_cut_no_earlier_than_at_the_limit(envs: Envs, other: Envs) -> None:
-    """Given a task whose limit is short, at which `Envs` itself cuts: an environment does so before only where a game's
-    no-ops explain it."""
+    """Given a task whose limit is short, at which `Envs` itself cuts: an environment does so before
+    only where a game's no-ops explain it."""
     options = envs.task.env_kwargs
     noops = math.ceil(int(options.get("max_noops", 0)) / int(options.get("frameskip", 1)))
     for seed in SEEDS:
@@ -151,8 +164,9 @@ def an_episode_is_cut_no_earlier_than_at_the_limit(envs: Envs, other: Envs) -> N
             _, terminated, truncated = envs.step(actions, np.arange(len(envs)) == 0)
             if truncated[0]:
                 raise _Surprise(
-                    f"seed {seed} is truncated after {length} steps, where this check's limit is {envs.task.max_steps}; if the "
-                    "environment has a limit of its own, give it as the task's max_steps"
+                    f"seed {seed} is truncated after {length} steps, where this check's limit is"
+                    f" {envs.task.max_steps}; if the environment has a limit of its own, give it as"
+                    " the task's max_steps"
                 )
             if terminated[0]:
                 break
@@ -169,7 +183,10 @@ def an_episode_that_ended_is_followed_by_a_whole_one(envs: Envs, other: Envs) ->
             if terminated[0] or truncated[0]:
                 break
         if _episode(envs, 0, SEEDS[0], 0) != first:
-            raise ValueError(f"after an episode that ended, seed {SEEDS[0]} begins otherwise than in a new environment")
+            raise ValueError(
+                f"after an episode that ended, seed {SEEDS[0]} begins otherwise than in a new"
+                " environment"
+            )
 
 
 def what_is_given_stays_as_it_is(envs: Envs, other: Envs) -> None:
@@ -182,11 +199,16 @@ def what_is_given_stays_as_it_is(envs: Envs, other: Envs) -> None:
         actions = np.stack([random_action(envs.task, rng) for _ in range(len(envs))])
         before = actions.copy()
         answers = envs.step(actions, rows)
-        kept += [(actions, before), *((given, given.copy()) for given in (*answers, *envs.extras().values()))]
+        kept += [
+            (actions, before),
+            *((given, given.copy()) for given in (*answers, *envs.extras().values())),
+        ]
         for row in np.flatnonzero(answers[1] | answers[2]).tolist():
             envs.reset_row(row, row)
     if not all(np.array_equal(given, copy) for given, copy in kept):
-        raise ValueError("an array that was given or taken at one step was changed at a later one; copy it")
+        raise ValueError(
+            "an array that was given or taken at one step was changed at a later one; copy it"
+        )
 
 
 def every_edge_of_the_actions_is_taken(envs: Envs, other: Envs) -> None:
@@ -212,7 +234,8 @@ def something_moves(envs: Envs, other: Envs) -> None:
 
 
 def extras_are_of_one_shape(envs: Envs, other: Envs) -> None:
-    """What teachers may look at has a row for each environment, and the same names and shapes at every step."""
+    """What teachers may look at has a row for each environment, and the same names and shapes at
+    every step."""
     for row in range(len(envs)):
         envs.reset_row(row, row)
     shapes = {name: (values.shape, values.dtype) for name, values in envs.extras().items()}
@@ -226,7 +249,11 @@ def its_values_have_tokens_of_their_own(envs: Envs, other: Envs) -> None:
     """In random play of whole episodes, whose task is not cut short."""
     del other
     coverage = Coverage(envs.task.observations, TokenLayout(text=ByteEncoder()))
-    rng, rows, until_s = np.random.default_rng(0), np.ones(len(envs), np.bool_), time.monotonic() + COVERED_S
+    rng, rows, until_s = (
+        np.random.default_rng(0),
+        np.ones(len(envs), np.bool_),
+        time.monotonic() + COVERED_S,
+    )
     shown: dict[str, list[np.ndarray]] = {name: [] for name in envs.observations}
     seed = 0
 
@@ -274,8 +301,9 @@ CHECKS: tuple[Callable[[Envs, Envs], None], ...] = (
     its_values_have_tokens_of_their_own,
     it_can_be_closed_twice,
 )
-"""Each gets two makings of the same two environments, as the one before left them, and raises at what it finds. That what is shown and paid fits the
-task is checked by `Envs` at every step, in every run."""
+"""Each gets two makings of the same two environments, as the one before left them, and raises at
+what it finds. That what is shown and paid fits the task is checked by `Envs` at every step, in
+every run."""
 UNCUT = (its_values_have_tokens_of_their_own,)
 """Those that play episodes of the task's own length."""
 WHERE = re.compile(r"^.*? broke (?:at step \d+|at reset with seed \d+|when it was closed): ")
@@ -285,7 +313,8 @@ WRAPPED = re.compile(r"""(?:RuntimeError|ValueError|TimeoutError)\(('.*'|".*")\)
 
 
 def _readable(problem: str) -> str:
-    """Without the names of exceptions that only say that something is wrong: RuntimeError("ValueError('it paid nan')")."""
+    """Without the names of exceptions that only say that something is wrong:
+    RuntimeError("ValueError('it paid nan')")."""
     while match := WRAPPED.search(problem):
         problem = problem[: match.start()] + ast.literal_eval(match[1])
     return problem
@@ -297,9 +326,11 @@ def _cause(problem: str) -> str:
 
 
 def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
-    """What a task's environments do not keep, check after check. ValueError where they cannot be made at all.
+    """What a task's environments do not keep, check after check. ValueError where they cannot be
+    made at all.
 
-    for finding in findings(task_of("my_package:MyEnv-v0", references=References(random=0, expert=1, source="guess"))):
+    for finding in findings(task_of("my_package:MyEnv-v0", references=References(random=0, expert=1,
+    source="guess"))):
         print(finding)
     """
     short = replace(task, max_steps=min(task.max_steps, SHORT_STEPS))
@@ -317,7 +348,10 @@ def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
                 else:
                     check(envs, other)
             except _Surprise as surprise:
-                found += [Finding(check=name, problem=problem, is_error=False) for problem in surprise.problems]
+                found += [
+                    Finding(check=name, problem=problem, is_error=False)
+                    for problem in surprise.problems
+                ]
             except (ValueError, EnvFailedError) as problem:
                 said = _readable(str(problem))
                 same = next((f.problem for f in found if _cause(f.problem) == _cause(said)), None)
@@ -334,7 +368,11 @@ def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
                 made.close()
     for finding in found:
         count = left_out.get(finding.problem, 0)
-        more = f" (and {count} more check{'s end' if count > 1 else ' ends'} at the same)" if count else ""
+        more = (
+            f" (and {count} more check{'s end' if count > 1 else ' ends'} at the same)"
+            if count
+            else ""
+        )
         yield replace(finding, problem=finding.problem + more)
 
 
@@ -346,5 +384,8 @@ def check_envs(task: Task, make: MakeEnvs = make_envs) -> list[Finding]:
     """
     found = list(findings(task, make))
     if any(finding.is_error for finding in found):
-        raise ValueError(f"{task.name} does not keep the contract of environments:\n" + "\n".join(map(str, found)))
+        raise ValueError(
+            f"{task.name} does not keep the contract of environments:\n"
+            + "\n".join(map(str, found))
+        )
     return found

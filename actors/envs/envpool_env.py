@@ -1,7 +1,8 @@
 """An Atari game played by EnvPool (extra `envpool`), equal to `actors.envs.atari` bit for bit.
 
-MuJoCo tasks refuse it: EnvPool 1.2.5 has MuJoCo 3.6.0 inside, whose Ant moves otherwise than 4.0.0's, and draws first states
-from another generator, so that a seed would begin another episode than elsewhere.
+MuJoCo tasks refuse it: EnvPool 1.2.5 has MuJoCo 3.6.0 inside, whose Ant moves otherwise than
+4.0.0's, and draws first states from another generator, so that a seed would begin another episode
+than elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def envpool_versions() -> dict[str, str]:
 
 @cache
 def _seed_of(noops: int, max_noops: int) -> int:
-    """The first of EnvPool's seeds that begins with this many no-ops: it scales the first 32 bits of a Mersenne twister."""
+    """The first of EnvPool's seeds that begins with this many no-ops: it scales the first 32 bits
+    of a Mersenne twister."""
     for seed in range(100 * max_noops):
         first = int(np.random.RandomState(seed).randint(0, 2**32, dtype=np.uint32))
         if (first * max_noops >> 32) + 1 == noops:
@@ -35,30 +37,35 @@ def _seed_of(noops: int, max_noops: int) -> int:
 
 
 class EnvPoolGame:
-    """A game in a thread of EnvPool. Its seed can be given when a pool is made and never after: a pool is an episode."""
+    """A game in a thread of EnvPool. Its seed can be given when a pool is made and never after: a
+    pool is an episode."""
 
     def __init__(self, task: Task) -> None:
-        """ValueError where EnvPool is not here, does not have the game, or would play it otherwise."""
+        """ValueError where EnvPool is not here, does not have the game, or would play it
+        otherwise."""
         try:
             envpool = import_module("envpool")
         except ImportError as problem:
             raise ValueError(
-                f"EnvPool is not installed ({problem}); pip install -e '.[envpool]' in the project's folder"
+                f"EnvPool is not installed ({problem}); pip install -e '.[envpool]' in the"
+                " project's folder"
             ) from problem
         options: Mapping[str, Any] = task.env_kwargs
         if task.family != "atari":
             raise ValueError(
-                f"{task.name} is not played by EnvPool: its physics and first states are other than ours; use backend "
-                "'loop' or 'process'"
+                f"{task.name} is not played by EnvPool: its physics and first states are other than"
+                " ours; use backend 'loop' or 'process'"
             )
         if options["sticky"] or not options["max_noops"]:
             raise ValueError(
-                f"{task.name}: EnvPool's sticky actions follow other seeds, and it begins with a no-op; got {dict(options)}, "
-                "use backend 'loop' or 'process'"
+                f"{task.name}: EnvPool's sticky actions follow other seeds, and it begins with a"
+                f" no-op; got {dict(options)}, use backend 'loop' or 'process'"
             )
         self._id = task.env_id.removeprefix("ALE/")
         if self._id not in envpool.list_all_envs():
-            raise ValueError(f"EnvPool has no {self._id} for {task.name}; use backend 'loop' or 'process'")
+            raise ValueError(
+                f"EnvPool has no {self._id} for {task.name}; use backend 'loop' or 'process'"
+            )
         self._make: Callable[..., Any] = envpool.make_gymnasium
         self._max_noops, self._frameskip = int(options["max_noops"]), int(options["frameskip"])
         self._max_frames = task.max_steps * self._frameskip
@@ -71,7 +78,9 @@ class EnvPoolGame:
 
     def _image(self, frames: Shaped[np.ndarray, "1 C H W"]) -> dict[str, np.ndarray]:
         image = np.moveaxis(frames[0], 0, -1)
-        self._shown = {"image": np.repeat(image, 3, axis=-1) if self._grey else np.ascontiguousarray(image)}
+        self._shown = {
+            "image": np.repeat(image, 3, axis=-1) if self._grey else np.ascontiguousarray(image)
+        }
         return self._shown
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:

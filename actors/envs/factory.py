@@ -1,7 +1,7 @@
 """Environments to our conventions: N of one task in lockstep, each row reset by whoever plays.
 
-Atari: see `actors.envs.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium environment: as it is, see
-`actors.envs.gymnasium_env`.
+Atari: see `actors.envs.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium
+environment: as it is, see `actors.envs.gymnasium_env`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Env(Protocol):
         """Begin an episode; the same seed begins the same one."""
         ...
 
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+    def step(
+        self, action: Shaped[np.ndarray, ...]
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool]:
         """Observation, reward, terminated, truncated."""
         ...
 
@@ -94,8 +96,8 @@ def _in_turn(env: Env, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]
 
 
 class Envs:
-    """N environments of one task. Rows that do not play keep their last observation; one that broke is made anew when it
-    is reset.
+    """N environments of one task. Rows that do not play keep their last observation; one that broke
+    is made anew when it is reset.
 
     envs = make_envs(task, 2)
     envs.reset_row(0, 7)
@@ -111,8 +113,9 @@ class Envs:
         begin: Callable[[Any, Shaped[np.ndarray, ...]], Callable[[], Outcome]] = _in_turn,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """`make` makes one anew (without it a broken one is just reset); `begin` begins a step of one, and its result waits
-        for the end: environments that work beside each other do so between the two."""
+        """`make` makes one anew (without it a broken one is just reset); `begin` begins a step of
+        one, and its result waits for the end: environments that work beside each other do so
+        between the two."""
         self.task = task
         self.versions: Mapping[str, str] = versions or versions_of(task)
         self._envs = envs
@@ -124,7 +127,8 @@ class Envs:
         self._extras_like: dict[str, tuple[int, ...]] | None = None
         """Shapes of what teachers may look at, by name, as it was shown first."""
         self.observations: dict[str, np.ndarray] = {
-            name: np.zeros((len(envs), *spec.shape), spec.dtype) for name, spec in task.observations.items()
+            name: np.zeros((len(envs), *spec.shape), spec.dtype)
+            for name, spec in task.observations.items()
         }
 
     def __len__(self) -> int:
@@ -133,20 +137,27 @@ class Envs:
     def _take(self, row: int, observation: Mapping[str, np.ndarray]) -> None:
         """ValueError where an observation is outside of its spec."""
         if observation.keys() != self.task.observations.keys():
-            raise ValueError(f"it shows {sorted(observation)}, its task says {sorted(self.task.observations)}")
+            raise ValueError(
+                f"it shows {sorted(observation)}, its task says {sorted(self.task.observations)}"
+            )
         for name, values in observation.items():
             problem = self.task.observations[name].problem_with(values[None], name)
             if problem:
-                raise ValueError(problem.removesuffix(" at step 0"))  # of the one step that it was shown
+                # of the one step that it was shown
+                raise ValueError(problem.removesuffix(" at step 0"))
             self.observations[name][row] = values
         extras = {name: np.shape(values) for name, values in self._envs[row].extras().items()}
         if self._extras_like is None:
             self._extras_like = extras
         if extras != self._extras_like:
             shapes = extras, self._extras_like
-            now, first = (", ".join(f"{name} {shape}" for name, shape in each.items()) or "nothing" for each in shapes)
+            now, first = (
+                ", ".join(f"{name} {shape}" for name, shape in each.items()) or "nothing"
+                for each in shapes
+            )
             raise ValueError(
-                f"info of teacher was {first} at first and is {now}; give the same at reset and in each step"
+                f"info of teacher was {first} at first and is {now}; give the same at reset and in"
+                " each step"
             )
 
     def reset_row(self, row: int, seed: int) -> None:
@@ -159,7 +170,9 @@ class Envs:
             self._whole.add(row)
         except (Exception, SystemExit) as problem:
             self._breaks(row)
-            raise EnvFailedError(f"{self.task.name} broke at reset with seed {seed}: {problem!r}") from problem
+            raise EnvFailedError(
+                f"{self.task.name} broke at reset with seed {seed}: {problem!r}"
+            ) from problem
 
     def _breaks(self, row: int) -> None:
         self._whole.discard(row)
@@ -172,11 +185,16 @@ class Envs:
             self._envs[row] = self._make()
         self._broken.discard(row)
 
-    def try_step(self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]) -> Stepped:
-        """A step of the rows that play. One that breaks is named, and must be reset before it plays again."""
+    def try_step(
+        self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]
+    ) -> Stepped:
+        """A step of the rows that play. One that breaks is named, and must be reset before it plays
+        again."""
         rewards, broken = np.zeros(len(self), np.float32), dict[int, str]()
         terminated, truncated = np.zeros(len(self), np.bool_), np.zeros(len(self), np.bool_)
-        begun = {row: self._begin(self._envs[row], actions[row]) for row in np.flatnonzero(rows).tolist()}
+        begun = {
+            row: self._begin(self._envs[row], actions[row]) for row in np.flatnonzero(rows).tolist()
+        }
         for row, finish in begun.items():
             try:
                 observation, reward, ended, cut = finish()
@@ -195,18 +213,23 @@ class Envs:
     def step(
         self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-        """Rewards, terminated, truncated of the rows that play; EnvFailedError names task and step where one breaks."""
+        """Rewards, terminated, truncated of the rows that play; EnvFailedError names task and step
+        where one breaks."""
         stepped = self.try_step(actions, rows)
         for row, reason in stepped.broken.items():
             raise EnvFailedError(f"{self.task.name} broke at step {self._steps[row]}: {reason}")
         return stepped.rewards, stepped.terminated, stepped.truncated
 
     def extras(self) -> dict[str, Shaped[np.ndarray, "N ..."]]:
-        """What only teachers may look at: for Atari `ram` [N, 128]. Zeros in rows that never began or broke."""
+        """What only teachers may look at: for Atari `ram` [N, 128]. Zeros in rows that never began
+        or broke."""
         shown = {row: self._envs[row].extras() for row in sorted(self._whole)}
         first = next(iter(shown.values()), {})
         nothing = {name: np.zeros_like(values) for name, values in first.items()}
-        return {name: np.stack([shown.get(row, nothing)[name] for row in range(len(self))]) for name in first}
+        return {
+            name: np.stack([shown.get(row, nothing)[name] for row in range(len(self))])
+            for name in first
+        }
 
     @property
     def steps_per_s(self) -> float:
@@ -218,17 +241,30 @@ class Envs:
         """What a row looks like now. NoPictureError where it cannot be drawn."""
         env = self._envs[row]
         if not isinstance(env, Pictured):
-            raise NoPictureError(f"{self.task.name} cannot be drawn: {type(env).__name__} has no picture()")
+            raise NoPictureError(
+                f"{self.task.name} cannot be drawn: {type(env).__name__} has no picture()"
+            )
         try:
             picture = np.asarray(env.picture())
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-                raise ValueError(f"its picture is {picture.dtype} {picture.shape}, expected uint8 [height, width, 3]")
+            if (
+                picture.dtype != np.uint8
+                or picture.ndim != 3
+                or picture.shape[2] != 3
+                or not picture.size
+            ):
+                raise ValueError(
+                    f"its picture is {picture.dtype} {picture.shape}, expected uint8 [height,"
+                    " width, 3]"
+                )
         except Exception as problem:
-            raise NoPictureError(f"{self.task.name} cannot be drawn: {problem or type(problem).__name__}") from problem
+            raise NoPictureError(
+                f"{self.task.name} cannot be drawn: {problem or type(problem).__name__}"
+            ) from problem
         return picture
 
     def close(self) -> None:
-        """May be called again. EnvFailedError where one that was whole breaks at its end, after all were closed."""
+        """May be called again. EnvFailedError where one that was whole breaks at its end, after all
+        were closed."""
         problems: list[BaseException] = []
         for row, env in enumerate(self._envs):
             try:
@@ -236,13 +272,17 @@ class Envs:
             except (Exception, SystemExit) as problem:
                 problems += [problem] if row not in self._broken else []
         if problems:
-            raise EnvFailedError(f"{self.task.name} broke when it was closed: {problems[0]!r}") from problems[0]
+            raise EnvFailedError(
+                f"{self.task.name} broke when it was closed: {problems[0]!r}"
+            ) from problems[0]
 
 
 def make_env(task: Task) -> Env:
     """One environment of a task. ValueError where its family or its environment is unknown here."""
     if task.family not in MAKERS:
-        raise ValueError(f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}")
+        raise ValueError(
+            f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}"
+        )
     return MAKERS[task.family](task)
 
 
@@ -254,29 +294,44 @@ def make_envs(
     step_timeout_s: float = 60.0,
     log: IO[bytes] | None = None,
 ) -> Envs:
-    """N environments of a task: in this process one after another (`loop`), each in a process of its own that is killed
-    where it does not answer in `step_timeout_s` (`process`), or EnvPool's, each in a thread (`envpool`). All play the same.
-    `log`: where those in processes print, which are then checked (see `ProcessEnv`). ValueError where one cannot be made."""
+    """N environments of a task: in this process one after another (`loop`), each in a process of
+    its own that is killed where it does not answer in `step_timeout_s` (`process`), or EnvPool's,
+    each in a thread (`envpool`). All play the same. `log`: where those in processes print, which
+    are then checked (see `ProcessEnv`). ValueError where one cannot be made."""
     if backend == "process":
         made = _made_apart(task, num_envs, step_timeout_s, log)
-        return Envs(task, [*made], make=lambda: _made_apart(task, 1, step_timeout_s, log)[0], begin=ProcessEnv.begin)
+        return Envs(
+            task,
+            [*made],
+            make=lambda: _made_apart(task, 1, step_timeout_s, log)[0],
+            begin=ProcessEnv.begin,
+        )
     if backend == "envpool":
-        from actors.envs.envpool_env import EnvPoolGame, envpool_versions  # an extra, and slow to import
+        # an extra, and slow to import
+        from actors.envs.envpool_env import EnvPoolGame, envpool_versions
 
         games = [EnvPoolGame(task) for _ in range(num_envs)]
         versions = versions_of(task) | envpool_versions()
-        return Envs(task, [*games], make=lambda: EnvPoolGame(task), begin=EnvPoolGame.begin, versions=versions)
+        return Envs(
+            task,
+            [*games],
+            make=lambda: EnvPoolGame(task),
+            begin=EnvPoolGame.begin,
+            versions=versions,
+        )
     return Envs(task, [make_env(task) for _ in range(num_envs)], make=lambda: make_env(task))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnvs:
-    """Makes the environments of whoever plays a task that a user named: workers, and teachers that demonstrate.
+    """Makes the environments of whoever plays a task that a user named: workers, and teachers that
+    demonstrate.
 
-    With `auto`, ours are in the worker itself and users' own in processes, since only their authors know whether they hang
-    or crash, and one that does would take the worker and all of its episodes along. That costs 0.1 to 0.2 ms of processor a
-    step, where acting takes 1.5 to 4 (benchmarks/README.md), and 46 MB an environment. `envpool` is for games; other tasks
-    are made as with `auto`.
+    With `auto`, ours are in the worker itself and users' own in processes, since only their authors
+    know whether they hang or crash, and one that does would take the worker and all of its episodes
+    along. That costs 0.1 to 0.2 ms of processor a step, where acting takes 1.5 to 4
+    (benchmarks/README.md), and 46 MB an environment. `envpool` is for games; other tasks are made
+    as with `auto`.
     """
 
     backend: Backend | Literal["auto"] = "auto"
@@ -290,7 +345,9 @@ class WorkerEnvs:
         return make_envs(task, num_envs, backend=chosen, step_timeout_s=self.step_timeout_s)
 
 
-def _made_apart(task: Task, num_envs: int, step_timeout_s: float, log: IO[bytes] | None = None) -> list[ProcessEnv]:
+def _made_apart(
+    task: Task, num_envs: int, step_timeout_s: float, log: IO[bytes] | None = None
+) -> list[ProcessEnv]:
     """They start beside each other."""
     envs = [ProcessEnv(task, step_timeout_s=step_timeout_s, log=log) for _ in range(num_envs)]
     try:

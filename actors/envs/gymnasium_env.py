@@ -1,4 +1,5 @@
-"""Any Gymnasium environment as a task: its spaces laid flat (`actors.envs.spaces`), and the task that they make."""
+"""Any Gymnasium environment as a task: its spaces laid flat (`actors.envs.spaces`), and the task
+that they make."""
 
 from __future__ import annotations
 
@@ -19,11 +20,13 @@ from actors.envs.spaces import ActionSpace, ObservationSpace
 from gato.compatibility.environment import EnvFacts
 from gato.task import Kind, References, Task
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which many draw with, would greet each run
+# pygame, which many draw with, would greet each run
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 
 def _keep_warning_out_of_folder(message: str) -> None:
-    """MuJoCo would append its warnings to a MUJOCO_LOG.TXT where one stands; what they mean, an episode shows."""
+    """MuJoCo would append its warnings to a MUJOCO_LOG.TXT where one stands; what they mean, an
+    episode shows."""
     del message
 
 
@@ -36,13 +39,14 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
             return gymnasium.make(task.env_id, disable_env_checker=True, **options)
         except (Exception, SystemExit) as problem:  # whatever its author's code raises
             raise ValueError(
-                f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}: {problem}; its package must be on each "
-                "machine that plays it"
+                f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}:"
+                f" {problem}; its package must be on each machine that plays it"
             ) from problem
 
 
 def registered(env_id: str) -> EnvSpec:
-    """How an environment is registered; of `module:ID` the module is imported first, as `gymnasium.make` does.
+    """How an environment is registered; of `module:ID` the module is imported first, as
+    `gymnasium.make` does.
 
     ValueError where it is not.
     """
@@ -52,7 +56,9 @@ def registered(env_id: str) -> EnvSpec:
             importlib.import_module(module)
         return gymnasium.spec(name)
     except BaseException as problem:  # an import may end Python, too
-        raise ValueError(f"{env_id} cannot be looked up: {type(problem).__name__}: {problem}") from problem
+        raise ValueError(
+            f"{env_id} cannot be looked up: {type(problem).__name__}: {problem}"
+        ) from problem
 
 
 RESET = "def reset(self, *, seed=None, options=None), which returns (observation, info)"
@@ -62,7 +68,11 @@ def _form(given: Any) -> str:
     """What an environment gave, in short."""
     if isinstance(given, tuple):
         return f"a tuple of {len(given)}"
-    return f"an array of shape {given.shape}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
+    return (
+        f"an array of shape {given.shape}"
+        if isinstance(given, np.ndarray)
+        else f"a {type(given).__name__}"
+    )
 
 
 def _number(reward: Any) -> float:
@@ -75,7 +85,10 @@ def _number(reward: Any) -> float:
         return float(array)
     shown = f"{reward!r} of shape {array.shape}" if array.shape else repr(reward)
     fix = "return float(reward[0])" if array.size == 1 and array.shape else "return a float"
-    raise ValueError(f"the reward is {' '.join(shown.split())[:80]}, expected a single number (float); {fix} from step")
+    raise ValueError(
+        f"the reward is {' '.join(shown.split())[:80]}, expected a single number (float); {fix}"
+        " from step"
+    )
 
 
 class GymnasiumEnv:
@@ -85,14 +98,17 @@ class GymnasiumEnv:
         """ValueError where it cannot be made, or is not what the task says."""
         options: dict[str, Any] = {"max_episode_steps": task.max_steps, **task.env_kwargs}
         self._env: gymnasium.Env[Any, Any] = make_gymnasium(task, **options)
-        text_tokens = next((spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None)
+        text_tokens = next(
+            (spec.max_tokens for spec in task.observations.values() if spec.kind is Kind.TEXT), None
+        )
         self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
         self._action = ActionSpace(self._env.action_space)
         shown = {name: spec.raw for name, spec in task.observations.items()}
         if self._observation.specs != shown or self._action.spec != task.action:
             raise ValueError(
-                f"task {task.name} shows {shown} and takes {task.action}, its environment {task.env_id} shows "
-                f"{self._observation.specs} and takes {self._action.spec}; make the task anew with task_of"
+                f"task {task.name} shows {shown} and takes {task.action}, its environment"
+                f" {task.env_id} shows {self._observation.specs} and takes {self._action.spec};"
+                " make the task anew with task_of"
             )
 
         self._extras: dict[str, np.ndarray] = {}
@@ -106,14 +122,20 @@ class GymnasiumEnv:
             raise ValueError(f"reset takes no seed; write it as {RESET} ({problem})") from problem
         # Checked, as an observation of two elements would come apart as well.
         if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
-            raise ValueError(f"reset gave {_form(given)}, expected (observation, info): write it as {RESET}")
+            raise ValueError(
+                f"reset gave {_form(given)}, expected (observation, info): write it as {RESET}"
+            )
         self._keep_extras(given[1])
         return self._observation.flatten(given[0])
 
     def _keep_extras(self, info: Mapping[str, Any]) -> None:
-        self._extras = {name: np.asarray(values) for name, values in info.get("teacher", {}).items()}
+        self._extras = {
+            name: np.asarray(values) for name, values in info.get("teacher", {}).items()
+        }
 
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+    def step(
+        self, action: Shaped[np.ndarray, ...]
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool]:
         wanted = self._action.unflatten(action)
         try:
             observation, reward, terminated, truncated, info = self._env.step(wanted)
@@ -121,14 +143,20 @@ class GymnasiumEnv:
             if "values to unpack" not in str(problem):
                 raise
             raise ValueError(
-                f"step did not give (observation, reward, terminated, truncated, info): {problem}; an environment of old gym, "
-                "whose step gives four, is named gym:ID"
+                f"step did not give (observation, reward, terminated, truncated, info): {problem};"
+                " an environment of old gym, whose step gives four, is named gym:ID"
             ) from problem
         self._keep_extras(info)
-        return self._observation.flatten(observation), _number(reward), bool(terminated), bool(truncated)
+        return (
+            self._observation.flatten(observation),
+            _number(reward),
+            bool(terminated),
+            bool(truncated),
+        )
 
     def extras(self) -> dict[str, np.ndarray]:
-        """The arrays that the environment put into `info["teacher"]`, the same ones in each step."""
+        """The arrays that the environment put into `info["teacher"]`, the same ones in each
+        step."""
         return self._extras
 
     @property
@@ -138,11 +166,14 @@ class GymnasiumEnv:
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
         """RuntimeError where it draws none."""
         bare = self._env.unwrapped
-        # Said when the first picture is wanted, and not when it is made: not every environment takes the word there.
+        # Said when the first picture is wanted, and not when it is made: not every environment
+        # takes the word there.
         bare.render_mode = "rgb_array"
         drawn = bare.render()
         if drawn is None:
-            raise RuntimeError(f"{type(bare).__name__}.render() gave nothing for render_mode rgb_array")
+            raise RuntimeError(
+                f"{type(bare).__name__}.render() gave nothing for render_mode rgb_array"
+            )
         return np.asarray(drawn, np.uint8)
 
     def close(self) -> None:
@@ -150,16 +181,28 @@ class GymnasiumEnv:
 
 
 def keyword_defaults(task: Task) -> EnvFacts:
-    """The keywords of the task's environment with their defaults, and its class; nothing if it is not installed here."""
+    """The keywords of the task's environment with their defaults, and its class; nothing if it is
+    not installed here."""
     if task.family not in ("mujoco", "gymnasium"):
         return EnvFacts()
     try:
         spec = registered(task.env_id)
-        made_by = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+        made_by = (
+            load_env_creator(spec.entry_point)
+            if isinstance(spec.entry_point, str)
+            else spec.entry_point
+        )
         parameters = inspect.signature(made_by).parameters if made_by is not None else {}
-    except (ValueError, TypeError, ImportError, AttributeError):  # it needs not be installed to read its data
+    except (
+        ValueError,
+        TypeError,
+        ImportError,
+        AttributeError,
+    ):  # it needs not be installed to read its data
         return EnvFacts()
-    stated = {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    stated = {
+        n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty
+    }
     entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
     return EnvFacts(keywords={**stated, **spec.kwargs}, entry_point=entry_point)
 
@@ -173,25 +216,32 @@ def task_of(
     text_tokens: int | None = None,
     env_kwargs: Mapping[str, str | int | float | bool] | None = None,
 ) -> Task:
-    """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become tokens.
+    """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become
+    tokens.
 
-    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="20 episodes"))
+    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="20
+    episodes"))
 
-    `max_steps` is needed where the environment is registered without a limit, `text_tokens` where it shows text.
+    `max_steps` is needed where the environment is registered without a limit, `text_tokens` where
+    it shows text.
     """
     options: dict[str, Any] = dict(env_kwargs or {})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **options)
+            env: gymnasium.Env[Any, Any] = gymnasium.make(
+                env_id, disable_env_checker=True, **options
+            )
     except BaseException as problem:  # whatever its author's code raises, sys.exit as well
-        raise ValueError(f"cannot make {env_id}: {type(problem).__name__}: {problem}".rstrip(": ")) from problem
+        raise ValueError(
+            f"cannot make {env_id}: {type(problem).__name__}: {problem}".rstrip(": ")
+        ) from problem
     try:
         limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
         if limit is None:
             raise ValueError(
-                "it has no limit of steps; register it with one, as in register(..., max_episode_steps=1000), or give it to "
-                "task_of as max_steps"
+                "it has no limit of steps; register it with one, as in register(...,"
+                " max_episode_steps=1000), or give it to task_of as max_steps"
             )
         return Task(
             name=name or f"gymnasium/{env_id.lower()}",

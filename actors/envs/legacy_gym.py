@@ -16,8 +16,11 @@ TEXT_TOKENS = 64
 
 
 def make(gym_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """The environment as Gymnasium's. gym's own checker is off: it asks for `numpy.bool8`, which NumPy 2 has not."""
-    return GymV26CompatibilityV0(gym_id, make_kwargs={"disable_env_checker": True, "render_mode": render_mode})
+    """The environment as Gymnasium's. gym's own checker is off: it asks for `numpy.bool8`, which
+    NumPy 2 has not."""
+    return GymV26CompatibilityV0(
+        gym_id, make_kwargs={"disable_env_checker": True, "render_mode": render_mode}
+    )
 
 
 def task(gym_id: str, *, name: str) -> Task:
@@ -26,13 +29,20 @@ def task(gym_id: str, *, name: str) -> Task:
         spec = gym.spec(gym_id)
         if str(spec.entry_point).startswith("gym.envs.mujoco"):
             raise ValueError(
-                f"task {name}: gym's robots run on no mujoco that gato does; name Gymnasium's, as Hopper-v5"
+                f"task {name}: gym's robots run on no mujoco that gato does; name Gymnasium's, as"
+                " Hopper-v5"
             )
         return task_of(
-            ENV_ID, name=name, env_kwargs={"gym_id": gym_id}, max_steps=spec.max_episode_steps, text_tokens=TEXT_TOKENS
+            ENV_ID,
+            name=name,
+            env_kwargs={"gym_id": gym_id},
+            max_steps=spec.max_episode_steps,
+            text_tokens=TEXT_TOKENS,
         )
     except gym.error.Error as problem:
-        raise ValueError(f"task {name}: gym {gym.__version__} cannot make {gym_id}: {problem}") from problem
+        raise ValueError(
+            f"task {name}: gym {gym.__version__} cannot make {gym_id}: {problem}"
+        ) from problem
 
 
 gymnasium.register("gato/LegacyGym-v0", entry_point="actors.envs.legacy_gym:make")

@@ -25,9 +25,18 @@ class MujocoEnv:
         observation, _ = self._env.reset(seed=seed)
         return {"state": observation.astype(np.float32)}
 
-    def step(self, action: Shaped[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], float, bool, bool]:
-        observation, reward, terminated, truncated, _ = self._env.step(action.astype(self._action_dtype))
-        return {"state": observation.astype(np.float32)}, float(reward), bool(terminated), bool(truncated)
+    def step(
+        self, action: Shaped[np.ndarray, ...]
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        observation, reward, terminated, truncated, _ = self._env.step(
+            action.astype(self._action_dtype)
+        )
+        return (
+            {"state": observation.astype(np.float32)},
+            float(reward),
+            bool(terminated),
+            bool(truncated),
+        )
 
     def extras(self) -> dict[str, np.ndarray]:
         return {}
@@ -38,7 +47,9 @@ class MujocoEnv:
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
         if self._painter is None:
-            self._painter = MujocoPainter(self._bare.model, self._bare.mujoco_renderer.default_cam_config)
+            self._painter = MujocoPainter(
+                self._bare.model, self._bare.mujoco_renderer.default_cam_config
+            )
         return self._painter.paint(self._bare.data)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
-"""Pictures of a MuJoCo model drawn by casting MuJoCo's own rays: no OpenGL, no display, nothing to install.
+"""Pictures of a MuJoCo model drawn by casting MuJoCo's own rays: no OpenGL, no display, nothing to
+install.
 
-Shape letters: H height, W width, R rays (H W, by rows from the top left), G geoms. Distances in metres.
+Shape letters: H height, W width, R rays (H W, by rows from the top left), G geoms. Distances in
+metres.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -29,7 +31,8 @@ UNPAINTED = np.array([0.5, 0.5, 0.5, 1.0], np.float32)
 
 
 class MujocoPainter:
-    """Draws one model, from its camera `track` or, where it has none, from the free camera that `camera` describes.
+    """Draws one model, from its camera `track` or, where it has none, from the free camera that
+    `camera` describes.
 
     painter = MujocoPainter(env.unwrapped.model, {"distance": 3.0})
     picture = painter.paint(env.unwrapped.data)
@@ -46,7 +49,9 @@ class MujocoPainter:
         if followed >= 0:
             self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, followed
         painted = (model.geom_rgba != UNPAINTED).any(-1) | (model.geom_matid < 0)
-        rgba_G4 = np.where(painted[:, None], model.geom_rgba, model.mat_rgba[model.geom_matid] if model.nmat else 0)
+        rgba_G4 = np.where(
+            painted[:, None], model.geom_rgba, model.mat_rgba[model.geom_matid] if model.nmat else 0
+        )
         self._rgb_G3 = np.asarray(255 * rgba_G4[:, :3], np.float32)
         self._is_plane_G = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
         self._x_W1 = np.arange(WIDTH)[:, None] + 0.5 - WIDTH / 2
@@ -62,9 +67,12 @@ class MujocoPainter:
         forward, up = np.array(eye.forward, float), np.array(eye.up, float)
         focal = 0.5 * HEIGHT * eye.frustum_near / eye.frustum_top
         # Sums, no matrix product: BLAS would wake a thread on every core for it.
-        ray_R3 = (self._x_W1 * np.cross(forward, up) + (self._y_H11 * up + focal * forward)).reshape(-1, 3)
+        ray_R3 = (
+            self._x_W1 * np.cross(forward, up) + (self._y_H11 * up + focal * forward)
+        ).reshape(-1, 3)
         ray_R3 /= np.sqrt(np.einsum("ij,ij->i", ray_R3, ray_R3))[:, None]
-        position = np.mean([camera.pos for camera in self._scene.camera], axis=0)  # of a left and a right eye
+        # of a left and a right eye
+        position = np.mean([camera.pos for camera in self._scene.camera], axis=0)
         mujoco.mj_multiRay(
             self._model, data, position, ray_R3.reshape(-1), SHOWN_GROUPS, True, -1,
             self._hit_R, self._distance_R, self._normal_R3.reshape(-1), len(ray_R3), FARTHEST_M,

@@ -1,7 +1,8 @@
-"""An environment in a process of its own, so that one that hangs, crashes or leaks takes nobody with it.
+"""An environment in a process of its own, so that one that hangs, crashes or leaks takes nobody
+with it.
 
-Not Gymnasium's AsyncVectorEnv: it steps every environment each time (a row cannot wait), one that raises closes them all,
-and one that died or hangs cannot be replaced.
+Not Gymnasium's AsyncVectorEnv: it steps every environment each time (a row cannot wait), one that
+raises closes them all, and one that died or hangs cannot be replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ Outcome = tuple[dict[str, np.ndarray], float, bool, bool]
 
 
 class ProcessEnv:
-    """An environment that is asked over a pipe and must answer in `step_timeout_s`, else its process is killed.
+    """An environment that is asked over a pipe and must answer in `step_timeout_s`, else its
+    process is killed.
 
     env = ProcessEnv(task, step_timeout_s=60.0)
     env.wait_until_made()
@@ -44,8 +46,8 @@ class ProcessEnv:
     """
 
     def __init__(self, task: Task, *, step_timeout_s: float, log: IO[bytes] | None = None) -> None:
-        """Starts to make it. What it prints goes to standard error; or to `log`, and then what goes wrong when it is closed is
-        raised: for checks."""
+        """Starts to make it. What it prints goes to standard error; or to `log`, and then what goes
+        wrong when it is closed is raised: for checks."""
         self._task_name = task.name
         self._is_checked = log is not None
         self._step_timeout_s = step_timeout_s
@@ -53,10 +55,19 @@ class ProcessEnv:
         self.steps_per_s = 0.0
         """In the world that it shows; known when it is made."""
         self._pipe, theirs = Pipe()
-        # A fork would copy locks that other threads hold, and multiprocessing's own ways run our main file again.
+        # A fork would copy locks that other threads hold, and multiprocessing's own ways run our
+        # main file again.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "actors.envs.process_env", str(theirs.fileno()), str(step_timeout_s)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "actors.envs.process_env",
+                str(theirs.fileno()),
+                str(step_timeout_s),
+            ],
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
             stdin=subprocess.DEVNULL,
             # Never to standard output, which may be a program's: gato evaluate --json.
             stdout=log or 2,
@@ -73,7 +84,9 @@ class ProcessEnv:
             died = self._pipe.closed  # else it lives, and says itself what it could not make
             with suppress(RuntimeError):
                 self.close()
-            raise ValueError(f"cannot make {self._task_name}: {problem}" if died else str(problem)) from problem
+            raise ValueError(
+                f"cannot make {self._task_name}: {problem}" if died else str(problem)
+            ) from problem
 
     @property
     def pid(self) -> int:
@@ -182,9 +195,15 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
                 answer = (True, result, {} if word == "close" else env.extras())
             message = encode(answer)
         except BaseException as problem:  # whatever others' code raises, sys.exit as well
-            text = str(problem) if word in ("make", "picture") and isinstance(problem, Exception) else repr(problem)
+            text = (
+                str(problem)
+                if word in ("make", "picture") and isinstance(problem, Exception)
+                else repr(problem)
+            )
             ends = (
-                "" if isinstance(problem, Exception) else ", which ends Python; raise an Exception, or end the episode"
+                ""
+                if isinstance(problem, Exception)
+                else ", which ends Python; raise an Exception, or end the episode"
             )
             message = encode((False, text + ends, {}))
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,5 @@
-"""What is kept of an environment with its episodes: its versions, and Gymnasium's own description."""
+"""What is kept of an environment with its episodes: its versions, and Gymnasium's own
+description."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from gato.task import Task
 
 
 def env_spec_of(task: Task) -> str:
-    """Gymnasium's own description of the task's environment as JSON, for data sets that others make it from again.
+    """Gymnasium's own description of the task's environment as JSON, for data sets that others make
+    it from again.
 
     A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
     """
@@ -27,7 +29,9 @@ def env_spec_of(task: Task) -> str:
             "full_action_space": True,
         }
         wrapper = "gymnasium.wrappers.stateful_observation:MaxAndSkipObservation"
-        skipping = WrapperSpec(name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip})
+        skipping = WrapperSpec(
+            name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip}
+        )
         spec.additional_wrappers = (*spec.additional_wrappers, skipping)
     elif task.family == "gymnasium":
         spec.kwargs |= dict(task.env_kwargs)
@@ -36,12 +40,17 @@ def env_spec_of(task: Task) -> str:
 
 
 def versions_of(task: Task) -> dict[str, str]:
-    """What an episode must be compared by: the environment's id and its engine's version, which changes the physics."""
+    """What an episode must be compared by: the environment's id and its engine's version, which
+    changes the physics."""
     engines = {
         "mujoco": f"mujoco {mujoco.__version__}",
         "atari": f"ale-py {ale_py.__version__}",
         "gymnasium": f"gymnasium {gymnasium.__version__}",
     }
-    versions = {"env_id": task.env_id, "engine": engines[task.family], "gymnasium": gymnasium.__version__}
+    versions = {
+        "env_id": task.env_id,
+        "engine": engines[task.family],
+        "gymnasium": gymnasium.__version__,
+    }
     sticky = float(task.env_kwargs.get("sticky", 0.0))
     return versions | ({"sticky": f"{sticky:g}"} if sticky else {})

@@ -1,4 +1,5 @@
-"""Gymnasium's spaces as specs: nested observations laid flat, flat actions given back their nested form."""
+"""Gymnasium's spaces as specs: nested observations laid flat, flat actions given back their nested
+form."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from gato.task import MAX_VALUES, ArraySpec, Kind
 from gato.text import text_to_bytes
 
 WIDEST = 1e6
-"""A bound beyond this says nothing about the values: they are companded, as where there is no bound."""
+"""A bound beyond this says nothing about the values: they are companded, as where there is no
+bound."""
 SINGLE = {Kind.IMAGE: "image", Kind.TEXT: "text", Kind.CONTINUOUS: "state", Kind.DISCRETE: "state"}
 """What an observation that is a single array is called."""
 Path = tuple[str | int, ...]
@@ -36,20 +38,25 @@ class ObservationSpace:
 
     space = ObservationSpace(env.observation_space, text_tokens=None)
     task = Task(observations=space.specs, ...)
-    arrays = space.flatten(observation)        # {"camera/left": uint8 [64, 80, 3], "joints": float32 [7]}
+    arrays = space.flatten(observation)        # {"camera/left": uint8 [64, 80, 3], "joints":
+    float32 [7]}
 
-    Nested spaces become one mapping. A key is the path: names of a Dict and places in a Tuple, joined by "/"; places
-    have zeros before them, so that the lexicographic order, which is that of the tokens, is the Tuple's own.
+    Nested spaces become one mapping. A key is the path: names of a Dict and places in a Tuple,
+    joined by "/"; places have zeros before them, so that the lexicographic order, which is that of
+    the tokens, is the Tuple's own.
     """
 
     def __init__(self, space: spaces.Space[Any], *, text_tokens: int | None = None) -> None:
-        """`text_tokens`: how many tokens a text takes in every step. ValueError where a space cannot become tokens."""
+        """`text_tokens`: how many tokens a text takes in every step. ValueError where a space
+        cannot become tokens."""
         self._arrays: dict[str, tuple[Path, _Array]] = {}
         for path, key, leaf in _leaves(space):
             array = _array(leaf, key or "the observation", text_tokens)
             key = key or SINGLE[array.spec.kind]
             if key in self._arrays:
-                raise ValueError(f"two parts of the observation are called {key!r}; rename one of them")
+                raise ValueError(
+                    f"two parts of the observation are called {key!r}; rename one of them"
+                )
             self._arrays[key] = (path, array)
         if not self._arrays:
             raise ValueError(f"the observation {space} is empty; a task shows at least one array")
@@ -70,7 +77,8 @@ class ObservationSpace:
 
 
 class ActionSpace:
-    """An environment's actions as one array; of a Dict or a Tuple, the parts' elements in the order of their keys.
+    """An environment's actions as one array; of a Dict or a Tuple, the parts' elements in the order
+    of their keys.
 
     space = ActionSpace(env.action_space)
     env.step(space.unflatten(action))          # action: as space.spec says
@@ -80,21 +88,27 @@ class ActionSpace:
         """ValueError where the space cannot be one array of tokens."""
         self._space = space
         found = sorted(_leaves(space), key=lambda leaf: leaf[1])
-        self._arrays = [(path, _array(leaf, key or "the action", None)) for path, key, leaf in found]
+        self._arrays = [
+            (path, _array(leaf, key or "the action", None)) for path, key, leaf in found
+        ]
         specs = [array.spec for _, array in self._arrays]
         kinds = {spec.kind for spec in specs}
         if len(kinds) != 1 or not kinds <= {Kind.CONTINUOUS, Kind.DISCRETE}:
             raise ValueError(
-                f"the action {space} has parts that are {', '.join(sorted(kinds)) or 'none'}; an action is all continuous or "
-                "all discrete: wrap the environment, for example with bins in place of the continuous part"
+                f"the action {space} has parts that are {', '.join(sorted(kinds)) or 'none'}; an"
+                " action is all continuous or all discrete: wrap the environment, for example with"
+                " bins in place of the continuous part"
             )
         for path, array in self._arrays:
             bounds = array.spec.bounds
-            if array.spec.kind is Kind.CONTINUOUS and (bounds is None or not np.isfinite(bounds).all()):
+            if array.spec.kind is Kind.CONTINUOUS and (
+                bounds is None or not np.isfinite(bounds).all()
+            ):
                 raise ValueError(
-                    f"the action {_key(path) or space} has no finite bounds (up to {WIDEST:g}), so it cannot be scaled to "
-                    "[-1, 1]; give the space finite bounds, such as Box(-1, 1), or wrap the environment: gymnasium.wrappers."
-                    "TransformAction(env, lambda action: action, Box(-1, 1, env.action_space.shape))"
+                    f"the action {_key(path) or space} has no finite bounds (up to {WIDEST:g}), so"
+                    " it cannot be scaled to [-1, 1]; give the space finite bounds, such as"
+                    " Box(-1, 1), or wrap the environment: gymnasium.wrappers.TransformAction(env,"
+                    " lambda action: action, Box(-1, 1, env.action_space.shape))"
                 )
         self.spec = specs[0] if len(specs) == 1 else _joined(specs)
         self._ends = np.cumsum([0, *(spec.size for spec in specs)])
@@ -104,7 +118,8 @@ class ActionSpace:
         flat = action.reshape(-1)
         parts = zip(self._arrays, pairwise(self._ends), strict=True)
         values = {
-            path: array.give_back(flat[start:end].reshape(array.spec.shape)) for (path, array), (start, end) in parts
+            path: array.give_back(flat[start:end].reshape(array.spec.shape))
+            for (path, array), (start, end) in parts
         }
         return _nested(self._space, (), values)
 
@@ -113,7 +128,9 @@ def _key(path: Path) -> str:
     return "/".join(str(name) for name in path)
 
 
-def _leaves(space: spaces.Space[Any], path: Path = (), key: str = "") -> Iterator[tuple[Path, str, spaces.Space[Any]]]:
+def _leaves(
+    space: spaces.Space[Any], path: Path = (), key: str = ""
+) -> Iterator[tuple[Path, str, spaces.Space[Any]]]:
     """Path, key and space of each part of a nested space that is not itself a Dict or a Tuple."""
     if isinstance(space, spaces.Dict):
         parts = [(name, str(name), part) for name, part in space.spaces.items()]
@@ -132,7 +149,9 @@ def _nested(space: spaces.Space[Any], path: Path, values: Mapping[Path, Any]) ->
     if isinstance(space, spaces.Dict):
         return {name: _nested(part, (*path, name), values) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(_nested(part, (*path, place), values) for place, part in enumerate(space.spaces))
+        return tuple(
+            _nested(part, (*path, place), values) for place, part in enumerate(space.spaces)
+        )
     return values[path]
 
 
@@ -150,8 +169,9 @@ def _joined(specs: list[ArraySpec]) -> ArraySpec:
 @singledispatch
 def _array(space: spaces.Space[Any], name: str, text_tokens: int | None) -> _Array:
     raise ValueError(
-        f"{name} is a {type(space).__name__} space ({space}), which cannot become a fixed number of tokens; wrap the "
-        "environment so that it is Box, Discrete, MultiDiscrete, MultiBinary, Text, or a Dict or Tuple of those"
+        f"{name} is a {type(space).__name__} space ({space}), which cannot become a fixed number of"
+        " tokens; wrap the environment so that it is Box, Discrete, MultiDiscrete, MultiBinary,"
+        " Text, or a Dict or Tuple of those"
     )
 
 
@@ -165,8 +185,9 @@ def _discrete(space: spaces.Space[Any], name: str, counts: np.ndarray, start: np
     """Whole numbers of `start` to `start + counts - 1`, kept from 0 on."""
     if counts.max() > MAX_VALUES:
         raise ValueError(
-            f"{name} is {space}, whose elements take up to {int(counts.max())} values, but discrete tokens have "
-            f"{MAX_VALUES}; wrap the environment: as a MultiDiscrete of digits, or as a Box of floats"
+            f"{name} is {space}, whose elements take up to {int(counts.max())} values, but discrete"
+            f" tokens have {MAX_VALUES}; wrap the environment: as a MultiDiscrete of digits, or as"
+            " a Box of floats"
         )
     shape = counts.shape
     spec = ArraySpec(kind=Kind.DISCRETE, shape=shape, num_values=_per_element(counts))
@@ -226,14 +247,15 @@ def _as_float32(value: Any, name: str) -> np.ndarray:
         kept = wide.astype(np.float32)
     if wide.dtype != np.float32 and (np.isinf(kept) & np.isfinite(wide)).any():
         raise ValueError(
-            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but float32, in which it is kept, ends at 3.4e38; rescale it, "
-            "for example by gymnasium.wrappers.TransformObservation"
+            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but float32, in which it is kept, ends"
+            " at 3.4e38; rescale it, for example by gymnasium.wrappers.TransformObservation"
         )
     return kept
 
 
 def _image(space: spaces.Box, name: str) -> _Array:
-    """Bytes of 0 to 255 in two or three dimensions: grey is repeated to RGB, channels are put last."""
+    """Bytes of 0 to 255 in two or three dimensions: grey is repeated to RGB, channels are put
+    last."""
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     channels_first = shape[2] not in (1, 3) and shape[0] in (1, 3)
     if channels_first:
@@ -241,8 +263,8 @@ def _image(space: spaces.Box, name: str) -> _Array:
     if shape[2] not in (1, 3):
         channels = min(shape[0], shape[2])
         raise ValueError(
-            f"{name} is {space}, an image of {channels} channels, but patches have 1 or 3; show one frame, or split it "
-            "into a Dict of images"
+            f"{name} is {space}, an image of {channels} channels, but patches have 1 or 3; show one"
+            " frame, or split it into a Dict of images"
         )
 
     def keep(value: Any) -> np.ndarray:
@@ -250,14 +272,17 @@ def _image(space: spaces.Box, name: str) -> _Array:
         image = np.moveaxis(image, 0, -1) if channels_first else image.reshape(shape)
         return np.repeat(image, 3, axis=2) if shape[2] == 1 else image
 
-    return _Array(spec=ArraySpec(kind=Kind.IMAGE, shape=(*shape[:2], 3)), keep=keep, give_back=_never)
+    return _Array(
+        spec=ArraySpec(kind=Kind.IMAGE, shape=(*shape[:2], 3)), keep=keep, give_back=_never
+    )
 
 
 @_array.register
 def _(space: spaces.Text, name: str, text_tokens: int | None) -> _Array:
     if text_tokens is None:
         raise ValueError(
-            f"{name} is {space}, for which there is no encoder; give a SentencePiece model and how many tokens a text takes"
+            f"{name} is {space}, for which there is no encoder; give a SentencePiece model and how"
+            " many tokens a text takes"
         )
     widest = max((len(character.encode()) for character in space.character_list), default=1)
     max_bytes = max(1, space.max_length * widest)

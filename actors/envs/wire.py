@@ -1,4 +1,5 @@
-"""What our processes tell each other over a pipe: plain values and arrays of numbers, without pickles."""
+"""What our processes tell each other over a pipe: plain values and arrays of numbers, without
+pickles."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ ARRAY = 1
 
 
 def encode(value: Any) -> bytes:
-    """None, bool, int, float, str, lists, mappings and arrays of numbers. TypeError for anything else."""
-    return cast(bytes, msgpack.packb(value, default=_array))  # None only where it was given a stream
+    """None, bool, int, float, str, lists, mappings and arrays of numbers. TypeError for anything
+    else."""
+    # None only where it was given a stream
+    return cast(bytes, msgpack.packb(value, default=_array))
 
 
 def decode(message: bytes) -> Any:
@@ -22,7 +25,9 @@ def decode(message: bytes) -> Any:
 
 def _array(value: Any) -> msgpack.ExtType:
     if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "biuf":
-        raise TypeError(f"{type(value).__name__} {value!r} is no plain value and no array of numbers")
+        raise TypeError(
+            f"{type(value).__name__} {value!r} is no plain value and no array of numbers"
+        )
     return msgpack.ExtType(ARRAY, msgpack.packb((value.dtype.str, value.shape, value.tobytes())))
 
 

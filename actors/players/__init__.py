@@ -1,1 +1,2 @@
-"""What plays in an environment: Gato with its weights, the players that wrap another, and the inference server."""
+"""What plays in an environment: Gato with its weights, the players that wrap another, and the
+inference server."""

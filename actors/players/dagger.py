@@ -1,4 +1,5 @@
-"""Relabelling: the agent plays, and a teacher says at each step what it would have done there (Ross et al. 2011, DAgger)."""
+"""Relabelling: the agent plays, and a teacher says at each step what it would have done there (Ross
+et al. 2011, DAgger)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from actors.teachers.resolve import Teacher
 
 
 class Relabelled:
-    """A player who plays as the agent does, and remembers the teacher's advice: the labels of what was just played."""
+    """A player who plays as the agent does, and remembers the teacher's advice: the labels of what
+    was just played."""
 
     def __init__(self, player: Player, teacher: Teacher) -> None:
         self._player = player

@@ -28,7 +28,8 @@ Picture = UInt8[np.ndarray, "H W 3"]
 MOST_PICTURES_PER_S = 25.0
 MOST_S = 180.0
 MOST_BITS_PER_S = "200k"
-"""Of MP4: with `MOST_S` a clip is at most 4.5 MB; those of games and bodies that were looked at are below 1 MB."""
+"""Of MP4: with `MOST_S` a clip is at most 4.5 MB; those of games and bodies that were looked at are
+below 1 MB."""
 MOST_GIF_PICTURES = 300
 BAR_PIXELS = 24
 SMALLEST_WIDTH = 320
@@ -50,7 +51,8 @@ class Clip:
 
 
 class ClipFolder:
-    """Where the newest clip of each task lies: <task>.mp4 and what it shows as <task>.json, each whole or not at all."""
+    """Where the newest clip of each task lies: <task>.mp4 and what it shows as <task>.json, each
+    whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -77,7 +79,10 @@ class ClipFolder:
             "shown_s": clip.seconds,
         }
         file.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in ((file, clip.data), (self._path / f"{task}.json", json.dumps(facts).encode())):
+        for path, data in (
+            (file, clip.data),
+            (self._path / f"{task}.json", json.dumps(facts).encode()),
+        ):
             part = path.with_name(path.name + ".part")
             part.write_bytes(data)
             os.replace(part, path)
@@ -86,7 +91,8 @@ class ClipFolder:
 
 
 class Mp4:
-    """H.264, encoded as the pictures come. ImportError or RuntimeError where imageio-ffmpeg or its ffmpeg is missing."""
+    """H.264, encoded as the pictures come. ImportError or RuntimeError where imageio-ffmpeg or its
+    ffmpeg is missing."""
 
     suffix = ".mp4"
 
@@ -150,7 +156,9 @@ class Gif:
     def develop(self) -> bytes:
         out = BytesIO()
         first, *others = self._pictures
-        first.save(out, "gif", save_all=True, append_images=others, duration=self._picture_ms, loop=0)
+        first.save(
+            out, "gif", save_all=True, append_images=others, duration=self._picture_ms, loop=0
+        )
         return out.getvalue()
 
 
@@ -173,7 +181,8 @@ def framed(picture: Picture, text: str) -> Picture:
 
 
 class Filming:
-    """A player that is filmed: it decides as it would otherwise, and before its decisions a picture is taken."""
+    """A player that is filmed: it decides as it would otherwise, and before its decisions a picture
+    is taken."""
 
     def __init__(self, player: Player, envs: Envs, *, caption: str) -> None:
         self._player = player
@@ -203,10 +212,15 @@ class Filming:
     def _shoot(self, reward: float) -> None:
         self._return += reward
         if self._steps % self._every == 0:
-            text = f"{self._envs.task.name}  {self._caption}  step {self._steps}  return {self._return:.1f}"
+            text = (
+                f"{self._envs.task.name}  {self._caption}  step {self._steps}  return"
+                f" {self._return:.1f}"
+            )
             try:
                 picture = framed(self._envs.picture(0), text)
-                self._film = self._film or new_film(*picture.shape[:2], self._envs.steps_per_s / self._every)
+                self._film = self._film or new_film(
+                    *picture.shape[:2], self._envs.steps_per_s / self._every
+                )
                 self._film.add(picture)
             except NoPictureError as problem:  # what was filmed so far stays
                 self._rolling, self._problem = False, str(problem)
@@ -222,7 +236,9 @@ class Filming:
         """Without a film the play goes on as it would."""
         self._rolling, self._film = False, None
         where = os.environ.get("TMPDIR", "/tmp")  # its folder itself may be what cannot be found
-        self._problem = f"{self._envs.task.name} cannot be filmed: {problem}; see that there is room in {where}"
+        self._problem = (
+            f"{self._envs.task.name} cannot be filmed: {problem}; see that there is room in {where}"
+        )
 
     def clip(self) -> Clip:
         """What was filmed; asked once, when the play is over."""

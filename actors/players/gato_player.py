@@ -1,4 +1,5 @@
-"""Gato as a player: a policy for one task and number of environments, with whatever weights it was given last."""
+"""Gato as a player: a policy for one task and number of environments, with whatever weights it was
+given last."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ class PromptSource(Protocol):
 
 
 class GatoPlayer:
-    """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only between episodes; and
-    again before it plays after another player of the same model was given others."""
+    """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only
+    between episodes; and again before it plays after another player of the same model was given
+    others."""
 
     def __init__(
         self,
@@ -45,7 +47,8 @@ class GatoPlayer:
         find_prompt: Callable[[], Window | None] | None = None,
         text: TextEncoder | None = None,
     ) -> None:
-        """`find_prompt` is asked when weights come, until it has one: all later episodes begin with it."""
+        """`find_prompt` is asked when weights come, until it has one: all later episodes begin with
+        it."""
         self._model = model
         self._task = task
         self._config = config
@@ -58,10 +61,13 @@ class GatoPlayer:
         self._state: ActingState | None = None
 
     def _new_policy(self) -> Policy:
-        return Policy(self._model, self._task, self._config, generator=self._generator, text=self._text)
+        return Policy(
+            self._model, self._task, self._config, generator=self._generator, text=self._text
+        )
 
     def load(self, weights: Weights) -> None:
-        """Take new weights; contexts begin anew, because what is cached was computed with the old ones."""
+        """Take new weights; contexts begin anew, because what is cached was computed with the old
+        ones."""
         load(self._model, weights.arrays)
         if self._config.int8:
             self._policy = self._new_policy()  # which quantises them
@@ -90,7 +96,8 @@ class GatoPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatoPlayers:
-    """Makes a `GatoPlayer` for each task and role that a worker is asked to play, all on one copy of the weights."""
+    """Makes a `GatoPlayer` for each task and role that a worker is asked to play, all on one copy
+    of the weights."""
 
     model: ModelConfig
     evaluate: Mapping[str, ActingConfig]
@@ -102,7 +109,8 @@ class GatoPlayers:
     prompts: PromptSource | None = None
     """Asked for a demonstration where an acting config has `prompt_steps`."""
     _shared: list[Gato] = field(default_factory=list[Gato], init=False, repr=False, compare=False)
-    """The one model of all players that this makes: whoever plays was given the newest weights before."""
+    """The one model of all players that this makes: whoever plays was given the newest weights
+    before."""
 
     def acting_of(self, task: Task, role: str) -> ActingConfig:
         return self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
@@ -117,9 +125,14 @@ class GatoPlayers:
         return Gato(acting_config(self.model)).eval().requires_grad_(False)
 
     def prompt_finder(self, task: Task, role: str) -> Callable[[], Window | None] | None:
-        """What is asked for the demonstration that a task is prompted with in this role, if it is."""
+        """What is asked for the demonstration that a task is prompted with in this role, if it
+        is."""
         num_steps = self.acting_of(task, role).prompt_steps
-        return partial(self.prompts.demonstration, task.name, num_steps) if num_steps and self.prompts else None
+        return (
+            partial(self.prompts.demonstration, task.name, num_steps)
+            if num_steps and self.prompts
+            else None
+        )
 
     def __call__(self, task: Task, num_envs: int, role: str) -> GatoPlayer:
         if not self._shared:

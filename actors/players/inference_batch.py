@@ -1,7 +1,8 @@
-"""Those who play the same task, in the same role and with the same version: one batch, decided on in rounds.
+"""Those who play the same task, in the same role and with the same version: one batch, decided on
+in rounds.
 
-Contexts of one batch share a ring over time (`gato.network.kv_cache`), so nobody can skip a round: whoever is silent for too long is
-split off with the contexts it has, and goes on by itself.
+Contexts of one batch share a ring over time (`gato.network.kv_cache`), so nobody can skip a round:
+whoever is silent for too long is split off with the contexts it has, and goes on by itself.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Group:
             self._state = self._policy.start(num_rows, self._prompt)
         else:
             there = self._state.num_envs
-            self._state = self._state.gather(np.append(np.arange(there), np.zeros(num_rows, np.int64)))
+            self._state = self._state.gather(
+                np.append(np.arange(there), np.zeros(num_rows, np.int64))
+            )
         self.members[member] = num_rows
         self.reset(member, np.ones(num_rows, np.bool_))
 

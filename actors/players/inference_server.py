@@ -1,8 +1,10 @@
-"""Acting for many workers in one place: one copy of the weights, and one batch of all who play a task in one role.
+"""Acting for many workers in one place: one copy of the weights, and one batch of all who play a
+task in one role.
 
-Those who play the same task, in the same role and with the same version act in step (`actors.players.inference_batch`): a round is
-computed when the last of them has asked. Whoever begins an assignment joins them, whoever ends it leaves; whoever is silent
-for longer than their patience goes on by itself, to the end of its assignment: its contexts and rows are kept.
+Those who play the same task, in the same role and with the same version act in step
+(`actors.players.inference_batch`): a round is computed when the last of them has asked. Whoever
+begins an assignment joins them, whoever ends it leaves; whoever is silent for longer than their
+patience goes on by itself, to the end of its assignment: its contexts and rows are kept.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from gato.weights import Weights, load
 
 
 class NotServedError(RuntimeError):
-    """The server serves this assignment no more: it was started anew, or does not know the client (any more). No fault of
-    the task's: played again, it may well succeed."""
+    """The server serves this assignment no more: it was started anew, or does not know the client
+    (any more). No fault of the task's: played again, it may well succeed."""
 
 
 @runtime_checkable
@@ -57,8 +59,8 @@ class InferenceServer:
     """Acts for clients, each of which plays one assignment at a time, in a thread of its own.
 
     server = InferenceServer(players, tasks, source)
-    weights = server.newer_than("w0", None)                 # its version alone: the arrays stay here
-    ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
+    weights = server.newer_than("w0", None)                 # its version alone: the arrays stay
+    here ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
     actions = server.act(ticket, observations, rewards)     # waits for the others of its group
     server.end(ticket)
     """
@@ -72,8 +74,9 @@ class InferenceServer:
         patience_s: float = 5.0,
         forgets_after_s: float = 3600.0,
     ) -> None:
-        """`patience_s`: how long a group waits for one of its clients before it goes on without it. `forgets_after_s`: how
-        long the contexts and the version of a silent client are kept, which may have died."""
+        """`patience_s`: how long a group waits for one of its clients before it goes on without it.
+        `forgets_after_s`: how long the contexts and the version of a silent client are kept, which
+        may have died."""
         self._players = players
         self._tasks = tasks
         self._source = source
@@ -88,11 +91,12 @@ class InferenceServer:
         self._heard_s: dict[str, float] = {}
         self._changed = threading.Condition()
         self._preparing = threading.Lock()
-        """Held, before the other, by whoever gets weights, prompts and models, which takes long: meanwhile others act."""
+        """Held, before the other, by whoever gets weights, prompts and models, which takes long:
+        meanwhile others act."""
 
     def newer_than(self, client: str, version: Version | None) -> Weights | None:
-        """The version that the client can play from now on, without its arrays, where it is newer than `version`. The newest
-        one is kept for it until it begins, or asks again."""
+        """The version that the client can play from now on, without its arrays, where it is newer
+        than `version`. The newest one is kept for it until it begins, or asks again."""
         with self._preparing:
             self._pull()
         with self._changed:
@@ -105,7 +109,9 @@ class InferenceServer:
             self._drop_old()
             if version is not None and newest <= version:
                 return None
-            return Weights(version=newest, learner_step=self._copies[newest].learner_step, arrays={})
+            return Weights(
+                version=newest, learner_step=self._copies[newest].learner_step, arrays={}
+            )
 
     def _pull(self) -> None:
         with self._changed:
@@ -119,9 +125,12 @@ class InferenceServer:
             self._copies[weights.version] = _Copies(model, weights.learner_step)
 
     def _drop_old(self) -> None:
-        """All but the newest, and those that somebody may be about to begin with; groups hold on to what they play."""
+        """All but the newest, and those that somebody may be about to begin with; groups hold on to
+        what they play."""
         keep = {max(self._copies), *self._pinned.values()} if self._copies else set[Version]()
-        self._copies = {version: copies for version, copies in self._copies.items() if version in keep}
+        self._copies = {
+            version: copies for version, copies in self._copies.items() if version in keep
+        }
 
     def _forget_the_lost(self) -> None:
         since_s = time.monotonic() - self._forgets_after_s
@@ -131,7 +140,8 @@ class InferenceServer:
             del self._heard_s[client]
 
     def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
-        """The client plays an assignment from now on, with this version to its end. What it played before is over."""
+        """The client plays an assignment from now on, with this version to its end. What it played
+        before is over."""
         key = GroupKey(task, role, version)
         with self._preparing:
             with self._changed:
@@ -139,7 +149,9 @@ class InferenceServer:
                 group, copies = self._joinable.get(key), self._copies.get(version)
             if group is None:
                 if copies is None:
-                    raise NotServedError(f"weights {version} are not here any more; begin with the newest")
+                    raise NotServedError(
+                        f"weights {version} are not here any more; begin with the newest"
+                    )
                 group = self._new_group(key, copies)
             with self._changed:
                 group = self._joinable.setdefault(key, group)
@@ -153,7 +165,9 @@ class InferenceServer:
 
     def _new_group(self, key: GroupKey, copies: _Copies) -> Group:
         task, seed = self._tasks[key.task], self._players.seed
-        generator = self._generators.setdefault((key.task, key.role), torch.Generator().manual_seed(seed))
+        generator = self._generators.setdefault(
+            (key.task, key.role), torch.Generator().manual_seed(seed)
+        )
         acting, text = self._players.acting_of(task, key.role), self._players.text
         model = copies.of_kind(acting.int8)
         policy = Policy(model, task, replace(acting, int8=None), generator=generator, text=text)
@@ -178,8 +192,8 @@ class InferenceServer:
     def _group(self, ticket: Ticket) -> Group:
         if ticket not in self._playing:
             raise NotServedError(
-                f"{ticket.client} is not served here: it was silent for too long, began something else, or this server is "
-                "a new one"
+                f"{ticket.client} is not served here: it was silent for too long, began something"
+                " else, or this server is a new one"
             )
         self._heard_s[ticket.client] = time.monotonic()
         return self._playing[ticket]
@@ -223,7 +237,9 @@ class Server(Protocol):
 
     def newer_than(self, client: str, version: Version | None) -> Weights | None: ...
 
-    def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket: ...
+    def begin(
+        self, client: str, task: str, role: str, num_rows: int, version: Version
+    ) -> Ticket: ...
 
     def end(self, ticket: Ticket) -> None: ...
 
@@ -255,7 +271,9 @@ class ServedPlayer:
             self._server.reset_rows(self._ticket, rows)
             return
         assert self._version is not None
-        self._ticket = self._server.begin(self._client, self._task.name, self._role, self._num_envs, self._version)
+        self._ticket = self._server.begin(
+            self._client, self._task.name, self._role, self._num_envs, self._version
+        )
 
     def act(
         self, observations: Observations, extras: Observations, rewards: Float[np.ndarray, " N"]
@@ -273,7 +291,8 @@ class ServedPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedPlayers:
-    """Makes a `ServedPlayer` for each task and role that a worker is asked to play; and is where it gets weights from."""
+    """Makes a `ServedPlayer` for each task and role that a worker is asked to play; and is where it
+    gets weights from."""
 
     server: Server
     client: str

@@ -1,4 +1,5 @@
-"""The Atari games of ale-py that one player can play, and the returns that were published of them."""
+"""The Atari games of ale-py that one player can play, and the returns that were published of
+them."""
 
 from __future__ import annotations
 
@@ -87,13 +88,17 @@ def _references(rom: str) -> References | None:
         return None
     random, human, expert = PUBLISHED[rom]
     if expert <= random:
-        return References(random=random, human=human, expert=human, source=f"{DQN_ZOO}; {NO_EXPERT}")
+        return References(
+            random=random, human=human, expert=human, source=f"{DQN_ZOO}; {NO_EXPERT}"
+        )
     return References(random=random, human=human, expert=expert, source=f"{DQN_ZOO}; {JAT_EXPERT}")
 
 
 def _camel(rom: str) -> str:
     """`SpaceInvaders` of `space_invaders`, `TicTacToe3D` of `tic_tac_toe_3d`."""
-    return "".join(part.upper() if part[0].isdigit() else part.capitalize() for part in rom.split("_"))
+    return "".join(
+        part.upper() if part[0].isdigit() else part.capitalize() for part in rom.split("_")
+    )
 
 
 def _game(rom: str) -> Task:
@@ -114,7 +119,8 @@ def _game(rom: str) -> Task:
 
 
 def _grey(rom: str) -> Task:
-    """The same game, shown as JAT and the DQN replay data set show it: 84x84, grey, here in all three channels."""
+    """The same game, shown as JAT and the DQN replay data set show it: 84x84, grey, here in all
+    three channels."""
     game, short = _game(rom), rom.replace("_", "-")
     return replace(
         game,

@@ -1,4 +1,5 @@
-"""The MuJoCo robots of Gymnasium, v5 and v4 apart, and the returns that were published or measured of them."""
+"""The MuJoCo robots of Gymnasium, v5 and v4 apart, and the returns that were published or measured
+of them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,11 @@ def _jat(random: float, expert: float) -> References:
 
 
 def _ours(random: float, expert: float) -> References:
-    return References(random=random, expert=expert, source=f"{OURS}; expert: {JAT}, where the robot is nearly the same")
+    return References(
+        random=random,
+        expert=expert,
+        source=f"{OURS}; expert: {JAT}, where the robot is nearly the same",
+    )
 
 
 def _robots(
@@ -31,15 +36,21 @@ def _robots(
     bound: float = 1.0,
     max_steps: int = 1000,
 ) -> list[Task]:
-    """The robot of v5 and, where it still runs (`v4` is given), that of v4: other friction, contacts and rewards.
+    """The robot of v5 and, where it still runs (`v4` is given), that of v4: other friction,
+    contacts and rewards.
 
-    `state`: numbers that it shows, `state_v4` where they are others there; `jat`: the name of JAT's data, which are of v4.
+    `state`: numbers that it shows, `state_v4` where they are others there; `jat`: the name of JAT's
+    data, which are of v4.
     """
     squashed = short.replace("-", "")
     d4rl = [f"{squashed}-{level}-v{version}" for level in LEVELS for version in (0, 1, 2)]
     minari = [f"mujoco/{squashed}/{level}-v0" for level in ("simple", "medium", "expert")]
-    old = [f"{gym_name}-v3", f"{gym_name}-v2"]  # which only mujoco-py runs; `actors.tasks.resolve` says so
-    names_of = {5: (f"{gym_name}-v5", *old, short, squashed, *d4rl, *minari), 4: (f"{gym_name}-v4", f"mujoco-{jat}")}
+    # which only mujoco-py runs; `actors.tasks.resolve` says so
+    old = [f"{gym_name}-v3", f"{gym_name}-v2"]
+    names_of = {
+        5: (f"{gym_name}-v5", *old, short, squashed, *d4rl, *minari),
+        4: (f"{gym_name}-v4", f"mujoco-{jat}"),
+    }
     return [
         Task(
             name=f"mujoco/{short}" if version == 5 else f"mujoco-v4/{short}",
@@ -47,7 +58,8 @@ def _robots(
             family="mujoco",
             observations={
                 "state": ArraySpec(
-                    kind=Kind.CONTINUOUS, shape=(state if version == 5 or state_v4 is None else state_v4,)
+                    kind=Kind.CONTINUOUS,
+                    shape=(state if version == 5 or state_v4 is None else state_v4,),
                 )
             },
             action=ArraySpec(kind=Kind.CONTINUOUS, shape=(action,), low=-bound, high=bound),

@@ -14,21 +14,27 @@ from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task, find_task
 
 TEXT_TOKENS = 64
-"""Tokens of a text of an environment that is named by its id alone; a task of Python's may have others."""
+"""Tokens of a text of an environment that is named by its id alone; a task of Python's may have
+others."""
 ADAPTERS = {"gym": "actors.envs.legacy_gym", "minigrid": "actors.envs.babyai"}
-"""Modules whose environments are no Gymnasium environments of plain spaces, and ours that make them so."""
+"""Modules whose environments are no Gymnasium environments of plain spaces, and ours that make them
+so."""
 
 
 def resolve_task(name: str) -> Task:
-    """The task called `name`, which is then found by this name again. ValueError says what is wrong with it.
+    """The task called `name`, which is then found by this name again. ValueError says what is wrong
+    with it.
 
     resolve_task("Hopper-v5")                       # one of the table, by any of its names
     resolve_task("CartPole-v1")                     # an environment that Gymnasium knows
     resolve_task("my_pkg:MyEnv-v0")                 # one that importing my_pkg registers
-    resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns one
+    resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns
+    one
     resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.envs.babyai
-    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see actors.envs.legacy_gym
-    resolve_task("pong?sticky=0.25")                # the game with sticky actions, a task of its own
+    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see
+    actors.envs.legacy_gym
+    resolve_task("pong?sticky=0.25")                # the game with sticky actions, a task of its
+    own
     """
     base, question, sticky = name.partition("?sticky=")
     if question:
@@ -52,15 +58,22 @@ def resolve_task(name: str) -> Task:
         task = found[attribute]() if callable(found[attribute]) else found[attribute]
     except BaseException as problem:  # whatever its author's code raises, sys.exit as well
         raise ValueError(
-            f"{name} raised {type(problem).__name__}: {problem}; it must be a Task, or a function without arguments that returns one"
+            f"{name} raised {type(problem).__name__}: {problem}; it must be a Task, or a function"
+            " without arguments that returns one"
         ) from problem
     if not isinstance(task, Task):
         raise ValueError(
-            f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns one; make it with "
-            "actors.envs.gymnasium_env.task_of, or name the id that its environment is registered by, such as my_pkg:MyEnv-v0"
+            f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns"
+            " one; make it with actors.envs.gymnasium_env.task_of, or name the id that its"
+            " environment is registered by, such as my_pkg:MyEnv-v0"
         )
-    # A worker makes the environment from its id alone: importing the module may be what registers it.
-    env_id = task.env_id if task.family != "gymnasium" or ":" in task.env_id else f"{module}:{task.env_id}"
+    # A worker makes the environment from its id alone: importing the module may be what registers
+    # it.
+    env_id = (
+        task.env_id
+        if task.family != "gymnasium" or ":" in task.env_id
+        else f"{module}:{task.env_id}"
+    )
     return replace(task, name=name, env_id=env_id, aliases=())
 
 
@@ -87,14 +100,21 @@ def note_on(name: str) -> str | None:
     task = next((task for task in ROBOTS if task.env_id.lower() == f"{robot}-v5".lower()), None)
     if version not in ("v2", "v3") or task is None:
         return None
-    return f"{name} ran on mujoco-py; {task.name} is {task.env_id}, whose physics and rewards differ"
+    return (
+        f"{name} ran on mujoco-py; {task.name} is {task.env_id}, whose physics and rewards differ"
+    )
 
 
 def _package_of(env_id: str) -> str:
-    """The package that an environment which Gymnasium knows is from; empty where it knows none of this id."""
+    """The package that an environment which Gymnasium knows is from; empty where it knows none of
+    this id."""
     import gymnasium  # only here: the table's tasks are found without it
 
-    return str(gymnasium.registry[env_id].entry_point).split(".")[0] if env_id in gymnasium.registry else ""
+    return (
+        str(gymnasium.registry[env_id].entry_point).split(".")[0]
+        if env_id in gymnasium.registry
+        else ""
+    )
 
 
 def _of_id(env_id: str) -> Task:
@@ -111,10 +131,11 @@ def _import(module: str, name: str) -> Mapping[str, Any]:
         return vars(importlib.import_module(module))
     except ImportError as problem:
         raise ValueError(
-            f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or run gato where it lies"
+            f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or"
+            " run gato where it lies"
         ) from problem
     except BaseException as problem:  # whatever its author's code raises, sys.exit as well
         raise ValueError(
-            f"task {name!r} needs {module}, which raised {problem!r} as it was imported; mend the module: "
-            f"python -c 'import {module}' shows where"
+            f"task {name!r} needs {module}, which raised {problem!r} as it was imported; mend the"
+            f" module: python -c 'import {module}' shows where"
         ) from problem

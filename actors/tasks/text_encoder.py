@@ -1,4 +1,5 @@
-"""Text to ids: by a SentencePiece model, which is a file that the user gives (paper section 2.1), or byte by byte."""
+"""Text to ids: by a SentencePiece model, which is a file that the user gives (paper section 2.1),
+or byte by byte."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class SentencePieceEncoder:
             return SentencePieceEncoder(path.read_bytes())
         except (OSError, ValueError) as problem:
             raise ValueError(
-                f"no SentencePiece model in {path}: {problem}; give the .model file that `spm_train` wrote"
+                f"no SentencePiece model in {path}: {problem}; give the .model file that"
+                " `spm_train` wrote"
             ) from problem
 
     def __reduce__(self) -> tuple[type[SentencePieceEncoder], tuple[bytes]]:
@@ -46,7 +48,8 @@ class SentencePieceEncoder:
 
     @property
     def pad_id(self) -> int:
-        """The model's padding piece; most have none, and then the unknown piece, from which nothing is to be learned."""
+        """The model's padding piece; most have none, and then the unknown piece, from which nothing
+        is to be learned."""
         pad = int(self._processor.pad_id())
         return pad if pad >= 0 else int(self._processor.unk_id())
 
@@ -55,7 +58,8 @@ class SentencePieceEncoder:
 
 
 def text_encoder(text: str, folder: Path | None = None) -> TextEncoder:
-    """The encoder that a run's setting `text` names: `bytes`, or a SentencePiece model's file, sought in `folder`."""
+    """The encoder that a run's setting `text` names: `bytes`, or a SentencePiece model's file,
+    sought in `folder`."""
     if text == BYTES:
         return ByteEncoder()
     return SentencePieceEncoder.from_file((folder or Path()) / text)

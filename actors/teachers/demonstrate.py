@@ -23,9 +23,11 @@ def demonstrate(
     teacher_spec: str | Callable[..., Any] = "",
     noise: float = 0.3,
 ) -> Iterator[Episode]:
-    """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give the same keys.
+    """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give
+    the same keys.
 
-    `teacher_spec` and `noise` are as in `teacher_for`. EnvFailedError at the first episode that breaks.
+    `teacher_spec` and `noise` are as in `teacher_for`. EnvFailedError at the first episode that
+    breaks.
     """
     use_threads()  # a teacher may be a network of PyTorch's
     teacher = teacher_for(task, teacher_spec, noise=noise)

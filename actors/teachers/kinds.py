@@ -1,4 +1,5 @@
-"""How each kind of teacher plays: a specialist's network, a network that names one of several actions, a rule, a function."""
+"""How each kind of teacher plays: a specialist's network, a network that names one of several
+actions, a rule, a function."""
 
 from __future__ import annotations
 
@@ -19,15 +20,23 @@ ROUNDING = 1e-5
 
 
 class SpecialistTeacher:
-    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees how to come back.
+    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees
+    how to come back.
 
-    In those, noise of `noise` times the specialist's own standard deviation is added to each action.
+    In those, noise of `noise` times the specialist's own standard deviation is added to each
+    action.
     """
 
     needs_extras = False
 
     def __init__(
-        self, task: Task, *, noise: float, specialist: Specialist, perturb_all: bool = False, name: str | None = None
+        self,
+        task: Task,
+        *,
+        noise: float,
+        specialist: Specialist,
+        perturb_all: bool = False,
+        name: str | None = None,
     ) -> None:
         self._specialist = specialist
         self._shown = next(iter(task.observations))
@@ -46,7 +55,9 @@ class SpecialistTeacher:
             self._scale = np.zeros(len(rows), np.float32)
             self._rngs = [np.random.default_rng(0) for _ in rows]
         for row in np.flatnonzero(rows):
-            self._scale[row] = self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
+            self._scale[row] = (
+                self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
+            )
             self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
 
     def act(
@@ -56,11 +67,14 @@ class SpecialistTeacher:
         mean = self._specialist.mean(shown.reshape(len(shown), -1))
         self._labels = mean.reshape(-1, *self._shape)
         noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
-        actions = self._specialist.clip(mean + self._scale[:, None] * self._specialist.action_std * noise)
+        actions = self._specialist.clip(
+            mean + self._scale[:, None] * self._specialist.action_std * noise
+        )
         return actions.reshape(-1, *self._shape)
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
-        """What it would have done at the last observations without noise: what a student is to learn."""
+        """What it would have done at the last observations without noise: what a student is to
+        learn."""
         return self._labels
 
 
@@ -83,14 +97,17 @@ class ChoosingTeacher:
         self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
     ) -> Shaped[np.ndarray, "N ..."]:
         shown = observations[self._shown]
-        return self._network.outputs(shown.reshape(len(shown), -1).astype(np.float32)).argmax(axis=1)
+        return self._network.outputs(shown.reshape(len(shown), -1).astype(np.float32)).argmax(
+            axis=1
+        )
 
     def labels(self) -> None:
         """It does what it wants to do."""
 
 
 def rule_name(task: Task) -> str:
-    """The rules' name of a game: shown in another size, or with sticky actions, it has the same RAM."""
+    """The rules' name of a game: shown in another size, or with sticky actions, it has the same
+    RAM."""
     return task.name.replace("atari84/", "atari/").partition("?")[0]
 
 
@@ -103,7 +120,8 @@ class RuleTeacher:
         name = rule_name(task)
         if name not in RULES:
             raise ValueError(
-                f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded play comes in by `gato import`"
+                f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded"
+                " play comes in by `gato import`"
             )
         self._rule = RULES[name]
         self.name = f"rule:{task.name}"
@@ -122,8 +140,11 @@ class RuleTeacher:
         """A rule does what it wants to do."""
 
 
-def _inside(actions: Shaped[np.ndarray, "N ..."], spec: ArraySpec) -> tuple[Shaped[np.ndarray, "N ..."], str | None]:
-    """Continuous actions inside the bounds, and what is wrong with them if they are outside by more than rounding."""
+def _inside(
+    actions: Shaped[np.ndarray, "N ..."], spec: ArraySpec
+) -> tuple[Shaped[np.ndarray, "N ..."], str | None]:
+    """Continuous actions inside the bounds, and what is wrong with them if they are outside by more
+    than rounding."""
     assert spec.bounds is not None
     low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
     slack = ROUNDING * np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
@@ -132,17 +153,22 @@ def _inside(actions: Shaped[np.ndarray, "N ..."], spec: ArraySpec) -> tuple[Shap
         row, *element = np.argwhere(outside)[0].tolist()
         place = tuple(element)
         where = f" in element {element}" if element else ""
-        return actions, (
-            f"{actions[(row, *place)]:g}{where} is outside of the bounds [{low[place]:g}, {high[place]:g}]; clip or scale them in "
-            "your function"
+        return (
+            actions,
+            (
+                f"{actions[(row, *place)]:g}{where} is outside of the bounds [{low[place]:g},"
+                f" {high[place]:g}]; clip or scale them in your function"
+            ),
         )
     return np.clip(actions, low, high).astype(actions.dtype), None
 
 
 class FunctionTeacher:
-    """A Python function of the user's: `(observations, extras) -> actions`, all with a row for each environment.
+    """A Python function of the user's: `(observations, extras) -> actions`, all with a row for each
+    environment.
 
-    Where it has an attribute `reset`, that is called with `(rows, seeds)` as episodes begin: those rows' memory ends.
+    Where it has an attribute `reset`, that is called with `(rows, seeds)` as episodes begin: those
+    rows' memory ends.
     """
 
     needs_extras = True
@@ -165,7 +191,8 @@ class FunctionTeacher:
             return function(*arguments)
         except Exception as problem:
             raise ValueError(
-                f"teacher {self.name} of task {self._task_name} raised {type(problem).__name__}: {problem}"
+                f"teacher {self.name} of task {self._task_name} raised {type(problem).__name__}:"
+                f" {problem}"
             ) from problem
 
     def act(
@@ -178,14 +205,19 @@ class FunctionTeacher:
         if not np.issubdtype(actions.dtype, wanted):
             problem = f"dtype {actions.dtype}, expected {self._action.dtype}"
         elif actions.shape != (rows, *self._action.shape):
-            problem = f"shape {actions.shape}, expected {(rows, *self._action.shape)}: a row for each environment"
+            problem = (
+                f"shape {actions.shape}, expected {(rows, *self._action.shape)}: a row for each"
+                " environment"
+            )
         else:
             actions = actions.astype(self._action.dtype)
             problem = self._action.problem_with(actions, "what it gave")
         if not problem and self._action.bounds is not None:
             actions, problem = _inside(actions, self._action)
         if problem:
-            raise ValueError(f"teacher {self.name} of task {self._task_name} gave wrong actions: {problem}")
+            raise ValueError(
+                f"teacher {self.name} of task {self._task_name} gave wrong actions: {problem}"
+            )
         return actions
 
     def labels(self) -> None:

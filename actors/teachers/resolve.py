@@ -1,4 +1,5 @@
-"""Teachers: who makes a task's demonstrations, and says what it would have done where the agent plays."""
+"""Teachers: who makes a task's demonstrations, and says what it would have done where the agent
+plays."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actors.rollout import Player
-from actors.teachers.kinds import ChoosingTeacher, FunctionTeacher, RuleTeacher, SpecialistTeacher, rule_name
+from actors.teachers.kinds import (
+    ChoosingTeacher,
+    FunctionTeacher,
+    RuleTeacher,
+    SpecialistTeacher,
+    rule_name,
+)
 from actors.teachers.scripted import RULES
 from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
 from gato.task import Kind, Task
@@ -25,21 +32,25 @@ from gato.task import Kind, Task
 MEASURE_SEED = 20_000
 """Teachers are measured on the seeds 20,000, 20,001, ..."""
 SPECS = (
-    "rule, specialist[:FOLDER], sb3:FILE.zip[?vecnormalize=FILE|none&activation=tanh|relu&allow=DIFFERENCE], "
-    "python:PACKAGE.MODULE:FUNCTION"
+    "rule, specialist[:FOLDER],"
+    " sb3:FILE.zip[?vecnormalize=FILE|none&activation=tanh|relu&allow=DIFFERENCE],"
+    " python:PACKAGE.MODULE:FUNCTION"
 )
 
 
 @runtime_checkable
 class Teacher(Player, Protocol):
-    """Whoever knows what to do in N environments: it plays them, or is asked beside the agent who does.
+    """Whoever knows what to do in N environments: it plays them, or is asked beside the agent who
+    does.
 
     teacher = teacher_for(task, "sb3:hopper.zip", noise=0.0)
     teacher.reset_rows(np.ones(4, np.bool_), seeds)
-    wanted = teacher.act(observations, extras, rewards)      # what it would have done, and nobody needs to do
+    wanted = teacher.act(observations, extras, rewards)      # what it would have done, and nobody
+    needs to do
 
-    A teacher takes its actions from the observations alone, never from what was done: whoever asks it beside an agent
-    tells it of every new episode by `reset_rows` and of every step by `act`, as if it played itself.
+    A teacher takes its actions from the observations alone, never from what was done: whoever asks
+    it beside an agent tells it of every new episode by `reset_rows` and of every step by `act`, as
+    if it played itself.
     """
 
     name: str
@@ -51,11 +62,13 @@ class Teacher(Player, Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a user must be told of it: what was converted, allowed, found or is not known, a line each."""
+        """What a user must be told of it: what was converted, allowed, found or is not known, a
+        line each."""
         ...
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
-        """What it wanted to do at the last `act`, where noise may have made it do otherwise; else None."""
+        """What it wanted to do at the last `act`, where noise may have made it do otherwise; else
+        None."""
         ...
 
 
@@ -71,7 +84,8 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
         return _function(task, "actors.envs.babyai:act")
     if task.family != "mujoco":
         raise ValueError(
-            f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by `gato import`"
+            f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by"
+            " `gato import`"
         )
     return _specialist(task, noise, folder)
 
@@ -98,8 +112,9 @@ def _function(task: Task, where: str) -> Teacher:
         found = getattr(importlib.import_module(module_name), name or "(no function is named)")
     except (Exception, SystemExit) as problem:  # whatever its author's code raises
         raise ValueError(
-            f"teacher python:{where} of task {task.name} cannot be imported: {type(problem).__name__}: {problem}; write it as "
-            "python:PACKAGE.MODULE:FUNCTION, of a module that `python -c 'import MODULE'` finds"
+            f"teacher python:{where} of task {task.name} cannot be imported:"
+            f" {type(problem).__name__}: {problem}; write it as python:PACKAGE.MODULE:FUNCTION, of"
+            " a module that `python -c 'import MODULE'` finds"
         ) from problem
     if not callable(found):
         raise ValueError(f"teacher python:{where} of task {task.name} is no function but {found!r}")
@@ -107,8 +122,8 @@ def _function(task: Task, where: str) -> Teacher:
         function = found(task) if isinstance(found, type) else found
     except (Exception, SystemExit) as problem:
         raise ValueError(
-            f"teacher python:{where} of task {task.name} cannot be made: {type(problem).__name__}: {problem}; a class is made with "
-            "the task alone"
+            f"teacher python:{where} of task {task.name} cannot be made: {type(problem).__name__}:"
+            f" {problem}; a class is made with the task alone"
         ) from problem
     return FunctionTeacher(task, function, f"python:{where}")
 
@@ -118,13 +133,17 @@ def teacher_for(
 ) -> Teacher:
     """The task's teacher. ValueError where there is none, or where it does not fit the task.
 
-    `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of one's own,
-    `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3 (`actors.teachers.sb3.policy.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
-    `(observations, extras) -> actions` (or a class that is made with the task and called); a function itself will do too.
-    `noise`, in standard deviations of its own, perturbs half of the episodes of those that play continuous actions.
+    `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of
+    one's own, `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3
+    (`actors.teachers.sb3.policy.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
+    `(observations, extras) -> actions` (or a class that is made with the task and called); a
+    function itself will do too. `noise`, in standard deviations of its own, perturbs half of the
+    episodes of those that play continuous actions.
     """
     if not isinstance(spec, str):
-        return FunctionTeacher(task, spec, f"python:{getattr(spec, '__qualname__', type(spec).__qualname__)}")
+        return FunctionTeacher(
+            task, spec, f"python:{getattr(spec, '__qualname__', type(spec).__qualname__)}"
+        )
     kind, _, where = spec.partition(":")
     if spec == "":
         return _rule_or_specialist(task, noise, folder)
@@ -158,7 +177,11 @@ def _absolute(path: str) -> str:
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether anyone who ships can demonstrate this task."""
-    return rule_name(task) in RULES or _is_babyai(task) or (folder / f"{file_stem(task.name)}.safetensors").is_file()
+    return (
+        rule_name(task) in RULES
+        or _is_babyai(task)
+        or (folder / f"{file_stem(task.name)}.safetensors").is_file()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +193,14 @@ class Teachers:
     """Who teaches a task, as `teacher_for` reads it; who ships teaches the others."""
 
     def __call__(self, task: Task, role: str) -> Teacher:
-        return teacher_for(task, self.specs.get(task.name, ""), noise=self.noise if role == "teach" else 0.0)
+        return teacher_for(
+            task, self.specs.get(task.name, ""), noise=self.noise if role == "teach" else 0.0
+        )
 
 
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
-    """The mean return that the task's teacher was measured at without noise; None where there is none, or no measure."""
+    """The mean return that the task's teacher was measured at without noise; None where there is
+    none, or no measure."""
     if (not spec and not has_teacher(task, folder)) or task.env_kwargs.get("sticky"):
         return None  # rules were measured without sticky actions
     record = teacher_for(task, spec, folder=folder).record
@@ -190,10 +216,15 @@ def measure(
 
     played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])
-    options = (f" --teacher {spec}" if spec else "") + (f" --noise {noise:g}" if noise != 0.3 else "")
+    options = (f" --teacher {spec}" if spec else "") + (
+        f" --noise {noise:g}" if noise != 0.3 else ""
+    )
     return {
         "task": task.name,
-        "command": f"python -m actors.teachers.resolve measure {task.name} --episodes {episodes} --seed {seed}{options}",
+        "command": (
+            f"python -m actors.teachers.resolve measure {task.name} --episodes {episodes} --seed"
+            f" {seed}{options}"
+        ),
         "measured_seeds": [seed, seed + episodes],
         "return_mean": round(float(returns.mean()), 2),
         "return_std": round(float(returns.std()), 2),
@@ -214,7 +245,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=MEASURE_SEED)
     parser.add_argument("--teacher", default="", help=f"The task's own, or one of {SPECS}.")
-    parser.add_argument("--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes.")
+    parser.add_argument(
+        "--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes."
+    )
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:
         parser.error("--episodes must be at least 1 and --seed at least 0")
@@ -223,7 +256,11 @@ def main() -> None:
         for note in teacher_for(task, arguments.teacher).notes:
             print(f"note: {note.removeprefix('noted: ')}", file=sys.stderr)
         record = measure(
-            task, episodes=arguments.episodes, seed=arguments.seed, spec=arguments.teacher, noise=arguments.noise
+            task,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            spec=arguments.teacher,
+            noise=arguments.noise,
         )
     except (ValueError, EnvFailedError) as problem:
         parser.error(str(problem))

@@ -1,7 +1,9 @@
-"""Pickles as data: numbers, arrays and the attributes of objects, out of a file that nobody needs to trust.
+"""Pickles as data: numbers, arrays and the attributes of objects, out of a file that nobody needs
+to trust.
 
-Nothing of NumPy is called while a file is read: its names build plain records of what the file says of an array, and an array
-is made afterwards, of numbers alone, by what checks its length. All other classes become shells; everything else is refused.
+Nothing of NumPy is called while a file is read: its names build plain records of what the file says
+of an array, and an array is made afterwards, of numbers alone, by what checks its length. All other
+classes become shells; everything else is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ MOST_BYTES = 2**27
 NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
 """Types of which any bytes are values."""
 SHELLS = re.compile(r"(stable_baselines3|sb3_contrib|gymnasium|gym|numpy\.random)\..*")
-NUMPY = re.compile(r"numpy(?:\._?core\.(?:multiarray|numeric))?\.(_reconstruct|_frombuffer|scalar|ndarray|dtype)")
+NUMPY = re.compile(
+    r"numpy(?:\._?core\.(?:multiarray|numeric))?\.(_reconstruct|_frombuffer|scalar|ndarray|dtype)"
+)
 
 
 class Shell:
@@ -32,7 +36,13 @@ class Shell:
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):  # a generator's is a tuple, which nobody asks for
             # Names such as __array_interface__ would tell NumPy where to look in memory.
-            self.__dict__.update({str(name): value for name, value in state.items() if not str(name).startswith("__")})
+            self.__dict__.update(
+                {
+                    str(name): value
+                    for name, value in state.items()
+                    if not str(name).startswith("__")
+                }
+            )
 
 
 class _Marker:
@@ -50,7 +60,11 @@ class _Type:
 
     def numpy(self) -> np.dtype[Any]:
         """ValueError where its values are not numbers."""
-        if not (isinstance(self.name, str) and NUMBERS.fullmatch(self.name) and self.order in ("<", ">", "=", "|")):
+        if not (
+            isinstance(self.name, str)
+            and NUMBERS.fullmatch(self.name)
+            and self.order in ("<", ">", "=", "|")
+        ):
             raise ValueError(f"it holds an array of {self.name!r}, not of numbers")
         return np.dtype(self.name).newbyteorder(self.order)
 
@@ -72,13 +86,22 @@ class _Array:
         return array
 
     def numpy(self) -> Shaped[np.ndarray, ...]:
-        """ValueError where it is not of numbers, or its bytes are not as many as its shape needs."""
+        """ValueError where it is not of numbers, or its bytes are not as many as its shape
+        needs."""
         data, kind, shape, order = self._parts or (None, None, None, None)
-        if not (isinstance(data, bytes | bytearray) and isinstance(kind, _Type) and len(data) <= MOST_BYTES):
+        if not (
+            isinstance(data, bytes | bytearray)
+            and isinstance(kind, _Type)
+            and len(data) <= MOST_BYTES
+        ):
             raise ValueError("it holds an array that is not of numbers")
-        if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)):
+        if not (
+            isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+        ):
             raise ValueError(f"it holds an array of shape {shape!r}")
-        return np.frombuffer(bytes(data), kind.numpy()).reshape(shape, order="F" if order == "F" else "C")
+        return np.frombuffer(bytes(data), kind.numpy()).reshape(
+            shape, order="F" if order == "F" else "C"
+        )
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -104,7 +127,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_inert(file: BinaryIO) -> Any:
-    """What a pickle holds: shells, plain values, and arrays for `numbers_of`. Damaged ones raise what `pickle` does."""
+    """What a pickle holds: shells, plain values, and arrays for `numbers_of`. Damaged ones raise
+    what `pickle` does."""
     content = file.read()
     for opcode, argument, _ in pickletools.genops(content):
         # The memo grows to the greatest number at once: a few bytes could ask for all memory.
@@ -117,6 +141,9 @@ def numbers_of(value: Any) -> Float64[np.ndarray, ...]:
     """An array or a number of the file, as float64. ValueError where it is neither."""
     if isinstance(value, _Array):
         value = value.numpy()
-    if not (type(value) in (bool, int, float) or (type(value) is np.ndarray and value.dtype.kind in "biuf")):
+    if not (
+        type(value) in (bool, int, float)
+        or (type(value) is np.ndarray and value.dtype.kind in "biuf")
+    ):
         raise ValueError(f"it has {type(value).__name__} where numbers were expected")
     return np.asarray(value, np.float64)

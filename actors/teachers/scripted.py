@@ -1,7 +1,8 @@
 """Scripted teachers of games: rules that read the emulator's RAM and answer with a button.
 
-Each rule is a function of the present frame alone and presses one and the same button for one and the same move, so that
-a student who sees a single frame can copy it. Letters: N rows, H decisions ahead, K heights, L lanes.
+Each rule is a function of the present frame alone and presses one and the same button for one and
+the same move, so that a student who sees a single frame can copy it. Letters: N rows, H decisions
+ahead, K heights, L lanes.
 """
 
 from __future__ import annotations
@@ -29,26 +30,32 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeway:
-    """Crosses where no car will be: of all ways through the next `ahead` decisions, the one highest up for longest.
+    """Crosses where no car will be: of all ways through the next `ahead` decisions, the one highest
+    up for longest.
 
-    A lane's cars keep one speed, so where each will be is known. Ways that meet cars come last, those that meet them for
-    longest at the very end, so that there is an answer in front of a car that cannot be escaped as well. Of equal ways the
-    one that goes up is taken, then the one that waits. Byte 14 is the chicken's height, which grows upwards; bytes 108 to
-    117 are the cars' columns, lowest lane first. Seeds 0 to 9: 31.5 ± 0.5 over 10 episodes.
+    A lane's cars keep one speed, so where each will be is known. Ways that meet cars come last,
+    those that meet them for longest at the very end, so that there is an answer in front of a car
+    that cannot be escaped as well. Of equal ways the one that goes up is taken, then the one that
+    waits. Byte 14 is the chicken's height, which grows upwards; bytes 108 to 117 are the cars'
+    columns, lowest lane first. Seeds 0 to 9: 31.5 ± 0.5 over 10 episodes.
     """
 
     ahead: int = 16
 
     CHICKEN, CARS = 14, 108
     TOP, FIRST_LANE, LANE, STRIDE = 174, 14, 16, 4
-    """Heights: where a crossing is done, where the lowest lane begins, of a lane, climbed in a decision."""
+    """Heights: where a crossing is done, where the lowest lane begins, of a lane, climbed in a
+    decision."""
     HIT = 1e4
     """More than all the heights of a way together."""
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
         hit_NHL = self._cars_in_the_way(ram_NB)
-        # Heights that can be reached, the present one in the middle. What `roll` carries over the ends is out of reach.
-        height_NK = ram_NB[:, self.CHICKEN, None] + self.STRIDE * np.arange(-self.ahead, self.ahead + 1)
+        # Heights that can be reached, the present one in the middle. What `roll` carries over the
+        # ends is out of reach.
+        height_NK = ram_NB[:, self.CHICKEN, None] + self.STRIDE * np.arange(
+            -self.ahead, self.ahead + 1
+        )
         height_NK = np.clip(height_NK, 6, self.TOP + self.STRIDE)
         lane_NK = np.where(height_NK < self.TOP, (height_NK - self.FIRST_LANE) // self.LANE, -1)
         hit_NHK = np.take_along_axis(hit_NHL, lane_NK[:, None, :] % hit_NHL.shape[2], axis=2)
@@ -59,48 +66,59 @@ class Freeway:
         return np.array([UP, NOOP, DOWN])[worth_3N.argmax(axis=0)]
 
     def _worth(self, height_NK: np.ndarray, hit_NK: np.ndarray, later_NK: np.ndarray) -> np.ndarray:
-        """[3, N, K]: going up, staying and going down from each height; a decision in which a car is met is worth less."""
+        """[3, N, K]: going up, staying and going down from each height; a decision in which a car
+        is met is worth less."""
         there_NK = height_NK + later_NK
         return np.stack([
             np.roll(there_NK, shift, axis=1) - self.HIT * (hit_NK | np.roll(hit_NK, shift, axis=1)) for shift in (-1, 0, 1)
         ])  # fmt: skip
 
     def _cars_in_the_way(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> np.ndarray:
-        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a decision; the last lane is the pavement."""
-        speed_L = np.array([0.8, 1, 4 / 3, 2, 4, -4, -2, -4 / 3, -1, -0.8])  # pixels in a decision, lowest lane first
+        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a decision; the last
+        lane is the pavement."""
+        # pixels in a decision, lowest lane first
+        speed_L = np.array([0.8, 1, 4 / 3, 2, 4, -4, -2, -4 / 3, -1, -0.8])
         decision_H1 = np.arange(1, self.ahead + 1)[:, None]
         car_NHL = (ram_NB[:, None, self.CARS : self.CARS + 10] + speed_L * decision_H1) % 160
         # A car that ends the decision here was on the column, 40 to 53, for some part of it.
-        hit_NHL = (car_NHL >= 40 + np.minimum(speed_L, 0)) & (car_NHL <= 53 + np.maximum(speed_L, 0))
+        hit_NHL = (car_NHL >= 40 + np.minimum(speed_L, 0)) & (
+            car_NHL <= 53 + np.maximum(speed_L, 0)
+        )
         return np.concatenate([hit_NHL, np.zeros_like(hit_NHL[:, :, :1])], axis=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stroke:
-    """How to meet the ball. Heights and columns in the RAM's units, of which a screen pixel is one; height grows downwards."""
+    """How to meet the ball. Heights and columns in the RAM's units, of which a screen pixel is one;
+    height grows downwards."""
 
     offset: int
-    """How far below the paddle's upper edge the ball is met: an edge sends it off steeply, past the opponent."""
+    """How far below the paddle's upper edge the ball is met: an edge sends it off steeply, past the
+    opponent."""
     slack: int
     """The paddle rests while it is off by no more than this: one press carries it 21."""
     tilt: float = 0.0
-    """How much further below that edge the ball is met for each unit that it is below the middle."""
+    """How much further below that edge the ball is met for each unit that it is below the
+    middle."""
     far: int = 0
-    """Left of this column the ball is away, and the paddle follows from home, by a part of the ball's way."""
+    """Left of this column the ball is away, and the paddle follows from home, by a part of the
+    ball's way."""
     home: int = 0
     follow: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pong:
-    """Holds the paddle at the ball's height, and takes to another stroke after each of the first points that it loses.
+    """Holds the paddle at the ball's height, and takes to another stroke after each of the first
+    points that it loses.
 
-    The emulator has no chance in it: a stroke that scores goes on to score, and one that lost would go on to lose. There
-    are as many games as no-ops at the start, and these strokes, found by random search, win each of them for decisions
-    of 4 frames without sticky actions. The score is on the screen: whoever sees the frame sees which stroke it is. They
-    forgive little: with one button in a hundred pressed at random four games, cut at 6,000 decisions, returned -2 on average.
-    Byte 13 is the opponent's score, 49 and 54 the ball's column and height (height 0: no ball), 51 the paddle's upper edge.
-    Seeds 0 to 9: 20.9 ± 0.3 over 10 episodes.
+    The emulator has no chance in it: a stroke that scores goes on to score, and one that lost would
+    go on to lose. There are as many games as no-ops at the start, and these strokes, found by
+    random search, win each of them for decisions of 4 frames without sticky actions. The score is
+    on the screen: whoever sees the frame sees which stroke it is. They forgive little: with one
+    button in a hundred pressed at random four games, cut at 6,000 decisions, returned -2 on
+    average. Byte 13 is the opponent's score, 49 and 54 the ball's column and height (height 0: no
+    ball), 51 the paddle's upper edge. Seeds 0 to 9: 20.9 ± 0.3 over 10 episodes.
     """
 
     strokes: tuple[_Stroke, ...] = (
@@ -114,7 +132,9 @@ class Pong:
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
         lost_N = np.minimum(ram_NB[:, self.OPPONENTS_SCORE], len(self.strokes) - 1)
-        offset_N, slack_N, tilt_N, far_N, home_N, follow_N = np.array([astuple(s) for s in self.strokes])[lost_N].T
+        offset_N, slack_N, tilt_N, far_N, home_N, follow_N = np.array(
+            [astuple(s) for s in self.strokes]
+        )[lost_N].T
         ball_N, paddle_N = ram_NB[:, self.BALL].astype(float), ram_NB[:, self.PADDLE]
         near_N = ball_N - tilt_N * (ball_N - self.MIDDLE)
         away_N = home_N + follow_N * (ball_N - home_N)
@@ -134,16 +154,19 @@ class Breakout:
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
         beside_N = ram_NB[:, self.BALL_X].astype(int) - ram_NB[:, self.PADDLE] - self.offset
-        button_N = np.where(np.abs(beside_N) <= self.slack, NOOP, np.where(beside_N > 0, RIGHT, LEFT))
+        button_N = np.where(
+            np.abs(beside_N) <= self.slack, NOOP, np.where(beside_N > 0, RIGHT, LEFT)
+        )
         return np.where(ram_NB[:, self.BALL] == 0, FIRE, button_N)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boxing:
-    """Stands beside the opponent, a little below, and keeps punching; where the height is wrong, steps back first.
+    """Stands beside the opponent, a little below, and keeps punching; where the height is wrong,
+    steps back first.
 
-    Bytes 32 and 33 are the own and the other's column, 34 and 35 the heights, which grow downwards. The numbers below, in
-    these units, were found by random search on the seeds 0 to 4.
+    Bytes 32 and 33 are the own and the other's column, 34 and 35 the heights, which grow downwards.
+    The numbers below, in these units, were found by random search on the seeds 0 to 4.
     """
 
     gap: int = 15
@@ -156,7 +179,9 @@ class Boxing:
     X, OTHER_X, Y, OTHER_Y = 32, 33, 34, 35
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
-        x_N, other_N, y_N, other_y_N = ram_NB[:, [self.X, self.OTHER_X, self.Y, self.OTHER_Y]].astype(int).T
+        x_N, other_N, y_N, other_y_N = (
+            ram_NB[:, [self.X, self.OTHER_X, self.Y, self.OTHER_Y]].astype(int).T
+        )
         side_N = np.where(x_N <= other_N, 1, -1)
         right_N, down_N = other_N - side_N * self.gap - x_N, other_y_N + self.below - y_N
         go_down_N = np.where(np.abs(down_N) <= self.slack_y, 0, np.sign(down_N))
@@ -170,12 +195,14 @@ class Boxing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemonAttack:
-    """Stays under the nearest demon and shoots; goes out of the way of falling bombs, and waits beside them.
+    """Stays under the nearest demon and shoots; goes out of the way of falling bombs, and waits
+    beside them.
 
-    Letters: R the three rows of demons. A column is kept as the hardware wants it, in 15s with a correction, see `_column`.
-    A demon has two halves, which later waves set free as birds: bytes 13 to 15 and 17 to 19 are their columns, 29 to 31 and
-    33 to 35 their pictures, 0 where there is none. Byte 16 is the own column, 20 that of the bombs, 37 to 45 the bombs by
-    height, lowest first. The numbers below, in pixels, were found by random search on the seeds 0 to 7.
+    Letters: R the three rows of demons. A column is kept as the hardware wants it, in 15s with a
+    correction, see `_column`. A demon has two halves, which later waves set free as birds: bytes 13
+    to 15 and 17 to 19 are their columns, 29 to 31 and 33 to 35 their pictures, 0 where there is
+    none. Byte 16 is the own column, 20 that of the bombs, 37 to 45 the bombs by height, lowest
+    first. The numbers below, in pixels, were found by random search on the seeds 0 to 7.
     """
 
     demon: int = 10
@@ -187,7 +214,12 @@ class DemonAttack:
     away: int = 21
     """How far from there is safe."""
 
-    LEFTS, RIGHTS, LEFT_PICTURES, RIGHT_PICTURES = slice(13, 16), slice(17, 20), slice(29, 32), slice(33, 36)
+    LEFTS, RIGHTS, LEFT_PICTURES, RIGHT_PICTURES = (
+        slice(13, 16),
+        slice(17, 20),
+        slice(29, 32),
+        slice(33, 36),
+    )
     OWN, BOMB, BOMBS, STRIDE = 16, 20, slice(37, 46), 4
     FIRST, LAST, LEFT_EDGE, RIGHT_EDGE = 20, 134, 25, 128
     """Where it may stand, and beyond what it turns back from a wall."""
@@ -199,18 +231,31 @@ class DemonAttack:
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
         x_N = self._column(ram_NB[:, self.OWN])
-        left_NR, right_NR = self._column(ram_NB[:, self.LEFTS]), self._column(ram_NB[:, self.RIGHTS])
-        has_left_NR, has_right_NR = ram_NB[:, self.LEFT_PICTURES] > 0, ram_NB[:, self.RIGHT_PICTURES] > 0
+        left_NR, right_NR = (
+            self._column(ram_NB[:, self.LEFTS]),
+            self._column(ram_NB[:, self.RIGHTS]),
+        )
+        has_left_NR, has_right_NR = (
+            ram_NB[:, self.LEFT_PICTURES] > 0,
+            ram_NB[:, self.RIGHT_PICTURES] > 0,
+        )
         whole_NR = has_left_NR & has_right_NR & (np.abs(right_NR - left_NR) <= 8)
-        place_N2R = np.concatenate([left_NR + np.where(whole_NR, self.demon, self.bird), right_NR + self.bird], axis=1)
+        place_N2R = np.concatenate(
+            [left_NR + np.where(whole_NR, self.demon, self.bird), right_NR + self.bird], axis=1
+        )
         there_N2R = np.concatenate([has_left_NR, has_right_NR & ~whole_NR], axis=1)
         apart_N2R = np.where(there_N2R, np.abs(place_N2R - x_N[:, None]), 1000)
         target_N = np.take_along_axis(place_N2R, apart_N2R.argmin(axis=1)[:, None], axis=1)[:, 0]
         target_N = np.clip(np.where(there_N2R.any(axis=1), target_N, x_N), self.FIRST, self.LAST)
         right_N = target_N - x_N
-        button_N = np.where(np.abs(right_N) <= self.slack, FIRE, np.where(right_N > 0, RIGHTFIRE, LEFTFIRE))
+        button_N = np.where(
+            np.abs(right_N) <= self.slack, FIRE, np.where(right_N > 0, RIGHTFIRE, LEFTFIRE)
+        )
 
-        bomb_N, falls_N = self._column(ram_NB[:, self.BOMB]) + self.bomb, ram_NB[:, self.BOMBS].any(axis=1)
+        bomb_N, falls_N = (
+            self._column(ram_NB[:, self.BOMB]) + self.bomb,
+            ram_NB[:, self.BOMBS].any(axis=1),
+        )
         into_N = np.abs(x_N + self.STRIDE * np.sign(right_N) - bomb_N) < self.away
         flees_right_N = (x_N < self.LEFT_EDGE) | ((x_N >= bomb_N) & (x_N <= self.RIGHT_EDGE))
         flight_N = np.where(flees_right_N, RIGHTFIRE, LEFTFIRE)
@@ -228,12 +273,16 @@ RULES: Mapping[str, Rule] = {
 """By task."""
 
 
-def _record(game: str, *, episodes: int, mean: float, std: float, least: float, steps: float) -> Mapping[str, Any]:
+def _record(
+    game: str, *, episodes: int, mean: float, std: float, least: float, steps: float
+) -> Mapping[str, Any]:
     """As `python -m actors.teachers.resolve measure TASK` prints it."""
     name = f"atari/{game}"
     camel = "".join(part.capitalize() for part in game.split("-"))
     return {
-        "command": f"python -m actors.teachers.resolve measure {name} --episodes {episodes} --seed 20000",
+        "command": (
+            f"python -m actors.teachers.resolve measure {name} --episodes {episodes} --seed 20000"
+        ),
         "measured_seeds": [20_000, 20_000 + episodes],
         "return_mean": mean,
         "return_std": std,
@@ -246,8 +295,12 @@ def _record(game: str, *, episodes: int, mean: float, std: float, least: float, 
 RECORDS: Mapping[str, Mapping[str, Any]] = {
     "atari/freeway": _record("freeway", episodes=20, mean=31.55, std=0.5, least=31.0, steps=2045.2),
     "atari/pong": _record("pong", episodes=30, mean=20.23, std=0.8, least=19.0, steps=3023.6),
-    "atari/breakout": _record("breakout", episodes=30, mean=101.73, std=20.46, least=67.0, steps=1514.9),
+    "atari/breakout": _record(
+        "breakout", episodes=30, mean=101.73, std=20.46, least=67.0, steps=1514.9
+    ),
     "atari/boxing": _record("boxing", episodes=20, mean=69.75, std=9.83, least=54.0, steps=1316.0),
-    "atari/demon-attack": _record("demon-attack", episodes=20, mean=4114.25, std=1608.62, least=1520.0, steps=3928.4),
+    "atari/demon-attack": _record(
+        "demon-attack", episodes=20, mean=4114.25, std=1608.62, least=1520.0, steps=3928.4
+    ),
 }
 """What each was measured at."""

@@ -29,10 +29,11 @@ class Specialist:
     specialist = load_specialist("mujoco/hopper")
     actions = specialist.mean(observations)
 
-    Arrays: `obs_mean`, `obs_std` [obs]; `log_std` [act], of its actions in training; `layer0.weight` [out, in],
-    `layer0.bias`, ... Of the record are read `observation_clip`, the bounds `action_low` and `action_high`, `activation`
-    (of `ACTIVATIONS`), `output_clip`, which the last layer stays within, `squash`: whether a tanh carries it to the
-    bounds, as in SAC, or they cut it off, and `played_low` and `played_high`: bounds that actions are scaled to after that.
+    Arrays: `obs_mean`, `obs_std` [obs]; `log_std` [act], of its actions in training;
+    `layer0.weight` [out, in], `layer0.bias`, ... Of the record are read `observation_clip`, the
+    bounds `action_low` and `action_high`, `activation` (of `ACTIVATIONS`), `output_clip`, which the
+    last layer stays within, `squash`: whether a tanh carries it to the bounds, as in SAC, or they
+    cut it off, and `played_low` and `played_high`: bounds that actions are scaled to after that.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -44,24 +45,31 @@ class Specialist:
         self._output_clip = float(record.get("output_clip", np.inf))
         self._squash = bool(record.get("squash", False))
         count = sum(name.endswith(".weight") for name in arrays)
-        self._layers = [(arrays[f"layer{i}.weight"], arrays[f"layer{i}.bias"]) for i in range(count)]
+        self._layers = [
+            (arrays[f"layer{i}.weight"], arrays[f"layer{i}.bias"]) for i in range(count)
+        ]
         self._played = self._bounds("played") if "played_low" in record else None
         self.action_std: Float[np.ndarray, " act"] = np.exp(arrays["log_std"])
         """Standard deviation of its actions in training, on the scale that they are played in."""
         if self._played is not None:
             (low, high), own = self._played, self._bounds("action")
-            self.action_std = self.action_std * (high - low) / np.where(own[1] > own[0], own[1] - own[0], 1.0)
+            self.action_std = (
+                self.action_std * (high - low) / np.where(own[1] > own[0], own[1] - own[0], 1.0)
+            )
 
     def _bounds(self, name: str) -> tuple[Float[np.ndarray, " act"], Float[np.ndarray, " act"]]:
         low, high = (
-            np.broadcast_to(np.asarray(self.record[f"{name}_{end}"], np.float64), (self.output_size,))
+            np.broadcast_to(
+                np.asarray(self.record[f"{name}_{end}"], np.float64), (self.output_size,)
+            )
             for end in ("low", "high")
         )
         return low, high
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must be told of it: what was converted, allowed, found or is not known, a line each."""
+        """What a user must be told of it: what was converted, allowed, found or is not known, a
+        line each."""
         return tuple(self.record.get("notes", ()))
 
     @property
@@ -70,7 +78,8 @@ class Specialist:
 
     @property
     def output_size(self) -> int:
-        """Numbers that the last layer gives: one for each part of an action, or for each of the actions."""
+        """Numbers that the last layer gives: one for each part of an action, or for each of the
+        actions."""
         return len(self._layers[-1][1])
 
     def outputs(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N out"]:
@@ -90,7 +99,9 @@ class Specialist:
             outputs = np.clip(outputs, -self._output_clip, self._output_clip)
             outputs = self._low + 0.5 * (np.tanh(outputs) + 1) * (self._high - self._low)
         if self._played is not None:
-            outputs = rescaled(np.clip(outputs, self._low, self._high), self._bounds("action"), self._played)
+            outputs = rescaled(
+                np.clip(outputs, self._low, self._high), self._bounds("action"), self._played
+            )
         return self.clip(outputs)
 
     def clip(self, actions: Float[np.ndarray, "N act"]) -> Float[np.ndarray, "N act"]:
@@ -99,22 +110,28 @@ class Specialist:
         return np.clip(actions, low, high).astype(np.float32)
 
     def require_fit(self, task: Task) -> None:
-        """ValueError where it was trained on another environment, or on another version of it, than the task's."""
+        """ValueError where it was trained on another environment, or on another version of it, than
+        the task's."""
         if self.record["env_id"] != task.env_id:
             raise ValueError(
-                f"a specialist of {self.record['env_id']} for task {task.name} of {task.env_id}; these are different "
-                f"environments to it, train one for this with `gato teach {task.name}`"
+                f"a specialist of {self.record['env_id']} for task {task.name} of {task.env_id};"
+                " these are different environments to it, train one for this with `gato teach"
+                f" {task.name}`"
             )
         shown = next(iter(task.observations.values())).size
         if shown != self.observation_size:
             raise ValueError(self._misfit(f"task {task.name} shows {shown} numbers"))
         if self.output_size != task.action.size:
             raise ValueError(
-                self._misfit(f"task {task.name} takes {task.action.size} numbers and it gives {self.output_size}")
+                self._misfit(
+                    f"task {task.name} takes {task.action.size} numbers and it gives"
+                    f" {self.output_size}"
+                )
             )
 
     def fitted(self, task: Task) -> Specialist:
-        """The same, its actions scaled to the task's bounds. ValueError as `require_fit`, or if bounds contradict the task's."""
+        """The same, its actions scaled to the task's bounds. ValueError as `require_fit`, or if
+        bounds contradict the task's."""
         self.require_fit(task)
         low, high = self._bounds("action")
         compared = self._compared(task, low, high)
@@ -123,16 +140,25 @@ class Specialist:
             return self
         to_low, to_high = task.action.bounds
         notes = [*self.notes, *compared.notes]
-        return Specialist(self._arrays, self.record | {"played_low": to_low, "played_high": to_high, "notes": notes})
+        return Specialist(
+            self._arrays,
+            self.record | {"played_low": to_low, "played_high": to_high, "notes": notes},
+        )
 
-    def _compared(self, task: Task, low: Float[np.ndarray, " act"], high: Float[np.ndarray, " act"]) -> Comparison:
+    def _compared(
+        self, task: Task, low: Float[np.ndarray, " act"], high: Float[np.ndarray, " act"]
+    ) -> Comparison:
         where = f"the specialist of {self.record['env_id']}"
-        return compare(EnvDescription(where=where, env_id=self.record["env_id"], action_bounds=(low, high)), task)
+        return compare(
+            EnvDescription(where=where, env_id=self.record["env_id"], action_bounds=(low, high)),
+            task,
+        )
 
     def _misfit(self, got: str) -> str:
         return (
-            f"{got}, the specialist of {self.record['env_id']} was trained on {self.observation_size}; it is for another "
-            f"version of the environment, train one for this with `gato teach {self.record['task']}`"
+            f"{got}, the specialist of {self.record['env_id']} was trained on"
+            f" {self.observation_size}; it is for another version of the environment, train one for"
+            f" this with `gato teach {self.record['task']}`"
         )
 
 
@@ -142,7 +168,8 @@ def file_stem(task_name: str) -> str:
 
 
 def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
-    """The specialist of a task. ValueError where there is none, or where its files do not belong together."""
+    """The specialist of a task. ValueError where there is none, or where its files do not belong
+    together."""
     stem = folder / file_stem(task_name)
     weights, record = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     if not weights.is_file() or not record.is_file():
@@ -162,7 +189,8 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
     for end in ("action_low", "action_high"):
         if np.size(about[end]) not in (1, specialist.output_size):
             raise ValueError(
-                f"{record} has {np.size(about[end])} numbers in {end}, its network gives {specialist.output_size}; "
-                f"copy both files again, or train it again with `gato teach {task_name}`"
+                f"{record} has {np.size(about[end])} numbers in {end}, its network gives"
+                f" {specialist.output_size}; copy both files again, or train it again with `gato"
+                f" teach {task_name}`"
             )
     return specialist

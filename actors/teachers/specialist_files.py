@@ -1,4 +1,5 @@
-"""The two files of a specialist, arrays and record: read, and refused in one line that names the file if anything is wrong.
+"""The two files of a specialist, arrays and record: read, and refused in one line that names the
+file if anything is wrong.
 
 Shape letters: obs numbers of an observation, act of an action, out and in of a layer.
 """
@@ -32,10 +33,13 @@ ADVICE = "copy it again, or train it again with `gato teach`"
 
 
 def read_record(path: Path, activations: frozenset[str]) -> dict[str, Any]:
-    """A specialist's record. Raises ValueError if it is damaged, lacks an entry, or has one that is unknown here."""
+    """A specialist's record. Raises ValueError if it is damaged, lacks an entry, or has one that is
+    unknown here."""
     try:
         if path.stat().st_size > MOST_RECORD_BYTES:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {MOST_RECORD_BYTES:,} are read")
+            raise ValueError(
+                f"it has {path.stat().st_size:,} bytes, at most {MOST_RECORD_BYTES:,} are read"
+            )
         record = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as problem:
         raise ValueError(f"{path} is damaged: {problem}; {ADVICE}") from problem
@@ -56,7 +60,10 @@ def _record_problem(record: Any, activations: frozenset[str]) -> str | None:
         if not isinstance(record[name], str):
             return f"{name} is {record[name]!r}, not a text"
     if record.get("activation", "tanh") not in activations:
-        return f"activation is {record['activation']!r}, known here are {', '.join(sorted(activations))}"
+        return (
+            f"activation is {record['activation']!r}, known here are"
+            f" {', '.join(sorted(activations))}"
+        )
     if not isinstance(record.get("squash", False), bool):
         return f"squash is {record['squash']!r}, neither true nor false"
     for name in ("observation_clip", "output_clip"):
@@ -65,7 +72,10 @@ def _record_problem(record: Any, activations: frozenset[str]) -> str | None:
             return f"{name} is {value!r}, not a number above 0"
     bounds = (record["action_low"], record["action_high"])
     ends = [each if isinstance(each, list) else [each] for each in bounds]
-    if not all(each and all(map(_is_finite, each)) for each in ends) or len({len(each) for each in ends}) != 1:
+    if (
+        not all(each and all(map(_is_finite, each)) for each in ends)
+        or len({len(each) for each in ends}) != 1
+    ):
         return f"its bounds of actions are {bounds[0]!r} and {bounds[1]!r}, not finite numbers"
     if any(low > high for low, high in zip(*ends, strict=True)):
         return f"its bounds of actions are {bounds[0]!r} above {bounds[1]!r}"
@@ -81,12 +91,23 @@ def _is_finite(value: Any) -> bool:
 
 
 def read_arrays(path: Path, *, fix: str = ADVICE) -> dict[str, Float[np.ndarray, ...]]:
-    """A specialist's arrays. Raises ValueError if the file is damaged, or they are not one network and its statistics."""
+    """A specialist's arrays. Raises ValueError if the file is damaged, or they are not one network
+    and its statistics."""
     try:
         if path.stat().st_size > MOST_ARRAYS_BYTES:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {MOST_ARRAYS_BYTES:,} are read")
+            raise ValueError(
+                f"it has {path.stat().st_size:,} bytes, at most {MOST_ARRAYS_BYTES:,} are read"
+            )
         arrays = load_file(path)
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError, MemoryError, AttributeError) as problem:
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        MemoryError,
+        AttributeError,
+    ) as problem:
         raise ValueError(f"{path} is damaged: {problem}; {fix}") from problem
     problem = _arrays_problem(arrays)
     if problem:
@@ -113,12 +134,19 @@ def _arrays_problem(arrays: dict[str, np.ndarray]) -> str | None:
     weights = [arrays[f"layer{i}.weight"] for i in range(count)]
     sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
     fits = all(
-        weight.shape == (after, before) for weight, (before, after) in zip(weights, pairwise(sizes), strict=True)
+        weight.shape == (after, before)
+        for weight, (before, after) in zip(weights, pairwise(sizes), strict=True)
     )
     fits &= all(arrays[f"layer{i}.bias"].shape == (sizes[i + 1],) for i in range(count))
     if not fits:
-        return f"its layers have the shapes {', '.join(str(weight.shape) for weight in weights)}, which do not fit onto each other"
+        return (
+            f"its layers have the shapes {', '.join(str(weight.shape) for weight in weights)},"
+            " which do not fit onto each other"
+        )
     for name, size in (("obs_mean", sizes[0]), ("obs_std", sizes[0]), ("log_std", sizes[-1])):
         if arrays[name].shape != (size,):
-            return f"{name} has {len(arrays[name])} numbers, the layers take {sizes[0]} and give {sizes[-1]}"
+            return (
+                f"{name} has {len(arrays[name])} numbers, the layers take {sizes[0]} and give"
+                f" {sizes[-1]}"
+            )
     return None

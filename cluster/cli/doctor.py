@@ -1,4 +1,5 @@
-"""`gato doctor`: of each package that a user may ask for, whether it is installed, imports and steps, and what stands in for it."""
+"""`gato doctor`: of each package that a user may ask for, whether it is installed, imports and
+steps, and what stands in for it."""
 
 from __future__ import annotations
 
@@ -38,10 +39,12 @@ PLAY = "env.reset(); env.step(env.action_space.sample())"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One package: how to see whether it works. The code runs in a process of its own, for some end theirs.
+    """One package: how to see whether it works. The code runs in a process of its own, for some end
+    theirs.
 
-    Those of the same `shares` import much of the same, so they are tried in one process first. What does not step there,
-    or was not reached because the process ended, is tried again alone: only success counts.
+    Those of the same `shares` import much of the same, so they are tried in one process first. What
+    does not step there, or was not reached because the process ended, is tried again alone: only
+    success counts.
     """
 
     name: str
@@ -57,7 +60,8 @@ class Check:
     environment: Mapping[str, str] | None = None
     """Environment variables of the process."""
     shares: str = ""
-    """Whose process it may share; empty for what starts processes, needs an environment of its own or may crash."""
+    """Whose process it may share; empty for what starts processes, needs an environment of its own
+    or may crash."""
     takes_s: float = 1.0
     """About how long it takes alone: the longest begin first."""
     missing: str = ""
@@ -81,7 +85,10 @@ BINARY = "needs the MuJoCo 2.1 binary in ~/.mujoco/mujoco210, which you must bri
 LEGACY = "of the extra legacy"
 ROMS = "its games are ale-py's: python -m atari_py.import_roms SITE-PACKAGES/ale_py/roms"
 LEGACY_D4RL = f"of the extra legacy-d4rl, never together with legacy; {BINARY}"
-RENDERED = "env = gymnasium.make('Hopper-v5', render_mode='rgb_array'); env.reset(); assert env.render().ndim == 3"
+RENDERED = (
+    "env = gymnasium.make('Hopper-v5', render_mode='rgb_array'); env.reset(); assert"
+    " env.render().ndim == 3"
+)
 
 CHECKS: Sequence[Check] = (
     Check(
@@ -168,26 +175,41 @@ def _version(package: str) -> str | None:
 def find(check: Check, *, is_known_to_work: bool = False) -> Finding:
     """Try one package; `is_known_to_work` where it has been tried, in a shared process."""
     version = _version(check.package)
-    successor = f"{check.successor} {_version(check.successor) or '(not installed)'}" if check.successor else ""
-    imports, steps, problem = (True, True, "") if version and is_known_to_work else (False, False, "")
+    successor = (
+        f"{check.successor} {_version(check.successor) or '(not installed)'}"
+        if check.successor
+        else ""
+    )
+    imports, steps, problem = (
+        (True, True, "") if version and is_known_to_work else (False, False, "")
+    )
     if version and not is_known_to_work:
         imports, steps, problem = _tried(check)
     note = "; ".join(part for part in (problem, check.missing if not steps else "") if part)
     in_use = successor or ("itself" if imports and steps else "-")
     return Finding(
-        name=check.name, version=version, imports=imports, steps=steps, in_use=in_use, core=check.core, note=note
+        name=check.name,
+        version=version,
+        imports=imports,
+        steps=steps,
+        in_use=in_use,
+        core=check.core,
+        note=note,
     )
 
 
 def find_all(checks: Sequence[Check]) -> list[Finding]:
-    """Try all packages, in their order; as many processes at once as there are cores, the longest first."""
+    """Try all packages, in their order; as many processes at once as there are cores, the longest
+    first."""
     shared: dict[str, list[Check]] = {}
     for check in checks:
         if _version(check.package):
             shared.setdefault(check.shares or f"alone: {check.name}", []).append(check)
     units = sorted(shared.values(), key=lambda unit: -sum(check.takes_s for check in unit))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = {finding.name: finding for unit in pool.map(_find_together, units) for finding in unit}
+        found = {
+            finding.name: finding for unit in pool.map(_find_together, units) for finding in unit
+        }
     return [found.get(check.name) or find(check) for check in checks]
 
 
@@ -213,7 +235,10 @@ def _working_together(checks: Sequence[Check]) -> frozenset[str]:
 
 def _tried(check: Check) -> tuple[bool, bool, str]:
     """Whether it imports, whether it steps, and what it raises where it does not."""
-    code = f"{check.imports}\nprint('imported', flush=True)\n{check.steps}\nprint('stepped', flush=True)\n"
+    code = (
+        f"{check.imports}\nprint('imported', flush=True)\n{check.steps}\nprint('stepped',"
+        " flush=True)\n"
+    )
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo leaves a log where it runs
         try:
             done = subprocess.run(
@@ -225,7 +250,11 @@ def _tried(check: Check) -> tuple[bool, bool, str]:
     said = done.stdout.splitlines()
     stepped = "stepped" in said
     raised = " ".join(LAST_ERROR.split(done.stderr)[-1].split())[:160]
-    return "imported" in said, stepped, "" if stepped else raised or f"ended with status {done.returncode}"
+    return (
+        "imported" in said,
+        stepped,
+        "" if stepped else raised or f"ended with status {done.returncode}",
+    )
 
 
 def doctor(console: Console, *, as_json: bool) -> bool:
@@ -242,14 +271,21 @@ def doctor(console: Console, *, as_json: bool) -> bool:
 def _show(findings: Sequence[Finding], console: Console) -> None:
     table = Table("name", "installed", "imports", "steps", "in use", box=None, header_style="bold")
     for finding in findings:
-        row = [finding.version or "no", *("yes" if works else "no" for works in (finding.imports, finding.steps))]
+        row = [
+            finding.version or "no",
+            *("yes" if works else "no" for works in (finding.imports, finding.steps)),
+        ]
         style = "" if finding.steps else "red" if finding.core else "dim"
         table.add_row(finding.name, *row, finding.in_use, style=style)
     console.print(table)
     for finding in findings:
         if finding.note:
-            console.print(f"{finding.name}: {literal(finding.note)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{finding.name}: {literal(finding.note)}", highlight=False, soft_wrap=True
+            )
     broken = [finding.name for finding in findings if finding.core and not finding.steps]
     console.print(
-        f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again" if broken else "all that gato needs works"
+        f"[red]broken:[/red] {', '.join(broken)}; install gato-ray again"
+        if broken
+        else "all that gato needs works"
     )

@@ -39,17 +39,24 @@ replay = typer.Typer(
 app.add_typer(replay, name="replay")
 
 RunName = Annotated[
-    str | None, typer.Argument(help="A run's name; without one the newest that is active, else the newest.")
+    str | None,
+    typer.Argument(help="A run's name; without one the newest that is active, else the newest."),
 ]
 Where = Annotated[
     str | None,
-    typer.Argument(metavar="[WHAT]", help="A run's name, a data set's, or a folder. Default: the newest run."),
+    typer.Argument(
+        metavar="[WHAT]", help="A run's name, a data set's, or a folder. Default: the newest run."
+    ),
 ]
 OfTask = Annotated[str | None, typer.Option("--task", help="Only episodes of this task.")]
 OfSource = Annotated[
-    str | None, typer.Option("--source", help="Only of this source: agent, teacher, file, or all of its name.")
+    str | None,
+    typer.Option("--source", help="Only of this source: agent, teacher, file, or all of its name."),
 ]
-Redis = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis to use in place of the run's own.")]
+Redis = Annotated[
+    str | None,
+    typer.Option("--redis", metavar="URL", help="A Redis to use in place of the run's own."),
+]
 NAMED_RUNS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
 
 
@@ -87,17 +94,30 @@ def start(
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *choices.teacher_notes(config), *choices.data_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
-    running.start(config, address=address, redis_url=redis, redis_port=redis_port, detach=detach, console=console)
+    running.start(
+        config,
+        address=address,
+        redis_url=redis,
+        redis_port=redis_port,
+        detach=detach,
+        console=console,
+    )
 
 
 @app.command()
 def resume(
     run: RunName = None,
-    updates: Annotated[int | None, typer.Option(help="Go on to this number of updates in all.")] = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Go on to this number of updates in all.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
-    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A Ray that runs already.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A Ray that runs already.")
+    ] = None,
     redis: Redis = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Go on in the background.")
+    ] = False,
 ) -> None:
     """Go on with a stopped run, from its last checkpoint, with all its episodes.
 
@@ -105,17 +125,22 @@ def resume(
     """
     settings = [f"actors.num_workers={workers}"] if workers is not None else []
     settings += [f"learner.num_updates={updates}"] if updates is not None else []
-    running.resume(run, settings=settings, address=address, redis_url=redis, detach=detach, console=console)
+    running.resume(
+        run, settings=settings, address=address, redis_url=redis, detach=detach, console=console
+    )
 
 
 @app.command()
 def watch(
     run: RunName = None,
     once: Annotated[bool, typer.Option("--once", help="Show how it stands and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object; with --once.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As one JSON object; with --once.")
+    ] = False,
     redis: Redis = None,
 ) -> None:
-    """Watch a run's evaluation returns, live, from any terminal. Ctrl-C ends the watching, not the run.
+    """Watch a run's evaluation returns, live, from any terminal. Ctrl-C ends the watching, not the
+    run.
 
     Example: [bold]gato watch demo --once --json[/bold]
     """
@@ -199,7 +224,9 @@ def evaluate(
 
     Example: [bold]gato evaluate demo --episodes 20[/bold]
     """
-    commands.evaluate(what, tasks=task, episodes=episodes, as_json=as_json, console=console, video=video)
+    commands.evaluate(
+        what, tasks=task, episodes=episodes, as_json=as_json, console=console, video=video
+    )
 
 
 @app.command("import")
@@ -211,8 +238,9 @@ def import_(
 ) -> None:  # fmt: skip
     """Take demonstrations from a file, to train on with `gato start ... --data NAME`.
 
-    What the file says of its environment is compared with the task: what contradicts it is refused by name, converted or
-    said. An episode that is here already is not read again: after Ctrl-C, the same command goes on.
+    What the file says of its environment is compared with the task: what contradicts it is refused
+    by name, converted or said. An episode that is here already is not read again: after Ctrl-C, the
+    same command goes on.
 
     Example: [bold]gato import hopper_expert-v2.hdf5[/bold]
     """
@@ -223,7 +251,9 @@ def import_(
 def record(
     task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
-    name: Annotated[str | None, typer.Option(help="What to call the data set here. Default: from the task.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the data set here. Default: from the task.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
     teacher: Annotated[
         str, typer.Option(metavar="SPEC", help="Who plays, as for gato start. Default: who ships.")
@@ -244,7 +274,8 @@ def check(
         typer.Option(help="How its environments are made; auto: users' own in processes."),
     ] = "auto",
 ) -> None:
-    """Check that a task's environment keeps what every environment must: seeds, limits, shapes, rows apart.
+    """Check that a task's environment keeps what every environment must: seeds, limits, shapes,
+    rows apart.
 
     Exit status 1 where it does not.
 
@@ -257,18 +288,32 @@ def check(
 @app.command()
 def teach(
     task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Environment steps. Default: what its settings say.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps. Default: what its settings say.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for its weights and its record. Default: where runs look for teachers.")
+        Path | None,
+        typer.Option(
+            help="Folder for its weights and its record. Default: where runs look for teachers."
+        ),
     ] = None,
-    algorithm: Annotated[Literal["ppo", "sac"], typer.Option(help="PPO, or SAC, which is slow on few cores.")] = "ppo",
-    address: Annotated[str | None, typer.Option(help="host:port of a Ray that runs. Default: one of its own.")] = None,
+    algorithm: Annotated[
+        Literal["ppo", "sac"], typer.Option(help="PPO, or SAC, which is slow on few cores.")
+    ] = "ppo",
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a Ray that runs. Default: one of its own.")
+    ] = None,
     env_runners: Annotated[
-        int, typer.Option(min=0, help="Processes that play, on all machines of the Ray; 0: the learner plays as well.")
+        int,
+        typer.Option(
+            min=0,
+            help="Processes that play, on all machines of the Ray; 0: the learner plays as well.",
+        ),
     ] = 0,
 ) -> None:
-    """Train a specialist with RLlib, to be a teacher. Stopped, the same command goes on from its last checkpoint.
+    """Train a specialist with RLlib, to be a teacher. Stopped, the same command goes on from its
+    last checkpoint.
 
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
@@ -279,8 +324,11 @@ def teach(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
-    """Try every package that gato needs or can use; exit status 1 where one that it needs does not work.
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+) -> None:
+    """Try every package that gato needs or can use; exit status 1 where one that it needs does not
+    work.
 
     Example: [bold]gato doctor[/bold]
     """
@@ -294,14 +342,18 @@ def ls(
     task: OfTask = None,
     source: OfSource = None,
     limit: Annotated[int, typer.Option(min=0, help="The last of them; 0 shows all.")] = 20,
-    sort: Annotated[Literal["number", "steps", "return"], typer.Option(help="What they are ordered by.")] = "number",
+    sort: Annotated[
+        Literal["number", "steps", "return"], typer.Option(help="What they are ordered by.")
+    ] = "number",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List episodes, the newest last.
 
     Example: [bold]gato replay ls demo --task pong --sort return[/bold]
     """
-    replay_words.ls(what, task=task, source=source, limit=limit, order=sort, as_json=as_json, console=console)
+    replay_words.ls(
+        what, task=task, source=source, limit=limit, order=sort, as_json=as_json, console=console
+    )
 
 
 @replay.command()
@@ -319,7 +371,10 @@ def stats(
 @replay.command()
 def peek(
     episode: Annotated[
-        str, typer.Argument(help="An episode's key or number; SHARD/NUMBER where there are several shards.")
+        str,
+        typer.Argument(
+            help="An episode's key or number; SHARD/NUMBER where there are several shards."
+        ),
     ],
     what: Where = None,
     frames: Annotated[
@@ -351,7 +406,10 @@ def provenance(
 def verify(
     what: Where = None,
     mend: Annotated[
-        bool, typer.Option("--mend", help="Take damaged episodes out for good, where no run uses the store.")
+        bool,
+        typer.Option(
+            "--mend", help="Take damaged episodes out for good, where no run uses the store."
+        ),
     ] = False,
 ) -> None:
     """Read everything and name what is damaged; exit status 1 where something is.
@@ -376,20 +434,29 @@ def export(
     *,
     what: Where = None,
     to: Annotated[
-        str, typer.Option(metavar="FOLDER|minari:ID", help="A new folder, or an id under Minari's own root.")
+        str,
+        typer.Option(
+            metavar="FOLDER|minari:ID", help="A new folder, or an id under Minari's own root."
+        ),
     ],
     task: OfTask = None,
     source: OfSource = None,
-    min_return: Annotated[float | None, typer.Option(help="Only episodes that returned so much.")] = None,
+    min_return: Annotated[
+        float | None, typer.Option(help="Only episodes that returned so much.")
+    ] = None,
 ) -> None:
     """Write episodes of one task as a Minari data set.
 
     Example: [bold]gato replay export demo --task hopper --source agent --to hopper-mine-v0[/bold]
     """
-    replay_care.export(what, to=to, task=task, source=source, min_return=min_return, console=console)
+    replay_care.export(
+        what, to=to, task=task, source=source, min_return=min_return, console=console
+    )
 
 
-OfRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run that goes on; without one the newest.")]
+OfRun = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run that goes on; without one the newest.")
+]
 
 
 @replay.command()
@@ -425,10 +492,18 @@ def limit(
 
     Example: [bold]gato replay limit demo --reads-per-token 8[/bold]
     """
-    given = {"reads_per_inserted_token": reads_per_token, "slack_tokens": slack, "warmup_tokens": warmup}
-    changes: dict[str, float | None] = {name: value for name, value in given.items() if value is not None}
+    given = {
+        "reads_per_inserted_token": reads_per_token,
+        "slack_tokens": slack,
+        "warmup_tokens": warmup,
+    }
+    changes: dict[str, float | None] = {
+        name: value for name, value in given.items() if value is not None
+    }
     if uncoupled and reads_per_token is not None:
-        raise ValueError("--uncoupled and --reads-per-token contradict each other; give one of them")
+        raise ValueError(
+            "--uncoupled and --reads-per-token contradict each other; give one of them"
+        )
     if uncoupled:
         changes["reads_per_inserted_token"] = None
     commands.pace(run, "replay-limit", changes=changes, redis_url=redis, console=console)

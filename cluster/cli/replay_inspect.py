@@ -18,7 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.tasks.catalog import TASKS
-from cluster.monitor.format import bytes_text, count_text, literal, number_text, percent_text, printable
+from cluster.monitor.format import (
+    bytes_text,
+    count_text,
+    literal,
+    number_text,
+    percent_text,
+    printable,
+)
 from cluster.monitor.table import print_table
 from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_episode, find_place, opened
@@ -36,13 +43,20 @@ Row = tuple[int, Header]
 """Shard and header."""
 
 
-def rows_of(stores: Sequence[EpisodeStore], *, task: str | None = None, source: str | None = None) -> list[Row]:
-    """Episodes of a task and a source, in the order they came. ValueError where there are none of that name."""
-    rows = [(shard, header) for shard, store in enumerate(stores) for header in store.episodes.values()]
+def rows_of(
+    stores: Sequence[EpisodeStore], *, task: str | None = None, source: str | None = None
+) -> list[Row]:
+    """Episodes of a task and a source, in the order they came. ValueError where there are none of
+    that name."""
+    rows = [
+        (shard, header) for shard, store in enumerate(stores) for header in store.episodes.values()
+    ]
     tasks, sources = Counter(h.task for _, h in rows), Counter(h.source for _, h in rows)
     wanted_tasks = _matching(task, tasks, "task", "/")
     wanted_sources = _matching(source, sources, "source", ":")
-    chosen = [row for row in rows if row[1].task in wanted_tasks and row[1].source in wanted_sources]
+    chosen = [
+        row for row in rows if row[1].task in wanted_tasks and row[1].source in wanted_sources
+    ]
     return sorted(chosen, key=lambda row: (row[1].number, row[0]))
 
 
@@ -54,7 +68,11 @@ def _matching(said: str | None, known: Iterable[str], what: str, mark: str) -> s
     found = {name for name in names if said in (name, name.split(mark)[0], name.split(mark)[-1])}
     if not found:
         near = get_close_matches(said, sorted(names), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(names)) or 'none'}"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there are: {', '.join(sorted(names)) or 'none'}"
+        )
         raise ValueError(f"no episode of {what} {said!r}; {hint}")
     return found
 
@@ -81,7 +99,8 @@ def ls(
     as_json: bool,
     console: Console,
 ) -> None:
-    """A line an episode; the newest, longest or best are last, and are those that a limit leaves."""
+    """A line an episode; the newest, longest or best are last, and are those that a limit
+    leaves."""
     place = find_place(what)
     with opened(place) as stores:
         rows = rows_of(stores, task=task, source=source)
@@ -102,7 +121,13 @@ def ls(
         for shard, header in shown
     ]  # fmt: skip
     if lines:
-        print_table(titles, lines, console, left=("task", "source", "ends", "key"), clipped=("key", "source", "task"))
+        print_table(
+            titles,
+            lines,
+            console,
+            left=("task", "source", "ends", "key"),
+            clipped=("key", "source", "task"),
+        )
     more = f" of {len(rows):,}; --limit 0 shows all" if len(shown) < len(rows) else ""
     by = {"number": "newest", "steps": "longest", "return": "best"}[order]
     said = f"{_count(len(shown), 'episode')}{more}, the {by} last" if shown else "no episodes"
@@ -119,13 +144,17 @@ def _plain(shard: int, header: Header) -> dict[str, object]:
 
 
 def stats(what: str | None, *, as_json: bool, console: Console) -> None:
-    """Episodes, steps and returns by task and source; bytes; tokens; what was seen and what is damaged."""
+    """Episodes, steps and returns by task and source; bytes; tokens; what was seen and what is
+    damaged."""
     place = find_place(what)
     with opened(place) as stores:
         contents = contents_of(stores)
         unread = left_out_of(stores, *_mix_of(place))
     if as_json:
-        plain = {task: {reason: asdict(amount) for reason, amount in found.items()} for task, found in unread.items()}
+        plain = {
+            task: {reason: asdict(amount) for reason, amount in found.items()}
+            for task, found in unread.items()
+        }
         sys.stdout.write(json.dumps(_plain_contents(contents, place) | {"left_out": plain}) + "\n")
         return
     if contents.tallies:
@@ -145,7 +174,8 @@ def stats(what: str | None, *, as_json: bool, console: Console) -> None:
 
 
 def _mix_of(place: Place) -> tuple[MixConfig, Mapping[str, Task], Mapping[str, float]]:
-    """What decides what is read: the run's mix, or the usual one; the tasks whose references are known; teachers' returns."""
+    """What decides what is read: the run's mix, or the usual one; the tasks whose references are
+    known; teachers' returns."""
     settings = (place.settings or {}).get("mix")
     mix = from_plain(MixConfig, settings) if settings else UNTOLD_MIX
     file = place.run.path / "scales.json" if place.run is not None else None
@@ -181,7 +211,9 @@ def _facts(contents: Contents, place: Place) -> list[tuple[str, str]]:
     )
     num_shards = f"{len(place.folders)} shards" if len(place.folders) > 1 else "one shard"
     if contents.num_shards != len(place.folders):
-        num_shards += f", [red]but the store was made of {contents.num_shards}: folders are missing[/red]"
+        num_shards += (
+            f", [red]but the store was made of {contents.num_shards}: folders are missing[/red]"
+        )
     durability = (
         f", durability {literal(place.settings['durability'])}"
         if place.settings and "durability" in place.settings
@@ -192,20 +224,46 @@ def _facts(contents: Contents, place: Place) -> list[tuple[str, str]]:
         ("store", f"{literal(place.label)}: {num_shards}, schema {schemas}{durability}"),
         (
             "stored",
-            f"{bytes_text(contents.stored_bytes)}{of}; files take {bytes_text(contents.file_bytes)} of the disk",
+            (
+                f"{bytes_text(contents.stored_bytes)}{of}; files take"
+                f" {bytes_text(contents.file_bytes)} of the disk"
+            ),
         ),
-        ("tokens", f"{count_text(contents.inserted_tokens)} inserted, {count_text(contents.read_tokens)} read"),
-        ("seen", f"{_count(contents.num_streams, 'stream')} of keys in {_count(contents.num_intervals, 'interval')}"),
+        (
+            "tokens",
+            (
+                f"{count_text(contents.inserted_tokens)} inserted,"
+                f" {count_text(contents.read_tokens)} read"
+            ),
+        ),
+        (
+            "seen",
+            (
+                f"{_count(contents.num_streams, 'stream')} of keys in"
+                f" {_count(contents.num_intervals, 'interval')}"
+            ),
+        ),
     ]
     if contents.num_whole_keys:
         facts.append(
-            ("", f"{contents.num_whole_keys:,} whole keys of schema 1; gato replay compact makes intervals of them")
+            (
+                "",
+                (
+                    f"{contents.num_whole_keys:,} whole keys of schema 1; gato replay compact makes"
+                    " intervals of them"
+                ),
+            )
         )
-    facts += [("", f"[red]damaged:[/red] stream {literal(repr(stream))}") for stream in contents.damaged_streams]
+    facts += [
+        ("", f"[red]damaged:[/red] stream {literal(repr(stream))}")
+        for stream in contents.damaged_streams
+    ]
     if not contents.damaged:
         facts.append(("damaged", "none known; gato replay verify reads everything"))
     for number, (name, reason) in enumerate(contents.damaged.items()):
-        facts.append(("" if number else "damaged", f"[red]episode {literal(name)}:[/red] {literal(reason)}"))
+        facts.append(
+            ("" if number else "damaged", f"[red]episode {literal(name)}:[/red] {literal(reason)}")
+        )
     return facts
 
 
@@ -220,7 +278,10 @@ def _plain_contents(contents: Contents, place: Place) -> dict[str, object]:
     return {
         "store": place.label,
         "tasks": {
-            task: plain(totals[task]) | {"sources": {source: plain(tally) for source, tally in sorted(sources.items())}}
+            task: (
+                plain(totals[task])
+                | {"sources": {source: plain(tally) for source, tally in sorted(sources.items())}}
+            )
             for task, sources in sorted(contents.tallies.items())
         },
         "stored_bytes": contents.stored_bytes,
@@ -245,10 +306,13 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
     with opened(place) as stores:
         store, header = find_episode(stores, name)
         shard = stores.index(store)
-        if frames is not None:  # first, so that what is wrong with it is not said after a page of numbers
+        # first, so that what is wrong with it is not said after a page of numbers
+        if frames is not None:
             _save_frames(store, header, frames, console)
         if header.number in store.damaged:
-            console.print(f"[red]taken out:[/red] {literal(store.damaged[header.number])}", highlight=False)
+            console.print(
+                f"[red]taken out:[/red] {literal(store.damaged[header.number])}", highlight=False
+            )
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
@@ -256,7 +320,11 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
         for field, value in plain.items():
             grid.add_row(
                 field,
-                Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(value)),
+                Text(
+                    f"{value:,}"
+                    if isinstance(value, int) and not isinstance(value, bool)
+                    else printable(value)
+                ),
             )
         for field, value in header.info.items():
             grid.add_row(Text(printable(f"info {field}")), Text(printable(value)))
@@ -266,10 +334,14 @@ def peek(name: str, what: str | None, *, frames: Path | None, console: Console) 
         console.print()
         for column, values in firsts.items():
             dots = " ..." if header.steps > len(values) else ""
-            console.print(f"[bold]{literal(column)}[/bold]  {_values_text(values)}{dots}", highlight=False)
+            console.print(
+                f"[bold]{literal(column)}[/bold]  {_values_text(values)}{dots}", highlight=False
+            )
 
 
-def _print_columns(store: EpisodeStore, header: Header, console: Console) -> dict[str, Shaped[np.ndarray, "T ..."]]:
+def _print_columns(
+    store: EpisodeStore, header: Header, console: Console
+) -> dict[str, Shaped[np.ndarray, "T ..."]]:
     """A line a column; the first rewards and actions are given back."""
     titles = ("column", "dtype", "shape", "min", "mean", "max")
     lines: list[list[str]] = []
@@ -283,7 +355,10 @@ def _print_columns(store: EpisodeStore, header: Header, console: Console) -> dic
             problems.append(str(problem))
         cells = ["damaged", "", ""]
         if values is not None:
-            cells = [number_text(float(value)) for value in (values.min(), values.mean(dtype=np.float64), values.max())]
+            cells = [
+                number_text(float(value))
+                for value in (values.min(), values.mean(dtype=np.float64), values.max())
+            ]
             if column in ("rewards", "actions", "labels"):
                 firsts[column] = values[:FIRST_STEPS]
         shown = f"{header.steps:,} x {list(shape)}" if shape else f"{header.steps:,}"
@@ -299,7 +374,11 @@ def _values_text(values: Shaped[np.ndarray, "T ..."]) -> str:
 
     def of_step(step: np.ndarray) -> str:
         flat = [f"{value:.3g}" for value in np.ravel(step).tolist()]
-        return flat[0] if not step.shape else "(" + " ".join(flat[:6]) + (" .." if len(flat) > 6 else "") + ")"
+        return (
+            flat[0]
+            if not step.shape
+            else "(" + " ".join(flat[:6]) + (" .." if len(flat) > 6 else "") + ")"
+        )
 
     return "  ".join(of_step(step) for step in values)
 
@@ -309,11 +388,14 @@ def _save_frames(store: EpisodeStore, header: Header, file: Path, console: Conso
     from cluster.monitor.contact_sheet import save_sheet, shown_steps
 
     images = [
-        name for name, (dtype, shape) in header.columns.items() if np.dtype(dtype) == np.uint8 and len(shape) == 3
+        name
+        for name, (dtype, shape) in header.columns.items()
+        if np.dtype(dtype) == np.uint8 and len(shape) == 3
     ]
     if not images:
         raise ValueError(
-            f"episode {header.key} of {header.task} has no images: its columns are {', '.join(header.columns)}"
+            f"episode {header.key} of {header.task} has no images: its columns are"
+            f" {', '.join(header.columns)}"
         )
     steps = shown_steps(header.steps)
     try:
@@ -321,4 +403,6 @@ def _save_frames(store: EpisodeStore, header: Header, file: Path, console: Conso
     except (DamagedEpisode, EpisodeGone) as problem:
         raise ValueError(str(problem)) from problem
     save_sheet(file, frames, steps)
-    console.print(f"{len(steps)} frames of {literal(images[0])} in {literal(file)}", highlight=False)
+    console.print(
+        f"{len(steps)} frames of {literal(images[0])} in {literal(file)}", highlight=False
+    )

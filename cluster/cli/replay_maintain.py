@@ -1,4 +1,5 @@
-"""`gato replay verify`, `compact` and `export`: is a store whole, does it take more disk than it must, who else can read it."""
+"""`gato replay verify`, `compact` and `export`: is a store whole, does it take more disk than it
+must, who else can read it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ MINARI_ID = "minari:"
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -44,7 +50,10 @@ def verify(what: str | None, *, mends: bool, console: Console) -> bool:
         store = _open_to_mend(folder) if mends else open_to_read(folder, place)
         try:
             if store.num_shards != len(place.folders):
-                console.print(f"[red]{label}:[/red] made of {store.num_shards} shards, {len(place.folders)} are here")
+                console.print(
+                    f"[red]{label}:[/red] made of {store.num_shards} shards, {len(place.folders)}"
+                    " are here"
+                )
                 is_whole = False
             before = len(store.damaged)
             faults, said = _verify(store, label, console)
@@ -62,7 +71,10 @@ def verify(what: str | None, *, mends: bool, console: Console) -> bool:
 
 def _fault_text(fault: Fault) -> str:
     key = f" {literal(fault.key)}" if fault.key else ""
-    return f"episode {fault.number}{key}: {f'column {literal(fault.column)} ' if fault.column else ''}{literal(fault.reason)}"
+    return (
+        f"episode {fault.number}{key}:"
+        f" {f'column {literal(fault.column)} ' if fault.column else ''}{literal(fault.reason)}"
+    )
 
 
 def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fault], list[str]]:
@@ -78,11 +90,15 @@ def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fau
 
 def _open_to_mend(folder: Path) -> EpisodeStore:
     """To write, as it was made: nothing but notes is written."""
-    found = EpisodeStore(folder, capacity_bytes=0, map_bytes=2 * (folder / "data.mdb").stat().st_size, read_only=True)
+    found = EpisodeStore(
+        folder, capacity_bytes=0, map_bytes=2 * (folder / "data.mdb").stat().st_size, read_only=True
+    )
     num_shards = found.num_shards
     found.close()
     size = (folder / "data.mdb").stat().st_size
-    return EpisodeStore(folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, is_mended=True)
+    return EpisodeStore(
+        folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, is_mended=True
+    )
 
 
 def _conclude(
@@ -105,7 +121,9 @@ def _conclude(
         line += f", {len(said):,} contradictions"
     if num_damaged or said:
         line += (
-            "; taken out for good and put right" if mends else "; gato replay verify --mend takes out what is damaged"
+            "; taken out for good and put right"
+            if mends
+            else "; gato replay verify --mend takes out what is damaged"
         )
     if earlier > 0:
         line += f" ({earlier:,} were taken out earlier; gato replay compact frees their bytes)"
@@ -128,11 +146,15 @@ def compact(what: str | None, *, console: Console) -> None:
             place.require_idle()
             done = compaction.swap()
         for fault in done.left_out:
-            console.print(f"[yellow]left out:[/yellow] {_fault_text(fault)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"[yellow]left out:[/yellow] {_fault_text(fault)}", highlight=False, soft_wrap=True
+            )
         freed_bytes = max(0, done.before_bytes - done.after_bytes)
         line = f"{label}: {done.num_episodes:,} episodes, {bytes_text(freed_bytes)} freed"
         line += f", {bytes_text(done.before_bytes)} before and {bytes_text(done.after_bytes)} now"
-        line += f"; {done.num_whole_keys:,} whole keys became intervals" if done.num_whole_keys else ""
+        line += (
+            f"; {done.num_whole_keys:,} whole keys became intervals" if done.num_whole_keys else ""
+        )
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -145,13 +167,16 @@ def export(
     min_return: float | None,
     console: Console,
 ) -> None:
-    """Write episodes of one task as a Minari data set: in a folder, or under Minari's own root by `minari:ID`."""
+    """Write episodes of one task as a Minari data set: in a folder, or under Minari's own root by
+    `minari:ID`."""
     place = find_place(what)
     with opened(place) as stores:
         rows = rows_of(stores, task=task, source=source)
         tasks = sorted({header.task for _, header in rows})
         if len(tasks) > 1:
-            raise ValueError(f"a Minari data set is of one task, here are {', '.join(tasks)}; choose with --task")
+            raise ValueError(
+                f"a Minari data set is of one task, here are {', '.join(tasks)}; choose with --task"
+            )
         rows = [row for row in rows if min_return is None or row[1].episode_return >= min_return]
         if not rows:
             raise ValueError(
@@ -162,19 +187,25 @@ def export(
         _export(stores, rows, to, place, console)
 
 
-def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console) -> None:
+def _export(
+    stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console
+) -> None:
     try:
         from actors.envs.provenance import env_spec_of
         from replay.formats.minari_export import export_minari
     except ImportError as problem:
-        raise ValueError(f"this release cannot export to Minari: {problem}; update gato-ray") from problem
+        raise ValueError(
+            f"this release cannot export to Minari: {problem}; update gato-ray"
+        ) from problem
     task = resolve_task(rows[0][1].task)
     destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
     left_out: list[str] = []
     with _progress(console) as bar:
         exported = export_minari(
             bar.track(
-                _episodes(stores, rows, left_out), total=len(rows), description=f"exporting {literal(place.label)}"
+                _episodes(stores, rows, left_out),
+                total=len(rows),
+                description=f"exporting {literal(place.label)}",
             ),
             task,
             destination,
@@ -182,16 +213,20 @@ def _export(stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place:
             description=f"Exported from {place.label} of gato-ray.",
         )
     for reason in left_out:
-        console.print(f"[yellow]left out:[/yellow] {literal(reason)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[yellow]left out:[/yellow] {literal(reason)}", highlight=False, soft_wrap=True
+        )
     console.print(
-        f"{exported.num_episodes:,} episodes of {literal(task.name)}, {exported.num_steps:,} steps: "
-        f"[bold]{literal(exported.dataset_id)}[/bold] in {literal(exported.folder)}",
+        f"{exported.num_episodes:,} episodes of {literal(task.name)}, {exported.num_steps:,} steps:"
+        f" [bold]{literal(exported.dataset_id)}[/bold] in {literal(exported.folder)}",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _episodes(stores: Sequence[EpisodeStore], rows: Sequence[Row], left_out: list[str]) -> Iterator[Episode]:
+def _episodes(
+    stores: Sequence[EpisodeStore], rows: Sequence[Row], left_out: list[str]
+) -> Iterator[Episode]:
     """One at a time; what is damaged, or evicted meanwhile, is left out."""
     for shard, header in rows:
         try:

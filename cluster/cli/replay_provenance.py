@@ -1,4 +1,5 @@
-"""`gato replay provenance`: where stored episodes came from, and what was done to them on the way."""
+"""`gato replay provenance`: where stored episodes came from, and what was done to them on the
+way."""
 
 from __future__ import annotations
 
@@ -47,20 +48,29 @@ def groups_of(headers: Sequence[Header]) -> list[Group]:
     groups: dict[tuple[str, ...], Group] = {}
     for header in headers:
         origin = {name: header.info[name] for name in ORIGINS if name in header.info}
-        done = {name: header.info[name] for name in DONE if name in header.info and name != "begins"}
+        done = {
+            name: header.info[name] for name in DONE if name in header.info and name != "begins"
+        }
         key = (header.task, header.source, json.dumps(origin), json.dumps(done))
-        group = groups.setdefault(key, Group(task=header.task, source=header.source, origin=origin, done=done))
+        group = groups.setdefault(
+            key, Group(task=header.task, source=header.source, origin=origin, done=done)
+        )
         group.headers.append(header)
     return list(groups.values())
 
 
-def provenance(what: str | None, *, task: str | None, each: bool, as_json: bool, console: Console) -> None:
-    """Show the origins of the episodes of a run, a data set or a folder; with `each` a line for every episode."""
+def provenance(
+    what: str | None, *, task: str | None, each: bool, as_json: bool, console: Console
+) -> None:
+    """Show the origins of the episodes of a run, a data set or a folder; with `each` a line for
+    every episode."""
     place = find_place(what)
     with opened(place) as stores:
         headers = [header for _, header in rows_of(stores, task=task)]
     if as_json:
-        for plain in map(_plain_episode, headers) if each else map(_plain_group, groups_of(headers)):
+        for plain in (
+            map(_plain_episode, headers) if each else map(_plain_group, groups_of(headers))
+        ):
             sys.stdout.write(json.dumps(plain) + "\n")
         return
     if each:
@@ -73,8 +83,8 @@ def provenance(what: str | None, *, task: str | None, each: bool, as_json: bool,
 
 def _show(group: Group, console: Console) -> None:
     console.print(
-        f"[bold]{literal(group.task)}[/bold] from [bold]{literal(group.source)}[/bold]: {count_text(len(group.headers))} episodes, "
-        f"{count_text(group.steps)} steps",
+        f"[bold]{literal(group.task)}[/bold] from [bold]{literal(group.source)}[/bold]:"
+        f" {count_text(len(group.headers))} episodes, {count_text(group.steps)} steps",
         highlight=False,
     )
     grid = Table.grid(padding=(0, 2))

@@ -1,4 +1,5 @@
-"""What the other words of the command line do: talk to a run, look at one, handle data sets and specialists."""
+"""What the other words of the command line do: talk to a run, look at one, handle data sets and
+specialists."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ from replay.formats.reader import Reading, attempt_of
 
 @contextmanager
 def _journal_of(folder: RunFolder, redis_url: str | None) -> Generator[Journal]:
-    """The journal of a run: from its live server, or from a private one on its folder while it is read."""
+    """The journal of a run: from its live server, or from a private one on its folder while it is
+    read."""
     named = folder.path / "redis-url.txt"
     url = redis_url or (named.read_text().strip() if named.is_file() else None)
     if url is None and folder.info().is_active:
@@ -61,16 +63,29 @@ def watch(run: str | None, *, once: bool, redis_url: str | None, console: Consol
     folder = find_run(run)
     with _journal_of(folder, redis_url) as journal:
         if once or not folder.info().is_active:
-            console.print(render(read_summary(journal, folder.name, read_scales(folder.path)), now_s=time.time()))
+            console.print(
+                render(
+                    read_summary(journal, folder.name, read_scales(folder.path)), now_s=time.time()
+                )
+            )
         else:
-            watch_live(journal, run=folder.name, scales=read_scales(folder.path), console=console, until_ended=True)
+            watch_live(
+                journal,
+                run=folder.name,
+                scales=read_scales(folder.path),
+                console=console,
+                until_ended=True,
+            )
 
 
 def _active(run: str | None) -> RunFolder:
     folder = find_run(run)
     info = folder.info()
     if not info.is_active:
-        raise ValueError(f"run {folder.name} is {info.state}, not running; gato resume {folder.name} goes on with it")
+        raise ValueError(
+            f"run {folder.name} is {info.state}, not running; gato resume {folder.name} goes on"
+            " with it"
+        )
     return folder
 
 
@@ -86,7 +101,8 @@ def stop(run: str | None, *, redis_url: str | None, console: Console) -> None:
     if folder.info().is_active:
         raise ValueError(f"run {folder.name} has not stopped after 120 s; see {folder.path}")
     console.print(
-        f"run [bold]{literal(folder.name)}[/bold] stopped; gato resume {literal(folder.name)} goes on from here"
+        f"run [bold]{literal(folder.name)}[/bold] stopped; gato resume {literal(folder.name)} goes"
+        " on from here"
     )
 
 
@@ -98,18 +114,25 @@ def scale(run: str | None, workers: int, *, redis_url: str | None, console: Cons
     console.print(f"run [bold]{literal(folder.name)}[/bold] goes on with {workers} workers")
 
 
-def roles(run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console) -> None:
-    """Ask a run to give its workers' roles other shares of their time; they stand when it is resumed, too."""
+def roles(
+    run: str | None, shares: Mapping[str, float], *, redis_url: str | None, console: Console
+) -> None:
+    """Ask a run to give its workers' roles other shares of their time; they stand when it is
+    resumed, too."""
     if not shares:
-        raise ValueError("nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1")
+        raise ValueError(
+            "nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1"
+        )
     folder = _active(run)
     config = folder.run_config()
-    config = replace(config, actors=replace(config.actors, **shares))  # ValueError for what they cannot be
+    # ValueError for what they cannot be
+    config = replace(config, actors=replace(config.actors, **shares))
     with _journal_of(folder, redis_url) as journal:
         journal.post_control("roles", json.dumps(dict(shares)))
     folder.set_config(to_plain(config))
     console.print(
-        f"run [bold]{literal(folder.name)}[/bold] was asked for other shares; gato watch {literal(folder.name)} shows who does what"
+        f"run [bold]{literal(folder.name)}[/bold] was asked for other shares; gato watch"
+        f" {literal(folder.name)} shows who does what"
     )
 
 
@@ -125,14 +148,17 @@ def pace(
     config = folder.run_config()
     if word == "replay-limit":
         if not changes:
-            raise ValueError("nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled")
+            raise ValueError(
+                "nothing to change; name --reads-per-token, --slack, --warmup or --uncoupled"
+            )
         limiter = replace(config.replay.limiter, **changes)  # ValueError for what it cannot be
         config = replace(config, replay=replace(config.replay, limiter=limiter))
     with _journal_of(folder, redis_url) as journal:
         journal.post_control(word, json.dumps(dict(changes)) if changes else "")
     folder.set_config(to_plain(config))  # for when the run is resumed
     console.print(
-        f"run [bold]{literal(folder.name)}[/bold] was asked {asked}; gato watch {literal(folder.name)} shows what it does"
+        f"run [bold]{literal(folder.name)}[/bold] was asked {asked}; gato watch"
+        f" {literal(folder.name)} shows what it does"
     )
 
 
@@ -147,11 +173,21 @@ def list_runs(console: Console) -> None:
         tasks = info.config.get("tasks", [])
         names = ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)
         table.add_row(*(Text(printable(cell)) for cell in (info.name, info.state, names, started)))
-    console.print(table if table.row_count else f"no runs in {literal(runs_root())}; begin with: gato start demo")
+    console.print(
+        table
+        if table.row_count
+        else f"no runs in {literal(runs_root())}; begin with: gato start demo"
+    )
 
 
 def evaluate(
-    what: str, *, tasks: Sequence[str] | None, episodes: int, as_json: bool, console: Console, video: bool = False
+    what: str,
+    *,
+    tasks: Sequence[str] | None,
+    episodes: int,
+    as_json: bool,
+    console: Console,
+    video: bool = False,
 ) -> None:
     """Play a checkpoint in this process, without Ray."""
     from actors.players.filming import ClipFolder
@@ -163,8 +199,9 @@ def evaluate(
     untrained = [name for name in wanted if name not in config.tasks]
     if untrained and not as_json:
         console.print(
-            f"[yellow]warning:[/yellow] {literal(config.name)} was never trained on {literal(', '.join(untrained))}; it was "
-            f"trained on {literal(', '.join(config.tasks))}",
+            f"[yellow]warning:[/yellow] {literal(config.name)} was never trained on"
+            f" {literal(', '.join(untrained))}; it was trained on"
+            f" {literal(', '.join(config.tasks))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -181,7 +218,9 @@ def evaluate(
         std = (sum((r - mean) ** 2 for r in evaluation.returns) / len(evaluation.returns)) ** 0.5
         scale = scales.get(evaluation.task) or scale_of(resolve_task(evaluation.task), None)
         random_return = scale.random_return if scale else None
-        normalised = {by: finite(scale.normalise(mean, by=by)) if scale else None for by in MEASURES}
+        normalised = {
+            by: finite(scale.normalise(mean, by=by)) if scale else None for by in MEASURES
+        }
         for by in MEASURES:
             if scale is not None and normalised[by] is not None:
                 scores[by].append([scale.normalise(value, by=by) for value in evaluation.returns])
@@ -195,40 +234,60 @@ def evaluate(
         shares = [number_text(normalised[by]) for by in MEASURES]
         counted = str(len(evaluation.returns))
         table.add_row(
-            literal(evaluation.task), f"{mean:,.1f}", f"{std:,.1f}", number_text(random_return), *shares, counted
+            literal(evaluation.task),
+            f"{mean:,.1f}",
+            f"{std:,.1f}",
+            number_text(random_return),
+            *shares,
+            counted,
         )
     overall = {by: aggregate(scores[by]) for by in MEASURES}
     if as_json:
         over_all = {by: asdict(over) if over else None for by, over in overall.items()}
         files = {name: str(file) for name, file in clips.files.items()} if clips else {}
-        answer = {"checkpoint": str(checkpoint), "tasks": rows, "aggregate": over_all, "clips": files}
+        answer = {
+            "checkpoint": str(checkpoint),
+            "tasks": rows,
+            "aggregate": over_all,
+            "clips": files,
+        }
         sys.stdout.write(json.dumps(answer) + "\n")
         return
     console.print(f"checkpoint {literal(checkpoint)}", highlight=False)
     console.print(table)
     for name, warning in warnings:
-        console.print(f"[yellow]warning:[/yellow] {literal(f'{name}: {warning}')}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[yellow]warning:[/yellow] {literal(f'{name}: {warning}')}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for file in clips.files.values() if clips else ():
         console.print(f"clip {literal(file)}", highlight=False, soft_wrap=True)
     for problem in clips.problems.values() if clips else ():
         console.print(f"no clip: {literal(problem)}", highlight=False)
     if clips and any(file.suffix == ".gif" for file in clips.files.values()):
         console.print(
-            "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's folder",
+            "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's"
+            " folder",
             highlight=False,
             markup=False,
         )
     for by, over in overall.items():
         if over is not None and over.num_tasks > 1:
             console.print(
-                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95 % interval "
-                f"{over.low:.2f} to {over.high:.2f} over other episodes",
+                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95"
+                f" % interval {over.low:.2f} to {over.high:.2f} over other episodes",
                 highlight=False,
             )
 
 
 def import_data(
-    source: str, *, task: str | None, name: str | None, allowed: Sequence[str] = (), console: Console
+    source: str,
+    *,
+    task: str | None,
+    name: str | None,
+    allowed: Sequence[str] = (),
+    console: Console,
 ) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
     from actors.envs.gymnasium_env import keyword_defaults
@@ -243,7 +302,9 @@ def import_data(
     def opened(known: Known) -> Reading:
         reading = read_source(source, known_tasks, chosen, known=known, options=options)
         unused = needless(source, known_tasks, chosen, options=options)
-        reading.report.notes += [f"nothing of this source needs --allow {quote(subject)}" for subject in unused]
+        reading.report.notes += [
+            f"nothing of this source needs --allow {quote(subject)}" for subject in unused
+        ]
         return reading
 
     importing.make(
@@ -255,7 +316,9 @@ def import_data(
     )
 
 
-def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console) -> None:
+def record(
+    task: str, *, episodes: int, name: str | None, seed: int, teacher: str, console: Console
+) -> None:
     """Let a teacher play and keep its episodes in a data set here."""
     from actors.envs.factory import EnvFailedError
     from actors.teachers.demonstrate import demonstrate
@@ -264,7 +327,9 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: st
     found = resolve_task(task)
     require_space(runs_root())
     for note in teacher_for(found, teacher).notes:
-        console.print(f"[yellow]note:[/yellow] {literal(note.removeprefix('noted: '))}", highlight=False)
+        console.print(
+            f"[yellow]note:[/yellow] {literal(note.removeprefix('noted: '))}", highlight=False
+        )
     played = demonstrate(found, episodes=episodes, seed=seed, teacher_spec=teacher)
     try:
         importing.make(
@@ -275,4 +340,6 @@ def record(task: str, *, episodes: int, name: str | None, seed: int, teacher: st
             origin=f"record {found.name}",
         )
     except EnvFailedError as problem:
-        raise ValueError(f"{problem}; gato check {found.name} says more. Episodes before it are kept") from problem
+        raise ValueError(
+            f"{problem}; gato check {found.name} says more. Episodes before it are kept"
+        ) from problem

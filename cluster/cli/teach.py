@@ -22,7 +22,8 @@ def teach(
     num_env_runners: int,
     console: Console,
 ) -> None:
-    """Train a specialist and say how good it got. ValueError where there are no settings, or no Ray at `address`."""
+    """Train a specialist and say how good it got. ValueError where there are no settings, or no Ray
+    at `address`."""
     import ray
 
     from actors.teachers.specialist import SHIPPED
@@ -35,7 +36,8 @@ def teach(
         console.print(f"The settings of {config.task} are untried: no specialist of it ships.")
     if algorithm == "sac":
         console.print(
-            "RLlib's SAC makes about 7 updates, and as many steps, a second on two cores: PPO is far sooner there."
+            "RLlib's SAC makes about 7 updates, and as many steps, a second on two cores: PPO is"
+            " far sooner there."
         )
     connect_ray(address, namespace="gato-teach", num_cpus=2 + num_env_runners)
     try:
@@ -48,10 +50,13 @@ def teach(
 
             made = train(config, out, progress=told, num_env_runners=num_env_runners)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command goes on from its last checkpoint in {literal(out)}.")
+        console.print(
+            f"Stopped. The same command goes on from its last checkpoint in {literal(out)}."
+        )
         return
     finally:
         ray.shutdown()
     console.print(
-        f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes; written to {literal(out)}"
+        f"{config.task}: {made['return_mean']:,.1f} ± {made['return_std']:,.1f} over 20 episodes;"
+        f" written to {literal(out)}"
     )

@@ -1,4 +1,5 @@
-"""What the command line makes of a named run: its tasks, teachers, data and settings, all checked before anything starts."""
+"""What the command line makes of a named run: its tasks, teachers, data and settings, all checked
+before anything starts."""
 
 from __future__ import annotations
 
@@ -51,21 +52,26 @@ def make_config(
 
 
 def data_notes(config: RunConfig) -> list[str]:
-    """What is doubtful of the run's data sets: sources that were not read to the end, refused episodes, blind entries."""
-    return [f"data set {name}: {line}" for name in config.data for line in datasets.find(name).doubts]
+    """What is doubtful of the run's data sets: sources that were not read to the end, refused
+    episodes, blind entries."""
+    return [
+        f"data set {name}: {line}" for name in config.data for line in datasets.find(name).doubts
+    ]
 
 
 def _require_demonstrations(config: RunConfig) -> None:
     """ValueError where a task has neither data nor a teacher to begin with."""
     from actors.teachers.resolve import has_teacher
 
-    shown = {task for name in config.data for task in datasets.find(name).tasks} | set(config.actors.teacher_of)
+    shown = {task for name in config.data for task in datasets.find(name).tasks} | set(
+        config.actors.teacher_of
+    )
     for name, task in resolve_tasks(*config.tasks).items():
         if name not in shown and not has_teacher(task):
             train = ", or train one (gato teach)" if task.family == "mujoco" else ""
             raise ValueError(
-                f"nobody demonstrates {name}: it has no teacher that ships; bring data (gato import, then --data NAME) or name who "
-                f"teaches it (--teacher {name}=SPEC){train}"
+                f"nobody demonstrates {name}: it has no teacher that ships; bring data (gato"
+                f" import, then --data NAME) or name who teaches it (--teacher {name}=SPEC){train}"
             )
 
 
@@ -77,7 +83,10 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
     for entry in named:
         parts = re.fullmatch(r"(.+?(?:\?sticky=[0-9.]+)?)=(.+)", entry)
         if parts is None:
-            raise ValueError(f"teacher {entry!r} names no task; write it as TASK=SPEC, such as hopper=sb3:hopper.zip")
+            raise ValueError(
+                f"teacher {entry!r} names no task; write it as TASK=SPEC, such as"
+                " hopper=sb3:hopper.zip"
+            )
         specs[resolve_task(parts[1]).name] = parts[2]
     specs = {task: absolute_spec(spec) for task, spec in specs.items()}
     config = replace(config, actors=replace(config.actors, teacher_of=specs))
@@ -87,7 +96,8 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
 
 
 def teacher_notes(config: RunConfig) -> list[str]:
-    """What a user must be told of the teachers that were named: what was converted, allowed, found or is not known."""
+    """What a user must be told of the teachers that were named: what was converted, allowed, found
+    or is not known."""
     from actors.teachers.resolve import teacher_for
 
     specs = {task: spec for task, spec in config.actors.teacher_of.items() if task in config.tasks}
@@ -99,7 +109,8 @@ def teacher_notes(config: RunConfig) -> list[str]:
 
 
 def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str, Scale]:
-    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published expert).
+    """Where 0 and 1 of the normalised return are: random, and who demonstrates (or the published
+    expert).
 
     A task without references has none: its returns are shown as they are.
     """

@@ -1,4 +1,5 @@
-"""The process of a run in the background: `python -m cluster.control.detached FOLDER`, started by `gato start --detach`."""
+"""The process of a run in the background: `python -m cluster.control.detached FOLDER`, started by
+`gato start --detach`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ def main() -> int:
     folder = RunFolder(arguments.folder.parent, arguments.folder.name)
     try:
         supervise_detached(
-            folder, address=arguments.address, redis_kept=arguments.redis_kept, redis_port=arguments.redis_port
+            folder,
+            address=arguments.address,
+            redis_kept=arguments.redis_kept,
+            redis_port=arguments.redis_port,
         )
     except (ValueError, OSError) as problem:
         print(f"error: {printable(problem)}", file=sys.stderr)

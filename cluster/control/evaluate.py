@@ -54,15 +54,21 @@ class StoredPrompts:
         self._config = config
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful one, as the run's workers are given. ValueError where there is none."""
+        """The first steps of a successful one, as the run's workers are given. ValueError where
+        there is none."""
         config = self._config
         if task_name not in config.tasks or not self._folder.is_dir():
-            raise ValueError(f"no demonstration of {task_name} in {self._folder} to prompt with; set prompt_steps=0")
+            raise ValueError(
+                f"no demonstration of {task_name} in {self._folder} to prompt with; set"
+                " prompt_steps=0"
+            )
         tasks = tasks_of(config)
         layout, count = layout_of(config, tasks, self._folder.parent), config.replay.num_shards
         for shard in range(count):
             folder = shard_folder(self._folder, shard, count)
-            store = EpisodeStore(folder, capacity_bytes=config.replay.capacity_bytes, read_only=True)
+            store = EpisodeStore(
+                folder, capacity_bytes=config.replay.capacity_bytes, read_only=True
+            )
             try:
                 mix = Mix(
                     store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={},
@@ -82,32 +88,44 @@ def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
     if (path / "checkpoint.json").is_file():
         checkpoint, run = path.resolve(), path.resolve().parent.parent
         if not (run / "run.json").is_file():
-            raise ValueError(f"{path} lies in no run's folder (runs/NAME/checkpoints/step-N), so its tasks are unknown")
+            raise ValueError(
+                f"{path} lies in no run's folder (runs/NAME/checkpoints/step-N), so its tasks are"
+                " unknown"
+            )
     else:
         run = find_run(what).path
         checkpoints = list_checkpoints(run / "checkpoints")
         if not checkpoints:
             raise ValueError(
-                f"run {run.name} has no checkpoint yet; wait for its first, or lower learner.checkpoint_every"
+                f"run {run.name} has no checkpoint yet; wait for its first, or lower"
+                " learner.checkpoint_every"
             )
         checkpoint = checkpoints[-1]
     return checkpoint, RunFolder(run.parent, run.name).run_config(), read_scales(run)
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, config: RunConfig, tasks: Sequence[str], episodes: int, *, clips: ClipFolder | None = None
+    checkpoint: Path,
+    config: RunConfig,
+    tasks: Sequence[str],
+    episodes: int,
+    *,
+    clips: ClipFolder | None = None,
 ) -> Iterator[Evaluation]:
-    """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where there are `clips`.
+    """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where
+    there are `clips`.
 
-    PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says. ValueError where the shapes do
-    not agree.
+    PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says.
+    ValueError where the shapes do not agree.
     """
     use_threads()
     if read_model_config(checkpoint) != config.model:
         raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
     model = Gato(config.model)
     progress = load_checkpoint(checkpoint, model)
-    weights = Weights(version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model))
+    weights = Weights(
+        version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model)
+    )
     acting = acting_configs(config, "evaluate")
     for name in tasks:
         acting.setdefault(name, config.actors.evaluate)
@@ -117,14 +135,22 @@ def evaluate_checkpoint(
         model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
         prompts=StoredPrompts(run / "replay", config),
     )  # fmt: skip
-    make = WorkerEnvs(backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s)
-    worker = Worker("evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout)
+    make = WorkerEnvs(
+        backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
+    )
+    worker = Worker(
+        "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout
+    )
     for name in tasks:
         done: list[Evaluation] = []
         for start in range(0, episodes, MOST_ENVS):
-            seeds = tuple(EVALUATION_SEED + i for i in range(start, min(start + MOST_ENVS, episodes)))
+            seeds = tuple(
+                EVALUATION_SEED + i for i in range(start, min(start + MOST_ENVS, episodes))
+            )
             film = clips is not None and not start
-            _, evaluation = worker.perform(Assignment(role="evaluate", task=name, seeds=seeds, film=film))
+            _, evaluation = worker.perform(
+                Assignment(role="evaluate", task=name, seeds=seeds, film=film)
+            )
             assert evaluation is not None
             if clips is not None and not start:
                 clips.keep(worker.take_clip(), evaluation)

@@ -50,7 +50,13 @@ def start(
     folder = RunFolder.create(config.name, config=to_plain(config))
     config = replace(config, name=folder.name, text=kept_text(config.text, folder))
     folder.set_config(to_plain(config))
-    _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=redis_port), detach, console)
+    _carry_out(
+        config,
+        folder,
+        _Options(address=address, redis_url=redis_url, redis_port=redis_port),
+        detach,
+        console,
+    )
 
 
 def kept_text(text: str, folder: RunFolder) -> str:
@@ -74,11 +80,20 @@ def resume(
     folder = find_run(run)
     info = folder.info()
     if info.is_active:
-        raise ValueError(f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or watch it")
+        raise ValueError(
+            f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or"
+            " watch it"
+        )
     config = override(folder.run_config(), settings)
     config = replace(config, name=folder.name)
     require_space(folder.path)
-    _carry_out(config, folder, _Options(address=address, redis_url=redis_url, redis_port=None), detach, console)
+    _carry_out(
+        config,
+        folder,
+        _Options(address=address, redis_url=redis_url, redis_port=None),
+        detach,
+        console,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +103,24 @@ class _Options:
     redis_port: int | None
 
 
-def _carry_out(config: RunConfig, folder: RunFolder, options: _Options, detach: bool, console: Console) -> None:
+def _carry_out(
+    config: RunConfig, folder: RunFolder, options: _Options, detach: bool, console: Console
+) -> None:
     if detach:
         _carry_out_detached(config, folder, options, console)
         return
     _supervise_or_say_why(config, folder, options, console)
 
 
-def _supervise_or_say_why(config: RunConfig, folder: RunFolder, options: _Options, console: Console) -> None:
+def _supervise_or_say_why(
+    config: RunConfig, folder: RunFolder, options: _Options, console: Console
+) -> None:
     try:
         _supervise(config, folder, options, console)
     except redis.RedisError as problem:  # a journal without space, or a server that is gone
         reason = (
-            f"the journal of run {folder.name} failed ({problem}); mend its Redis or free some space, then gato resume"
+            f"the journal of run {folder.name} failed ({problem}); mend its Redis or free some"
+            " space, then gato resume"
         )
         folder.set_state("failed", reason=reason)
         raise ValueError(reason) from problem
@@ -109,11 +129,14 @@ def _supervise_or_say_why(config: RunConfig, folder: RunFolder, options: _Option
         raise
 
 
-def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options, console: Console) -> None:
+def _carry_out_detached(
+    config: RunConfig, folder: RunFolder, options: _Options, console: Console
+) -> None:
     """A process of its own, in a session of its own, whose output goes to the run's log."""
     (folder.path / "config.json").write_text(json.dumps(to_plain(config)))
     arguments = [str(folder.path), *_pairs(options)]
-    if options.redis_url is not None:  # not on the command line, which every user of the machine can read
+    # not on the command line, which every user of the machine can read
+    if options.redis_url is not None:
         _keep_url(folder, options.redis_url)
         arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
@@ -127,26 +150,36 @@ def _carry_out_detached(config: RunConfig, folder: RunFolder, options: _Options,
         time.sleep(0.1)
     info = folder.info()
     if info.state == "failed" or process.poll() not in (None, 0):
-        raise ValueError(f"run {folder.name} did not start: {info.reason or f'see {folder.path}/log.txt'}")
+        raise ValueError(
+            f"run {folder.name} did not start: {info.reason or f'see {folder.path}/log.txt'}"
+        )
     name = literal(folder.name)
-    console.print(f"run [bold]{name}[/bold] goes on in the background: gato watch {name} · gato stop {name}")
+    console.print(
+        f"run [bold]{name}[/bold] goes on in the background: gato watch {name} · gato stop {name}"
+    )
 
 
 def _pairs(options: _Options) -> list[str]:
     named = {"--address": options.address, "--redis-port": options.redis_port}
-    return [text for name, value in named.items() if value is not None for text in (name, str(value))]
+    return [
+        text for name, value in named.items() if value is not None for text in (name, str(value))
+    ]
 
 
 def _keep_url(folder: RunFolder, url: str) -> None:
-    """Keep the URL of a run's Redis, with its password, for those who may read the owner's files."""
+    """Keep the URL of a run's Redis, with its password, for those who may read the owner's
+    files."""
     file = folder.path / "redis-url.txt"
     file.unlink(missing_ok=True)
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
         out.write(url)
 
 
-def supervise_detached(folder: RunFolder, *, address: str | None, redis_kept: bool, redis_port: int | None) -> None:
-    """What the process in the background does; `redis_kept`: with the Redis whose URL lies in the run's folder."""
+def supervise_detached(
+    folder: RunFolder, *, address: str | None, redis_kept: bool, redis_port: int | None
+) -> None:
+    """What the process in the background does; `redis_kept`: with the Redis whose URL lies in the
+    run's folder."""
     redis_url = (folder.path / "redis-url.txt").read_text() if redis_kept else None
     config = read_config(folder.path / "config.json")
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
@@ -155,7 +188,8 @@ def supervise_detached(folder: RunFolder, *, address: str | None, redis_kept: bo
 
 @contextmanager
 def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
-    """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was named."""
+    """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was
+    named."""
     if options.redis_url is not None:
         _keep_url(folder, options.redis_url)
         yield options.redis_url
@@ -180,25 +214,38 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
     with _journal_server(folder, options) as url:
         journal = Journal(connect(url), config.name)
         resumed = bool(journal.read(START, count=1))
-        journal.append(Event(kind="resumed" if resumed else "started", text=f"{len(tasks)} tasks: {', '.join(tasks)}"))
-        (folder.path / "scales.json").write_text(json.dumps({name: to_plain(scale) for name, scale in scales.items()}))
+        journal.append(
+            Event(
+                kind="resumed" if resumed else "started",
+                text=f"{len(tasks)} tasks: {', '.join(tasks)}",
+            )
+        )
+        (folder.path / "scales.json").write_text(
+            json.dumps({name: to_plain(scale) for name, scale in scales.items()})
+        )
         console.print(
-            f"run [bold]{literal(config.name)}[/bold] in {literal(folder.path)}: starting Ray, replay and the learner ...",
+            f"run [bold]{literal(config.name)}[/bold] in {literal(folder.path)}: starting Ray,"
+            " replay and the learner ...",
             highlight=False,
         )
         connect_ray(options.address, namespace=f"gato-{config.name}")
         try:
             teacher_returns = {name: scale.teacher_return for name, scale in scales.items()}
-            parts = launch(config, folder.path, local=options.address is None, teacher_returns=teacher_returns)
+            parts = launch(
+                config, folder.path, local=options.address is None, teacher_returns=teacher_returns
+            )
             for data in sets:
                 datasets.hand_in(data, parts.fill, console)
             if sets:
                 stats = parts.replay.stats()
                 for line in unread_lines(stats.left_out, stats.episodes):
                     console.print(
-                        f"[yellow]not read:[/yellow] {literal(line)} ({UNFILTERED} reads all)", highlight=False
+                        f"[yellow]not read:[/yellow] {literal(line)} ({UNFILTERED} reads all)",
+                        highlight=False,
                     )
-            teachable = [n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)]
+            teachable = [
+                n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)
+            ]
             dispatcher = Dispatcher(
                 config.actors,
                 list(tasks),
@@ -213,20 +260,30 @@ def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console:
             parts.replay.close()
         finally:
             ray.shutdown()
-        journal.append(Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here"))
+        journal.append(
+            Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here")
+        )
         journal.close()
         folder.set_state(ended, reason=reason)
         console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
     name = literal(config.name)
-    console.print(f"run [bold]{name}[/bold] {ended}. Play it: gato evaluate {name} · see it again: gato watch {name}")
+    console.print(
+        f"run [bold]{name}[/bold] {ended}. Play it: gato evaluate {name} · see it again: gato watch"
+        f" {name}"
+    )
 
 
 def _run_watched(
-    supervisor: Supervisor, journal: Journal, run: str, scales: Mapping[str, Scale], console: Console
+    supervisor: Supervisor,
+    journal: Journal,
+    run: str,
+    scales: Mapping[str, Scale],
+    console: Console,
 ) -> tuple[Ended, str]:
-    """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop; again ends it at once."""
+    """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop;
+    again ends it at once."""
     watcher = threading.Thread(
         target=watch_live, args=(journal,), name="watch", daemon=True,
         kwargs={"run": run, "scales": scales, "console": console, "until_ended": True},

@@ -1,4 +1,5 @@
-"""Whether it is a Ray that listens at an address, found out in seconds: `ray.init` takes two minutes to give up."""
+"""Whether it is a Ray that listens at an address, found out in seconds: `ray.init` takes two
+minutes to give up."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ CONNECT_S = 4.0
 ANSWER_S = 6.0
 """The head of a cluster answers in milliseconds, in a second or two where its machine is busy."""
 FIX = (
-    "start one with `ray start --head`, give host:port of a head that runs (its port is 6379 unless --port said otherwise), "
-    "or leave out --address for a local one"
+    "start one with `ray start --head`, give host:port of a head that runs (its port is 6379 unless"
+    " --port said otherwise), or leave out --address for a local one"
 )
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
@@ -25,7 +26,9 @@ def require_ray(address: str) -> None:
         ValueError: nothing listens there, or what does is not a Ray; within about ten seconds.
     """
     import grpc
-    from ray._private.grpc_utils import init_grpc_channel  # TLS and token, as Ray's own processes use them
+
+    # TLS and token, as Ray's own processes use them
+    from ray._private.grpc_utils import init_grpc_channel
 
     host, _, port = address.rpartition(":")
     try:
@@ -39,7 +42,13 @@ def require_ray(address: str) -> None:
         code = problem.code()  # pyright: ignore[reportAttributeAccessIssue]
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return
-        said = f"it does not answer within {ANSWER_S:.0f} s" if code == grpc.StatusCode.DEADLINE_EXCEEDED else code.name
-        raise ValueError(f"what listens at {address!r} is not the head of a Ray ({said}); {FIX}") from problem
+        said = (
+            f"it does not answer within {ANSWER_S:.0f} s"
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED
+            else code.name
+        )
+        raise ValueError(
+            f"what listens at {address!r} is not the head of a Ray ({said}); {FIX}"
+        ) from problem
     finally:
         channel.close()

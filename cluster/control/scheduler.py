@@ -1,4 +1,5 @@
-"""Who does what next: demonstrations first, then evaluations of the newest version beside play. Pure arithmetic."""
+"""Who does what next: demonstrations first, then evaluations of the newest version beside play.
+Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ EVALUATION_SEED = 10_000
 FAILURE_PAUSE_S = 2.5
 """Pause after a first failure; it doubles up to 160 s."""
 BREAKS_AFTER = 8
-"""Failures in a row, without one success in between, after which a task is not tried again in that role."""
+"""Failures in a row, without one success in between, after which a task is not tried again in that
+role."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class _TaskState:
 class Dispatcher:
     """Decides each free worker's next assignment; told of what ended and what was published.
 
-    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0}, teachable=["mujoco/hopper"], seed=0)
-    dispatcher.published(Version(1, 1))
+    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0},
+    teachable=["mujoco/hopper"], seed=0) dispatcher.published(Version(1, 1))
     assignment = dispatcher.next(worker="w0", now_s=12.0)
     """
 
@@ -65,18 +67,22 @@ class Dispatcher:
         seed: int,
         has_data: Sequence[str] = (),
     ) -> None:
-        """`teachable`: tasks that have a teacher; those of them that `has_data` names need no demonstrations of it."""
+        """`teachable`: tasks that have a teacher; those of them that `has_data` names need no
+        demonstrations of it."""
         self._config = config
         self._has_data = bool(has_data)
         self._newest: Version | None = None
         self._tasks = {
             task: _TaskState(
                 demonstration_steps=demonstration_steps.get(task, 0),
-                wanted_steps=config.demonstration_steps_of.get(task, config.demonstration_steps)
-                if task in teachable and task not in has_data
-                else 0,
+                wanted_steps=(
+                    config.demonstration_steps_of.get(task, config.demonstration_steps)
+                    if task in teachable and task not in has_data
+                    else 0
+                ),
                 teachable=task in teachable,
-                # Seeds of demonstrations and play begin where no evaluation and no other run's seed looks.
+                # Seeds of demonstrations and play begin where no evaluation and no other run's seed
+                # looks.
                 next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
             )
             for task in tasks
@@ -84,7 +90,8 @@ class Dispatcher:
         self._may_insert = True
         self._step = 0
         self._spent_s: dict[str, float] = dict.fromkeys(("demonstrate", "evaluate", *PLAYING), 0.0)
-        """By all workers, since the run was started; what came before anything else does not count."""
+        """By all workers, since the run was started; what came before anything else does not
+        count."""
         self._due_s: dict[tuple[str, Role], float] = {}
         """When a worker may go on with a role."""
 
@@ -100,14 +107,16 @@ class Dispatcher:
             self._newest = version
 
     def learned(self, step: int) -> None:
-        """How many updates the learner has made. Where the agent may play from now on, the shares count from now on."""
+        """How many updates the learner has made. Where the agent may play from now on, the shares
+        count from now on."""
         begins = self._step < self._config.play_from <= step
         self._step = step
         if begins:
             self.configure(self._config)
 
     def replay_takes(self, may_insert: bool) -> None:
-        """Whether replay takes episodes now: while its readers are behind nobody fills it, and evaluations go on."""
+        """Whether replay takes episodes now: while its readers are behind nobody fills it, and
+        evaluations go on."""
         self._may_insert = may_insert
 
     @property
@@ -117,31 +126,47 @@ class Dispatcher:
     @property
     def broken(self) -> list[tuple[str, Role]]:
         """Tasks, and the roles in which they are left alone because they failed again and again."""
-        return [(name, role) for name, state in self._tasks.items() for role in state.failures if state.is_broken(role)]
+        return [
+            (name, role)
+            for name, state in self._tasks.items()
+            for role in state.failures
+            if state.is_broken(role)
+        ]
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether every task failed again and again in all that was tried, or all teachers did and nothing else is learned."""
+        """Whether every task failed again and again in all that was tried, or all teachers did and
+        nothing else is learned."""
         states = self._tasks.values()
         untaught = [state for state in states if state.wanted_steps]
-        nothing_shown = all(not state.demonstration_steps and state.is_broken("teach") for state in untaught)
+        nothing_shown = all(
+            not state.demonstration_steps and state.is_broken("teach") for state in untaught
+        )
         if untaught and nothing_shown and not self._has_data and len(untaught) == len(states):
             return True
         return all(state.failures and all(map(state.is_broken, state.failures)) for state in states)
 
     def everything_evaluated(self) -> bool:
         """Whether the newest version has been evaluated on every task that can be."""
-        return all(state.evaluated == self._newest or state.is_broken("evaluate") for state in self._tasks.values())
+        return all(
+            state.evaluated == self._newest or state.is_broken("evaluate")
+            for state in self._tasks.values()
+        )
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
-        """The worker's next assignment, or None where it had better rest. `last`: only what is still to be evaluated."""
+        """The worker's next assignment, or None where it had better rest. `last`: only what is
+        still to be evaluated."""
         if last:
             return self._evaluate(worker, now_s, at_once=True)
         first = self._demonstrate(now_s, at_most=self._config.first_demonstration_steps)
         if first is not None:
             return first
         # While demonstrations are missing, making them has half of the time.
-        demonstrated = self._demonstrate(now_s) if self._spent_s["demonstrate"] < self._spent_s["evaluate"] else None
+        demonstrated = (
+            self._demonstrate(now_s)
+            if self._spent_s["demonstrate"] < self._spent_s["evaluate"]
+            else None
+        )
         if demonstrated is not None:
             return demonstrated
         by_need = sorted(PLAYING, key=self._over_its_share_s)
@@ -150,7 +175,9 @@ class Dispatcher:
             if owed is not None:
                 return owed
         chosen = self._evaluate(worker, now_s, at_once=False) or self._demonstrate(now_s)
-        return chosen or next((given for role in by_need if (given := self._play(role, worker, now_s))), None)
+        return chosen or next(
+            (given for role in by_need if (given := self._play(role, worker, now_s))), None
+        )
 
     def _over_its_share_s(self, role: Role) -> float:
         """Time that a role had beyond its share of all time; negative where it is behind."""
@@ -158,16 +185,25 @@ class Dispatcher:
         return self._spent_s[role] - self._config.share(role) * all_s
 
     def _is_owed(self, role: Role) -> bool:
-        """Whether evaluations, of which there may always be one more to do, have kept a role from its share."""
-        evaluated = all(state.evaluated is not None or state.is_broken("evaluate") for state in self._tasks.values())
+        """Whether evaluations, of which there may always be one more to do, have kept a role from
+        its share."""
+        evaluated = all(
+            state.evaluated is not None or state.is_broken("evaluate")
+            for state in self._tasks.values()
+        )
         return evaluated and self._over_its_share_s(role) < 0.0
 
     def _demonstrate(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
-        """The task that is furthest from its demonstrations, of those that have less than `at_most` steps."""
+        """The task that is furthest from its demonstrations, of those that have less than `at_most`
+        steps."""
         short: dict[str, float] = {}
         for name, state in self._tasks.items():
             wanted = state.wanted_steps if at_most is None else min(at_most, state.wanted_steps)
-            if state.demonstration_steps < wanted and not state.teaching_in_flight and state.may_try("teach", now_s):
+            if (
+                state.demonstration_steps < wanted
+                and not state.teaching_in_flight
+                and state.may_try("teach", now_s)
+            ):
                 short[name] = state.demonstration_steps / wanted
         return self._assign("teach", min(short, key=lambda task: short[task])) if short else None
 
@@ -180,7 +216,10 @@ class Dispatcher:
             if self._newest is not None
             and not state.evaluation_in_flight
             and not state.is_broken("evaluate")
-            and (state.evaluated is None or (state.evaluated < self._newest and (at_once or not over)))
+            and (
+                state.evaluated is None
+                or (state.evaluated < self._newest and (at_once or not over))
+            )
             and (at_once or now_s - state.evaluation_ended_s >= config.evaluate_every_s)
         }
         if not waiting:
@@ -188,15 +227,28 @@ class Dispatcher:
         name = min(waiting, key=lambda task: waiting[task])
         state = self._tasks[name]
         state.evaluation_in_flight = True
-        film = config.clip_every_s > 0.0 and (at_once or now_s - state.filmed_s >= config.clip_every_s)
-        seeds = tuple(EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs))
-        return Assignment(role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film)
+        film = config.clip_every_s > 0.0 and (
+            at_once or now_s - state.filmed_s >= config.clip_every_s
+        )
+        seeds = tuple(
+            EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs)
+        )
+        return Assignment(
+            role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film
+        )
 
     def _play(self, role: Role, worker: str, now_s: float) -> Assignment | None:
-        """An assignment, where the worker has rested long enough that the role has no more than its share of the time."""
-        if self._config.share(role) <= 0.0 or not self._may_insert or (self._newest is None and role != "teach"):
+        """An assignment, where the worker has rested long enough that the role has no more than its
+        share of the time."""
+        if (
+            self._config.share(role) <= 0.0
+            or not self._may_insert
+            or (self._newest is None and role != "teach")
+        ):
             return None
-        if now_s < self._due_s.get((worker, role), now_s) or (role != "teach" and self._step < self._config.play_from):
+        if now_s < self._due_s.get((worker, role), now_s) or (
+            role != "teach" and self._step < self._config.play_from
+        ):
             return None
         ready = [
             name
@@ -204,7 +256,11 @@ class Dispatcher:
             if state.may_try(role, now_s) and (state.teachable or role == "generate")
         ]
         # The task of which least was asked for.
-        return self._assign(role, min(ready, key=lambda task: self._tasks[task].asked[role])) if ready else None
+        return (
+            self._assign(role, min(ready, key=lambda task: self._tasks[task].asked[role]))
+            if ready
+            else None
+        )
 
     def _assign(self, role: Role, name: str) -> Assignment:
         state = self._tasks[name]
@@ -214,8 +270,11 @@ class Dispatcher:
         state.teaching_in_flight += role == "teach"
         return Assignment(role=role, task=name, seeds=seeds)
 
-    def failed(self, assignment: Assignment, version: Version | None, *, given_s: float, now_s: float) -> None:
-        """An assignment cannot be done. An evaluation, of `version`, waits for the next one; the rest waits longer each time."""
+    def failed(
+        self, assignment: Assignment, version: Version | None, *, given_s: float, now_s: float
+    ) -> None:
+        """An assignment cannot be done. An evaluation, of `version`, waits for the next one; the
+        rest waits longer each time."""
         self.died(assignment, given_s=given_s, now_s=now_s)
         state, role = self._tasks[assignment.task], assignment.role
         if role == "evaluate":
@@ -256,7 +315,8 @@ class Dispatcher:
         missing = state.demonstration_steps < state.wanted_steps
         # A task whose teacher fails is not waited for.
         begun = all(
-            t.demonstration_steps or not t.wanted_steps or t.failures.get("teach") for t in self._tasks.values()
+            t.demonstration_steps or not t.wanted_steps or t.failures.get("teach")
+            for t in self._tasks.values()
         )
         if begun:
             self._spent_s["demonstrate" if role == "teach" and missing else role] += report.wall_s
@@ -267,6 +327,7 @@ class Dispatcher:
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
         if not (role == "teach" and missing) and share > 0.0:
-            # Rest so long that it has its share, counted from when it was due: who began late catches up, by one at most.
+            # Rest so long that it has its share, counted from when it was due: who began late
+            # catches up, by one at most.
             due_s = max(self._due_s.get((worker, role), begun_s), begun_s - report.wall_s)
             self._due_s[worker, role] = due_s + report.wall_s / share

@@ -1,4 +1,5 @@
-"""The supervisor: runs learner, replay and crew to the end of a run, obeys control words, and journals what happens."""
+"""The supervisor: runs learner, replay and crew to the end of a run, obeys control words, and
+journals what happens."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from replay.shards import merged
 TICK_S = 0.1
 STATS_EVERY_S = 2.0
 STOP_PATIENCE_S = 60.0
-"""How long the learner may take to end its update, publish and save before the run ends without it."""
+"""How long the learner may take to end its update, publish and save before the run ends without
+it."""
 NO_PROGRESS_S = 30.0
 """After this long without a sign of life a part is named in the journal."""
 
@@ -34,17 +36,24 @@ class Supervisor:
     """Runs a launched run to its end.
 
     supervisor = Supervisor(config, parts, journal, dispatcher)
-    ended, reason = supervisor.run()          # another thread, or another process by the journal, may ask it to stop
+    ended, reason = supervisor.run()          # another thread, or another process by the journal,
+    may ask it to stop
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, journal: Journal, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, config: RunConfig, parts: Parts, journal: Journal, dispatcher: Dispatcher
+    ) -> None:
         self._config = config
         self._parts = parts
         self._replay_config = config.replay
         self._journal = journal
         self._dispatcher = dispatcher
         self._crew = Crew(
-            parts.new_worker, dispatcher, journal, hung_after_s=config.actors.hung_after_s, clips=parts.clips
+            parts.new_worker,
+            dispatcher,
+            journal,
+            hung_after_s=config.actors.hung_after_s,
+            clips=parts.clips,
         )
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
@@ -88,20 +97,33 @@ class Supervisor:
                 tasks = ", ".join(dict.fromkeys(name for name, _ in self._dispatcher.broken))
                 return "failed", f"every task fails again and again ({tasks}); gato watch shows why"
             if stop_by_s is not None and time.monotonic() > stop_by_s:
-                return "failed", f"the learner did not stop within {STOP_PATIENCE_S:.0f} s; the last checkpoint stands"
+                return (
+                    "failed",
+                    (
+                        f"the learner did not stop within {STOP_PATIENCE_S:.0f} s; the last"
+                        " checkpoint stands"
+                    ),
+                )
             done, _ = ray.wait([training], timeout=TICK_S)
             if not done:
                 continue
             try:
                 outcome = ray.get(training)
-            except RayTaskError as failure:  # an exception in the learner's code: again would be the same
+            except (
+                RayTaskError
+            ) as failure:  # an exception in the learner's code: again would be the same
                 return "failed", f"the learner failed: {failure.cause!r}"
             except RayError as failure:  # its process died: Ray starts it anew, from its checkpoint
                 failures += 1
                 if failures > 20 or stop_by_s is not None:
-                    return "failed", f"the learner died {failures} times, last: {first_line(failure)}"
+                    return (
+                        "failed",
+                        f"the learner died {failures} times, last: {first_line(failure)}",
+                    )
                 epoch = self._journal.next_epoch()
-                self._say("learner died", f"started again from its last checkpoint, as epoch {epoch}")
+                self._say(
+                    "learner died", f"started again from its last checkpoint, as epoch {epoch}"
+                )
                 training = self._parts.learner.train.remote(epoch)
                 continue
             self._take_reports()
@@ -148,7 +170,9 @@ class Supervisor:
         self._dispatcher.configure(self._actors)
         roles = ("evaluate", *PLAYING)
         self._say(
-            "roles", ", ".join(f"{role} {self._actors.share(role):g}" for role in roles) + " of the workers' time"
+            "roles",
+            ", ".join(f"{role} {self._actors.share(role):g}" for role in roles)
+            + " of the workers' time",
         )
 
     def _pace(self, word: str, value: str) -> None:
@@ -164,7 +188,9 @@ class Supervisor:
                 limiter = replace(self._replay_config.limiter, **json.loads(value))
                 self._replay_config = replace(self._replay_config, limiter=limiter)
                 self._parts.replay.reconfigure(self._replay_config)
-                self._say("replay limited", ", ".join(f"{k} {v}" for k, v in json.loads(value).items()))
+                self._say(
+                    "replay limited", ", ".join(f"{k} {v}" for k, v in json.loads(value).items())
+                )
         except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
             self._say("problem", f"{word} was not obeyed: {first_line(problem)}; try it again")
 
@@ -174,7 +200,11 @@ class Supervisor:
             if self._replay_config != self._config.replay:
                 self._parts.replay.reconfigure(self._replay_config)
         except (RayError, GetTimeoutError) as problem:
-            self._say("problem", f"replay has its first limiter again: {first_line(problem)}; gato replay limit anew")
+            self._say(
+                "problem",
+                f"replay has its first limiter again: {first_line(problem)}; gato replay limit"
+                " anew",
+            )
 
     def _take_reports(self) -> None:
         try:
@@ -203,7 +233,9 @@ class Supervisor:
             self._stats_read = self._parts.replay.ask_stats()
         if not self._stats_read:
             return
-        _, missing = ray.wait(self._stats_read, num_returns=len(self._stats_read), timeout=5.0 if at_once else 0.0)
+        _, missing = ray.wait(
+            self._stats_read, num_returns=len(self._stats_read), timeout=5.0 if at_once else 0.0
+        )
         if missing:
             return
         asked, self._stats_read = self._stats_read, []
@@ -214,7 +246,8 @@ class Supervisor:
         if self._stats is not None and stats.incarnation != self._stats.incarnation:
             self._pace_again()
             self._say(
-                "replay restarted", f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged"
+                "replay restarted",
+                f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged",
             )
         self._dispatcher.replay_takes(stats.may_insert)
         if stats != self._stats:

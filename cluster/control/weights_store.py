@@ -1,4 +1,5 @@
-"""The weights store: keeps the newest version for whoever plays, refuses older ones, and has a copy on disk."""
+"""The weights store: keeps the newest version for whoever plays, refuses older ones, and has a copy
+on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Held:
 
 
 class WeightsStore:
-    """Publications ordered by (epoch, number). The object in Ray's store is this actor's, so it outlives the learner."""
+    """Publications ordered by (epoch, number). The object in Ray's store is this actor's, so it
+    outlives the learner."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "latest.safetensors"
@@ -41,23 +43,35 @@ class WeightsStore:
         self._hold_copy(self._file.with_suffix(".json"))
 
     def _hold_copy(self, about: Path) -> None:
-        """Begin with the copy on disk, if it is whole. A damaged one is no loss: the learner publishes at its start."""
+        """Begin with the copy on disk, if it is whole. A damaged one is no loss: the learner
+        publishes at its start."""
         if not (self._file.is_file() and about.is_file()):
             return
         try:
             saved = read_json(about, fix="")
             if saved["bytes"] == self._file.stat().st_size:
                 epoch, number = saved["version"]
-                self._hold(Version(int(epoch), int(number)), int(saved["learner_step"]), load_file(self._file))
+                self._hold(
+                    Version(int(epoch), int(number)),
+                    int(saved["learner_step"]),
+                    load_file(self._file),
+                )
         except (ValueError, KeyError, TypeError, SafetensorError) as problem:
             logging.getLogger(__name__).warning("the copy of the weights is not used: %s", problem)
 
-    def _hold(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
-        self._held = Held(version=version, learner_step=learner_step, reference=ray.put(dict(arrays)))
+    def _hold(
+        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
+    ) -> None:
+        self._held = Held(
+            version=version, learner_step=learner_step, reference=ray.put(dict(arrays))
+        )
 
     @ray.method
-    def publish(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> bool:
-        """Take a version. False where its epoch is over: a later learner of this run has published."""
+    def publish(
+        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
+    ) -> bool:
+        """Take a version. False where its epoch is over: a later learner of this run has
+        published."""
         version = Version(*version)
         if self._held is not None:
             if version.epoch < self._held.version.epoch:
@@ -69,7 +83,9 @@ class WeightsStore:
         self._write(version, learner_step, arrays)
         return True
 
-    def _write(self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+    def _write(
+        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
+    ) -> None:
         data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         about = {"version": version, "learner_step": learner_step, "bytes": len(data)}
         draft = self._file.with_suffix(".draft")
@@ -78,7 +94,9 @@ class WeightsStore:
             os.replace(draft, self._file)
             draft.write_text(json.dumps(about))
             os.replace(draft, self._file.with_suffix(".json"))
-        except OSError:  # no space: the copy on disk stays the older one, the one in memory is what is played
+        except (
+            OSError
+        ):  # no space: the copy on disk stays the older one, the one in memory is what is played
             draft.unlink(missing_ok=True)
 
     @ray.method
@@ -102,7 +120,8 @@ class StoreSink:
 
     def publish(self, weights: Weights) -> bool:
         return ray.get(
-            self._store.publish.remote(weights.version, weights.learner_step, weights.arrays), timeout=PATIENCE_S
+            self._store.publish.remote(weights.version, weights.learner_step, weights.arrays),
+            timeout=PATIENCE_S,
         )
 
 
@@ -113,7 +132,8 @@ class StoreSource:
         self._store = store
 
     def newer_than(self, version: Version | None) -> Weights | None:
-        """The newest weights, where newer; None also where the store is being started again: the next pull gets them."""
+        """The newest weights, where newer; None also where the store is being started again: the
+        next pull gets them."""
         try:
             held = ray.get(self._store.newer_than.remote(version), timeout=PATIENCE_S)
             if held is None:
@@ -121,4 +141,6 @@ class StoreSource:
             arrays = ray.get(held.reference, timeout=PATIENCE_S)
         except RayError:
             return None
-        return Weights(version=Version(*held.version), learner_step=held.learner_step, arrays=arrays)
+        return Weights(
+            version=Version(*held.version), learner_step=held.learner_step, arrays=arrays
+        )

@@ -1,4 +1,5 @@
-"""The crew: a run's workers. Gives them their assignments, takes what they did, and starts again who died or hangs."""
+"""The crew: a run's workers. Gives them their assignments, takes what they did, and starts again
+who died or hangs."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ class Crew:
         self._workers.clear()
 
     def hand_out(self, *, last: bool = False) -> None:
-        """Give every free worker something to do; with `last` only what is still to be evaluated."""
+        """Give every free worker something to do; with `last` only what is still to be
+        evaluated."""
         for worker in self._workers:
             if worker.assignment is not None:
                 continue
@@ -146,7 +148,10 @@ class Crew:
         for name, role in self._dispatcher.broken:
             if (name, role) not in self._broken:
                 self._broken.add((name, role))
-                self._say("task failed", f"{name} failed {BREAKS_AFTER} times to {role}; left alone until gato resume")
+                self._say(
+                    "task failed",
+                    f"{name} failed {BREAKS_AFTER} times to {role}; left alone until gato resume",
+                )
 
     def _take(
         self,
@@ -161,7 +166,10 @@ class Crew:
         except RayTaskError as failure:
             if isinstance(failure.cause, NotServedError):  # no fault of the task's
                 self._dispatcher.taken_back(assignment)
-                self._say("not served", f"{worker.name} at {assignment.role} of {assignment.task}: {failure.cause}")
+                self._say(
+                    "not served",
+                    f"{worker.name} at {assignment.role} of {assignment.task}: {failure.cause}",
+                )
                 return
             # An exception in the worker's code: again would be the same.
             self._give_up(worker, assignment, str(failure.cause or failure))
@@ -180,7 +188,9 @@ class Crew:
         self._journal.append(report)
         if report.failed and evaluation is None:
             self._say(
-                "worker failed", f"{worker.name} at {assignment.role} of {assignment.task}: {first_line(report.failed)}"
+                "worker failed",
+                f"{worker.name} at {assignment.role} of {assignment.task}:"
+                f" {first_line(report.failed)}",
             )
         if evaluation is not None:
             self._journal.append(replace(evaluation, worker=worker.name))
@@ -198,12 +208,16 @@ class Crew:
             self._say("no clip", problem)
 
     def _watch(self, worker: _Worker, assignment: Assignment) -> None:
-        """Ask how far it is, now and then; kill it where it makes no step, or does not even answer."""
+        """Ask how far it is, now and then; kill it where it makes no step, or does not even
+        answer."""
         now_s = time.monotonic()
         at = f"{assignment.role} of {assignment.task}"
         if now_s - worker.given_s > LONG_S and not worker.named:
             worker.named = True
-            self._say("no progress", f"worker {worker.name} has been at one {at} for {now_s - worker.given_s:.0f} s")
+            self._say(
+                "no progress",
+                f"worker {worker.name} has been at one {at} for {now_s - worker.given_s:.0f} s",
+            )
         if worker.question is None:
             if now_s - worker.asked_s > min(WATCH_EVERY_S, self._hung_after_s / 2):
                 worker.question, worker.asked_s = worker.handle.progress.remote(), now_s
@@ -221,9 +235,15 @@ class Crew:
             _kill(worker.handle, no_restart=False)
 
     def _give_up(self, worker: _Worker, assignment: Assignment, reason: str) -> None:
-        """An assignment that cannot be done: an evaluation counts as failed, for the rest the task is left alone a while."""
-        self._dispatcher.failed(assignment, worker.version, given_s=worker.given_s, now_s=time.monotonic())
-        self._say("worker failed", f"{worker.name} at {assignment.role} of {assignment.task}: {first_line(reason)}")
+        """An assignment that cannot be done: an evaluation counts as failed, for the rest the task
+        is left alone a while."""
+        self._dispatcher.failed(
+            assignment, worker.version, given_s=worker.given_s, now_s=time.monotonic()
+        )
+        self._say(
+            "worker failed",
+            f"{worker.name} at {assignment.role} of {assignment.task}: {first_line(reason)}",
+        )
         if assignment.role == "evaluate" and worker.version is not None:
             self._journal.append(
                 Evaluation(

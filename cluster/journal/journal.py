@@ -1,4 +1,5 @@
-"""The journal of a run: one Redis stream of typed records that everyone may append to and read from any entry on."""
+"""The journal of a run: one Redis stream of typed records that everyone may append to and read from
+any entry on."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ MAX_BLOCK_S = 5.0
 MAX_ENTRIES = 500_000
 """About a quarter of a gigabyte; the oldest entries go first."""
 DEDUPLICATE_S = 120
-"""How long the server remembers an append, so that one that is sent again after a lost answer counts once."""
+"""How long the server remembers an append, so that one that is sent again after a lost answer
+counts once."""
 
 APPEND_ONCE = """
 if redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[2]) then
@@ -62,7 +64,8 @@ class Entry(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A word to the supervisor. Whoever may write to the server may say it: the password is the token."""
+    """A word to the supervisor. Whoever may write to the server may say it: the password is the
+    token."""
 
     id: str
     word: str
@@ -90,28 +93,37 @@ class Journal:
         self._closed = threading.Event()
 
     def append(self, record: Record) -> None:
-        """Add `record`; on return it is on disk, once, even if the server was restarted meanwhile."""
+        """Add `record`; on return it is on disk, once, even if the server was restarted
+        meanwhile."""
         seen = f"gato:{self.run}:seen:{uuid4().hex}"
         text = encode(record, time_s=record.time_s if isinstance(record, Event) else time.time())
         self._client.eval(APPEND_ONCE, 2, self._stream, seen, text, DEDUPLICATE_S, MAX_ENTRIES)
 
-    def read(self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000) -> list[Entry]:
-        """Up to `count` entries after `after_id`, in order; if there are none, wait for one up to `block_s`.
+    def read(
+        self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000
+    ) -> list[Entry]:
+        """Up to `count` entries after `after_id`, in order; if there are none, wait for one up to
+        `block_s`.
 
         Records of a kind that this version does not know are left out.
         """
         deadline_s = time.monotonic() + block_s
         while True:
-            rows = self._rows(self._stream, after_id, block_s=deadline_s - time.monotonic(), count=count)
+            rows = self._rows(
+                self._stream, after_id, block_s=deadline_s - time.monotonic(), count=count
+            )
             known = [
-                Entry(row_id, *found) for row_id, row in rows if (found := decode(row.get("entry", ""))) is not None
+                Entry(row_id, *found)
+                for row_id, row in rows
+                if (found := decode(row.get("entry", ""))) is not None
             ]
             if known or self._closed.is_set() or (not rows and time.monotonic() >= deadline_s):
                 return known
             after_id = rows[-1][0] if rows else after_id
 
     def follow(self, after_id: str = START) -> Iterator[Entry]:
-        """Every entry after `after_id`, and then every new one, until `close`. Goes on after the server was restarted."""
+        """Every entry after `after_id`, and then every new one, until `close`. Goes on after the
+        server was restarted."""
         while not self._closed.is_set():
             try:
                 entries = self.read(after_id, block_s=1.0)
@@ -140,11 +152,14 @@ class Journal:
         return [Control(row_id, row.get("word", ""), row.get("value", "")) for row_id, row in rows]
 
     def last_control_id(self) -> str:
-        """Where a supervisor starts to listen, so that it does not obey words to the one before it."""
+        """Where a supervisor starts to listen, so that it does not obey words to the one before
+        it."""
         rows = cast(list[tuple[str, object]], self._client.xrevrange(self._control, count=1))
         return rows[0][0] if rows else START
 
-    def _rows(self, stream: str, after_id: str, *, block_s: float, count: int) -> list[tuple[str, dict[str, str]]]:
+    def _rows(
+        self, stream: str, after_id: str, *, block_s: float, count: int
+    ) -> list[tuple[str, dict[str, str]]]:
         # A block of 0 ms would wait for ever.
         block_ms = int(1000 * min(block_s, MAX_BLOCK_S)) or None if block_s > 0 else None
         answer = self._client.xread({stream: after_id}, count=count, block=block_ms)
@@ -154,17 +169,22 @@ class Journal:
 
 def encode(record: Record, *, time_s: float) -> str:
     """`record` as JSON with its kind and its time."""
-    return json.dumps({"type": type(record).__name__, "time_s": time_s, "record": _plain(record)}, allow_nan=False)
+    return json.dumps(
+        {"type": type(record).__name__, "time_s": time_s, "record": _plain(record)}, allow_nan=False
+    )
 
 
 def decode(text: str) -> tuple[float, Record] | None:
-    """Time and record, or None for what this version does not know; fields that it does not know are left out."""
+    """Time and record, or None for what this version does not know; fields that it does not know
+    are left out."""
     try:
         entry = json.loads(text)
         kind = RECORDS[entry["type"]]
         types = _field_types(kind)
         values: dict[str, Any] = {
-            name: _typed(value, types[name]) for name, value in entry["record"].items() if name in types
+            name: _typed(value, types[name])
+            for name, value in entry["record"].items()
+            if name in types
         }
         return float(entry["time_s"]), kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -181,7 +201,9 @@ def _plain(value: object) -> object:
         case Real():
             return float(value) if math.isfinite(value) else str(float(value))
         case Mapping():
-            return {str(key): _plain(item) for key, item in cast(Mapping[str, object], value).items()}
+            return {
+                str(key): _plain(item) for key, item in cast(Mapping[str, object], value).items()
+            }
         case Sequence():
             return [_plain(item) for item in cast(Sequence[object], value)]
         case _:
@@ -205,7 +227,9 @@ def _typed(value: object, hint: object) -> object:
         return tuple(_typed(item, get_args(hint)[0]) for item in cast(list[object], value))
     if origin is not None:
         item_hint = get_args(hint)[1]
-        return {key: _typed(item, item_hint) for key, item in cast(dict[str, object], value).items()}
+        return {
+            key: _typed(item, item_hint) for key, item in cast(dict[str, object], value).items()
+        }
     if hint is Mean:
         parts = cast(dict[str, float | str], value)
         return Mean(float(parts["total"]), int(parts["count"]))

@@ -1,4 +1,5 @@
-"""The private Redis server of a run: loopback only, with a password, kept on disk, and gone when its parent is gone."""
+"""The private Redis server of a run: loopback only, with a password, kept on disk, and gone when
+its parent is gone."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ URL = re.compile(
 )
 ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
 
-# Ends the server when the pipe to its standard input closes, which is when our process ends, however it ends. Unlike
-# PR_SET_PDEATHSIG it does not fire when only the thread that started the server ends, and it lets the server save.
+# Ends the server when the pipe to its standard input closes, which is when our process ends,
+# however it ends. Unlike PR_SET_PDEATHSIG it does not fire when only the thread that started the
+# server ends, and it lets the server save.
 WATCHER = 'read -r _; kill -TERM "$1"'
 
 
@@ -59,11 +61,13 @@ class RedisServer:
     with RedisServer.start(folder) as server:
         client = connect(server.url)
 
-    A second start on the same folder brings every acknowledged write back, and keeps the port (if it is still free)
-    and the password, so that clients reconnect by themselves.
+    A second start on the same folder brings every acknowledged write back, and keeps the port (if
+    it is still free) and the password, so that clients reconnect by themselves.
     """
 
-    def __init__(self, *, folder: Path, endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, *, folder: Path, endpoint: Endpoint, process: subprocess.Popen[bytes]
+    ) -> None:
         """Use `RedisServer.start`."""
         self.folder = folder
         self.endpoint = endpoint
@@ -78,21 +82,30 @@ class RedisServer:
 
     @classmethod
     def start(cls, folder: Path | str, port: int | None = None) -> RedisServer:
-        """Start a server with its data in `folder`, on `port` or, without one, on the port it had or any free one."""
+        """Start a server with its data in `folder`, on `port` or, without one, on the port it had
+        or any free one."""
         folder = Path(folder).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         lock_fd = _take_lock(folder)
         try:
             known = read_endpoint(folder)
             if port is not None and not 0 < port < 65536:
-                raise ValueError(f"port {port} is not a port; give one from 1024 to 65535, or none to use any free one")
+                raise ValueError(
+                    f"port {port} is not a port; give one from 1024 to 65535, or none to use any"
+                    " free one"
+                )
             if port is not None and not _is_free(port):
-                raise ValueError(f"port {port} on {HOST} is taken; give another, or none to use any free one")
-            chosen = port or (known.port if known is not None and _is_free(known.port) else _free_port())
+                raise ValueError(
+                    f"port {port} on {HOST} is taken; give another, or none to use any free one"
+                )
+            chosen = port or (
+                known.port if known is not None and _is_free(known.port) else _free_port()
+            )
             password = known.password if known is not None else secrets.token_urlsafe(32)
             process = _launch(folder, port=chosen, password=password, lock_fd=lock_fd)
         finally:
-            os.close(lock_fd)  # the server has its own copy, so that the folder stays locked just as long as it lives
+            # the server has its own copy, so that the folder stays locked just as long as it lives
+            os.close(lock_fd)
         endpoint = Endpoint(port=chosen, password=password, pid=process.pid)
         server = cls(folder=folder, endpoint=endpoint, process=process)
         try:
@@ -145,28 +158,37 @@ class RedisServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
 
 def connect(url: str) -> redis.Redis:
-    """A client of the server at `url` that has answered once, and that rides over a restart of the server."""
+    """A client of the server at `url` that has answered once, and that rides over a restart of the
+    server."""
     shown = without_password(url)
     if shown is None:
-        raise ValueError(f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}")
+        raise ValueError(
+            f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
+        )
     try:
         _ping(url)
     except redis.AuthenticationError as error:
         raise ValueError(
-            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json, with {ENCODED}"
+            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json,"
+            f" with {ENCODED}"
         ) from error
     except redis.RedisError as error:
         raise ValueError(
             f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
         ) from error
     except ValueError:
-        raise ValueError(f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}") from None
+        raise ValueError(
+            f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
+        ) from None
     return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
 
 
@@ -189,7 +211,8 @@ def read_endpoint(folder: Path) -> Endpoint | None:
         return None
     except (ValueError, KeyError, TypeError):  # whose text may hold a part of the password
         raise ValueError(
-            f"{folder / 'redis.json'} is damaged: it must hold url and pid; delete it and start again"
+            f"{folder / 'redis.json'} is damaged: it must hold url and pid; delete it and start"
+            " again"
         ) from None
 
 
@@ -203,7 +226,12 @@ def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
 
 def _client(url: str, retry: Retry) -> redis.Redis:
     return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url, decode_responses=True, protocol=2, socket_connect_timeout=2.0, socket_timeout=10.0, retry=retry
+        url,
+        decode_responses=True,
+        protocol=2,
+        socket_connect_timeout=2.0,
+        socket_timeout=10.0,
+        retry=retry,
     )
 
 
@@ -215,8 +243,9 @@ def _ping(url: str) -> None:
 def without_password(url: str) -> str | None:
     """`url` as it may be shown: without user, password and options.
 
-    None where it is not certain which part of it is the password, so that no part may be shown: one that holds / ? or #
-    ends the host's part too early, and what follows would be taken for the host.
+    None where it is not certain which part of it is the password, so that no part may be shown: one
+    that holds / ? or # ends the host's part too early, and what follows would be taken for the
+    host.
     """
     found = URL.fullmatch(url)
     if found is None:
@@ -238,18 +267,22 @@ def _take_lock(folder: Path) -> int:
             if time.monotonic() > deadline_s:
                 os.close(lock_fd)
                 known = read_endpoint(folder)
-                holder = f"pid {known.pid}, port {known.port}" if known is not None else "still starting"
+                holder = (
+                    f"pid {known.pid}, port {known.port}" if known is not None else "still starting"
+                )
                 raise ValueError(
-                    f"a Redis server ({holder}) already runs on {folder}; stop that run or use another folder"
+                    f"a Redis server ({holder}) already runs on {folder}; stop that run or use"
+                    " another folder"
                 ) from None
             time.sleep(0.02)
 
 
 def _launch(folder: Path, *, port: int, password: str, lock_fd: int) -> subprocess.Popen[bytes]:
-    # The configuration goes in by standard input, so that the password is neither in a file nor on the command line.
+    # The configuration goes in by standard input, so that the password is neither in a file nor on
+    # the command line.
     config = (
-        f"bind {HOST}\nport {port}\nrequirepass {password}\nprotected-mode yes\ndaemonize no\ndir .\n"
-        'logfile redis.log\nappendonly yes\nappendfsync always\nsave ""\n'
+        f"bind {HOST}\nport {port}\nrequirepass {password}\nprotected-mode yes\ndaemonize no\ndir"
+        ' .\nlogfile redis.log\nappendonly yes\nappendfsync always\nsave ""\n'
     )
     process = subprocess.Popen(
         [str(get_binary_path()), "-"],
@@ -257,7 +290,8 @@ def _launch(folder: Path, *, port: int, password: str, lock_fd: int) -> subproce
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which writes the last entries
+        # Ctrl-C in the terminal is for the supervisor, which writes the last entries
+        start_new_session=True,
         pass_fds=(lock_fd,),
     )
     assert process.stdin is not None
@@ -277,9 +311,13 @@ def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
         except redis.RedisError as error:  # not listening yet, or still loading
             log = server.folder / "redis.log"
             if process.poll() is not None:
-                raise ValueError(f"the Redis server ended with status {process.returncode}; see {log}") from error
+                raise ValueError(
+                    f"the Redis server ended with status {process.returncode}; see {log}"
+                ) from error
             if time.monotonic() > deadline_s:
-                raise ValueError(f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}") from error
+                raise ValueError(
+                    f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}"
+                ) from error
         time.sleep(0.01)
 
 

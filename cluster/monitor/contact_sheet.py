@@ -1,4 +1,5 @@
-"""A contact sheet: some frames of an episode in one picture, each with its step, for a person to look at.
+"""A contact sheet: some frames of an episode in one picture, each with its step, for a person to
+look at.
 
 Shape letters: N frames, H height, W width.
 """
@@ -21,10 +22,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 def shown_steps(num_steps: int) -> list[int]:
     """Steps that are shown: the first, the last, and what lies evenly between."""
-    return sorted({round(step) for step in np.linspace(0, num_steps - 1, min(NUM_FRAMES, num_steps)).tolist()})
+    return sorted(
+        {round(step) for step in np.linspace(0, num_steps - 1, min(NUM_FRAMES, num_steps)).tolist()}
+    )
 
 
-def sheet(frames_NHWC: UInt8[np.ndarray, "N H W 3"], steps: list[int]) -> UInt8[np.ndarray, "height width 3"]:
+def sheet(
+    frames_NHWC: UInt8[np.ndarray, "N H W 3"], steps: list[int]
+) -> UInt8[np.ndarray, "height width 3"]:
     """The picture."""
     import cv2
 
@@ -33,11 +38,20 @@ def sheet(frames_NHWC: UInt8[np.ndarray, "N H W 3"], steps: list[int]) -> UInt8[
     frames = frames_NHWC.repeat(scale, axis=1).repeat(scale, axis=2)
     columns = min(COLUMNS, num)
     cell_height, cell_width = height * scale + LABEL_PIXELS + GAP, width * scale + GAP
-    picture = np.full((-(-num // columns) * cell_height + GAP, columns * cell_width + GAP, 3), 32, np.uint8)
+    picture = np.full(
+        (-(-num // columns) * cell_height + GAP, columns * cell_width + GAP, 3), 32, np.uint8
+    )
     for place, (frame, step) in enumerate(zip(frames, steps, strict=True)):
         top, left = place // columns * cell_height + GAP, place % columns * cell_width + GAP
         cv2.putText(
-            picture, str(step), (left, top + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (230, 230, 230), 1, cv2.LINE_AA
+            picture,
+            str(step),
+            (left, top + 12),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.42,
+            (230, 230, 230),
+            1,
+            cv2.LINE_AA,
         )
         top += LABEL_PIXELS
         picture[top : top + height * scale, left : left + width * scale] = frame
@@ -52,6 +66,7 @@ def save_sheet(file: Path, frames_NHWC: UInt8[np.ndarray, "N H W 3"], steps: lis
         raise ValueError(f"{file} must end in one of {', '.join(SUFFIXES)}")
     if not file.absolute().parent.is_dir():
         raise ValueError(
-            f"there is no folder {file.absolute().parent} to write {file.name} to; make it, or name another"
+            f"there is no folder {file.absolute().parent} to write {file.name} to; make it, or name"
+            " another"
         )
     imageio.imwrite(file, sheet(frames_NHWC, steps))

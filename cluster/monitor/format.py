@@ -1,4 +1,5 @@
-"""Short text for a terminal: numbers, durations, a history as a line of blocks; and names from files, made harmless."""
+"""Short text for a terminal: numbers, durations, a history as a line of blocks; and names from
+files, made harmless."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ NONE = "-"
 
 
 def printable(text: object) -> str:
-    """`text` with every character that is not printable written as its escape: ESC becomes \\x1b, a line's end \\n.
+    """`text` with every character that is not printable written as its escape: ESC becomes \\x1b, a
+    line's end \\n.
 
-    Names, keys and reasons come from files that anybody may have made. A control character among them would move the
-    cursor, clear the screen or set the terminal's title. For `rich.text.Text` and plain output, which know no markup.
+    Names, keys and reasons come from files that anybody may have made. A control character among
+    them would move the cursor, clear the screen or set the terminal's title. For `rich.text.Text`
+    and plain output, which know no markup.
     """
     said = str(text)
     if said.isprintable():
@@ -27,15 +30,18 @@ def printable(text: object) -> str:
 
 
 def literal(text: object) -> str:
-    """`printable`, for a string that `Console.print` or a table reads markup from: "[bold]" stays these six characters."""
+    """`printable`, for a string that `Console.print` or a table reads markup from: "[bold]" stays
+    these six characters."""
     said = printable(text)
     body = said.rstrip("\\")
-    # Backslashes before a tag would escape it, so they are doubled; rich's own `escape` does so for a single one only.
+    # Backslashes before a tag would escape it, so they are doubled; rich's own `escape` does so for
+    # a single one only.
     return escape(body) + 2 * said[len(body) :]
 
 
 def number_text(value: float | None, *, digits: int = 3) -> str:
-    """About `digits` significant digits, whole ones all shown up to 99,999: 0.12, 12.3, 3,210, 135k."""
+    """About `digits` significant digits, whole ones all shown up to 99,999: 0.12, 12.3, 3,210,
+    135k."""
     if value is None or not math.isfinite(value):
         return NONE
     size = abs(value)
@@ -48,7 +54,8 @@ def number_text(value: float | None, *, digits: int = 3) -> str:
 
 
 def spread_text(mean: float, std: float, *, ascii_only: bool = False) -> str:
-    """Mean and standard deviation, both in thousands (or millions) where the mean is: 285 ± 21.5, 135k ± 9k."""
+    """Mean and standard deviation, both in thousands (or millions) where the mean is: 285 ± 21.5,
+    135k ± 9k."""
     plus_minus = "+-" if ascii_only else "±"
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(mean) >= 100 * size or (letter == "M" and abs(mean) >= size):
@@ -107,8 +114,11 @@ def clip(text: str, columns: int, *, ascii_only: bool = False) -> str:
     return text if len(text) <= columns else text[: max(0, columns - len(mark))] + mark
 
 
-def sparkline(values: Sequence[float], *, columns: int, low: float, high: float, ascii_only: bool = False) -> str:
-    """A block a value, the newest last; more values than `columns` share a block, which shows their mean.
+def sparkline(
+    values: Sequence[float], *, columns: int, low: float, high: float, ascii_only: bool = False
+) -> str:
+    """A block a value, the newest last; more values than `columns` share a block, which shows their
+    mean.
 
     The lowest block stands for `low` and the highest for `high`, or for what lies beyond them.
     """

@@ -1,9 +1,10 @@
-"""One number over many tasks: the interquartile mean of normalised returns, with its confidence interval.
+"""One number over many tasks: the interquartile mean of normalised returns, with its confidence
+interval.
 
-As Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Statistical Precipice") propose it. Where a quarter
-of all scores is no whole number, those on the border count in part; their rliable drops them. Here episodes of one agent
-are in the place of runs: so the interval says what other episodes of these weights would show, not what another training
-would.
+As Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Statistical Precipice")
+propose it. Where a quarter of all scores is no whole number, those on the border count in part;
+their rliable drops them. Here episodes of one agent are in the place of runs: so the interval says
+what other episodes of these weights would show, not what another training would.
 """
 
 from __future__ import annotations
@@ -30,19 +31,23 @@ class Aggregate:
 
 
 def interquartile_mean(scores_KE: Float[np.ndarray, "*batch K E"]) -> Float[np.ndarray, "*batch"]:
-    """The mean of the middle half of all scores, E of each of K tasks; scores on its border count in part."""
+    """The mean of the middle half of all scores, E of each of K tasks; scores on its border count
+    in part."""
     flat = np.sort(scores_KE.reshape(*scores_KE.shape[:-2], -1), axis=-1)
     count = flat.shape[-1]
     place = np.arange(count)
-    weights = np.clip(np.minimum(place + 1, 0.75 * count) - np.maximum(place, 0.25 * count), 0.0, 1.0)
+    weights = np.clip(
+        np.minimum(place + 1, 0.75 * count) - np.maximum(place, 0.25 * count), 0.0, 1.0
+    )
     return flat @ weights / weights.sum()
 
 
 def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Aggregate | None:
     """Over tasks, each with the normalised returns of its episodes; None where there are none.
 
-    Tasks count alike: of each as many episodes are taken as the task with the fewest has, the first of them. The interval
-    is the percentile bootstrap's, stratified: episodes are drawn again within each task.
+    Tasks count alike: of each as many episodes are taken as the task with the fewest has, the first
+    of them. The interval is the percentile bootstrap's, stratified: episodes are drawn again within
+    each task.
     """
     kept = [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]
     if not kept:
@@ -53,4 +58,9 @@ def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> A
     again_RKE = np.take_along_axis(scores_KE[None], drawn_RKE, axis=2)
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(interquartile_mean(again_RKE), [tail, 1.0 - tail])
-    return Aggregate(iqm=float(interquartile_mean(scores_KE)), low=float(low), high=float(high), num_tasks=len(kept))
+    return Aggregate(
+        iqm=float(interquartile_mean(scores_KE)),
+        low=float(low),
+        high=float(high),
+        num_tasks=len(kept),
+    )

@@ -1,4 +1,5 @@
-"""The parts of the picture of a run: learner, replay and players; tasks; workers; what went wrong and what happened."""
+"""The parts of the picture of a run: learner, replay and players; tasks; workers; what went wrong
+and what happened."""
 
 from __future__ import annotations
 
@@ -66,13 +67,21 @@ def head_panel(summary: Summary, now_s: float, size: Size) -> Table:
     grid.add_column(justify="right", no_wrap=True, width=4)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     learned = _learner_share(summary)
-    grid.add_row("learner", _bar(learned, bar_columns), _share_text(learned), _learner_line(summary, now_s, size))
+    grid.add_row(
+        "learner",
+        _bar(learned, bar_columns),
+        _share_text(learned),
+        _learner_line(summary, now_s, size),
+    )
     replay = summary.replay
     if replay is None:
         grid.add_row("replay", _bar(None, bar_columns), "", Text("no episode yet", style="dim"))
     else:
         fill = replay.fill if replay.capacity_bytes else 0.0
-        says = [f"{count_text(sum(replay.episodes.values()))} episodes", f"{count_text(replay.steps)} steps"]
+        says = [
+            f"{count_text(sum(replay.episodes.values()))} episodes",
+            f"{count_text(replay.steps)} steps",
+        ]
         says.append(f"{bytes_text(replay.stored_bytes)} of {bytes_text(replay.capacity_bytes)}")
         grid.add_row("replay", _bar(fill, bar_columns), _share_text(fill), size.joined(says))
         if waits := who_waits(summary):
@@ -94,15 +103,23 @@ def who_waits(summary: Summary) -> str:
 
 def _learner_share(summary: Summary) -> float | None:
     learner = summary.learner
-    return learner.step / learner.num_updates if learner is not None and learner.num_updates else None
+    return (
+        learner.step / learner.num_updates if learner is not None and learner.num_updates else None
+    )
 
 
 def _learner_line(summary: Summary, now_s: float, size: Size) -> Text:
     learner = summary.learner
     if learner is None:
         return Text("no update yet", style="dim")
-    says = [f"{count_text(learner.step)}/{count_text(learner.num_updates)}", f"loss {number_text(learner.loss.value)}"]
-    tokens, waits = count_text(summary.learner_rate("tokens")), percent_text(summary.learner_rate("wait_s"))
+    says = [
+        f"{count_text(learner.step)}/{count_text(learner.num_updates)}",
+        f"loss {number_text(learner.loss.value)}",
+    ]
+    tokens, waits = (
+        count_text(summary.learner_rate("tokens")),
+        percent_text(summary.learner_rate("wait_s")),
+    )
     if size.is_wide:
         says += [f"{tokens} tokens/s", f"waits for data {waits}"]
         says.append(f"publishes {percent_text(summary.learner_rate('blocked_s'))}")
@@ -126,7 +143,9 @@ def _players_line(summary: Summary, now_s: float, size: Size) -> Text:
         versions, age_s = behind
         late_s = f"{age_s:.1f} s" if age_s < 10 else duration_text(age_s)
         late = f"{versions} version{'' if versions == 1 else 's'} ({late_s}) behind"
-        line.append(size.joined(["", "weights: the newest" if versions == 0 else f"weights: {late}"]))
+        line.append(
+            size.joined(["", "weights: the newest" if versions == 0 else f"weights: {late}"])
+        )
     return line
 
 
@@ -136,13 +155,18 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     if size.is_wide:
         titles += ["random", "failed"]
     rows = [_task_cells(summary, name, now_s, size) for name in summary.task_names()]
-    widths = [max(len(title), *(cell_len(row[i].plain) for row in rows), 0) for i, title in enumerate(titles)]
+    widths = [
+        max(len(title), *(cell_len(row[i].plain) for row in rows), 0)
+        for i, title in enumerate(titles)
+    ]
     spare = size.columns - sum(widths) + widths[3] - (2 if size.is_wide else 1) * (len(titles) - 1)
     if spare < MIN_SPARK_COLUMNS:
         cut = min(MIN_SPARK_COLUMNS - spare, max(0, widths[0] - MIN_NAME_COLUMNS))
         widths[0] -= cut
         spare += cut
-    longest = max([USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in summary.task_names())])
+    longest = max(
+        [USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in summary.task_names())]
+    )
     widths[3] = max(MIN_SPARK_COLUMNS, min(spare, longest, MAX_SPARK_COLUMNS))
     table = Table(
         box=None,
@@ -156,14 +180,17 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
         style = {"history": "cyan", "teacher": "dim", "random": "dim"}.get(title, "")
         table.add_column(title, justify=justify, no_wrap=True, width=width, style=style)
     for name, cells in zip(summary.task_names(), rows, strict=True):
-        cells[0] = Text(clip(cells[0].plain, widths[0], ascii_only=size.ascii_only), style=cells[0].style)
+        cells[0] = Text(
+            clip(cells[0].plain, widths[0], ascii_only=size.ascii_only), style=cells[0].style
+        )
         cells[3] = Text(_history_text(summary, name, widths[3], size))
         table.add_row(*cells)
     return table
 
 
 def aggregate_line(summary: Summary, size: Size) -> Text | None:
-    """The interquartile mean over the tasks, by each measure that two or more have; None where there is none."""
+    """The interquartile mean over the tasks, by each measure that two or more have; None where
+    there is none."""
     says: list[str] = []
     for by in MEASURES:
         over = summary.aggregate(by)
@@ -180,7 +207,9 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[T
     value = summary.normalised(name, score) if score else None
     returned = Text("failed", style="red") if task.last_failure else Text("waiting", style="dim")
     if score is not None:
-        returned = Text(spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only))
+        returned = Text(
+            spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only)
+        )
     rate = summary.env_steps_per_s(now_s, name)
     label = printable(name if size.is_wide else name.rpartition("/")[2])
     cells = [
@@ -202,8 +231,13 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[T
 
 def _history_text(summary: Summary, name: str, columns: int, size: Size) -> str:
     values = [value for _, value in summary.history(name)]
-    # With a scale the empty block is a random policy and the full one the teacher, so that tasks compare.
-    low, high = (0.0, 1.0) if name in summary.scales else (min(values, default=0.0), max(values, default=0.0))
+    # With a scale the empty block is a random policy and the full one the teacher, so that tasks
+    # compare.
+    low, high = (
+        (0.0, 1.0)
+        if name in summary.scales
+        else (min(values, default=0.0), max(values, default=0.0))
+    )
     return sparkline(values, columns=columns, low=low, high=high, ascii_only=size.ascii_only)
 
 
@@ -213,7 +247,9 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=20)
     table.add_column("does", no_wrap=True)
-    table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=40 if size.is_wide else 20)
+    table.add_column(
+        "task", no_wrap=True, overflow="ellipsis", max_width=40 if size.is_wide else 20
+    )
     for title in ("plays", "env/s", "waits", *(["refused"] if any_refused else [])):
         table.add_column(title, justify="right", no_wrap=True)
     shown = sorted(workers, key=natural)[: size.max_workers]
@@ -240,7 +276,8 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
 
 
 def note_table(summary: Summary, size: Size) -> Table | None:
-    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last events; None if there is nothing to say."""
+    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last
+    events; None if there is nothing to say."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -250,25 +287,39 @@ def note_table(summary: Summary, size: Size) -> Table | None:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"
             table.add_row("", Text("evaluation failed", style="red"), _one_line(text))
         for warning in task.warnings:
-            table.add_row("", Text("tokens lose values", style="yellow"), _one_line(f"{name}: {warning}"))
+            table.add_row(
+                "", Text("tokens lose values", style="yellow"), _one_line(f"{name}: {warning}")
+            )
     if summary.replay is not None:
         for line, is_much in unread_text(summary.replay):
-            table.add_row("", Text("not read", style="yellow" if is_much else "dim"), _one_line(line))
+            table.add_row(
+                "", Text("not read", style="yellow" if is_much else "dim"), _one_line(line)
+            )
     if summary.replay is not None and summary.replay.refused:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in summary.replay.refused.items())
+        reasons = ", ".join(
+            f"{count} x {reason}" for reason, count in summary.replay.refused.items()
+        )
         table.add_row("", Text("episodes refused", style="yellow"), _one_line(reasons))
     for event in summary.events[-MAX_EVENTS:]:
         at = time.strftime("%H:%M:%S", time.localtime(event.time_s))
         alarming = any(word in event.kind for word in ALARMING)
-        table.add_row(at, Text(printable(event.kind), style="yellow" if alarming else ""), _one_line(event.text))
+        table.add_row(
+            at,
+            Text(printable(event.kind), style="yellow" if alarming else ""),
+            _one_line(event.text),
+        )
     return table if table.row_count else None
 
 
 def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:
-    """What is stored but not read, a line for each task, and whether it is more than half of the task's episodes."""
+    """What is stored but not read, a line for each task, and whether it is more than half of the
+    task's episodes."""
     lines: list[tuple[str, bool]] = []
     for task, reasons in replay.left_out.items():
-        count, total = sum(amount.episodes for amount in reasons.values()), replay.episodes.get(task, 0)
+        count, total = (
+            sum(amount.episodes for amount in reasons.values()),
+            replay.episodes.get(task, 0),
+        )
         why = ", ".join(
             f"{count_text(amount.episodes)} ({count_text(amount.steps)} steps) {reason}"
             for reason, amount in reasons.items()
@@ -284,7 +335,9 @@ def _one_line(text: str) -> Text:
 
 
 def _bar(share: float | None, columns: int) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=min(max(share or 0.0, 0.0), 1.0), width=columns, complete_style="cyan")
+    return ProgressBar(
+        total=1.0, completed=min(max(share or 0.0, 0.0), 1.0), width=columns, complete_style="cyan"
+    )
 
 
 def _share_text(share: float | None) -> str:
@@ -294,4 +347,12 @@ def _share_text(share: float | None) -> str:
 def _score_style(value: float | None) -> str:
     if value is None:
         return "dim"
-    return "bold green" if value >= 0.9 else "green" if value >= 0.5 else "yellow" if value >= 0.1 else "red"
+    return (
+        "bold green"
+        if value >= 0.9
+        else "green"
+        if value >= 0.5
+        else "yellow"
+        if value >= 0.1
+        else "red"
+    )

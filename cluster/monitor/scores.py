@@ -1,4 +1,5 @@
-"""What evaluations say of a task: the returns of each version, kept as sums, and the scale that they are read on."""
+"""What evaluations say of a task: the returns of each version, kept as sums, and the scale that
+they are read on."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ MEASURES: tuple[Measure, ...] = ("teacher", "expert", "human")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """The returns between which a task's return is normalised: 0 is a random policy, 1 is the teacher."""
+    """The returns between which a task's return is normalised: 0 is a random policy, 1 is the
+    teacher."""
 
     random_return: float
     teacher_return: float
@@ -31,13 +33,18 @@ class Scale:
 
     def normalise(self, mean_return: float, *, by: Measure = "teacher") -> float:
         """0: random, 1: whom `by` names; not a number where that is unknown."""
-        top = {"teacher": self.teacher_return, "expert": self.expert_return, "human": self.human_return}[by]
+        top = {
+            "teacher": self.teacher_return,
+            "expert": self.expert_return,
+            "human": self.human_return,
+        }[by]
         span = math.nan if top is None else top - self.random_return
         return (mean_return - self.random_return) / span if span else math.nan
 
 
 def scale_of(task: Task, teacher_return: float | None) -> Scale | None:
-    """The scale of a task by its references; without a teacher the published expert is in its place. None without references."""
+    """The scale of a task by its references; without a teacher the published expert is in its
+    place. None without references."""
     references = task.references
     if references is None:
         return None
@@ -50,7 +57,8 @@ def scale_of(task: Task, teacher_return: float | None) -> Scale | None:
 
 
 def read_scales(run: Path) -> dict[str, Scale]:
-    """The scales of a run by task, from its folder; none where they were not written yet. ValueError names a damaged file."""
+    """The scales of a run by task, from its folder; none where they were not written yet.
+    ValueError names a damaged file."""
     file, fix = run / "scales.json", "remove it; gato resume writes it again"
     if not file.is_file():
         return {}
@@ -76,7 +84,9 @@ class Spread:
 
     def __add__(self, other: Spread) -> Spread:
         return Spread(
-            total=self.total + other.total, squares=self.squares + other.squares, count=self.count + other.count
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            count=self.count + other.count,
         )
 
     @property
@@ -85,7 +95,11 @@ class Spread:
 
     @property
     def std(self) -> float:
-        return math.sqrt(max(0.0, self.squares / self.count - self.mean**2)) if self.count else math.nan
+        return (
+            math.sqrt(max(0.0, self.squares / self.count - self.mean**2))
+            if self.count
+            else math.nan
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +130,17 @@ class TaskState:
 
     @property
     def by_step(self) -> list[Score]:
-        """A score a learner step, in order; of two versions of one step (after a resume) the newer."""
-        steps = {self.scores[version].learner_step: self.scores[version] for version in sorted(self.scores)}
+        """A score a learner step, in order; of two versions of one step (after a resume) the
+        newer."""
+        steps = {
+            self.scores[version].learner_step: self.scores[version]
+            for version in sorted(self.scores)
+        }
         return [steps[step] for step in sorted(steps)]
 
     def after(self, evaluation: Evaluation) -> TaskState:
-        """This task after one more evaluation; episodes of one version add up, a failed one has none."""
+        """This task after one more evaluation; episodes of one version add up, a failed one has
+        none."""
         if evaluation.failed is not None or not evaluation.returns:
             reason = evaluation.failed or "it has no returns"
             return replace(self, num_failed=self.num_failed + 1, last_failure=reason)

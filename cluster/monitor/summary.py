@@ -42,7 +42,8 @@ class WorkerState:
     time_s: float
     """When it last reported."""
     age_versions: int | None = None
-    """Versions published since the one it last played, at that time; None if it plays no weights."""
+    """Versions published since the one it last played, at that time; None if it plays no
+    weights."""
     age_s: float | None = None
     """For how long there had been newer weights by then."""
     recent: tuple[tuple[float, WorkerReport], ...] = ()
@@ -54,8 +55,11 @@ class WorkerState:
         return now_s - self.time_s <= max(WINDOW_S, 2 * self.latest.wall_s)
 
     def env_steps_per_s(self, task: str | None = None) -> float:
-        """Environment steps of `task` (of all tasks without one) a second, over the recent reports, gaps included."""
-        span_s = self.time_s - min((time_s - report.wall_s for time_s, report in self.recent), default=self.time_s)
+        """Environment steps of `task` (of all tasks without one) a second, over the recent reports,
+        gaps included."""
+        span_s = self.time_s - min(
+            (time_s - report.wall_s for time_s, report in self.recent), default=self.time_s
+        )
         steps = sum(report.env_steps for _, report in self.recent if task in (None, report.task))
         return steps / span_s if span_s > 0 else 0.0
 
@@ -64,8 +68,8 @@ class WorkerState:
 class Summary:
     """The present state of a run.
 
-    summary = Summary(run="demo", scales={"mujoco/hopper": Scale(random_return=18.0, teacher_return=3200.0)})
-    for entry in journal.read():
+    summary = Summary(run="demo", scales={"mujoco/hopper": Scale(random_return=18.0,
+    teacher_return=3200.0)}) for entry in journal.read():
         summary = fold(summary, *entry)
     """
 
@@ -90,7 +94,11 @@ class Summary:
 
     def task_names(self) -> list[str]:
         """Every task of the run, those with a scale first, in the order of the scales."""
-        worked = {worker.latest.task for worker in self.workers.values()} if not self.scales else set[str]()
+        worked = (
+            {worker.latest.task for worker in self.workers.values()}
+            if not self.scales
+            else set[str]()
+        )
         return [*self.scales, *sorted({*self.tasks, *worked} - self.scales.keys())]
 
     def normalised(self, task: str, score: Score) -> float | None:
@@ -99,16 +107,25 @@ class Summary:
 
     def aggregate(self, by: Measure) -> Aggregate | None:
         """Over the newest evaluations of all tasks that have such a scale."""
-        scored = [(self.scales[name], task.newest_returns) for name, task in self.tasks.items() if name in self.scales]
-        kept = tuple(tuple(scale.normalise(value, by=by) for value in returns) for scale, returns in scored)
+        scored = [
+            (self.scales[name], task.newest_returns)
+            for name, task in self.tasks.items()
+            if name in self.scales
+        ]
+        kept = tuple(
+            tuple(scale.normalise(value, by=by) for value in returns) for scale, returns in scored
+        )
         return _aggregate(tuple(scores for scores in kept if all(map(math.isfinite, scores))))
 
     def history(self, task: str) -> list[tuple[int, float]]:
-        """Learner step and normalised return (the raw one for a task without a scale), in the order of steps."""
+        """Learner step and normalised return (the raw one for a task without a scale), in the order
+        of steps."""
         points = [
             (
                 score.learner_step,
-                finite(score.returns.mean if task not in self.scales else self.normalised(task, score)),
+                finite(
+                    score.returns.mean if task not in self.scales else self.normalised(task, score)
+                ),
             )
             for score in self.tasks.get(task, TaskState()).by_step
         ]
@@ -116,16 +133,27 @@ class Summary:
 
     def current_workers(self, now_s: float) -> dict[str, WorkerState]:
         """Workers that have reported lately."""
-        return {name: self.workers[name] for name in sorted(self.workers) if self.workers[name].is_current(now_s)}
+        return {
+            name: self.workers[name]
+            for name in sorted(self.workers)
+            if self.workers[name].is_current(now_s)
+        }
 
     def env_steps_per_s(self, now_s: float, task: str | None = None) -> float:
         """Environment steps a second of all workers that have reported lately."""
-        return math.fsum(worker.env_steps_per_s(task) for worker in self.current_workers(now_s).values())
+        return math.fsum(
+            worker.env_steps_per_s(task) for worker in self.current_workers(now_s).values()
+        )
 
     def learner_rate(self, of: str, *, per: str = "wall_s") -> float | None:
-        """Sum of the field `of` over the sum of `per`, over the learner's reports of the last minute."""
+        """Sum of the field `of` over the sum of `per`, over the learner's reports of the last
+        minute."""
         below = sum(getattr(report, per) for _, report in self.learner_recent)
-        return finite(sum(getattr(report, of) for _, report in self.learner_recent) / below) if below > 0 else None
+        return (
+            finite(sum(getattr(report, of) for _, report in self.learner_recent) / below)
+            if below > 0
+            else None
+        )
 
     def oldest_weights_played(self, now_s: float) -> tuple[int, float] | None:
         """How far the workers that play were behind, at worst: in versions, and in seconds."""
@@ -137,22 +165,31 @@ class Summary:
         return max(ages, default=None)
 
     def to_json(self, now_s: float | None = None) -> dict[str, Any]:
-        """What the page and other readers are sent: plain and valid JSON; null where there is no number."""
+        """What the page and other readers are sent: plain and valid JSON; null where there is no
+        number."""
         now_s = self.last_s if now_s is None else max(now_s, self.last_s)
         learner = self.learner
-        replay = None if self.replay is None else {**asdict(self.replay), "fill": finite(self.replay.fill)}
+        replay = (
+            None
+            if self.replay is None
+            else {**asdict(self.replay), "fill": finite(self.replay.fill)}
+        )
         return {
             "run": self.run,
             "state": self.state,
             "age_s": now_s - self.first_s if self.first_s is not None else 0.0,
             "tasks": {name: self._task_json(name, now_s) for name in self.task_names()},
-            "aggregate": {by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES},
+            "aggregate": {
+                by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES
+            },
             "learner": {
                 "step": learner.step if learner else 0,
                 "num_updates": learner.num_updates if learner else None,
                 "version": str(learner.version) if learner else None,
                 "loss": finite(learner.loss.value) if learner else None,
-                "loss_by_task": {n: finite(m.value) for n, m in learner.loss_by_task.items()} if learner else {},
+                "loss_by_task": (
+                    {n: finite(m.value) for n, m in learner.loss_by_task.items()} if learner else {}
+                ),
                 "learning_rate": finite(learner.learning_rate) if learner else None,
                 "tokens_per_s": self.learner_rate("tokens"),
                 "wait_fraction": self.learner_rate("wait_s"),
@@ -171,7 +208,9 @@ class Summary:
                     "age_s": worker.age_s,
                     "report_age_s": now_s - worker.time_s,
                     "env_steps_per_s": worker.env_steps_per_s(),
-                    "wait_fraction": worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0,
+                    "wait_fraction": (
+                        worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
+                    ),
                     "refused": dict(worker.refused),
                 }
                 for name, worker in self.current_workers(now_s).items()
@@ -188,8 +227,14 @@ class Summary:
             "return": finite(score.returns.mean) if score else None,
             "return_std": finite(score.returns.std) if score else None,
             "normalised": self.normalised(name, score) if score else None,
-            "expert_normalised": finite(scale.normalise(score.returns.mean, by="expert")) if scale and score else None,
-            "human_normalised": finite(scale.normalise(score.returns.mean, by="human")) if scale and score else None,
+            "expert_normalised": (
+                finite(scale.normalise(score.returns.mean, by="expert"))
+                if scale and score
+                else None
+            ),
+            "human_normalised": (
+                finite(scale.normalise(score.returns.mean, by="human")) if scale and score else None
+            ),
             "episodes": score.returns.count if score else 0,
             "random_return": scale.random_return if scale else None,
             "teacher_return": scale.teacher_return if scale else None,
@@ -207,7 +252,9 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
     if _order(entry_id) <= _order(summary.last_id):
         return summary
     first_s = time_s if summary.first_s is None else min(time_s, summary.first_s)
-    summary = replace(summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s))
+    summary = replace(
+        summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s)
+    )
     match record:
         case Evaluation():
             task = summary.tasks.get(record.task, TaskState()).after(record)
@@ -229,22 +276,34 @@ def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
     if record.version not in published_s:
         kept = sorted({**published_s, record.version: time_s}.items())[-MAX_PUBLICATIONS:]
         published_s = dict(kept)
-    recent = (*(old for old in summary.learner_recent if old[0] > time_s - WINDOW_S), (time_s, record))
-    return replace(summary, learner=record, learner_s=time_s, learner_recent=recent, published_s=published_s)
+    recent = (
+        *(old for old in summary.learner_recent if old[0] > time_s - WINDOW_S),
+        (time_s, record),
+    )
+    return replace(
+        summary, learner=record, learner_s=time_s, learner_recent=recent, published_s=published_s
+    )
 
 
-def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: WorkerReport) -> WorkerState:
+def _worked(
+    summary: Summary, known: WorkerState | None, time_s: float, record: WorkerReport
+) -> WorkerState:
     known = known or WorkerState(latest=record, time_s=time_s)
     age_versions, age_s = None, None
     if record.version is not None:
         played = record.version
         newer_s = [seen_s for version, seen_s in summary.published_s.items() if version > played]
         newest = max(summary.published_s, default=played)
-        # After a restart of the learner numbers go on, so that their difference counts publications of both epochs.
+        # After a restart of the learner numbers go on, so that their difference counts publications
+        # of both epochs.
         age_versions = max(0, newest.number - played.number) if newest > played else 0
         age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
     dropped = {f"dropped: {reason}": count for reason, count in record.dropped.items()}
-    lost = {**record.refused, **dropped, **({f"failed: {record.failed}": 1} if record.failed else {})}
+    lost = {
+        **record.refused,
+        **dropped,
+        **({f"failed: {record.failed}": 1} if record.failed else {}),
+    }
     reasons = {*known.refused, *lost}
     return WorkerState(
         latest=record,
@@ -254,7 +313,9 @@ def _worked(summary: Summary, known: WorkerState | None, time_s: float, record: 
         recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
         wait_s=known.wait_s + record.wait_s,
         worked_s=known.worked_s + record.wall_s,
-        refused={reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)},
+        refused={
+            reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)
+        },
     )
 
 

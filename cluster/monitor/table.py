@@ -1,4 +1,5 @@
-"""Plain tables: numbers to the right and never cut; where a terminal has no room, names are, the least important first."""
+"""Plain tables: numbers to the right and never cut; where a terminal has no room, names are, the
+least important first."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def print_table(
     left: Sequence[str],
     clipped: Sequence[str] = (),
 ) -> None:
-    """Columns called `left` hold names; of `clipped`, the first gives way first. What is no terminal gets everything.
+    """Columns called `left` hold names; of `clipped`, the first gives way first. What is no
+    terminal gets everything.
 
     Cells are shown as they are: without markup, and with control characters as escapes.
     """
@@ -37,11 +39,16 @@ def print_table(
         excess -= cut
     table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
     for title, width in zip(titles, widths, strict=True):
-        table.add_column(title, justify="left" if title in left else "right", no_wrap=True, width=width)
+        table.add_column(
+            title, justify="left" if title in left else "right", no_wrap=True, width=width
+        )
     ascii_only = console.options.ascii_only
     for row in rows:
         table.add_row(
-            *(Text(clip(cell, width, ascii_only=ascii_only)) for cell, width in zip(row, widths, strict=True))
+            *(
+                Text(clip(cell, width, ascii_only=ascii_only))
+                for cell, width in zip(row, widths, strict=True)
+            )
         )
     if not console.is_terminal:
         console = Console(file=console.file, width=natural + GAP)  # as wide as it needs to be

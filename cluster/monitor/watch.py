@@ -1,4 +1,5 @@
-"""A run in the terminal: its tasks, its learner, its workers and what happened last, drawn again and again."""
+"""A run in the terminal: its tasks, its learner, its workers and what happened last, drawn again
+and again."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ from rich.text import Text
 
 from cluster.journal.journal import START, Entry, Event
 from cluster.monitor.format import duration_text, printable
-from cluster.monitor.panels import Size, aggregate_line, head_panel, note_table, task_table, who_waits, worker_table
+from cluster.monitor.panels import (
+    Size,
+    aggregate_line,
+    head_panel,
+    note_table,
+    task_table,
+    who_waits,
+    worker_table,
+)
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary, fold
 
@@ -37,7 +46,9 @@ STATE_STYLES: Mapping[str, str] = {
 class JournalReader(Protocol):
     """What watching needs of the journal."""
 
-    def read(self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000) -> list[Entry]: ...
+    def read(
+        self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000
+    ) -> list[Entry]: ...
 
 
 def render(summary: Summary, *, now_s: float | None = None) -> RenderableType:
@@ -55,13 +66,16 @@ def watch_live(
     until_ended: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> Summary:
-    """Draw the run until it has ended (if `until_ended`) or Ctrl-C; the last state seen is returned.
+    """Draw the run until it has ended (if `until_ended`) or Ctrl-C; the last state seen is
+    returned.
 
     On a terminal the picture moves; elsewhere it is printed every `plain_every_s` seconds.
     """
     console = console or Console()
     summary = Summary(run=run, scales=scales)
-    live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
+    live = (
+        Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
+    )
     heard_s, printed_s = clock(), -plain_every_s
     try:
         if live is not None:
@@ -79,7 +93,9 @@ def watch_live(
             ended = until_ended and summary.state in ENDED and not fresh
             lost = now_s - heard_s > GIVE_UP_S
             if live is not None:
-                live.update(render(_with_silence(summary, now_s - heard_s), now_s=now_s), refresh=True)
+                live.update(
+                    render(_with_silence(summary, now_s - heard_s), now_s=now_s), refresh=True
+                )
             elif ended or lost or now_s - printed_s >= plain_every_s:
                 console.print(render(_with_silence(summary, now_s - heard_s), now_s=now_s))
                 printed_s = now_s
@@ -96,7 +112,10 @@ def _with_silence(summary: Summary, silent_s: float) -> Summary:
     """`summary` with a line that says so, where the journal does not answer."""
     if silent_s < 3:
         return summary
-    text = f"the journal has not answered for {duration_text(silent_s)}; trying for {duration_text(GIVE_UP_S)}"
+    text = (
+        f"the journal has not answered for {duration_text(silent_s)}; trying for"
+        f" {duration_text(GIVE_UP_S)}"
+    )
     return replace(summary, events=(*summary.events, Event(kind="no answer", text=text)))
 
 
@@ -109,10 +128,12 @@ class _Watch:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         summary, now_s = self._summary, self._now_s
-        size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only)  # inside the frame
+        # inside the frame
+        size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only)
         tasks, notes = task_table(summary, now_s, size), note_table(summary, size)
         if console.is_terminal:
-            # What does not fit on the screen is cut off at its end; let that be workers rather than the last events.
+            # What does not fit on the screen is cut off at its end; let that be workers rather than
+            # the last events.
             other_lines = (
                 12
                 + bool(who_waits(summary))
@@ -120,7 +141,9 @@ class _Watch:
                 + tasks.row_count
                 + (notes.row_count if notes is not None else 0)
             )
-            size = replace(size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines)))
+            size = replace(
+                size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines))
+            )
         parts: list[RenderableType] = [head_panel(summary, now_s, size), "", tasks]
         over = aggregate_line(summary, size)
         parts += [over] if over is not None else []
@@ -132,9 +155,17 @@ class _Watch:
         age = f" {duration_text(now_s - summary.first_s)}" if summary.first_s is not None else ""
         state = Text(f"{summary.state}{age}", style=STATE_STYLES.get(summary.state, ""))
         title = Text.assemble((printable(summary.run), "bold"), "  ", state)
-        frame = Panel(Group(*parts), title=title, title_align="left", border_style="bright_black", padding=(0, 1))
+        frame = Panel(
+            Group(*parts),
+            title=title,
+            title_align="left",
+            border_style="bright_black",
+            padding=(0, 1),
+        )
         if not size.ascii_only:
             yield frame
             return
         for segment in console.render(frame, options):  # names and messages may hold any character
-            yield Segment(segment.text.replace("…", "~").encode("ascii", "replace").decode(), *segment[1:])
+            yield Segment(
+                segment.text.replace("…", "~").encode("ascii", "replace").decode(), *segment[1:]
+            )

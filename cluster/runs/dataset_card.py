@@ -1,4 +1,5 @@
-"""What is in a data set, kept in its about.json: where it came from, its episodes, and what an agent would see of them."""
+"""What is in a data set, kept in its about.json: where it came from, its episodes, and what an
+agent would see of them."""
 
 from __future__ import annotations
 
@@ -29,14 +30,22 @@ Observations = Mapping[str, Shaped[np.ndarray, "T ..."]]
 class About:
     """Counts what is stored, and writes it.
 
-    about = About(path, store, origin="hopper.hdf5", source="/data/hopper.hdf5", tasks=TASKS, report=reading.report)
+    about = About(path, store, origin="hopper.hdf5", source="/data/hopper.hdf5", tasks=TASKS,
+    report=reading.report)
     about.recount()                  # what a process that was killed stored, but did not count
     about.saw(header, about.counted(episode.observations, episode.task))
     about.write(is_complete=True)
     """
 
     def __init__(
-        self, path: Path, store: EpisodeStore, *, origin: str, source: str, tasks: Mapping[str, Task], report: Report
+        self,
+        path: Path,
+        store: EpisodeStore,
+        *,
+        origin: str,
+        source: str,
+        tasks: Mapping[str, Task],
+        report: Report,
     ) -> None:
         self._path = path
         self._store = store
@@ -49,7 +58,9 @@ class About:
         self._plain: dict[str, Any] = dict(before.get("coverage", {}))
         """Coverage of each task as JSON: what was read, as far as it is not counted anew."""
         self._covered: dict[str, int] = {
-            task: number for task, number in before.get("covered", {}).items() if task in self._plain
+            task: number
+            for task, number in before.get("covered", {}).items()
+            if task in self._plain
         }
         """Of each task, one more than the number of the last episode in its coverage."""
         self._coverage: dict[str, Coverage] = {}
@@ -63,10 +74,16 @@ class About:
         if name not in self._coverage:
             specs, layout = self._tasks[name].observations, TokenLayout()
             try:
-                if name not in self._covered:  # written by an older release, which did not say what it had counted
+                # written by an older release, which did not say what it had counted
+                if name not in self._covered:
                     raise LookupError(name)
                 self._coverage[name] = Coverage.from_json(specs, layout, self._plain[name])
-            except (ValueError, LookupError, TypeError, AttributeError):  # of another release, or of other arrays
+            except (
+                ValueError,
+                LookupError,
+                TypeError,
+                AttributeError,
+            ):  # of another release, or of other arrays
                 self._coverage[name] = Coverage(specs, layout)
                 self._covered[name] = 0
         return self._coverage[name]
@@ -74,7 +91,11 @@ class About:
     def counted(self, observations: Observations, task: str) -> Observations:
         """The observations that are counted."""
         specs = self._tasks[task].observations
-        return {name: values for name, values in observations.items() if specs[name].kind in COUNTED_KINDS}
+        return {
+            name: values
+            for name, values in observations.items()
+            if specs[name].kind in COUNTED_KINDS
+        }
 
     def saw(self, header: Header, counted: Observations) -> None:
         """Count what an agent would see of a stored episode."""
@@ -87,16 +108,21 @@ class About:
 
     def _count(self) -> None:
         for task, parts in self._waiting.items():
-            self._coverage[task].observe({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            self._coverage[task].observe(
+                {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            )
         self._waiting, self._waiting_steps = {}, 0
 
     def recount(self) -> None:
-        """Count stored episodes that no coverage counts: their import was killed, or was of an older release."""
+        """Count stored episodes that no coverage counts: their import was killed, or was of an
+        older release."""
         for header in self._not_covered():
             specs = self._tasks[header.task].observations
             names = [name for name, spec in specs.items() if spec.kind in COUNTED_KINDS]
             try:
-                counted = {name: self._store.column(header, f"o/{name}", 0, header.steps) for name in names}
+                counted = {
+                    name: self._store.column(header, f"o/{name}", 0, header.steps) for name in names
+                }
             except (DamagedEpisode, LookupError):
                 continue  # `gato replay verify` names it
             self.saw(header, counted)

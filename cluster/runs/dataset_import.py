@@ -31,7 +31,8 @@ from replay.storage.store import EpisodeStore, ReplayDiskFull
 GROUP_EPISODES = 256
 GROUP_BYTES = 16 << 20
 GROUP_S = 1.0
-"""Episodes are stored together up to so many, so many bytes and so many seconds: each write waits for the disk."""
+"""Episodes are stored together up to so many, so many bytes and so many seconds: each write waits
+for the disk."""
 FIRST_WRITE = 1024
 """about.json is written anew after so many new episodes, and whenever they have doubled."""
 UNTOLD_MIX = MixConfig(rows=1, row_tokens=2)
@@ -40,14 +41,21 @@ UNFILTERED = "--set replay.mix.min_expert_fraction=null"
 
 
 def make(
-    name: str, open_source: Callable[[Known], Reading], tasks: Mapping[str, Task], console: Console, *, origin: str
+    name: str,
+    open_source: Callable[[Known], Reading],
+    tasks: Mapping[str, Task],
+    console: Console,
+    *,
+    origin: str,
 ) -> DataSet:
-    """Store episodes under a name; those that are there already are not read again, bad ones refused, counted and shown.
+    """Store episodes under a name; those that are there already are not read again, bad ones
+    refused, counted and shown.
 
-    make("mine", lambda known: read_source("hopper.hdf5", TASKS, known=known), TASKS, console, origin="hopper.hdf5")
+    make("mine", lambda known: read_source("hopper.hdf5", TASKS, known=known), TASKS, console,
+    origin="hopper.hdf5")
 
-    Ctrl-C, or a source that turns out to be damaged, leaves what was stored until then as a data set that is marked as
-    incomplete; the same call goes on with it.
+    Ctrl-C, or a source that turns out to be damaged, leaves what was stored until then as a data
+    set that is marked as incomplete; the same call goes on with it.
     """
     path, source = root() / name, absolute(origin)
     source_before = _check_name(name, path, origin)
@@ -56,12 +64,15 @@ def make(
     try:
         check = SourceCheck(name, path, source=source, source_before=source_before, store=store)
         reading = open_source(check.known)
-        first = next(reading, None)  # before anything is made: a source that cannot be read leaves nothing behind
+        # before anything is made: a source that cannot be read leaves nothing behind
+        first = next(reading, None)
         check.require(first, reading.report.task)
         if first is None and not reading.num_known:
             raise ValueError(f"no episode of {origin} was taken; {_why_none(reading.report)}")
         store = store or EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES)
-        about = About(path, store, origin=Path(origin).name, source=source, tasks=tasks, report=reading.report)
+        about = About(
+            path, store, origin=Path(origin).name, source=source, tasks=tasks, report=reading.report
+        )
         about.recount()
         about.write(is_complete=False)  # so that a process that is killed leaves a mark
         filling = _Filling(store, about)
@@ -83,7 +94,10 @@ def make(
             check.require(None, reading.report.task)
             is_complete = True
         except KeyboardInterrupt:
-            console.print(f"stopped: {filling.stored} new episodes are stored; run the same command again to go on")
+            console.print(
+                f"stopped: {filling.stored} new episodes are stored; run the same command again to"
+                " go on"
+            )
             raise
         finally:
             is_empty = not about.write(is_complete=is_complete)
@@ -108,11 +122,12 @@ def _why_none(report: Report) -> str:
 
 
 def _check_name(name: str, path: Path, origin: str) -> str | None:
-    """The whole source that a data set of this name was made of, where one is here and says it. ValueError where a data
-    set of `origin` may not be called so."""
+    """The whole source that a data set of this name was made of, where one is here and says it.
+    ValueError where a data set of `origin` may not be called so."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name a data set; give --name letters, digits, dots, dashes and underscores, at most 64"
+            f"{name!r} cannot name a data set; give --name letters, digits, dots, dashes and"
+            " underscores, at most 64"
         )
     if (runs_root() / name / "run.json").is_file():
         raise ValueError(f"{name!r} is the name of a run here; choose another with --name")
@@ -121,13 +136,15 @@ def _check_name(name: str, path: Path, origin: str) -> str | None:
     before = plain.get("origin", Path(origin).name)
     if before != Path(origin).name:
         raise ValueError(
-            f"data set {name!r} was made of {before!r}, this is {Path(origin).name!r}; choose another --name, or remove {path}"
+            f"data set {name!r} was made of {before!r}, this is {Path(origin).name!r}; choose"
+            f" another --name, or remove {path}"
         )
     return plain.get("source")
 
 
 class _Filling:
-    """Stores episodes in groups: a group is one write to the disk, and what is said to be stored is on it."""
+    """Stores episodes in groups: a group is one write to the disk, and what is said to be stored is
+    on it."""
 
     def __init__(self, store: EpisodeStore, about: About) -> None:
         self._store = store
@@ -140,7 +157,8 @@ class _Filling:
         self.duplicates = 0
 
     def take(self, episode: Episode) -> None:
-        """Take an episode that passed the ingest check; it is stored now or with those that follow."""
+        """Take an episode that passed the ingest check; it is stored now or with those that
+        follow."""
         record = pack(episode)
         self._group.append((record, self._about.counted(episode.observations, episode.task)))
         self._group_bytes += sum(map(len, record.values.values()))
@@ -167,10 +185,13 @@ class _Filling:
         self._stored_at_s = time.monotonic()
 
 
-def unread_lines(unread: Mapping[str, Mapping[str, Amount]], counts: Mapping[str, int]) -> list[str]:
+def unread_lines(
+    unread: Mapping[str, Mapping[str, Amount]], counts: Mapping[str, int]
+) -> list[str]:
     """A line for each reason for which stored episodes are not drawn."""
     return [
-        f"{task}: {amount.episodes:,} of {counts.get(task, 0):,} episodes ({amount.steps:,} steps) are not read: {reason}"
+        f"{task}: {amount.episodes:,} of {counts.get(task, 0):,} episodes ({amount.steps:,} steps)"
+        f" are not read: {reason}"
         for task, reasons in unread.items()
         for reason, amount in reasons.items()
     ]
@@ -183,8 +204,9 @@ def _show(
     """What was taken, what was done to it, what was refused, and what of it will not be read."""
     for task, values in made.tasks.items():
         console.print(
-            f"data set [bold]{literal(made.name)}[/bold]: {values['episodes']:,} episodes of {literal(task)}, {values['steps']:,} steps, "
-            f"mean return {values['return_mean']:,.1f}",
+            f"data set [bold]{literal(made.name)}[/bold]: {values['episodes']:,} episodes of"
+            f" {literal(task)}, {values['steps']:,} steps, mean return"
+            f" {values['return_mean']:,.1f}",
             highlight=False,
         )
     table = Table.grid(padding=(0, 2))

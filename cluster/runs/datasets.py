@@ -1,4 +1,5 @@
-"""Data sets of demonstrations: stores beside the runs, filled by `gato import` and `gato record`, read by new runs."""
+"""Data sets of demonstrations: stores beside the runs, filled by `gato import` and `gato record`,
+read by new runs."""
 
 from __future__ import annotations
 
@@ -52,9 +53,14 @@ class DataSet:
         """What whoever trains on it should know, a line each."""
         lines: list[str] = []
         if not self.is_complete:
-            lines.append("its source was not read to the end; run the same gato import again to go on")
+            lines.append(
+                "its source was not read to the end; run the same gato import again to go on"
+            )
         if self.refused:
-            lines.append(f"{sum(self.refused.values()):,} episodes of its source were refused: {counted(self.refused)}")
+            lines.append(
+                f"{sum(self.refused.values()):,} episodes of its source were refused:"
+                f" {counted(self.refused)}"
+            )
         return [*lines, *self.left_out, *self.warnings]
 
 
@@ -65,7 +71,11 @@ def root() -> Path:
 
 def name_of(source: str) -> str:
     """What a data set is called where nobody says: the file's name, or the last words of an id."""
-    words = [word for word in source.removeprefix("minari:").split("/") if word not in ("", "replay_logs")]
+    words = [
+        word
+        for word in source.removeprefix("minari:").split("/")
+        if word not in ("", "replay_logs")
+    ]
     if not words:
         raise ValueError("nothing to import; name a file, a folder or minari:ID")
     stem = (
@@ -73,10 +83,13 @@ def name_of(source: str) -> str:
         if words[-1].endswith((".hdf5", ".h5", ".parquet"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[:64]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[
+        :64
+    ]
     if not name:
         raise ValueError(
-            f"no name for a data set can be made of {source!r}: it has no letters a to z or digits; give --name"
+            f"no name for a data set can be made of {source!r}: it has no letters a to z or digits;"
+            " give --name"
         )
     return name
 
@@ -97,7 +110,10 @@ def find(name: str) -> DataSet:
     if not plain.get("complete", True):
         plain["tasks"] = _stored_tasks(about.parent / "episodes") or plain["tasks"]
     if not plain["tasks"]:
-        raise ValueError(f"data set {name} is empty: its import was stopped before its first episode; run it again")
+        raise ValueError(
+            f"data set {name} is empty: its import was stopped before its first episode; run it"
+            " again"
+        )
     return DataSet(
         name=name,
         path=about.parent,
@@ -110,7 +126,8 @@ def find(name: str) -> DataSet:
 
 
 def _stored_tasks(folder: Path) -> dict[str, dict[str, Any]]:
-    """What lies in the store of a data set whose import was stopped: about.json may be older than its last episodes."""
+    """What lies in the store of a data set whose import was stopped: about.json may be older than
+    its last episodes."""
     if not folder.is_dir():
         return {}
     store = EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES, read_only=True)
@@ -146,7 +163,9 @@ def read_about(file: Path) -> dict[str, Any]:
         raise damaged(file, "it says nothing of tasks", fix=fix)
     for name, is_valid, expected in PARTS:
         if name in plain and not is_valid(plain[name]):
-            raise damaged(file, f"{name} is {type(plain[name]).__name__}, expected {expected}", fix=fix)
+            raise damaged(
+                file, f"{name} is {type(plain[name]).__name__}, expected {expected}", fix=fix
+            )
     return plain
 
 
@@ -183,17 +202,20 @@ PARTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("coverage", lambda value: isinstance(value, dict), "counts of each task"),
     ("covered", _is_counts, "a number for each task"),
 )
-"""What about.json may hold: how a part is checked, and what it must be. Older releases wrote fewer parts."""
+"""What about.json may hold: how a part is checked, and what it must be. Older releases wrote fewer
+parts."""
 
 
 def mean_returns(sets: Sequence[DataSet], fraction: float | None) -> dict[str, float]:
-    """Mean return of each task's demonstrations over all data sets: of those within `fraction` of the expert's (None: of all)."""
+    """Mean return of each task's demonstrations over all data sets: of those within `fraction` of
+    the expert's (None: of all)."""
     returns: dict[str, list[float]] = {}
     for data in sets:
         for task, about in data.tasks.items():
             if "returns" not in about:
                 raise ValueError(
-                    f"data set {data.name} was made by an older version; remove {data.path} and import it again"
+                    f"data set {data.name} was made by an older version; remove {data.path} and"
+                    " import it again"
                 )
             returns.setdefault(task, []).extend(about["returns"])
     means: dict[str, float] = {}
@@ -218,16 +240,23 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
     try:
         with Progress(console=console, transient=True) as bar:
             for episode in bar.track(
-                store.all_episodes(), total=len(store.episodes), description=f"reading {literal(data.name)}"
+                store.all_episodes(),
+                total=len(store.episodes),
+                description=f"reading {literal(data.name)}",
             ):
                 receipt = sink.add(episode)
                 if receipt.status == "wait":
-                    raise ValueError(f"{data.name} could not be handed in whole: {receipt.reason}; start the run again")
+                    raise ValueError(
+                        f"{data.name} could not be handed in whole: {receipt.reason}; start the run"
+                        " again"
+                    )
                 if receipt.status == "refused":
                     refused[UNNAMED.sub("", receipt.reason)] += 1
     finally:
         store.close()
     if refused:
         console.print(
-            f"[yellow]{literal(data.name)}: refused by replay:[/yellow] {literal(counted(refused))}", highlight=False
+            f"[yellow]{literal(data.name)}: refused by replay:[/yellow]"
+            f" {literal(counted(refused))}",
+            highlight=False,
         )

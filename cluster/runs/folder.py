@@ -1,4 +1,5 @@
-"""The runs on this machine: a folder each, with a `run.json` that says what it was started with and how it stands."""
+"""The runs on this machine: a folder each, with a `run.json` that says what it was started with and
+how it stands."""
 
 from __future__ import annotations
 
@@ -64,22 +65,29 @@ class RunFolder:
     name: str
 
     @classmethod
-    def create(cls, name: str, *, config: Mapping[str, Any], root: Path | str | None = None) -> RunFolder:
-        """A new folder called `name`, or `name`-2, `name`-3... if there is one; its state is `starting`."""
+    def create(
+        cls, name: str, *, config: Mapping[str, Any], root: Path | str | None = None
+    ) -> RunFolder:
+        """A new folder called `name`, or `name`-2, `name`-3... if there is one; its state is
+        `starting`."""
         if not NAME.fullmatch(name):
             raise ValueError(
-                f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at most 64"
+                f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at"
+                " most 64"
             )
         base = runs_root(root)
         number = 1
         while True:
             run = cls(base, name if number == 1 else f"{name}-{number}")
             try:
-                run.path.mkdir(parents=True)  # taken in one step, so that two starts never share a folder
+                # taken in one step, so that two starts never share a folder
+                run.path.mkdir(parents=True)
                 break
             except FileExistsError:
                 if not base.is_dir():
-                    raise ValueError(f"{base} is not a folder; set GATO_RUNS to one that can be written") from None
+                    raise ValueError(
+                        f"{base} is not a folder; set GATO_RUNS to one that can be written"
+                    ) from None
                 number += 1
             except OSError as error:
                 raise ValueError(
@@ -118,10 +126,17 @@ class RunFolder:
         )
 
     def set_state(self, state: State, *, reason: str = "") -> None:
-        """Say how the run stands. While it is starting or running, the calling process is its supervisor."""
+        """Say how the run stands. While it is starting or running, the calling process is its
+        supervisor."""
         pid = os.getpid() if state in ("starting", "running") else None
         born = _born(pid) if pid is not None else None
-        entry = {**self._read(), "state": state, "reason": reason, "supervisor_pid": pid, "supervisor_born": born}
+        entry = {
+            **self._read(),
+            "state": state,
+            "reason": reason,
+            "supervisor_pid": pid,
+            "supervisor_born": born,
+        }
         self._write(entry)
 
     def set_config(self, config: Mapping[str, Any]) -> None:
@@ -129,7 +144,8 @@ class RunFolder:
         self._write({**self._read(), "config": dict(config)})
 
     def run_config(self) -> RunConfig:
-        """What the run was started with, and is resumed with. ValueError names the file where it is damaged."""
+        """What the run was started with, and is resumed with. ValueError names the file where it is
+        damaged."""
         return read_config(self.path / "run.json", "config")
 
     def _read(self) -> dict[str, Any]:
@@ -139,7 +155,9 @@ class RunFolder:
             if name not in entry and name in OPTIONAL:
                 continue
             if name not in entry or not isinstance(entry[name], kind):
-                raise damaged(file, f"{name} is {entry.get(name, 'missing')!r}, expected {said}", fix=fix)
+                raise damaged(
+                    file, f"{name} is {entry.get(name, 'missing')!r}, expected {said}", fix=fix
+                )
         return entry
 
     def _write(self, entry: Mapping[str, Any]) -> None:
@@ -186,7 +204,8 @@ MIN_FREE_BYTES = 200 << 20
 
 
 def require_space(folder: Path | str, min_bytes: int | None = None) -> None:
-    """Refuse a folder that cannot be written or that has less than `min_bytes` (default: `MIN_FREE_BYTES`) free."""
+    """Refuse a folder that cannot be written or that has less than `min_bytes` (default:
+    `MIN_FREE_BYTES`) free."""
     folder = Path(folder)
     min_bytes = MIN_FREE_BYTES if min_bytes is None else min_bytes
     probe = folder / f".write-test-{os.getpid()}"
@@ -195,7 +214,9 @@ def require_space(folder: Path | str, min_bytes: int | None = None) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another folder") from error
+        raise ValueError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder"
+        ) from error
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < min_bytes:
         raise ValueError(
@@ -217,7 +238,8 @@ def _is_alive(pid: int | None, born: str | None) -> bool:
 
 
 def _born(pid: int) -> str | None:
-    """When process `pid` started, so that a later process with its number is not taken for it. Linux only."""
+    """When process `pid` started, so that a later process with its number is not taken for it.
+    Linux only."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

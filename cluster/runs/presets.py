@@ -15,13 +15,20 @@ DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 RUNS: dict[str, RunConfig] = {
     "demo": RunConfig(
         name="demo",
-        about="Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter of an hour.",
+        about=(
+            "Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter"
+            " of an hour."
+        ),
         tasks=DEMO_TASKS,
         model=PRESETS["small"],
-        learner=LearnerConfig(num_updates=2000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1),
+        learner=LearnerConfig(
+            num_updates=2000, max_rate=2e-3, publish_every=100, checkpoint_every=500, num_threads=1
+        ),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000),
+            limiter=LimiterConfig(
+                warmup_tokens=100_000, reads_per_inserted_token=16.0, slack_tokens=48_000_000
+            ),
             mix=MixConfig(
                 rows=120,
                 row_tokens=45,
@@ -42,17 +49,30 @@ RUNS: dict[str, RunConfig] = {
     ),
     "clone": RunConfig(
         name="clone",
-        about="One robot from a data set whose actions were drawn at random around the expert's: gato start clone --data NAME.",
+        about=(
+            "One robot from a data set whose actions were drawn at random around the expert's: gato"
+            " start clone --data NAME."
+        ),
         tasks=("mujoco/hopper",),
-        model=replace(PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False),
+        model=replace(
+            PRESETS["small"], width=64, feedforward=256, value_waves=32, own_value_rows=False
+        ),
         # What the noise teaches decays: ten times the paper's.
         learner=LearnerConfig(
-            num_updates=6000, max_rate=3e-3, weight_decay=1.0, publish_every=250, checkpoint_every=500, num_threads=1
+            num_updates=6000,
+            max_rate=3e-3,
+            weight_decay=1.0,
+            publish_every=250,
+            checkpoint_every=500,
+            num_threads=1,
         ),
         replay=ReplayConfig(
             capacity_bytes=4 << 30,
-            limiter=LimiterConfig(warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000),
-            # Half of all prompts are ends of episodes, which are few here: they would be learnt by heart.
+            limiter=LimiterConfig(
+                warmup_tokens=100_000, reads_per_inserted_token=None, slack_tokens=48_000_000
+            ),
+            # Half of all prompts are ends of episodes, which are few here: they would be learnt by
+            # heart.
             mix=MixConfig(
                 rows=120,
                 row_tokens=45,
@@ -64,18 +84,29 @@ RUNS: dict[str, RunConfig] = {
     ),
     "debug": RunConfig(
         name="debug",
-        about="The smallest run that has every part: a check of an installation, in under a minute.",
+        about=(
+            "The smallest run that has every part: a check of an installation, in under a minute."
+        ),
         tasks=("mujoco/inverted-pendulum",),
         model=PRESETS["tiny"],
-        learner=LearnerConfig(num_updates=40, max_rate=2e-3, publish_every=10, checkpoint_every=10, report_every=5),
+        learner=LearnerConfig(
+            num_updates=40, max_rate=2e-3, publish_every=10, checkpoint_every=10, report_every=5
+        ),
         replay=ReplayConfig(
             capacity_bytes=1 << 28,
-            limiter=LimiterConfig(warmup_tokens=1_000, reads_per_inserted_token=None, slack_tokens=1_000_000),
+            limiter=LimiterConfig(
+                warmup_tokens=1_000, reads_per_inserted_token=None, slack_tokens=1_000_000
+            ),
             mix=MixConfig(
-                rows=16, row_tokens=48, prompt_steps=1, tasks={"mujoco/inverted-pendulum": TaskMix(window_steps=1)}
+                rows=16,
+                row_tokens=48,
+                prompt_steps=1,
+                tasks={"mujoco/inverted-pendulum": TaskMix(window_steps=1)},
             ),
         ),
-        actors=ActorsConfig(num_envs=2, demonstration_steps=2_000, evaluate=ActingConfig(window_steps=1)),
+        actors=ActorsConfig(
+            num_envs=2, demonstration_steps=2_000, evaluate=ActingConfig(window_steps=1)
+        ),
     ),
 }
 

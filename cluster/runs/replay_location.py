@@ -1,4 +1,5 @@
-"""Where the stores of a name are: of a run, of a data set, or in a folder; one of them or one for each shard."""
+"""Where the stores of a name are: of a run, of a data set, or in a folder; one of them or one for
+each shard."""
 
 from __future__ import annotations
 
@@ -39,11 +40,14 @@ class Place:
     def require_idle(self) -> None:
         """Refuse a run that goes on."""
         if self.run is not None and self.run.info().is_active:
-            raise ValueError(f"run {self.run.name} uses this store; gato stop {self.run.name} first")
+            raise ValueError(
+                f"run {self.run.name} uses this store; gato stop {self.run.name} first"
+            )
 
 
 def stores_of(path: Path) -> tuple[Path, ...]:
-    """The folders with a store: `path` itself, or `shard-0`, `shard-1`, ... in it; none where there is none."""
+    """The folders with a store: `path` itself, or `shard-0`, `shard-1`, ... in it; none where there
+    is none."""
     if (path / "data.mdb").is_file():
         return (path,)
     shards = {
@@ -55,27 +59,41 @@ def stores_of(path: Path) -> tuple[Path, ...]:
 
 
 def find_place(what: str | None) -> Place:
-    """The stores of a run (None: the newest), a data set or a folder. ValueError suggests the nearest name."""
+    """The stores of a run (None: the newest), a data set or a folder. ValueError suggests the
+    nearest name."""
     root = runs_root()
     if what is None:
         return _of_run(find_run(None))
     if "/" not in what and (root / what / "run.json").is_file():
         return _of_run(RunFolder(root, what))
     if "/" not in what and (root / "data" / what / "about.json").is_file():
-        return Place(label=f"data set {what}", folders=_require(root / "data" / what / "episodes", f"data set {what}"))
+        return Place(
+            label=f"data set {what}",
+            folders=_require(root / "data" / what / "episodes", f"data set {what}"),
+        )
     path = Path(what).expanduser()
     for folder in (path, path / "replay", path / "episodes"):
         folders = stores_of(folder)
         owner = _owner(folders[0]) if folders else None
-        if folders and owner is not None and _resolved(folders) == _resolved(stores_of(owner.path / "replay")):
+        if (
+            folders
+            and owner is not None
+            and _resolved(folders) == _resolved(stores_of(owner.path / "replay"))
+        ):
             return _of_run(owner)
         if folders:
             return Place(label=str(path), folders=folders, run=owner)
     if path.is_dir():
-        raise ValueError(f"there is no replay store in {path}: neither data.mdb nor shard-0/data.mdb")
-    names = [run.name for run in list_runs()] + [file.parent.name for file in root.glob("data/*/about.json")]
+        raise ValueError(
+            f"there is no replay store in {path}: neither data.mdb nor shard-0/data.mdb"
+        )
+    names = [run.name for run in list_runs()] + [
+        file.parent.name for file in root.glob("data/*/about.json")
+    ]
     near = get_close_matches(what, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names[:8]) or 'none yet'}"
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names[:8]) or 'none yet'}"
+    )
     raise ValueError(f"no run, data set or folder {what!r} in {root}; {hint}")
 
 
@@ -93,7 +111,11 @@ def _owner(folder: Path) -> RunFolder | None:
 
 def _of_run(run: RunFolder) -> Place:
     file = run.path / "config.json"
-    config = read_json(file, fix=f"remove it, or gato resume {run.name} -d") if file.is_file() else run.info().config
+    config = (
+        read_json(file, fix=f"remove it, or gato resume {run.name} -d")
+        if file.is_file()
+        else run.info().config
+    )
     return Place(
         label=f"run {run.name}",
         folders=_require(run.path / "replay", f"run {run.name}"),
@@ -114,7 +136,10 @@ def open_to_read(folder: Path, place: Place) -> EpisodeStore:
     capacity_bytes = place.capacity_bytes or datasets.CAPACITY_BYTES
     map_bytes = max(2 * capacity_bytes, GROWTH * (folder / "data.mdb").stat().st_size)
     return EpisodeStore(
-        folder, capacity_bytes=capacity_bytes, map_bytes=map_bytes + datasets.CAPACITY_BYTES // 64, read_only=True
+        folder,
+        capacity_bytes=capacity_bytes,
+        map_bytes=map_bytes + datasets.CAPACITY_BYTES // 64,
+        read_only=True,
     )
 
 
@@ -139,15 +164,28 @@ def find_episode(stores: Sequence[EpisodeStore], name: str) -> tuple[EpisodeStor
         raise ValueError(f"there is no shard {shard}; shards go from 0 to {len(stores) - 1}")
     where = stores[int(shard) : int(shard) + 1] if shard.isdigit() else stores
     is_number = number.isdigit() and (not shard or shard.isdigit())
-    kept = [(store, header) for store in stores for of in (store.episodes, store.taken_out) for header in of.values()]
+    kept = [
+        (store, header)
+        for store in stores
+        for of in (store.episodes, store.taken_out)
+        for header in of.values()
+    ]
     found = [(store, header) for store, header in kept if header.key == name]
     if not found and is_number:
-        found = [(store, header) for store, header in kept if store in where and header.number == int(number)]
+        found = [
+            (store, header)
+            for store, header in kept
+            if store in where and header.number == int(number)
+        ]
     if len(found) > 1:
-        places = ", ".join(f"{list(stores).index(store)}/{header.number}" for store, header in found)
+        places = ", ".join(
+            f"{list(stores).index(store)}/{header.number}" for store, header in found
+        )
         raise ValueError(f"several episodes are called {name}: {places}; say which")
     if not found:
         numbers = [header.number for _, header in kept]
-        some = f"numbers go from {min(numbers)} to {max(numbers)}" if numbers else "the store is empty"
+        some = (
+            f"numbers go from {min(numbers)} to {max(numbers)}" if numbers else "the store is empty"
+        )
         raise ValueError(f"there is no episode {name!r}; {some}, and gato replay ls shows keys")
     return found[0]

@@ -1,4 +1,5 @@
-"""Whether a source may go on in a data set that was filled before: it is what it was, and is taken as the same task."""
+"""Whether a source may go on in a data set that was filled before: it is what it was, and is taken
+as the same task."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class _Stream(NamedTuple):
 
 
 def absolute(origin: str) -> str:
-    """A source as about.json keeps it: a path whole, anything else (`minari:ID`, `record TASK`) as it is."""
+    """A source as about.json keeps it: a path whole, anything else (`minari:ID`, `record TASK`) as
+    it is."""
     path = Path(origin).expanduser()
     return origin if origin.startswith(PREFIX) or not path.exists() else str(path.resolve())
 
@@ -28,16 +30,23 @@ def absolute(origin: str) -> str:
 class SourceCheck:
     """Refuses episodes that would be stored a second time under other keys, or under another task.
 
-    check = SourceCheck("mine", path, source="/data/hopper.hdf5", source_before="/data/hopper.hdf5", store=store)
-    reading = read_source("hopper.hdf5", tasks, known=check.known)
+    check = SourceCheck("mine", path, source="/data/hopper.hdf5", source_before="/data/hopper.hdf5",
+    store=store) reading = read_source("hopper.hdf5", tasks, known=check.known)
     episode = next(reading, None)
     check.require(episode, reading.report.task)     # after each episode, and after the last
     """
 
     def __init__(
-        self, name: str, path: Path, *, source: str, source_before: str | None, store: EpisodeStore | None
+        self,
+        name: str,
+        path: Path,
+        *,
+        source: str,
+        source_before: str | None,
+        store: EpisodeStore | None,
     ) -> None:
-        """`source_before`: what about.json names; None if it names nothing. `store`: None if nothing was stored so far."""
+        """`source_before`: what about.json names; None if it names nothing. `store`: None if
+        nothing was stored so far."""
         self._name = name
         self._path = path
         self._source = source
@@ -52,7 +61,8 @@ class SourceCheck:
         self._unchecked: list[str] = []
 
     def known(self, key: str) -> bool:
-        """Whether an episode of this key is stored. An importer asks for every key of its source, in order."""
+        """Whether an episode of this key is stored. An importer asks for every key of its source,
+        in order."""
         stream = split_key(key)[0]
         if stream not in self._asked:
             self._asked.add(stream)
@@ -60,8 +70,8 @@ class SourceCheck:
         return self._store is not None and self._store.known(key)
 
     def require(self, episode: Episode | None, task: str) -> None:
-        """ValueError if `episode` (None: the source has no more) may not be stored here. `task`: what all of the source
-        is taken as; empty if the source does not say."""
+        """ValueError if `episode` (None: the source has no more) may not be stored here. `task`:
+        what all of the source is taken as; empty if the source does not say."""
         if not self._tasks or not (self._unchecked or episode):
             return
         unchecked, self._unchecked = self._unchecked, []
@@ -73,13 +83,17 @@ class SourceCheck:
         missing = [before for before in self._tasks if before not in self._asked]
         if missing and self._source != self._source_before:
             raise ValueError(
-                f"data set {self._name!r} was made of {self._source_before}, this is {self._source}; {self._fix}"
+                f"data set {self._name!r} was made of {self._source_before}, this is"
+                f" {self._source}; {self._fix}"
             )
         new = _parts(stream)
-        if any((before.form, before.stem) == (new.form, new.stem) for before in map(_parts, missing)):
+        if any(
+            (before.form, before.stem) == (new.form, new.stem) for before in map(_parts, missing)
+        ):
             raise ValueError(
-                f"{self._source} changed since it was imported (or is another file of that name): its episodes would be "
-                f"stored twice in data set {self._name!r}; {self._fix} to import it anew"
+                f"{self._source} changed since it was imported (or is another file of that name):"
+                f" its episodes would be stored twice in data set {self._name!r}; {self._fix} to"
+                " import it anew"
             )
         for before, tasks in self._tasks.items():
             if (_parts(before).form, _parts(before).digest) == (new.form, new.digest):
@@ -88,8 +102,8 @@ class SourceCheck:
     def _require_task(self, before: set[str], task: str) -> None:
         if task and before - {task}:
             raise ValueError(
-                f"the episodes of {self._source} were imported into data set {self._name!r} as {', '.join(sorted(before))}; "
-                f"this is {task}: {self._fix}"
+                f"the episodes of {self._source} were imported into data set {self._name!r} as"
+                f" {', '.join(sorted(before))}; this is {task}: {self._fix}"
             )
 
     @property

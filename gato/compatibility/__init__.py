@@ -1,1 +1,2 @@
-"""Whether data or a policy made elsewhere fits a task: environments compared, values covered by tokens."""
+"""Whether data or a policy made elsewhere fits a task: environments compared, values covered by
+tokens."""

@@ -1,7 +1,8 @@
-"""The comparison of what a source says of its environment with a task: equal, convertible or refused by name.
+"""The comparison of what a source says of its environment with a task: equal, convertible or
+refused by name.
 
-Everything is checked against lists of what is known to change nothing. What is on no list is refused, unless the user
-says that it is known (`--allow`), which stays with the episodes.
+Everything is checked against lists of what is known to change nothing. What is on no list is
+refused, unless the user says that it is known (`--allow`), which stays with the episodes.
 
 Shape letters: n elements of an action or of an observation.
 """
@@ -36,8 +37,9 @@ HARMLESS_WRAPPERS = frozenset(
      "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector", "JaxToNumpy", "JaxToTorch",
      "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction", "Monitor"}
 )  # fmt: skip
-"""Wrappers that change neither observations nor rewards nor the ends of episodes. FlattenObservation keeps the values, and
-what shape they have is compared by itself; ClipAction does to actions what the environment does."""
+"""Wrappers that change neither observations nor rewards nor the ends of episodes.
+FlattenObservation keeps the values, and what shape they have is compared by itself; ClipAction does
+to actions what the environment does."""
 CHANGES = {
     "NormalizeObservation": "observations", "TransformObservation": "observations", "FilterObservation": "observations",
     "RescaleObservation": "observations", "DelayObservation": "observations", "TimeAwareObservation": "observations",
@@ -51,7 +53,10 @@ CHANGES = {
 """What the best-known other wrappers change, for the message."""
 WRAPPERS_FROM = ("gymnasium.", "gym.", "minari.", "stable_baselines3.common.monitor")
 """Modules whose wrappers are what their names say."""
-CLASSES_FROM = {"mujoco": ("gymnasium.envs.mujoco.",), "atari": ("ale_py.", "shimmy.atari_env", "gymnasium.envs.atari")}
+CLASSES_FROM = {
+    "mujoco": ("gymnasium.envs.mujoco.",),
+    "atari": ("ale_py.", "shimmy.atari_env", "gymnasium.envs.atari"),
+}
 """Modules of the environments' own classes, by family."""
 ATARI_ID = re.compile(r"(?:ALE/)?(\w+?)(NoFrameskip|Deterministic)?-v(\d)")
 ATARI_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
@@ -62,15 +67,22 @@ ATARI_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 ATARI_COMPARED = frozenset(
     {"frameskip", "repeat_action_probability", "full_action_space", "max_num_frames_per_episode"}
 )
-"""Keywords of ale-py that are compared with the task by themselves: frames, sticky actions, buttons, limit."""
+"""Keywords of ale-py that are compared with the task by themselves: frames, sticky actions,
+buttons, limit."""
 
 
 def compare(
-    said: EnvDescription, task: Task, *, defaults: EnvDefaults = no_defaults, allowed: Iterable[str] = ()
+    said: EnvDescription,
+    task: Task,
+    *,
+    defaults: EnvDefaults = no_defaults,
+    allowed: Iterable[str] = (),
 ) -> Comparison:
-    """What a source says of its environment against the task. It raises nothing: see `Comparison.require`.
+    """What a source says of its environment against the task. It raises nothing: see
+    `Comparison.require`.
 
-    compare(EnvDescription(where="x.hdf5", env_id="Hopper-v4"), TASKS["mujoco/hopper"]).require()   # ValueError: version
+    compare(EnvDescription(where="x.hdf5", env_id="Hopper-v4"), TASKS["mujoco/hopper"]).require()
+    # ValueError: version
     """
     found = Differences(frozenset(allowed))
     facts = defaults(task)
@@ -99,29 +111,37 @@ def _bare(env_id: str) -> tuple[str, int | None]:
 
 def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
     if not said.env_id:
-        found.note("environment", f"it does not say in which environment it was made; taken as {task.env_id}")
+        found.note(
+            "environment",
+            f"it does not say in which environment it was made; taken as {task.env_id}",
+        )
         return
     (name, version), (wanted, wanted_version) = _bare(said.env_id), _bare(task.env_id)
     module, own_module = said.env_id.rpartition(":")[0], task.env_id.rpartition(":")[0]
     if module and module != own_module:
-        found.refuse("environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}")
+        found.refuse(
+            "environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}"
+        )
         return
     if (name, version) == (wanted, wanted_version):
         return
     if task.family == "atari" and _is_same_game(said.env_id, task.env_id):
         return  # what the older ids stand for is compared as frameskip and sticky actions
     if name != wanted:
-        found.refuse("environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}")
+        found.refuse(
+            "environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}"
+        )
     elif said.converts_versions and task.family == "mujoco" and version is not None and version < 4:
         found.convert(
             "version",
-            f"{said.env_id} ran on mujoco-py; it becomes {task.env_id}, whose physics and rewards differ, so returns are "
-            "not the same",
+            f"{said.env_id} ran on mujoco-py; it becomes {task.env_id}, whose physics and rewards"
+            " differ, so returns are not the same",
         )
     else:
         found.refuse(
             "version",
-            f"it was made in {said.env_id}, task {task.name} is {task.env_id}: versions differ in what they show and pay",
+            f"it was made in {said.env_id}, task {task.name} is {task.env_id}: versions differ in"
+            " what they show and pay",
         )
 
 
@@ -131,7 +151,8 @@ def _is_same_game(said: str, wanted: str) -> bool:
 
 
 def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Differences) -> None:
-    """A class of Gymnasium's or ale-py's own; of another environment the one that is registered here."""
+    """A class of Gymnasium's or ale-py's own; of another environment the one that is registered
+    here."""
     if not said.entry_point or said.entry_point == facts.entry_point:
         return
     of_family = CLASSES_FROM.get(task.family)
@@ -143,35 +164,52 @@ def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Dif
 
 
 def _is_what_it_is_called(wrapper: Wrapper) -> bool:
-    """Whether a wrapper is of a module whose wrappers are known, and of the class that its name says."""
+    """Whether a wrapper is of a module whose wrappers are known, and of the class that its name
+    says."""
     its_class = re.split(r"[:.]", wrapper.entry_point)[-1]
-    return not wrapper.entry_point or (wrapper.entry_point.startswith(WRAPPERS_FROM) and its_class == wrapper.name)
+    return not wrapper.entry_point or (
+        wrapper.entry_point.startswith(WRAPPERS_FROM) and its_class == wrapper.name
+    )
 
 
-def _compare_wrappers(said: EnvDescription, task: Task, found: Differences) -> dict[str, Mapping[str, Any]]:
+def _compare_wrappers(
+    said: EnvDescription, task: Task, found: Differences
+) -> dict[str, Mapping[str, Any]]:
     """Keywords of the wrappers that are compared elsewhere; of two of a name the outer's."""
     known: dict[str, Mapping[str, Any]] = {}
     once = {"MaxAndSkipObservation", "ResizeObservation"} if task.family == "atari" else set[str]()
     for wrapper in said.wrappers:
         is_known = _is_what_it_is_called(wrapper)
-        if is_known and (wrapper.name in ("TimeLimit", "RescaleAction") or (wrapper.name in once - known.keys())):
+        if is_known and (
+            wrapper.name in ("TimeLimit", "RescaleAction") or (wrapper.name in once - known.keys())
+        ):
             inner = known.get(wrapper.name, {})
             known[wrapper.name] = wrapper.kwargs
-            if wrapper.name == "TimeLimit" and _limit(inner) is not None:  # the shorter one ends an episode
-                known[wrapper.name] = min((inner, wrapper.kwargs), key=lambda kwargs: _limit(kwargs) or math.inf)
+            # the shorter one ends an episode
+            if wrapper.name == "TimeLimit" and _limit(inner) is not None:
+                known[wrapper.name] = min(
+                    (inner, wrapper.kwargs), key=lambda kwargs: _limit(kwargs) or math.inf
+                )
             continue
-        never = wrapper.name == "StickyAction" and wrapper.kwargs.get("repeat_action_probability") == 0
+        never = (
+            wrapper.name == "StickyAction" and wrapper.kwargs.get("repeat_action_probability") == 0
+        )
         if is_known and (wrapper.name in HARMLESS_WRAPPERS or never):
             continue
         changes = CHANGES.get(wrapper.name) if is_known else None
         what = f"which changes {changes}" if changes else "which is unknown here"
-        found.refuse(f"wrapper:{wrapper.name}", f"it was made behind the wrapper {wrapper.name}, {what}")
+        found.refuse(
+            f"wrapper:{wrapper.name}", f"it was made behind the wrapper {wrapper.name}, {what}"
+        )
     if "ResizeObservation" in known:
         shape = known["ResizeObservation"].get("shape")
-        wanted = [list(spec.shape[:2]) for spec in task.observations.values() if spec.kind is Kind.IMAGE]
+        wanted = [
+            list(spec.shape[:2]) for spec in task.observations.values() if spec.kind is Kind.IMAGE
+        ]
         if not isinstance(shape, (list, tuple)) or [list(shape)] != wanted:
             found.refuse(
-                "wrapper:ResizeObservation", f"frames were resized to {_short(shape)}, task {task.name} shows {wanted}"
+                "wrapper:ResizeObservation",
+                f"frames were resized to {_short(shape)}, task {task.name} shows {wanted}",
             )
     return known
 
@@ -181,19 +219,23 @@ def _limit(kwargs: Mapping[str, Any]) -> int | None:
     return whole(kwargs.get("max_episode_steps"))
 
 
-def _compare_keywords(said: EnvDescription, task: Task, defaults: Mapping[str, Any], found: Differences) -> None:
+def _compare_keywords(
+    said: EnvDescription, task: Task, defaults: Mapping[str, Any], found: Differences
+) -> None:
     wanted = {**defaults, **task.env_kwargs}
     for name, value in said.kwargs.items():
         if name in RENDERING:
             continue
         if name not in wanted:
             found.refuse(
-                f"keyword:{name}", f"it was made with {name}={_short(value)}, which task {task.name} does not know"
+                f"keyword:{name}",
+                f"it was made with {name}={_short(value)}, which task {task.name} does not know",
             )
         elif not _equal(value, wanted[name]):
             found.refuse(
                 f"keyword:{name}",
-                f"it was made with {name}={_short(value)}, task {task.name} has {_short(wanted[name])}",
+                f"it was made with {name}={_short(value)}, task {task.name} has"
+                f" {_short(wanted[name])}",
             )
     for name, value in task.env_kwargs.items() if said.env_id else ():
         if (
@@ -202,7 +244,9 @@ def _compare_keywords(said: EnvDescription, task: Task, defaults: Mapping[str, A
             and not (name in defaults and _equal(defaults[name], value))
         ):
             found.refuse(
-                f"keyword:{name}", f"task {task.name} sets {name}={_short(value)}, and it was made without that keyword"
+                f"keyword:{name}",
+                f"task {task.name} sets {name}={_short(value)}, and it was made without that"
+                " keyword",
             )
 
 
@@ -212,30 +256,54 @@ def _compare_game(
     """Frames between two decisions, sticky actions, and the game's own switches."""
     match = ATARI_ID.fullmatch(said.env_id.rpartition(":")[2])
     frameskip: Any = said.kwargs.get("frameskip")
-    sticky: Any = said.sticky if said.sticky is not None else said.kwargs.get("repeat_action_probability")
-    if match and match[3] in "04" and not said.env_id.startswith("ALE/"):  # older ids stand for both
+    sticky: Any = (
+        said.sticky if said.sticky is not None else said.kwargs.get("repeat_action_probability")
+    )
+    # older ids stand for both
+    if match and match[3] in "04" and not said.env_id.startswith("ALE/"):
         frameskip = (
-            {"NoFrameskip": 1, "Deterministic": 4}.get(match[2] or "", (2, 5)) if frameskip is None else frameskip
+            {"NoFrameskip": 1, "Deterministic": 4}.get(match[2] or "", (2, 5))
+            if frameskip is None
+            else frameskip
         )
         sticky = (0.25 if match[3] == "0" else 0.0) if sticky is None else sticky
     if "MaxAndSkipObservation" in wrappers:
         skip = wrappers["MaxAndSkipObservation"].get("skip", 4)
-        frameskip = skip * frameskip if isinstance(frameskip, int) and isinstance(skip, int) else (frameskip, skip)
-    wanted_skip, wanted_sticky = task.env_kwargs.get("frameskip", 4), float(task.env_kwargs.get("sticky", 0.0))
+        frameskip = (
+            skip * frameskip
+            if isinstance(frameskip, int) and isinstance(skip, int)
+            else (frameskip, skip)
+        )
+    wanted_skip, wanted_sticky = (
+        task.env_kwargs.get("frameskip", 4),
+        float(task.env_kwargs.get("sticky", 0.0)),
+    )
     if frameskip is None:
-        found.note("frameskip", f"it does not say how many frames an action lasts; taken as {wanted_skip}")
+        found.note(
+            "frameskip", f"it does not say how many frames an action lasts; taken as {wanted_skip}"
+        )
     elif frameskip != wanted_skip:
-        found.refuse("frameskip", f"an action lasted {_short(frameskip)} frames, in task {task.name} {wanted_skip}")
-    if sticky is not None and (isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky < 1):
-        found.refuse("sticky", f"its chance of sticky actions is {_short(sticky)}, which is none from 0 to 1")
+        found.refuse(
+            "frameskip",
+            f"an action lasted {_short(frameskip)} frames, in task {task.name} {wanted_skip}",
+        )
+    if sticky is not None and (
+        isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky < 1
+    ):
+        found.refuse(
+            "sticky", f"its chance of sticky actions is {_short(sticky)}, which is none from 0 to 1"
+        )
     elif sticky is None:
-        found.note("sticky", f"it does not say whether actions were sticky; taken as {wanted_sticky:g}")
+        found.note(
+            "sticky", f"it does not say whether actions were sticky; taken as {wanted_sticky:g}"
+        )
     elif not math.isclose(float(sticky), wanted_sticky, abs_tol=1e-6):
         base = task.name.partition("?")[0]
         found.refuse(
             "sticky",
-            f"actions were sticky with chance {float(sticky):g}, in task {task.name} {wanted_sticky:g} (there is the task "
-            f"{base if not sticky else f'{base}?sticky={float(sticky):g}'})",
+            f"actions were sticky with chance {float(sticky):g}, in task {task.name}"
+            f" {wanted_sticky:g} (there is the task"
+            f" {base if not sticky else f'{base}?sticky={float(sticky):g}'})",
         )
     for name, value in said.kwargs.items():
         if name in RENDERING or name in ATARI_COMPARED:
@@ -243,16 +311,22 @@ def _compare_game(
         if name == "game":
             wanted = str(task.env_kwargs.get("rom", value))
             if str(value).replace("_", "") != wanted.replace("_", ""):
-                found.refuse("keyword:game", f"it is of the game {value}, task {task.name} of {wanted}")
+                found.refuse(
+                    "keyword:game", f"it is of the game {value}, task {task.name} of {wanted}"
+                )
         elif name == "obs_type" and value == "grayscale" and task.env_kwargs.get("grey"):
             continue
         elif name not in ATARI_DEFAULTS:
             found.refuse(
-                f"keyword:{name}", f"it was made with {name}={_short(value)}, which task {task.name} does not know"
+                f"keyword:{name}",
+                f"it was made with {name}={_short(value)}, which task {task.name} does not know",
             )
         elif value not in ATARI_DEFAULTS[name]:
             normal = ATARI_DEFAULTS[name][-1]
-            found.refuse(f"keyword:{name}", f"it was made with {name}={_short(value)}, task {task.name} has {normal}")
+            found.refuse(
+                f"keyword:{name}",
+                f"it was made with {name}={_short(value)}, task {task.name} has {normal}",
+            )
 
 
 def _compare_limit(
@@ -260,23 +334,40 @@ def _compare_limit(
 ) -> None:
     limits = [said.max_steps, wrappers.get("TimeLimit", {}).get("max_episode_steps")]
     frames = said.kwargs.get("max_num_frames_per_episode") if task.family == "atari" else None
-    limits.append(frames // int(task.env_kwargs.get("frameskip", 4)) if isinstance(frames, int) else None)
+    limits.append(
+        frames // int(task.env_kwargs.get("frameskip", 4)) if isinstance(frames, int) else None
+    )
     stated: list[int] = []
     for limit in limits:
         steps = whole(limit)
         if steps is not None:
             stated.append(steps)
         elif limit is not None and limit != -1:  # which Gymnasium's older specs write for none
-            found.note("limit", f"its limit of steps is {_short(limit)}, which is no number of steps; not compared")
+            found.note(
+                "limit",
+                f"its limit of steps is {_short(limit)}, which is no number of steps; not compared",
+            )
     if stated and min(stated) != task.max_steps:
-        what = "longer episodes are cut there" if min(stated) > task.max_steps else "its episodes end earlier"
-        found.note("limit", f"its limit was {min(stated):,} steps, the task's is {task.max_steps:,}: {what}")
+        what = (
+            "longer episodes are cut there"
+            if min(stated) > task.max_steps
+            else "its episodes end earlier"
+        )
+        found.note(
+            "limit",
+            f"its limit was {min(stated):,} steps, the task's is {task.max_steps:,}: {what}",
+        )
 
 
 def whole(value: Any) -> int | None:
-    """A number of steps: a whole number above 0, also as a float or a text of one. None if it is none."""
+    """A number of steps: a whole number above 0, also as a float or a text of one. None if it is
+    none."""
     try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        number = (
+            float(value)
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+            else math.nan
+        )
     except (ValueError, OverflowError):
         return None
     return int(number) if number > 0 and number < 1e15 and number == int(number) else None

@@ -1,4 +1,5 @@
-"""How observations become tokens: which values are clipped, and which differ although their tokens do not.
+"""How observations become tokens: which values are clipped, and which differ although their tokens
+do not.
 
 Shape letters: T steps, n elements of one step, k distinct values, b bins.
 """
@@ -22,18 +23,21 @@ MANY_VALUES = 64
 """Distinct values of an entry are counted up to here."""
 SOME_VALUES = 16
 NO_TOKENS = 2
-"""An entry of SOME_VALUES distinct values that fill no more tokens than these is one the agent is blind to."""
+"""An entry of SOME_VALUES distinct values that fill no more tokens than these is one the agent is
+blind to."""
 LEAST_SPREAD = 0.02
-"""Unless its values differ by less than this share of the largest: the mu-law's bins are 2 % wide, and what stays in one for
-a while is a height or a cosine that hardly moved yet, as in HumanoidStandup."""
+"""Unless its values differ by less than this share of the largest: the mu-law's bins are 2 % wide,
+and what stays in one for a while is a height or a cosine that hardly moved yet, as in
+HumanoidStandup."""
 FEW_TOKENS = 8
 WIDE_SPREAD = 0.5
-"""An entry of MANY_VALUES that differ by more than this share of the largest is also blind with FEW_TOKENS. (Hopper's height
-of 1.13 to 1.25 has six, and a policy walks by them.)"""
+"""An entry of MANY_VALUES that differ by more than this share of the largest is also blind with
+FEW_TOKENS. (Hopper's height of 1.13 to 1.25 has six, and a policy walks by them.)"""
 CLIPPED_SHARE = 0.01
 """Share of values outside of their bounds that is warned of."""
 CLIPPED_SHARE_UNBOUNDED = 0.25
-"""The same beyond the mu-law's +-256. Humanoid's contact forces have rare large values, of which up to 20 % are clipped."""
+"""The same beyond the mu-law's +-256. Humanoid's contact forces have rare large values, of which up
+to 20 % are clipped."""
 LEAST_CLIPPED = 5
 MOST_ELEMENTS = 4096
 """Elements of one array that are measured; of a larger one, so many at even distances."""
@@ -48,13 +52,15 @@ Of = Literal["observations", "actions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryCoverage:
-    """What was seen of one element of an observation (of a text: of all of it), and what its tokens keep."""
+    """What was seen of one element of an observation (of a text: of all of it), and what its tokens
+    keep."""
 
     name: str
     """Such as `state[3]`."""
     num_values: int
     num_clipped: int
-    """Values beyond the range of the tokens, which become its first or last token; of a text, texts that were cut."""
+    """Values beyond the range of the tokens, which become its first or last token; of a text, texts
+    that were cut."""
     least: float
     most: float
     """Smallest and largest value; of a text, the fewest and most tokens."""
@@ -71,7 +77,8 @@ class EntryCoverage:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether so many values are clipped that the space should have other bounds. Constants lose nothing."""
+        """Whether so many values are clipped that the space should have other bounds. Constants
+        lose nothing."""
         if self.distinct_values == 1:
             return False
         share = CLIPPED_SHARE if self.is_bounded else CLIPPED_SHARE_UNBOUNDED
@@ -99,7 +106,9 @@ class _Numbers:
         self._num_bins = num_bins
         size = spec.size
         self.elements: Integer[np.ndarray, " n"] = (
-            np.arange(size) if size <= MOST_ELEMENTS else np.linspace(0, size - 1, MOST_ELEMENTS).astype(np.int64)
+            np.arange(size)
+            if size <= MOST_ELEMENTS
+            else np.linspace(0, size - 1, MOST_ELEMENTS).astype(np.int64)
         )
         count = len(self.elements)
         self.num_values = 0
@@ -116,12 +125,14 @@ class _Numbers:
             self._observe(flat[start : start + rows].astype(np.float32))
 
     def _observe(self, x: Float[np.ndarray, "T n"]) -> None:
-        # What is not finite is refused elsewhere; here it counts as clipped, and nothing else is said of it.
+        # What is not finite is refused elsewhere; here it counts as clipped, and nothing else is
+        # said of it.
         finite = np.isfinite(x)
         x = x if finite.all() else np.where(finite, x, np.float32(np.finfo(np.float32).max))
         y = scale(x, self._spec)[:, self.elements]
         x = x[:, self.elements]
-        # A bound that rounding passed is no fault: clipped is what lies more than a bin beyond the last one.
+        # A bound that rounding passed is no fault: clipped is what lies more than a bin beyond the
+        # last one.
         self.clipped += (np.abs(y) > 1.0 + 2.0 / self._num_bins).sum(axis=0)
         self.num_values += len(x)
         self.least = np.minimum(self.least, x.min(axis=0))
@@ -138,7 +149,8 @@ class _Numbers:
         self.most = np.maximum(self.most, other.most)
         self.tokens |= other.tokens
         self.values = [
-            np.unique(np.concatenate(pair))[:MANY_VALUES] for pair in zip(self.values, other.values, strict=True)
+            np.unique(np.concatenate(pair))[:MANY_VALUES]
+            for pair in zip(self.values, other.values, strict=True)
         ]
 
     def entries(self, name: str) -> list[EntryCoverage]:
@@ -174,7 +186,8 @@ class _Numbers:
         packed = [np.frombuffer(bytes.fromhex(row), np.uint8) for row in plain["tokens"]]
         if len(packed) != count or len(packed[0]) != math.ceil(width / 8):
             raise ValueError(
-                f"a stored coverage has {len(packed)} elements, the array {count}, or other bins; measure it anew"
+                f"a stored coverage has {len(packed)} elements, the array {count}, or other bins;"
+                " measure it anew"
             )
         self.tokens = np.unpackbits(np.stack(packed), axis=1)[:, :width].astype(np.bool_)
         self.num_values = int(plain["num_values"])
@@ -210,7 +223,10 @@ class _Texts:
             self.least, self.most = min(self.least, length), max(self.most, length)
 
     def add(self, other: _Texts) -> None:
-        self.num_values, self.clipped = self.num_values + other.num_values, self.clipped + other.clipped
+        self.num_values, self.clipped = (
+            self.num_values + other.num_values,
+            self.clipped + other.clipped,
+        )
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
 
     def entries(self, name: str) -> list[EntryCoverage]:
@@ -251,7 +267,8 @@ class Coverage:
     for line in coverage.warnings(task.name):
         print(line)
 
-    Continuous arrays are counted, and texts where the layout has an encoder. Images and discrete values lose nothing.
+    Continuous arrays are counted, and texts where the layout has an encoder. Images and discrete
+    values lose nothing.
     """
 
     def __init__(
@@ -261,8 +278,8 @@ class Coverage:
         *,
         of: Of = "observations",
     ) -> None:
-        """`of`: whether the warnings speak of what is shown or of what is done: Coverage({"action": task.action}, layout,
-        of="actions")."""
+        """`of`: whether the warnings speak of what is shown or of what is done: Coverage({"action":
+        task.action}, layout, of="actions")."""
         self._specs = dict(specs)
         self._layout = layout
         self._of: Of = of
@@ -275,7 +292,8 @@ class Coverage:
                 self._counts[name] = _Texts(spec, encode)
 
     def observe(self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> None:
-        """Count T steps, each array [T, *shape]. Many steps in one call (an episode) cost the least."""
+        """Count T steps, each array [T, *shape]. Many steps in one call (an episode) cost the
+        least."""
         for name, counts in self._counts.items():
             if len(observations[name]):
                 counts.observe(observations[name])
@@ -283,7 +301,10 @@ class Coverage:
     def merged(self, other: Coverage) -> Coverage:
         """Both together. ValueError if they are of other arrays."""
         if other._specs != self._specs or other._layout != self._layout:
-            raise ValueError("two coverages of other arrays or layouts cannot be merged; measure them on the same task")
+            raise ValueError(
+                "two coverages of other arrays or layouts cannot be merged; measure them on the"
+                " same task"
+            )
         both = Coverage(self._specs, self._layout, of=self._of)
         for name, counts in both._counts.items():
             for part in (self, other):
@@ -299,36 +320,59 @@ class Coverage:
         return {name: counts.to_json() for name, counts in self._counts.items()}
 
     @staticmethod
-    def from_json(specs: Mapping[str, ArraySpec], layout: TokenLayout, plain: Mapping[str, Any]) -> Coverage:
+    def from_json(
+        specs: Mapping[str, ArraySpec], layout: TokenLayout, plain: Mapping[str, Any]
+    ) -> Coverage:
         """The inverse of `to_json`. ValueError if the arrays are not those that were counted."""
         coverage = Coverage(specs, layout)
         if coverage._counts.keys() != plain.keys():
-            raise ValueError(f"a stored coverage is of {sorted(plain)}, expected {sorted(coverage._counts)}")
+            raise ValueError(
+                f"a stored coverage is of {sorted(plain)}, expected {sorted(coverage._counts)}"
+            )
         for name, counts in coverage._counts.items():
             counts.load(plain[name])
         return coverage
 
     def warnings(self, task: str = "TASK") -> list[str]:
-        """One line for each fault of an array, with the entries that have it, the numbers and what to do."""
+        """One line for each fault of an array, with the entries that have it, the numbers and what
+        to do."""
         lines: list[str] = []
         for name, counts in self._counts.items():
             entries = counts.entries(name)
             spec = self._specs[name]
-            beyond = [place for place, entry in enumerate(entries) if entry.is_saturated and not entry.is_bounded]
-            outside = [place for place, entry in enumerate(entries) if entry.is_saturated and entry.is_bounded]
-            blind = [place for place, entry in enumerate(entries) if entry.is_blind and not entry.is_saturated]
+            beyond = [
+                place
+                for place, entry in enumerate(entries)
+                if entry.is_saturated and not entry.is_bounded
+            ]
+            outside = [
+                place
+                for place, entry in enumerate(entries)
+                if entry.is_saturated and entry.is_bounded
+            ]
+            blind = [
+                place
+                for place, entry in enumerate(entries)
+                if entry.is_blind and not entry.is_saturated
+            ]
             if spec.kind is Kind.TEXT:
                 lines += [_text_warning(entries[0], spec)] if outside else []
                 continue
             for places, says in ((beyond, _clipped), (outside, _clipped), (blind, _blind)):
                 if places:
                     faulty = [entries[place] for place in places]
-                    lines.append(f"{_names(entries, places)}: {says(faulty)}; {self._fix(faulty, spec, task)}")
+                    lines.append(
+                        f"{_names(entries, places)}: {says(faulty)};"
+                        f" {self._fix(faulty, spec, task)}"
+                    )
         return lines
 
     def _fix(self, entries: Sequence[EntryCoverage], spec: ArraySpec, task: str) -> str:
         if self._of == "actions":
-            return "give the action space the bounds that the data has, or rescale the data's actions to the space's bounds"
+            return (
+                "give the action space the bounds that the data has, or rescale the data's actions"
+                " to the space's bounds"
+            )
         least, most = min(entry.least for entry in entries), max(entry.most for entry in entries)
         low, high = _round_out(least, most)
         ways = (
@@ -337,7 +381,8 @@ class Coverage:
             else []
         )
         ways.append(
-            "wrap the environment (gymnasium.wrappers.RescaleObservation, NormalizeObservation or TransformObservation)"
+            "wrap the environment (gymnasium.wrappers.RescaleObservation, NormalizeObservation or"
+            " TransformObservation)"
         )
         ways.append(f"start the run with --normalise {task}")
         return ", ".join(ways[:-1]) + ", or " + ways[-1]
@@ -350,12 +395,18 @@ def _clipped(entries: Sequence[EntryCoverage]) -> str:
         if entries[0].is_bounded
         else "beyond +-256, where the tokens of unbounded values end"
     )
-    return f"{shares} % of the values are clipped ({where}): {_range(entries)} became {_tokens(entries)}"
+    return (
+        f"{shares} % of the values are clipped ({where}): {_range(entries)} became"
+        f" {_tokens(entries)}"
+    )
 
 
 def _blind(entries: Sequence[EntryCoverage]) -> str:
     least = min(entry.distinct_values for entry in entries)
-    return f"the agent can hardly tell the values apart: {least} or more distinct ones, {_range(entries)}, became {_tokens(entries)}"
+    return (
+        f"the agent can hardly tell the values apart: {least} or more distinct ones,"
+        f" {_range(entries)}, became {_tokens(entries)}"
+    )
 
 
 def _tokens(entries: Sequence[EntryCoverage]) -> str:
@@ -365,14 +416,18 @@ def _tokens(entries: Sequence[EntryCoverage]) -> str:
 
 def _text_warning(entry: EntryCoverage, spec: ArraySpec) -> str:
     return (
-        f"{entry.name}: {100.0 * entry.clipped_share:.3g} % of the texts are cut: they have up to {entry.most:,.0f} tokens, the "
-        f"task keeps {spec.num_tokens}; make the task in Python with task_of(..., text_tokens={entry.most:.0f}), or give a "
-        "SentencePiece model (gato start --text), which needs fewer"
+        f"{entry.name}: {100.0 * entry.clipped_share:.3g} % of the texts are cut: they have up to"
+        f" {entry.most:,.0f} tokens, the task keeps {spec.num_tokens}; make the task in Python with"
+        f" task_of(..., text_tokens={entry.most:.0f}), or give a SentencePiece model (gato start"
+        " --text), which needs fewer"
     )
 
 
 def _range(entries: Sequence[EntryCoverage]) -> str:
-    return f"{min(entry.least for entry in entries):,.6g} to {max(entry.most for entry in entries):,.6g}"
+    return (
+        f"{min(entry.least for entry in entries):,.6g} to"
+        f" {max(entry.most for entry in entries):,.6g}"
+    )
 
 
 def _span(numbers: Sequence[float] | Sequence[int]) -> str:

@@ -47,7 +47,8 @@ class Wrapper:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvDescription:
-    """What a source says of the environment that it was recorded or trained in. Empty or None: it does not say.
+    """What a source says of the environment that it was recorded or trained in. Empty or None: it
+    does not say.
 
     EnvDescription(where="mujoco/hopper/expert-v0", env_id="Hopper-v5", kwargs={"frame_skip": 4},
                    wrappers=(Wrapper(name="TimeLimit", kwargs={"max_episode_steps": 1000}),))
@@ -65,9 +66,11 @@ class EnvDescription:
     observation_bounds: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
     """By the task's name of the observation; only of continuous ones."""
     sticky: float | None = None
-    """Chance that an Atari game repeats the last action, where it is known otherwise than by a keyword."""
+    """Chance that an Atari game repeats the last action, where it is known otherwise than by a
+    keyword."""
     converts_versions: bool = False
-    """Whether the format only ever held robots of mujoco-py (v0 to v3), which then become those of the task's version."""
+    """Whether the format only ever held robots of mujoco-py (v0 to v3), which then become those of
+    the task's version."""
     traits: tuple[str, ...] = ()
     """What else the format is known for, such as clipped rewards: said as it is."""
 
@@ -107,7 +110,8 @@ class Comparison:
     where: str
     differences: tuple[Difference, ...] = ()
     scale_from: Bounds | None = None
-    """Bounds that continuous actions are scaled from, to the task's; None: they stay as they are."""
+    """Bounds that continuous actions are scaled from, to the task's; None: they stay as they
+    are."""
 
     @property
     def refused(self) -> tuple[Difference, ...]:
@@ -117,7 +121,9 @@ class Comparison:
     def notes(self) -> list[str]:
         """What a user must be told: conversions, what was allowed, what is not stated."""
         said = {"noted": "", "converted": "converted: ", "allowed": "allowed: "}
-        return [said[each.outcome] + each.text for each in self.differences if each.outcome != "refused"]
+        return [
+            said[each.outcome] + each.text for each in self.differences if each.outcome != "refused"
+        ]
 
     @property
     def info(self) -> dict[str, str]:
@@ -127,23 +133,30 @@ class Comparison:
         return {kinds[name]: "; ".join(found) for name, found in texts.items() if found}
 
     def require(self) -> None:
-        """ValueError that names everything in which the source contradicts the task, and how to say that it is known."""
+        """ValueError that names everything in which the source contradicts the task, and how to say
+        that it is known."""
         if self.refused:
             options = " ".join(dict.fromkeys(f"--allow {each.subject}" for each in self.refused))
             raise ValueError(
-                f"{self.where} contradicts the task: {'; '.join(each.text for each in self.refused)}. Bring data of the task's own "
-                f"environment; if you know that it is the same, add {options}"
+                f"{self.where} contradicts the task:"
+                f" {'; '.join(each.text for each in self.refused)}. Bring data of the task's own"
+                f" environment; if you know that it is the same, add {options}"
             )
 
-    def scale_actions(self, actions_Tn: Float[np.ndarray, "T n"], spec: ArraySpec) -> Float[np.ndarray, "T n"]:
+    def scale_actions(
+        self, actions_Tn: Float[np.ndarray, "T n"], spec: ArraySpec
+    ) -> Float[np.ndarray, "T n"]:
         """Continuous actions, each step flat, from the source's bounds to the task's."""
         assert self.scale_from is not None
         assert spec.bounds is not None
         return rescaled(actions_Tn, self.scale_from, full_bounds(spec.bounds, spec.size))
 
 
-def rescaled(values_Tn: Float[np.ndarray, "T n"], of: Bounds, to: Bounds) -> Float[np.ndarray, "T n"]:
-    """Values of the range `of` on the range `to`, element by element. A range without width maps to the least value."""
+def rescaled(
+    values_Tn: Float[np.ndarray, "T n"], of: Bounds, to: Bounds
+) -> Float[np.ndarray, "T n"]:
+    """Values of the range `of` on the range `to`, element by element. A range without width maps to
+    the least value."""
     (low, high), (to_low, to_high) = of, to
     width = np.where(high > low, high - low, 1.0)
     return to_low + (values_Tn - low) / width * (to_high - to_low)

@@ -16,7 +16,8 @@ from gato.task import Kind, Task
 UNBOUNDED = 1e6
 """A bound at or beyond this limits nothing: Gymnasium's older spaces write 3.4e38 for infinity."""
 TOLERANCE = 1e-4
-"""How far two bounds of the same space may be apart, relative to their size: they come from 32 bits, or from printed text."""
+"""How far two bounds of the same space may be apart, relative to their size: they come from 32
+bits, or from printed text."""
 
 
 def compare_actions(
@@ -24,7 +25,8 @@ def compare_actions(
 ) -> Bounds | None:
     """The bounds that actions are to be scaled from; None: they stay.
 
-    `rescale`: the keywords of the outermost RescaleAction. ClipAction around it declares no bounds, and its are those.
+    `rescale`: the keywords of the outermost RescaleAction. ClipAction around it declares no bounds,
+    and its are those.
     """
     bounds, size = task.action.bounds, task.action.size
     if task.action.kind is not Kind.CONTINUOUS or bounds is None:
@@ -34,27 +36,39 @@ def compare_actions(
     if rescale is not None and (own is None or (np.isinf(own[0]) & np.isinf(own[1])).all()):
         own = _of_rescale(rescale, size)
         if own is None:
-            found.refuse("wrapper:RescaleAction", "it was made behind RescaleAction, but does not say to which bounds")
+            found.refuse(
+                "wrapper:RescaleAction",
+                "it was made behind RescaleAction, but does not say to which bounds",
+            )
     if own is None or len(own[0]) != size or _same(own, wanted):
         return None  # another number of elements is refused as a shape
     if (np.isfinite(own[0]) & np.isfinite(own[1])).all():
         found.convert(
             "action-bounds",
-            f"actions are scaled from {_bounds_text(own)}, the bounds it declares, to {_bounds_text(wanted)}",
+            f"actions are scaled from {_bounds_text(own)}, the bounds it declares, to"
+            f" {_bounds_text(wanted)}",
         )
         return own
     if (np.isinf(own[0]) & np.isinf(own[1])).all():
-        found.note("action-bounds", f"it declares no bounds of actions; they are clipped to {_bounds_text(wanted)}")
+        found.note(
+            "action-bounds",
+            f"it declares no bounds of actions; they are clipped to {_bounds_text(wanted)}",
+        )
     else:
         found.refuse(
-            "action-bounds", f"it declares actions in {_bounds_text(own)}, task {task.name} in {_bounds_text(wanted)}"
+            "action-bounds",
+            f"it declares actions in {_bounds_text(own)}, task {task.name} in"
+            f" {_bounds_text(wanted)}",
         )
     return None
 
 
 def _of_rescale(kwargs: Mapping[str, Any], size: int) -> Bounds | None:
     try:
-        low, high = (np.asarray(kwargs[name], np.float64).reshape(-1) for name in ("min_action", "max_action"))
+        low, high = (
+            np.asarray(kwargs[name], np.float64).reshape(-1)
+            for name in ("min_action", "max_action")
+        )
         return full_bounds((low, high), size)
     except (KeyError, TypeError, ValueError):
         return None
@@ -69,8 +83,8 @@ def compare_observation(name: str, bounds: Bounds, task: Task, found: Difference
     if not _same(own, wanted):
         found.refuse(
             "observation-bounds",
-            f"it declares {name} in {_bounds_text(own)}, task {task.name} in {_bounds_text(wanted)}: it was rescaled or "
-            "normalised, or is of another environment",
+            f"it declares {name} in {_bounds_text(own)}, task {task.name} in"
+            f" {_bounds_text(wanted)}: it was rescaled or normalised, or is of another environment",
         )
 
 
@@ -87,7 +101,9 @@ def _both(bounds: Bounds) -> Bounds:
 
 
 def _same(one: Bounds, other: Bounds) -> bool:
-    return all(np.allclose(a, b, rtol=TOLERANCE, atol=1e-6) for a, b in zip(one, other, strict=True))
+    return all(
+        np.allclose(a, b, rtol=TOLERANCE, atol=1e-6) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _bounds_text(bounds: Bounds) -> str:

@@ -1,9 +1,11 @@
 """Attention with a distance term over whole rows, a block of queries at a time.
 
-On a GPU by PyTorch's fused attention, the distance term being its bias. On a CPU it has no fused kernel for a bias that has
-a gradient, and its stand-in takes twice the time: there the gradient is written out (docs/adr/0010).
+On a GPU by PyTorch's fused attention, the distance term being its bias. On a CPU it has no fused
+kernel for a bias that has a gradient, and its stand-in takes twice the time: there the gradient is
+written out (docs/adr/0010).
 
-Shape letters: H heads, B rows, L tokens, K width of a head, Q queries of one block, R the keys that these may see.
+Shape letters: H heads, B rows, L tokens, K width of a head, Q queries of one block, R the keys that
+these may see.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 128
-"""Queries that attend together: keys after the last of them are never multiplied, and their scores stay near the core."""
+"""Queries that attend together: keys after the last of them are never multiplied, and their scores
+stay near the core."""
 
 
 def blocks(num_tokens: int) -> Iterator[tuple[int, int]]:
@@ -27,10 +30,11 @@ def blocks(num_tokens: int) -> Iterator[tuple[int, int]]:
 
 
 def shift_distances(flat: Float[Tensor, "H B QxR1"], num_queries: int) -> Float[Tensor, "H B Q R"]:
-    """From [i, c], flat, where column c of R + 1 holds distance R - c, to [i, j], the distance from query i to key j.
+    """From [i, c], flat, where column c of R + 1 holds distance R - c, to [i, j], the distance from
+    query i to key j.
 
-    The queries are the last Q of the R keys. It is a view: each row begins one column further left. What lies above the
-    diagonal is junk of the next row.
+    The queries are the last Q of the R keys. It is a view: each row begins one column further left.
+    What lies above the diagonal is junk of the next row.
     """
     return flat[..., num_queries:].unflatten(-1, (num_queries, -1))
 
@@ -53,7 +57,9 @@ class BlockwiseAttention(torch.autograd.Function):
         weights: list[Tensor] = []
         for begin, end in blocks(L):
             Q = end - begin
-            by_distance = distance_HBLK[:, :, begin:end].reshape(H, B * Q, K) @ r_HKL1[:, :, L - end :]
+            by_distance = (
+                distance_HBLK[:, :, begin:end].reshape(H, B * Q, K) @ r_HKL1[:, :, L - end :]
+            )
             scores = content_HBLK[:, :, begin:end] @ k_HBLK[:, :, :end].transpose(-1, -2)
             scores += shift_distances(by_distance.view(H, B, -1), Q)
             if len(mask_BLL) == 1:  # the triangle alone: what is left of this block is visible
@@ -77,15 +83,20 @@ class BlockwiseAttention(torch.autograd.Function):
             d_o = d_out[:, :, here]
             d_p = d_o @ v[:, :, seen].transpose(-1, -2)
             d_v[:, :, seen] += p.transpose(-1, -2) @ d_o
-            # The gradient of the scores, written where `shift_distances` reads: its rows are those of both terms.
+            # The gradient of the scores, written where `shift_distances` reads: its rows are those
+            # of both terms.
             flat = p.new_zeros(H, B, Q * (end + 1))
             d_scores = shift_distances(flat, Q)
             d_scores.addcmul_(p, d_p.sub_((p * d_p).sum(-1, keepdim=True)))
             d_content[:, :, here] = d_scores @ k[:, :, seen]
             d_k[:, :, seen] += d_scores.transpose(-1, -2) @ content[:, :, here]
             d_by_distance = flat.view(H, B * Q, end + 1)
-            d_distance[:, :, here] = (d_by_distance @ r[:, :, L - end :].transpose(-1, -2)).view(H, B, Q, K)
-            d_r[:, :, L - end :] += distance[:, :, here].reshape(H, B * Q, K).transpose(-1, -2) @ d_by_distance
+            d_distance[:, :, here] = (d_by_distance @ r[:, :, L - end :].transpose(-1, -2)).view(
+                H, B, Q, K
+            )
+            d_r[:, :, L - end :] += (
+                distance[:, :, here].reshape(H, B * Q, K).transpose(-1, -2) @ d_by_distance
+            )
         return d_content, d_distance, d_k, d_v, d_r, None
 
 
@@ -99,7 +110,8 @@ def fused_in_blocks(
     *,
     dropout: float,
 ) -> Float[Tensor, "B L H K"]:
-    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as its bias."""
+    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as
+    its bias."""
     H, B, L, K = k_HBLK.shape
     outs: list[Tensor] = []
     for begin, end in blocks(L):

@@ -1,4 +1,5 @@
-"""Tokens and patches to vectors: one table for all ids, a ResNet block for patches, learned positions (appendix C.2-3)."""
+"""Tokens and patches to vectors: one table for all ids, a ResNet block for patches, learned
+positions (appendix C.2-3)."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from gato.sequence import FIRST_PLACE, INTERVALS, PATCH
 
 
 class PatchEmbedding(nn.Module):
-    """One v2 (pre-activation) residual block on each 16x16 patch, GroupNorm for LayerNorm, GELU for ReLU (figure 16).
+    """One v2 (pre-activation) residual block on each 16x16 patch, GroupNorm for LayerNorm, GELU for
+    ReLU (figure 16).
 
-    The paper does not say how the grid becomes one vector: ours is averaged to 4x4 cells, flattened and projected, which
-    keeps where in the patch a thing was.
+    The paper does not say how the grid becomes one vector: ours is averaged to 4x4 cells, flattened
+    and projected, which keeps where in the patch a thing was.
     """
 
     def __init__(self, config: EmbeddingConfig) -> None:
@@ -38,7 +40,8 @@ class PatchEmbedding(nn.Module):
         intervals: Int[Tensor, "P 4"],
         leaders: Int[Tensor, "P 2"],
     ) -> Float[Tensor, "P D"]:
-        """Pixels go to [-1, 1], then are divided by sqrt(16) (section 2.1). Positions are drawn anew in training."""
+        """Pixels go to [-1, 1], then are divided by sqrt(16) (section 2.1). Positions are drawn
+        anew in training."""
         pixels = (patches.permute(0, 3, 1, 2).float() * (2.0 / 255.0) - 1.0) / PATCH**0.5
         x = self.stem(pixels)
         x = x + self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
@@ -54,28 +57,36 @@ class PatchEmbedding(nn.Module):
 
 
 def cosines(num_bins: int, num_waves: int) -> Float[Tensor, "bins waves"]:
-    """The first cosines over the bins (those of a DCT-II), from one half wave to num_waves / 2 whole ones."""
+    """The first cosines over the bins (those of a DCT-II), from one half wave to num_waves / 2
+    whole ones."""
     position = (torch.arange(num_bins) + 0.5) / num_bins
     return torch.cos(torch.pi * position[:, None] * torch.arange(1, num_waves + 1))
 
 
 class Embedding(nn.Module):
-    """f(token): a row of the shared table, or a patch's vector, plus its place in its own timestep."""
+    """f(token): a row of the shared table, or a patch's vector, plus its place in its own
+    timestep."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
         super().__init__()
         self.config = config
         self.table = nn.Embedding(config.layout.vocab_size, config.width)
-        num_places = FIRST_PLACE + config.max_observation_tokens + (config.layout.return_place is not None)
+        num_places = (
+            FIRST_PLACE + config.max_observation_tokens + (config.layout.return_place is not None)
+        )
         self.place = nn.Embedding(num_places, config.width)
         self.patch = PatchEmbedding(config)
         for table in (self.table, self.place, self.patch.row, self.patch.column):
             nn.init.normal_(table.weight, std=0.02)
         self.waves: Tensor
         if config.value_waves:
-            ranges = [cosines(config.layout.num_bins, config.value_waves)] * config.layout.num_bin_ranges
+            ranges = [
+                cosines(config.layout.num_bins, config.value_waves)
+            ] * config.layout.num_bin_ranges
             self.register_buffer("waves", torch.block_diag(*ranges), persistent=False)
-            self.wave_mix = nn.Parameter(torch.randn(config.value_waves * len(ranges), config.width) * 0.02)
+            self.wave_mix = nn.Parameter(
+                torch.randn(config.value_waves * len(ranges), config.width) * 0.02
+            )
         self.has_own_row: Tensor
         if not config.own_value_rows:
             ids = torch.arange(config.layout.vocab_size)
@@ -89,7 +100,11 @@ class Embedding(nn.Module):
             return self.table.weight
         layout = self.config.layout
         behind = layout.vocab_size - layout.end_of_bins
-        own = self.table.weight if self.config.own_value_rows else self.table.weight * self.has_own_row
+        own = (
+            self.table.weight
+            if self.config.own_value_rows
+            else self.table.weight * self.has_own_row
+        )
         return own + F.pad(self.waves @ self.wave_mix, (0, 0, layout.first_bin, behind))
 
     def forward(

@@ -1,7 +1,9 @@
-"""What a model costs: FLOPs of a batch forward and in training, bytes of its activations and of a context's cache.
+"""What a model costs: FLOPs of a batch forward and in training, bytes of its activations and of a
+context's cache.
 
-A multiply and an add are two FLOPs; only products of matrices and convolutions are counted, as is the custom. Tests hold the
-formulas to PyTorch's own counter, and to the tensors that a forward pass keeps.
+A multiply and an add are two FLOPs; only products of matrices and convolutions are counted, as is
+the custom. Tests hold the formulas to PyTorch's own counter, and to the tensors that a forward pass
+keeps.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class Flops:
     dense: int
     """The blocks' linear layers."""
     attention: int
-    """Of all L x L pairs of tokens, as PaLM's model FLOPs utilisation counts them (Chowdhery et al. 2022, appendix B),
-    though of these a causal kernel may leave out nearly half."""
+    """Of all L x L pairs of tokens, as PaLM's model FLOPs utilisation counts them (Chowdhery et al.
+    2022, appendix B), though of these a causal kernel may leave out nearly half."""
     head: int
     """Logits, at the targets alone."""
     patches: int
@@ -68,17 +70,25 @@ def forward_flops(config: ModelConfig, work: Work) -> Flops:
 
 
 def patch_flops(config: ModelConfig) -> int:
-    """The residual block of one patch (`gato.network.embedding.PatchEmbedding`): stem, two 3x3 kernels, projection."""
+    """The residual block of one patch (`gato.network.embedding.PatchEmbedding`): stem, two 3x3
+    kernels, projection."""
     channels, stride = config.patch_channels, config.patch_stride
     side, kernel = PATCH // stride, 3 if stride == 1 else stride
-    products = side**2 * (3 * kernel**2 * channels + 2 * 9 * channels**2) + channels * min(side, 4) ** 2 * config.width
+    products = (
+        side**2 * (3 * kernel**2 * channels + 2 * 9 * channels**2)
+        + channels * min(side, 4) ** 2 * config.width
+    )
     return 2 * products
 
 
-def training_flops(config: ModelConfig, work: Work, *, activation_checkpointing: bool = False) -> int:
-    """Forward and gradient: three times the forward pass, since each product has two in its gradient.
+def training_flops(
+    config: ModelConfig, work: Work, *, activation_checkpointing: bool = False
+) -> int:
+    """Forward and gradient: three times the forward pass, since each product has two in its
+    gradient.
 
-    Checkpointing computes the blocks a second time; that is work, but not model FLOPs, so leave it out of an MFU.
+    Checkpointing computes the blocks a second time; that is work, but not model FLOPs, so leave it
+    out of an MFU.
     """
     forward = forward_flops(config, work)
     again = forward.dense + forward.attention if activation_checkpointing else 0
@@ -88,28 +98,36 @@ def training_flops(config: ModelConfig, work: Work, *, activation_checkpointing:
 def activation_bytes(
     config: ModelConfig, work: Work, *, bf16: bool = False, activation_checkpointing: bool = False
 ) -> int:
-    """Bytes that a forward pass keeps for the gradient: what grows with the batch, without weights and their copies.
+    """Bytes that a forward pass keeps for the gradient: what grows with the batch, without weights
+    and their copies.
 
-    The stream between blocks is float32 also under autocast. With checkpointing one block's inner values are added to every
-    block's input, since they live again while its gradient is computed. Good to some per cent (a test says how many).
+    The stream between blocks is float32 also under autocast. With checkpointing one block's inner
+    values are added to every block's input, since they live again while its gradient is computed.
+    Good to some per cent (a test says how many).
     """
     D, H, size = config.width, config.num_heads, 2 if bf16 else 4
-    # Both norms' inputs; then what products keep: both norms' outputs, the attention's, the four of the GEGLU.
+    # Both norms' inputs; then what products keep: both norms' outputs, the attention's, the four of
+    # the GEGLU.
     stream, kept = 2 * D, 3 * D + 2 * config.feedforward
     if config.positions == "transformer-xl":
-        # Queries with each bias, keys, values; attention's weights, of as many keys as a block of queries sees.
+        # Queries with each bias, keys, values; attention's weights, of as many keys as a block of
+        # queries sees.
         seen = sum((end - begin) * end for begin, end in blocks(work.row_tokens))
         kept += 4 * D + H * seen // work.row_tokens
     else:
         # What the linear layer gave (the values are a part of it), and turned queries and keys.
         kept += 5 * D
     layer = 4 * stream + size * kept
-    layers = config.num_layers * 4 * D + layer if activation_checkpointing else config.num_layers * layer
-    # Pixels; what each norm, GELU and kernel of the residual block got, and the pooling where there is one; the projection's.
+    layers = (
+        config.num_layers * 4 * D + layer if activation_checkpointing else config.num_layers * layer
+    )
+    # Pixels; what each norm, GELU and kernel of the residual block got, and the pooling where there
+    # is one; the projection's.
     side = PATCH // config.patch_stride
     grids = 7 if side > 4 else 6
     patch = size * (3 * PATCH**2 + config.patch_channels * (grids * side**2 + min(side, 4) ** 2))
-    # The last norm's input and output; at the targets the logits' input and their float32 log-probabilities.
+    # The last norm's input and output; at the targets the logits' input and their float32
+    # log-probabilities.
     head = 4 * work.tokens * D + work.targets * (size * D + 4 * config.layout.vocab_size)
     return work.tokens * layers + work.patches * patch + head
 

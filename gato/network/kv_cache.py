@@ -1,10 +1,12 @@
-"""The context of N environments as keys and values: a ring over time that all write in step, and a prompt.
+"""The context of N environments as keys and values: a ring over time that all write in step, and a
+prompt.
 
-Shape letters: N environments, H heads, K width of a head, C slots of the ring, W = 2 C, S new tokens, Q the last of them,
-which ask, P tokens of the prompt.
+Shape letters: N environments, H heads, K width of a head, C slots of the ring, W = 2 C, S new
+tokens, Q the last of them, which ask, P tokens of the prompt.
 
-All environments write the same slots at the same time, so the distance from a slot to a new token is the same for all of
-them, whenever their episodes began: one table of distances, laid out in the order of slots, serves them by slicing.
+All environments write the same slots at the same time, so the distance from a slot to a new token
+is the same for all of them, whenever their episodes began: one table of distances, laid out in the
+order of slots, serves them by slicing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SCORES_AT_ONCE = 1 << 18
-"""Scores that are made and used up together, a head at least: as float32 they fit a core's second-level cache."""
+"""Scores that are made and used up together, a head at least: as float32 they fit a core's
+second-level cache."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,12 +30,15 @@ class LayerCache:
     keys: Float[Tensor, "H N C K"]
     values: Float[Tensor, "H N C K"]
     distances: Float[Tensor, "H K W"] | None = None
-    """Column j is the projected encoding of distance (C - 1 - j) mod C: see `in_slot_order`. None where positions are rotary."""
+    """Column j is the projected encoding of distance (C - 1 - j) mod C: see `in_slot_order`. None
+    where positions are rotary."""
     prompt_keys: Float[Tensor, "H P K"] | None = None
     """Of one prompt that all environments share."""
     prompt_values: Float[Tensor, "H P K"] | None = None
 
-    def write(self, first_slot: int, keys: Float[Tensor, "H N S K"], values: Float[Tensor, "H N S K"]) -> None:
+    def write(
+        self, first_slot: int, keys: Float[Tensor, "H N S K"], values: Float[Tensor, "H N S K"]
+    ) -> None:
         """Overwrite S slots."""
         slots = slice(first_slot, first_slot + keys.shape[2])
         self.keys[:, :, slots] = keys
@@ -75,7 +81,8 @@ class CachedStep:
 
 
 def in_slot_order(distances: Float[Tensor, "H K C"]) -> Float[Tensor, "H K W"]:
-    """Encodings of the distances 0..C-1 such that C of them from column C-1-p belong to the slots seen from slot p."""
+    """Encodings of the distances 0..C-1 such that C of them from column C-1-p belong to the slots
+    seen from slot p."""
     turned = distances.flip(-1)
     return torch.cat([turned, turned], dim=-1)
 
@@ -83,15 +90,19 @@ def in_slot_order(distances: Float[Tensor, "H K C"]) -> Float[Tensor, "H K W"]:
 def distance_terms(
     queries: Float[Tensor, "H N Q K"], distances: Float[Tensor, "H K W"], last_slot: int
 ) -> Float[Tensor, "H N Q C"]:
-    """Products of queries in the slots up to `last_slot` with the encoding of their distance to each slot."""
+    """Products of queries in the slots up to `last_slot` with the encoding of their distance to
+    each slot."""
     H, N, Q, K = queries.shape
     C = distances.shape[-1] // 2
     begin = C - 1 - last_slot
     wide = queries.reshape(H, N * Q, K) @ distances[..., begin : begin + C + Q - 1]
-    # Query i of Q stands Q-1-i slots before the last: its terms begin as many columns later. A view, no copy.
+    # Query i of Q stands Q-1-i slots before the last: its terms begin as many columns later. A
+    # view, no copy.
     wide = wide.view(H, N, Q, C + Q - 1)
     by_head, by_row, by_query, _ = wide.stride()
-    return wide.as_strided((H, N, Q, C), (by_head, by_row, by_query - 1, 1), wide.storage_offset() + Q - 1)
+    return wide.as_strided(
+        (H, N, Q, C), (by_head, by_row, by_query - 1, 1), wide.storage_offset() + Q - 1
+    )
 
 
 def attend(
@@ -100,17 +111,23 @@ def attend(
     for_content: Float[Tensor, "H N Q K"],
     for_distance: Float[Tensor, "H N Q K"] | None = None,
 ) -> Float[Tensor, "H N Q K"]:
-    """What the last Q new tokens read: softmax(content + distance) of all that each may see. Queries come scaled;
-    without `for_distance` (rotary positions) scores are the content's alone.
+    """What the last Q new tokens read: softmax(content + distance) of all that each may see.
+    Queries come scaled; without `for_distance` (rotary positions) scores are the content's alone.
 
-    The work has the same shape at every step, and less of it once no environment sees the prompt any more.
+    The work has the same shape at every step, and less of it once no environment sees the prompt
+    any more.
     """
     num_heads, N, Q, _ = for_content.shape
     at_once = max(1, SCORES_AT_ONCE // (N * Q * cache.keys.shape[2]))
     parts = [slice(begin, begin + at_once) for begin in range(0, num_heads, at_once)]
     far = [None if for_distance is None else for_distance[part] for part in parts]
     near = [for_content[part] for part in parts]
-    return torch.cat([_attend(cache.heads(part), step, c, d) for part, c, d in zip(parts, near, far, strict=True)])
+    return torch.cat(
+        [
+            _attend(cache.heads(part), step, c, d)
+            for part, c, d in zip(parts, near, far, strict=True)
+        ]
+    )
 
 
 def _attend(
@@ -125,18 +142,24 @@ def _attend(
         assert cache.distances is not None
         bias = distance_terms(for_distance, cache.distances, step.last_slot) + bias
     keys, values = cache.keys.flatten(0, 1), cache.values.flatten(0, 1)
-    scores = torch.baddbmm(bias.reshape(H * N, Q, -1), for_content.reshape(H * N, Q, K), keys.transpose(1, 2))
+    scores = torch.baddbmm(
+        bias.reshape(H * N, Q, -1), for_content.reshape(H * N, Q, K), keys.transpose(1, 2)
+    )
     if step.prompt_distance is None or step.prompt_mask is None:
         return (scores.softmax(-1) @ values).view(H, N, Q, K)
     assert cache.prompt_keys is not None
     assert cache.prompt_values is not None
     C, P = cache.keys.shape[2], cache.prompt_keys.shape[1]
-    of_prompt = (for_content.reshape(H, N * Q, K) @ cache.prompt_keys.transpose(1, 2)).view(H, N, Q, P)
+    of_prompt = (for_content.reshape(H, N * Q, K) @ cache.prompt_keys.transpose(1, 2)).view(
+        H, N, Q, P
+    )
     if for_distance is not None:
         assert cache.distances is not None
         # Environments stand at different distances from the prompt: each looks its own up.
         column = (C - 1 - step.prompt_distance[:, -Q:]).expand(H, N, Q, P)
-        by_distance = (for_distance.reshape(H, N * Q, K) @ cache.distances[..., :C]).view(H, N, Q, C)
+        by_distance = (for_distance.reshape(H, N * Q, K) @ cache.distances[..., :C]).view(
+            H, N, Q, C
+        )
         of_prompt = of_prompt + by_distance.gather(-1, column)
     of_prompt = of_prompt + step.prompt_mask[:, -Q:]
     weights = torch.cat([of_prompt, scores.view(H, N, Q, C)], dim=-1).softmax(-1)
@@ -144,7 +167,9 @@ def _attend(
     return from_prompt + weights[..., P:] @ cache.values
 
 
-def hidden_from(distance: Int[Tensor, "*S C"], reach: Int[Tensor, "*S"], dtype: torch.dtype) -> Float[Tensor, "*S C"]:
+def hidden_from(
+    distance: Int[Tensor, "*S C"], reach: Int[Tensor, "*S"], dtype: torch.dtype
+) -> Float[Tensor, "*S C"]:
     """0 where a distance is within reach, -inf where it is beyond."""
     return torch.zeros(distance.shape, dtype=dtype, device=distance.device).masked_fill_(
         distance > reach[..., None], -math.inf

@@ -1,4 +1,5 @@
-"""Gato: embedding, decoder, and the head tied to the embedding; its loss on the tokens that are targets."""
+"""Gato: embedding, decoder, and the head tied to the embedding; its loss on the tokens that are
+targets."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class TensorBatch:
     segment: Int[Tensor, "B L"]
     is_target: Tensor
     target_at: Int[Tensor, " n"]
-    """Where each target stands: row * L + position. A token with no earlier one in its segment is never a target."""
+    """Where each target stands: row * L + position. A token with no earlier one in its segment is
+    never a target."""
     one_segment: bool
     """Whether no row is of more than one segment, and padding comes last."""
     patches: Tensor
@@ -38,12 +40,15 @@ class TensorBatch:
     """Tokens that are not padding."""
 
     @staticmethod
-    def of(batch: Batch, device: torch.device | str = "cpu", *, num_ids: int | None = None) -> TensorBatch:
-        """On `device`. ValueError where an id is not below `num_ids`: a device would only say that something was wrong."""
+    def of(
+        batch: Batch, device: torch.device | str = "cpu", *, num_ids: int | None = None
+    ) -> TensorBatch:
+        """On `device`. ValueError where an id is not below `num_ids`: a device would only say that
+        something was wrong."""
         if num_ids is not None and not 0 <= batch.ids.min() <= batch.ids.max() < num_ids:
             raise ValueError(
-                f"a batch has ids {batch.ids.min()}..{batch.ids.max()}, the model's table has {num_ids}; make replay and model "
-                "with the same layout"
+                f"a batch has ids {batch.ids.min()}..{batch.ids.max()}, the model's table has"
+                f" {num_ids}; make replay and model with the same layout"
             )
 
         def tensor(name: str, dtype: torch.dtype) -> Tensor:
@@ -51,7 +56,8 @@ class TensorBatch:
             writable = array if array.flags.writeable else array.copy()
             return torch.from_numpy(writable).to(device, dtype, non_blocking=True)
 
-        # What depends on the data is found here, on the host: the model's shapes then need no look at the device.
+        # What depends on the data is found here, on the host: the model's shapes then need no look
+        # at the device.
         before, after = batch.segment[:, :-1], batch.segment[:, 1:]
         has_past = np.zeros_like(batch.is_target)
         has_past[:, 1:] = before == after
@@ -85,24 +91,33 @@ class Gato(nn.Module):
         """ValueError where the task's steps do not fit this model."""
         if steps.num_observation_tokens > self.config.max_observation_tokens:
             raise ValueError(
-                f"task {steps.task.name} shows {steps.num_observation_tokens} tokens a step, the model has positions for "
-                f"{self.config.max_observation_tokens}; raise max_observation_tokens"
+                f"task {steps.task.name} shows {steps.num_observation_tokens} tokens a step, the"
+                f" model has positions for {self.config.max_observation_tokens}; raise"
+                " max_observation_tokens"
             )
         if steps.tokens_per_step > self.config.context_tokens:
             raise ValueError(
-                f"one step of {steps.task.name} takes {steps.tokens_per_step} tokens, the context holds "
-                f"{self.config.context_tokens}; raise context_tokens"
+                f"one step of {steps.task.name} takes {steps.tokens_per_step} tokens, the context"
+                f" holds {self.config.context_tokens}; raise context_tokens"
             )
 
     def forward(self, batch: TensorBatch) -> Float[Tensor, "B L D"]:
         """Hidden states; `logits` of the one at a position are about the token after it."""
         x = self.embedding(
-            batch.ids, batch.place, batch.patches, batch.patch_at, batch.patch_intervals, batch.patch_leaders
+            batch.ids,
+            batch.place,
+            batch.patches,
+            batch.patch_at,
+            batch.patch_intervals,
+            batch.patch_leaders,
         )
         return self.transformer(x, batch.segment, one_segment=batch.one_segment)
 
-    def logits(self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None) -> Float[Tensor, "... V"]:
-        """Logits of the ids [low, high): products with the embedding table, which is shared (table 5)."""
+    def logits(
+        self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None
+    ) -> Float[Tensor, "... V"]:
+        """Logits of the ids [low, high): products with the embedding table, which is shared (table
+        5)."""
         return hidden @ self.embedding.weight[low:high].to(hidden.dtype).T
 
     def num_parameters(self) -> int:
@@ -126,10 +141,12 @@ class Loss:
 
 
 def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0) -> Loss:
-    """Cross-entropy of each target token, predicted from the position before it (paper equations 1 and 2).
+    """Cross-entropy of each target token, predicted from the position before it (paper equations 1
+    and 2).
 
-    Logits are made for the targets alone. `spread_bins` > 0 spreads the target of a continuous value over the bins
-    near it, as a normal distribution with that standard deviation (our option; the paper has none).
+    Logits are made for the targets alone. `spread_bins` > 0 spreads the target of a continuous
+    value over the bins near it, as a normal distribution with that standard deviation (our option;
+    the paper has none).
     """
     hidden_BLD = model(batch)
     rows = batch.target_at // batch.ids.shape[1]

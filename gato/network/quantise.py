@@ -1,4 +1,5 @@
-"""Linear layers in 8 bits for acting on a CPU: one scale for each output, symmetric (docs/adr/0012).
+"""Linear layers in 8 bits for acting on a CPU: one scale for each output, symmetric
+(docs/adr/0012).
 
 Shape letters: M rows, I inputs, O outputs.
 """
@@ -18,13 +19,16 @@ from gato.network.model import Gato
 Int8Kind = Literal["weights", "dynamic"]
 KINDS: tuple[Int8Kind, ...] = ("weights", "dynamic")
 FEW_ROWS = 8
-"""Up to so many rows the product on int8 weights is the faster one, above it that on the same weights as bfloat16."""
+"""Up to so many rows the product on int8 weights is the faster one, above it that on the same
+weights as bfloat16."""
 WHOLE_INPUTS = 16
-"""PyTorch 2.13's product on int8 weights reads beyond the end of rows whose length is no multiple of this."""
+"""PyTorch 2.13's product on int8 weights reads beyond the end of rows whose length is no multiple
+of this."""
 
 
 def to_int8(x: Float[Tensor, "M I"]) -> tuple[Int8[Tensor, "M I"], Float[Tensor, "M 1"]]:
-    """Whole numbers in -127..127 and a scale for each row, whose product is within half a scale of `x`."""
+    """Whole numbers in -127..127 and a scale for each row, whose product is within half a scale of
+    `x`."""
     scale = (x.abs().amax(-1, keepdim=True) / 127.0).clamp_min(torch.finfo(torch.float32).tiny)
     return (x / scale).round().to(torch.int8), scale
 
@@ -32,8 +36,9 @@ def to_int8(x: Float[Tensor, "M I"]) -> tuple[Int8[Tensor, "M I"], Float[Tensor,
 class Int8Linear(nn.Module):
     """A linear layer whose weights are int8.
 
-    `weights`: what enters stays as it is, but for bfloat16 products. `dynamic`: what enters is quantised too, each row by a
-    scale of its own, and the products are of whole numbers, exact in int32.
+    `weights`: what enters stays as it is, but for bfloat16 products. `dynamic`: what enters is
+    quantised too, each row by a scale of its own, and the products are of whole numbers, exact in
+    int32.
     """
 
     def __init__(self, linear: nn.Linear, kind: Int8Kind) -> None:
@@ -68,13 +73,17 @@ class Int8Linear(nn.Module):
 
 
 def quantised(model: Gato, kind: Int8Kind) -> Gato:
-    """A copy whose linear layers are int8, for acting; all else is shared with `model`, of which nothing changes.
+    """A copy whose linear layers are int8, for acting; all else is shared with `model`, of which
+    nothing changes.
 
-    The projection of distances stays: it is done once for all steps. ValueError where the model is not on a CPU.
+    The projection of distances stays: it is done once for all steps. ValueError where the model is
+    not on a CPU.
     """
     device = model.embedding.table.weight.device
     if device.type != "cpu":
-        raise ValueError(f"int8 is for acting on a CPU, the model is on {device}; leave int8 out there")
+        raise ValueError(
+            f"int8 is for acting on a CPU, the model is on {device}; leave int8 out there"
+        )
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared)  # pyright: ignore[reportArgumentType]
     for module in list(copy.modules()):

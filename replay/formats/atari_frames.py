@@ -1,4 +1,5 @@
-"""What importers must know of Atari: the buttons that other projects count, and frames of other sizes and colours.
+"""What importers must know of Atari: the buttons that other projects count, and frames of other
+sizes and colours.
 
 Shape letters: T steps, H height, W width, C channels.
 """
@@ -13,13 +14,22 @@ from jaxtyping import Integer, UInt8
 from gato.task import ArraySpec, Task
 
 GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
-    tuple(range(18)): """
+    tuple(range(18)): (
+        """
         adventure alien bank_heist battle_zone berzerk boxing centipede chopper_command crossbow darkchambers defender
         donkey_kong double_dunk earthworld elevator_action entombed et fishing_derby flag_capture frostbite gravitar hangman
         haunted_house hero human_cannonball ice_hockey jamesbond kangaroo klax krull laser_gates mario_bros miniature_golf
         montezuma_revenge pitfall2 pitfall private_eye riverraid road_runner robotank seaquest solaris space_war star_gunner
-        superman tennis trondead venture video_cube word_zapper yars_revenge zaxxon""",
-    (0, 1, 3, 4, 11, 12): "air_raid carnival demon_attack galaxian name_this_game pong sir_lancelot space_invaders",
+        superman tennis trondead venture video_cube word_zapper yars_revenge zaxxon"""
+    ),
+    (
+        0,
+        1,
+        3,
+        4,
+        11,
+        12,
+    ): "air_raid carnival demon_attack galaxian name_this_game pong sir_lancelot space_invaders",
     (0, 2, 3, 4, 5, 6, 7, 8, 9): "asterix crazy_climber koolaid lost_luggage ms_pacman",
     (0, 1, 2, 3, 4, 5, 10, 11, 12, 13): "amidar mr_do time_pilot wizard_of_wor",
     (0, 1, 2, 3, 4, 5): "basic_math king_kong qbert",
@@ -50,7 +60,8 @@ GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
 MINIMAL_BUTTONS: Mapping[str, tuple[int, ...]] = {
     rom: buttons for buttons, roms in GAMES_OF_BUTTONS.items() for rom in roms.split()
 }
-"""By ROM: which of the 18 buttons a game reads. Others count actions among these: action 2 of Freeway is button 5."""
+"""By ROM: which of the 18 buttons a game reads. Others count actions among these: action 2 of
+Freeway is button 5."""
 
 
 SCREEN = (210, 160, 3)
@@ -62,7 +73,8 @@ def minimal_buttons(task: Task) -> tuple[int, ...]:
     rom = str(task.env_kwargs.get("rom", ""))
     if rom not in MINIMAL_BUTTONS:
         raise ValueError(
-            f"task {task.name}: the buttons of {rom or task.env_id} are not known; they are of {', '.join(MINIMAL_BUTTONS)}"
+            f"task {task.name}: the buttons of {rom or task.env_id} are not known; they are of"
+            f" {', '.join(MINIMAL_BUTTONS)}"
         )
     return MINIMAL_BUTTONS[rom]
 
@@ -70,15 +82,19 @@ def minimal_buttons(task: Task) -> tuple[int, ...]:
 def to_all_buttons(
     actions_T: Integer[np.ndarray, " T"], buttons: tuple[int, ...], what: str
 ) -> Integer[np.ndarray, " T"]:
-    """Actions that count the minimal buttons of a game, as the 18 that all games share. ValueError where one is outside."""
+    """Actions that count the minimal buttons of a game, as the 18 that all games share. ValueError
+    where one is outside."""
     if len(actions_T) and not 0 <= actions_T.min() <= actions_T.max() < len(buttons):
         raise ValueError(
-            f"{what}: from {actions_T.min()} to {actions_T.max()}, but the game has {len(buttons)} buttons"
+            f"{what}: from {actions_T.min()} to {actions_T.max()}, but the game has {len(buttons)}"
+            " buttons"
         )
     return np.asarray(buttons, np.int64)[actions_T]
 
 
-def shrink(frames_THWC: UInt8[np.ndarray, "T H W C"], spec: ArraySpec) -> UInt8[np.ndarray, "T h w C"]:
+def shrink(
+    frames_THWC: UInt8[np.ndarray, "T H W C"], spec: ArraySpec
+) -> UInt8[np.ndarray, "T h w C"]:
     """Frames in the size of `spec`, shrunk by area as our Atari environment does it."""
     import cv2  # only here: most data sets need no resizing
 
@@ -90,5 +106,6 @@ def shrink(frames_THWC: UInt8[np.ndarray, "T H W C"], spec: ArraySpec) -> UInt8[
 
 
 def may_shrink(shape: tuple[int, ...]) -> bool:
-    """Whether frames of this shape are the emulator's own: shrunk twice, others would not be what the task shows."""
+    """Whether frames of this shape are the emulator's own: shrunk twice, others would not be what
+    the task shows."""
     return shape == SCREEN

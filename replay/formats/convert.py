@@ -1,4 +1,5 @@
-"""From what a source holds to a checked episode of its task: actions scaled, cut and clipped, and each change written down.
+"""From what a source holds to a checked episode of its task: actions scaled, cut and clipped, and
+each change written down.
 
 Shape letters: T steps.
 """
@@ -18,7 +19,8 @@ from replay.formats.schema import check_lengths, fit_array, one_number_a_step
 from replay.storage.changes import Changes, Clipped
 
 MOST_CLIPPED = 0.5
-"""More of an episode's action values outside of the bounds are not noise beyond them, but another scale."""
+"""More of an episode's action values outside of the bounds are not noise beyond them, but another
+scale."""
 MOST_WIDTHS = 10.0
 """So many widths of the range beyond a bound is no noise either."""
 ALLOW_CLIPPING = "clipped-actions"
@@ -29,7 +31,8 @@ class Ingest:
     """Makes the episodes of one source.
 
     ingest = Ingest(task=task, comparison=compare(said, task), allowed=options.allowed)
-    episode = ingest.episode(key=key, source="file:x", what="episode 3 of x", observations=..., actions=..., rewards=..., ...)
+    episode = ingest.episode(key=key, source="file:x", what="episode 3 of x", observations=...,
+    actions=..., rewards=..., ...)
     """
 
     task: Task
@@ -59,15 +62,17 @@ class Ingest:
             observations: before each action; as many as the task's limit are enough.
             split_from: rows of the unmarked run that this is a part of; 0: it is whole.
 
-        Of an episode with more steps than the task's limit the first are taken, as an environment with that limit would
-        have played them.
+        Of an episode with more steps than the task's limit the first are taken, as an environment
+        with that limit would have played them.
         """
         task, steps = self.task, len(actions)
         if not steps:
             raise BadEpisode(f"{what} has no steps")
         enough = min(steps, task.max_steps)
         columns = {name: values for name, values in observations.items() if len(values) != enough}
-        columns |= {"rewards": rewards} if labels is None else {"rewards": rewards, "labels": labels}
+        columns |= (
+            {"rewards": rewards} if labels is None else {"rewards": rewards, "labels": labels}
+        )
         check_lengths(what, steps, columns)
         kept = slice(0, task.max_steps)
         is_cut = steps > task.max_steps
@@ -108,15 +113,22 @@ class Ingest:
         if spec.kind is not Kind.CONTINUOUS or not len(actions):
             return fit_array(actions, spec, what), None
         if self.comparison.scale_from is not None:
-            flat = fit_array(actions, ArraySpec(kind=spec.kind, shape=spec.shape), what).reshape(len(actions), -1)
-            actions = self.comparison.scale_actions(flat.astype(np.float64), spec).reshape(len(actions), *spec.shape)
-        return clip_actions(fit_array(actions, spec, what), spec, what, may_clip_all=ALLOW_CLIPPING in self.allowed)
+            flat = fit_array(actions, ArraySpec(kind=spec.kind, shape=spec.shape), what).reshape(
+                len(actions), -1
+            )
+            actions = self.comparison.scale_actions(flat.astype(np.float64), spec).reshape(
+                len(actions), *spec.shape
+            )
+        return clip_actions(
+            fit_array(actions, spec, what), spec, what, may_clip_all=ALLOW_CLIPPING in self.allowed
+        )
 
 
 def clip_actions(
     actions: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str, *, may_clip_all: bool
 ) -> tuple[Shaped[np.ndarray, "T ..."], Clipped | None]:
-    """Actions within their bounds, as environments clip them. BadEpisode if most lie outside: they are of another scale."""
+    """Actions within their bounds, as environments clip them. BadEpisode if most lie outside: they
+    are of another scale."""
     assert spec.bounds is not None
     low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
     beyond = np.maximum(low - actions, actions - high)
@@ -129,12 +141,14 @@ def clip_actions(
     is_far = (beyond > MOST_WIDTHS * (high - low)).any()
     if (share > MOST_CLIPPED or is_far) and not may_clip_all:
         raise BadEpisode(
-            f"{what}: {share:.0%} of the values lie outside of the task's bounds, by up to {furthest:.3g}: they are of "
-            f"another scale. Scale them first; if the environment itself clipped them, add --allow {ALLOW_CLIPPING}"
+            f"{what}: {share:.0%} of the values lie outside of the task's bounds, by up to"
+            f" {furthest:.3g}: they are of another scale. Scale them first; if the environment"
+            f" itself clipped them, add --allow {ALLOW_CLIPPING}"
         )
     return clipped, Clipped(values=actions.size, outside=count, furthest=furthest)
 
 
 def _rewards(rewards: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
-    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    with np.errstate(over="ignore"):
         return one_number_a_step(rewards, what).astype(np.float32)

@@ -1,4 +1,5 @@
-"""D4RL files: HDF5 with all steps in a row, cut into episodes where `terminals` or `timeouts` say so.
+"""D4RL files: HDF5 with all steps in a row, cut into episodes where `terminals` or `timeouts` say
+so.
 
 Shape letters: N rows of a file, S size of an observation.
 """
@@ -24,7 +25,15 @@ from gato.task import ArraySpec, Kind, Task
 from replay.formats.convert import Ingest
 from replay.formats.env_spec import described
 from replay.formats.hdf5 import opened
-from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.reader import (
+    NO_OPTIONS,
+    Attempt,
+    ImportOptions,
+    Known,
+    Reading,
+    Report,
+    nothing_known,
+)
 from replay.formats.schema import (
     content_digest,
     episode_key,
@@ -39,13 +48,15 @@ ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/t
 VERSION = re.compile(r"-v(\d+)$")
 """In the name of a file: D4RL's own v0 to v2 are of the robots that mujoco-py ran as v2."""
 MOST_BREAKS = 0.1
-"""In more of the rows an episode cannot end without a mark: then the rows are not in the order in which they were played."""
+"""In more of the rows an episode cannot end without a mark: then the rows are not in the order in
+which they were played."""
 IN_ORDER = "row-order"
 """What `--allow` takes for that."""
 BLOCK_ROWS = 16_384
 """Rows that are compared at once to find where one episode ends and another begins."""
 SAME = 1e-4
-"""How far two numbers of the same observation may be apart, relative and absolute: files keep them in 32 bits or 64."""
+"""How far two numbers of the same observation may be apart, relative and absolute: files keep them
+in 32 bits or 64."""
 FORMAT = f"a D4RL file holds {', '.join(NEEDED)} (one row a step) and, as a rule, timeouts"
 
 
@@ -57,15 +68,17 @@ def read_d4rl(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a D4RL file, one in memory at a time. ValueError, at once, if it cannot be read as `task`.
+    """The episodes of a D4RL file, one in memory at a time. ValueError, at once, if it cannot be
+    read as `task`.
 
     for episode in read_d4rl(Path("hopper-medium-v2.hdf5"), tasks, known=store.known):
         ...
 
-    Without `task`, the file's metadata or its name must tell it. An episode ends where `terminals` or `timeouts` say so, and
-    where they do not: after the task's `max_steps`; where `next_observations`, if the file has them, are not the
-    observations of the next row, as in the middle of a medium-expert file; and where `infos/seed` changes. A last piece
-    that ends with the file is truncated. An episode that contradicts the task is refused alone, and counted.
+    Without `task`, the file's metadata or its name must tell it. An episode ends where `terminals`
+    or `timeouts` say so, and where they do not: after the task's `max_steps`; where
+    `next_observations`, if the file has them, are not the observations of the next row, as in the
+    middle of a medium-expert file; and where `infos/seed` changes. A last piece that ends with the
+    file is truncated. An episode that contradicts the task is refused alone, and counted.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}")
@@ -74,13 +87,16 @@ def read_d4rl(
     with opened(path) as file:
         plan = _plan(file, path, tasks, task, options)
     return Reading(
-        _episodes(path, plan, known), total=len(plan.spans), report=Report(task=plan.ingest.task.name, notes=plan.notes)
+        _episodes(path, plan, known),
+        total=len(plan.spans),
+        report=Report(task=plan.ingest.task.name, notes=plan.notes),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
-    """Rows [start, stop) of a file that are an episode, or a part of `split_from` rows without a mark between them."""
+    """Rows [start, stop) of a file that are an episode, or a part of `split_from` rows without a
+    mark between them."""
 
     start: int
     stop: int
@@ -100,10 +116,20 @@ class _Plan:
     notes: list[str]
 
 
-def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | None, options: ImportOptions) -> _Plan:
+def _plan(
+    file: h5py.File,
+    path: Path,
+    tasks: Mapping[str, Task],
+    task: Task | None,
+    options: ImportOptions,
+) -> _Plan:
     missing = [name for name in NEEDED if not isinstance(file.get(name), h5py.Dataset)]
     if missing:
-        minari = "; this one looks like Minari's: give the folder of its data set" if "episode_0" in file else ""
+        minari = (
+            "; this one looks like Minari's: give the folder of its data set"
+            if "episode_0" in file
+            else ""
+        )
         raise ValueError(f"{path} has no {', '.join(missing)}; {FORMAT}{minari}")
     env_id = next((text for name in ENV_NAMES if (text := _text(file, name))), "")
     found = task or guess_task([env_id, path.stem] if env_id else [path.stem], tasks)
@@ -115,7 +141,10 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
         said = f" from its env_id {env_id!r} or its name" if env_id else " from its name"
         raise unknown_task(str(path), tasks, [env_id, path.stem], said)
     comparison = compare(
-        _description(file, path, env_id, found), found, defaults=options.defaults, allowed=options.allowed
+        _description(file, path, env_id, found),
+        found,
+        defaults=options.defaults,
+        allowed=options.allowed,
     )
     comparison.require()
     observation = _single_observation(found)
@@ -123,7 +152,9 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
     _check_column(file, path, "observations", found, found.observations[observation])
     _check_column(file, path, "actions", found, found.action)
     seeds = file.get("infos/seed")
-    has_seeds = isinstance(seeds, h5py.Dataset) and seeds.shape == (num_rows,) and seeds.dtype.kind in "iu"
+    has_seeds = (
+        isinstance(seeds, h5py.Dataset) and seeds.shape == (num_rows,) and seeds.dtype.kind in "iu"
+    )
     terminals = _marks(file, path, "terminals")
     marked_N = terminals | _marks(file, path, "timeouts") if "timeouts" in file else terminals
     unmarked_N = _breaks(file, num_rows) & ~marked_N
@@ -131,8 +162,9 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
     if share > MOST_BREAKS and num_rows > 1 / MOST_BREAKS:
         if IN_ORDER not in options.allowed:
             raise ValueError(
-                f"{path} is not in order: in {share:.0%} of its rows next_observations are not the observations of the next row, so "
-                f"the rows were shuffled, or one of the two columns was changed; add --allow {IN_ORDER} to read the rows as they stand"
+                f"{path} is not in order: in {share:.0%} of its rows next_observations are not the"
+                " observations of the next row, so the rows were shuffled, or one of the two"
+                f" columns was changed; add --allow {IN_ORDER} to read the rows as they stand"
             )
         unmarked_N[:] = False
     if has_seeds:
@@ -143,12 +175,13 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
     notes = list(comparison.notes)
     if unmarked_N.any() and "timeouts" in file:
         notes.append(
-            f"assumed: {int(unmarked_N.sum()):,} ends of episodes that no mark says: there next_observations or infos/seed are "
-            "another episode's"
+            f"assumed: {int(unmarked_N.sum()):,} ends of episodes that no mark says: there"
+            " next_observations or infos/seed are another episode's"
         )
     if "timeouts" not in file:
         notes.append(
-            f"assumed: the file has no timeouts; an episode ends after {found.max_steps:,} steps at the latest"
+            f"assumed: the file has no timeouts; an episode ends after {found.max_steps:,} steps at"
+            " the latest"
         )
     return _Plan(
         ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
@@ -162,7 +195,8 @@ def _plan(file: h5py.File, path: Path, tasks: Mapping[str, Task], task: Task | N
 
 
 def _description(file: h5py.File, path: Path, env_id: str, task: Task) -> EnvDescription:
-    """What the file says of its environment. Files of D4RL itself say it by the version in their name alone."""
+    """What the file says of its environment. Files of D4RL itself say it by the version in their
+    name alone."""
     spec, kwargs = (_mapping(file, path, f"metadata/{name}") for name in ("env_spec", "env_kwargs"))
     named = VERSION.search(path.stem)
     if not env_id and named and task.family == "mujoco":
@@ -172,13 +206,18 @@ def _description(file: h5py.File, path: Path, env_id: str, task: Task) -> EnvDes
 
 
 def _mapping(file: h5py.File, path: Path, name: str) -> dict[str, Any]:
-    """What a text of the file says in JSON; nothing if there is none. ValueError if it is no mapping."""
+    """What a text of the file says in JSON; nothing if there is none. ValueError if it is no
+    mapping."""
     try:
         found = json.loads(_text(file, name) or "null")
     except (ValueError, RecursionError) as problem:
-        raise ValueError(f"{path} has {name} that is no JSON: {problem}; remove it, or write it again") from problem
+        raise ValueError(
+            f"{path} has {name} that is no JSON: {problem}; remove it, or write it again"
+        ) from problem
     if not isinstance(found, dict | None):
-        raise ValueError(f"{path} has {name} {found!r}, expected a mapping in JSON; remove it, or write it again")
+        raise ValueError(
+            f"{path} has {name} {found!r}, expected a mapping in JSON; remove it, or write it again"
+        )
     return found or {}
 
 
@@ -196,11 +235,17 @@ def _breaks(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
     breaks_N = np.zeros(num_rows, np.bool_)
     after = file.get("next_observations")
     seen = _column(file, "observations")
-    if not isinstance(after, h5py.Dataset) or after.shape != seen.shape or after.dtype.kind not in "fiu":
+    if (
+        not isinstance(after, h5py.Dataset)
+        or after.shape != seen.shape
+        or after.dtype.kind not in "fiu"
+    ):
         return breaks_N
     for start in range(0, num_rows - 1, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, num_rows - 1)
-        same_NS = np.isclose(after[start:stop], seen[start + 1 : stop + 1], rtol=SAME, atol=SAME, equal_nan=True)
+        same_NS = np.isclose(
+            after[start:stop], seen[start + 1 : stop + 1], rtol=SAME, atol=SAME, equal_nan=True
+        )
         breaks_N[start:stop] = ~same_NS.all(axis=1)
     return breaks_N
 
@@ -222,7 +267,11 @@ def _episodes(path: Path, plan: _Plan, known: Known) -> Iterator[Attempt | None]
         for index, span in enumerate(plan.spans):
             key = episode_key("d4rl", path.stem, digest, index)
             what = f"episode {index} of {path.name}"
-            yield None if known(key) else Attempt(what=what, make=partial(_episode, file, path, plan, key, what, span))
+            yield (
+                None
+                if known(key)
+                else Attempt(what=what, make=partial(_episode, file, path, plan, key, what, span))
+            )
 
 
 def _episode(file: h5py.File, path: Path, plan: _Plan, key: str, what: str, span: _Span) -> Episode:
@@ -244,11 +293,15 @@ def _episode(file: h5py.File, path: Path, plan: _Plan, key: str, what: str, span
 
 
 def _single_observation(task: Task) -> str:
-    keys = [key for key, spec in task.observations.items() if spec.kind is Kind.CONTINUOUS and len(spec.shape) == 1]
+    keys = [
+        key
+        for key, spec in task.observations.items()
+        if spec.kind is Kind.CONTINUOUS and len(spec.shape) == 1
+    ]
     if len(task.observations) != 1 or len(keys) != 1:
         raise ValueError(
-            f"task {task.name} observes {sorted(task.observations)}, a D4RL file one vector of numbers; "
-            "use a Minari data set for it"
+            f"task {task.name} observes {sorted(task.observations)}, a D4RL file one vector of"
+            " numbers; use a Minari data set for it"
         )
     return keys[0]
 
@@ -257,10 +310,13 @@ def _check_column(file: h5py.File, path: Path, name: str, task: Task, spec: Arra
     column = _column(file, name)
     if column.shape[1:] != spec.shape:
         raise ValueError(
-            f"{path} has {name} of shape {column.shape[1:]} in each step, task {task.name} ({task.env_id}) {spec.shape}"
+            f"{path} has {name} of shape {column.shape[1:]} in each step, task {task.name}"
+            f" ({task.env_id}) {spec.shape}"
         )
     if column.dtype.kind not in "fiu" or (spec.kind is Kind.DISCRETE and column.dtype.kind == "f"):
-        raise ValueError(f"{path} has {name} of dtype {column.dtype}, task {task.name} {spec.dtype}")
+        raise ValueError(
+            f"{path} has {name} of dtype {column.dtype}, task {task.name} {spec.dtype}"
+        )
 
 
 def _rows(file: h5py.File, path: Path, has_timeouts: bool) -> int:
@@ -268,8 +324,12 @@ def _rows(file: h5py.File, path: Path, has_timeouts: bool) -> int:
     names = (*NEEDED, "timeouts") if has_timeouts else NEEDED
     shapes = {name: _column(file, name).shape for name in names}
     flat = [name for name in names if name not in ("observations", "actions")]
-    if any(not shape for shape in shapes.values()) or any(shapes[name][1:] not in ((), (1,)) for name in flat):
-        raise ValueError(f"{path} has columns of shapes {shapes}; {', '.join(flat)} must be one number a step")
+    if any(not shape for shape in shapes.values()) or any(
+        shapes[name][1:] not in ((), (1,)) for name in flat
+    ):
+        raise ValueError(
+            f"{path} has columns of shapes {shapes}; {', '.join(flat)} must be one number a step"
+        )
     lengths = {name: shape[0] for name, shape in shapes.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"{path} has columns of different lengths: {lengths}")

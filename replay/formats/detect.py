@@ -1,4 +1,5 @@
-"""Which importer reads a source, told by the form of its name and, where that is not enough, by what it holds."""
+"""Which importer reads a source, told by the form of its name and, where that is not enough, by
+what it holds."""
 
 from __future__ import annotations
 
@@ -17,12 +18,22 @@ from replay.formats.minari_import import read_minari
 from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
 from replay.formats.rllib import COLUMN, read_rllib
 
-ODD = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError, NotImplementedError)
-"""What reading metadata raises that has not the form it should have, beside ValueError and OSError."""
+ODD = (
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    NotImplementedError,
+)
+"""What reading metadata raises that has not the form it should have, beside ValueError and
+OSError."""
 HDF5 = (".hdf5", ".h5")
 READABLE = (
-    "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file (*.parquet) or a "
-    "folder of such, or a folder of the DQN replay data set ($store$_observation_ckpt.0.gz ...)"
+    "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
+    " (*.parquet) or a folder of such, or a folder of the DQN replay data set"
+    " ($store$_observation_ckpt.0.gz ...)"
 )
 
 
@@ -34,16 +45,18 @@ def read_source(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot be read.
+    """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot
+    be read.
 
-    An episode whose key is `known` is skipped before its data is read. What a folder holds in another form than the one
-    that is read is said in the report.
+    An episode whose key is `known` is skipped before its data is read. What a folder holds in
+    another form than the one that is read is said in the report.
     """
     try:
         reading = _read(source, tasks, task, known, options)
     except ODD as problem:  # of metadata, whose forms are without end
         raise ValueError(
-            f"{source} cannot be read: {type(problem).__name__} ({' '.join(str(problem).split())[:200]}) in what it says of itself"
+            f"{source} cannot be read: {type(problem).__name__}"
+            f" ({' '.join(str(problem).split())[:200]}) in what it says of itself"
         ) from problem
     if not source.startswith(PREFIX) and (path := Path(source).expanduser()).is_dir():
         reading.report.left_out += passed_over(path)
@@ -51,7 +64,8 @@ def read_source(
 
 
 def passed_over(folder: Path) -> list[str]:
-    """A line for each form of data in a folder that `read_source` does not read, because it reads another one there."""
+    """A line for each form of data in a folder that `read_source` does not read, because it reads
+    another one there."""
     is_minari = any((inside / "metadata.json").is_file() for inside in (folder, folder / "data"))
     is_dqn = not is_minari and holds_dqn_replay(folder)
     hdf5 = [file for suffix in HDF5 for file in folder.rglob(f"*{suffix}") if file.is_file()]
@@ -64,37 +78,49 @@ def passed_over(folder: Path) -> list[str]:
     if is_minari and holds_dqn_replay(folder):
         others.append(("the DQN replay data set", sorted(folder.rglob("*_ckpt.*.gz"))))
     return [
-        f"{folder} also holds {len(files):,} file{'s' if len(files) > 1 else ''} of {form} ({sorted(files)[0].relative_to(folder)}"
-        f"{' ...' if len(files) > 1 else ''}) which {'were' if len(files) > 1 else 'was'} not read; import by themselves what you need"
+        f"{folder} also holds {len(files):,} file{'s' if len(files) > 1 else ''} of {form}"
+        f" ({sorted(files)[0].relative_to(folder)}{' ...' if len(files) > 1 else ''}) which"
+        f" {'were' if len(files) > 1 else 'was'} not read; import by themselves what you need"
         for form, files in others
         if files
     ]
 
 
-def needless(source: str, tasks: Mapping[str, Task], task: Task | None = None, *, options: ImportOptions) -> list[str]:
-    """What `options` allow although the source can be opened without it. What single episodes need is not looked at."""
+def needless(
+    source: str, tasks: Mapping[str, Task], task: Task | None = None, *, options: ImportOptions
+) -> list[str]:
+    """What `options` allow although the source can be opened without it. What single episodes need
+    is not looked at."""
     found: list[str] = []
     for subject in sorted(options.allowed - {ALLOW_CLIPPING}):
         try:
-            read_source(source, tasks, task, options=replace(options, allowed=options.allowed - {subject}))
+            read_source(
+                source, tasks, task, options=replace(options, allowed=options.allowed - {subject})
+            )
         except (ValueError, OSError):
             continue
         found.append(subject)
     return found
 
 
-def _read(source: str, tasks: Mapping[str, Task], task: Task | None, known: Known, options: ImportOptions) -> Reading:
+def _read(
+    source: str, tasks: Mapping[str, Task], task: Task | None, known: Known, options: ImportOptions
+) -> Reading:
     """By the importer of its form."""
     if source.startswith(PREFIX):
         return read_minari(source, tasks, task, known=known, options=options)
     path = Path(source).expanduser()
-    if path.is_dir() and any((folder / "metadata.json").is_file() for folder in (path, path / "data")):
+    if path.is_dir() and any(
+        (folder / "metadata.json").is_file() for folder in (path, path / "data")
+    ):
         return read_minari(path, tasks, task, known=known, options=options)
     if holds_dqn_replay(path):
         return read_dqn_replay(path, tasks, task, known=known, options=options)
     if path.suffix.lower() == ".parquet" or parquet.find_files(path):
         reads_rllib = COLUMN in parquet.column_names(path)
-        return (read_rllib if reads_rllib else read_jat)(path, tasks, task, known=known, options=options)
+        return (read_rllib if reads_rllib else read_jat)(
+            path, tasks, task, known=known, options=options
+        )
     if path.is_dir():
         return read_minari(path, tasks, task, known=known, options=options)
     if path.suffix.lower() in HDF5:

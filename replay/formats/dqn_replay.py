@@ -1,4 +1,5 @@
-"""The DQN replay data set: gzipped arrays of a million steps a checkpoint, streamed, so that one episode is in memory.
+"""The DQN replay data set: gzipped arrays of a million steps a checkpoint, streamed, so that one
+episode is in memory.
 
 Shape letters: N steps of a checkpoint, T steps of an episode, H height, W width.
 """
@@ -22,16 +23,32 @@ from gato.episode import Episode
 from gato.task import Kind, Task
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
 from replay.formats.convert import Ingest
-from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
-from replay.formats.schema import content_digest, episode_key, guess_task, of_frame_size, unknown_task
+from replay.formats.reader import (
+    NO_OPTIONS,
+    Attempt,
+    ImportOptions,
+    Known,
+    Reading,
+    Report,
+    nothing_known,
+)
+from replay.formats.schema import (
+    content_digest,
+    episode_key,
+    guess_task,
+    of_frame_size,
+    unknown_task,
+)
 
 COLUMNS = ("observation", "action", "reward", "terminal")
 NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
 FORMAT = f"each checkpoint has files $store$_{{{','.join(COLUMNS)}}}_ckpt.N.gz"
 CAPACITY_STEPS = 1_000_000
-"""Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is then an old one."""
+"""Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is
+then an old one."""
 PADDING_STEPS = 3
-"""Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be stacked."""
+"""Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be
+stacked."""
 CONVENTIONS = "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame"
 BLOCK_BYTES = 1 << 20
 DAMAGE = (OSError, EOFError, zlib.error, ValueError)
@@ -56,23 +73,30 @@ def read_dqn_replay(
     for episode in read_dqn_replay(Path("dqn/Pong/1/replay_logs"), tasks, known=store.known):
         ...
 
-    Without `task`, a folder's name must tell the game; the task is the one that shows 84x84 grey frames (`atari84/pong`).
-    Actions, which count a game's own buttons, become those of all 18. An episode that runs on into the next checkpoint is
-    cut there. Rewards are clipped to [-1, 1] and a quarter of the actions was repeated (sticky): `info` says so. Where all
-    of a checkpoint's episodes are known, none of its frames are read; else those before the first new one are passed over.
+    Without `task`, a folder's name must tell the game; the task is the one that shows 84x84 grey
+    frames (`atari84/pong`). Actions, which count a game's own buttons, become those of all 18. An
+    episode that runs on into the next checkpoint is cut there. Rewards are clipped to [-1, 1] and a
+    quarter of the actions was repeated (sticky): `info` says so. Where all of a checkpoint's
+    episodes are known, none of its frames are read; else those before the first new one are passed
+    over.
     """
     checkpoints = _checkpoints(path)
     if not checkpoints:
         raise ValueError(f"{path} holds no checkpoints of the DQN replay data set; {FORMAT}")
-    found = task or guess_task([folder.name for folder in (path.absolute(), *path.absolute().parents)], tasks)
+    found = task or guess_task(
+        [folder.name for folder in (path.absolute(), *path.absolute().parents)], tasks
+    )
     if found is None:
         names = [folder.name for folder in (path.absolute(), *path.absolute().parents)][:3]
-        raise unknown_task(str(path), tasks, names, " from the names of its folders, which say the game")
+        raise unknown_task(
+            str(path), tasks, names, " from the names of its folders, which say the game"
+        )
     shape = _frame_shape(checkpoints[0])
     fitting = of_frame_size(found, tasks, (*shape, 3))
     if task not in (None, fitting):
         raise ValueError(
-            f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+            f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that"
+            " --task"
         )
     found = fitting
     specs = [(name, spec) for name, spec in found.observations.items() if spec.kind is Kind.IMAGE]
@@ -97,8 +121,13 @@ def read_dqn_replay(
         buttons=minimal_buttons(found),
         name=_stream_name(path),
     )
-    notes = [*comparison.notes, f"assumed: actions count the game's own {len(plan.buttons)} buttons"]
-    return Reading(_episodes(checkpoints, plan, known), total=None, report=Report(task=found.name, notes=notes))
+    notes = [
+        *comparison.notes,
+        f"assumed: actions count the game's own {len(plan.buttons)} buttons",
+    ]
+    return Reading(
+        _episodes(checkpoints, plan, known), total=None, report=Report(task=found.name, notes=notes)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +190,24 @@ def _frame_shape(checkpoint: _Checkpoint) -> tuple[int, int]:
 def _header(stream: gzip.GzipFile) -> tuple[int, int, int]:
     """The shape of the observations, which follow in the stream."""
     version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
     if read is None:
         raise ValueError(f"version {version} of NumPy's format")
     shape, is_column_major, dtype = read(stream)
     if len(shape) != 3 or dtype != np.uint8 or is_column_major:
-        raise ValueError(f"observations of shape {shape} and {dtype}, expected (steps, height, width) of uint8")
+        raise ValueError(
+            f"observations of shape {shape} and {dtype}, expected (steps, height, width) of uint8"
+        )
     return shape[0], shape[1], shape[2]
 
 
 def _damaged(file: Path, problem: Exception) -> ValueError:
-    return ValueError(f"{file} is damaged, or not of the DQN replay data set: {' '.join(str(problem).split())}")
+    return ValueError(
+        f"{file} is damaged, or not of the DQN replay data set: {' '.join(str(problem).split())}"
+    )
 
 
 def _steps(checkpoint: _Checkpoint) -> _Steps:
@@ -184,13 +220,19 @@ def _steps(checkpoint: _Checkpoint) -> _Steps:
         except DAMAGE as problem:
             raise _damaged(file, problem) from problem
     shapes = {name: values.shape for name, values in columns.items()}
-    if len(set(shapes.values())) != 1 or len(shapes["action"]) != 1 or columns["action"].dtype.kind not in "iu":
+    if (
+        len(set(shapes.values())) != 1
+        or len(shapes["action"]) != 1
+        or columns["action"].dtype.kind not in "iu"
+    ):
         raise ValueError(
-            f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a step in each"
+            f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a"
+            " step in each"
         )
     if columns["reward"].dtype.kind not in "fiu" or not np.isin(columns["terminal"], (0, 1)).all():
         raise ValueError(
-            f"checkpoint {checkpoint.number}: rewards of {columns['reward'].dtype}, or terminals other than 0 and 1; {FORMAT}"
+            f"checkpoint {checkpoint.number}: rewards of {columns['reward'].dtype}, or terminals"
+            f" other than 0 and 1; {FORMAT}"
         )
     return _Steps(
         actions=columns["action"].astype(np.int64),
@@ -199,14 +241,17 @@ def _steps(checkpoint: _Checkpoint) -> _Steps:
     )
 
 
-def _episodes(checkpoints: list[_Checkpoint], plan: _Plan, known: Known) -> Iterator[Attempt | None]:
+def _episodes(
+    checkpoints: list[_Checkpoint], plan: _Plan, known: Known
+) -> Iterator[Attempt | None]:
     for checkpoint in checkpoints:
         steps = _steps(checkpoint)
         num_steps = len(steps.actions) - (len(steps.actions) == CAPACITY_STEPS)
         ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
         digest = content_digest(*checkpoint.files.values())
-        name = f"{plan.ingest.task.name}.{checkpoint.number}"  # not the folder's name: data that was moved is the same data
+        # not the folder's name: data that was moved is the same data
+        name = f"{plan.ingest.task.name}.{checkpoint.number}"
         keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
         wanted = [not known(key) for key in keys]
         if not any(wanted):
@@ -246,10 +291,13 @@ class _Frames:
             raise _damaged(file, problem) from problem
         if found_steps != num_steps:
             self.close()
-            raise ValueError(f"{file} has {found_steps} observations, but there are {num_steps} actions")
+            raise ValueError(
+                f"{file} has {found_steps} observations, but there are {num_steps} actions"
+            )
 
     def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
-        """The frames of steps [start, stop), grey in all three channels; those before them are passed over."""
+        """The frames of steps [start, stop), grey in all three channels; those before them are
+        passed over."""
         if self._damage is not None:
             raise self._damage  # what comes after the damage cannot be reached in the stream
         height, width = self._size
@@ -257,7 +305,9 @@ class _Frames:
         try:
             _pass_over(self._stream, (start - self._step) * height * width)
             for frame in out:
-                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(height, width)
+                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(
+                    height, width
+                )
                 frame[:] = grey[..., None]
         except DAMAGE as problem:
             self._damage = _damaged(self._file, problem)

@@ -1,4 +1,5 @@
-"""Gymnasium's own description of an environment, as files keep it in JSON, read without Gymnasium."""
+"""Gymnasium's own description of an environment, as files keep it in JSON, read without
+Gymnasium."""
 
 from __future__ import annotations
 
@@ -19,10 +20,14 @@ def described(
     action_bounds: Bounds | None = None,
     observation_bounds: Mapping[str, Bounds] | None = None,
 ) -> EnvDescription:
-    """What a spec (`EnvSpec.to_json`) says, and what is known of the environment beside it. ValueError if it is no spec."""
+    """What a spec (`EnvSpec.to_json`) says, and what is known of the environment beside it.
+    ValueError if it is no spec."""
     stated, wrappers = spec.get("kwargs") or {}, spec.get("additional_wrappers") or ()
     if not isinstance(stated, dict) or not isinstance(wrappers, (list, tuple)):
-        raise ValueError(f"{where} has an env_spec whose kwargs are {stated!r} and additional_wrappers {wrappers!r}")
+        raise ValueError(
+            f"{where} has an env_spec whose kwargs are {stated!r} and additional_wrappers"
+            f" {wrappers!r}"
+        )
     limit = spec.get("max_episode_steps")
     return EnvDescription(
         where=where,
@@ -47,13 +52,19 @@ def _wrapper(plain: Any) -> Wrapper:
 
 
 def bounds_of(space: Mapping[str, Any]) -> Bounds | None:
-    """The bounds that a Box in Gymnasium's or Minari's JSON declares, row-major. None for another space, or without bounds."""
+    """The bounds that a Box in Gymnasium's or Minari's JSON declares, row-major. None for another
+    space, or without bounds."""
     low, high = space.get("low"), space.get("high")
     if low is None or high is None:
         return None
     shape = tuple(space.get("shape", np.shape(low)))
     try:
-        found = tuple(np.broadcast_to(np.asarray(bound, np.float64), shape).reshape(-1) for bound in (low, high))
+        found = tuple(
+            np.broadcast_to(np.asarray(bound, np.float64), shape).reshape(-1)
+            for bound in (low, high)
+        )
     except (ValueError, TypeError) as problem:
-        raise ValueError(f"a space of shape {list(shape)} with bounds that do not fit: {problem}") from problem
+        raise ValueError(
+            f"a space of shape {list(shape)} with bounds that do not fit: {problem}"
+        ) from problem
     return found[0], found[1]

@@ -1,4 +1,5 @@
-"""JAT data sets: Parquet with an episode a row, of MuJoCo, Atari or BabyAI, read without the `datasets` library.
+"""JAT data sets: Parquet with an episode a row, of MuJoCo, Atari or BabyAI, read without the
+`datasets` library.
 
 Shape letters: T steps, H height, W width, C channels.
 """
@@ -32,8 +33,8 @@ from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, Rep
 from replay.formats.schema import Misfit, fit_array, of_frame_size, without_version
 
 FORMAT = (
-    "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_, discrete_, text_ and "
-    "image_observations, one row an episode"
+    "a JAT file holds rewards, continuous_actions or discrete_actions, and some of continuous_,"
+    " discrete_, text_ and image_observations, one row an episode"
 )
 VERSION = re.compile(r"-v(\d+)$")
 STACKED = 4
@@ -42,7 +43,9 @@ DAMAGE = (pa.ArrowException, OSError, SyntaxError, TypeError)
 """What pyarrow and Pillow raise for bytes that are not what they should be."""
 KINDS = {f"{kind}_observations": kind for kind in Kind}
 ACTIONS = {"continuous_actions": Kind.CONTINUOUS, "discrete_actions": Kind.DISCRETE}
-CONVENTIONS = "JAT: MuJoCo of Gymnasium v4; Atari without sticky actions, an episode may be one life"
+CONVENTIONS = (
+    "JAT: MuJoCo of Gymnasium v4; Atari without sticky actions, an episode may be one life"
+)
 
 
 def read_jat(
@@ -53,15 +56,17 @@ def read_jat(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a JAT file or of a folder of such. ValueError, at once, where they do not fit the task.
+    """The episodes of a JAT file or of a folder of such. ValueError, at once, where they do not fit
+    the task.
 
     for episode in read_jat(Path("mujoco-hopper"), tasks, known=store.known):
         ...
 
-    Without `task`, the name of a file or folder must tell it (`mujoco-hopper`, `atari-pong`). Of frames of four grey
-    channels the newest is kept, grey in all three, and the task is the one that shows such frames (`atari84/pong`).
-    Actions of Atari count a game's own buttons, unless there are more. JAT does not say how an episode ended: one
-    shorter than the task's `max_steps` is taken as terminated.
+    Without `task`, the name of a file or folder must tell it (`mujoco-hopper`, `atari-pong`). Of
+    frames of four grey channels the newest is kept, grey in all three, and the task is the one that
+    shows such frames (`atari84/pong`). Actions of Atari count a game's own buttons, unless there
+    are more. JAT does not say how an episode ended: one shorter than the task's `max_steps` is
+    taken as terminated.
     """
     files = parquet.find_files(path)
     names = parquet.column_names(path)
@@ -69,7 +74,9 @@ def read_jat(
     if not set(ACTIONS) & set(names) or not seen or "rewards" not in names:
         raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
     _require_lists(path, files)
-    found = parquet.task_of(path, files, tasks, task, "JAT's are such as mujoco-hopper and atari-pong")
+    found = parquet.task_of(
+        path, files, tasks, task, "JAT's are such as mujoco-hopper and atari-pong"
+    )
     if task is None:  # JAT's robots are of Gymnasium v4, whatever a file is called
         found = next((other for other in tasks.values() if other.env_id == _v4(found)), found)
     if not parquet.num_rows(files):
@@ -78,12 +85,15 @@ def read_jat(
         fitting = of_frame_size(found, tasks, _frame_shape(files, path))
         if task not in (None, fitting):
             raise ValueError(
-                f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass that --task"
+                f"the frames of {path} are those of task {fitting.name}, not of {found.name}; pass"
+                " that --task"
             )
         found = fitting
     plan = _plan(path, found, names, seen, files, options)
     columns = [*plan.columns.values(), plan.actions, "rewards"]
-    parquet.require_fit(parquet.rows(files, "jat", columns, nothing_known), partial(_episode, plan), path)
+    parquet.require_fit(
+        parquet.rows(files, "jat", columns, nothing_known), partial(_episode, plan), path
+    )
     rows = parquet.rows(files, "jat", columns, known)
     return Reading(
         parquet.attempts(rows, partial(_episode, plan)),
@@ -109,16 +119,23 @@ def _require_lists(path: Path, files: list[Path]) -> None:
     """ValueError if a row is a step and not an episode."""
     for name, kind in parquet.column_types(files[0]).items():
         if name in (*KINDS, *ACTIONS, "rewards") and not (
-            pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+            pa.types.is_list(kind)
+            or pa.types.is_large_list(kind)
+            or pa.types.is_fixed_size_list(kind)
         ):
             raise ValueError(
-                f"{path} has one {kind} a row in {name}: its rows are steps, but a JAT file has an episode a row, each column a "
-                "list over its steps; group the rows by episode"
+                f"{path} has one {kind} a row in {name}: its rows are steps, but a JAT file has an"
+                " episode a row, each column a list over its steps; group the rows by episode"
             )
 
 
 def _plan(
-    path: Path, task: Task, names: Sequence[str], seen: Mapping[str, Kind], files: list[Path], options: ImportOptions
+    path: Path,
+    task: Task,
+    names: Sequence[str],
+    seen: Mapping[str, Kind],
+    files: list[Path],
+    options: ImportOptions,
 ) -> _Plan:
     columns: dict[str, str] = {}
     for key, spec in task.observations.items():
@@ -126,7 +143,10 @@ def _plan(
         column = f"{spec.kind}_observations"
         if column not in seen or len(rivals) > 1:
             wanted = {name: str(its.kind) for name, its in task.observations.items()}
-            raise ValueError(f"{path} shows {', '.join(seen)}, one of each kind; task {task.name} observes {wanted}")
+            raise ValueError(
+                f"{path} shows {', '.join(seen)}, one of each kind; task {task.name} observes"
+                f" {wanted}"
+            )
         columns[key] = column
     actions = f"{task.action.kind}_actions"
     if actions not in names:
@@ -140,7 +160,10 @@ def _plan(
         kwargs={"frameskip": 4} if is_game else {},
         traits=(
             CONVENTIONS,
-            "JAT does not say how an episode ended: one shorter than the limit is taken as terminated",
+            (
+                "JAT does not say how an episode ended: one shorter than the limit is taken as"
+                " terminated"
+            ),
         ),
     )
     comparison = compare(said, task, defaults=options.defaults, allowed=options.allowed)
@@ -168,7 +191,8 @@ def _plan(
 
 
 def _v4(task: Task, files: Sequence[Path] = ()) -> str:
-    """The version of a robot that JAT's data is of, unless a file's name says another; of other environments nothing is known."""
+    """The version of a robot that JAT's data is of, unless a file's name says another; of other
+    environments nothing is known."""
     named = [match[1] for file in files if (match := VERSION.search(file.stem))]
     return f"{without_version(task.env_id)}-v{(*named, '4')[0]}" if task.family == "mujoco" else ""
 
@@ -180,7 +204,10 @@ def _episode(plan: _Plan, row: parquet.Row) -> Episode:
         rewards = _array(row, "rewards")
         if plan.buttons:
             actions = to_all_buttons(actions, plan.buttons, f"actions of {what}")
-        observations = {key: _observation(row, plan, key, f"{plan.columns[key]} of {what}") for key in plan.columns}
+        observations = {
+            key: _observation(row, plan, key, f"{plan.columns[key]} of {what}")
+            for key in plan.columns
+        }
         actions = actions.reshape(len(actions), *_flat(actions, task.action))
     except DAMAGE as problem:
         raise BadEpisode(f"{what} is damaged: {problem}") from problem
@@ -203,7 +230,8 @@ def _episode(plan: _Plan, row: parquet.Row) -> Episode:
 
 
 def _flat(actions: np.ndarray, spec: ArraySpec) -> tuple[int, ...]:
-    """The shape of one step: actions of one number come with and without a dimension of their own."""
+    """The shape of one step: actions of one number come with and without a dimension of their
+    own."""
     return spec.shape if actions.size == len(actions) * spec.size else actions.shape[1:]
 
 
@@ -211,14 +239,17 @@ def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[n
     task = plan.ingest.task
     spec = task.observations[key]
     if spec.kind is Kind.TEXT:
-        return text_to_bytes([str(text) for text in _list(row, plan.columns[key]).to_pylist()], spec.shape[0])
+        return text_to_bytes(
+            [str(text) for text in _list(row, plan.columns[key]).to_pylist()], spec.shape[0]
+        )
     if spec.kind is Kind.IMAGE:
         return fit_array(_frames(_list(row, plan.columns[key]), what), spec, what)
     values = _array(row, plan.columns[key])
     if values.shape[1:] != spec.shape:
         raise Misfit(
-            f"{what}: {values.shape[1:]} in each step, task {task.name} ({task.env_id}) shows {spec.shape}; JAT is of "
-            "Gymnasium v4, where some robots show less (Ant-v4: 27, Ant-v5: 105)"
+            f"{what}: {values.shape[1:]} in each step, task {task.name} ({task.env_id}) shows"
+            f" {spec.shape}; JAT is of Gymnasium v4, where some robots show less (Ant-v4: 27,"
+            " Ant-v5: 105)"
         )
     return fit_array(values, spec, what)
 
@@ -240,11 +271,17 @@ def _numbers(values: Any, what: str) -> np.ndarray:
     """Nested lists as an array: the lists of each level must be of one length."""
     shape = [len(values)]
     while (
-        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
+        pa.types.is_list(values.type)
+        or pa.types.is_large_list(values.type)
+        or pa.types.is_fixed_size_list(values.type)
     ):
-        lengths = np.unique(pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False))
+        lengths = np.unique(
+            pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False)
+        )
         if len(lengths) != 1 or not lengths[0] >= 1:
-            raise ValueError(f"{what}: lists of {lengths.tolist()} numbers, expected as many in each step")
+            raise ValueError(
+                f"{what}: lists of {lengths.tolist()} numbers, expected as many in each step"
+            )
         shape.append(int(lengths[0]))
         values = values.flatten()
     if values.null_count:
@@ -255,7 +292,9 @@ def _numbers(values: Any, what: str) -> np.ndarray:
 def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
     """Of the first frame that can be read. ValueError if there is none."""
     problem: Exception | None = None
-    for row in islice(parquet.rows(files, "jat", ["image_observations"], nothing_known), parquet.LOOKED_AT):
+    for row in islice(
+        parquet.rows(files, "jat", ["image_observations"], nothing_known), parquet.LOOKED_AT
+    ):
         try:
             if not row.problem:
                 what = f"image_observations of {path}"
@@ -266,7 +305,8 @@ def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
 
 
 def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:
-    """Images, as files in the file or as nested lists, in three channels; of four, which are the last four frames, the last."""
+    """Images, as files in the file or as nested lists, in three channels; of four, which are the
+    last four frames, the last."""
     if pa.types.is_struct(values.type):
         values = values.field("bytes")
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
@@ -282,7 +322,9 @@ def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:
     return _filled((frame.astype(np.uint8) for frame in frames), len(frames), what)
 
 
-def _filled(images: Iterator[np.ndarray], num_steps: int, what: str) -> UInt8[np.ndarray, "T H W 3"]:
+def _filled(
+    images: Iterator[np.ndarray], num_steps: int, what: str
+) -> UInt8[np.ndarray, "T H W 3"]:
     """All images in one array, so that they are not held twice."""
     first = _rgb(next(images), what)
     out = np.empty((num_steps, *first.shape), np.uint8)
@@ -301,7 +343,9 @@ def _rgb(frame: np.ndarray, what: str) -> UInt8[np.ndarray, "H W 3"]:
         or frame.ndim not in (2, 3)
         or (frame.ndim == 3 and frame.shape[2] not in (1, 3, STACKED))
     ):
-        raise ValueError(f"{what}: an image of shape {frame.shape} and {frame.dtype}, expected 84x84x4 of uint8")
+        raise ValueError(
+            f"{what}: an image of shape {frame.shape} and {frame.dtype}, expected 84x84x4 of uint8"
+        )
     if frame.ndim == 3 and frame.shape[2] == 3:
         return frame
     return np.repeat((frame if frame.ndim == 2 else frame[..., -1])[..., None], 3, axis=-1)

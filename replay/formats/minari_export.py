@@ -1,4 +1,5 @@
-"""Export: episodes of one task as a Minari data set that others can open, and that imports as the same episodes again.
+"""Export: episodes of one task as a Minari data set that others can open, and that imports as the
+same episodes again.
 
 Shape letters: T steps.
 """
@@ -29,8 +30,8 @@ DATASET_ID = re.compile(r"([-\w]+/)*[-\w][-\w.]*-v\d+")
 CHUNK_BYTES = 1 << 20
 GZIP_LEVEL = 4
 LAST_OBSERVATION = (
-    "An episode of T steps has T+1 observations, as Minari wants it; the one after the last action was not kept, so the "
-    "last is the one before it again."
+    "An episode of T steps has T+1 observations, as Minari wants it; the one after the last action"
+    " was not kept, so the last is the one before it again."
 )
 
 
@@ -56,13 +57,15 @@ def export_minari(
     """Write episodes of `task` as a Minari data set (HDF5, lossless), one in memory at a time.
 
     export_minari(store.all_episodes(), task, Path("out/hopper-mine-v0"))
-    export_minari(store.all_episodes(), task, "gato/hopper/mine-v0")     # under MINARI_DATASETS_PATH
+    export_minari(store.all_episodes(), task, "gato/hopper/mine-v0")     # under
+    MINARI_DATASETS_PATH
 
-    A `Path` is the data set's own folder, a text its id. `dataset_id` is for a `Path`: without it, it is made of the task's
-    and the folder's names, with a dash for what an id may not have. `env_spec` is Gymnasium's description as JSON (`actors.envs.factory.env_spec_of`): with it, Minari can
-    make the environment again; without it, the data set names only the environment's id. ValueError for a destination
-    that is there already, an id of another form, an episode of another task, or none at all; then, and where writing
-    fails, nothing is left behind.
+    A `Path` is the data set's own folder, a text its id. `dataset_id` is for a `Path`: without it,
+    it is made of the task's and the folder's names, with a dash for what an id may not have.
+    `env_spec` is Gymnasium's description as JSON (`actors.envs.factory.env_spec_of`): with it,
+    Minari can make the environment again; without it, the data set names only the environment's id.
+    ValueError for a destination that is there already, an id of another form, an episode of another
+    task, or none at all; then, and where writing fails, nothing is left behind.
     """
     folder, dataset_id = _destination(destination, dataset_id, task)
     if folder.exists():
@@ -92,7 +95,9 @@ def export_minari(
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Exported(folder=folder, dataset_id=dataset_id, num_episodes=len(counts), num_steps=sum(counts))
+    return Exported(
+        folder=folder, dataset_id=dataset_id, num_episodes=len(counts), num_steps=sum(counts)
+    )
 
 
 def _destination(destination: str | Path, dataset_id: str | None, task: Task) -> tuple[Path, str]:
@@ -104,33 +109,50 @@ def _destination(destination: str | Path, dataset_id: str | None, task: Task) ->
         found = destination.removeprefix(PREFIX)
         folder = datasets_root() / found
         if dataset_id not in (None, found):
-            raise ValueError(f"the destination {destination!r} is an id already; leave out dataset_id {dataset_id!r}")
+            raise ValueError(
+                f"the destination {destination!r} is an id already; leave out dataset_id"
+                f" {dataset_id!r}"
+            )
     if not DATASET_ID.fullmatch(found):
-        raise ValueError(f"{found!r} is no id of a Minari data set; they are such as {_namespace(task)}/mine-v0")
+        raise ValueError(
+            f"{found!r} is no id of a Minari data set; they are such as {_namespace(task)}/mine-v0"
+        )
     return folder, found
 
 
 def _namespace(task: Task) -> str:
-    """The task's name in the characters that an id may have: `myenvs/Lift-v0` of `myenvs:Lift-v0`."""
+    """The task's name in the characters that an id may have: `myenvs/Lift-v0` of
+    `myenvs:Lift-v0`."""
     parts = re.split(r"[/:]", task.name)
-    return "/".join(found for part in parts if (found := re.sub(r"[^-\w]+", "-", part).strip("-"))) or "gato"
+    return (
+        "/".join(found for part in parts if (found := re.sub(r"[^-\w]+", "-", part).strip("-")))
+        or "gato"
+    )
 
 
 def _versioned(name: str) -> str:
     """The name of a folder as the last part of an id."""
-    stem, version = (name, "-v0") if not (found := re.fullmatch(r"(.*)(-v\d+)", name)) else found.groups()
+    stem, version = (
+        (name, "-v0") if not (found := re.fullmatch(r"(.*)(-v\d+)", name)) else found.groups()
+    )
     return (re.sub(r"[^-\w.]+", "-", stem).strip("-.") or "data") + version
 
 
-def _write_episodes(file: Path, episodes: Iterable[Episode], task: Task) -> tuple[list[int], dict[str, set[str]]]:
+def _write_episodes(
+    file: Path, episodes: Iterable[Episode], task: Task
+) -> tuple[list[int], dict[str, set[str]]]:
     """Steps of each episode, and the characters of each text."""
     counts: list[int] = []
-    characters: dict[str, set[str]] = {key: set() for key, spec in task.observations.items() if spec.kind is Kind.TEXT}
+    characters: dict[str, set[str]] = {
+        key: set() for key, spec in task.observations.items() if spec.kind is Kind.TEXT
+    }
     with h5py.File(file, "w", track_order=True) as out:
         for index, episode in enumerate(episodes):
             check_episode(episode, task)
             group = out.create_group(f"episode_{index}")
-            group.attrs.update({"id": index, "total_steps": episode.num_steps, "seed": episode.seed})
+            group.attrs.update(
+                {"id": index, "total_steps": episode.num_steps, "seed": episode.seed}
+            )
             group.attrs.update({"gato_key": episode.key, "gato_source": episode.source})
             group.attrs["gato_info"] = json.dumps(dict(episode.info))
             for key, values in episode.observations.items():
@@ -138,7 +160,9 @@ def _write_episodes(file: Path, episodes: Iterable[Episode], task: Task) -> tupl
                 if key in characters:
                     texts = [bytes_to_text(row) for row in values]
                     characters[key].update(*texts)
-                    group.create_dataset(name, data=[*texts, texts[-1]], dtype=h5py.string_dtype("utf-8"))
+                    group.create_dataset(
+                        name, data=[*texts, texts[-1]], dtype=h5py.string_dtype("utf-8")
+                    )
                 else:
                     _write(group, name, values, repeat_last=True)
             _write(group, "actions", episode.actions)
@@ -152,7 +176,9 @@ def _write_episodes(file: Path, episodes: Iterable[Episode], task: Task) -> tupl
     return counts, characters
 
 
-def _write(group: h5py.Group, name: str, values: Shaped[np.ndarray, "T ..."], *, repeat_last: bool = False) -> None:
+def _write(
+    group: h5py.Group, name: str, values: Shaped[np.ndarray, "T ..."], *, repeat_last: bool = False
+) -> None:
     """`values`, compressed; with the last row once more where one more is wanted."""
     rows = max(1, min(len(values), CHUNK_BYTES // max(1, values[:1].nbytes)))
     data = group.create_dataset(
@@ -170,7 +196,10 @@ def _write(group: h5py.Group, name: str, values: Shaped[np.ndarray, "T ..."], *,
 
 def _observation_space(task: Task, characters: Mapping[str, set[str]]) -> dict[str, Any]:
     """One observation as it is; several as a Dict, whose names with "/" are Dicts again."""
-    spaces = {key: _space(spec, "".join(sorted(characters.get(key, ())))) for key, spec in task.observations.items()}
+    spaces = {
+        key: _space(spec, "".join(sorted(characters.get(key, ()))))
+        for key, spec in task.observations.items()
+    }
     if len(spaces) == 1:
         return next(iter(spaces.values()))
     root: dict[str, Any] = {"type": "Dict", "subspaces": {}}
@@ -198,8 +227,17 @@ def _space(spec: ArraySpec, characters: str) -> dict[str, Any]:
             "start": np.zeros_like(counts).tolist(),
         }
     bounds = (0, 255) if spec.kind is Kind.IMAGE else spec.bounds or (-np.inf, np.inf)
-    low, high = (np.broadcast_to(np.ravel(bound), (spec.size,)).reshape(spec.shape).tolist() for bound in bounds)
-    return {"type": "Box", "dtype": str(spec.dtype), "shape": list(spec.shape), "low": low, "high": high}
+    low, high = (
+        np.broadcast_to(np.ravel(bound), (spec.size,)).reshape(spec.shape).tolist()
+        for bound in bounds
+    )
+    return {
+        "type": "Box",
+        "dtype": str(spec.dtype),
+        "shape": list(spec.shape),
+        "low": low,
+        "high": high,
+    }
 
 
 def _bare_env_spec(task: Task) -> str:

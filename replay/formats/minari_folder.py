@@ -1,4 +1,5 @@
-"""Where a Minari data set lies: a folder, or an id under MINARI_DATASETS_PATH, downloaded where it is not there yet."""
+"""Where a Minari data set lies: a folder, or an id under MINARI_DATASETS_PATH, downloaded where it
+is not there yet."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def datasets_root() -> Path:
 
 
 def find_folder(path_or_id: str | Path) -> Path:
-    """The folder that holds metadata.json; an id that is not here is downloaded. ValueError where that cannot be."""
+    """The folder that holds metadata.json; an id that is not here is downloaded. ValueError where
+    that cannot be."""
     name = str(path_or_id)
     given = Path(name).expanduser()
     if not name.startswith(PREFIX) and given.is_dir():
@@ -43,7 +45,8 @@ def _download(dataset_id: str, root: Path) -> None:
             f"no data set {dataset_id!r} in {root}; to download it, pip install 'minari[hf]', "
             "or give the folder of a data set, or set MINARI_DATASETS_PATH"
         )
-    # the hub's errors are those of its HTTP library, which changed with its versions; it names their base class itself
+    # the hub's errors are those of its HTTP library, which changed with its versions; it names
+    # their base class itself
     http_error: type[Exception] = import_module("huggingface_hub.errors").HTTPError
     try:
         _reach_hub()
@@ -51,13 +54,15 @@ def _download(dataset_id: str, root: Path) -> None:
     except (OSError, ValueError, ImportError, http_error) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"no data set {dataset_id!r} in {root}, and it cannot be downloaded: {reason or type(error).__name__}; "
-            "try again with a network, or give the folder of a data set"
+            f"no data set {dataset_id!r} in {root}, and it cannot be downloaded:"
+            f" {reason or type(error).__name__}; try again with a network, or give the folder of a"
+            " data set"
         ) from error
 
 
 def _reach_hub() -> None:
-    """One request, so that without a network the answer takes seconds, not the minute of the hub's own retries."""
+    """One request, so that without a network the answer takes seconds, not the minute of the hub's
+    own retries."""
     if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
         endpoint = import_module("huggingface_hub.constants").ENDPOINT
         import_module("huggingface_hub.utils").get_session().head(endpoint, timeout=REACH_S)

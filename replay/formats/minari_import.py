@@ -1,4 +1,5 @@
-"""Minari data sets: a folder, or an id under MINARI_DATASETS_PATH, whose environment must be the task's own version.
+"""Minari data sets: a folder, or an id under MINARI_DATASETS_PATH, whose environment must be the
+task's own version.
 
 Shape letters: T steps.
 """
@@ -19,14 +20,43 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import ArraySpec, Kind, Task
-from replay.formats.atari_frames import MINIMAL_BUTTONS, may_shrink, minimal_buttons, shrink, to_all_buttons
+from replay.formats.atari_frames import (
+    MINIMAL_BUTTONS,
+    may_shrink,
+    minimal_buttons,
+    shrink,
+    to_all_buttons,
+)
 from replay.formats.convert import Ingest
 from replay.formats.env_spec import bounds_of, described
 from replay.formats.minari_folder import find_folder
 from replay.formats.minari_spaces import Conversion, conversion_of
-from replay.formats.minari_storage import FORMATS, HDF5_FILE, Column, MinariStorage, Record, leaves, shape_of
-from replay.formats.reader import NO_OPTIONS, Attempt, ImportOptions, Known, Reading, Report, nothing_known
-from replay.formats.schema import check_lengths, content_digest, episode_key, fit_array, guess_task, unknown_task
+from replay.formats.minari_storage import (
+    FORMATS,
+    HDF5_FILE,
+    Column,
+    MinariStorage,
+    Record,
+    leaves,
+    shape_of,
+)
+from replay.formats.reader import (
+    NO_OPTIONS,
+    Attempt,
+    ImportOptions,
+    Known,
+    Reading,
+    Report,
+    nothing_known,
+)
+from replay.formats.schema import (
+    check_lengths,
+    content_digest,
+    episode_key,
+    fit_array,
+    guess_task,
+    unknown_task,
+)
 
 BLOCK_STEPS = 128
 """Steps that are decoded at once."""
@@ -40,23 +70,30 @@ def read_minari(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a Minari data set (HDF5, Arrow or Parquet). ValueError, at once, if it contradicts its task.
+    """The episodes of a Minari data set (HDF5, Arrow or Parquet). ValueError, at once, if it
+    contradicts its task.
 
     read_minari(Path("datasets/mujoco/hopper/expert-v0"), tasks)
     read_minari("minari:mujoco/hopper/expert-v0", tasks, known=store.known)
 
-    Without `task`, the data set's environment or its id must tell it. Atari's own frames are shrunk by area to the task's,
-    and actions that count a game's own buttons become those of all 18: `info` says so.
+    Without `task`, the data set's environment or its id must tell it. Atari's own frames are shrunk
+    by area to the task's, and actions that count a game's own buttons become those of all 18:
+    `info` says so.
     """
     folder = find_folder(path_or_id)
     about = _read_about(folder)
     found = task or guess_task([about.made_for, about.env_id, about.dataset_id], tasks)
     if found is None:
         raise unknown_task(
-            about.dataset_id, tasks, [about.env_id, about.dataset_id], f" (environment {about.env_id or 'not stated'})"
+            about.dataset_id,
+            tasks,
+            [about.env_id, about.dataset_id],
+            f" (environment {about.env_id or 'not stated'})",
         )
     paths = _paths(about, found)
-    comparison = compare(_description(about, found, paths), found, defaults=options.defaults, allowed=options.allowed)
+    comparison = compare(
+        _description(about, found, paths), found, defaults=options.defaults, allowed=options.allowed
+    )
     comparison.require()
     fitting = _fitting(about, found, paths)
     ingest = Ingest(task=found, comparison=comparison, allowed=options.allowed)
@@ -66,14 +103,19 @@ def read_minari(
     wanted = [index for index in stored if index < about.num_episodes]
     if len(wanted) < len(stored):
         report.left_out.append(
-            f"metadata.json counts {about.num_episodes:,} episodes, the files hold {len(stored):,}: those behind are not read; "
-            "mend total_episodes to read them"
+            f"metadata.json counts {about.num_episodes:,} episodes, the files hold {len(stored):,}:"
+            " those behind are not read; mend total_episodes to read them"
         )
     if len(wanted) < about.num_episodes:
         report.left_out.append(
-            f"metadata.json counts {about.num_episodes:,} episodes, of which the files hold {len(wanted):,}: the others are missing"
+            f"metadata.json counts {about.num_episodes:,} episodes, of which the files hold"
+            f" {len(wanted):,}: the others are missing"
         )
-    return Reading(_episodes(folder, storage, about, wanted, fitting, ingest, known), total=len(wanted), report=report)
+    return Reading(
+        _episodes(folder, storage, about, wanted, fitting, ingest, known),
+        total=len(wanted),
+        report=report,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +159,22 @@ def _read_about(folder: Path) -> _About:
         if data_format == "hdf5" and not (folder / HDF5_FILE).is_file():
             raise ValueError(f"it has no {HDF5_FILE}")
         if data_format not in FORMATS:
-            raise ValueError(f"its format is {data_format}; those that can be read are {', '.join(FORMATS)}")
+            raise ValueError(
+                f"its format is {data_format}; those that can be read are {', '.join(FORMATS)}"
+            )
         dataset_id, num_episodes = metadata["dataset_id"], metadata["total_episodes"]
         if not isinstance(dataset_id, str) or not dataset_id:
             raise ValueError(f"its dataset_id is {dataset_id!r}, expected a name")
         if type(num_episodes) is not int or num_episodes < 0:
-            raise ValueError(f"its total_episodes is {num_episodes!r}, expected a number of episodes")
+            raise ValueError(
+                f"its total_episodes is {num_episodes!r}, expected a number of episodes"
+            )
         env = _json(metadata, "env_spec") if metadata.get("env_spec") else None
         space, action_space = _json(metadata, "observation_space"), _json(metadata, "action_space")
         if not isinstance(space, dict) or not isinstance(action_space, dict):
-            raise ValueError(f"its spaces are {space!r} and {action_space!r}, expected Gymnasium's in JSON")
+            raise ValueError(
+                f"its spaces are {space!r} and {action_space!r}, expected Gymnasium's in JSON"
+            )
         if env is not None and not isinstance(env, dict):
             raise ValueError(f"its env_spec is {env!r}, expected an environment's in JSON, or null")
         env = env or {}
@@ -142,7 +190,9 @@ def _read_about(folder: Path) -> _About:
             action_space=action_space,
         )
     except KeyError as error:
-        raise ValueError(f"{folder} is not a Minari data set that can be read: metadata.json lacks {error}") from error
+        raise ValueError(
+            f"{folder} is not a Minari data set that can be read: metadata.json lacks {error}"
+        ) from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} is not a Minari data set that can be read: {error}") from error
 
@@ -158,7 +208,9 @@ def _description(about: _About, task: Task, paths: Mapping[str, str]) -> EnvDesc
     return described(
         about.env_spec,
         where=about.dataset_id,
-        action_bounds=bounds_of(about.action_space) if task.action.kind is Kind.CONTINUOUS else None,
+        action_bounds=(
+            bounds_of(about.action_space) if task.action.kind is Kind.CONTINUOUS else None
+        ),
         observation_bounds={
             key: found
             for key, found in bounds.items()
@@ -171,16 +223,20 @@ def _paths(about: _About, task: Task) -> dict[str, str]:
     """Where in the data set each observation of the task is. ValueError if one is not there."""
     plain = "" in about.spaces
     if plain and len(task.observations) != 1:
-        raise ValueError(f"{about.dataset_id} shows one array, task {task.name} {sorted(task.observations)}")
+        raise ValueError(
+            f"{about.dataset_id} shows one array, task {task.name} {sorted(task.observations)}"
+        )
     if not plain and not set(task.observations) <= set(about.spaces):
         raise ValueError(
-            f"{about.dataset_id} shows {sorted(about.spaces)}, task {task.name} {sorted(task.observations)}"
+            f"{about.dataset_id} shows {sorted(about.spaces)}, task {task.name}"
+            f" {sorted(task.observations)}"
         )
     return {key: "" if plain else key for key in task.observations}
 
 
 def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
-    """ValueError where the spaces of the data set are not those of the task: before anything large is read."""
+    """ValueError where the spaces of the data set are not those of the task: before anything large
+    is read."""
     info = {"env_id": about.env_id or "not stated", "file": about.dataset_id}
     kwargs = about.env_spec.get("kwargs")
     notes: list[str] = []
@@ -202,17 +258,24 @@ def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
         info["actions"] = f"the {len(buttons)} buttons of the game, as those of all 18"
         notes.append(f"converted: actions count {info['actions']}")
     else:
-        conversions["actions"] = _conversion(about, task, "actions", about.action_space, task.action)
-    said = [f"{name}: {conversion.text}" for name, conversion in conversions.items() if conversion.text]
+        conversions["actions"] = _conversion(
+            about, task, "actions", about.action_space, task.action
+        )
+    said = [
+        f"{name}: {conversion.text}" for name, conversion in conversions.items() if conversion.text
+    ]
     if said:
         info["arrays"] = "; ".join(said)
         notes.append(f"converted: {info['arrays']}")
     return _Fitting(paths=paths, conversions=conversions, buttons=buttons, info=info, notes=notes)
 
 
-def _conversion(about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec) -> Conversion:
+def _conversion(
+    about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec
+) -> Conversion:
     try:
-        # A game is shown in colour unless its task says otherwise; other environments' grey is what their adapter repeats.
+        # A game is shown in colour unless its task says otherwise; other environments' grey is what
+        # their adapter repeats.
         may_be_grey = task.family != "atari" or bool(task.env_kwargs.get("grey"))
         return conversion_of(space, spec, name, task.name, may_be_grey=may_be_grey)
     except ValueError as problem:
@@ -220,7 +283,8 @@ def _conversion(about: _About, task: Task, name: str, space: Mapping[str, Any], 
 
 
 def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
-    """The game's own buttons where the data set's actions count those; None where they are the task's."""
+    """The game's own buttons where the data set's actions count those; None where they are the
+    task's."""
     num_actions = about.action_space.get("n")
     known_game = task.family == "atari" and str(task.env_kwargs.get("rom")) in MINIMAL_BUTTONS
     if (
@@ -230,7 +294,9 @@ def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
     ):
         return None
     buttons = minimal_buttons(task)
-    return buttons if num_actions == len(buttons) and not about.action_space.get("start", 0) else None
+    return (
+        buttons if num_actions == len(buttons) and not about.action_space.get("start", 0) else None
+    )
 
 
 def _episodes(
@@ -256,7 +322,13 @@ def _episodes(
 
 
 def _episode(
-    read: Callable[[int], Record], index: int, key: str, what: str, source: str, fitting: _Fitting, ingest: Ingest
+    read: Callable[[int], Record],
+    index: int,
+    key: str,
+    what: str,
+    source: str,
+    fitting: _Fitting,
+    ingest: Ingest,
 ) -> Episode:
     record, task = read(index), ingest.task
     actions = record.actions
@@ -264,15 +336,22 @@ def _episode(
         actions = to_all_buttons(actions, fitting.buttons, f"actions of {what}")
     else:
         actions = fitting.conversions["actions"](actions)
-    if not fitting.buttons and actions.ndim == 2 and actions.size == len(actions) * task.action.size:
-        actions = actions.reshape(-1, *task.action.shape)  # Arrow keeps all elements of a step in a row
+    if (
+        not fitting.buttons
+        and actions.ndim == 2
+        and actions.size == len(actions) * task.action.size
+    ):
+        # Arrow keeps all elements of a step in a row
+        actions = actions.reshape(-1, *task.action.shape)
     flags = {"terminations": record.terminations, "truncations": record.truncations}
     check_lengths(what, len(actions), {"rewards": record.rewards, **flags})
     for name_of_flag, values in flags.items():
         if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
             raise BadEpisode(f"{what}: {name_of_flag} hold more than yes and no")
         if np.any(values[:-1]):
-            raise BadEpisode(f"{what}: {name_of_flag} before its last step, so it is more than one episode")
+            raise BadEpisode(
+                f"{what}: {name_of_flag} before its last step, so it is more than one episode"
+            )
     ends = [bool(values[-1]) if len(values) else False for values in flags.values()]
     kept = min(len(actions), task.max_steps)
     seed = record.attributes.get("seed")
@@ -281,7 +360,14 @@ def _episode(
         source=source,
         what=what,
         observations={
-            key: _read(record.observations[fitting.paths[key]], len(actions), kept, spec, f"{key} of {what}", convert)
+            key: _read(
+                record.observations[fitting.paths[key]],
+                len(actions),
+                kept,
+                spec,
+                f"{key} of {what}",
+                convert,
+            )
             for key, spec in task.observations.items()
             for convert in (fitting.conversions[key],)
         },
@@ -298,9 +384,12 @@ def _episode(
 def _read(
     column: Column, num_steps: int, kept: int, spec: ArraySpec, what: str, convert: Conversion
 ) -> Shaped[np.ndarray, "T ..."]:
-    """The observations before each action, as the task shows them, decoded block by block; only the first `kept`."""
+    """The observations before each action, as the task shows them, decoded block by block; only the
+    first `kept`."""
     if column.length != num_steps + 1:
-        raise BadEpisode(f"{what}: {column.length} observations and {num_steps} actions; expected one more")
+        raise BadEpisode(
+            f"{what}: {column.length} observations and {num_steps} actions; expected one more"
+        )
     out = np.empty((kept, *spec.shape), spec.dtype)
     for start in range(0, kept, BLOCK_STEPS):
         stop = min(start + BLOCK_STEPS, kept)

@@ -1,4 +1,5 @@
-"""What a Minari data set declares of one array, against a task's spec: refused, or how its values become the task's.
+"""What a Minari data set declares of one array, against a task's spec: refused, or how its values
+become the task's.
 
 Shape letters: T steps, n elements of one step.
 """
@@ -36,7 +37,9 @@ class Conversion:
 
     def __call__(self, values: Shaped[np.ndarray, "T ..."]) -> Shaped[np.ndarray, "T ..."]:
         if self.start is not None and values.dtype.kind in "iu":
-            values = values.astype(np.int64) - self.start.reshape(values.shape[1:] if values.ndim > 1 else ())
+            values = values.astype(np.int64) - self.start.reshape(
+                values.shape[1:] if values.ndim > 1 else ()
+            )
         if self.is_channels_first:
             values = np.moveaxis(values, 1, -1)
         if self.is_grey:
@@ -46,7 +49,11 @@ class Conversion:
     @property
     def text(self) -> str:
         """What is done, in words; empty if nothing is."""
-        said = [f"counted from {self.start.tolist()} on, in the task from 0"] if self.start is not None else []
+        said = (
+            [f"counted from {self.start.tolist()} on, in the task from 0"]
+            if self.start is not None
+            else []
+        )
         said += ["channels are put last"] if self.is_channels_first else []
         said += ["grey, in all three channels"] if self.is_grey else []
         return ", ".join(said)
@@ -55,8 +62,9 @@ class Conversion:
 def conversion_of(
     space: Mapping[str, Any], spec: ArraySpec, name: str, task_name: str, *, may_be_grey: bool
 ) -> Conversion:
-    """ValueError if the space is of another kind, shape or number of values than the task's. `may_be_grey`: the task's own
-    environment shows grey frames, so that they are the same in all three channels."""
+    """ValueError if the space is of another kind, shape or number of values than the task's.
+    `may_be_grey`: the task's own environment shows grey frames, so that they are the same in all
+    three channels."""
     kind = space.get("type")
     if kind not in SPACES[spec.kind]:
         raise ValueError(f"has a {kind} space as {name}, task {task_name} {spec.kind}")
@@ -69,15 +77,21 @@ def conversion_of(
         raise ValueError(f"has {name} of shape {shape} in each step, task {task_name} {spec.shape}")
     if spec.kind is Kind.CONTINUOUS:
         if np.dtype(space.get("dtype", "float32")).kind != "f":
-            raise ValueError(f"declares {name} of {space['dtype']}, task {task_name} of float32: it was rounded")
+            raise ValueError(
+                f"declares {name} of {space['dtype']}, task {task_name} of float32: it was rounded"
+            )
         return Conversion()
     counts, start = _counts(space, spec.size)
     if (counts != spec.counts).any():
-        raise ValueError(f"has {_short(counts)} values of {name}, task {task_name} {_short(spec.counts)}")
+        raise ValueError(
+            f"has {_short(counts)} values of {name}, task {task_name} {_short(spec.counts)}"
+        )
     return Conversion(start=start if start.any() else None)
 
 
-def _of_image(shape: tuple[int, ...], spec: ArraySpec, task_name: str, may_be_grey: bool) -> Conversion:
+def _of_image(
+    shape: tuple[int, ...], spec: ArraySpec, task_name: str, may_be_grey: bool
+) -> Conversion:
     if shape == spec.shape or may_shrink(shape):
         return Conversion()
     height, width, _ = spec.shape
@@ -89,7 +103,9 @@ def _of_image(shape: tuple[int, ...], spec: ArraySpec, task_name: str, may_be_gr
     raise ValueError(f"has images of size {size} in each step, task {task_name} {spec.shape}")
 
 
-def _counts(space: Mapping[str, Any], size: int) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
+def _counts(
+    space: Mapping[str, Any], size: int
+) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
     """How many values each element may take, and the least."""
     start = space.get("start", 0)
     match space["type"]:
@@ -105,7 +121,9 @@ def _counts(space: Mapping[str, Any], size: int) -> tuple[Integer[np.ndarray, " 
     found = np.asarray(counts), np.asarray(start)
     if any(part.dtype.kind not in "iuf" or (part != np.floor(part)).any() for part in found):
         raise ValueError(f"declares {counts!r} values from {start!r} on, expected whole numbers")
-    counts_n, start_n = (np.broadcast_to(part.reshape(-1), (size,)).astype(np.int64) for part in found)
+    counts_n, start_n = (
+        np.broadcast_to(part.reshape(-1), (size,)).astype(np.int64) for part in found
+    )
     return counts_n, start_n
 
 

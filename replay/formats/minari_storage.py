@@ -1,7 +1,9 @@
-"""How Minari keeps an episode on disk: a group of an HDF5 file, or a folder of Arrow or Parquet files.
+"""How Minari keeps an episode on disk: a group of an HDF5 file, or a folder of Arrow or Parquet
+files.
 
-Images are JPEG where the data set says so (Minari 0.5 on, unless it was made with `jpeg_encoding=False`); they are decoded
-here, a block of steps at a time, so that an episode of large frames is never whole in memory before it is shrunk.
+Images are JPEG where the data set says so (Minari 0.5 on, unless it was made with
+`jpeg_encoding=False`); they are decoded here, a block of steps at a time, so that an episode of
+large frames is never whole in memory before it is shrunk.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An episode as it lies on disk. Observations by path, such as `in/order` of a nested Dict; `""` for a plain one."""
+    """An episode as it lies on disk. Observations by path, such as `in/order` of a nested Dict;
+    `""` for a plain one."""
 
     observations: Mapping[str, Column]
     actions: np.ndarray
@@ -46,14 +49,18 @@ class Record:
     terminations: np.ndarray
     truncations: np.ndarray
     labels: np.ndarray | None
-    """What a teacher would have done, in a data set that `replay.formats.minari_export` wrote of such episodes."""
+    """What a teacher would have done, in a data set that `replay.formats.minari_export` wrote of
+    such episodes."""
     attributes: Mapping[str, Any]
 
 
 class MinariStorage:
-    """The episodes of one data set's folder, by number. OSError, KeyError or ValueError where it is damaged."""
+    """The episodes of one data set's folder, by number. OSError, KeyError or ValueError where it is
+    damaged."""
 
-    def __init__(self, folder: Path, data_format: str, observation_space: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, data_format: str, observation_space: Mapping[str, Any]
+    ) -> None:
         self._folder = folder
         self._format = data_format
         self._spaces = dict(leaves(observation_space))
@@ -69,7 +76,8 @@ class MinariStorage:
 
     @contextmanager
     def opened(self) -> Generator[Callable[[int], Record]]:
-        """Gives what reads an episode by its number. Its columns may be read until the end of the context."""
+        """Gives what reads an episode by its number. Its columns may be read until the end of the
+        context."""
         if self._format != "hdf5":
             yield self._arrow_record
             return
@@ -94,11 +102,16 @@ class MinariStorage:
         missing = [name for name in COLUMNS if name not in group]
         if missing:
             raise OSError(f"episode {index} has no {', '.join(missing)}")
-        odd = [name for name in COLUMNS[1:] if not (isinstance(group[name], h5py.Dataset) and group[name].shape)]
+        odd = [
+            name
+            for name in COLUMNS[1:]
+            if not (isinstance(group[name], h5py.Dataset) and group[name].shape)
+        ]
         if odd:
             raise OSError(f"episode {index} has {', '.join(odd)} without a row for each step")
         observations = {
-            path: _hdf5_column(_member(group["observations"], path), space) for path, space in self._spaces.items()
+            path: _hdf5_column(_member(group["observations"], path), space)
+            for path, space in self._spaces.items()
         }
         return Record(
             observations=observations,
@@ -106,7 +119,11 @@ class MinariStorage:
             rewards=group["rewards"][()],
             terminations=group["terminations"][()],
             truncations=group["truncations"][()],
-            labels=group["infos/labels"][()] if "infos/labels" in group and "gato_key" in group.attrs else None,
+            labels=(
+                group["infos/labels"][()]
+                if "infos/labels" in group and "gato_key" in group.attrs
+                else None
+            ),
             attributes=dict(group.attrs),
         )
 
@@ -117,15 +134,22 @@ class MinariStorage:
             raise OSError(f"no episode {index}")
         try:
             data = pyarrow.dataset.dataset(files, format=self._format)
-            table = data.to_table(columns=list(COLUMNS)).combine_chunks()  # encoded images are small
+            # encoded images are small
+            table = data.to_table(columns=list(COLUMNS)).combine_chunks()
         except (pa.ArrowException, OSError, ValueError) as problem:
-            raise OSError(f"episode {index} is damaged: {' '.join(str(problem).split())}") from problem
-        # the last row of an episode holds its last observation, beside which there is neither action nor reward
+            raise OSError(
+                f"episode {index} is damaged: {' '.join(str(problem).split())}"
+            ) from problem
+        # the last row of an episode holds its last observation, beside which there is neither
+        # action nor reward
         steps = table.num_rows - 1
         attributes = folder / "metadata.json"
         seen = _one_chunk(table, "observations")
         return Record(
-            observations={path: _arrow_column(_field(seen, path), space) for path, space in self._spaces.items()},
+            observations={
+                path: _arrow_column(_field(seen, path), space)
+                for path, space in self._spaces.items()
+            },
             actions=_plain(_one_chunk(table, "actions"))[:steps],
             rewards=_plain(_one_chunk(table, "rewards"))[:steps],
             terminations=_plain(_one_chunk(table, "terminations"))[:steps],
@@ -136,14 +160,19 @@ class MinariStorage:
 
 
 def leaves(space: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The parts of a nested space by path, as a task names them; a plain space is one part, without a name."""
+    """The parts of a nested space by path, as a task names them; a plain space is one part, without
+    a name."""
     kind = space.get("type")
     if kind not in ("Dict", "Tuple"):
         yield before, space
         return
     parts: Any = space["subspaces"]
     digits = len(str(len(parts) - 1))
-    named = parts.items() if kind == "Dict" else ((f"{place:0{digits}}", part) for place, part in enumerate(parts))
+    named = (
+        parts.items()
+        if kind == "Dict"
+        else ((f"{place:0{digits}}", part) for place, part in enumerate(parts))
+    )
     for name, part in named:
         yield from leaves(part, f"{before}/{name}" if before else name)
 
@@ -166,9 +195,14 @@ def _member(found: Any, path: str) -> Any:
 
 def _hdf5_column(data: Any, space: Mapping[str, Any]) -> Column:
     if space.get("type") == "Text":
-        return Column(length=len(data), rows=lambda start, stop: np.array(data.asstr()[start:stop], object))
+        return Column(
+            length=len(data), rows=lambda start, stop: np.array(data.asstr()[start:stop], object)
+        )
     if _holds_jpeg(data.ndim == 1 + len(shape_of(space)), space):
-        return Column(length=len(data), rows=lambda start, stop: _decoded([bytes(row) for row in data[start:stop]]))
+        return Column(
+            length=len(data),
+            rows=lambda start, stop: _decoded([bytes(row) for row in data[start:stop]]),
+        )
     return Column(length=len(data), rows=lambda start, stop: np.asarray(data[start:stop]))
 
 
@@ -198,11 +232,18 @@ def _field(values: Any, path: str) -> Any:
 
 def _arrow_column(values: Any, space: Mapping[str, Any]) -> Column:
     if pa.types.is_binary(values.type):
-        return Column(length=len(values), rows=lambda start, stop: _decoded(values[start:stop].to_pylist()))
+        return Column(
+            length=len(values), rows=lambda start, stop: _decoded(values[start:stop].to_pylist())
+        )
     if space.get("type") == "Text":
-        return Column(length=len(values), rows=lambda start, stop: np.array(values[start:stop].to_pylist(), object))
+        return Column(
+            length=len(values),
+            rows=lambda start, stop: np.array(values[start:stop].to_pylist(), object),
+        )
     shape = shape_of(space)
-    return Column(length=len(values), rows=lambda start, stop: _plain(values[start:stop]).reshape(-1, *shape))
+    return Column(
+        length=len(values), rows=lambda start, stop: _plain(values[start:stop]).reshape(-1, *shape)
+    )
 
 
 def _plain(values: Any) -> np.ndarray:

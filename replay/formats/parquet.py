@@ -1,4 +1,5 @@
-"""Parquet files of episodes, one a row: found, checked, and read row by row, so that one episode is in memory.
+"""Parquet files of episodes, one a row: found, checked, and read row by row, so that one episode is
+in memory.
 
 JAT and RLlib share the form; what a row holds, `jat` and `rllib` know.
 """
@@ -23,12 +24,14 @@ from replay.formats.schema import Misfit, content_digest, episode_key, guess_tas
 LOOKED_AT = 20
 """Rows, at most, that are looked at to see whether a file is of its task."""
 BUFFER_BYTES = 1 << 20
-"""How much of a column is read from the file at once: without it pyarrow takes a whole group of rows into memory."""
+"""How much of a column is read from the file at once: without it pyarrow takes a whole group of
+rows into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row and the key of its episode. `values` is None if the key is known, or if the row cannot be read."""
+    """A row and the key of its episode. `values` is None if the key is known, or if the row cannot
+    be read."""
 
     key: str
     file: Path
@@ -46,24 +49,32 @@ class Row:
 def find_files(path: Path) -> list[Path]:
     """The Parquet files of a folder and of those in it, in order; of a file itself."""
     if path.is_dir():
-        return sorted(found for found in path.rglob("*.parquet") if found.is_file() and found.stat().st_size)
+        return sorted(
+            found for found in path.rglob("*.parquet") if found.is_file() and found.stat().st_size
+        )
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
 
 
 def shown(file: Path, path: Path) -> str:
-    """What a file is called in the info of its episodes: by its place in the folder that was imported."""
+    """What a file is called in the info of its episodes: by its place in the folder that was
+    imported."""
     return str(file.relative_to(path)) if path.is_dir() else file.name
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of the files at `path`. ValueError where there are none, one is damaged, or they differ."""
+    """The columns of the files at `path`. ValueError where there are none, one is damaged, or they
+    differ."""
     files = find_files(path)
     if not files:
         raise ValueError(f"no file {path}" if path.suffix else f"{path} holds no *.parquet")
     schemas = {tuple(_opened(file).schema_arrow.names): file for file in files}
     if len(schemas) > 1:
-        names = ", ".join(f"{file.name} has {', '.join(names)}" for names, file in list(schemas.items())[:2])
-        raise ValueError(f"the files of {path} hold different things: {names}; import them one by one")
+        names = ", ".join(
+            f"{file.name} has {', '.join(names)}" for names, file in list(schemas.items())[:2]
+        )
+        raise ValueError(
+            f"the files of {path} hold different things: {names}; import them one by one"
+        )
     return list(next(iter(schemas)))
 
 
@@ -76,7 +87,9 @@ def _opened(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as problem:
-        raise ValueError(f"{file} is damaged, or no Parquet file: {' '.join(str(problem).split())}") from problem
+        raise ValueError(
+            f"{file} is damaged, or no Parquet file: {' '.join(str(problem).split())}"
+        ) from problem
 
 
 def num_rows(files: Sequence[Path]) -> int:
@@ -85,7 +98,8 @@ def num_rows(files: Sequence[Path]) -> int:
 
 
 def largest(files: Sequence[Path], column: str) -> int | None:
-    """The largest number in a column of lists, from the files' own statistics; None where they do not say."""
+    """The largest number in a column of lists, from the files' own statistics; None where they do
+    not say."""
     most: int | None = None
     for file in files:
         metadata = _opened(file).metadata
@@ -102,7 +116,8 @@ def largest(files: Sequence[Path], column: str) -> int | None:
 
 
 def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
-    """Every row of the files, those of a known key without values. Of a damaged group the rows that are left have none."""
+    """Every row of the files, those of a known key without values. Of a damaged group the rows that
+    are left have none."""
     for file in files:
         opened, digest, index = _opened(file), content_digest(file), 0
         for group in range(opened.metadata.num_row_groups):
@@ -120,14 +135,18 @@ def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known)
                 )
                 for batch in batches:
                     done += 1
-                    yield Row(key=keys[done - 1], file=file, values=None if are_known[done - 1] else batch)
+                    yield Row(
+                        key=keys[done - 1], file=file, values=None if are_known[done - 1] else batch
+                    )
             except (pa.ArrowException, OSError) as problem:
                 said = f"{file} is damaged: {' '.join(str(problem).split())}"
                 for key, is_known in list(zip(keys, are_known, strict=True))[done:]:
                     yield Row(key=key, file=file, values=None, problem="" if is_known else said)
 
 
-def attempts(found: Iterator[Row], make: Callable[[Row], Episode | None]) -> Iterator[Attempt | None]:
+def attempts(
+    found: Iterator[Row], make: Callable[[Row], Episode | None]
+) -> Iterator[Attempt | None]:
     """What `Reading` takes: rows that are known, and those whose episodes are still to be made."""
 
     def made(row: Row) -> Episode | None:
@@ -136,12 +155,16 @@ def attempts(found: Iterator[Row], make: Callable[[Row], Episode | None]) -> Ite
         return make(row)
 
     for row in found:
-        yield None if row.values is None and not row.problem else Attempt(what=row.where, make=partial(made, row))
+        yield (
+            None
+            if row.values is None and not row.problem
+            else Attempt(what=row.where, make=partial(made, row))
+        )
 
 
 def require_fit(found: Iterator[Row], make: Callable[[Row], Episode | None], path: Path) -> None:
-    """ValueError if none of the first rows fits, and one is of another environment: before anything is stored, and without
-    reading everything. Bad rows among good ones are counted later."""
+    """ValueError if none of the first rows fits, and one is of another environment: before anything
+    is stored, and without reading everything. Bad rows among good ones are counted later."""
     misfit: Misfit | None = None
     for row in islice(found, LOOKED_AT):
         try:
@@ -155,21 +178,25 @@ def require_fit(found: Iterator[Row], make: Callable[[Row], Episode | None], pat
         raise misfit
 
 
-def task_of(path: Path, files: Sequence[Path], tasks: Mapping[str, Task], task: Task | None, what: str) -> Task:
-    """The task of files: the one given, or what their names or those of folders above them say. ValueError if none does, or
-    if they say different ones."""
+def task_of(
+    path: Path, files: Sequence[Path], tasks: Mapping[str, Task], task: Task | None, what: str
+) -> Task:
+    """The task of files: the one given, or what their names or those of folders above them say.
+    ValueError if none does, or if they say different ones."""
     root = path.absolute() if path.is_dir() else path.absolute().parent
     said_inside: dict[str, Path] = {}
     for file in files:
         inside = file.absolute().relative_to(root)
-        own = guess_task(_names([inside.stem, *(folder.name for folder in inside.parents if folder.name)]), tasks)
+        own = guess_task(
+            _names([inside.stem, *(folder.name for folder in inside.parents if folder.name)]), tasks
+        )
         if own is not None:
             said_inside.setdefault(own.name, file)
     if len(said_inside) > 1:
         (one, file), (other, beside) = list(said_inside.items())[:2]
         raise ValueError(
-            f"{path} holds files of several tasks: {file.relative_to(path)} is of {one}, {beside.relative_to(path)} of {other}; "
-            "import them one by one"
+            f"{path} holds files of several tasks: {file.relative_to(path)} is of {one},"
+            f" {beside.relative_to(path)} of {other}; import them one by one"
         )
     if task is not None:
         return task
@@ -178,7 +205,9 @@ def task_of(path: Path, files: Sequence[Path], tasks: Mapping[str, Task], task: 
     said = [folder.name for folder in (root, *root.parents)]
     found = guess_task(_names(said), tasks)
     if found is None:
-        raise unknown_task(str(path), tasks, [files[0].stem, *said[:1]], f" from its name or its folder's ({what})")
+        raise unknown_task(
+            str(path), tasks, [files[0].stem, *said[:1]], f" from its name or its folder's ({what})"
+        )
     return found
 
 

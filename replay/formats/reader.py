@@ -1,4 +1,5 @@
-"""What every importer gives: episodes one at a time, what became of the others, and how far the reading has come."""
+"""What every importer gives: episodes one at a time, what became of the others, and how far the
+reading has come."""
 
 from __future__ import annotations
 
@@ -19,13 +20,14 @@ DAMAGE = (
     ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error, TypeError,
     AttributeError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""What reading one episode raises if its bytes are not what they should be: h5py, pyarrow, gzip, NumPy and Pillow agree on
-nothing narrower."""
+"""What reading one episode raises if its bytes are not what they should be: h5py, pyarrow, gzip,
+NumPy and Pillow agree on nothing narrower."""
 NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
 MOST_REASONS = 40
 """Kinds of reasons that are told apart."""
 HOPELESS = 100
-"""After so many refusals before the first good episode the source is given up: it is of something else."""
+"""After so many refusals before the first good episode the source is given up: it is of something
+else."""
 
 
 def nothing_known(key: str) -> bool:
@@ -53,8 +55,8 @@ class Attempt:
     what: str
     """The episode, as messages call it."""
     make: Callable[[], Episode | None]
-    """The checked episode; None if there is nothing to read, such as a chunk without steps. It raises one of `DAMAGE`
-    if the episode is bad."""
+    """The checked episode; None if there is nothing to read, such as a chunk without steps. It
+    raises one of `DAMAGE` if the episode is bad."""
 
 
 def attempt_of(episode: Episode, task: Task) -> Attempt:
@@ -91,7 +93,8 @@ class Report:
 
 
 class Reading(Iterator[Episode]):
-    """The episodes of a source that are not known yet, one in memory at a time; bad ones are counted and passed over.
+    """The episodes of a source that are not known yet, one in memory at a time; bad ones are
+    counted and passed over.
 
     reading = read_d4rl(path, tasks, known=store.known)
     for episode in reading:
@@ -99,8 +102,11 @@ class Reading(Iterator[Episode]):
     print(f"{reading.num_known} were there already, refused: {reading.report.refused}")
     """
 
-    def __init__(self, source: Iterator[Attempt | None], *, total: int | None, report: Report | None = None) -> None:
-        """`source` says None for an episode that is known. `total` counts known ones too; None if it is not known."""
+    def __init__(
+        self, source: Iterator[Attempt | None], *, total: int | None, report: Report | None = None
+    ) -> None:
+        """`source` says None for an episode that is known. `total` counts known ones too; None if
+        it is not known."""
         self._source = source
         self.total = total
         self.report = report or Report()
@@ -132,12 +138,14 @@ class Reading(Iterator[Episode]):
         count = self.report.refused.total()
         if count >= HOPELESS and not self._has_given and not self.num_known:
             raise ValueError(
-                f"the first {count} episodes were all refused, the last one: {problem}; it is of something else, or damaged"
+                f"the first {count} episodes were all refused, the last one: {problem}; it is of"
+                " something else, or damaged"
             ) from problem
 
 
 def reason_of(problem: BaseException, what: str) -> str:
-    """Why an episode was refused, without its name and the step, so that equal reasons are counted together."""
+    """Why an episode was refused, without its name and the step, so that equal reasons are counted
+    together."""
     text = " ".join(str(problem).split())
     if not isinstance(problem, ValueError):
         text = f"damaged ({type(problem).__name__}: {text})"

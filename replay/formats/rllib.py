@@ -1,7 +1,8 @@
-"""RLlib's offline episodes (`output_write_episodes=True`): Parquet with one packed episode a row, read without RLlib.
+"""RLlib's offline episodes (`output_write_episodes=True`): Parquet with one packed episode a row,
+read without RLlib.
 
-A row is msgpack with NumPy arrays in the encoding of msgpack-numpy. That encoding keeps arrays of objects as pickles,
-which run code when they are opened: they are never opened here.
+A row is msgpack with NumPy arrays in the encoding of msgpack-numpy. That encoding keeps arrays of
+objects as pickles, which run code when they are opened: they are never opened here.
 
 Shape letters: T steps.
 """
@@ -29,7 +30,15 @@ from gato.task import Kind, Task
 from replay.formats import parquet
 from replay.formats.convert import Ingest
 from replay.formats.env_spec import bounds_of
-from replay.formats.reader import DAMAGE, NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
+from replay.formats.reader import (
+    DAMAGE,
+    NO_OPTIONS,
+    ImportOptions,
+    Known,
+    Reading,
+    Report,
+    nothing_known,
+)
 from replay.formats.schema import Misfit
 
 COLUMN = "item"
@@ -53,35 +62,48 @@ def read_rllib(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a file that RLlib wrote, or of a folder of such. ValueError, at once, where they do not fit.
+    """The episodes of a file that RLlib wrote, or of a folder of such. ValueError, at once, where
+    they do not fit.
 
     for episode in read_rllib(Path("out/hopperenv"), tasks, known=store.known):
         ...
 
-    Without `task`, the name of a file or folder must tell it: RLlib names a folder after the environment's class. RLlib cuts
-    episodes into chunks unless `batch_mode="complete_episodes"`: each is an episode here, and `info` says at which step
-    it begins. RLlib keeps actions as its policy gave them; where the task's bounds are not -1 and 1 they are scaled to
-    them, as RLlib does for the environment (`normalize_actions`, its default).
+    Without `task`, the name of a file or folder must tell it: RLlib names a folder after the
+    environment's class. RLlib cuts episodes into chunks unless `batch_mode="complete_episodes"`:
+    each is an episode here, and `info` says at which step it begins. RLlib keeps actions as its
+    policy gave them; where the task's bounds are not -1 and 1 they are scaled to them, as RLlib
+    does for the environment (`normalize_actions`, its default).
     """
     files = parquet.find_files(path)
     names = parquet.column_names(path)
     if COLUMN not in names:
         raise ValueError(
-            f"{path} has columns {', '.join(names)}, expected {COLUMN!r}; write episodes with output_write_episodes=True"
+            f"{path} has columns {', '.join(names)}, expected {COLUMN!r}; write episodes with"
+            " output_write_episodes=True"
         )
     found = parquet.task_of(path, files, tasks, task, "RLlib's folders are such as hopperenv")
     if not parquet.num_rows(files):
         raise ValueError(f"{path} is empty: it holds no episodes")
-    comparison = compare(_description(path, files, found), found, defaults=options.defaults, allowed=options.allowed)
+    comparison = compare(
+        _description(path, files, found), found, defaults=options.defaults, allowed=options.allowed
+    )
     comparison.require()
-    # RLlib keeps actions between -1 and 1, whatever bounds it declares: they are scaled from these, and from no others.
-    ingest = Ingest(task=found, comparison=replace(comparison, scale_from=_kept_bounds(found)), allowed=options.allowed)
+    # RLlib keeps actions between -1 and 1, whatever bounds it declares: they are scaled from these,
+    # and from no others.
+    ingest = Ingest(
+        task=found,
+        comparison=replace(comparison, scale_from=_kept_bounds(found)),
+        allowed=options.allowed,
+    )
     notes = [*comparison.notes]
     if ingest.comparison.scale_from is not None:
         notes.append(
-            "assumed: actions are RLlib's own, between -1 and 1 (normalize_actions); scaled to the task's bounds"
+            "assumed: actions are RLlib's own, between -1 and 1 (normalize_actions); scaled to the"
+            " task's bounds"
         )
-    parquet.require_fit(parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path)
+    parquet.require_fit(
+        parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path
+    )
     rows = parquet.rows(files, "rllib", [COLUMN], known)
     return Reading(
         parquet.attempts(rows, partial(_episode, ingest)),
@@ -116,32 +138,49 @@ def _description(path: Path, files: list[Path], task: Task) -> EnvDescription:
 
 def _declared(path: Path, state: Mapping[str, Any], task: Task) -> EnvDescription:
     """ValueError if its spaces are of other kinds or sizes than the task's."""
-    action, observation = (state.get(name) or {} for name in ("_action_space", "_observation_space"))
+    action, observation = (
+        state.get(name) or {} for name in ("_action_space", "_observation_space")
+    )
     spec = task.action
     if spec.kind is Kind.DISCRETE and action.get("space") == "discrete":
         if action.get("start", 0) or (spec.counts != action.get("n")).any():
             raise Misfit(
-                f"{path} has actions from {action.get('start', 0)} on, {action.get('n')} of them; task {task.name} takes "
-                f"{spec.num_values} from 0 on"
+                f"{path} has actions from {action.get('start', 0)} on, {action.get('n')} of them;"
+                f" task {task.name} takes {spec.num_values} from 0 on"
             )
     elif action and (action.get("space") == "box") != (spec.kind is Kind.CONTINUOUS):
-        raise Misfit(f"{path} has actions of a {action.get('space')} space, task {task.name} takes {spec.kind} ones")
+        raise Misfit(
+            f"{path} has actions of a {action.get('space')} space, task {task.name} takes"
+            f" {spec.kind} ones"
+        )
     bounds: dict[str, Bounds] = {}
     for name, its in task.observations.items():
-        part = observation if observation.get("space") != "dict" else _space_at(observation, name.split("/"))
+        part = (
+            observation
+            if observation.get("space") != "dict"
+            else _space_at(observation, name.split("/"))
+        )
         found = bounds_of(_plain_box(part)) if part and part.get("space") == "box" else None
         if found is not None and its.kind is Kind.CONTINUOUS:
             bounds[name] = found
-    # RLlib keeps actions between -1 and 1 whatever bounds it declares, so that these convert nothing.
+    # RLlib keeps actions between -1 and 1 whatever bounds it declares, so that these convert
+    # nothing.
     declared = bounds_of(_plain_box(action)) if action.get("space") == "box" else None
     traits: tuple[str, ...] = ()
     if declared is not None and spec.bounds is not None:
         wanted = full_bounds(spec.bounds, spec.size)
         if len(declared[0]) != spec.size:
-            raise Misfit(f"{path} has actions of {len(declared[0])} numbers, task {task.name} of {spec.size}")
+            raise Misfit(
+                f"{path} has actions of {len(declared[0])} numbers, task {task.name} of {spec.size}"
+            )
         if not all(np.allclose(own, its) for own, its in zip(declared, wanted, strict=True)):
             own = f"[{declared[0].min():g}, {declared[1].max():g}]"
-            traits = (f"it declares actions in {own}, the task's are in [{wanted[0].min():g}, {wanted[1].max():g}]",)
+            traits = (
+                (
+                    f"it declares actions in {own}, the task's are in [{wanted[0].min():g},"
+                    f" {wanted[1].max():g}]"
+                ),
+            )
     return EnvDescription(where=str(path), observation_bounds=bounds, traits=traits)
 
 
@@ -153,7 +192,10 @@ def _space_at(space: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
 
 def _plain_box(space: Mapping[str, Any]) -> dict[str, Any]:
     """A box of RLlib's with its bounds as arrays: they are compressed and in base64, as `.npy`."""
-    return {"shape": space.get("shape", ()), **{name: _unpacked(space[name]) for name in ("low", "high")}}
+    return {
+        "shape": space.get("shape", ()),
+        **{name: _unpacked(space[name]) for name in ("low", "high")},
+    }
 
 
 def _unpacked(bound: Any) -> np.ndarray:
@@ -202,10 +244,14 @@ def _state(row: parquet.Row) -> Mapping[str, Any]:
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as problem:
         raise ValueError(f"{where} is damaged, or no packed episode: {problem}") from problem
     if not isinstance(state, dict) or any(name not in state for name in NEEDED):
-        named = ", ".join(map(str, list(state)[:6])) if isinstance(state, dict) else type(state).__name__
+        named = (
+            ", ".join(map(str, list(state)[:6]))
+            if isinstance(state, dict)
+            else type(state).__name__
+        )
         raise ValueError(
-            f"{where} holds {named}; expected a single agent's episode with {', '.join(NEEDED)} (several agents: write "
-            "one file an agent)"
+            f"{where} holds {named}; expected a single agent's episode with {', '.join(NEEDED)}"
+            " (several agents: write one file an agent)"
         )
     return state
 
@@ -213,8 +259,9 @@ def _state(row: parquet.Row) -> Mapping[str, Any]:
 def decode(packed: Mapping[Any, Any]) -> Any:
     """One mapping of msgpack, as a NumPy array or number where it is one. Never opens a pickle.
 
-    The encoding: `{b"nd": True, b"type": dtype, b"kind": b"", b"shape": ..., b"data": bytes}` for an array, and without
-    kind and shape for a number; kind `O` has a pickle as data, kind `V` a structured dtype.
+    The encoding: `{b"nd": True, b"type": dtype, b"kind": b"", b"shape": ..., b"data": bytes}` for
+    an array, and without kind and shape for a number; kind `O` has a pickle as data, kind `V` a
+    structured dtype.
     """
     if b"nd" not in packed:
         return packed
@@ -248,20 +295,28 @@ def _sliced(data: Any, start: int) -> Any:
 
 
 def _array(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """Rows, each an array or a number, or all in one array. ValueError where they differ, or are objects."""
+    """Rows, each an array or a number, or all in one array. ValueError where they differ, or are
+    objects."""
     parts = data if isinstance(data, list) else [data]
     if any(isinstance(part, _Refused) for part in parts):
-        raise BadEpisode(f"{what}: an array of Python objects; such may run code and is never opened")
+        raise BadEpisode(
+            f"{what}: an array of Python objects; such may run code and is never opened"
+        )
     try:
         array = np.asarray(data)
     except ValueError as problem:
         raise BadEpisode(f"{what}: steps of different shapes") from problem
     if array.ndim == 0 or array.dtype.kind not in PLAIN_KINDS:
-        raise ValueError(f"{what}: {array.dtype} of shape {array.shape}, expected an array with a row for each step")
+        raise ValueError(
+            f"{what}: {array.dtype} of shape {array.shape}, expected an array with a row for each"
+            " step"
+        )
     return array
 
 
-def _observations(data: Any, num_steps: int, task: Task, where: str) -> dict[str, Shaped[np.ndarray, "T ..."]]:
+def _observations(
+    data: Any, num_steps: int, task: Task, where: str
+) -> dict[str, Shaped[np.ndarray, "T ..."]]:
     """The observations before each action, by the task's names; nested ones by path."""
     observations: dict[str, np.ndarray] = {}
     for key in task.observations:
@@ -273,13 +328,17 @@ def _observations(data: Any, num_steps: int, task: Task, where: str) -> dict[str
         else:
             raise Misfit(f"{where} shows one array, task {task.name} {sorted(task.observations)}")
         if len(values) != num_steps + 1:
-            raise BadEpisode(f"{what}: {len(values)} observations and {num_steps} actions; expected one more")
+            raise BadEpisode(
+                f"{what}: {len(values)} observations and {num_steps} actions; expected one more"
+            )
         observations[key] = values[:-1]
     return observations
 
 
 def _is_nested(data: Any) -> bool:
-    return isinstance(data, dict) or (isinstance(data, list) and bool(data) and isinstance(data[0], dict))
+    return isinstance(data, dict) or (
+        isinstance(data, list) and bool(data) and isinstance(data[0], dict)
+    )
 
 
 def _nested(data: Any, path: list[str], what: str) -> Any:

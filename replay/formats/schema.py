@@ -1,4 +1,5 @@
-"""What every importer needs: which task some data is of, keys that stay, and arrays made to fit the task.
+"""What every importer needs: which task some data is of, keys that stay, and arrays made to fit the
+task.
 
 Shape letters: T steps.
 """
@@ -19,7 +20,8 @@ from gato.task import ArraySpec, Kind, Task, find_task
 from gato.text import text_to_bytes
 
 NAME_BYTES = 120
-"""Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does not."""
+"""Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does
+not."""
 
 DIGESTED_BYTES = 64 << 20
 """How much of a source is read to digest it; a smaller one is read whole."""
@@ -32,11 +34,12 @@ class Misfit(BadEpisode):
 
 
 def content_digest(*paths: Path) -> str:
-    """12 hex digits of the files' content: the same wherever they lie, others once the content has changed.
+    """12 hex digits of the files' content: the same wherever they lie, others once the content has
+    changed.
 
-    Of a file above 64 MiB (of several: above 64 MiB over their number) they cover the size and 32 pieces, evenly spread,
-    the first and last bytes among them. A change of single bytes between those is not seen; another data set is, and
-    one that grew or was cut off.
+    Of a file above 64 MiB (of several: above 64 MiB over their number) they cover the size and 32
+    pieces, evenly spread, the first and last bytes among them. A change of single bytes between
+    those is not seen; another data set is, and one that grew or was cut off.
     """
     if len(paths) == 1 and paths[0].stat().st_size <= DIGESTED_BYTES:
         with paths[0].open("rb") as file:
@@ -56,7 +59,8 @@ def content_digest(*paths: Path) -> str:
 
 
 def episode_key(form: str, name: str, digest: str, index: int) -> str:
-    """The key of an imported episode: the same at every import of the same data, so that a second one is a no-op.
+    """The key of an imported episode: the same at every import of the same data, so that a second
+    one is a no-op.
 
     All before the last colon names the stream; `index` counts its episodes, in order, from 0.
     """
@@ -64,12 +68,17 @@ def episode_key(form: str, name: str, digest: str, index: int) -> str:
 
 
 def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
-    """The task of the first name that says one; `hopper_expert-v5` and `mujoco/hopper/expert-v0` both say hopper."""
+    """The task of the first name that says one; `hopper_expert-v5` and `mujoco/hopper/expert-v0`
+    both say hopper."""
     for name in names:
         words = [word for word in re.split(r"[-_]", name) if word]
         parts = [part for part in name.split("/") if part]
         beginnings = ["-".join(words[:count]) for count in range(len(words), 0, -1)]
-        for candidate in (name, *beginnings, *("/".join(parts[:count]) for count in range(len(parts), 0, -1))):
+        for candidate in (
+            name,
+            *beginnings,
+            *("/".join(parts[:count]) for count in range(len(parts), 0, -1)),
+        ):
             try:
                 return find_task(candidate, tasks)
             except ValueError:
@@ -77,10 +86,15 @@ def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
     return None
 
 
-def unknown_task(what: str, tasks: Mapping[str, Task], names: Iterable[str], hint: str = "") -> ValueError:
-    """The error for a source whose task cannot be told, with the names that come nearest to its own."""
+def unknown_task(
+    what: str, tasks: Mapping[str, Task], names: Iterable[str], hint: str = ""
+) -> ValueError:
+    """The error for a source whose task cannot be told, with the names that come nearest to its
+    own."""
     said = [name.lower() for name in names if name]
-    known = {alias.lower(): task.name for task in tasks.values() for alias in (task.name, *task.aliases)}
+    known = {
+        alias.lower(): task.name for task in tasks.values() for alias in (task.name, *task.aliases)
+    }
     shorts = {word for name in said for word in re.split(r"[-_/]", name)} | set(said)
     near = [
         known[n]
@@ -96,7 +110,8 @@ def unknown_task(what: str, tasks: Mapping[str, Task], names: Iterable[str], hin
 
 
 def of_frame_size(task: Task, tasks: Mapping[str, Task], shape: tuple[int, ...]) -> Task:
-    """The task of the same environment that shows images of this very shape, where there is one; else `task` itself."""
+    """The task of the same environment that shows images of this very shape, where there is one;
+    else `task` itself."""
     for other in (task, *tasks.values()):
         shapes = [spec.shape for spec in other.observations.values() if spec.kind is Kind.IMAGE]
         if other.env_id == task.env_id and shapes == [shape]:
@@ -109,28 +124,38 @@ def without_version(env_id: str) -> str:
     return re.sub(r"-v\d+$", "", env_id)
 
 
-def fit_array(values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """`values` in the dtype of `spec`; NaN and values outside of its bounds pass. Misfit if they have another shape or dtype.
+def fit_array(
+    values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str
+) -> Shaped[np.ndarray, "T ..."]:
+    """`values` in the dtype of `spec`; NaN and values outside of its bounds pass. Misfit if they
+    have another shape or dtype.
 
     Text comes as strings or UTF-8 bytes [T].
     """
     if spec.kind is Kind.TEXT and values.dtype.kind in "OSU" and values.ndim == 1:
-        return text_to_bytes([v.decode() if isinstance(v, bytes) else str(v) for v in values], spec.shape[0])
+        return text_to_bytes(
+            [v.decode() if isinstance(v, bytes) else str(v) for v in values], spec.shape[0]
+        )
     if values.shape[1:] != spec.shape:
         if spec.kind is Kind.IMAGE:
             raise Misfit(
-                f"{what}: images of size {_size(values.shape[1:])}, expected {_size(spec.shape)}; resize them first"
+                f"{what}: images of size {_size(values.shape[1:])}, expected {_size(spec.shape)};"
+                " resize them first"
             )
         raise Misfit(f"{what}: shape {values.shape[1:]} in each step, expected {spec.shape}")
-    wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu", Kind.TEXT: "u"}[spec.kind]
+    wanted = {Kind.IMAGE: "u", Kind.CONTINUOUS: "fiu", Kind.DISCRETE: "iu", Kind.TEXT: "u"}[
+        spec.kind
+    ]
     if values.dtype.kind not in wanted or (spec.kind is Kind.IMAGE and values.dtype != spec.dtype):
         raise Misfit(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
-    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    with np.errstate(over="ignore"):
         return values.astype(spec.dtype, copy=False)
 
 
 def one_number_a_step(values: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
-    """Numbers [T], also of [T, 1], which D4RL's own loader squeezes. Misfit if there are several a step, or no numbers."""
+    """Numbers [T], also of [T, 1], which D4RL's own loader squeezes. Misfit if there are several a
+    step, or no numbers."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "fiub":
@@ -138,7 +163,9 @@ def one_number_a_step(values: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[
     return values
 
 
-def check_lengths(what: str, num_steps: int, columns: Mapping[str, Shaped[np.ndarray, ...]]) -> None:
+def check_lengths(
+    what: str, num_steps: int, columns: Mapping[str, Shaped[np.ndarray, ...]]
+) -> None:
     """BadEpisode if a column has not one row for each step."""
     lengths = {name: len(values) for name, values in columns.items() if len(values) != num_steps}
     if lengths:

@@ -1,1 +1,2 @@
-"""From stored episodes to batches: selectors, mixture, windows, and the arena of recently read rows."""
+"""From stored episodes to batches: selectors, mixture, windows, and the arena of recently read
+rows."""

@@ -1,6 +1,7 @@
 """Warm memory: what was read lately, as rows of bytes, so that a batch is gathered by whole rows.
 
-Shape letters: P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all pieces.
+Shape letters: P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all
+pieces.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Arena:
         self._row_of: dict[Hashable, int] = {}
 
     def place(self, key: Hashable) -> int:
-        """The first row of what was put under `key`, counted in rows of its width; ABSENT where it is not here."""
+        """The first row of what was put under `key`, counted in rows of its width; ABSENT where it
+        is not here."""
         return self._row_of.get(key, ABSENT)
 
     def places(self, keys: Sequence[Hashable]) -> Int64[np.ndarray, " P"]:
@@ -50,12 +52,16 @@ class Arena:
             return
         start, free_from = -(-self._head // width) * width, self._head
         if start + size > len(self._buffer):
-            # What lies behind the head is the oldest; it goes, so that the order of places stays that of age.
+            # What lies behind the head is the oldest; it goes, so that the order of places stays
+            # that of age.
             while self._entries and self._entries[0][0] >= self._head:
                 self._drop_oldest()
             start = free_from = 0
-        # From the head, not from `start`: one that lies between them is older than those that are written over.
-        while self._entries and self._entries[0][0] < start + size and self._entries[0][1] > free_from:
+        # From the head, not from `start`: one that lies between them is older than those that are
+        # written over.
+        while (
+            self._entries and self._entries[0][0] < start + size and self._entries[0][1] > free_from
+        ):
             self._drop_oldest()
         self._buffer[start : start + size] = rows.reshape(-1)
         self._head = start + size
@@ -77,15 +83,18 @@ def gather(
     *,
     out: UInt8[np.ndarray, "T width"] | None = None,
 ) -> UInt8[np.ndarray, "T width"]:
-    """The rows of all pieces, one after another: piece p is rows [start, start + length) of what lies under its key.
+    """The rows of all pieces, one after another: piece p is rows [start, start + length) of what
+    lies under its key.
 
-    `load(key)` reads all rows of a key that the arena has not; they are kept once the batch is done, so that what one
-    batch needs never pushes out what it needs as well. `out` is filled and returned, where it is given.
+    `load(key)` reads all rows of a key that the arena has not; they are kept once the batch is
+    done, so that what one batch needs never pushes out what it needs as well. `out` is filled and
+    returned, where it is given.
     """
     first_P = arena.places(keys_P)
     begin_P = np.cumsum(length_P) - length_P
     at_P = first_P + start_P
-    # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning, says where they lie.
+    # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning,
+    # says where they lie.
     step_T = np.ones(int(length_P.sum()), np.int64)
     if len(step_T):
         step_T[begin_P] = np.concatenate([at_P[:1], at_P[1:] - at_P[:-1] - length_P[:-1] + 1])
@@ -99,7 +108,9 @@ def gather(
         key = keys_P[p]
         if key not in loaded:
             loaded[key] = load(key)
-        rows_TW[begin_P[p] : begin_P[p] + length_P[p]] = loaded[key][start_P[p] : start_P[p] + length_P[p]]
+        rows_TW[begin_P[p] : begin_P[p] + length_P[p]] = loaded[key][
+            start_P[p] : start_P[p] + length_P[p]
+        ]
     for key, rows in loaded.items():
         arena.put(key, rows)
     return rows_TW
@@ -117,7 +128,9 @@ class Cut:
     length: Int64[np.ndarray, " C"]
 
 
-def cut_in_chunks(start_P: Int64[np.ndarray, " P"], length_P: Int64[np.ndarray, " P"], chunk_rows: int) -> Cut:
+def cut_in_chunks(
+    start_P: Int64[np.ndarray, " P"], length_P: Int64[np.ndarray, " P"], chunk_rows: int
+) -> Cut:
     """Runs of rows as runs within chunks of `chunk_rows` rows, in the same order."""
     first_P = start_P // chunk_rows
     count_P = (start_P + length_P - 1) // chunk_rows - first_P + 1

@@ -1,4 +1,5 @@
-"""What may be read of one task in one table: filtered, with a chooser over it and its sources told apart.
+"""What may be read of one task in one table: filtered, with a chooser over it and its sources told
+apart.
 
 Shape letters: N episodes that are kept, M of them that may be read, oldest first.
 """
@@ -65,7 +66,8 @@ def scores(
     tasks: Mapping[str, Task],
     best: Mapping[str, float | None] | None = None,
 ) -> Float64[np.ndarray, " N"]:
-    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the reference expert's).
+    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the
+    reference expert's).
 
     Of a task without references it is not known, and 0.
     """
@@ -81,15 +83,21 @@ def scores(
     return (snapshot.episode_return - low[snapshot.task]) / (high - low)[snapshot.task]
 
 
-def best_returns(tasks: Mapping[str, Task], teacher_returns: Mapping[str, float]) -> dict[str, float | None]:
-    """By what each task's agent is measured: its teacher's return, or None, the reference expert's, if the teacher is no
-    better than chance."""
-    randoms = {name: task.references.random for name, task in tasks.items() if task.references is not None}
+def best_returns(
+    tasks: Mapping[str, Task], teacher_returns: Mapping[str, float]
+) -> dict[str, float | None]:
+    """By what each task's agent is measured: its teacher's return, or None, the reference expert's,
+    if the teacher is no better than chance."""
+    randoms = {
+        name: task.references.random for name, task in tasks.items() if task.references is not None
+    }
     best = {name: teacher_returns.get(name, random) for name, random in randoms.items()}
     return {name: best[name] if best[name] > random else None for name, random in randoms.items()}
 
 
-def items_of(snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int) -> Items:
+def items_of(
+    snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int
+) -> Items:
     """What selectors look at, of some rows of the index."""
     return Items(
         number=snapshot.number[rows],
@@ -115,14 +123,19 @@ def filters(
     shown = of_task & ~by_agent
     if config.min_expert_fraction is not None and shown.any():
         least = least_return(returns[shown], config.min_expert_fraction)
-        name = f"below {config.min_expert_fraction:.0%} of the best demonstrations' return ({least:,.6g})"
+        name = (
+            f"below {config.min_expert_fraction:.0%} of the best demonstrations' return"
+            f" ({least:,.6g})"
+        )
         found.append((name, shown & ~labelled & (returns < least)))
     for least, whose, what in (
         (config.min_agent_score, by_agent & ~labelled, "the agent's own"),
         (config.min_demonstration_score, ~by_agent, "demonstrations"),
     ):
         if least is not None:
-            found.append((f"{what} below {least:g} of the reference", of_task & whose & ~(score >= least)))
+            found.append(
+                (f"{what} below {least:g} of the reference", of_task & whose & ~(score >= least))
+            )
     if config.max_age_versions is not None:
         old = ages(snapshot.version, newest) > config.max_age_versions
         found.append((f"played more than {config.max_age_versions} versions ago", of_task & old))
@@ -150,9 +163,11 @@ def left_out(
     config: MixConfig,
     newest: int,
 ) -> dict[str, Amount]:
-    """Episodes and steps of a task that are stored but never drawn, each under the first reason that holds for it.
+    """Episodes and steps of a task that are stored but never drawn, each under the first reason
+    that holds for it.
 
-    The filters' reasons, then: in no table that is drawn from, and drawn as often as the table allows.
+    The filters' reasons, then: in no table that is drawn from, and drawn as often as the table
+    allows.
     """
     reasons = filters(snapshot, of_task, score, config, newest)
     drawn = [table for table in config.tables.values() if table.share > 0]
@@ -188,7 +203,11 @@ def members(
 
 
 def readable(
-    snapshot: Snapshot, rows: Int64[np.ndarray, " M"], items: Items, table: TableConfig, half_life: float | None
+    snapshot: Snapshot,
+    rows: Int64[np.ndarray, " M"],
+    items: Items,
+    table: TableConfig,
+    half_life: float | None,
 ) -> Readable:
     """The episodes in `rows` of the index as a table draws them."""
     selector: Selector = selector_from_name(table.selector)

@@ -1,10 +1,12 @@
 """Composing: windows that were drawn become a batch of tokens, gathered from what is warm.
 
-`gato.sequence.RowWriter` says what a batch is; this makes the same one, fast. The tokens of an episode are made once, when
-it is first read, and its patches chunk by chunk; both stay in memory while there is room. Which place, segment and target
-each position has depends only on the lengths in its row, so rows of equal lengths share a template.
+`gato.sequence.RowWriter` says what a batch is; this makes the same one, fast. The tokens of an
+episode are made once, when it is first read, and its patches chunk by chunk; both stay in memory
+while there is room. Which place, segment and target each position has depends only on the lengths
+in its row, so rows of equal lengths share a template.
 
-Shape letters: B rows of L tokens, W windows, P pieces (prompts and windows), T steps, S tokens in a step, m patches in a step.
+Shape letters: B rows of L tokens, W windows, P pieces (prompts and windows), T steps, S tokens in a
+step, m patches in a step.
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ class _Template:
 class Composer:
     """Makes batches of draws.
 
-    composer = Composer(store, layouts, num_rows=64, row_tokens=1024, loss_on_prompt=True, cache_bytes=1 << 30)
-    batch = composer.batch([(0, draw, told)])
+    composer = Composer(store, layouts, num_rows=64, row_tokens=1024, loss_on_prompt=True,
+    cache_bytes=1 << 30) batch = composer.batch([(0, draw, told)])
     """
 
     def __init__(
@@ -74,13 +76,15 @@ class Composer:
         self._templates: dict[tuple[int, bytes], _Template] = {}
 
     def batch(self, draws: Sequence[tuple[int, Draw, Bool[np.ndarray, " B"]]]) -> Batch:
-        """The batch of some tasks' draws: index of the task, its windows, and which rows tell their returns.
+        """The batch of some tasks' draws: index of the task, its windows, and which rows tell their
+        returns.
 
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
         B, L = self._shape
         laid = [(index, draw, told_B, _Rows(draw)) for index, draw, told_B in draws]
-        # Where one task has all rows each position is written below, and nothing need be cleared first.
+        # Where one task has all rows each position is written below, and nothing need be cleared
+        # first.
         is_whole = len(laid) == 1 and len(laid[0][3].row) == B
         new = np.empty if is_whole else np.zeros
         ids, place, segment = (new((B, L), np.int32) for _ in range(3))
@@ -103,21 +107,32 @@ class Composer:
             ids[at, used:] = 0
             self._lay_templates(index, of, draw, at, (place, segment, is_target))
             if layout.texts:
-                text = layout.is_target(ids[at, :used].reshape(-1, layout.tokens_per_step)).reshape(len(rows), used)
+                text = layout.is_target(ids[at, :used].reshape(-1, layout.tokens_per_step)).reshape(
+                    len(rows), used
+                )
                 is_target[at, :used] &= text
             if layout.num_patches:
-                made = self._patches_of(layout, pieces, rows[cells.row_T] * L + cells.col_T * layout.tokens_per_step)
+                made = self._patches_of(
+                    layout, pieces, rows[cells.row_T] * L + cells.col_T * layout.tokens_per_step
+                )
                 made["patch_leaders"] += num_patches
                 num_patches += len(made["patches"])
                 patches.append(made)
         if not patches:
             patches = [_NO_PATCHES]
         joined = {name: _joined([made[name] for made in patches]) for name in patches[0]}
-        return Batch(ids=ids, place=place, segment=segment, is_target=is_target, task_index=task_index, **joined)
+        return Batch(
+            ids=ids,
+            place=place,
+            segment=segment,
+            is_target=is_target,
+            task_index=task_index,
+            **joined,
+        )
 
     def _ids(self, layout: StepLayout, pieces: _Pieces) -> np.ndarray:
-        """Ids [T, S] of the steps of all pieces, in memory that the next batch takes again; steps tell their returns,
-        where the layout has them."""
+        """Ids [T, S] of the steps of all pieces, in memory that the next batch takes again; steps
+        tell their returns, where the layout has them."""
         width = 4 * layout.tokens_per_step
         size = int(pieces.length.sum()) * width
         if len(self._scratch) < size:
@@ -145,9 +160,14 @@ class Composer:
                     returns = np.cumsum(columns["rewards"][::-1], dtype=np.float64)[::-1]
                 # What is to be learned is the label, where that is not what was done.
                 actions = columns.get("labels", columns["actions"])
-                seen = {name[2:]: values for name, values in columns.items() if name.startswith("o/")}
-                # Images become no ids, so their pixels are not read here: only how many steps there are.
-                seen |= {name: np.broadcast_to(np.uint8(0), header.steps) for name, _ in layout.images}
+                seen = {
+                    name[2:]: values for name, values in columns.items() if name.startswith("o/")
+                }
+                # Images become no ids, so their pixels are not read here: only how many steps there
+                # are.
+                seen |= {
+                    name: np.broadcast_to(np.uint8(0), header.steps) for name, _ in layout.images
+                }
                 return as_bytes(layout.step_ids(seen, actions, returns))
         except DamagedEpisode as problem:
             raise DamagedDraw(header, str(problem)) from problem
@@ -157,18 +177,30 @@ class Composer:
         names = [f"o/{name}" for name, _ in layout.images]
         start = chunk * CHUNK_STEPS
         try:
-            with self._store.views(header, names, start, min(start + CHUNK_STEPS, header.steps)) as columns:
-                return as_bytes(layout.patches({name[2:]: values for name, values in columns.items()}))
+            with self._store.views(
+                header, names, start, min(start + CHUNK_STEPS, header.steps)
+            ) as columns:
+                return as_bytes(
+                    layout.patches({name[2:]: values for name, values in columns.items()})
+                )
         except DamagedEpisode as problem:
             raise DamagedDraw(header, str(problem)) from problem
 
-    def _patches_of(self, layout: StepLayout, pieces: _Pieces, at_T: np.ndarray) -> dict[str, np.ndarray]:
-        """Patches of the steps of all pieces, with where they stand, their intervals and leaders."""
+    def _patches_of(
+        self, layout: StepLayout, pieces: _Pieces, at_T: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Patches of the steps of all pieces, with where they stand, their intervals and
+        leaders."""
         cut = cut_in_chunks(pieces.start, pieces.length, CHUNK_STEPS)
         keys = list(zip(pieces.number[cut.of].tolist(), cut.chunk.tolist(), strict=True))
         m = layout.num_patches
         rows = gather(
-            self._patches, keys, cut.start, cut.length, m * PATCH_BYTES, lambda key: self._load_patches(layout, *key)
+            self._patches,
+            keys,
+            cut.start,
+            cut.length,
+            m * PATCH_BYTES,
+            lambda key: self._load_patches(layout, *key),
         )
         first_T = np.arange(len(at_T)) * m
         return {
@@ -179,7 +211,12 @@ class Composer:
         }
 
     def _lay_templates(
-        self, index: int, of: _Rows, draw: Draw, at: slice | np.ndarray, out: tuple[np.ndarray, np.ndarray, np.ndarray]
+        self,
+        index: int,
+        of: _Rows,
+        draw: Draw,
+        at: slice | np.ndarray,
+        out: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
         lengths_W2 = np.stack([draw.prompt_length, draw.length], axis=1).astype(np.int32)
         first_R, count_R, alike_R = _alike(of, lengths_W2)
@@ -202,7 +239,9 @@ class Composer:
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
             lengths_W2 = np.frombuffer(key, np.int32).reshape(-1, 2)
-            made = _make_template(self._layouts[index], lengths_W2, self._shape[1], self._loss_on_prompt)
+            made = _make_template(
+                self._layouts[index], lengths_W2, self._shape[1], self._loss_on_prompt
+            )
             self._templates[index, key] = made
         return made
 
@@ -222,7 +261,8 @@ class _Rows:
 
 
 def _alike(of: _Rows, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows with the same lengths: first window and number of windows of one row of each sort, and the sort of each row."""
+    """Rows with the same lengths: first window and number of windows of one row of each sort, and
+    the sort of each row."""
     first_R, count_R = of.first, of.count
     if (count_R == count_R[0]).all():
         by_row = lengths_W2.reshape(len(first_R), -1)
@@ -233,16 +273,23 @@ def _alike(of: _Rows, lengths_W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
             _, one_of, alike_R = np.unique(lengths_R, return_index=True, return_inverse=True)
             return one_of, count_R[: len(one_of)], alike_R
     nth_W = np.arange(len(lengths_W2)) - np.repeat(first_R, count_R)
-    # A polynomial of the lengths, modulo 2^64, tells rows apart; the assertion, that it told none alike that are not.
-    mixed_W = (lengths_W2.astype(np.uint64) @ _ODD[:2] + np.uint64(1)) * (_ODD[2] ** (nth_W + 1).astype(np.uint64))
-    _, one_of, alike_R = np.unique(np.add.reduceat(mixed_W, first_R), return_index=True, return_inverse=True)
+    # A polynomial of the lengths, modulo 2^64, tells rows apart; the assertion, that it told none
+    # alike that are not.
+    mixed_W = (lengths_W2.astype(np.uint64) @ _ODD[:2] + np.uint64(1)) * (
+        _ODD[2] ** (nth_W + 1).astype(np.uint64)
+    )
+    _, one_of, alike_R = np.unique(
+        np.add.reduceat(mixed_W, first_R), return_index=True, return_inverse=True
+    )
     same_W = np.repeat(first_R[one_of[alike_R]], count_R) + nth_W
     assert (count_R == count_R[one_of[alike_R]]).all()
     assert (lengths_W2 == lengths_W2[same_W]).all()
     return first_R[one_of], count_R[one_of], alike_R
 
 
-def _make_template(layout: StepLayout, lengths_W2: np.ndarray, row_tokens: int, loss_on_prompt: bool) -> _Template:
+def _make_template(
+    layout: StepLayout, lengths_W2: np.ndarray, row_tokens: int, loss_on_prompt: bool
+) -> _Template:
     S = layout.tokens_per_step
     lengths_W = lengths_W2.sum(axis=1)
     segment_T = np.repeat(np.arange(1, len(lengths_W) + 1, dtype=np.int32), lengths_W)
@@ -255,7 +302,11 @@ def _make_template(layout: StepLayout, lengths_W2: np.ndarray, row_tokens: int, 
     if not loss_on_prompt:
         target_TS &= ~in_prompt_T[:, None]
     target_TS[in_window_T == 0, 0] = False  # what stands before it is no part of its sequence
-    out = _Template(np.zeros(row_tokens, np.int32), np.zeros(row_tokens, np.int32), np.zeros(row_tokens, np.bool_))
+    out = _Template(
+        np.zeros(row_tokens, np.int32),
+        np.zeros(row_tokens, np.int32),
+        np.zeros(row_tokens, np.bool_),
+    )
     used = len(segment_T) * S
     out.place[:used] = np.tile(layout.place_S, len(segment_T))
     out.segment[:used] = np.repeat(segment_T, S)
@@ -284,7 +335,8 @@ class _Pieces:
 
 
 class _Cells:
-    """Where each of the T steps stands: the how-manieth of the task's rows, and the how-manieth step in it."""
+    """Where each of the T steps stands: the how-manieth of the task's rows, and the how-manieth
+    step in it."""
 
     def __init__(self, of: _Rows, draw: Draw, fit: int) -> None:
         """`fit`: steps that fit in a row."""

@@ -1,4 +1,5 @@
-"""Windows as they were stored, for learners of other kinds: observations, actions and rewards instead of tokens.
+"""Windows as they were stored, for learners of other kinds: observations, actions and rewards
+instead of tokens.
 
 Shape letters: N windows, T steps of each, P steps of all windows.
 """
@@ -23,7 +24,8 @@ from replay.storage.store import EpisodeGone, EpisodeStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """N windows of one task. Steps of a window beyond its length are zeros. Arrays may be views of one block of memory."""
+    """N windows of one task. Steps of a window beyond its length are zeros. Arrays may be views of
+    one block of memory."""
 
     observations: Mapping[str, Shaped[np.ndarray, "N T ..."]]
     actions: Shaped[np.ndarray, "N T ..."]
@@ -49,18 +51,28 @@ class WindowReader:
         self._arena = Arena(cache_bytes)
 
     def read(self, task: Task, draw: Draw, steps: int) -> dict[str, np.ndarray]:
-        """Columns [N, steps, ...] by name, `o/` before those of observations, and `at_end` and `terminated` [N].
+        """Columns [N, steps, ...] by name, `o/` before those of observations, and `at_end` and
+        `terminated` [N].
 
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
         known = self._store.index.looked_up(draw.number)
         if not known.steps.all():
             raise EpisodeGone("an episode that was drawn was evicted")
-        columns = [(f"o/{name}", spec.dtype, spec.shape) for name, spec in sorted(task.observations.items())]
-        columns += [("actions", task.action.dtype, task.action.shape), ("rewards", np.dtype(np.float32), ())]
+        columns = [
+            (f"o/{name}", spec.dtype, spec.shape)
+            for name, spec in sorted(task.observations.items())
+        ]
+        columns += [
+            ("actions", task.action.dtype, task.action.shape),
+            ("rewards", np.dtype(np.float32), ()),
+        ]
         is_image = [step_bytes(dtype.str, shape) >= IMAGE_BYTES for _, dtype, shape in columns]
         # Aligned, so that a column is a plain view of the rows.
-        small = np.dtype([column for column, chunked in zip(columns, is_image, strict=True) if not chunked], align=True)
+        small = np.dtype(
+            [column for column, chunked in zip(columns, is_image, strict=True) if not chunked],
+            align=True,
+        )
         rows = gather(
             self._arena, draw.number.tolist(), draw.start, draw.length, small.itemsize,
             lambda number: self._load_small(self._header(number), small),
@@ -68,7 +80,11 @@ class WindowReader:
         out = {name: rows[name] for name in small.names or ()}
         for (name, dtype, shape), chunked in zip(columns, is_image, strict=True):
             if chunked:
-                out[name] = self._images(name, draw, step_bytes(dtype.str, shape)).view(dtype).reshape(-1, *shape)
+                out[name] = (
+                    self._images(name, draw, step_bytes(dtype.str, shape))
+                    .view(dtype)
+                    .reshape(-1, *shape)
+                )
         out = {name: _spread(values, draw.length, steps) for name, values in out.items()}
         out["at_end"] = draw.start + draw.length == known.steps
         out["terminated"] = out["at_end"] & known.terminated

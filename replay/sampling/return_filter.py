@@ -19,7 +19,8 @@ def window_of(num_episodes: int) -> int:
 
 
 def expert_return(returns: Float[np.ndarray, " N"]) -> float:
-    """The largest mean return of any W episodes in a row: the best performance that was kept up for a while."""
+    """The largest mean return of any W episodes in a row: the best performance that was kept up for
+    a while."""
     if not len(returns):
         raise ValueError("no returns, so no expert return; give at least one episode")
     window = window_of(len(returns))
@@ -30,8 +31,8 @@ def expert_return(returns: Float[np.ndarray, " N"]) -> float:
 def least_return(returns: Float[np.ndarray, " N"], fraction: float) -> float:
     """The least return that is kept: `fraction` of the expert return.
 
-    Where the expert return is negative, which the paper does not speak of, it may fall short of it by as large a part of
-    its size: 80 % of -10 is -12. The best episode is always kept.
+    Where the expert return is negative, which the paper does not speak of, it may fall short of it
+    by as large a part of its size: 80 % of -10 is -12. The best episode is always kept.
     """
     expert = expert_return(returns)
     return min(expert - (1.0 - fraction) * abs(expert), float(returns.max()))

@@ -35,7 +35,8 @@ class SampleInfo:
     times_sampled: Int64[np.ndarray, " W"]
     """How often the episode was drawn so far, this batch included."""
     age_versions: Int64[np.ndarray, " W"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version did."""
+    """How many versions of the weights are newer than the one that played it; 0 where no version
+    did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,9 @@ def info_of(draw: Draw, index: Index) -> SampleInfo:
     known = index.looked_up(draw.number)
     prompted = np.flatnonzero(draw.prompt_length)
     prompt_key = [""] * len(draw.number)
-    for window, key in zip(prompted.tolist(), index.looked_up(draw.prompt_number[prompted]).key, strict=True):
+    for window, key in zip(
+        prompted.tolist(), index.looked_up(draw.prompt_number[prompted]).key, strict=True
+    ):
         prompt_key[window] = key
     return SampleInfo(
         row=draw.row,

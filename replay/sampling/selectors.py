@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 Unit = Literal["step", "episode"]
-"""What is equally likely where nothing else tells items apart: each stored step (so an episode counts as often as it has
-steps), or each episode."""
+"""What is equally likely where nothing else tells items apart: each stored step (so an episode
+counts as often as it has steps), or each episode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,8 @@ class Items:
     """Normalised return: 0 random play, 1 expert."""
     priority: Float64[np.ndarray, " N"]
     age_versions: Int64[np.ndarray, " N"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version played it."""
+    """How many versions of the weights are newer than the one that played it; 0 where no version
+    played it."""
     times_sampled: Int64[np.ndarray, " N"]
 
     def __post_init__(self) -> None:
@@ -44,7 +45,10 @@ class Items:
             raise ValueError("number does not increase; give items in order of insertion")
         if not (np.isfinite(self.score).all() and np.isfinite(self.priority).all()):
             raise ValueError("a score or priority is not finite; give 0.0 where none is known")
-        if len(self) and min(self.steps.min() - 1, self.age_versions.min(), self.times_sampled.min()) < 0:
+        if (
+            len(self)
+            and min(self.steps.min() - 1, self.age_versions.min(), self.times_sampled.min()) < 0
+        ):
             raise ValueError("steps must be at least 1, age_versions and times_sampled at least 0")
 
     def __len__(self) -> int:
@@ -57,7 +61,8 @@ class Items:
 
 @runtime_checkable
 class RandomSelector(Protocol):
-    """Draws items in proportion to weights, which need not sum to 1. An item of weight 0 is never drawn."""
+    """Draws items in proportion to weights, which need not sum to 1. An item of weight 0 is never
+    drawn."""
 
     @property
     def name(self) -> str: ...
@@ -74,7 +79,8 @@ class OrderedSelector(Protocol):
 
 
 Selector = RandomSelector | OrderedSelector
-"""Draws episodes (a sampler) or makes room (a remover), as in Reverb. `selector_from_name(selector.name) == selector`."""
+"""Draws episodes (a sampler) or makes room (a remover), as in Reverb.
+`selector_from_name(selector.name) == selector`."""
 
 
 def _units(items: Items, unit: Unit) -> Float64[np.ndarray, " N"]:
@@ -86,7 +92,9 @@ def _check(unit: Unit, *, may_be_zero: bool = False, **settings: float) -> None:
         raise ValueError(f"unit {unit!r} must be 'step' or 'episode'")
     for name, value in settings.items():
         if not (math.isfinite(value) and (value > 0 or (value == 0 and may_be_zero))):
-            raise ValueError(f"{name} {value} must be finite and {'at least' if may_be_zero else 'above'} 0")
+            raise ValueError(
+                f"{name} {value} must be finite and {'at least' if may_be_zero else 'above'} 0"
+            )
 
 
 def _number(value: float) -> str:
@@ -116,10 +124,11 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prioritized:
-    """In proportion to priority^exponent (Schaul et al. 2016, "Prioritized experience replay", equation 1).
+    """In proportion to priority^exponent (Schaul et al. 2016, "Prioritized experience replay",
+    equation 1).
 
-    As in Reverb, what has priority 0 is not drawn, whatever the exponent (so 0^0 counts as 0 here); where every
-    priority is 0, all are drawn as by `Uniform`.
+    As in Reverb, what has priority 0 is not drawn, whatever the exponent (so 0^0 counts as 0 here);
+    where every priority is 0, all are drawn as by `Uniform`.
     """
 
     exponent: float
@@ -134,7 +143,10 @@ class Prioritized:
 
     def weights(self, items: Items) -> Float64[np.ndarray, " N"]:
         if (items.priority < 0).any():
-            raise ValueError(f"priority {items.priority.min()} is below 0; 'prioritized' needs all to be at least 0")
+            raise ValueError(
+                f"priority {items.priority.min()} is below 0; 'prioritized' needs all to be at"
+                " least 0"
+            )
         largest = items.priority.max(initial=0.0)
         if largest == 0:
             return _units(items, self.unit)
@@ -145,7 +157,8 @@ class Prioritized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recency:
-    """Half as likely for each `half_life_episodes` newer ones that are kept; beyond some 1,070 half-lives never."""
+    """Half as likely for each `half_life_episodes` newer ones that are kept; beyond some 1,070
+    half-lives never."""
 
     half_life_episodes: float
     unit: Unit = "step"
@@ -165,7 +178,8 @@ class Recency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnWeighted:
-    """In proportion to exp(score / temperature): a softmax of the scores, taken relative to the best so that none overflows."""
+    """In proportion to exp(score / temperature): a softmax of the scores, taken relative to the
+    best so that none overflows."""
 
     temperature: float
     unit: Unit = "step"
@@ -185,18 +199,23 @@ class ReturnWeighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratified:
-    """Tasks get their shares first; within a task `inner` decides, and sees the items of that task alone.
+    """Tasks get their shares first; within a task `inner` decides, and sees the items of that task
+    alone.
 
     A task none of whose items `inner` would draw leaves its share to the others.
     """
 
     inner: RandomSelector
     task_weights: Mapping[int, float] | None = None
-    """Code of a task to its share, relative to the others. A task not named here has 1.0; None: all tasks alike."""
+    """Code of a task to its share, relative to the others. A task not named here has 1.0; None: all
+    tasks alike."""
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, OrderedSelector):
-            raise ValueError(f"inner {self.inner.name!r} takes items in an order; give a random one, such as 'uniform'")
+            raise ValueError(
+                f"inner {self.inner.name!r} takes items in an order; give a random one, such as"
+                " 'uniform'"
+            )
         if self.task_weights is not None and not self.task_weights:
             raise ValueError("task_weights is empty; None treats all tasks alike")
         for code, weight in (self.task_weights or {}).items():
@@ -215,7 +234,8 @@ class Stratified:
             return weights_N
         codes_N = items.task
         if int(codes_N.max()) - int(codes_N.min()) < 1 << 15:
-            codes_N = (codes_N - codes_N.min()).astype(np.int16)  # numpy sorts 16 bits by radix: several times faster
+            # numpy sorts 16 bits by radix: several times faster
+            codes_N = (codes_N - codes_N.min()).astype(np.int16)
         by_task_N = np.argsort(codes_N, kind="stable")
         sorted_N = codes_N[by_task_N]
         starts = np.flatnonzero(sorted_N[1:] != sorted_N[:-1]) + 1
@@ -230,11 +250,14 @@ class Stratified:
 def _ascending(values_N: Shaped[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
     """Indices of values from the least to the largest; of equal ones the oldest first.
 
-    Two sorts that need not be stable, the second of (rank of the value, index) in one integer: half the time of a stable one.
+    Two sorts that need not be stable, the second of (rank of the value, index) in one integer: half
+    the time of a stable one.
     """
     order_N = np.argsort(values_N)
     sorted_N = values_N[order_N]
-    rank_N = np.cumsum(np.concatenate([[0], sorted_N[1:] != sorted_N[:-1]])[: len(values_N)], dtype=np.int64)
+    rank_N = np.cumsum(
+        np.concatenate([[0], sorted_N[1:] != sorted_N[:-1]])[: len(values_N)], dtype=np.int64
+    )
     return np.sort(rank_N * len(values_N) + order_N) - rank_N * len(values_N)
 
 
@@ -260,7 +283,8 @@ class Lifo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaxHeap:
-    """The largest priority first; of equal ones the oldest (in Reverb: the one whose priority was set first)."""
+    """The largest priority first; of equal ones the oldest (in Reverb: the one whose priority was
+    set first)."""
 
     name: Literal["max_heap"] = "max_heap"
 
@@ -270,7 +294,8 @@ class MaxHeap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinHeap:
-    """The least priority first; of equal ones the oldest (in Reverb: the one whose priority was set first)."""
+    """The least priority first; of equal ones the oldest (in Reverb: the one whose priority was set
+    first)."""
 
     name: Literal["min_heap"] = "min_heap"
 
@@ -290,7 +315,8 @@ class LowestReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldestVersion:
-    """What the oldest weights played first; of one version the oldest episode. What no version played counts as of the newest."""
+    """What the oldest weights played first; of one version the oldest episode. What no version
+    played counts as of the newest."""
 
     name: Literal["oldest_version"] = "oldest_version"
 
@@ -299,7 +325,8 @@ class OldestVersion:
 
 
 ORDERED: dict[str, OrderedSelector] = {
-    selector.name: selector for selector in (Fifo(), Lifo(), MaxHeap(), MinHeap(), LowestReturn(), OldestVersion())
+    selector.name: selector
+    for selector in (Fifo(), Lifo(), MaxHeap(), MinHeap(), LowestReturn(), OldestVersion())
 }
 NUMBERED: dict[str, Callable[[float, Unit], RandomSelector]] = {
     "prioritized": lambda number, unit: Prioritized(exponent=number, unit=unit),
@@ -313,19 +340,23 @@ FORMS = {name: name for name in ORDERED} | {
     "return": "return:TEMPERATURE[:episode]",
     "stratified": "stratified[(TASK=WEIGHT,...)]:INNER",
 }
-"""How each selector is written. Steps are equally likely unless `:episode` says that episodes are."""
+"""How each selector is written. Steps are equally likely unless `:episode` says that episodes
+are."""
 SHARE = r"-?\d+=[^,()=]+"
 
 
 def selector_from_name(text: str) -> Selector:
-    """A selector from text such as "fifo", "prioritized:0.6", "recency:10000:episode" or "stratified(3=2):uniform"."""
+    """A selector from text such as "fifo", "prioritized:0.6", "recency:10000:episode" or
+    "stratified(3=2):uniform"."""
     text = text.strip()
     if text in ORDERED:
         return ORDERED[text]
     if match := re.fullmatch(rf"stratified(?:\(({SHARE}(?:,{SHARE})*)\))?:(.+)", text):
         inner = selector_from_name(match[2])
         if isinstance(inner, OrderedSelector):
-            raise ValueError(f"selector {text!r} takes items in an order within a task; write stratified:uniform")
+            raise ValueError(
+                f"selector {text!r} takes items in an order within a task; write stratified:uniform"
+            )
         if match[1] is None:
             return Stratified(inner=inner)
         pairs = [pair.split("=") for pair in match[1].split(",")]
@@ -343,11 +374,15 @@ def selector_from_name(text: str) -> Selector:
     if name in FORMS:
         raise ValueError(f"selector {text!r} is not of the form {FORMS[name]}")
     nearest = get_close_matches(name, FORMS, n=1, cutoff=0.0)[0]
-    raise ValueError(f"selector {text!r} is not known; the nearest is {nearest!r}, of the form {FORMS[nearest]}")
+    raise ValueError(
+        f"selector {text!r} is not known; the nearest is {nearest!r}, of the form {FORMS[nearest]}"
+    )
 
 
 def _float(number: str, text: str, name: str) -> float:
     try:
         return float(number)
     except ValueError:
-        raise ValueError(f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is no number") from None
+        raise ValueError(
+            f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is no number"
+        ) from None

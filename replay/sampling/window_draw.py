@@ -1,4 +1,5 @@
-"""Drawing: which windows of which episodes fill the rows of a batch, and what prompts them; whole arrays at a time.
+"""Drawing: which windows of which episodes fill the rows of a batch, and what prompts them; whole
+arrays at a time.
 
 Shape letters: R rows of one task in one table, W windows.
 """
@@ -34,8 +35,8 @@ def fill_rows(
     rng: np.random.Generator, readable: Readable, config: MixConfig, settings: TaskMix, fit: int,
     rows: Int64[np.ndarray, " R"], prompted: Bool[np.ndarray, " R"],
 ) -> Draw:  # fmt: skip
-    """Windows of some rows. Of a task without `window_steps`, short episodes leave room, which further windows fill, but
-    for tables with `max_times_sampled`: there a row has one window."""
+    """Windows of some rows. Of a task without `window_steps`, short episodes leave room, which
+    further windows fill, but for tables with `max_times_sampled`: there a row has one window."""
     half = min(fit // 2, fit - (settings.window_steps or 1))
     prompt_steps = np.where(prompted, config.prompt_steps or half, 0)
     if settings.window_steps:
@@ -43,13 +44,20 @@ def fill_rows(
         repeats = fit // (prompt_steps + settings.window_steps)
         window_steps = np.full(int(repeats.sum()), settings.window_steps)
         return one_window_each(
-            rng, readable, config, np.repeat(rows, repeats), window_steps, np.repeat(prompt_steps, repeats)
+            rng,
+            readable,
+            config,
+            np.repeat(rows, repeats),
+            window_steps,
+            np.repeat(prompt_steps, repeats),
         )
     room = np.full(len(rows), fit)
     rounds: list[Draw] = []
     while (going := np.flatnonzero(room > prompt_steps)).size:
         prompt = prompt_steps[going]
-        rounds.append(one_window_each(rng, readable, config, rows[going], room[going] - prompt, prompt))
+        rounds.append(
+            one_window_each(rng, readable, config, rows[going], room[going] - prompt, prompt)
+        )
         if readable.draws_are_counted:  # each round would begin to count anew
             break
         room[going] -= rounds[-1].length + rounds[-1].prompt_length
@@ -63,7 +71,11 @@ def one_window_each(
     """One window for each entry of `rows`; fewer where the table has no more."""
     assert readable.chooser is not None
     chosen, probability = readable.chooser.draw(rng, len(rows))
-    rows, window_steps, prompt_steps = rows[: len(chosen)], window_steps[: len(chosen)], prompt_steps[: len(chosen)]
+    rows, window_steps, prompt_steps = (
+        rows[: len(chosen)],
+        window_steps[: len(chosen)],
+        prompt_steps[: len(chosen)],
+    )
     num_steps = readable.steps[chosen]
     length = np.minimum(window_steps, num_steps)
     # A step is drawn, which lies anywhere in its window, as far as the episode's ends allow.
@@ -76,7 +88,9 @@ def one_window_each(
             row=rows, number=number, start=start, length=length, prompt_number=number, prompt_start=nothing,
             prompt_length=nothing, probability=probability,
         )  # fmt: skip
-    prompt, prompt_start, prompt_length = _prompts(rng, readable, config, chosen, start, prompt_steps)
+    prompt, prompt_start, prompt_length = _prompts(
+        rng, readable, config, chosen, start, prompt_steps
+    )
     return Draw(
         row=rows, number=number, start=start, length=length, prompt_number=readable.number[prompt],
         prompt_start=prompt_start, prompt_length=prompt_length, probability=probability,
@@ -87,8 +101,8 @@ def _prompts(
     rng: np.random.Generator, readable: Readable, config: MixConfig, chosen: Int64[np.ndarray, " W"],
     window_start: Int64[np.ndarray, " W"], prompt_steps: Int64[np.ndarray, " W"],
 ) -> tuple[Int64[np.ndarray, " W"], Int64[np.ndarray, " W"], Int64[np.ndarray, " W"]]:  # fmt: skip
-    """Episode, start and length of each window's prompt: another episode of the same source, as the settings say; of
-    the same one, steps before the window."""
+    """Episode, start and length of each window's prompt: another episode of the same source, as the
+    settings say; of the same one, steps before the window."""
     size, rank = readable.group_size[chosen], readable.rank[chosen]
     if config.prompt_episode == "any":
         place = rng.integers(0, size)
@@ -106,9 +120,13 @@ def _prompts(
 
 
 def in_order(draws: list[Draw]) -> Draw:
-    """Draws of one task as one, its rows in order; windows of a row stay in the order in which they were drawn."""
+    """Draws of one task as one, its rows in order; windows of a row stay in the order in which they
+    were drawn."""
     if len(draws) == 1:
         return draws[0]
-    joined = {name: np.concatenate([getattr(draw, name) for draw in draws]) for name in Draw.__dataclass_fields__}
+    joined = {
+        name: np.concatenate([getattr(draw, name) for draw in draws])
+        for name in Draw.__dataclass_fields__
+    }
     order = np.argsort(joined["row"], kind="stable")
     return Draw(**{name: values[order] for name, values in joined.items()})

@@ -1,4 +1,5 @@
-"""What was done to an episode on its way in, written into its info, and summed over the episodes of a store."""
+"""What was done to an episode on its way in, written into its info, and summed over the episodes of
+a store."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Changes:
     cut_from: int = 0
     """Steps that it had, if more than the task's limit; 0: it is whole."""
     split_from: int = 0
-    """Rows of the run that it is a part of, if the file does not mark where episodes end; 0: it is marked."""
+    """Rows of the run that it is a part of, if the file does not mark where episodes end; 0: it is
+    marked."""
     is_scaled: bool = False
     """Whether its actions were scaled from the source's bounds."""
     clipped: Clipped | None = None
@@ -49,7 +51,8 @@ class Changes:
 
 
 def changes_of(info: Mapping[str, str]) -> Changes:
-    """The inverse of `Changes.info`; no changes where nothing, or nothing that can be read, is written."""
+    """The inverse of `Changes.info`; no changes where nothing, or nothing that can be read, is
+    written."""
     try:
         plain = json.loads(info.get(FIELD, "{}"))
         clipped = plain.get("clipped")
@@ -57,11 +60,18 @@ def changes_of(info: Mapping[str, str]) -> Changes:
             cut_from=int(plain.get("cut_from", 0)),
             split_from=int(plain.get("split_from", 0)),
             is_scaled=bool(plain.get("scaled", False)),
-            clipped=Clipped(values=int(clipped[0]), outside=int(clipped[1]), furthest=float(clipped[2]))
-            if clipped
-            else None,
+            clipped=(
+                Clipped(values=int(clipped[0]), outside=int(clipped[1]), furthest=float(clipped[2]))
+                if clipped
+                else None
+            ),
         )
-    except (ValueError, TypeError, AttributeError, LookupError):  # another program wrote an info of this name
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+    ):  # another program wrote an info of this name
         return Changes()
 
 
@@ -97,15 +107,33 @@ class ChangeTally:
         """What was done and to how many episodes, in words, for a table; only what happened."""
         lines: list[tuple[str, str]] = []
         if self.cut:
-            lines.append(("cut", f"{self.cut:,} longer than the task's limit, {self.steps_cut_off:,} steps left out"))
+            lines.append(
+                (
+                    "cut",
+                    (
+                        f"{self.cut:,} longer than the task's limit, {self.steps_cut_off:,} steps"
+                        " left out"
+                    ),
+                )
+            )
         if self.split:
-            lines.append(("cut", f"{self.split:,} at the task's limit: the file does not mark their ends"))
+            lines.append(
+                ("cut", f"{self.split:,} at the task's limit: the file does not mark their ends")
+            )
         if self.scaled:
-            lines.append(("scaled", f"{self.scaled:,}: actions, from the source's bounds to the task's"))
+            lines.append(
+                ("scaled", f"{self.scaled:,}: actions, from the source's bounds to the task's")
+            )
         if self.clipped:
             share = self.values_clipped / self.values
             lines.append(
-                ("clipped", f"{self.clipped:,}: {share:.2%} of their action values, by up to {self.furthest:.3g}")
+                (
+                    "clipped",
+                    (
+                        f"{self.clipped:,}: {share:.2%} of their action values, by up to"
+                        f" {self.furthest:.3g}"
+                    ),
+                )
             )
         return lines
 

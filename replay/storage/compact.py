@@ -1,7 +1,8 @@
-"""Compaction: a store's file never shrinks, so what is kept is written into a new one, which takes its place in one step.
+"""Compaction: a store's file never shrinks, so what is kept is written into a new one, which takes
+its place in one step.
 
-Whoever dies in between leaves a whole store: the old one before the rename, the new one after it; what is left of a draft
-goes when the store is next written to.
+Whoever dies in between leaves a whole store: the old one before the rename, the new one after it;
+what is left of a draft goes when the store is next written to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import Any
 
 import lmdb
 
-from replay.storage.database import DAMAGED, DRAFT, FILE, HEADROOM_BYTES, SWAP_WAIT_S, column_key, open_parts
+from replay.storage.database import (
+    DAMAGED,
+    DRAFT,
+    FILE,
+    HEADROOM_BYTES,
+    SWAP_WAIT_S,
+    column_key,
+    open_parts,
+)
 from replay.storage.dedup import split_key
 from replay.storage.header import SCHEMA, Header, header_to_bytes
 from replay.storage.lock import OPEN, WRITING, FolderLock
@@ -45,7 +54,8 @@ class Compacted:
 
 
 class Compaction:
-    """One store being compacted. The steps are apart so that whoever calls them can show how far they are, or stop.
+    """One store being compacted. The steps are apart so that whoever calls them can show how far
+    they are, or stop.
 
     with Compaction(folder) as compaction:
         for copied_bytes in compaction.copy():
@@ -70,7 +80,10 @@ class Compaction:
             self._before_bytes = _disk_bytes(folder / FILE)
             self._written = _written(folder / FILE)
             self._source = EpisodeStore(
-                folder, capacity_bytes=0, map_bytes=2 * (folder / FILE).stat().st_size + HEADROOM_BYTES, read_only=True
+                folder,
+                capacity_bytes=0,
+                map_bytes=2 * (folder / FILE).stat().st_size + HEADROOM_BYTES,
+                read_only=True,
             )
         except BaseException:
             self._writing.release()
@@ -82,7 +95,10 @@ class Compaction:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._source.close()
         shutil.rmtree(self._draft, ignore_errors=True)
@@ -99,7 +115,10 @@ class Compaction:
         try:
             self._draft.mkdir()
             env = lmdb.open(
-                str(self._draft), map_size=2 * self._before_bytes + 4 * HEADROOM_BYTES, max_dbs=5, sync=False
+                str(self._draft),
+                map_size=2 * self._before_bytes + 4 * HEADROOM_BYTES,
+                max_dbs=5,
+                sync=False,
             )
             try:
                 yield from self._copy_into(env)
@@ -107,7 +126,9 @@ class Compaction:
             finally:
                 env.close()
         except lmdb.Error as problem:
-            raise OSError(errno.ENOSPC, f"cannot write {self._draft}: {problem}; nothing was changed") from problem
+            raise OSError(
+                errno.ENOSPC, f"cannot write {self._draft}: {problem}; nothing was changed"
+            ) from problem
 
     def _copy_into(self, env: Any) -> Iterator[int]:
         databases = open_parts(env, read_only=False)
@@ -133,7 +154,8 @@ class Compaction:
             stream, number = split_key(kept.key)
             if stream not in streams or number // self._source.num_shards not in streams[stream]:
                 raise ValueError(
-                    f"the key {kept.key!r} is kept, but is not among those seen; gato replay verify --mend puts that right"
+                    f"the key {kept.key!r} is kept, but is not among those seen; gato replay verify"
+                    " --mend puts that right"
                 )
         with env.begin(write=True) as txn:
             for stream, seen in streams.items():
@@ -142,7 +164,8 @@ class Compaction:
                 txn.put(name, value, db=databases.counters)
 
     def _copy_episode(self, txn: lmdb.Transaction, databases: Any, header: Header) -> Fault | None:
-        """Its values as they are, where all are there with the right checksums; else what is wrong."""
+        """Its values as they are, where all are there with the right checksums; else what is
+        wrong."""
         try:
             record = self._source.record(header)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
@@ -177,24 +200,45 @@ class Compaction:
     def check(self) -> None:
         """Open the copy and compare it with the store: episodes, values, streams, counters."""
         copy = EpisodeStore(
-            self._draft, capacity_bytes=0, map_bytes=2 * self._before_bytes + HEADROOM_BYTES, read_only=True
+            self._draft,
+            capacity_bytes=0,
+            map_bytes=2 * self._before_bytes + HEADROOM_BYTES,
+            read_only=True,
         )
         try:
             left_out = {fault.number for fault in self._left_out}
-            expected = {n: replace(h, schema=SCHEMA) for n, h in self._source.episodes.items() if n not in left_out}
-            same = copy.episodes == expected and len(copy.episodes) == self._num_episodes and not copy.damaged
+            expected = {
+                n: replace(h, schema=SCHEMA)
+                for n, h in self._source.episodes.items()
+                if n not in left_out
+            }
+            same = (
+                copy.episodes == expected
+                and len(copy.episodes) == self._num_episodes
+                and not copy.damaged
+            )
             with copy.database.transaction() as txn:
                 same = same and txn.stat(copy.database.parts.columns)["entries"] == self._num_values
-                counters = [(bytes(name), bytes(value)) for name, value in txn.cursor(db=copy.database.parts.counters)]
+                counters = [
+                    (bytes(name), bytes(value))
+                    for name, value in txn.cursor(db=copy.database.parts.counters)
+                ]
             before, after = streams_of(self._source)[0], streams_of(copy)[0]
             same = same and counters == self._counters() and before.keys() == after.keys()
-            if not (same and all(after[name].to_bytes() == seen.to_bytes() for name, seen in before.items())):
-                raise OSError(errno.EIO, f"the copy in {self._draft} is not what was copied; nothing was changed")
+            if not (
+                same
+                and all(after[name].to_bytes() == seen.to_bytes() for name, seen in before.items())
+            ):
+                raise OSError(
+                    errno.EIO,
+                    f"the copy in {self._draft} is not what was copied; nothing was changed",
+                )
         finally:
             copy.close()
 
     def swap(self) -> Compacted:
-        """Let the copy take the store's place. ValueError, with nothing changed, where somebody goes on reading the store."""
+        """Let the copy take the store's place. ValueError, with nothing changed, where somebody
+        goes on reading the store."""
         self._source.close()
         file, copy = self._folder / FILE, self._draft / FILE
         after_bytes = _disk_bytes(copy)
@@ -202,7 +246,10 @@ class Compaction:
         try:
             _require_closed(self._folder)
             if _written(file) != self._written:
-                raise ValueError(f"{self._folder} was written to while it was copied; nothing was changed, try again")
+                raise ValueError(
+                    f"{self._folder} was written to while it was copied; nothing was changed, try"
+                    " again"
+                )
             _like(file, copy)
             os.replace(copy, file)
             _sync(self._folder)
@@ -228,7 +275,8 @@ def _written(file: Path) -> tuple[int, int]:
 
 
 def _require_closed(folder: Path) -> None:
-    """Refuse where LMDB's own lock shows somebody who does not take ours. The next to open it makes LMDB's table anew."""
+    """Refuse where LMDB's own lock shows somebody who does not take ours. The next to open it makes
+    LMDB's table anew."""
     try:
         descriptor = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -236,7 +284,9 @@ def _require_closed(folder: Path) -> None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
     except OSError as problem:
-        raise ValueError(f"another process has {folder} open; try again when it has ended") from problem
+        raise ValueError(
+            f"another process has {folder} open; try again when it has ended"
+        ) from problem
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,9 @@
-"""The database: an LMDB file in a folder, locked for one writer, looked at before it is trusted, with counters and notes.
+"""The database: an LMDB file in a folder, locked for one writer, looked at before it is trusted,
+with counters and notes.
 
-Parts: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams` (what keys were ever seen,
-`replay.storage.dedup`), `keys` (whole keys, of stores that schema 1 wrote), `counters` (numbers, notes, what was taken out).
+Parts: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams`
+(what keys were ever seen, `replay.storage.dedup`), `keys` (whole keys, of stores that schema 1
+wrote), `counters` (numbers, notes, what was taken out).
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from typing import Any
 
 import lmdb
 
-from replay.storage.checksum import MEND, check_structure, number_from_bytes, number_to_bytes, reserve_lock_file
+from replay.storage.checksum import (
+    MEND,
+    check_structure,
+    number_from_bytes,
+    number_to_bytes,
+    reserve_lock_file,
+)
 from replay.storage.lock import OPEN, WRITING, FolderLock
 
 FILE = "data.mdb"
@@ -41,7 +49,8 @@ def column_key(number: int, column: int, chunk: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """LMDB's handles. None: written by an earlier release, which had no such part, and opened to read."""
+    """LMDB's handles. None: written by an earlier release, which had no such part, and opened to
+    read."""
 
     headers: Any
     columns: Any
@@ -81,7 +90,8 @@ class Database:
         lock_wait_s: float,
         trusts_counters: bool = True,
     ) -> None:
-        """ValueError, which says how to mend it, where it cannot be opened, or another writer does not end in time."""
+        """ValueError, which says how to mend it, where it cannot be opened, or another writer does
+        not end in time."""
         self.folder = folder
         self.read_only = read_only
         self._trusts_counters = trusts_counters and not read_only
@@ -100,14 +110,21 @@ class Database:
                 check_structure(folder)  # nobody writes meanwhile
             self.env = self._open(map_bytes, sync)
             self.parts = open_parts(self.env, read_only=read_only)
-            if self.parts.headers is None or self.parts.columns is None or self.parts.counters is None:
+            if (
+                self.parts.headers is None
+                or self.parts.columns is None
+                or self.parts.counters is None
+            ):
                 raise ValueError(
-                    f"{folder} holds an LMDB file that is no replay store, or one that was never written to"
+                    f"{folder} holds an LMDB file that is no replay store, or one that was never"
+                    " written to"
                 )
         except BaseException as problem:
             self.close()
             if isinstance(problem, (lmdb.Error, OSError)):
-                raise ValueError(f"cannot open the replay store in {folder}: {problem}; {MEND}") from problem
+                raise ValueError(
+                    f"cannot open the replay store in {folder}: {problem}; {MEND}"
+                ) from problem
             raise
 
     def _open(self, map_bytes: int, sync: bool) -> Any:
@@ -118,8 +135,12 @@ class Database:
         try:
             return lmdb.open(str(self.folder), **settings)
         except (lmdb.Error, OSError) as problem:
-            # A folder that may not be written to has no place for LMDB's table of readers; nobody writes there.
-            unwritable = any(words in str(problem) for words in ("Permission denied", "Read-only", "not permitted"))
+            # A folder that may not be written to has no place for LMDB's table of readers; nobody
+            # writes there.
+            unwritable = any(
+                words in str(problem)
+                for words in ("Permission denied", "Read-only", "not permitted")
+            )
             if not (self.read_only and unwritable):
                 raise
             return lmdb.open(str(self.folder), lock=False, **settings)
@@ -134,7 +155,8 @@ class Database:
             raise OSError(f"the replay store in {self.folder}: {problem}") from problem
 
     def counter(self, name: str) -> int:
-        """A number that was kept; 0 where there is none. ValueError where it is damaged, unless it is only read, or mended."""
+        """A number that was kept; 0 where there is none. ValueError where it is damaged, unless it
+        is only read, or mended."""
         with self.env.begin(db=self.parts.counters) as txn:
             value = txn.get(name.encode())
         try:
@@ -145,26 +167,39 @@ class Database:
             raise self.damaged_counter(name, str(problem)) from problem
 
     def damaged_counter(self, name: str, problem: str) -> ValueError:
-        return ValueError(f"counter {name} of the replay store in {self.folder} is damaged: {problem}; {MEND}")
+        return ValueError(
+            f"counter {name} of the replay store in {self.folder} is damaged: {problem}; {MEND}"
+        )
 
     def set_counters(self, **values: int) -> None:
         """Write counters, in one transaction. Where the disk is full they stay as they were."""
-        self.put({name.encode(): number_to_bytes(value) for name, value in values.items()}, self.parts.counters)
+        self.put(
+            {name.encode(): number_to_bytes(value) for name, value in values.items()},
+            self.parts.counters,
+        )
 
     def note(self, name: str, value: bytes) -> None:
         """Keep some bytes under a name. Where the disk is full they stay as they were."""
-        self.put({b"note/" + name.encode(): zlib.crc32(value).to_bytes(4, "little") + value}, self.parts.counters)
+        self.put(
+            {b"note/" + name.encode(): zlib.crc32(value).to_bytes(4, "little") + value},
+            self.parts.counters,
+        )
 
     def noted(self, name: str) -> bytes | None:
         """What was kept under a name. None where that is nothing, or damaged."""
         with self.env.begin(db=self.parts.counters) as txn:
             value = txn.get(b"note/" + name.encode())
-        if value is None or len(value) < 4 or zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little"):
+        if (
+            value is None
+            or len(value) < 4
+            or zlib.crc32(value[4:]) != int.from_bytes(value[:4], "little")
+        ):
             return None
         return bytes(value[4:])
 
     def put(self, values: Mapping[bytes, bytes], part: Any) -> None:
-        """Write some small values in one transaction. Where the disk is full they stay as they were."""
+        """Write some small values in one transaction. Where the disk is full they stay as they
+        were."""
         try:
             with self.env.begin(db=part, write=True) as txn:
                 for name, value in values.items():

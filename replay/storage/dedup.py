@@ -1,8 +1,9 @@
-"""What was ever stored, by key, in little space: of each stream of keys the intervals of its sequence numbers.
+"""What was ever stored, by key, in little space: of each stream of keys the intervals of its
+sequence numbers.
 
-A key is a stream and a number, such as `w0.4f2a.17` or `d4rl:hopper:9c1b:3`: writer, incarnation and sequence number.
-Numbers that arrive in order make one interval, however many they are, so that a duplicate is known for ever, also after
-its episode was evicted, for a few bytes a writer.
+A key is a stream and a number, such as `w0.4f2a.17` or `d4rl:hopper:9c1b:3`: writer, incarnation
+and sequence number. Numbers that arrive in order make one interval, however many they are, so that
+a duplicate is known for ever, also after its episode was evicted, for a few bytes a writer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _SPLIT = re.compile(r"(.*[.:])(0|[1-9][0-9]{0,17})", re.DOTALL)
 
 
 def split_key(key: str) -> tuple[str, int]:
-    """Stream and sequence number. A key that does not end in a number is a stream of its own, with one number."""
+    """Stream and sequence number. A key that does not end in a number is a stream of its own, with
+    one number."""
     found = _SPLIT.fullmatch(key)
     return (found[1], int(found[2])) if found else (key + "\0", 0)
 

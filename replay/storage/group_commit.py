@@ -1,7 +1,8 @@
 """Group commit: one transaction for all the records that came while the last one was written.
 
-Whoever finds nobody writing writes for everyone who waits; the others wait for that, which takes one or two commits. So a
-writer that is alone never waits for a timer, and eight that come at once share one write to the disk.
+Whoever finds nobody writing writes for everyone who waits; the others wait for that, which takes
+one or two commits. So a writer that is alone never waits for a timer, and eight that come at once
+share one write to the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from replay.storage.record import Record
 from replay.storage.store import Outcome
 
 GROUP_BYTES = 64 << 20
-"""A group is closed at this size, so that a commit stays within tens of milliseconds on a disk of a GB/s."""
+"""A group is closed at this size, so that a commit stays within tens of milliseconds on a disk of a
+GB/s."""
 
 Write = Callable[[Sequence[tuple[Record, int]]], Sequence[Outcome]]
 
@@ -48,7 +50,8 @@ class Committer:
         self._is_writing = False
 
     def commit(self, record: Record, tokens: int) -> Outcome:
-        """What became of the record. What broke the writer is raised in every thread that it wrote for."""
+        """What became of the record. What broke the writer is raised in every thread that it wrote
+        for."""
         mine = _Ticket(record, tokens)
         with self._changed:
             self._waiting.append(mine)

@@ -1,4 +1,5 @@
-"""Headers: what is known of a stored episode without reading it, as bytes with a checksum, and what it costs on disk."""
+"""Headers: what is known of a stored episode without reading it, as bytes with a checksum, and what
+it costs on disk."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from gato.episode import is_by_agent
 from gato.version import Version
 
 SCHEMA = 2
-"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers (`replay.storage.dedup`)."""
+"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers
+(`replay.storage.dedup`)."""
 MARK = b"\x01"
-"""Before the checksum of a header; one that begins with a brace was written before headers had a checksum."""
+"""Before the checksum of a header; one that begins with a brace was written before headers had a
+checksum."""
 PAGE_BYTES = 4096
 """LMDB keeps a value larger than half a page in whole pages of its own."""
 ENTRY_BYTES = 48
@@ -70,24 +73,36 @@ def header_to_bytes(header: Header) -> bytes:
 def header_from_bytes(value: bytes) -> Header:
     """DamagedEpisode where the checksum is wrong. ValueError where a newer release wrote it."""
     text = value if value[:1] == b"{" else value[5:]
-    if text is not value and (value[:1] != MARK or zlib.crc32(text) != int.from_bytes(value[1:5], "little")):
+    if text is not value and (
+        value[:1] != MARK or zlib.crc32(text) != int.from_bytes(value[1:5], "little")
+    ):
         raise DamagedEpisode("the header does not match its checksum")
     try:
-        plain: dict[str, Any] = json.loads(text.decode())  # of bytes, json would guess the encoding first
+        # of bytes, json would guess the encoding first
+        plain: dict[str, Any] = json.loads(text.decode())
         if plain["schema"] > SCHEMA:
             raise NewerStore(
-                f"an episode has schema {plain['schema']}, this release reads up to {SCHEMA}; update gato-ray"
+                f"an episode has schema {plain['schema']}, this release reads up to {SCHEMA};"
+                " update gato-ray"
             )
         plain["version"] = Version(*plain["version"]) if plain["version"] else None
-        plain["columns"] = {name: (dtype, tuple(shape)) for name, (dtype, shape) in plain["columns"].items()}
+        plain["columns"] = {
+            name: (dtype, tuple(shape)) for name, (dtype, shape) in plain["columns"].items()
+        }
         return Header(**plain)
     except NewerStore:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:  # no checksum told that it is damaged
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as problem:  # no checksum told that it is damaged
         raise DamagedEpisode(f"the header cannot be read: {problem}") from problem
 
 
 def disk_bytes(value_bytes: int) -> int:
-    """What a value takes of LMDB's file: whole pages of its own, or its share of a page that is two thirds full."""
+    """What a value takes of LMDB's file: whole pages of its own, or its share of a page that is two
+    thirds full."""
     used = value_bytes + ENTRY_BYTES
     return -(-used // PAGE_BYTES) * PAGE_BYTES if used > PAGE_BYTES // 2 else used * 3 // 2

@@ -1,4 +1,5 @@
-"""The index: what selectors look at, as columns in memory, one row for each kept episode, oldest first.
+"""The index: what selectors look at, as columns in memory, one row for each kept episode, oldest
+first.
 
 Shape letter: N kept episodes.
 """
@@ -22,7 +23,8 @@ NO_VERSION = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What the index knows of n episodes that were drawn; of one that is gone `steps` is 0 and the key empty."""
+    """What the index knows of n episodes that were drawn; of one that is gone `steps` is 0 and the
+    key empty."""
 
     key: list[str]
     steps: Int64[np.ndarray, " n"]
@@ -78,12 +80,14 @@ class Index:
         self._number_of: dict[str, int] = {}
         """Key to number, for priorities."""
         self.tasks: dict[str, int] = {}
-        """Task to code. Never changed but replaced, so that whoever looks at it sees one state of it."""
+        """Task to code. Never changed but replaced, so that whoever looks at it sees one state of
+        it."""
         self.sources: dict[str, int] = {}
         self.newest_version = NO_VERSION
         """The newest publication that anything here was played with, or that was told of."""
         self.change = 0
-        """Counts what came, went, or got another priority or newest version; not how often something was sampled."""
+        """Counts what came, went, or got another priority or newest version; not how often
+        something was sampled."""
         self._snapshot: Snapshot | None = None
 
     def __len__(self) -> int:
@@ -129,7 +133,9 @@ class Index:
         self._key = np.full(size, "", object)
         self._key[: len(rows)] = keys
         self._used = len(rows)
-        self._row_of = {int(number): row for row, number in enumerate(self._columns["number"][: len(rows)])}
+        self._row_of = {
+            int(number): row for row, number in enumerate(self._columns["number"][: len(rows)])
+        }
 
     def remove(self, numbers: Sequence[int]) -> None:
         """Let episodes go; those that are not here are ignored."""
@@ -143,12 +149,14 @@ class Index:
             self.change += 1
 
     def snapshot(self, *, fresh: bool = False) -> Snapshot:
-        """The columns now; the same object until something changes. `times_sampled` is only right in a fresh one."""
+        """The columns now; the same object until something changes. `times_sampled` is only right
+        in a fresh one."""
         with self._lock:
             if fresh or self._snapshot is None or self._snapshot.change != self.change:
                 rows = np.flatnonzero(self._alive[: self._used])
                 self._snapshot = Snapshot(
-                    change=self.change, **{name: column[rows] for name, column in self._columns.items()}
+                    change=self.change,
+                    **{name: column[rows] for name, column in self._columns.items()},
                 )
             return self._snapshot
 
@@ -162,18 +170,28 @@ class Index:
         """What is known of some episodes."""
         with self._lock:
             rows = self._rows(numbers)
-            found = {name: self._columns[name][rows] for name in ("steps", "terminated", "version", "times_sampled")}
+            found = {
+                name: self._columns[name][rows]
+                for name in ("steps", "terminated", "version", "times_sampled")
+            }
             keys = self._key[rows]
         gone = rows < 0
         if gone.any():
             keys[gone] = ""
-            for name, nothing in (("steps", 0), ("terminated", False), ("version", NO_VERSION), ("times_sampled", 0)):
+            for name, nothing in (
+                ("steps", 0),
+                ("terminated", False),
+                ("version", NO_VERSION),
+                ("times_sampled", 0),
+            ):
                 found[name][gone] = nothing
         return Looked(key=keys.tolist(), **found)
 
     def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Where episodes stand; -1 where they are gone."""
-        return np.fromiter(map(self._row_of.get, numbers.tolist(), repeat(-1)), np.int64, len(numbers))
+        return np.fromiter(
+            map(self._row_of.get, numbers.tolist(), repeat(-1)), np.int64, len(numbers)
+        )
 
     def set_priorities(self, priorities: Mapping[str, float]) -> int:
         """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
@@ -195,7 +213,8 @@ class Index:
                 self.change += 1
 
     def state(self) -> dict[str, tuple[float, int]]:
-        """Priority and times sampled by key, of what differs from a fresh episode: what sampling depends on beside the store."""
+        """Priority and times sampled by key, of what differs from a fresh episode: what sampling
+        depends on beside the store."""
         with self._lock:
             rows = np.flatnonzero(self._alive[: self._used])
             priority, times = self._columns["priority"][rows], self._columns["times_sampled"][rows]
@@ -204,7 +223,8 @@ class Index:
             return {keys[i]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
 
     def load(self, state: Mapping[str, tuple[float, int]]) -> None:
-        """Take a state back; episodes that it does not name begin afresh, keys that are gone are ignored."""
+        """Take a state back; episodes that it does not name begin afresh, keys that are gone are
+        ignored."""
         with self._lock:
             self._columns["priority"][: self._used] = 1.0
             self._columns["times_sampled"][: self._used] = 0
@@ -212,5 +232,8 @@ class Index:
                 number = self._number_of.get(key)
                 if number is not None:
                     row = self._row_of[number]
-                    self._columns["priority"][row], self._columns["times_sampled"][row] = priority, times
+                    self._columns["priority"][row], self._columns["times_sampled"][row] = (
+                        priority,
+                        times,
+                    )
             self.change += 1

@@ -1,6 +1,8 @@
-"""Locks on a store's folder: one process writes to it, and its file is not swapped while anybody has it open.
+"""Locks on a store's folder: one process writes to it, and its file is not swapped while anybody
+has it open.
 
-The kernel lets go of them where a process dies, so a killed writer keeps nobody from taking its place.
+The kernel lets go of them where a process dies, so a killed writer keeps nobody from taking its
+place.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 class FolderLock:
     """One lock, held from its making until `release`, or until the process dies.
 
-    lock = FolderLock(folder, WRITING, wait_s=5.0)      # ValueError where another has it for longer than that
+    lock = FolderLock(folder, WRITING, wait_s=5.0)      # ValueError where another has it for longer
+    than that
     """
 
-    def __init__(self, folder: Path, name: str, *, shared: bool = False, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, shared: bool = False, wait_s: float = 0.0
+    ) -> None:
         self._descriptor = _open(folder / name, may_be_missing=shared)
         deadline = time.monotonic() + wait_s
         while not self._taken(shared):
@@ -33,7 +38,9 @@ class FolderLock:
                 holder = self._holder() if name == WRITING else ""
                 self.release()
                 does = "writes to" if name == WRITING else "swaps" if shared else "reads"
-                raise ValueError(f"another process{holder} {does} {folder}; try again when it has ended")
+                raise ValueError(
+                    f"another process{holder} {does} {folder}; try again when it has ended"
+                )
             time.sleep(RETRY_S)
         if name == WRITING:
             self._sign()
@@ -42,7 +49,9 @@ class FolderLock:
         if self._descriptor is None:
             return True
         try:
-            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(
+                self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            )
         except BlockingIOError:
             return False
         return True
@@ -72,7 +81,8 @@ class FolderLock:
 
 
 def _open(file: Path, *, may_be_missing: bool) -> int | None:
-    """The file's descriptor. None for a reader of a folder that it may not write to: nobody swaps there either."""
+    """The file's descriptor. None for a reader of a folder that it may not write to: nobody swaps
+    there either."""
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as problem:

@@ -1,7 +1,9 @@
-"""Records: an episode as a header and values with checksums, the same on the way to replay and on its disk.
+"""Records: an episode as a header and values with checksums, the same on the way to replay and on
+its disk.
 
-A small column is one value. Images are kept in compressed chunks of a few steps, so that a window costs only what it
-shows; whoever sends an episode compresses them, and replay only checks that they can be opened.
+A small column is one value. Images are kept in compressed chunks of a few steps, so that a window
+costs only what it shows; whoever sends an episode compresses them, and replay only checks that they
+can be opened.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ CHUNK_STEPS = 8
 IMAGE_BYTES = 4096
 """A column with at least this many bytes a step is kept in chunks."""
 MAX_RATIO = 256
-"""LZ4 cannot make more than 255 bytes of one: what claims more is refused before any memory is taken for it."""
+"""LZ4 cannot make more than 255 bytes of one: what claims more is refused before any memory is
+taken for it."""
 MAX_VERSION = 1 << 53
-"""Epochs and numbers of versions are below: they must fit the index's columns, and differences of them as well."""
+"""Epochs and numbers of versions are below: they must fit the index's columns, and differences of
+them as well."""
 REWARDS = ("<f4", ())
 Values = Mapping[tuple[int, int], bytes | memoryview]
 """(column, chunk) to a CRC-32 of the payload and the payload."""
@@ -92,8 +96,11 @@ def crc_matches(value: bytes | memoryview) -> bool:
     return zlib.crc32(memoryview(value)[4:]) == int.from_bytes(value[:4], "little")
 
 
-def open_value(value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int) -> np.ndarray:
-    """The steps of one value, as a read-only view where it is not compressed. DamagedEpisode where its checksum is wrong."""
+def open_value(
+    value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int
+) -> np.ndarray:
+    """The steps of one value, as a read-only view where it is not compressed. DamagedEpisode where
+    its checksum is wrong."""
     payload = memoryview(value)[4:]
     if not crc_matches(value):
         raise DamagedEpisode("does not match its checksum")
@@ -143,15 +150,19 @@ def episode_of(header: Header, arrays: Mapping[str, np.ndarray]) -> Episode:
 
 
 def record_to_bytes(record: Record) -> bytes:
-    """The record as bytes: magic, CRC-32 and length of a JSON header, the header, the values one after another."""
-    plain = asdict(record.header) | {"values": [[*place, len(value)] for place, value in record.values.items()]}
+    """The record as bytes: magic, CRC-32 and length of a JSON header, the header, the values one
+    after another."""
+    plain = asdict(record.header) | {
+        "values": [[*place, len(value)] for place, value in record.values.items()]
+    }
     text = json.dumps(plain).encode()
     lead = MAGIC + zlib.crc32(text).to_bytes(4, "little") + len(text).to_bytes(4, "little")
     return b"".join([lead, text, *record.values.values()])
 
 
 def record_from_bytes(data: bytes) -> Record:
-    """The record of `record_to_bytes`; its values are views. BadEpisode where it is damaged or was never one."""
+    """The record of `record_to_bytes`; its values are views. BadEpisode where it is damaged or was
+    never one."""
     if data[:4] != MAGIC:
         raise BadEpisode(f"not an episode record: begins with {data[:4]!r}, expected {MAGIC!r}")
     start = 12 + check_header_bytes(int.from_bytes(data[8:12], "little"))
@@ -162,13 +173,27 @@ def record_from_bytes(data: bytes) -> Record:
         return _decode(json.loads(text), memoryview(data), start)
     except BadEpisode:
         raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as problem:
-        raise BadEpisode(f"not an episode record: {type(problem).__name__} in its header ({problem})") from problem
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as problem:
+        raise BadEpisode(
+            f"not an episode record: {type(problem).__name__} in its header ({problem})"
+        ) from problem
 
 
 def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
     """What a record says, whoever wrote it: a checksum only proves that it came as it was sent."""
-    texts = [plain["key"], plain["task"], plain["source"], *(text for pair in plain["info"].items() for text in pair)]
+    texts = [
+        plain["key"],
+        plain["task"],
+        plain["source"],
+        *(text for pair in plain["info"].items() for text in pair),
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("key, task, source and info must be texts")
     values: dict[tuple[int, int], bytes | memoryview] = {}
@@ -182,7 +207,8 @@ def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
     if start != len(data):
         raise ValueError(f"{len(data) - start} bytes follow the last value")
     columns: Columns = {
-        str(name): (str(dtype), tuple(map(int, shape))) for name, (dtype, shape) in plain["columns"].items()
+        str(name): (str(dtype), tuple(map(int, shape)))
+        for name, (dtype, shape) in plain["columns"].items()
     }
     header = Header(
         number=-1,
@@ -204,44 +230,67 @@ def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
 
 
 def check_record(record: Record, task: Task) -> Record:
-    """The door: the record with its true return, or BadEpisode with the reason. It takes the memory of one chunk.
+    """The door: the record with its true return, or BadEpisode with the reason. It takes the memory
+    of one chunk.
 
-    Sizes are compared with what the task shows before anything is decompressed, so a claim costs nothing.
+    Sizes are compared with what the task shows before anything is decompressed, so a claim costs
+    nothing.
     """
     header = record.header
     if not 1 <= header.steps <= MAX_STEPS:
-        raise BadEpisode(f"episode {header.key} has {header.steps} steps, expected 1 to {MAX_STEPS}")
+        raise BadEpisode(
+            f"episode {header.key} has {header.steps} steps, expected 1 to {MAX_STEPS}"
+        )
     _check_texts_and_version(header)
     expected: dict[str, ArraySpec] = {f"o/{name}": spec for name, spec in task.observations.items()}
     expected |= {"actions": task.action, "labels": task.action}
     shown = {name for name in header.columns if name.startswith("o/")}
     if shown != {f"o/{name}" for name in task.observations}:
         raise BadEpisode(
-            f"episode {header.key} observes {sorted(n[2:] for n in shown)}, task {task.name} {sorted(task.observations)}"
+            f"episode {header.key} observes {sorted(n[2:] for n in shown)}, task {task.name}"
+            f" {sorted(task.observations)}"
         )
     arrays: dict[str, np.ndarray] = {}
     wanted = 0
     for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
         spec = expected.get(name)
-        _check_layout(header, name, (dtype, shape), REWARDS if spec is None else (spec.dtype.str, spec.shape))
+        _check_layout(
+            header, name, (dtype, shape), REWARDS if spec is None else (spec.dtype.str, spec.shape)
+        )
         each = chunk_steps(dtype, shape, header.steps)
         num_chunks = -(-header.steps // each)
         wanted += num_chunks
         if wanted > len(record.values):
-            raise BadEpisode(f"episode {header.key} claims {header.steps} steps, it is damaged or a value is missing")
+            raise BadEpisode(
+                f"episode {header.key} claims {header.steps} steps, it is damaged or a value is"
+                " missing"
+            )
         try:
             for chunk in range(num_chunks):
-                opened = open_value(record.values[index, chunk], dtype, shape, min(each, header.steps - chunk * each))
-                if num_chunks > 1:  # each is looked at here, so that one step may stand for all below
+                opened = open_value(
+                    record.values[index, chunk],
+                    dtype,
+                    shape,
+                    min(each, header.steps - chunk * each),
+                )
+                # each is looked at here, so that one step may stand for all below
+                if num_chunks > 1:
                     problem = spec.problem_with(opened, name) if spec else None
                     if problem:
-                        raise BadEpisode(f"episode {header.key} of {header.task}: {problem} of chunk {chunk}")
+                        raise BadEpisode(
+                            f"episode {header.key} of {header.task}: {problem} of chunk {chunk}"
+                        )
                     opened = np.broadcast_to(opened[:1, ...], (header.steps, *shape))
                 arrays[name] = opened
         except (DamagedEpisode, KeyError) as problem:
-            raise BadEpisode(f"episode {header.key} of {header.task}: {name} is damaged: {problem}") from problem
+            raise BadEpisode(
+                f"episode {header.key} of {header.task}: {name} is damaged: {problem}"
+            ) from problem
     if wanted != len(record.values) or not {"actions", "rewards"} <= set(arrays):
-        raise BadEpisode(f"episode {header.key} is damaged: it has {sorted(arrays)} in {len(record.values)} values")
+        raise BadEpisode(
+            f"episode {header.key} is damaged: it has {sorted(arrays)} in {len(record.values)}"
+            " values"
+        )
     episode = episode_of(header, arrays)
     check_episode(episode, task)
     return replace(record, header=replace(header, episode_return=episode.episode_return))
@@ -249,24 +298,34 @@ def check_record(record: Record, task: Task) -> Record:
 
 def _check_texts_and_version(header: Header) -> None:
     try:
-        "".join([header.key, header.task, header.source, *header.info, *header.info.values()]).encode()
+        "".join(
+            [header.key, header.task, header.source, *header.info, *header.info.values()]
+        ).encode()
     except UnicodeEncodeError as problem:
-        raise BadEpisode(f"episode {header.key!r} is damaged: a text of its header is no text: {problem}") from problem
+        raise BadEpisode(
+            f"episode {header.key!r} is damaged: a text of its header is no text: {problem}"
+        ) from problem
     if header.version is not None and not all(0 <= part < MAX_VERSION for part in header.version):
         raise BadEpisode(f"episode {header.key} is damaged: its version is {header.version}")
 
 
 def _check_layout(
-    header: Header, name: str, layout: tuple[str, tuple[int, ...]], expected: tuple[str, tuple[int, ...]]
+    header: Header,
+    name: str,
+    layout: tuple[str, tuple[int, ...]],
+    expected: tuple[str, tuple[int, ...]],
 ) -> None:
-    """Refuse, before memory is taken, a column that is not as the task shows it. dtypes are compared as they are written:
-    NumPy reads more into a text than an array of numbers could be of."""
+    """Refuse, before memory is taken, a column that is not as the task shows it. dtypes are
+    compared as they are written: NumPy reads more into a text than an array of numbers could be
+    of."""
     if expected is REWARDS and name != "rewards":
         raise BadEpisode(
-            f"episode {header.key} is damaged: it has a column {name}, which is none of task {header.task}'s"
+            f"episode {header.key} is damaged: it has a column {name}, which is none of task"
+            f" {header.task}'s"
         )
     for what, is_so, should_be in zip(("dtype", "shape"), layout, expected, strict=True):
         if is_so != should_be:
             raise BadEpisode(
-                f"episode {header.key} of {header.task}: {name} has {what} {is_so} in each step, expected {should_be}"
+                f"episode {header.key} of {header.task}: {name} has {what} {is_so} in each step,"
+                f" expected {should_be}"
             )

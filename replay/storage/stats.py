@@ -1,4 +1,5 @@
-"""What is in a store, told from its headers alone: episodes, steps and returns by task and source, bytes, what was seen."""
+"""What is in a store, told from its headers alone: episodes, steps and returns by task and source,
+bytes, what was seen."""
 
 from __future__ import annotations
 
@@ -86,7 +87,9 @@ def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
     found = Contents()
     for shard, store in enumerate(stores):
         for header in store.episodes.values():
-            found.tallies.setdefault(header.task, {}).setdefault(header.source, Tally()).count(header)
+            found.tallies.setdefault(header.task, {}).setdefault(header.source, Tally()).count(
+                header
+            )
             found.schemas.add(header.schema)
         found.stored_bytes += store.stored_bytes
         found.file_bytes += store.database.file_bytes
@@ -109,7 +112,11 @@ def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
 
 def _read_tokens(store: EpisodeStore) -> int:
     saved = store.database.noted("limiter")
-    return store.database.counter("read_tokens") if saved is None else int(json.loads(saved)["read_tokens"])
+    return (
+        store.database.counter("read_tokens")
+        if saved is None
+        else int(json.loads(saved)["read_tokens"])
+    )
 
 
 def left_out_of(
@@ -120,7 +127,8 @@ def left_out_of(
 ) -> dict[str, dict[str, Amount]]:
     """What a run with this mix does not read of some shards, by task and reason.
 
-    `tasks`: those whose references are known here; of others the filters by score cannot be told, and are left out.
+    `tasks`: those whose references are known here; of others the filters by score cannot be told,
+    and are left out.
     """
     out: dict[str, dict[str, Amount]] = {}
     best = best_returns(tasks, teacher_returns)

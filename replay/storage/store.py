@@ -1,4 +1,5 @@
-"""The store: episodes in a database, each value checked by a checksum when it is read, each key counted once for ever."""
+"""The store: episodes in a database, each value checked by a checksum when it is read, each key
+counted once for ever."""
 
 from __future__ import annotations
 
@@ -17,11 +18,32 @@ from gato.episode import Episode
 from gato.sequence import Window
 from replay.config import Durability
 from replay.storage.checksum import number_to_bytes
-from replay.storage.database import DAMAGED, HEADROOM_BYTES, LOCK_WAIT_S, Database, column_key, number_key
+from replay.storage.database import (
+    DAMAGED,
+    HEADROOM_BYTES,
+    LOCK_WAIT_S,
+    Database,
+    column_key,
+    number_key,
+)
 from replay.storage.dedup import Intervals, split_key
-from replay.storage.header import DamagedEpisode, Header, disk_bytes, header_from_bytes, header_to_bytes
+from replay.storage.header import (
+    DamagedEpisode,
+    Header,
+    disk_bytes,
+    header_from_bytes,
+    header_to_bytes,
+)
 from replay.storage.index import Index
-from replay.storage.record import IMAGE_BYTES, Record, chunk_steps, episode_of, open_value, pack, step_bytes
+from replay.storage.record import (
+    IMAGE_BYTES,
+    Record,
+    chunk_steps,
+    episode_of,
+    open_value,
+    pack,
+    step_bytes,
+)
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -41,7 +63,8 @@ class EpisodeGone(LookupError):
 Outcome = Header | None | ReplayDiskFull
 """What became of a record: stored, its key was seen before, or there was no room."""
 Remover = Callable[[int], list[int]]
-"""Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not enough may go."""
+"""Numbers of the episodes to evict, in this order, so that some bytes are freed; fewer where not
+enough may go."""
 
 
 class EpisodeStore:
@@ -64,11 +87,13 @@ class EpisodeStore:
         lock_wait_s: float = LOCK_WAIT_S,
         is_mended: bool = False,
     ) -> None:
-        """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is unused takes no disk).
+        """`map_bytes` is the most that LMDB's file may take (default: twice the capacity; what is
+        unused takes no disk).
 
-        With durability `none` a commit is in the operating system's memory when `add` returns, else it is on the disk. A
-        second writer is refused where the first does not end within `lock_wait_s`; readers come and go as they like. A store
-        whose counters are damaged is opened to write only where it `is_mended`.
+        With durability `none` a commit is in the operating system's memory when `add` returns, else
+        it is on the disk. A second writer is refused where the first does not end within
+        `lock_wait_s`; readers come and go as they like. A store whose counters are damaged is
+        opened to write only where it `is_mended`.
         """
         self.capacity_bytes = capacity_bytes
         self.durability = durability
@@ -86,8 +111,8 @@ class EpisodeStore:
         self.damaged: dict[int, str] = {}
         """Why an episode was taken out of what is read, by number."""
         self.forgetful: list[str] = []
-        """Streams that were damaged when the store was opened: of what was evicted nothing is known, and it may be stored
-        again."""
+        """Streams that were damaged when the store was opened: of what was evicted nothing is
+        known, and it may be stored again."""
         self.taken_out: dict[int, Header] = {}
         """Of those that are damaged, the headers that can be read."""
         self.remover: Remover = self._oldest_of_the_agent
@@ -109,7 +134,9 @@ class EpisodeStore:
         except BaseException as problem:
             self.database.close()
             if isinstance(problem, lmdb.Error):
-                raise ValueError(f"cannot read the replay store in {folder}: {problem}") from problem
+                raise ValueError(
+                    f"cannot read the replay store in {folder}: {problem}"
+                ) from problem
             raise
         if not read_only:
             self.database.set_counters(incarnation=self.incarnation, num_shards=num_shards)
@@ -120,8 +147,9 @@ class EpisodeStore:
             self.num_shards = before or 1
         elif before and before != self.num_shards:
             raise ValueError(
-                f"{self.database.folder} is one of {before} shards, this run has {self.num_shards}; episodes would be "
-                f"counted twice: set replay.num_shards={before}, or export them and start anew"
+                f"{self.database.folder} is one of {before} shards, this run has {self.num_shards};"
+                f" episodes would be counted twice: set replay.num_shards={before}, or export them"
+                " and start anew"
             )
 
     def _open_headers(self) -> int:
@@ -138,7 +166,9 @@ class EpisodeStore:
                 try:
                     header = header_from_bytes(value)
                     if header.number != number:
-                        raise DamagedEpisode(f"the header of {header.key} is kept under number {number}")
+                        raise DamagedEpisode(
+                            f"the header of {header.key} is kept under number {number}"
+                        )
                 except DamagedEpisode as problem:
                     self.damaged.setdefault(number, str(problem))
                     continue
@@ -151,7 +181,9 @@ class EpisodeStore:
         self.index.add(kept)
         self._check_streams()
         # What was noted as damaged while it was evicted is gone.
-        self.damaged = {number: reason for number, reason in self.damaged.items() if number in numbers}
+        self.damaged = {
+            number: reason for number, reason in self.damaged.items() if number in numbers
+        }
         return max(chain(self.episodes, self.taken_out), default=-1) + 1
 
     def _check_streams(self) -> None:
@@ -160,23 +192,31 @@ class EpisodeStore:
         mended: set[str] = set()
         with self.database.env.begin() as txn:
             for name, value in (
-                txn.cursor(db=self.database.parts.streams) if self.database.parts.streams is not None else ()
+                txn.cursor(db=self.database.parts.streams)
+                if self.database.parts.streams is not None
+                else ()
             ):
                 stream = name.decode(errors="replace")
                 try:
                     seen[stream] = Intervals.from_bytes(value)
                 except ValueError:
                     mended.add(stream)
-            for header in self.episodes.values():  # the key of one that was taken out may be forgotten
+            # the key of one that was taken out may be forgotten
+            for header in self.episodes.values():
                 stream, number = split_key(header.key)
                 its_seen = seen.setdefault(stream, Intervals())
                 number //= self.num_shards
-                if number not in its_seen and txn.get(header.key.encode(), db=self.database.parts.keys) is None:
+                if (
+                    number not in its_seen
+                    and txn.get(header.key.encode(), db=self.database.parts.keys) is None
+                ):
                     its_seen.add(number)
                     mended.add(stream)
         self.forgetful = sorted(mended)
         if mended and not self.read_only:
-            mends = {name.encode(): seen.get(name, Intervals()).to_bytes() for name in self.forgetful}
+            mends = {
+                name.encode(): seen.get(name, Intervals()).to_bytes() for name in self.forgetful
+            }
             self.database.put(mends, self.database.parts.streams)
 
     def known(self, key: str) -> bool:
@@ -185,7 +225,8 @@ class EpisodeStore:
             return self._known(txn, key)[0]
 
     def _known(self, txn: lmdb.Transaction, key: str) -> tuple[bool, str, int, Intervals]:
-        """Whether a key was ever stored; its stream, its number in this shard and what was seen of the stream."""
+        """Whether a key was ever stored; its stream, its number in this shard and what was seen of
+        the stream."""
         stream, number = split_key(key)
         number //= self.num_shards
         parts = self.database.parts
@@ -195,7 +236,8 @@ class EpisodeStore:
         return whole or number in seen, stream, number, seen
 
     def intervals(self, stream: str, value: bytes) -> Intervals:
-        """What was seen of a stream, from its value; where that is damaged, what is kept tells at least that."""
+        """What was seen of a stream, from its value; where that is damaged, what is kept tells at
+        least that."""
         try:
             return Intervals.from_bytes(value)
         except ValueError:
@@ -207,14 +249,16 @@ class EpisodeStore:
             return seen
 
     def add(self, episode: Episode, *, tokens: int) -> Header | None:
-        """Store an episode; None where its key was seen before. ReplayDiskFull where there is no room for it."""
+        """Store an episode; None where its key was seen before. ReplayDiskFull where there is no
+        room for it."""
         (outcome,) = self.add_all([(pack(episode), tokens)])
         if isinstance(outcome, ReplayDiskFull):
             raise outcome
         return outcome
 
     def add_all(self, records: Sequence[tuple[Record, int]]) -> list[Outcome]:
-        """Store records, each with its number of tokens, in one transaction. One that finds no room costs no other.
+        """Store records, each with its number of tokens, in one transaction. One that finds no room
+        costs no other.
 
         Only one thread may be in here at a time.
         """
@@ -249,8 +293,12 @@ class EpisodeStore:
                             victims[victim.number] = victim
                             self._delete(txn, victim)
                     for (column, chunk), value in record.values.items():
-                        txn.put(column_key(number, column, chunk), value, db=self.database.parts.columns)
-                    txn.put(number_key(number), header_to_bytes(header), db=self.database.parts.headers)
+                        txn.put(
+                            column_key(number, column, chunk), value, db=self.database.parts.columns
+                        )
+                    txn.put(
+                        number_key(number), header_to_bytes(header), db=self.database.parts.headers
+                    )
                     intervals.add(in_stream)
                     stored.append(header)
                     outcomes.append(header)
@@ -262,13 +310,18 @@ class EpisodeStore:
                 added_tokens = sum(header.tokens for header in stored)
                 txn.put(b"next", number_to_bytes(number), db=self.database.parts.counters)
                 txn.put(
-                    b"inserted_tokens", number_to_bytes(tokens_before + added_tokens), db=self.database.parts.counters
+                    b"inserted_tokens",
+                    number_to_bytes(tokens_before + added_tokens),
+                    db=self.database.parts.counters,
                 )
         except (lmdb.MapFullError, lmdb.DiskError) as problem:
             raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
         except lmdb.Error as problem:
             # A write that was cut short for want of space is an input/output error to LMDB.
-            if any(words in str(problem) for words in ("No space", "too large", "quota", "Input/output")):
+            if any(
+                words in str(problem)
+                for words in ("No space", "too large", "quota", "Input/output")
+            ):
                 raise ReplayDiskFull(errno.ENOSPC, f"disk full: {problem}") from problem
             raise
         except OSError as problem:
@@ -293,7 +346,8 @@ class EpisodeStore:
                 kept.pop(victim.number, None)
         if victims:
             self.index.remove([victim.number for victim in victims])
-            # A reader that was killed while it read would keep the space of all that is let go from then on.
+            # A reader that was killed while it read would keep the space of all that is let go from
+            # then on.
             self.database.env.reader_check()
 
     def _oldest_of_the_agent(self, excess_bytes: int) -> list[int]:
@@ -308,21 +362,30 @@ class EpisodeStore:
         return out
 
     def _make_room(self, missing: int, gone: Mapping[int, Header], header: Header) -> list[Header]:
-        """What must go for `missing` more bytes: damaged episodes that may go, then those that the remover names."""
+        """What must go for `missing` more bytes: damaged episodes that may go, then those that the
+        remover names."""
         victims = [h for h in list(self.taken_out.values()) if h.number not in gone]
         victims = [h for h in victims if h.by_agent or self.evicts_demonstrations]
         freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
-            # The remover does not know of those that this transaction has let go, so they are asked for again.
-            already = sum(victim.stored_bytes for victim in gone.values() if victim.number in self.episodes)
-            named = [self.episodes.get(number) for number in self.remover(missing - freed + already)]
-            victims += [victim for victim in named if victim is not None and victim.number not in gone]
+            # The remover does not know of those that this transaction has let go, so they are asked
+            # for again.
+            already = sum(
+                victim.stored_bytes for victim in gone.values() if victim.number in self.episodes
+            )
+            named = [
+                self.episodes.get(number) for number in self.remover(missing - freed + already)
+            ]
+            victims += [
+                victim for victim in named if victim is not None and victim.number not in gone
+            ]
             freed = sum(victim.stored_bytes for victim in victims)
         if freed < missing:
             raise ReplayFull(
                 errno.ENOSPC,
-                f"replay full: the episode takes {header.stored_bytes} bytes and {self.capacity_bytes} are used up by "
-                "what is never evicted (demonstrations); raise capacity_bytes",
+                f"replay full: the episode takes {header.stored_bytes} bytes and"
+                f" {self.capacity_bytes} are used up by what is never evicted (demonstrations);"
+                " raise capacity_bytes",
             )
         return victims
 
@@ -335,15 +398,20 @@ class EpisodeStore:
         txn.delete(DAMAGED + str(header.number).encode(), db=self.database.parts.counters)
 
     @contextmanager
-    def views(self, header: Header, names: Iterable[str], start: int, stop: int) -> Generator[dict[str, np.ndarray]]:
-        """Steps [start, stop) of some columns: what is not compressed is LMDB's own memory, good until the block ends.
+    def views(
+        self, header: Header, names: Iterable[str], start: int, stop: int
+    ) -> Generator[dict[str, np.ndarray]]:
+        """Steps [start, stop) of some columns: what is not compressed is LMDB's own memory, good
+        until the block ends.
 
         DamagedEpisode where a checksum is wrong, EpisodeGone where it was evicted.
         """
         with self.database.env.begin(db=self.database.parts.columns, buffers=True) as txn:
             yield {name: self._view(txn, header, name, start, stop) for name in names}
 
-    def _view(self, txn: lmdb.Transaction, header: Header, name: str, start: int, stop: int) -> np.ndarray:
+    def _view(
+        self, txn: lmdb.Transaction, header: Header, name: str, start: int, stop: int
+    ) -> np.ndarray:
         dtype, shape = header.columns[name]
         index = list(header.columns).index(name)
         each = chunk_steps(dtype, shape, header.steps)
@@ -357,7 +425,9 @@ class EpisodeStore:
                     raise DamagedEpisode("it is missing")
                 opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
             except (DamagedEpisode, lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
-                raise DamagedEpisode(f"episode {header.key}: column {name} is damaged: {problem}") from problem
+                raise DamagedEpisode(
+                    f"episode {header.key}: column {name} is damaged: {problem}"
+                ) from problem
             parts.append(opened[max(0, start - chunk * each) : stop - chunk * each])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -377,7 +447,9 @@ class EpisodeStore:
 
     def episode(self, header: Header) -> Episode:
         """A whole episode, as it was handed in."""
-        return episode_of(header, {name: self.column(header, name, 0, header.steps) for name in header.columns})
+        return episode_of(
+            header, {name: self.column(header, name, 0, header.steps) for name in header.columns}
+        )
 
     def all_episodes(self) -> Iterator[Episode]:
         """Every kept episode, oldest first."""
@@ -398,7 +470,8 @@ class EpisodeStore:
         return Record(header=header, values=values)
 
     def quarantine(self, header: Header, reason: str) -> None:
-        """Take a damaged episode out of what is read, for good; it stays on disk, while there is room."""
+        """Take a damaged episode out of what is read, for good; it stays on disk, while there is
+        room."""
         if self.episodes.pop(header.number, None) is not None:
             self.damaged[header.number] = reason
             self.taken_out[header.number] = header

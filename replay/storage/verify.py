@@ -1,4 +1,5 @@
-"""Verification: every value of a store is read, and its counts, keys and streams are compared; damage can be taken out."""
+"""Verification: every value of a store is read, and its counts, keys and streams are compared;
+damage can be taken out."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Fault:
 
 
 def faults_of(store: EpisodeStore, header: Header) -> list[Fault]:
-    """Every column of an episode read, its checksums compared and its images decompressed; none where it was evicted."""
+    """Every column of an episode read, its checksums compared and its images decompressed; none
+    where it was evicted."""
     faults: list[Fault] = []
     for name, (dtype, shape) in header.columns.items():
         each = IMAGE_STEPS if step_bytes(dtype, shape) >= IMAGE_BYTES else header.steps
@@ -58,7 +60,8 @@ def header_faults(store: EpisodeStore) -> list[Fault]:
 
 
 def damage_of(record: Record) -> Fault | None:
-    """The first value of a record that is missing or has a wrong checksum; nothing is decompressed."""
+    """The first value of a record that is missing or has a wrong checksum; nothing is
+    decompressed."""
     header = record.header
     for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
         for chunk in range(-(-header.steps // chunk_steps(dtype, shape, header.steps))):
@@ -73,20 +76,32 @@ def disagreements(store: EpisodeStore) -> list[str]:
     """Where counts, keys and streams contradict each other, a sentence each."""
     said: list[str] = []
     streams, damaged = streams_of(store)
-    said += [f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged]
+    said += [
+        f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged
+    ]
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
-    for header in store.episodes.values():  # the key of one that was taken out may have been forgotten
+    # the key of one that was taken out may have been forgotten
+    for header in store.episodes.values():
         stream, number = split_key(header.key)
         seen = streams.get(stream)
         if stream not in damaged and (seen is None or number // store.num_shards not in seen):
-            said.append(f"episode {header.number} is kept, but its key {header.key!r} is not among those seen")
+            said.append(
+                f"episode {header.number} is kept, but its key {header.key!r} is not among those"
+                " seen"
+            )
     said += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
     newest = max((header.number for header in kept), default=-1)
     if newest >= store.database.counter("next"):
-        said.append(f"episode {newest} is kept, but the next one to be stored is {store.database.counter('next')}")
+        said.append(
+            f"episode {newest} is kept, but the next one to be stored is"
+            f" {store.database.counter('next')}"
+        )
     tokens = sum(header.tokens for header in kept)
     if tokens > store.database.counter("inserted_tokens"):
-        said.append(f"{tokens:,} tokens are kept, but only {store.database.counter('inserted_tokens'):,} were inserted")
+        said.append(
+            f"{tokens:,} tokens are kept, but only {store.database.counter('inserted_tokens'):,}"
+            " were inserted"
+        )
     return said
 
 
@@ -101,7 +116,8 @@ def _twice(store: EpisodeStore) -> dict[int, str]:
 
 
 def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
-    """What was ever seen, by stream, whole keys of schema 1 among it; and the streams whose value is damaged.
+    """What was ever seen, by stream, whole keys of schema 1 among it; and the streams whose value
+    is damaged.
 
     Of those it is what the kept episodes tell.
     """
@@ -122,9 +138,11 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
 
 
 def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
-    """Take damaged episodes out for good, and end all contradictions. Open the store again afterwards.
+    """Take damaged episodes out for good, and end all contradictions. Open the store again
+    afterwards.
 
-    The key of a damaged episode is forgotten, so that whoever still has the episode may hand it in again.
+    The key of a damaged episode is forgotten, so that whoever still has the episode may hand it in
+    again.
     """
     streams, _ = streams_of(store)
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
@@ -137,7 +155,8 @@ def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
         stream, number = split_key(key)
         streams[stream].discard(number // store.num_shards)
     reasons = _twice(store) | {
-        fault.number: f"column {fault.column} {fault.reason}" if fault.column else fault.reason for fault in faults
+        fault.number: f"column {fault.column} {fault.reason}" if fault.column else fault.reason
+        for fault in faults
     }
     least = {
         "next": max((header.number for header in kept), default=-1) + 1,
@@ -148,7 +167,9 @@ def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
         for key in forgotten:
             txn.delete(key.encode(), db=store.database.parts.keys)  # of schema 1
         for number, reason in reasons.items():
-            txn.put(DAMAGED + str(number).encode(), reason.encode(), db=store.database.parts.counters)
+            txn.put(
+                DAMAGED + str(number).encode(), reason.encode(), db=store.database.parts.counters
+            )
         for name, value in counters.items():
             txn.put(name.encode(), number_to_bytes(value), db=store.database.parts.counters)
         for stream, seen in streams.items():

@@ -1,4 +1,5 @@
-"""Fakes: an environment that counts, players that answer with what they saw, and the two ends of a worker as lists."""
+"""Fakes: an environment that counts, players that answer with what they saw, and the two ends of a
+worker as lists."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ COUNTING = Task(
 
 
 class CountingEnv:
-    """Shows (seed, step). An episode lasts 3 + seed % 5 steps and ends itself for even seeds, is cut for odd ones."""
+    """Shows (seed, step). An episode lasts 3 + seed % 5 steps and ends itself for even seeds, is
+    cut for odd ones."""
 
     def __init__(self, breaks_at_seed: int | None = None, pays: float = 1.0) -> None:
         self._breaks_at_seed = breaks_at_seed
@@ -45,7 +47,12 @@ class CountingEnv:
         self.actions.append(float(action[0]))
         self.count += 1
         ended = self.count == 3 + self.seed % 5
-        return self._observation(), self._pays * self.count, ended and self.seed % 2 == 0, ended and self.seed % 2 == 1
+        return (
+            self._observation(),
+            self._pays * self.count,
+            ended and self.seed % 2 == 0,
+            ended and self.seed % 2 == 1,
+        )
 
     def extras(self) -> dict[str, np.ndarray]:
         return {"secret": np.array([self.count], np.uint8)}
@@ -68,30 +75,43 @@ class EchoPlayer:
         self.begun.append((np.flatnonzero(rows).tolist(), seeds[rows].tolist()))
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         self.seen_extras.append(extras)
         return observations["state"][:, 1:]
 
 
 class RandomPlayer:
-    """Uniform actions from each row's own generator, so that a row's play depends on its seed alone."""
+    """Uniform actions from each row's own generator, so that a row's play depends on its seed
+    alone."""
 
     def __init__(self, task: Task) -> None:
         self._spec = task.action
         self._rngs: dict[int, np.random.Generator] = {}
 
     def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-        self._rngs |= {int(row): np.random.default_rng(int(seeds[row])) for row in np.flatnonzero(rows)}
+        self._rngs |= {
+            int(row): np.random.default_rng(int(seeds[row])) for row in np.flatnonzero(rows)
+        }
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         spec = self._spec
         if spec.kind is Kind.DISCRETE:
-            return np.stack([rng.integers(spec.num_values or 0, size=spec.shape) for rng in self._rngs.values()])
+            return np.stack(
+                [rng.integers(spec.num_values or 0, size=spec.shape) for rng in self._rngs.values()]
+            )
         assert spec.low is not None
-        return np.stack([rng.uniform(spec.low, spec.high or 0.0, spec.shape) for rng in self._rngs.values()])
+        return np.stack(
+            [rng.uniform(spec.low, spec.high or 0.0, spec.shape) for rng in self._rngs.values()]
+        )
 
 
 class WeightedEcho(EchoPlayer):
@@ -129,7 +149,8 @@ class ListSink:
 
 @dataclass
 class ListSource:
-    """Offers the versions in turn, whether they are newer or not, as a source that went wrong would."""
+    """Offers the versions in turn, whether they are newer or not, as a source that went wrong
+    would."""
 
     versions: list[Version]
 

@@ -1,4 +1,5 @@
-"""An environment that breaks as it is told, for processes that must import it: `tests.actors.faulty:Faulty-v0`."""
+"""An environment that breaks as it is told, for processes that must import it:
+`tests.actors.faulty:Faulty-v0`."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ FAULTS = ("raise", "nan", "inf", "shape", "dtype", "pay nan", "pay much", "reset
 
 
 class FaultyEnv(gymnasium.Env):
-    """Shows (seed, step); episodes last 5 steps; those of odd seeds break in their third, in the way of `fault`, or where
-    that has a comma by turns."""
+    """Shows (seed, step); episodes last 5 steps; those of odd seeds break in their third, in the
+    way of `fault`, or where that has a comma by turns."""
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Discrete(2)
@@ -33,7 +34,9 @@ class FaultyEnv(gymnasium.Env):
     def _breaks(self, at: int) -> bool:
         return self.count == at and (self.always or self.seeded % 2 == 1)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         self.seeded, self.count = seed or 0, 0
         if self.fault == "reset" and self._breaks(0):
             raise OSError("it will not begin")

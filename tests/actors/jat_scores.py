@@ -1,4 +1,5 @@
-"""What JAT published of itself: by ROM, raw return, and the same normalised by its expert and by the human."""
+"""What JAT published of itself: by ROM, raw return, and the same normalised by its expert and by
+the human."""
 
 JAT_SCORES = {
     "alien": (1518.7, 0.08, 0.19),

@@ -1,4 +1,5 @@
-"""An environment whose values are far beyond the mu-law's: `tests.actors.prices:Prices-v0`; prices stay between 30,000 and 60,000."""
+"""An environment whose values are far beyond the mu-law's: `tests.actors.prices:Prices-v0`; prices
+stay between 30,000 and 60,000."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from gymnasium.spaces import Box, Discrete
 
 
 class PricesEnv(gymnasium.Env):
-    """Three prices, the last of which never moves. Right is 1 where the first is above 45,000, else 0."""
+    """Three prices, the last of which never moves. Right is 1 where the first is above 45,000, else
+    0."""
 
     observation_space = Box(-np.inf, np.inf, (3,), np.float32)
     action_space = Discrete(2)
@@ -19,7 +21,9 @@ class PricesEnv(gymnasium.Env):
     def _shown(self) -> np.ndarray:
         return np.array([*self.np_random.uniform(30_000, 60_000, 2), 45_000.0], np.float32)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.count, self.shown = 0, self._shown()
         return self.shown, {}

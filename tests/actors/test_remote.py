@@ -73,7 +73,9 @@ def test_an_inference_process_is_as_nice_as_workers_and_has_the_threads_that_it_
     niceness, num_threads = list[int](), list[int]()
     monkeypatch.setattr(os, "nice", niceness.append)
     monkeypatch.setattr(torch, "set_num_threads", num_threads.append)
-    InferenceActor(GatoPlayers(model=MODEL, evaluate={}, generate={}, seed=0), {}, OneVersion(), 5, 2)
+    InferenceActor(
+        GatoPlayers(model=MODEL, evaluate={}, generate={}, seed=0), {}, OneVersion(), 5, 2
+    )
     assert (niceness, num_threads) == ([5], [2])
 
 
@@ -86,13 +88,27 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
     players = GatoPlayers(model=MODEL, evaluate=acting, generate=acting, seed=0)
     workers = [
         RemoteWorker.options(num_cpus=0, max_concurrency=2).remote(
-            name, tasks, players, ListSink(), OneVersion(), Teachers(), WorkerEnvs(), 0, True, "launch1"
+            name,
+            tasks,
+            players,
+            ListSink(),
+            OneVersion(),
+            Teachers(),
+            WorkerEnvs(),
+            0,
+            True,
+            "launch1",
         )
         for name in ("w0", "w1")
     ]
     long = Assignment(role="evaluate", task="atari/freeway", seeds=(0,))
     playing = [worker.perform.remote(long) for worker in workers]
-    while min(progress.steps for progress in ray.get([worker.progress.remote() for worker in workers])) < 5:
+    while (
+        min(
+            progress.steps for progress in ray.get([worker.progress.remote() for worker in workers])
+        )
+        < 5
+    ):
         pass
     (name,) = ray.util.list_named_actors()
     os.kill(ray.get(ray.get_actor(name).pid.remote()), signal.SIGKILL)
@@ -100,14 +116,18 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
         with pytest.raises(RayTaskError) as failure:
             ray.get(reference)
         assert isinstance(failure.value.cause, NotServedError)
-        assert str(failure.value.cause) == "the inference process of this node died; Ray starts it anew"
+        assert (
+            str(failure.value.cause)
+            == "the inference process of this node died; Ray starts it anew"
+        )
     short = Assignment(role="evaluate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     (_, first), (_, second) = ray.get([worker.perform.remote(short) for worker in workers])
     assert first is not None
     assert second is not None
     assert first.failed is None
     assert first.returns == second.returns
-    inference_of_node(players, tasks, OneVersion(), launch="launch2")  # which finds what the first has left
+    # which finds what the first has left
+    inference_of_node(players, tasks, OneVersion(), launch="launch2")
     assert {left.split("-")[1] for left in ray.util.list_named_actors()} == {"launch1", "launch2"}
     end_inference()
     assert ray.util.list_named_actors() == []

@@ -36,9 +36,12 @@ def test_an_episode_is_kept_whole_and_in_order(num_envs: int, seeds: list[int]) 
         length = 3 + episode.seed % 5
         steps = np.arange(length, dtype=np.float32)
         check_episode(episode, COUNTING)
-        np.testing.assert_array_equal(episode.observations["state"][:, 0], np.full(length, episode.seed))
+        np.testing.assert_array_equal(
+            episode.observations["state"][:, 0], np.full(length, episode.seed)
+        )
         np.testing.assert_array_equal(episode.observations["state"][:, 1], steps)
-        np.testing.assert_array_equal(episode.actions[:, 0], steps)  # each answer to what was shown in its step
+        # each answer to what was shown in its step
+        np.testing.assert_array_equal(episode.actions[:, 0], steps)
         np.testing.assert_array_equal(episode.rewards, steps + 1)  # and the pay of that action
         assert episode.terminated == (episode.seed % 2 == 0)
         assert episode.truncated == (episode.seed % 2 == 1)
@@ -73,7 +76,13 @@ def test_only_who_asks_for_extras_sees_them() -> None:
 
 
 def test_a_broken_environment_ends_the_play_after_what_was_whole() -> None:
-    episodes = play(counting_envs(1, breaks_at_seed=2), EchoPlayer(), [1, 2, 3], source="agent", new_key=lambda: "k")
+    episodes = play(
+        counting_envs(1, breaks_at_seed=2),
+        EchoPlayer(),
+        [1, 2, 3],
+        source="agent",
+        new_key=lambda: "k",
+    )
     assert next(episodes).seed == 1
     with pytest.raises(EnvFailedError, match="step 2"):
         next(episodes)
@@ -89,15 +98,22 @@ def test_a_broken_environment_ends_the_play_after_what_was_whole() -> None:
         ("atari/breakout", range(6), 2.0),
     ],
 )
-def test_random_play_returns_about_the_random_reference(name: str, seeds: range, tolerance: float) -> None:
+def test_random_play_returns_about_the_random_reference(
+    name: str, seeds: range, tolerance: float
+) -> None:
     task = TASKS[name]
     envs = make_envs(task, 2)
-    episodes = list(play(envs, RandomPlayer(task), list(seeds), source="agent", new_key=lambda: "k"))
+    episodes = list(
+        play(envs, RandomPlayer(task), list(seeds), source="agent", new_key=lambda: "k")
+    )
     envs.close()
     for episode in episodes:
         check_episode(episode, task)
-    reference = task.references.random if name != "mujoco/hopper" else 15.0  # D4RL's -20.3 was measured on Hopper-v2
-    assert np.mean([episode.episode_return for episode in episodes]) == pytest.approx(reference, abs=tolerance)
+    # D4RL's -20.3 was measured on Hopper-v2
+    reference = task.references.random if name != "mujoco/hopper" else 15.0
+    assert np.mean([episode.episode_return for episode in episodes]) == pytest.approx(
+        reference, abs=tolerance
+    )
 
 
 def test_a_player_hears_what_its_last_actions_were_paid() -> None:

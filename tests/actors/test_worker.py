@@ -1,4 +1,5 @@
-"""A worker: whole episodes by one version of the weights, never an older one; failures reported, not averaged away."""
+"""A worker: whole episodes by one version of the weights, never an older one; failures reported,
+not averaged away."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ class _Waits(WeightedEcho):
     """Never presses a button."""
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         return np.zeros(len(observations["image"]), np.int64)
 
@@ -39,7 +43,10 @@ class _Leans(WeightedEcho):
     """Pushes by as much as the pole leans."""
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         return observations["state"][:, 1:2]
 
@@ -61,9 +68,18 @@ class House:
         self.made = 0
         self._breaks_at_seed = breaks_at_seed
         self._pays = pays
-        tasks = {COUNTING.name: COUNTING, "mujoco/inverted-pendulum": TASKS["mujoco/inverted-pendulum"]}
+        tasks = {
+            COUNTING.name: COUNTING,
+            "mujoco/inverted-pendulum": TASKS["mujoco/inverted-pendulum"],
+        }
         self.worker = Worker(
-            "w0", tasks, self.player, self.sink, ListSource(versions), patience_s=patience_s, make=self.envs
+            "w0",
+            tasks,
+            self.player,
+            self.sink,
+            ListSource(versions),
+            patience_s=patience_s,
+            make=self.envs,
         )
 
     def player(self, task: Task, num_envs: int, role: str) -> WeightedPlayer:
@@ -103,7 +119,13 @@ def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() 
 def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:
     source, tasks = ListSource([Version(1, 3)]), {COUNTING.name: COUNTING}
     worker = Worker(
-        "w0", tasks, lambda *_: WeightedEcho(), ListSink([]), source, make=House([]).envs, layout=TokenLayout()
+        "w0",
+        tasks,
+        lambda *_: WeightedEcho(),
+        ListSink([]),
+        source,
+        make=House([]).envs,
+        layout=TokenLayout(),
     )
     _, evaluation = worker.perform(counting("evaluate", *range(1000, 1010)))
     assert evaluation is not None
@@ -163,10 +185,14 @@ def test_what_is_handed_in_is_numbered_without_holes_whatever_was_evaluated_in_b
 
 def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
     house = House([])
-    report, evaluation = house.worker.perform(Assignment(role="teach", task="mujoco/inverted-pendulum", seeds=(0, 1)))
+    report, evaluation = house.worker.perform(
+        Assignment(role="teach", task="mujoco/inverted-pendulum", seeds=(0, 1))
+    )
     assert evaluation is None
     assert report.version is None
-    assert {episode.source for episode in house.sink.episodes} == {"teacher:specialist:mujoco/inverted-pendulum"}
+    assert {episode.source for episode in house.sink.episodes} == {
+        "teacher:specialist:mujoco/inverted-pendulum"
+    }
     assert report.returns.value > 500
 
 
@@ -191,7 +217,9 @@ def test_relabelling_plays_as_the_agent_does_and_keeps_what_the_teacher_would_ha
 
 def test_a_rule_relabels_by_what_it_would_have_pressed() -> None:
     sink = ListSink()
-    worker = Worker("w0", TASKS, lambda *_: _Waits(), sink, ListSource([Version(1, 1)]), make=short_games)
+    worker = Worker(
+        "w0", TASKS, lambda *_: _Waits(), sink, ListSource([Version(1, 1)]), make=short_games
+    )
     worker.perform(Assignment(role="relabel", task="atari/freeway", seeds=(0, 1)))
     for episode in sink.episodes:
         assert set(episode.actions.tolist()) == {0}
@@ -236,7 +264,10 @@ def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> 
     report, evaluation = house.worker.perform(counting("evaluate", 1, 2))
     assert evaluation is not None
     assert evaluation.returns == ()
-    assert evaluation.failed == "fake/counting broke at step 2 of seed 2: OSError('the wheels came off')"
+    assert (
+        evaluation.failed
+        == "fake/counting broke at step 2 of seed 2: OSError('the wheels came off')"
+    )
     assert report.failed == evaluation.failed
     _, after = house.worker.perform(counting("evaluate", 3, 4))
     assert after is not None
@@ -246,7 +277,9 @@ def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> 
 
 
 def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
-    _, evaluation = House([Version(1, 1)], pays=float("nan")).worker.perform(counting("evaluate", 1))
+    _, evaluation = House([Version(1, 1)], pays=float("nan")).worker.perform(
+        counting("evaluate", 1)
+    )
     assert evaluation is not None
     assert evaluation.returns == ()
     assert "paid nan" in (evaluation.failed or "")
@@ -257,7 +290,12 @@ def test_an_environment_that_cannot_be_made_fails_the_evaluation() -> None:
         raise ValueError("no such ROM")
 
     worker = Worker(
-        "w0", {COUNTING.name: COUNTING}, lambda *_: WeightedEcho(), ListSink(), ListSource([Version(1, 1)]), make=broken
+        "w0",
+        {COUNTING.name: COUNTING},
+        lambda *_: WeightedEcho(),
+        ListSink(),
+        ListSource([Version(1, 1)]),
+        make=broken,
     )
     _, evaluation = worker.perform(counting("evaluate", 1))
     assert evaluation is not None
@@ -279,7 +317,10 @@ class _Slow(WeightedEcho):
         self.stopped, self.go = threading.Event(), threading.Event()
 
     def act(
-        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray], rewards: np.ndarray
+        self,
+        observations: Mapping[str, np.ndarray],
+        extras: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
     ) -> np.ndarray:
         self.steps += 1
         if self.steps == 3:

@@ -24,7 +24,11 @@ CARTPOLE = replace(
     name="gymnasium/cart-pole",
     env_id="CartPole-v1",
     family="gymnasium",
-    observations={"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(4,), low=tuple(-bound for bound in HIGH), high=HIGH)},
+    observations={
+        "state": ArraySpec(
+            kind=Kind.CONTINUOUS, shape=(4,), low=tuple(-bound for bound in HIGH), high=HIGH
+        )
+    },
     action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=2),
 )
 

@@ -1,4 +1,5 @@
-"""What an attack on the importers found: each input is taken rightly, refused alone, or one line."""
+"""What an attack on the importers found: each input is taken rightly, refused alone, or one
+line."""
 
 import json
 import shutil
@@ -41,7 +42,12 @@ def plain(space: spaces.Space) -> dict[str, Any]:
             bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
             return {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
         case spaces.Discrete():
-            return {"type": "Discrete", "dtype": "int64", "n": int(space.n), "start": int(space.start)}
+            return {
+                "type": "Discrete",
+                "dtype": "int64",
+                "n": int(space.n),
+                "start": int(space.start),
+            }
         case spaces.MultiDiscrete():
             return {
                 "type": "MultiDiscrete",
@@ -81,7 +87,9 @@ def minari_set(
     return folder
 
 
-def pendulum_set(folder: Path, env: gymnasium.Env | None = None, value: float = 0.5, **about: object) -> Path:
+def pendulum_set(
+    folder: Path, env: gymnasium.Env | None = None, value: float = 0.5, **about: object
+) -> Path:
     return minari_set(
         folder, env=env or gymnasium.make("Pendulum-v1"), observation=lambda: np.array([0.1, 0.2, 0.3], np.float32),
         action=lambda: np.array([value], np.float32), **about,
@@ -117,7 +125,9 @@ def test_integers_in_place_of_numbers_are_refused(tmp_path: Path) -> None:
 def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -> None:
     kwargs = {"repeat_action_probability": 0.25}
     wrapped = (Wrapper(name=name, entry_point=entry_point, kwargs=kwargs),)
-    found = compare(EnvDescription(where="x", env_id="ALE/Pong-v5", wrappers=wrapped), TASKS["atari/pong"])
+    found = compare(
+        EnvDescription(where="x", env_id="ALE/Pong-v5", wrappers=wrapped), TASKS["atari/pong"]
+    )
     assert [difference.subject for difference in found.refused] == [f"wrapper:{name}"]
 
 
@@ -127,8 +137,14 @@ def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -
         ({"env_id": "Pendulum-v1", "entry_point": "evil.mod:Pendulum"}, "entry-point"),
         ({"env_id": "other_pkg:Pendulum-v1"}, "environment"),
         ({"env_id": "Pendulum-v1", "kwargs": {"g": 10**400}}, "keyword:g"),
-        ({"env_id": "Pendulum-v1", "action_bounds": (np.array([-np.inf]), np.array([2.0]))}, "action-bounds"),
-        ({"env_id": "Pendulum-v1", "action_bounds": (np.array([np.nan]), np.array([2.0]))}, "action-bounds"),
+        (
+            {"env_id": "Pendulum-v1", "action_bounds": (np.array([-np.inf]), np.array([2.0]))},
+            "action-bounds",
+        ),
+        (
+            {"env_id": "Pendulum-v1", "action_bounds": (np.array([np.nan]), np.array([2.0]))},
+            "action-bounds",
+        ),
     ],
 )
 def test_what_names_another_environment_is_refused(said: dict, subject: str) -> None:
@@ -157,7 +173,9 @@ def break_observations(group: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", [break_rewards, break_actions, break_ends, break_observations])
-def test_a_malformed_episode_costs_itself_alone(tmp_path: Path, damage: Callable[[Any], None]) -> None:
+def test_a_malformed_episode_costs_itself_alone(
+    tmp_path: Path, damage: Callable[[Any], None]
+) -> None:
     folder = pendulum_set(tmp_path / "set")
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         damage(file["episode_1"])
@@ -219,9 +237,13 @@ def test_what_the_environments_adapter_takes_an_import_takes(
     tmp_path: Path, observation: spaces.Space, spec: ArraySpec, shown: np.ndarray, expected: int
 ) -> None:
     name = "image" if spec.kind is Kind.IMAGE else "state"
-    task = replace(PENDULUM, name="mine", env_id="Mine-v0", observations={name: spec}, env_kwargs={})
+    task = replace(
+        PENDULUM, name="mine", env_id="Mine-v0", observations={name: spec}, env_kwargs={}
+    )
     env = Mine(observation, spaces.Box(-2.0, 2.0, (1,), np.float32))
-    folder = minari_set(tmp_path / "set", env=env, observation=lambda: shown, action=lambda: np.zeros(1, np.float32))
+    folder = minari_set(
+        tmp_path / "set", env=env, observation=lambda: shown, action=lambda: np.zeros(1, np.float32)
+    )
     episodes = list(read(folder, task))
     assert len(episodes) == 3
     for episode in episodes:
@@ -234,7 +256,10 @@ def test_other_numbers_of_values_are_refused(tmp_path: Path) -> None:
     task = replace(PENDULUM, name="mine", env_id="Mine-v0", action=action, env_kwargs={})
     env = Mine(PENDULUM_SPACE, spaces.MultiDiscrete([2, 9]))
     folder = minari_set(
-        tmp_path / "set", env=env, observation=lambda: np.zeros(3, np.float32), action=lambda: np.zeros(2, np.int64)
+        tmp_path / "set",
+        env=env,
+        observation=lambda: np.zeros(3, np.float32),
+        action=lambda: np.zeros(2, np.int64),
     )
     with pytest.raises(ValueError, match=r"has \[2, 9\] values of actions, task mine \[3, 4\]"):
         read(folder, task)
@@ -257,7 +282,9 @@ def jat(path: Path, *, widths: tuple[int, ...] = (17,), actions: int = 6) -> Pat
 def test_a_folder_of_several_tasks_is_refused(tmp_path: Path) -> None:
     for name in ("mujoco-halfcheetah", "mujoco-walker"):
         jat(tmp_path / "two" / name / "train.parquet")
-    with pytest.raises(ValueError, match=r"holds files of several tasks: .*halfcheetah.*import them one by one"):
+    with pytest.raises(
+        ValueError, match=r"holds files of several tasks: .*halfcheetah.*import them one by one"
+    ):
         read(tmp_path / "two")
     (episode,) = read(tmp_path / "two" / "mujoco-walker")
     assert episode.task == "mujoco-v4/walker2d"
@@ -272,7 +299,9 @@ def test_a_row_that_does_not_fit_is_refused_alone_wherever_it_stands(tmp_path: P
         read(jat(tmp_path / "mujoco-hopper.parquet", widths=(10, 10), actions=3))
 
 
-@pytest.mark.parametrize(("name", "task"), [("hopper-medium-v4", "mujoco-v4/hopper"), ("hopper_x-v9", None)])
+@pytest.mark.parametrize(
+    ("name", "task"), [("hopper-medium-v4", "mujoco-v4/hopper"), ("hopper_x-v9", None)]
+)
 def test_the_version_in_a_files_name_counts(tmp_path: Path, name: str, task: str | None) -> None:
     path = tmp_path / f"{name}.hdf5"
     with h5py.File(path, "w") as file:

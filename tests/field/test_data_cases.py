@@ -1,4 +1,5 @@
-"""Data that people report of other systems, as files: each is taken, converted or refused, and what was done is said."""
+"""Data that people report of other systems, as files: each is taken, converted or refused, and what
+was done is said."""
 
 import fcntl
 import json
@@ -50,10 +51,15 @@ def imported(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     return made, console.export_text()
 
 
-def cheetah_file(path: Path, *, steps: int = 3000, timeouts: tuple[int, ...], extra: Mapping[str, object]) -> Path:
+def cheetah_file(
+    path: Path, *, steps: int = 3000, timeouts: tuple[int, ...], extra: Mapping[str, object]
+) -> Path:
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
-        file["observations"], file["actions"] = rng.normal(size=(steps, 17)), rng.uniform(-1, 1, (steps, 6))
+        file["observations"], file["actions"] = (
+            rng.normal(size=(steps, 17)),
+            rng.uniform(-1, 1, (steps, 6)),
+        )
         file["rewards"], file["terminals"] = np.full(steps, 2.5), np.zeros(steps, np.bool_)
         file["timeouts"] = np.isin(np.arange(steps), timeouts)
         for name, values in extra.items():
@@ -61,8 +67,12 @@ def cheetah_file(path: Path, *, steps: int = 3000, timeouts: tuple[int, ...], ex
     return path
 
 
-@pytest.mark.report("Farama-Foundation/D4RL#162", "Zhendong-Wang/Diffusion-Policies-for-Offline-RL#6")
-def test_a_missing_mark_makes_no_episode_longer_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.report(
+    "Farama-Foundation/D4RL#162", "Zhendong-Wang/Diffusion-Policies-for-Offline-RL#6"
+)
+def test_a_missing_mark_makes_no_episode_longer_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = cheetah_file(tmp_path / "halfcheetah_replay-v2.hdf5", timeouts=(999, 2999), extra={})
     made, said = imported(file, tmp_path, monkeypatch)
     returns = np.array(made.tasks["mujoco/halfcheetah"]["returns"])
@@ -75,7 +85,9 @@ def test_a_missing_mark_makes_no_episode_longer_than_the_limit(tmp_path: Path, m
 @pytest.mark.report("Farama-Foundation/D4RL#162")
 def test_a_missing_mark_below_the_limit_is_found_by_the_seeds(tmp_path: Path) -> None:
     seeds = np.repeat([7, 8], [400, 2600])
-    file = cheetah_file(tmp_path / "halfcheetah-v2.hdf5", timeouts=(1399, 2399), extra={"infos/seed": seeds})
+    file = cheetah_file(
+        tmp_path / "halfcheetah-v2.hdf5", timeouts=(1399, 2399), extra={"infos/seed": seeds}
+    )
     episodes, reading = read(file)
     assert [episode.num_steps for episode in episodes] == [400, 1000, 1000, 600]
     assert any("1 ends of episodes that no mark says" in note for note in reading.report.notes)
@@ -83,14 +95,21 @@ def test_a_missing_mark_below_the_limit_is_found_by_the_seeds(tmp_path: Path) ->
 
 @pytest.mark.report("tinkoff-ai/CORL#43", "kzl/decision-transformer#55")
 def test_the_steps_after_the_last_mark_are_an_episode_that_was_truncated(tmp_path: Path) -> None:
-    episodes, _ = read(cheetah_file(tmp_path / "halfcheetah-v2.hdf5", steps=1500, timeouts=(999,), extra={}))
-    assert [(e.num_steps, e.terminated, e.truncated) for e in episodes] == [(1000, False, True), (500, False, True)]
+    episodes, _ = read(
+        cheetah_file(tmp_path / "halfcheetah-v2.hdf5", steps=1500, timeouts=(999,), extra={})
+    )
+    assert [(e.num_steps, e.terminated, e.truncated) for e in episodes] == [
+        (1000, False, True),
+        (500, False, True),
+    ]
 
 
 def test_shuffled_rows_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     after = rng.normal(size=(3000, 17))
-    file = cheetah_file(tmp_path / "halfcheetah-v2.hdf5", timeouts=(999,), extra={"next_observations": after})
+    file = cheetah_file(
+        tmp_path / "halfcheetah-v2.hdf5", timeouts=(999,), extra={"next_observations": after}
+    )
     with pytest.raises(ValueError, match="is not in order"):
         read(file)
     assert len(read(file, "row-order")[0]) == 3
@@ -101,7 +120,9 @@ def test_another_version_of_the_robot_is_refused_or_is_its_own_task(tmp_path: Pa
     extra = {"metadata/env_id": b"HalfCheetah-v4"}
     file = cheetah_file(tmp_path / "halfcheetah.hdf5", timeouts=(999, 1999, 2999), extra=extra)
     assert {episode.task for episode in read(file)[0]} == {"mujoco-v4/halfcheetah"}
-    with pytest.raises(ValueError, match="made in HalfCheetah-v4, task mujoco/halfcheetah is HalfCheetah-v5"):
+    with pytest.raises(
+        ValueError, match="made in HalfCheetah-v4, task mujoco/halfcheetah is HalfCheetah-v5"
+    ):
         read(file, task="mujoco/halfcheetah")
     episodes, _ = read(file, "version", task="mujoco/halfcheetah")
     assert "versions differ" in episodes[0].info["allowed"]
@@ -112,7 +133,9 @@ def test_actions_are_scaled_from_the_bounds_that_a_data_set_declares() -> None:
     folder = DATA / "04-minari-rescaled-actions" / "rescaled-v0"
     episodes, reading = read(folder)
     with h5py.File(folder / "data" / "main_data.hdf5") as file:
-        np.testing.assert_allclose(episodes[0].actions, file["episode_0/actions"][()] / 10.0, rtol=1e-6)
+        np.testing.assert_allclose(
+            episodes[0].actions, file["episode_0/actions"][()] / 10.0, rtol=1e-6
+        )
     assert any("scaled from [-10, 10]" in note for note in reading.report.notes)
     assert all(changes_of(episode.info).is_scaled for episode in episodes)
 
@@ -120,7 +143,9 @@ def test_actions_are_scaled_from_the_bounds_that_a_data_set_declares() -> None:
 @pytest.mark.report("vwxyzjn/cleanrl#556")
 def test_normalised_observations_are_refused_by_the_name_of_the_wrapper() -> None:
     folder = DATA / "05-minari-normalised-observations" / "normobs-v0"
-    with pytest.raises(ValueError, match="behind the wrapper NormalizeObservation, which changes observations"):
+    with pytest.raises(
+        ValueError, match="behind the wrapper NormalizeObservation, which changes observations"
+    ):
         read(folder)
     episodes, _ = read(folder, "wrapper:NormalizeObservation")
     assert "NormalizeObservation" in episodes[0].info["allowed"]
@@ -129,7 +154,9 @@ def test_normalised_observations_are_refused_by_the_name_of_the_wrapper() -> Non
 @pytest.mark.report("Farama-Foundation/Minari#304")
 def test_keywords_that_change_the_environment_are_refused_by_name() -> None:
     folder = DATA / "06-minari-env-kwargs" / "kw-v0"
-    with pytest.raises(ValueError, match=r"frame_skip=1, task mujoco/hopper has 4; .*healthy_reward=100"):
+    with pytest.raises(
+        ValueError, match=r"frame_skip=1, task mujoco/hopper has 4; .*healthy_reward=100"
+    ):
         read(folder)
     with pytest.raises(ValueError, match=r"healthy_reward") as error:
         read(folder, "keyword:frame_skip")
@@ -137,7 +164,9 @@ def test_keywords_that_change_the_environment_are_refused_by_name() -> None:
 
 
 @pytest.mark.report("Farama-Foundation/Minari#302")
-def test_the_monitor_of_another_library_changes_nothing_and_an_unknown_wrapper_is_refused(tmp_path: Path) -> None:
+def test_the_monitor_of_another_library_changes_nothing_and_an_unknown_wrapper_is_refused(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "set"
     shutil.copytree(DATA / "05-minari-normalised-observations" / "normobs-v0", folder)
     file = folder / "data" / "metadata.json"
@@ -150,8 +179,11 @@ def test_the_monitor_of_another_library_changes_nothing_and_an_unknown_wrapper_i
 
     wrap("Monitor", "stable_baselines3.common.monitor:Monitor")
     assert len(read(folder)[0]) == 2
-    wrap("Monitor", "my_project.wrappers:Monitor")  # of the same name, and nobody knows what it does
-    with pytest.raises(ValueError, match=r"the wrapper Monitor, which is unknown here.*--allow wrapper:Monitor"):
+    # of the same name, and nobody knows what it does
+    wrap("Monitor", "my_project.wrappers:Monitor")
+    with pytest.raises(
+        ValueError, match=r"the wrapper Monitor, which is unknown here.*--allow wrapper:Monitor"
+    ):
         read(folder)
 
 
@@ -182,7 +214,9 @@ def test_one_bad_episode_is_refused_and_the_rest_is_read(
 @pytest.mark.report("takuseno/d3rlpy#460")
 def test_an_environment_that_is_null_is_one_that_is_not_stated() -> None:
     folder = DATA / "15-tracebacks-of-importers" / "env_spec_the_string_null"
-    with pytest.raises(ValueError, match=r"cannot tell the task .*environment not stated.*pass --task") as error:
+    with pytest.raises(
+        ValueError, match=r"cannot tell the task .*environment not stated.*pass --task"
+    ) as error:
         read(folder)
     assert len(str(error.value)) < 300  # and not the names of all tasks
     episodes, reading = read(folder, task="mujoco/hopper")
@@ -205,7 +239,9 @@ def test_columns_of_one_number_a_row_are_squeezed(name: str) -> None:
 
 
 @pytest.mark.report("Farama-Foundation/Minari#106")
-def test_episodes_behind_the_count_of_the_metadata_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_episodes_behind_the_count_of_the_metadata_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = DATA / "21-minari-total-episodes-too-small" / "total_episodes_says_fewer"
     made, said = imported(folder, tmp_path, monkeypatch)
     assert "counts 1 episodes, the files hold 3" in said
@@ -213,7 +249,9 @@ def test_episodes_behind_the_count_of_the_metadata_are_said(tmp_path: Path, monk
 
 
 @pytest.mark.report("Farama-Foundation/Minari#286")
-@pytest.mark.parametrize(("limit", "says"), [(5000, "longer episodes are cut there"), (7, "its episodes end earlier")])
+@pytest.mark.parametrize(
+    ("limit", "says"), [(5000, "longer episodes are cut there"), (7, "its episodes end earlier")]
+)
 def test_another_limit_of_steps_is_said(tmp_path: Path, limit: int, says: str) -> None:
     folder = tmp_path / "set"
     shutil.copytree(DATA / "04-minari-rescaled-actions" / "rescaled-v0", folder)
@@ -222,11 +260,15 @@ def test_another_limit_of_steps_is_said(tmp_path: Path, limit: int, says: str) -
     spec = json.loads(about["env_spec"]) | {"max_episode_steps": limit}
     file.write_text(json.dumps(about | {"env_spec": json.dumps(spec)}))
     _, reading = read(folder)
-    assert any(f"its limit was {limit:,} steps" in note and says in note for note in reading.report.notes)
+    assert any(
+        f"its limit was {limit:,} steps" in note and says in note for note in reading.report.notes
+    )
 
 
 @pytest.mark.report("liuzuxin/DSRL#5", "Farama-Foundation/Minari#127")
-def test_actions_outside_of_the_bounds_are_clipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_outside_of_the_bounds_are_clipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = cheetah_file(tmp_path / "halfcheetah-v2.hdf5", timeouts=(999, 1999, 2999), extra={})
     with h5py.File(file, "a") as opened:
         opened["actions"][:600, 0] = 1.5
@@ -267,12 +309,17 @@ def test_a_locked_file_is_not_called_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.report("danijar/dreamerv2#19")
-def test_what_the_filter_leaves_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_filter_leaves_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = cheetah_file(tmp_path / "halfcheetah-v2.hdf5", timeouts=(999, 1999, 2999), extra={})
     with h5py.File(file, "a") as opened:
         opened["rewards"][:2000] = 1.0
     _, said = imported(file, tmp_path, monkeypatch)
-    assert "2 of 3 episodes (2,000 steps) are not read: below 80% of the best demonstrations' return" in said
+    assert (
+        "2 of 3 episodes (2,000 steps) are not read: below 80% of the best demonstrations' return"
+        in said
+    )
 
 
 @pytest.mark.parametrize("case", ["01-d4rl-missing-timeout-mark/halfcheetah_replay-v2.hdf5"])

@@ -1,4 +1,5 @@
-"""Laws: a source with one contradiction is refused, cut, converted or said; none passes silently, and what is taken is right."""
+"""Laws: a source with one contradiction is refused, cut, converted or said; none passes silently,
+and what is taken is right."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ Change = Callable[["Source"], None]
 
 @dataclass
 class Source:
-    """Three whole episodes, and what a file says of them; changes are made here, before it is written."""
+    """Three whole episodes, and what a file says of them; changes are made here, before it is
+    written."""
 
     observations: list[Any] = field(default_factory=list)
     actions: list[Any] = field(default_factory=list)
@@ -100,7 +102,10 @@ def write_minari(made: Source, folder: Path) -> Path:
             group = file.create_group(f"episode_{index}")
             group["observations"], group["actions"] = made.observations[index], made.actions[index]
             group["rewards"] = made.rewards[index]
-            group["terminations"], group["truncations"] = made.terminals[index], made.timeouts[index]
+            group["terminations"], group["truncations"] = (
+                made.terminals[index],
+                made.timeouts[index],
+            )
     return folder / "set"
 
 
@@ -110,7 +115,9 @@ def write_jat(made: Source, folder: Path) -> Path:
     columns: dict[str, Any] = {
         "continuous_observations": [values[:-1].tolist() for values in made.observations],
         "continuous_actions": [np.asarray(values).tolist() for values in made.actions],
-        "rewards": [None if values is None else np.asarray(values).tolist() for values in made.rewards],
+        "rewards": [
+            None if values is None else np.asarray(values).tolist() for values in made.rewards
+        ],
     }
     kept = {name: values for name, values in (columns | made.columns).items() if values is not None}
     pq.write_table(pa.table(kept), path)
@@ -118,11 +125,14 @@ def write_jat(made: Source, folder: Path) -> Path:
 
 
 def read(write: Callable[[Source, Path], Path], made: Source) -> tuple[int, set[str]]:
-    """How many episodes are taken, and all that is said: errors, refusals, notes, and changes of the episodes."""
+    """How many episodes are taken, and all that is said: errors, refusals, notes, and changes of
+    the episodes."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = write(made, Path(folder))
-            reading = read_source(str(path), KNOWN, options=ImportOptions(defaults=keyword_defaults))
+            reading = read_source(
+                str(path), KNOWN, options=ImportOptions(defaults=keyword_defaults)
+            )
             episodes = list(reading)
         except ValueError as problem:
             return 0, {f"error: {problem}"}
@@ -183,25 +193,41 @@ def of_the_environment(draw: st.DrawFn) -> Change:
     """Contradictions of what a file says of its environment."""
     names = st.text("abcdefghijklmnopqrstuvwxyzABC", min_size=3, max_size=20)
     wrapper = draw(names.filter(lambda name: name not in HARMLESS_WRAPPERS and name != "TimeLimit"))
-    known = draw(st.sampled_from(["NormalizeObservation", "TransformReward", "FrameStackObservation", "StickyAction"]))
+    known = draw(
+        st.sampled_from(
+            ["NormalizeObservation", "TransformReward", "FrameStackObservation", "StickyAction"]
+        )
+    )
     keyword = draw(names)
     weight = draw(numbers.filter(lambda value: value != 1.0))
-    version = draw(st.sampled_from(["Walker2d-v5", "Ant-v5", "CartPole-v1", "Hopper-v9", "MyHopper-v5"]))
+    version = draw(
+        st.sampled_from(["Walker2d-v5", "Ant-v5", "CartPole-v1", "Hopper-v9", "MyHopper-v5"])
+    )
     return draw(
         st.sampled_from(
             [
                 _spec(id=version),
                 _spec(additional_wrappers=[{"name": wrapper, "entry_point": "x:Y", "kwargs": {}}]),
                 _spec(
-                    additional_wrappers=[{"name": known, "entry_point": f"gymnasium.wrappers:{known}", "kwargs": {}}]
+                    additional_wrappers=[
+                        {"name": known, "entry_point": f"gymnasium.wrappers:{known}", "kwargs": {}}
+                    ]
                 ),
-                _spec(additional_wrappers=[{"name": "TimeLimit", "entry_point": "mine:TimeLimit", "kwargs": {}}]),
+                _spec(
+                    additional_wrappers=[
+                        {"name": "TimeLimit", "entry_point": "mine:TimeLimit", "kwargs": {}}
+                    ]
+                ),
                 _spec(kwargs={keyword: 1}),
                 _spec(kwargs={"healthy_reward": weight}),
                 _spec(kwargs={"frame_skip": 1}),
                 _spec(kwargs={"terminate_when_unhealthy": False}),
                 _spec(entry_point="my_project.envs:Hopper"),
-                _spec(max_episode_steps=draw(st.integers(1, 10_000).filter(lambda limit: limit != LIMIT))),
+                _spec(
+                    max_episode_steps=draw(
+                        st.integers(1, 10_000).filter(lambda limit: limit != LIMIT)
+                    )
+                ),
             ]
         )
     )
@@ -307,7 +333,9 @@ def test_a_source_without_a_contradiction_is_taken_whole(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_contradiction_passes_silently(form: str, data: st.DataObject) -> None:
     write, contradictions = FORMS[form]

@@ -6,7 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "compatibility.md").read_text()
-ROW = re.compile(r"^\| \[([\w.-]+/[\w.-]+#\d+)\]\((https://github\.com/[^)]+)\) \| .+? \| (.+?) \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| \[([\w.-]+/[\w.-]+#\d+)\]\((https://github\.com/[^)]+)\) \| .+? \| (.+?) \|$",
+    re.MULTILINE,
+)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -38,9 +41,13 @@ def test_each_report_stands_beside_the_tests_that_rebuild_it() -> None:
 def test_each_link_is_of_its_report() -> None:
     for report, link, _ in ROW.findall(DOCUMENT):
         repository, _, number = report.partition("#")
-        assert re.fullmatch(rf"https://github\.com/{re.escape(repository)}/(issues|pull)/{number}", link)
+        assert re.fullmatch(
+            rf"https://github\.com/{re.escape(repository)}/(issues|pull)/{number}", link
+        )
 
 
 def test_each_file_that_the_document_names_exists() -> None:
-    for name in set(re.findall(r"`((?:tests|gato|replay|actors|cluster|docs)/[\w/.-]+\.(?:py|md))`", DOCUMENT)):
+    for name in set(
+        re.findall(r"`((?:tests|gato|replay|actors|cluster|docs)/[\w/.-]+\.(?:py|md))`", DOCUMENT)
+    ):
         assert (ROOT / name).is_file(), name

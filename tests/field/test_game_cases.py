@@ -1,4 +1,5 @@
-"""Atari and RLlib data that people report: frames, sticky actions, buttons, lives, clipped rewards, and scales of actions."""
+"""Atari and RLlib data that people report: frames, sticky actions, buttons, lives, clipped rewards,
+and scales of actions."""
 
 import gzip
 import json
@@ -30,7 +31,12 @@ ALE = {"game": "pong", "frameskip": 4, "repeat_action_probability": 0.0, "full_a
 
 
 def pong_set(
-    folder: Path, *, kwargs: dict, wrappers: list | None = None, num_actions: int = 18, env_id: str = "ALE/Pong-v5"
+    folder: Path,
+    *,
+    kwargs: dict,
+    wrappers: list | None = None,
+    num_actions: int = 18,
+    env_id: str = "ALE/Pong-v5",
 ) -> Path:
     (folder / "data").mkdir(parents=True)
     spec = {"id": env_id, "kwargs": kwargs, "additional_wrappers": wrappers or []}
@@ -42,7 +48,10 @@ def pong_set(
     (folder / "data" / "metadata.json").write_text(json.dumps(about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")
-        group["observations"], group["actions"] = np.zeros((STEPS + 1, 64, 80, 3), np.uint8), np.array([0, 2, 5])
+        group["observations"], group["actions"] = (
+            np.zeros((STEPS + 1, 64, 80, 3), np.uint8),
+            np.array([0, 2, 5]),
+        )
         group["rewards"], group["terminations"] = np.zeros(STEPS), np.arange(STEPS) == STEPS - 1
         group["truncations"] = np.zeros(STEPS, np.bool_)
     return folder
@@ -54,9 +63,13 @@ def read(source: Path, *allowed: str, task: Task | None = None) -> Reading:
 
 
 @pytest.mark.report("openai/atari-py#77")
-def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_that_has_them(tmp_path: Path) -> None:
+def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_that_has_them(
+    tmp_path: Path,
+) -> None:
     folder = pong_set(tmp_path / "set", kwargs=ALE | {"repeat_action_probability": 0.25})
-    with pytest.raises(ValueError, match=r"sticky with chance 0\.25.*atari/pong\?sticky=0\.25.*--allow sticky"):
+    with pytest.raises(
+        ValueError, match=r"sticky with chance 0\.25.*atari/pong\?sticky=0\.25.*--allow sticky"
+    ):
         read(folder)
     sticky = resolve_task("pong?sticky=0.25")
     (episode,) = read(folder, task=sticky)
@@ -71,7 +84,11 @@ def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_th
         ({"frameskip": 1}, [], "an action lasted 1 frames"),
         ({"frameskip": [2, 5]}, [], "an action lasted"),
         ({"frameskip": 1}, [{"name": "MaxAndSkipObservation", "kwargs": {"skip": 4}}], None),
-        ({"frameskip": 4}, [{"name": "MaxAndSkipObservation", "kwargs": {"skip": 4}}], "an action lasted 16 frames"),
+        (
+            {"frameskip": 4},
+            [{"name": "MaxAndSkipObservation", "kwargs": {"skip": 4}}],
+            "an action lasted 16 frames",
+        ),
         ({"mode": 1}, [], "mode=1"),
         ({"mode": 0, "difficulty": 0}, [], None),
         ({"difficulty": 3}, [], "difficulty=3"),
@@ -83,9 +100,21 @@ def test_sticky_actions_that_the_task_does_not_have_are_refused_with_the_task_th
             [{"name": "StickyAction", "kwargs": {"repeat_action_probability": 0.5}}],
             "the wrapper StickyAction, which changes actions",
         ),
-        ({}, [{"name": "AtariPreprocessing", "kwargs": {"terminal_on_life_loss": True}}], "AtariPreprocessing"),
-        ({}, [{"name": "FrameStackObservation", "kwargs": {"stack_size": 4}}], "FrameStackObservation"),
-        ({}, [{"name": "ClipReward", "kwargs": {"min_reward": -1, "max_reward": 1}}], "which changes rewards"),
+        (
+            {},
+            [{"name": "AtariPreprocessing", "kwargs": {"terminal_on_life_loss": True}}],
+            "AtariPreprocessing",
+        ),
+        (
+            {},
+            [{"name": "FrameStackObservation", "kwargs": {"stack_size": 4}}],
+            "FrameStackObservation",
+        ),
+        (
+            {},
+            [{"name": "ClipReward", "kwargs": {"min_reward": -1, "max_reward": 1}}],
+            "which changes rewards",
+        ),
     ],
 )
 def test_what_a_game_is_played_with_is_compared(
@@ -111,7 +140,9 @@ def test_what_a_game_is_played_with_is_compared(
         ("BreakoutDeterministic-v4", ["environment"]),
     ],
 )
-def test_what_the_older_ids_of_a_game_stand_for_is_compared(env_id: str, refused: list[str]) -> None:
+def test_what_the_older_ids_of_a_game_stand_for_is_compared(
+    env_id: str, refused: list[str]
+) -> None:
     found = compare(EnvDescription(where="x", env_id=env_id), PONG)
     assert [difference.subject for difference in found.refused] == refused
 
@@ -120,7 +151,9 @@ def test_grey_frames_are_refused_for_a_game_that_is_shown_in_colour(tmp_path: Pa
     folder = pong_set(tmp_path / "set", kwargs=ALE)
     file = folder / "data" / "metadata.json"
     grey = {"type": "Box", "dtype": "uint8", "shape": [64, 80, 1], "low": 0, "high": 255}
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"observation_space": json.dumps(grey)}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"observation_space": json.dumps(grey)})
+    )
     with pytest.raises(ValueError, match="images of size 64x80x1"):
         read(folder)
 
@@ -182,7 +215,10 @@ def test_rllibs_normalised_actions_are_scaled_and_raw_ones_are_refused(tmp_path:
 def test_other_spaces_in_rllibs_state_are_converted_or_refused(tmp_path: Path) -> None:
     task = TASKS["mujoco/inverted-pendulum"]
     reading = read(rllib_file(tmp_path / "a.parquet", action=0.5, low=-10, high=10), task=task)
-    assert any("declares actions in [-10, 10], the task's are in [-3, 3]" in note for note in reading.report.notes)
+    assert any(
+        "declares actions in [-10, 10], the task's are in [-3, 3]" in note
+        for note in reading.report.notes
+    )
     bounded = replace(task.observations["state"], low=-1.0, high=1.0)
     with pytest.raises(ValueError, match=r"declares state in \[-inf, inf\], task .* in \[-1, 1\]"):
         read(
@@ -199,7 +235,9 @@ def test_wrappers_that_change_nothing_pass(name: str) -> None:
 
 def test_a_keyword_at_its_default_passes() -> None:
     hopper = TASKS["mujoco/hopper"]
-    said = EnvDescription(where="x", env_id="Hopper-v5", kwargs={"frame_skip": 4, "healthy_z_range": [0.7, np.inf]})
+    said = EnvDescription(
+        where="x", env_id="Hopper-v5", kwargs={"frame_skip": 4, "healthy_z_range": [0.7, np.inf]}
+    )
     assert compare(said, hopper, defaults=keyword_defaults).differences == ()
     assert [found.subject for found in compare(said, hopper).refused] == [
         "keyword:frame_skip",

@@ -1,4 +1,5 @@
-"""Policies and statistics of Stable-Baselines3 as people have them: beside each other, in RL-Zoo's folders, damaged, too large."""
+"""Policies and statistics of Stable-Baselines3 as people have them: beside each other, in RL-Zoo's
+folders, damaged, too large."""
 
 from __future__ import annotations
 
@@ -41,12 +42,16 @@ def test_a_features_extractor_is_refused_by_name() -> None:
 
 
 @pytest.mark.report("DLR-RM/stable-baselines3#116")
-def test_a_features_extractor_that_no_keyword_tells_of_is_refused_by_its_tensors(tmp_path: Path) -> None:
+def test_a_features_extractor_that_no_keyword_tells_of_is_refused_by_its_tensors(
+    tmp_path: Path,
+) -> None:
     def extract(state: dict[str, torch.Tensor]) -> None:
         state["pi_features_extractor.net.0.weight"] = torch.eye(4)
 
     bad = changed("ppo_relu", tmp_path / "bad.zip", state=extract)
-    with pytest.raises(ValueError, match=r"has the tensor pi_features_extractor\.net\.0\.weight, which may be"):
+    with pytest.raises(
+        ValueError, match=r"has the tensor pi_features_extractor\.net\.0\.weight, which may be"
+    ):
         load_sb3(str(bad), PENDULUM)
 
 
@@ -54,7 +59,8 @@ def test_a_features_extractor_that_no_keyword_tells_of_is_refused_by_its_tensors
 def test_statistics_of_rewards_alone_change_no_observation() -> None:
     policy, task = REWARDS_ONLY / "ppo_vecnorm_rewards_only.zip", resolve_task("Pendulum-v1")
     with pytest.raises(
-        ValueError, match=r"was trained behind VecNormalize; .*\?vecnormalize=FILE or \?vecnormalize=none"
+        ValueError,
+        match=r"was trained behind VecNormalize; .*\?vecnormalize=FILE or \?vecnormalize=none",
     ):
         load_sb3(str(policy), task)
     by_file = load_sb3(f"{policy}?vecnormalize={REWARDS_ONLY / 'vn3.pkl'}", task)
@@ -88,7 +94,9 @@ def test_a_checkpoint_takes_the_statistics_of_its_own_step(tmp_path: Path) -> No
     shutil.copy(SAVED / "sac.pkl", tmp_path / "rl_model_vecnormalize_500_steps.pkl")
     shutil.copy(SAVED / "ppo.pkl", tmp_path / "rl_model_vecnormalize_900_steps.pkl")
     shutil.copy(SAVED / "ppo.pkl", tmp_path / "vecnormalize.pkl")
-    assert "rl_model_vecnormalize_500_steps.pkl was found" in noted(tmp_path / "rl_model_500_steps.zip")
+    assert "rl_model_vecnormalize_500_steps.pkl was found" in noted(
+        tmp_path / "rl_model_500_steps.zip"
+    )
 
 
 def test_several_statistics_that_differ_ask_which_is_its_own(tmp_path: Path) -> None:
@@ -97,25 +105,36 @@ def test_several_statistics_that_differ_ask_which_is_its_own(tmp_path: Path) -> 
         shutil.copy(SAVED / source, tmp_path / name)
     assert find_statistics(Path(policy), [tmp_path], 4).path == tmp_path / "vecnormalize.pkl"
     shutil.copy(SAVED / "ppo.pkl", tmp_path / "vec_normalize.pkl")
-    with pytest.raises(ValueError, match=r"several statistics lie beside .*best_model\.zip: .*say which"):
+    with pytest.raises(
+        ValueError, match=r"several statistics lie beside .*best_model\.zip: .*say which"
+    ):
         load_sb3(str(policy), PENDULUM)
 
 
 def test_statistics_of_another_size_or_of_no_use_are_said(tmp_path: Path) -> None:
     shutil.copy(SAVED / "sac.zip", tmp_path / "sac.zip")
-    np.savez(tmp_path / "vecnormalize.npz", mean=np.zeros(3), var=np.ones(3), epsilon=0.0, clip=10.0)
+    np.savez(
+        tmp_path / "vecnormalize.npz", mean=np.zeros(3), var=np.ones(3), epsilon=0.0, clip=10.0
+    )
     assert "statistics of 3 numbers, sac.zip sees 4: it is not used" in noted(tmp_path / "sac.zip")
     shutil.copy(SAVED / "ppo_relu.zip", tmp_path / "ppo_relu.zip")
     shutil.copy(SAVED / "sac.pkl", tmp_path / "vecnormalize.pkl")
-    assert "is not used, since ppo_relu.zip says that it was trained without" in noted(tmp_path / "ppo_relu.zip")
+    assert "is not used, since ppo_relu.zip says that it was trained without" in noted(
+        tmp_path / "ppo_relu.zip"
+    )
     (tmp_path / "vecnormalize.pkl").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"vecnormalize\.pkl is not read: .*lies beside sac\.zip; .*vecnormalize=none"):
+    with pytest.raises(
+        ValueError,
+        match=r"vecnormalize\.pkl is not read: .*lies beside sac\.zip; .*vecnormalize=none",
+    ):
         load_sb3(str(tmp_path / "sac.zip"), PENDULUM)
 
 
 @pytest.mark.report("isaac-sim/IsaacLab#2635")
 def test_a_policy_that_cannot_tell_of_statistics_says_so() -> None:
-    assert "td3.zip does not say whether it was trained behind VecNormalize" in noted(SAVED / "td3.zip")
+    assert "td3.zip does not say whether it was trained behind VecNormalize" in noted(
+        SAVED / "td3.zip"
+    )
     assert "VecNormalize" not in noted(SAVED / "ppo_relu.zip")
 
 
@@ -134,7 +153,9 @@ ORDERED = "!!python/object/apply:collections.OrderedDict\n- - - n_timesteps\n   
         ("  - - env_kwargs\n    - {'frame_skip': 4}\n", "frame_skip=4"),
     ],
 )  # fmt: skip
-def test_what_rl_zoo_says_of_an_environment_is_compared(config: str, refused: str, tmp_path: Path) -> None:
+def test_what_rl_zoo_says_of_an_environment_is_compared(
+    config: str, refused: str, tmp_path: Path
+) -> None:
     shutil.copy(SAVED / "td3.zip", tmp_path / "td3.zip")
     (tmp_path / "td3").mkdir()
     (tmp_path / "td3" / "config.yml").write_text(ORDERED + config)
@@ -148,7 +169,9 @@ def test_what_rl_zoo_says_of_an_environment_is_compared(config: str, refused: st
 
 def test_rl_zoos_files_of_plain_yaml_and_its_environment_are_read(tmp_path: Path) -> None:
     (tmp_path / "args.yml").write_text("algo: td3\nenv: Hopper-v3\nenv_kwargs: null\n")
-    (tmp_path / "config.yml").write_text("env_wrapper:\n- gymnasium.wrappers.FlattenObservation\nnormalize: false\n")
+    (tmp_path / "config.yml").write_text(
+        "env_wrapper:\n- gymnasium.wrappers.FlattenObservation\nnormalize: false\n"
+    )
     settings = read_zoo([tmp_path])
     assert (settings.env_id, settings.normalises, dict(settings.kwargs)) == ("Hopper-v3", False, {})
     assert [wrapper.name for wrapper in settings.wrappers] == ["FlattenObservation"]
@@ -198,41 +221,67 @@ def test_a_shipped_teacher_has_no_notes_and_leaves_none() -> None:
 def test_spaces_as_gym_printed_them_are_read(tmp_path: Path) -> None:
     def older(data: dict[str, Any]) -> None:
         box = "<class 'gym.spaces.box.Box'>"
-        data["observation_space"] = {":type:": box, "dtype": "float32", "shape": [4], "low": "[-inf -inf -inf -inf]",
-                                     "high": "[inf inf inf inf]", "np_random": "RandomState(MT19937)"}  # fmt: skip
-        data["action_space"] = {":type:": box, "dtype": "float32", "shape": [1], "low": "[-3.]", "high": "[3.]"}
+        data["observation_space"] = {
+            ":type:": box,
+            "dtype": "float32",
+            "shape": [4],
+            "low": "[-inf -inf -inf -inf]",
+            "high": "[inf inf inf inf]",
+            "np_random": "RandomState(MT19937)",
+        }
+        data["action_space"] = {
+            ":type:": box,
+            "dtype": "float32",
+            "shape": [1],
+            "low": "[-3.]",
+            "high": "[3.]",
+        }
 
     assert "space" not in noted(changed("td3", tmp_path / "old.zip", data=older))
 
 
 def test_bounds_that_are_printed_cut_are_noted(tmp_path: Path) -> None:
     def cut(data: dict[str, Any]) -> None:
-        data["observation_space"] |= {"low": "[-1. -2. ... -1. -2.]", "low_repr": "[-1. -2. ... -1. -2.]"}
+        data["observation_space"] |= {
+            "low": "[-1. -2. ... -1. -2.]",
+            "low_repr": "[-1. -2. ... -1. -2.]",
+        }
 
-    assert "the bounds of its observations cannot be read" in noted(changed("td3", tmp_path / "cut.zip", data=cut))
+    assert "the bounds of its observations cannot be read" in noted(
+        changed("td3", tmp_path / "cut.zip", data=cut)
+    )
 
 
 def test_frames_that_were_stacked_are_named() -> None:
-    short = replace(PENDULUM, observations={"state": replace(PENDULUM.observations["state"], shape=(2,))})
+    short = replace(
+        PENDULUM, observations={"state": replace(PENDULUM.observations["state"], shape=(2,))}
+    )
     with pytest.raises(ValueError, match=r"sees 4 numbers .*\(or it sees 2 frames at once"):
         load_sb3(str(SAVED / "td3.zip"), short)
 
 
 def bomb(target: Path, name: str, size: int) -> Path:
     """The zip of TD3 in which one member unpacks to `size` zeros."""
-    with zipfile.ZipFile(SAVED / "td3.zip") as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(SAVED / "td3.zip") as old,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for member in old.namelist():
             new.writestr(member, bytes(size) if member == name else old.read(member))
     return target
 
 
 @pytest.mark.report("modelcontextprotocol/mcpb#266")
-@pytest.mark.parametrize(("name", "limit"), [("data", "MOST_DATA_BYTES"), ("policy.pth", "MOST_POLICY_BYTES")])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("data", "MOST_DATA_BYTES"), ("policy.pth", "MOST_POLICY_BYTES")]
+)
 def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(
     name: str, limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actors.teachers.sb3.archive, limit, 2**20)
-    with pytest.raises(ValueError, match=rf"{name} of .*big\.zip unpacks to 3 MiB or more, at most 1 MiB are read"):
+    with pytest.raises(
+        ValueError, match=rf"{name} of .*big\.zip unpacks to 3 MiB or more, at most 1 MiB are read"
+    ):
         load_sb3(str(bomb(tmp_path / "big.zip", name, 3 * 2**20)), PENDULUM)
 
 
@@ -244,20 +293,31 @@ def test_tensors_that_repeat_few_bytes_without_end_are_refused(tmp_path: Path) -
         load_sb3(str(changed("td3", tmp_path / "endless.zip", state=endless)), PENDULUM)
 
 
-def test_a_policy_that_is_packed_twice_is_measured_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_is_packed_twice_is_measured_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(actors.teachers.sb3.archive, "MOST_POLICY_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "policy.pth", "w", zipfile.ZIP_DEFLATED) as inner:
         inner.writestr("archive/data/0", bytes(3 * 2**20))
-    with zipfile.ZipFile(SAVED / "td3.zip") as old, zipfile.ZipFile(tmp_path / "big.zip", "w") as new:
+    with (
+        zipfile.ZipFile(SAVED / "td3.zip") as old,
+        zipfile.ZipFile(tmp_path / "big.zip", "w") as new,
+    ):
         new.writestr("data", old.read("data"))
         new.write(tmp_path / "policy.pth", "policy.pth")
-    with pytest.raises(ValueError, match=r"policy\.pth of .*big\.zip unpacks to 3 MiB, at most 1 MiB"):
+    with pytest.raises(
+        ValueError, match=r"policy\.pth of .*big\.zip unpacks to 3 MiB, at most 1 MiB"
+    ):
         load_sb3(str(tmp_path / "big.zip"), PENDULUM)
 
 
-def test_statistics_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_that_are_too_large_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("actors.teachers.sb3.statistics.MOST_STATISTICS_BYTES", 2**16)
-    np.savez_compressed(tmp_path / "v.npz", mean=np.zeros(2**16), var=np.ones(2**16), epsilon=0.0, clip=10.0)
+    np.savez_compressed(
+        tmp_path / "v.npz", mean=np.zeros(2**16), var=np.ones(2**16), epsilon=0.0, clip=10.0
+    )
     (tmp_path / "v.pkl").write_bytes(bytes(2**17))
     for name in ("v.npz", "v.pkl"):
         with pytest.raises(ValueError, match=rf"{name} is not read: .*at most"):
@@ -278,4 +338,7 @@ def test_options_are_named_where_they_are_wrong() -> None:
     ):
         with pytest.raises(ValueError, match=problem):
             load_sb3(f"{SAVED}/td3.zip?{query}", PENDULUM)
-    assert load_sb3(f"{SAVED}/dqn.zip?allow=start&allow=version", CARTPOLE).record["allowed"] == ["start", "version"]
+    assert load_sb3(f"{SAVED}/dqn.zip?allow=start&allow=version", CARTPOLE).record["allowed"] == [
+        "start",
+        "version",
+    ]

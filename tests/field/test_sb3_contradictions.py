@@ -1,4 +1,5 @@
-"""A valid zip with one contradiction is refused, or loaded with a note that names it: never silently."""
+"""A valid zip with one contradiction is refused, or loaded with a note that names it: never
+silently."""
 
 from __future__ import annotations
 
@@ -73,7 +74,11 @@ def tensors(draw: st.DrawFn) -> Contradiction:
     name = draw(st.sampled_from(sorted(PATHS)))
     layer = draw(st.sampled_from(PATHS[name]))
     part = draw(st.sampled_from(["weight", "bias"]))
-    kind = draw(st.sampled_from(["extra", "gone", "renamed", "cut", "turned", "type", "nan", "flat", "layer gone"]))
+    kind = draw(
+        st.sampled_from(
+            ["extra", "gone", "renamed", "cut", "turned", "type", "nan", "flat", "layer gone"]
+        )
+    )
     extra = draw(st.sampled_from(EXTRA_TENSORS))
     if kind == "gone" and name == "ars":
         part = "weight"  # it may be made without biases
@@ -121,7 +126,9 @@ def keywords(draw: st.DrawFn) -> Contradiction:
 def classes(draw: st.DrawFn) -> Contradiction:
     """A policy's class of another module, or of none."""
     name = draw(st.sampled_from(sorted(PATHS)))
-    module = draw(st.sampled_from(["__main__", "my.policies", "sb3_contrib.common.maskable.policies", None]))
+    module = draw(
+        st.sampled_from(["__main__", "my.policies", "sb3_contrib.common.maskable.policies", None])
+    )
     own = module in ("__main__", "my.policies", None) and draw(st.booleans())
 
     def change(data: dict[str, Any]) -> None:
@@ -143,7 +150,11 @@ def spaces(draw: st.DrawFn) -> Contradiction:
         draw(st.floats(-90, 90)),
         draw(st.floats(0.01, 50).filter(lambda w: abs(w - 6.0) > 0.01)),
     )  # 6: the task's
-    kind = draw(st.sampled_from(["bounds", "size", "dtype", "image", "kind", "unreadable", "gone", "rows", "above"]))
+    kind = draw(
+        st.sampled_from(
+            ["bounds", "size", "dtype", "image", "kind", "unreadable", "gone", "rows", "above"]
+        )
+    )
     other = draw(st.sampled_from(["Dict", "MultiDiscrete", "Discrete", "MultiBinary", "Tuple"]))
 
     def change(data: dict[str, Any]) -> None:
@@ -154,11 +165,20 @@ def spaces(draw: st.DrawFn) -> Contradiction:
                 for end, value in zip(("low", "high"), ends, strict=True):
                     space |= {end: str(np.full(size, value)), f"{end}_repr": str(np.float64(value))}
             case "size":
-                space |= {"_shape": [size + 1], "low": str(np.zeros(size + 1)), "high": str(np.ones(size + 1))}
+                space |= {
+                    "_shape": [size + 1],
+                    "low": str(np.zeros(size + 1)),
+                    "high": str(np.ones(size + 1)),
+                }
             case "dtype":
                 space["dtype"] = "int64"
             case "image":
-                space |= {"_shape": [size, 1, 1], "dtype": "uint8", "low_repr": "0", "high_repr": "255"}
+                space |= {
+                    "_shape": [size, 1, 1],
+                    "dtype": "uint8",
+                    "low_repr": "0",
+                    "high_repr": "255",
+                }
             case "kind":
                 space[":type:"] = f"<class 'gymnasium.spaces.other.{other}'>"
             case "unreadable":
@@ -175,7 +195,9 @@ def spaces(draw: st.DrawFn) -> Contradiction:
 def choices(draw: st.DrawFn) -> Contradiction:
     """Another number of choices, or another first one."""
     name = draw(st.sampled_from(["dqn", "ars_discrete"]))
-    key, value = draw(st.sampled_from([("n", "3"), ("n", 1), ("start", "1"), ("start", -1), ("n", "two")]))
+    key, value = draw(
+        st.sampled_from([("n", "3"), ("n", 1), ("start", "1"), ("start", -1), ("n", "two")])
+    )
 
     def change(data: dict[str, Any]) -> None:
         data["action_space"] |= {key: value}
@@ -197,7 +219,13 @@ def files(draw: st.DrawFn) -> Contradiction:
             return
         mean = np.full(size if kind == "size" else 4, np.nan if kind == "nan" else 0.0)
         var = np.ones_like(mean) * (0.0 if kind == "narrow" else 1.0)
-        np.savez(path.with_name("v.npz"), mean=mean, var=var, epsilon=0.0, clip=-1.0 if kind == "clip" else 10.0)
+        np.savez(
+            path.with_name("v.npz"),
+            mean=mean,
+            var=var,
+            epsilon=0.0,
+            clip=-1.0 if kind == "clip" else 10.0,
+        )
 
     options = "vecnormalize=none" if kind == "cut" else "vecnormalize={folder}/v.npz"
     return Contradiction(name=name, after=change, options=options)
@@ -207,10 +235,16 @@ def files(draw: st.DrawFn) -> Contradiction:
 @given(st.one_of(tensors(), keywords(), classes(), spaces(), choices(), files()))
 def test_one_contradiction_is_refused_or_named(case: Contradiction) -> None:
     played = loaded(case)
-    assert played is None or any(case.word in note for note in played.notes), (case, played and played.notes)
+    assert played is None or any(case.word in note for note in played.notes), (
+        case,
+        played and played.notes,
+    )
 
 
 def test_without_a_contradiction_each_is_loaded() -> None:
     for name in (*PATHS, "ars_discrete"):
         held = load_sb3(f"{SAVED / name}.zip?vecnormalize=none", task_of(name))
-        assert all("does not say in which environment" in note or "vecnormalize=none" in note for note in held.notes)
+        assert all(
+            "does not say in which environment" in note or "vecnormalize=none" in note
+            for note in held.notes
+        )

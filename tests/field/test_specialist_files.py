@@ -43,7 +43,13 @@ def test_a_file_of_arrays_that_is_cut_is_named(folder: Path, share: float) -> No
 
 @pytest.mark.report("safetensors/safetensors#668")
 @pytest.mark.parametrize(
-    "header", [b"\xff" * 8, b"\x08" + bytes(7) + b"{bad hea", b"\x02" + bytes(7) + b"{}", b"not a file of tensors"]
+    "header",
+    [
+        b"\xff" * 8,
+        b"\x08" + bytes(7) + b"{bad hea",
+        b"\x02" + bytes(7) + b"{}",
+        b"not a file of tensors",
+    ],
 )
 def test_a_bad_header_is_named(folder: Path, header: bytes) -> None:
     (folder / f"{NAME}.safetensors").write_bytes(header)
@@ -51,7 +57,8 @@ def test_a_bad_header_is_named(folder: Path, header: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"task": "mujoco/hopper"}']
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"task": "mujoco/hopper"}'],
 )
 def test_a_record_that_is_none_is_named(folder: Path, content: bytes) -> None:
     (folder / f"{NAME}.json").write_bytes(content)
@@ -70,7 +77,10 @@ def test_a_record_that_is_none_is_named(folder: Path, content: bytes) -> None:
         ({"action_low": float("-inf")}, "bounds of actions"),
         ({"action_low": 5.0}, r"5.0 above"),
         ({"action_low": [-1.0, -1.0]}, "bounds of actions"),
-        ({"action_low": [-1.0] * 3, "action_high": [1.0] * 3}, "has 3 numbers in action_low, its network gives 1"),
+        (
+            {"action_low": [-1.0] * 3, "action_high": [1.0] * 3},
+            "has 3 numbers in action_low, its network gives 1",
+        ),
         ({"env_id": 3}, "env_id is 3"),
         ({"output_scale": 2.0}, "it has output_scale, which may change what it plays"),
         ({"played_low": -9.0}, "it has played_low"),
@@ -84,7 +94,9 @@ def test_an_entry_of_a_record_that_is_wrong_or_unknown_is_named(
     assert problem in refused(folder)
 
 
-@pytest.mark.parametrize("entry", ["task", "env_id", "observation_clip", "action_low", "action_high"])
+@pytest.mark.parametrize(
+    "entry", ["task", "env_id", "observation_clip", "action_low", "action_high"]
+)
 def test_an_entry_that_lacks_is_named(folder: Path, entry: str) -> None:
     record = json.loads((folder / f"{NAME}.json").read_text())
     del record[entry]
@@ -104,7 +116,9 @@ def test_an_entry_that_lacks_is_named(folder: Path, entry: str) -> None:
         ("obs_scale", np.ones(4, np.float32)),
     ],
 )  # fmt: skip
-def test_arrays_that_are_no_network_are_named(folder: Path, name: str, array: np.ndarray | None) -> None:
+def test_arrays_that_are_no_network_are_named(
+    folder: Path, name: str, array: np.ndarray | None
+) -> None:
     weights = folder / f"{NAME}.safetensors"
     arrays = load_file(weights)
     arrays.pop(name, None)
@@ -115,8 +129,13 @@ def test_arrays_that_are_no_network_are_named(folder: Path, name: str, array: np
 @pytest.mark.report("isaac-sim/IsaacLab#5080")
 def test_a_specialist_of_other_bounds_is_scaled_and_says_so(folder: Path) -> None:
     record = json.loads((folder / f"{NAME}.json").read_text())
-    (folder / f"{NAME}.json").write_text(json.dumps(record | {"action_low": -1.5, "action_high": 1.5}))
-    half, whole = load_specialist(TASK.name, folder), teacher_for(TASK, f"specialist:{folder}", noise=0.0)
+    (folder / f"{NAME}.json").write_text(
+        json.dumps(record | {"action_low": -1.5, "action_high": 1.5})
+    )
+    half, whole = (
+        load_specialist(TASK.name, folder),
+        teacher_for(TASK, f"specialist:{folder}", noise=0.0),
+    )
     seen = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32) * 0.05
     whole.reset_rows(np.ones(9, np.bool_), np.arange(9))
     np.testing.assert_allclose(

@@ -39,7 +39,9 @@ TALK = Task(
         "order": ArraySpec(kind=Kind.TEXT, shape=(20,), max_tokens=2),
         "answer": ArraySpec(kind=Kind.TEXT, shape=(20,), max_tokens=3),
         "image": ArraySpec(kind=Kind.IMAGE, shape=(16, 20, 3)),
-        "arms": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -np.inf), high=(1.0, np.inf)),
+        "arms": ArraySpec(
+            kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -np.inf), high=(1.0, np.inf)
+        ),
     },
     action=ArraySpec(kind=Kind.DISCRETE, shape=(3,), num_values=(2, 5, 3)),
     references=REFERENCES,
@@ -58,7 +60,9 @@ class WordEncoder:
         return [1 + len(word) for word in text.split()]
 
 
-def small_model(context_tokens: int, *, max_observation_tokens: int = 16, positions: str = "transformer-xl") -> Gato:
+def small_model(
+    context_tokens: int, *, max_observation_tokens: int = 16, positions: str = "transformer-xl"
+) -> Gato:
     torch.manual_seed(0)
     config = ModelConfig(
         num_layers=3, num_heads=2, width=32, feedforward=64, context_tokens=context_tokens,
@@ -66,7 +70,8 @@ def small_model(context_tokens: int, *, max_observation_tokens: int = 16, positi
         positions=positions,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     model = Gato(config).eval()
-    with torch.no_grad():  # away from the symmetric start, where positions and biases would not matter
+    # away from the symmetric start, where positions and biases would not matter
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model

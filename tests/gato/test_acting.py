@@ -14,8 +14,11 @@ from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 
 @torch.inference_mode()
-def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int, window_steps: int) -> np.ndarray:
-    """Logits [A, V] of the last step's action tokens, by one pass over the whole history without a cache."""
+def reference_logits(
+    model: Gato, task: Task, history: Window, prompt_steps: int, window_steps: int
+) -> np.ndarray:
+    """Logits [A, V] of the last step's action tokens, by one pass over the whole history without a
+    cache."""
     steps = StepLayout(task, model.config.layout)
     num_steps, S = len(history.actions), steps.tokens_per_step
     ids = torch.from_numpy(steps.step_ids(history.observations, history.actions)).long().view(1, -1)
@@ -32,7 +35,8 @@ def reference_logits(model: Gato, task: Task, history: Window, prompt_steps: int
         torch.from_numpy(steps.intervals_m4).long().repeat(num_steps, 1),
         torch.from_numpy(steps.leaders_m2).long().repeat(num_steps, 1),
     )  # fmt: skip
-    # The same blocks with an explicit mask: causal, and never further back than the window in whole steps.
+    # The same blocks with an explicit mask: causal, and never further back than the window in whole
+    # steps.
     L = ids.shape[1]
     step = torch.arange(L) // S
     visible = torch.ones(L, L).tril().bool() & (step[:, None] - step[None, :] < window_steps)
@@ -94,9 +98,13 @@ def test_acting_with_a_cache_equals_acting_without(
             past = {k: np.stack([o[k] for o, _ in histories[row]]) for k in observations}
             done = np.stack([a for _, a in histories[row]])
             if prompt and used:
-                past = {k: np.concatenate([prompt.observations[k][-used:], v]) for k, v in past.items()}
+                past = {
+                    k: np.concatenate([prompt.observations[k][-used:], v]) for k, v in past.items()
+                }
                 done = np.concatenate([prompt.actions[-used:], done])
-            expected = reference_logits(model, task, Window(observations=past, actions=done), used, window_steps)
+            expected = reference_logits(
+                model, task, Window(observations=past, actions=done), used, window_steps
+            )
             np.testing.assert_allclose(logits[row], expected, atol=1e-4)
 
 
@@ -138,8 +146,12 @@ class Passes:
 
     def __init__(self, model: Gato) -> None:
         self.shapes: list[tuple[int, ...]] = []
-        first = next(module for name, module in model.named_modules() if name.endswith("attention.qkv"))
-        first.register_forward_pre_hook(lambda _, inputs: self.shapes.append(tuple(inputs[0].shape)))
+        first = next(
+            module for name, module in model.named_modules() if name.endswith("attention.qkv")
+        )
+        first.register_forward_pre_hook(
+            lambda _, inputs: self.shapes.append(tuple(inputs[0].shape))
+        )
 
 
 def test_a_step_takes_a_forward_pass_for_each_action_token() -> None:
@@ -208,7 +220,10 @@ def test_the_work_of_a_step_does_not_grow_with_the_episode(prompt_steps: int) ->
 
 def test_actions_stay_inside_the_task() -> None:
     model = small_model(64)
-    for task, config in [(ROBOT, ActingConfig(continuous="sample")), (GAME, ActingConfig(discrete="sample"))]:
+    for task, config in [
+        (ROBOT, ActingConfig(continuous="sample")),
+        (GAME, ActingConfig(discrete="sample")),
+    ]:
         policy = Policy(model, task, config, generator=torch.Generator().manual_seed(0))
         state = policy.start(8)
         actions = policy.act(state, random_observations(task, 8, np.random.default_rng(0)))
@@ -227,7 +242,8 @@ def test_a_whole_context_window_matches_the_training_forward() -> None:
     actions = policy.act(policy.start(2), observations)
     writer = RowWriter(num_rows=1, row_tokens=2 * steps.tokens_per_step + 3)
     windows = [
-        Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1]) for i in (0, 1)
+        Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1])
+        for i in (0, 1)
     ]
     writer.write_row(0, task_index=0, steps=steps, windows=windows)
     batch = TensorBatch.of(writer.batch())
@@ -242,18 +258,34 @@ def test_a_whole_context_window_matches_the_training_forward() -> None:
 GOOD_IMAGE = np.zeros((2, 32, 48, 3), np.uint8)
 BAD_OBSERVATIONS = [
     ({"image": GOOD_IMAGE}, "'lives' is missing, got image; test/game shows image, lives"),
-    ({"image": GOOD_IMAGE[:1], "lives": np.zeros(2, np.int64)}, "has 1 rows, expected 2; a state serves"),
+    (
+        {"image": GOOD_IMAGE[:1], "lives": np.zeros(2, np.int64)},
+        "has 1 rows, expected 2; a state serves",
+    ),
     ({"image": GOOD_IMAGE[:, 1:], "lives": np.zeros(2, np.int64)}, "'image' has shape .* expected"),
-    ({"image": GOOD_IMAGE.astype(np.float32), "lives": np.zeros(2, np.int64)}, "dtype float32, expected uint8"),
-    ({"image": GOOD_IMAGE, "lives": np.array([0, 5])}, "'lives' has values outside 0..4: 5 at step 1; mend"),
-    ({"image": GOOD_IMAGE, "lives": np.array([-1, 0])}, "'lives' has values outside 0..4: -1 at step 0; mend"),
+    (
+        {"image": GOOD_IMAGE.astype(np.float32), "lives": np.zeros(2, np.int64)},
+        "dtype float32, expected uint8",
+    ),
+    (
+        {"image": GOOD_IMAGE, "lives": np.array([0, 5])},
+        "'lives' has values outside 0..4: 5 at step 1; mend",
+    ),
+    (
+        {"image": GOOD_IMAGE, "lives": np.array([-1, 0])},
+        "'lives' has values outside 0..4: -1 at step 0; mend",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("observations", "message"), BAD_OBSERVATIONS, ids=[message[:20] for _, message in BAD_OBSERVATIONS]
+    ("observations", "message"),
+    BAD_OBSERVATIONS,
+    ids=[message[:20] for _, message in BAD_OBSERVATIONS],
 )
-def test_observations_outside_their_spec_are_refused(observations: dict[str, np.ndarray], message: str) -> None:
+def test_observations_outside_their_spec_are_refused(
+    observations: dict[str, np.ndarray], message: str
+) -> None:
     policy = Policy(small_model(64), GAME, ActingConfig())
     with pytest.raises(ValueError, match=message):
         policy.act(policy.start(2), observations)
@@ -266,7 +298,8 @@ def test_a_value_that_is_not_finite_is_refused() -> None:
     observations["state"][1, 3] = np.nan
     with pytest.raises(ValueError, match="'state' is not finite"):
         policy.act(state, observations)
-    policy.act(state, random_observations(ROBOT, 2, np.random.default_rng(0)))  # the state is as it was
+    # the state is as it was
+    policy.act(state, random_observations(ROBOT, 2, np.random.default_rng(0)))
 
 
 def test_a_prompt_of_another_task_is_refused() -> None:
@@ -274,7 +307,9 @@ def test_a_prompt_of_another_task_is_refused() -> None:
     prompt = some_prompt(ROBOT, 2, np.random.default_rng(0))
     with pytest.raises(ValueError, match="'state' is missing"):
         policy.start(2, some_prompt(GAME, 2, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match=r"action .* expected .*; prompt test/robot with steps of its own"):
+    with pytest.raises(
+        ValueError, match=r"action .* expected .*; prompt test/robot with steps of its own"
+    ):
         policy.start(2, Window(observations=prompt.observations, actions=prompt.actions[:, :2]))
 
 

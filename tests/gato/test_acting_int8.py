@@ -25,15 +25,19 @@ def test_each_row_is_rounded_on_a_scale_of_its_own() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("inputs", [64, 36, 200])  # not all of them multiples of 16
 @torch.inference_mode()
-def test_a_layer_in_8_bits_is_near_the_one_it_was(kind: Int8Kind, rows: int, bias: bool, inputs: int) -> None:
+def test_a_layer_in_8_bits_is_near_the_one_it_was(
+    kind: Int8Kind, rows: int, bias: bool, inputs: int
+) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(inputs, 48, bias=bias)
     with torch.no_grad():
-        linear.weight *= torch.logspace(-2, 2, 48)[:, None]  # outputs of different sizes: one scale would not do
+        # outputs of different sizes: one scale would not do
+        linear.weight *= torch.logspace(-2, 2, 48)[:, None]
     x = torch.randn(rows, 3, inputs)
     exact, near = linear(x), Int8Linear(linear, kind)(x)
     assert near.shape == exact.shape
-    error = (near - exact).abs().amax((0, 1)) / linear.weight.norm(dim=1)  # of outputs that have this deviation
+    # of outputs that have this deviation
+    error = (near - exact).abs().amax((0, 1)) / linear.weight.norm(dim=1)
     assert 1e-4 < error.max() < 0.06
 
 
@@ -61,7 +65,8 @@ def test_a_copy_shares_all_but_its_linear_layers(kind: Int8Kind) -> None:
     assert copy.embedding.table.weight is model.embedding.table.weight
     linear = [name for name, module in copy.named_modules() if isinstance(module, nn.Linear)]
     assert all(name.endswith("attention.distance") for name in linear)
-    assert sum(isinstance(module, Int8Linear) for module in copy.modules()) == 3 * 4 + 1  # layers, and patches
+    # layers, and patches
+    assert sum(isinstance(module, Int8Linear) for module in copy.modules()) == 3 * 4 + 1
     assert sum(isinstance(module, Int8Linear) for module in model.modules()) == 0
 
 
@@ -74,9 +79,13 @@ def test_weights_loaded_later_are_quantised_by_the_next_policy() -> None:
     old = Policy(small_model(64), ROBOT, ActingConfig(int8="dynamic"))
     new = Policy(model, ROBOT, ActingConfig(int8="dynamic"))
     observations = random_observations(ROBOT, 4, np.random.default_rng(0))
-    assert not np.array_equal(new.act(new.start(4), observations), old.act(old.start(4), observations))
+    assert not np.array_equal(
+        new.act(new.start(4), observations), old.act(old.start(4), observations)
+    )
 
 
 def test_int8_is_for_the_cpu() -> None:
-    with pytest.raises(ValueError, match="int8 is for acting on a CPU, the model is on meta; leave int8 out"):
+    with pytest.raises(
+        ValueError, match="int8 is for acting on a CPU, the model is on meta; leave int8 out"
+    ):
         quantised(small_model(64).to("meta"), "weights")

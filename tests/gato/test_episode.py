@@ -45,7 +45,10 @@ def test_a_bad_one_is_refused_with_its_reason(change: dict[str, object], message
 def test_a_value_that_its_own_element_may_not_take_is_named_with_its_step() -> None:
     spec = ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(2, 5))
     assert spec.problem_with(np.array([[1, 4], [0, 0]]), "wheels") is None
-    assert spec.problem_with(np.array([[1, 4], [2, 0]]), "wheels") == "wheels has values outside 0..1: 2 at step 1"
+    assert (
+        spec.problem_with(np.array([[1, 4], [2, 0]]), "wheels")
+        == "wheels has values outside 0..1: 2 at step 1"
+    )
     assert "outside 0..4: -1 at step 0" in (spec.problem_with(np.array([[1, -1]]), "wheels") or "")
 
 
@@ -56,7 +59,8 @@ def test_a_continuous_action_needs_bounds_for_each_element() -> None:
 
 
 def test_columns_of_different_length_are_no_episode() -> None:
-    with pytest.raises((BadEpisode, TypeCheckError), match="rewards"):  # whichever check comes first
+    # whichever check comes first
+    with pytest.raises((BadEpisode, TypeCheckError), match="rewards"):
         replace(episode(), rewards=np.ones(3, np.float32))
     with pytest.raises(BadEpisode, match="0 steps"):
         episode(0)

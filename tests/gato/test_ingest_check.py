@@ -1,4 +1,5 @@
-"""The one check that importers, workers and replay share: what contradicts the task does not pass."""
+"""The one check that importers, workers and replay share: what contradicts the task does not
+pass."""
 
 from dataclasses import replace
 
@@ -19,12 +20,15 @@ TASK = Task(
 )
 
 
-def episode(steps: int = 10, *, reward: float = 1.0, action: tuple[float, float] = (0.5, 2.0)) -> Episode:
+def episode(
+    steps: int = 10, *, reward: float = 1.0, action: tuple[float, float] = (0.5, 2.0)
+) -> Episode:
     return Episode(
         key="k.1",
         task=TASK.name,
         source="teacher:t",
-        observations={"state": np.full((steps, 2), 7.0, np.float32)},  # beyond its bounds, as environments show it
+        # beyond its bounds, as environments show it
+        observations={"state": np.full((steps, 2), 7.0, np.float32)},
         actions=np.tile(np.float32(action), (steps, 1)),
         rewards=np.full(steps, reward, np.float32),
         terminated=False,
@@ -48,7 +52,10 @@ def test_what_fits_passes_up_to_the_limit() -> None:
         (episode(reward=1e38), r"reward 1e\+38 at step 0 cannot be believed, at most 4000 is"),
         (episode(reward=-4100.0), "cannot be believed"),
         (episode(reward=3999.9), None),
-        (replace(episode(), labels=np.full((10, 2), 9.0, np.float32)), "label 9 at step 0 is outside"),
+        (
+            replace(episode(), labels=np.full((10, 2), 9.0, np.float32)),
+            "label 9 at step 0 is outside",
+        ),
     ],
 )
 def test_what_contradicts_the_task_is_named(bad: Episode, message: str | None) -> None:

@@ -1,4 +1,5 @@
-"""Return conditioning: a token that says how much is still to come, in the same vocabulary, lowered by what came."""
+"""Return conditioning: a token that says how much is still to come, in the same vocabulary, lowered
+by what came."""
 
 from dataclasses import replace
 
@@ -38,7 +39,10 @@ def token_of(normalised: float, layout: TokenLayout) -> int:
 def some_window(num: int, returns: np.ndarray | None, *, prompt_steps: int = 0) -> Window:
     observations = random_observations(PAID, num, np.random.default_rng(0))
     return Window(
-        observations=observations, actions=np.zeros((num, 3), np.float32), prompt_steps=prompt_steps, returns=returns
+        observations=observations,
+        actions=np.zeros((num, 3), np.float32),
+        prompt_steps=prompt_steps,
+        returns=returns,
     )
 
 
@@ -84,7 +88,8 @@ def test_the_return_is_seen_and_never_a_target() -> None:
     other = losses([np.array([100.0, 95.0]), None])
     assert (told[:6] - other[:6]).abs().max() > 1e-3
     torch.testing.assert_close(told[6:], other[6:])
-    torch.testing.assert_close(told[6:], losses([None])[:6], atol=1e-5, rtol=0)  # None is the same as not told
+    # None is the same as not told
+    torch.testing.assert_close(told[6:], losses([None])[:6], atol=1e-5, rtol=0)
 
 
 def test_a_model_without_it_is_as_it_was_and_one_with_it_has_one_place_more() -> None:
@@ -117,7 +122,8 @@ def test_rewards_lower_what_is_left_of_the_wish_and_a_new_episode_begins_with_al
     remaining.pay(np.array([1.0, 2.0, -3.0], np.float32))
     assert remaining.left.tolist() == [79.0, 78.0, 83.0]
     remaining.reset(np.array([False, True, False]))
-    remaining.pay(np.array([1.0, 50.0, 0.0], np.float32))  # 50 was paid for the last step of the old episode
+    # 50 was paid for the last step of the old episode
+    remaining.pay(np.array([1.0, 50.0, 0.0], np.float32))
     assert remaining.left.tolist() == [78.0, 80.0, 83.0]
     remaining.pay(np.array([0.0, 5.0, 0.0], np.float32))
     assert remaining.left.tolist() == [78.0, 75.0, 83.0]
@@ -130,9 +136,14 @@ def test_a_wish_needs_the_rewards_and_no_wish_needs_none() -> None:
     policy = Policy(conditioned_model(), PAID, ActingConfig())
     state = policy.start(1)
     policy.act(state, observations)
-    with pytest.raises(ValueError, match="give act the rewards of the last step, or set wished_return=None"):
+    with pytest.raises(
+        ValueError, match="give act the rewards of the last step, or set wished_return=None"
+    ):
         policy.act(state, observations)
-    for model, config in [(conditioned_model(), ActingConfig(wished_return=None)), (small_model(64), ActingConfig())]:
+    for model, config in [
+        (conditioned_model(), ActingConfig(wished_return=None)),
+        (small_model(64), ActingConfig()),
+    ]:
         unwished = Policy(model, PAID, config)
         state = unwished.start(1)
         for _ in range(3):
@@ -146,7 +157,8 @@ def test_a_wish_needs_the_rewards_and_no_wish_needs_none() -> None:
 def test_acting_with_a_cache_equals_the_training_forward_with_returns(
     task, wished: float | None, prompt_steps: int
 ) -> None:
-    """One context of whole steps: a prompt with its own returns, then steps whose rewards lower the wish."""
+    """One context of whole steps: a prompt with its own returns, then steps whose rewards lower the
+    wish."""
     rng = np.random.default_rng(3)
     model = conditioned_model(context_tokens=64)
     steps = StepLayout(task, model.config.layout)
@@ -164,7 +176,9 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
     if prompt_steps:
         actions = np.zeros((prompt_steps, *task.action.shape), task.action.dtype)
         prompt = Window(
-            observations=random_observations(task, prompt_steps, rng), actions=actions, returns=np.array([3.0, 1.0])
+            observations=random_observations(task, prompt_steps, rng),
+            actions=actions,
+            returns=np.array([3.0, 1.0]),
         )
     policy = Recorder(model, task, ActingConfig(window_steps=window_steps, wished_return=wished))
     state = policy.start(2, prompt)
@@ -183,12 +197,20 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
         if t == 1:
             left[1] = np.nan if wished is None else task.references.random + wished * span
         for row in range(2):
-            history[row].append(({k: v[row] for k, v in observations.items()}, actions[row], left[row]))
+            history[row].append(
+                ({k: v[row] for k, v in observations.items()}, actions[row], left[row])
+            )
             past = {k: np.stack([o[k] for o, _, _ in history[row]]) for k in observations}
-            done, told = np.stack([a for _, a, _ in history[row]]), np.array([r for *_, r in history[row]])
+            done, told = (
+                np.stack([a for _, a, _ in history[row]]),
+                np.array([r for *_, r in history[row]]),
+            )
             if prompt is not None and prompt.returns is not None:
                 past = {k: np.concatenate([prompt.observations[k], v]) for k, v in past.items()}
-                done, told = np.concatenate([prompt.actions, done]), np.concatenate([prompt.returns, told])
+                done, told = (
+                    np.concatenate([prompt.actions, done]),
+                    np.concatenate([prompt.returns, told]),
+                )
             if len(done) > window_steps:
                 continue  # the window has begun to slide, which whole rows do not show
             writer = RowWriter(num_rows=1, row_tokens=window_steps * steps.tokens_per_step)
@@ -200,7 +222,9 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
                 for element in range(task.action.size):
                     low, high = model.config.layout.ids_of(task.action, element)
                     expected = model.logits(hidden[end - task.action.size + element - 1], low, high)
-                    torch.testing.assert_close(policy.seen[element][row], expected, atol=1e-4, rtol=0)
+                    torch.testing.assert_close(
+                        policy.seen[element][row], expected, atol=1e-4, rtol=0
+                    )
         rewards = rng.normal(0, 1, 2).astype(np.float32)
 
 

@@ -15,7 +15,11 @@ LAYOUT = TokenLayout()
 
 def window(task: Task, num_steps: int, rng: np.random.Generator, prompt_steps: int = 0) -> Window:
     actions = np.zeros((num_steps, *task.action.shape), task.action.dtype)
-    return Window(observations=random_observations(task, num_steps, rng), actions=actions, prompt_steps=prompt_steps)
+    return Window(
+        observations=random_observations(task, num_steps, rng),
+        actions=actions,
+        prompt_steps=prompt_steps,
+    )
 
 
 def test_an_image_of_any_size_is_padded_to_patches() -> None:
@@ -41,7 +45,10 @@ def test_windows_are_packed_and_marked() -> None:
     steps = StepLayout(ROBOT, LAYOUT)
     writer = RowWriter(num_rows=2, row_tokens=40)
     writer.write_row(
-        1, task_index=3, steps=steps, windows=[window(ROBOT, 2, rng), window(ROBOT, 1, rng), window(ROBOT, 1, rng)]
+        1,
+        task_index=3,
+        steps=steps,
+        windows=[window(ROBOT, 2, rng), window(ROBOT, 1, rng), window(ROBOT, 1, rng)],
     )
     batch = writer.batch()
     assert batch.segment[0].max() == 0
@@ -58,7 +65,10 @@ def test_the_loss_on_a_prompt_is_a_setting() -> None:
     for loss_on_prompt, targets in [(True, 9), (False, 3)]:
         writer = RowWriter(num_rows=1, row_tokens=30, loss_on_prompt=loss_on_prompt)
         writer.write_row(
-            0, task_index=0, steps=steps, windows=[window(ROBOT, 3, np.random.default_rng(0), prompt_steps=2)]
+            0,
+            task_index=0,
+            steps=steps,
+            windows=[window(ROBOT, 3, np.random.default_rng(0), prompt_steps=2)],
         )
         assert writer.batch().is_target.sum() == targets
 

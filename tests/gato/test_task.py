@@ -27,8 +27,12 @@ def test_bounds_that_are_the_wrong_way_round_are_refused_with_their_element():
 def test_statistics_are_put_into_the_task_and_only_into_what_it_shows():
     with_statistics = normalised(TASK, {"state": Statistics(mean=(1.0, 2.0), std=(3.0, 4.0))})
     assert with_statistics.observations["state"].mean == (1.0, 2.0)
-    assert {name: spec.raw for name, spec in with_statistics.observations.items()} == TASK.observations
-    with pytest.raises(ValueError, match="statistics of 'image', which my/task does not show; it shows state"):
+    assert {
+        name: spec.raw for name, spec in with_statistics.observations.items()
+    } == TASK.observations
+    with pytest.raises(
+        ValueError, match="statistics of 'image', which my/task does not show; it shows state"
+    ):
         normalised(TASK, {"image": Statistics(mean=(1.0,), std=(3.0,))})
     with pytest.raises(ValueError, match="mean has 1 entries for the 2 elements"):
         normalised(TASK, {"state": Statistics(mean=(1.0,), std=(3.0,))})

@@ -24,7 +24,9 @@ def talk(orders: list[str], answers: list[str], *, prompt_steps: int = 0) -> Win
     num = len(orders)
     observations = random_observations(TALK, num, np.random.default_rng(0))
     observations |= {"order": text_to_bytes(orders, 20), "answer": text_to_bytes(answers, 20)}
-    return Window(observations=observations, actions=np.zeros((num, 3), np.int64), prompt_steps=prompt_steps)
+    return Window(
+        observations=observations, actions=np.zeros((num, 3), np.int64), prompt_steps=prompt_steps
+    )
 
 
 @pytest.mark.parametrize("text", ["", "go", "grün — 右", "x" * 20])
@@ -47,7 +49,10 @@ def test_a_step_is_text_then_patches_then_tensors_then_separator_then_action() -
     assert STEPS.patch_at_m.tolist() == [5, 6]
     assert (ids[7:9] >= LAYOUT.first_bin).all()
     assert ids[9] == LAYOUT.separator
-    assert STEPS.place_S.tolist() == [FIRST_PLACE + i for i in range(9)] + [PLACE_SEPARATOR] + [PLACE_ACTION] * 3
+    assert (
+        STEPS.place_S.tolist()
+        == [FIRST_PLACE + i for i in range(9)] + [PLACE_SEPARATOR] + [PLACE_ACTION] * 3
+    )
     assert STEPS.tokens_per_step == len(ids) == 13
 
 
@@ -77,7 +82,9 @@ def test_the_first_token_of_each_packed_window_is_no_target() -> None:
     assert writer.batch().is_target[0, [0, 13, 26]].tolist() == [False, False, True]
 
 
-def test_the_loss_of_a_text_token_is_about_that_token_and_a_window_has_the_same_packed_and_alone() -> None:
+def test_the_loss_of_a_text_token_is_about_that_token_and_a_window_has_the_same_packed_and_alone() -> (
+    None
+):
     model = small_model(64)
     windows = [talk(["go left", "stop"], ["yes", "no no"]), talk(["stop"], ["no"])]
 
@@ -88,10 +95,15 @@ def test_the_loss_of_a_text_token_is_about_that_token_and_a_window_has_the_same_
             return next_token_loss(model, TensorBatch.of(writer.batch())).losses
 
     packed = losses(windows)
-    # answers: "yes" (first of its window: none), "no no", "no" (none); orders: 2 + 1 + 1; actions: 3 a step
+    # answers: "yes" (first of its window: none), "no no", "no" (none); orders: 2 + 1 + 1; actions:
+    # 3 a step
     assert len(packed) == 2 + 2 + 1 + 1 + 3 * 3
-    torch.testing.assert_close(packed, torch.cat([losses(windows[:1]), losses(windows[1:])]), atol=1e-5, rtol=0)
-    assert (packed[:2] - losses([talk(["stop it", "stop"], ["yes", "no no"])])[:2]).abs().max() > 1e-3
+    torch.testing.assert_close(
+        packed, torch.cat([losses(windows[:1]), losses(windows[1:])]), atol=1e-5, rtol=0
+    )
+    assert (
+        packed[:2] - losses([talk(["stop it", "stop"], ["yes", "no no"])])[:2]
+    ).abs().max() > 1e-3
 
 
 def test_acting_on_text_sees_what_training_saw() -> None:
@@ -110,19 +122,28 @@ def test_acting_on_text_sees_what_training_saw() -> None:
     actions = []
     for t in range(2):
         policy.seen = []
-        actions.append(policy.act(state, {key: values[t : t + 1] for key, values in window.observations.items()})[0])
+        actions.append(
+            policy.act(
+                state, {key: values[t : t + 1] for key, values in window.observations.items()}
+            )[0]
+        )
     assert TALK.action.problem_with(np.stack(actions), "action") is None
     writer = RowWriter(num_rows=1, row_tokens=40)
-    writer.write_row(0, task_index=0, steps=STEPS, windows=[replace(window, actions=np.stack(actions))])
+    writer.write_row(
+        0, task_index=0, steps=STEPS, windows=[replace(window, actions=np.stack(actions))]
+    )
     with torch.inference_mode():
         hidden = model(TensorBatch.of(writer.batch()))[0]
-        for element, count in enumerate([2, 5, 3]):  # the MultiDiscrete's own number of values for each
+        # the MultiDiscrete's own number of values for each
+        for element, count in enumerate([2, 5, 3]):
             expected = model.logits(hidden[13 + 9 + element], 0, count)
             torch.testing.assert_close(policy.seen[element][0], expected, atol=1e-4, rtol=0)
 
 
 def test_text_without_an_encoder_or_with_one_too_large_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"test/talk shows text .'answer'. but there is no encoder"):
+    with pytest.raises(
+        ValueError, match=r"test/talk shows text .'answer'. but there is no encoder"
+    ):
         StepLayout(TALK, TokenLayout())
     with pytest.raises(ValueError, match="no encoder"):
         Policy(small_model(64), TALK, ActingConfig())
@@ -150,7 +171,9 @@ def test_an_episode_carries_text_through_its_record_and_bad_text_is_refused() ->
         broken = window.observations["answer"].copy()
         broken[1, : len(damage)] = np.frombuffer(damage, np.uint8)
         with pytest.raises(BadEpisode, match=message):
-            check_episode(replace(episode, observations={**window.observations, "answer": broken}), TALK)
+            check_episode(
+                replace(episode, observations={**window.observations, "answer": broken}), TALK
+            )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Tokens of values: laws of the round trip. The paper's own vectors are in tests/paper/test_tokens.py."""
+"""Tokens of values: laws of the round trip. The paper's own vectors are in
+tests/paper/test_tokens.py."""
 
 import numpy as np
 import pytest
@@ -40,10 +41,14 @@ def test_ids_outside_the_range_are_refused() -> None:
 
 
 WHEELS = ArraySpec(kind=Kind.DISCRETE, shape=(2, 2), num_values=(2, 5, 3, 1024))
-BODY = ArraySpec(kind=Kind.CONTINUOUS, shape=(3,), low=(-1.0, -np.inf, 0.0), high=(1.0, np.inf, 8.0))
+BODY = ArraySpec(
+    kind=Kind.CONTINUOUS, shape=(3,), low=(-1.0, -np.inf, 0.0), high=(1.0, np.inf, 8.0)
+)
 
 
-def test_the_elements_of_an_array_have_bounds_of_their_own_and_the_mu_law_where_they_have_none() -> None:
+def test_the_elements_of_an_array_have_bounds_of_their_own_and_the_mu_law_where_they_have_none() -> (
+    None
+):
     values = np.array([[0.5, 0.5, 6.0], [-1.0, 1000.0, 8.0]], np.float32)
     assert encode(values, BODY, LAYOUT).tolist() == [[32768, 32710, 32768], [32000, 33023, 33023]]
 
@@ -65,7 +70,9 @@ def test_one_bound_for_all_and_the_same_for_each_give_the_same_bits() -> None:
 
 
 @given(st.tuples(*(st.integers(0, count - 1) for count in (2, 5, 3, 1024))))
-def test_each_element_of_a_multidiscrete_is_its_own_token_and_comes_back(values: tuple[int, ...]) -> None:
+def test_each_element_of_a_multidiscrete_is_its_own_token_and_comes_back(
+    values: tuple[int, ...],
+) -> None:
     array = np.array(values).reshape(1, 2, 2)
     ids = encode(array, WHEELS, LAYOUT)
     assert ids.tolist() == [list(values)]
@@ -95,7 +102,14 @@ def test_a_discrete_value_outside_its_spec_becomes_no_token(value: int) -> None:
 
 
 def test_statistics_take_the_place_of_the_bounds_and_unscale_is_their_inverse():
-    spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-1.0, high=1.0, mean=(45_000.0, 0.0), std=(9_000.0, 1e-4))
+    spec = ArraySpec(
+        kind=Kind.CONTINUOUS,
+        shape=(2,),
+        low=-1.0,
+        high=1.0,
+        mean=(45_000.0, 0.0),
+        std=(9_000.0, 1e-4),
+    )
     x = np.random.default_rng(0).normal(spec.mean, spec.std, (300, 2))
     assert np.allclose(unscale(scale(x, spec), spec), x, rtol=1e-9)
     ids = encode(x.astype(np.float32), spec, TokenLayout())
@@ -108,5 +122,7 @@ def test_an_element_of_equal_bounds_is_a_constant_that_decodes_to_itself():
     values = np.array([[0.0, 0.5, -1.0], [0.0, 0.5, 0.9]], np.float32)
     ids = encode(values, spec, TokenLayout())
     assert (ids[:, :2] == TokenLayout().first_bin).all()
-    again = decode(np.full((1, 3), TokenLayout().first_bin + 700), spec, TokenLayout(), is_action=True)
+    again = decode(
+        np.full((1, 3), TokenLayout().first_bin + 700), spec, TokenLayout(), is_action=True
+    )
     assert again[0, :2].tolist() == [0.0, 0.5]

@@ -1,4 +1,5 @@
-"""The training path: attention to the letter, both settings of positions, checkpointing, and one graph for the compiler."""
+"""The training path: attention to the letter, both settings of positions, checkpointing, and one
+graph for the compiler."""
 
 import subprocess
 import sys
@@ -32,7 +33,9 @@ def packed(task: Task, model: Gato, lengths: list[list[int]], *, row_tokens: int
             )
             for num in steps
         ]
-        writer.write_row(row, task_index=0, steps=StepLayout(task, model.config.layout), windows=windows)
+        writer.write_row(
+            row, task_index=0, steps=StepLayout(task, model.config.layout), windows=windows
+        )
     return TensorBatch.of(writer.batch())
 
 
@@ -44,13 +47,20 @@ def mask_of(segments: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 128, 300])
 @pytest.mark.parametrize("num_masks", [1, 2])
-def test_attention_in_blocks_is_softmax_of_content_and_distance(num_tokens: int, num_masks: int) -> None:
-    """Transformer-XL, section 3.3, each pair of tokens by itself; values and all gradients, however it is computed."""
+def test_attention_in_blocks_is_softmax_of_content_and_distance(
+    num_tokens: int, num_masks: int
+) -> None:
+    """Transformer-XL, section 3.3, each pair of tokens by itself; values and all gradients, however
+    it is computed."""
     torch.manual_seed(0)
     H, B, L, K = 2, 2, num_tokens, 4
     parts = [torch.randn(H, B, L, K, dtype=torch.float64, requires_grad=True) for _ in range(4)]
     r = torch.randn(H, K, L + 1, dtype=torch.float64, requires_grad=True)
-    segments = torch.ones(1, L) if num_masks == 1 else (torch.arange(L) >= torch.tensor([[L // 3], [L // 2]])).long()
+    segments = (
+        torch.ones(1, L)
+        if num_masks == 1
+        else (torch.arange(L) >= torch.tensor([[L // 3], [L // 2]])).long()
+    )
     mask = mask_of(segments)
     content, far, k, v = parts
     distance = torch.arange(L)[:, None] - torch.arange(L)
@@ -59,7 +69,10 @@ def test_attention_in_blocks_is_softmax_of_content_and_distance(num_tokens: int,
     expected = (scores.softmax(-1) @ v).permute(1, 2, 0, 3)
     like = torch.randn_like(expected)
     gradients = torch.autograd.grad(expected, [*parts, r], like)
-    for out in (BlockwiseAttention.apply(*parts, r, mask), fused_in_blocks(*parts, r, mask, dropout=0.0)):
+    for out in (
+        BlockwiseAttention.apply(*parts, r, mask),
+        fused_in_blocks(*parts, r, mask, dropout=0.0),
+    ):
         assert isinstance(out, torch.Tensor)
         torch.testing.assert_close(out, expected)
         for got, wanted in zip(torch.autograd.grad(out, [*parts, r], like), gradients, strict=True):
@@ -79,7 +92,9 @@ def test_the_whole_layer_is_the_formula_of_transformer_xl() -> None:
             for i in range(L):
                 seen = range(i + 1)
                 u, w = layer.content_bias[head, 0], layer.distance_bias[head, 0]
-                scores = [(q[head, i] + u) @ k[head, j] + (q[head, i] + w) @ r[i - j, head] for j in seen]
+                scores = [
+                    (q[head, i] + u) @ k[head, j] + (q[head, i] + w) @ r[i - j, head] for j in seen
+                ]
                 weights = (torch.stack(scores) / 16**0.5).softmax(0)
                 out[i, head] = weights @ v[head, : i + 1]
         torch.testing.assert_close(got[0], layer.out(out.view(L, 32)), atol=1e-5, rtol=1e-5)
@@ -106,7 +121,8 @@ def test_positions_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="3 wide"):
         TransformerConfig(**sizes, positions="rotary")
     config = TransformerConfig(**sizes)
-    object.__setattr__(config, "positions", "learned")  # as from a file: here the annotation would refuse it first
+    # as from a file: here the annotation would refuse it first
+    object.__setattr__(config, "positions", "learned")
     with pytest.raises(ValueError, match="'transformer-xl' or 'rotary'"):
         config.__post_init__()
 
@@ -130,7 +146,10 @@ def test_packed_windows_of_any_length_cost_what_they_cost_alone(task: Task, posi
         losses = next_token_loss(model, together).losses
         # The first window's random numbers are the same in both.
         torch.testing.assert_close(
-            losses[: 3 * task.action.size], next_token_loss(model, alone[0]).losses, atol=1e-4, rtol=1e-4
+            losses[: 3 * task.action.size],
+            next_token_loss(model, alone[0]).losses,
+            atol=1e-4,
+            rtol=1e-4,
         )
 
 
@@ -156,12 +175,15 @@ def test_targets_are_found_on_the_host_and_need_an_earlier_token_of_their_segmen
     model = small_model(64)
     steps = StepLayout(ROBOT, model.config.layout)
     writer = RowWriter(num_rows=2, row_tokens=20)
-    window = Window(observations={"state": np.zeros((1, 5), np.float32)}, actions=np.zeros((1, 3), np.float32))
+    window = Window(
+        observations={"state": np.zeros((1, 5), np.float32)}, actions=np.zeros((1, 3), np.float32)
+    )
     for row in range(2):
         writer.write_row(row, task_index=0, steps=steps, windows=[window, window])
     batch = writer.batch()
     assert TensorBatch.of(batch).target_at.tolist() == [6, 7, 8, 15, 16, 17, 26, 27, 28, 35, 36, 37]
-    batch.is_target[:] = batch.segment > 0  # as if all were text: the first of a window has nothing before it
+    # as if all were text: the first of a window has nothing before it
+    batch.is_target[:] = batch.segment > 0
     at = TensorBatch.of(batch).target_at.tolist()
     assert at == [*range(1, 9), *range(10, 18), *range(21, 29), *range(30, 38)]
 
@@ -170,7 +192,9 @@ def test_targets_are_found_on_the_host_and_need_an_earlier_token_of_their_segmen
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_checkpointing_changes_no_gradient(positions: str, dropout: float) -> None:
     """Also where sub-layers and values are left out at random: they are drawn the same again."""
-    config = replace(small_model(64, positions=positions).config, dropout=dropout, stochastic_depth=0.2)
+    config = replace(
+        small_model(64, positions=positions).config, dropout=dropout, stochastic_depth=0.2
+    )
     torch.manual_seed(0)
     model = Gato(config).train()
     batch = packed(GAME, model, [[2, 1], [3]], row_tokens=32)
@@ -180,7 +204,9 @@ def test_checkpointing_changes_no_gradient(positions: str, dropout: float) -> No
         model.zero_grad()
         torch.manual_seed(1)
         kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.nbytes), t)[1], lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: (kept.append(t.nbytes), t)[1], lambda t: t
+        ):
             loss = next_token_loss(model, batch).mean
         num_bytes = sum(kept)
         loss.backward()
@@ -207,7 +233,8 @@ def test_a_step_in_bfloat16_is_near_the_one_in_float32(positions: str) -> None:
 
 
 def test_no_patch_is_embedded_but_those_of_the_batch() -> None:
-    """Patches are one call of the residual block over exactly those that rows hold; padding and other tokens have none."""
+    """Patches are one call of the residual block over exactly those that rows hold; padding and
+    other tokens have none."""
     model = small_model(64)
     calls: list[int] = []
     model.embedding.patch.register_forward_hook(lambda module, args, out: calls.append(len(out)))
@@ -257,22 +284,29 @@ print(dict(counters["graph_break"]), counters["stats"]["unique_graphs"])
 
 
 def test_forward_and_loss_are_one_graph_for_the_compiler() -> None:
-    """No graph breaks, and no new graph for another number of targets or patches, but for the first other one.
+    """No graph breaks, and no new graph for another number of targets or patches, but for the first
+    other one.
 
     In a process of its own: here jaxtyping's checks stand in each function's way.
     """
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, cwd=root
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     breaks, graphs = done.stdout.strip().rsplit(" ", 1)
     assert breaks == "{}"
-    # For each setting of positions: with patches and without, each first of fixed and then of any number.
+    # For each setting of positions: with patches and without, each first of fixed and then of any
+    # number.
     assert int(graphs) <= 2 * 2 * 2
 
 
 @pytest.mark.parametrize(("name", "millions"), [("79m", 79), ("364m", 364), ("1.18b", 1180)])
-def test_presets_have_the_papers_size_and_need_their_positions_for_it(name: str, millions: int) -> None:
-    """Table 5, on the meta device: within 2 % with the default positions, which rotary ones miss."""
+def test_presets_have_the_papers_size_and_need_their_positions_for_it(
+    name: str, millions: int
+) -> None:
+    """Table 5, on the meta device: within 2 % with the default positions, which rotary ones
+    miss."""
 
     def num_parameters(config: ModelConfig) -> float:
         with torch.device("meta"):

@@ -1,4 +1,5 @@
-"""The learner: learns, stops and resumes bit for bit, publishes in order, ends before a bad update."""
+"""The learner: learns, stops and resumes bit for bit, publishes in order, ends before a bad
+update."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +16,13 @@ from gato.sequence import Batch, RowWriter, StepLayout, Window
 from gato.task import Statistics
 from gato.version import Version
 from gato.weights import Weights
-from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, read_model_config, save_checkpoint
+from learner.checkpoint import (
+    Progress,
+    list_checkpoints,
+    load_checkpoint,
+    read_model_config,
+    save_checkpoint,
+)
 from learner.config import LearnerConfig
 from learner.loop import Fenced, Learner, LossNotFinite
 from learner.schedule import Schedule
@@ -26,12 +33,19 @@ MODEL = ModelConfig(
     num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=8, value_waves=8,
 )  # fmt: skip
 CONFIG = LearnerConfig(
-    num_updates=12, max_rate=1e-2, publish_every=4, checkpoint_every=4, report_every=3, bf16=False, num_threads=1
+    num_updates=12,
+    max_rate=1e-2,
+    publish_every=4,
+    checkpoint_every=4,
+    report_every=3,
+    bf16=False,
+    num_threads=1,
 )
 
 
 class ListSource:
-    """Batch `index` for ever the same: the action is a function of the state, so there is something to learn."""
+    """Batch `index` for ever the same: the action is a function of the state, so there is something
+    to learn."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -45,7 +59,10 @@ class ListSource:
             observations = random_observations(ROBOT, 3, rng)
             actions = np.sign(observations["state"][:, :3]).astype(np.float32)
             windows = [
-                Window(observations={"state": observations["state"][i : i + 1]}, actions=actions[i : i + 1])
+                Window(
+                    observations={"state": observations["state"][i : i + 1]},
+                    actions=actions[i : i + 1],
+                )
                 for i in range(3)
             ]
             writer.write_row(row, task_index=0, steps=steps, windows=windows)
@@ -83,7 +100,9 @@ def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    config = LearnerConfig(num_updates=60, max_rate=1e-2, report_every=10, bf16=False, num_threads=1)
+    config = LearnerConfig(
+        num_updates=60, max_rate=1e-2, report_every=10, bf16=False, num_threads=1
+    )
     reports = [report for report in make(tmp_path, config=config).run() if report.loss.count]
     assert reports[-1].loss.value < 0.6 * reports[0].loss.value
     assert reports[-1].step == 60
@@ -122,7 +141,9 @@ def test_a_learner_whose_epoch_is_over_ends(tmp_path: Path) -> None:
         list(make(tmp_path, sink=ListSink(refuse_after=2)).run())
 
 
-@pytest.mark.parametrize("poison", [lambda m: m.weight.data.fill_(float("nan")), lambda m: m.weight.data.fill_(1e30)])
+@pytest.mark.parametrize(
+    "poison", [lambda m: m.weight.data.fill_(float("nan")), lambda m: m.weight.data.fill_(1e30)]
+)
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
     tmp_path: Path, poison: Callable[[torch.nn.Linear], object]
 ) -> None:
@@ -132,7 +153,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
     assert isinstance(linear, torch.nn.Linear)
     poison(linear)
     with torch.no_grad():
-        learner.model.transformer.norm.weight.mul_(float("inf") if linear.weight.data.isfinite().all() else 1.0)
+        learner.model.transformer.norm.weight.mul_(
+            float("inf") if linear.weight.data.isfinite().all() else 1.0
+        )
     before = weights_of(learner)
     with pytest.raises(LossNotFinite, match="no update was made"):
         learner._update(batch)
@@ -167,21 +190,34 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) ->
         )  # fmt: skip
 
 
-def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(
+    tmp_path: Path,
+) -> None:
     statistics = {ROBOT.name: {"state": Statistics(mean=(1.0, 2.5), std=(1.0, 3.0))}}
     config = replace(MODEL, normalise=statistics)
-    save_checkpoint(tmp_path, Gato(config), torch.optim.AdamW(Gato(config).parameters()), Progress(step=3, number=1))
+    save_checkpoint(
+        tmp_path,
+        Gato(config),
+        torch.optim.AdamW(Gato(config).parameters()),
+        Progress(step=3, number=1),
+    )
     (path,) = list_checkpoints(tmp_path)
     assert read_model_config(path) == config
     assert load_checkpoint(path, Gato(config)).step == 3
     with pytest.raises(
-        ValueError, match="of another shape: other statistics that observations are normalised by; start"
+        ValueError,
+        match="of another shape: other statistics that observations are normalised by; start",
     ):
         load_checkpoint(path, Gato(MODEL))
 
 
 def test_a_checkpoint_from_before_there_were_statistics_still_loads(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Gato(MODEL), torch.optim.AdamW(Gato(MODEL).parameters()), Progress(step=3, number=1))
+    save_checkpoint(
+        tmp_path,
+        Gato(MODEL),
+        torch.optim.AdamW(Gato(MODEL).parameters()),
+        Progress(step=3, number=1),
+    )
     (path,) = list_checkpoints(tmp_path)
     about = json.loads((path / "checkpoint.json").read_text())
     del about["model"]["normalise"]
@@ -246,7 +282,9 @@ def test_the_schedule_is_scaled_to_the_run() -> None:
     assert rates[-1] == pytest.approx(1e-4)
 
 
-def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the_device(tmp_path: Path) -> None:
+def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the_device(
+    tmp_path: Path,
+) -> None:
     class OtherLayout(ListSource):
         def next_batch(self, index: int, timeout_s: float) -> Batch | None:
             batch = super().next_batch(index, timeout_s)

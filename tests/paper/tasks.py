@@ -46,7 +46,8 @@ SCREEN = task_of({"screen": image(32, 32)})
 def model_of(config: ModelConfig = SMALL, **changes: object) -> Gato:
     torch.manual_seed(0)
     model = Gato(replace(config, **changes)).eval()  # type: ignore[arg-type]
-    with torch.no_grad():  # away from the symmetric start, where positions and biases would not matter
+    # away from the symmetric start, where positions and biases would not matter
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
@@ -59,8 +60,14 @@ def window_of(task: Task, num_steps: int, *, seed: int = 0, prompt_steps: int = 
     if task.action.kind is Kind.DISCRETE:
         actions = rng.integers(0, task.action.num_values or 0, shape)
     else:
-        actions = rng.uniform(task.action.low or 0.0, task.action.high or 0.0, shape).astype(np.float32)
-    return Window(observations=random_observations(task, num_steps, rng), actions=actions, prompt_steps=prompt_steps)
+        actions = rng.uniform(task.action.low or 0.0, task.action.high or 0.0, shape).astype(
+            np.float32
+        )
+    return Window(
+        observations=random_observations(task, num_steps, rng),
+        actions=actions,
+        prompt_steps=prompt_steps,
+    )
 
 
 def batch_of(task: Task, model: Gato, windows: list[Window]) -> TensorBatch:

@@ -11,21 +11,29 @@ NAMED = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT))
 
 def names_in(path: Path) -> set[str]:
     """Names of a file's tests, found by reading it."""
-    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
     return {function.name for function in functions if function.name.startswith("test_")}
 
 
 def test_every_test_that_the_document_names_exists() -> None:
     """Each statement's test can be run by the name that stands there."""
     assert len(NAMED) > 80
-    missing = [f"{file}::{name}" for file, name in sorted(NAMED) if name not in names_in(ROOT / file)]
+    missing = [
+        f"{file}::{name}" for file, name in sorted(NAMED) if name not in names_in(ROOT / file)
+    ]
     assert missing == []
 
 
 def test_every_test_of_the_suite_is_in_the_document() -> None:
     """Whoever adds a test of a statement says there which one."""
     folder = Path(__file__).parent
-    all_tests = {(f"tests/paper/{path.name}", name) for path in folder.glob("test_*.py") for name in names_in(path)}
+    all_tests = {
+        (f"tests/paper/{path.name}", name)
+        for path in folder.glob("test_*.py")
+        for name in names_in(path)
+    }
     assert sorted(all_tests - NAMED) == []
 
 

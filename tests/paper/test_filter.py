@@ -16,9 +16,12 @@ from tests.replay.sampling.test_mixture import windows_of
 
 
 @pytest.mark.parametrize(
-    ("episodes", "window"), [(1, 1), (9, 1), (10, 1), (100, 10), (5_000, 500), (10_000, 1_000), (63_400, 1_000)]
+    ("episodes", "window"),
+    [(1, 1), (9, 1), (10, 1), (100, 10), (5_000, 500), (10_000, 1_000), (63_400, 1_000)],
 )
-def test_a_window_holds_a_tenth_of_the_episodes_and_at_most_1000(episodes: int, window: int) -> None:
+def test_a_window_holds_a_tenth_of_the_episodes_and_at_most_1000(
+    episodes: int, window: int
+) -> None:
     """Section 3.1: W = min(1000, 0.1 N); at least one, for fewer than 10 episodes."""
     assert window_of(episodes) == window
 
@@ -33,14 +36,16 @@ def test_the_expert_return_is_the_largest_windowed_average(num_episodes: int) ->
 
 
 def test_one_lucky_episode_does_not_make_an_expert() -> None:
-    """Section 3.1: sustained performance: of 100 episodes one of 1,000 among tens counts a tenth."""
+    """Section 3.1: sustained performance: of 100 episodes one of 1,000 among tens counts a
+    tenth."""
     returns = np.full(100, 10.0)
     returns[50] = 1000.0
     assert expert_return(returns) == pytest.approx((9 * 10 + 1000) / 10)
 
 
 def test_what_is_kept_has_80_per_cent_of_the_expert_return() -> None:
-    """Section 3.1: at least 80 %. Of a negative expert return, which the paper does not speak of, as much below it."""
+    """Section 3.1: at least 80 %. Of a negative expert return, which the paper does not speak of,
+    as much below it."""
     assert least_return(np.full(100, 50.0), 0.8) == pytest.approx(40.0)
     assert least_return(np.full(100, -50.0), 0.8) == pytest.approx(-60.0)
     assert least_return(np.array([0.1, 0.1, 0.1]), 1.0) <= 0.1
@@ -63,7 +68,8 @@ def mix_of(store: EpisodeStore, **settings: object) -> Mix:
 
 
 def test_the_mix_reads_the_good_demonstrations_alone(tmp_path: Path) -> None:
-    """Section 3.1: the filter is on by default; the bar follows what is stored, whenever it was stored."""
+    """Section 3.1: the filter is on by default; the bar follows what is stored, whenever it was
+    stored."""
     assert MixConfig(rows=1, row_tokens=2).min_expert_fraction == 0.8
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     for number, reward in enumerate([1.0, 2.0, 2.4, 2.5]):
@@ -79,7 +85,8 @@ def test_the_mix_reads_the_good_demonstrations_alone(tmp_path: Path) -> None:
 
 
 def test_what_the_agent_plays_neither_sets_the_bar_nor_is_held_to_it(tmp_path: Path) -> None:
-    """Ours: the agent's episodes have a filter of their own, `min_agent_score`, against its teacher's mean return."""
+    """Ours: the agent's episodes have a filter of their own, `min_agent_score`, against its
+    teacher's mean return."""
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(0, reward=1.0), tokens=1)
     store.add(counter_episode(1, reward=50.0, source=AGENT), tokens=1)
@@ -89,7 +96,8 @@ def test_what_the_agent_plays_neither_sets_the_bar_nor_is_held_to_it(tmp_path: P
 
 
 def test_labelled_episodes_are_read_whatever_they_returned(tmp_path: Path) -> None:
-    """Ours: where the loss is on what the teacher wanted, the return of what was done does not matter (ADR 5)."""
+    """Ours: where the loss is on what the teacher wanted, the return of what was done does not
+    matter (ADR 5)."""
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(0, reward=5.0), tokens=1)
     bad = counter_episode(1, reward=0.1)

@@ -13,13 +13,18 @@ from gato.task import ArraySpec, Kind, Task
 from tests.paper.tasks import STATE, TORQUES, batch_of, image, model_of, task_of, values, window_of
 
 BOTH = task_of({"screen": image(16, 32), "state": values(3)}, TORQUES)
-GAME = task_of({"screen": image(16, 32), "lives": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=5)})
+GAME = task_of(
+    {"screen": image(16, 32), "lives": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=5)}
+)
 
 
 def with_gradients(model: Gato, batch: TensorBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, and the gradient [B, L] (its size) that reaches each position's hidden state, so also its logits."""
+    """The loss, and the gradient [B, L] (its size) that reaches each position's hidden state, so
+    also its logits."""
     kept: list[torch.Tensor] = []
-    hook = model.transformer.register_forward_hook(lambda *args: (args[-1].retain_grad(), kept.append(args[-1]))[1])
+    hook = model.transformer.register_forward_hook(
+        lambda *args: (args[-1].retain_grad(), kept.append(args[-1]))[1]
+    )
     loss = next_token_loss(model, batch).mean
     loss.backward()
     hook.remove()
@@ -29,7 +34,8 @@ def with_gradients(model: Gato, batch: TensorBatch) -> tuple[torch.Tensor, torch
 
 @pytest.mark.parametrize("task", [STATE, BOTH, GAME], ids=["robot", "both", "game"])
 def test_only_logged_actions_are_targets_and_observations_get_no_gradient(task: Task) -> None:
-    """Equation 2: the mask is 1 for text and logged actions alone; logits that would predict anything else get none."""
+    """Equation 2: the mask is 1 for text and logged actions alone; logits that would predict
+    anything else get none."""
     model = model_of()
     steps = StepLayout(task, model.config.layout)
     batch = batch_of(task, model, [window_of(task, 3), window_of(task, 3, seed=1)])
@@ -43,7 +49,8 @@ def test_only_logged_actions_are_targets_and_observations_get_no_gradient(task: 
 
 
 def test_the_separator_is_not_a_target() -> None:
-    """Section 2.3 does not say; ours is no target: it is always the same, and the position before it gets no gradient."""
+    """Section 2.3 does not say; ours is no target: it is always the same, and the position before
+    it gets no gradient."""
     model = model_of()
     batch = batch_of(STATE, model, [window_of(STATE, 3)])
     separators = (batch.ids == model.config.layout.separator).nonzero()
@@ -64,11 +71,14 @@ def test_a_token_is_predicted_from_the_position_before_it(task: Task) -> None:
         rows, columns = batch.is_target.nonzero(as_tuple=True)
         expected = F.cross_entropy(logits[rows, columns - 1], batch.ids[rows, columns])
         assert logits.shape[-1] == 33_025
-        torch.testing.assert_close(next_token_loss(model, batch).mean, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            next_token_loss(model, batch).mean, expected, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_loss_of_an_action_does_not_depend_on_the_action_itself_as_an_input() -> None:
-    """Equation 1: an action's own token is not among what it is predicted from, nor is anything after it."""
+    """Equation 1: an action's own token is not among what it is predicted from, nor is anything
+    after it."""
     model = model_of()
     window = window_of(STATE, 2)
     batch = batch_of(STATE, model, [window])
@@ -79,12 +89,18 @@ def test_the_loss_of_an_action_does_not_depend_on_the_action_itself_as_an_input(
             changed = batch.ids.clone()
             changed[0, column:] = 5
             after = model.logits(model(replace(batch, ids=changed)))[0, columns - 1]
-            torch.testing.assert_close(after[: index + 1], before[: index + 1], atol=1e-5, rtol=1e-5)
-            assert index + 1 == len(columns) or (after[index + 1] - before[index + 1]).abs().max() > 1e-3
+            torch.testing.assert_close(
+                after[: index + 1], before[: index + 1], atol=1e-5, rtol=1e-5
+            )
+            assert (
+                index + 1 == len(columns)
+                or (after[index + 1] - before[index + 1]).abs().max() > 1e-3
+            )
 
 
 def test_images_are_inputs_only() -> None:
-    """Section 2.3: patches are never predicted, so the id that fills their positions means nothing."""
+    """Section 2.3: patches are never predicted, so the id that fills their positions means
+    nothing."""
     model = model_of()
     batch = batch_of(GAME, model, [window_of(GAME, 2)])
     changed = batch.ids.clone().flatten()
@@ -96,7 +112,10 @@ def test_images_are_inputs_only() -> None:
 
 
 def test_each_row_of_the_loss_knows_its_task() -> None:
-    """Section 2.3: one loss over sequences of all tasks; each target knows the row, and so the task, that it is of."""
+    """Section 2.3: one loss over sequences of all tasks; each target knows the row, and so the
+    task, that it is of."""
     model = model_of()
-    loss = next_token_loss(model, batch_of(STATE, model, [window_of(STATE, 2), window_of(STATE, 1)]))
+    loss = next_token_loss(
+        model, batch_of(STATE, model, [window_of(STATE, 2), window_of(STATE, 1)])
+    )
     assert loss.rows.bincount().tolist() == [6, 3]

@@ -16,8 +16,11 @@ STEPS = 20
 Windows = list[list[tuple[int, int]]]
 
 
-def mix_of(folder: Path, *, sources: tuple[str, ...] = ("teacher:a",) * 5, **settings: object) -> Mix:
-    """Episodes of 20 steps, one of each source; windows of 2 steps and prompts of 2 unless the settings say otherwise."""
+def mix_of(
+    folder: Path, *, sources: tuple[str, ...] = ("teacher:a",) * 5, **settings: object
+) -> Mix:
+    """Episodes of 20 steps, one of each source; windows of 2 steps and prompts of 2 unless the
+    settings say otherwise."""
     store = EpisodeStore(folder, capacity_bytes=1 << 26)
     for number, source in enumerate(sources):
         store.add(counter_episode(number, STEPS, source=source), tokens=1)
@@ -25,11 +28,14 @@ def mix_of(folder: Path, *, sources: tuple[str, ...] = ("teacher:a",) * 5, **set
         "rows": 50, "row_tokens": 16, "prompt_steps": 2, "tasks": {COUNTER.name: TaskMix(weight=1.0, window_steps=2)}
     }  # fmt: skip
     config = MixConfig(**(chosen | settings))  # type: ignore[arg-type]
-    return Mix(store, {COUNTER.name: TASKS[COUNTER.name]}, LAYOUT, config, seed=3, teacher_returns={})
+    return Mix(
+        store, {COUNTER.name: TASKS[COUNTER.name]}, LAYOUT, config, seed=3, teacher_returns={}
+    )
 
 
 def drawn(mix: Mix, batches: int = 20) -> Windows:
-    """(episode, step) of each step of each window of some batches; a window of 4 steps begins with a prompt of 2."""
+    """(episode, step) of each step of each window of some batches; a window of 4 steps begins with
+    a prompt of 2."""
     out: Windows = []
     for index in range(batches):
         batch = mix.sample(index)
@@ -57,7 +63,9 @@ def test_a_quarter_of_the_sequences_have_a_prompt(tmp_path: Path) -> None:
 def test_a_prompt_is_of_another_episode_of_the_same_task_and_source(tmp_path: Path) -> None:
     """Section 2.3: from an episode by the same source agent on the same task."""
     mix = mix_of(
-        tmp_path, sources=("teacher:a", "teacher:b", "teacher:a", "teacher:b", "teacher:b"), prompt_fraction=1.0
+        tmp_path,
+        sources=("teacher:a", "teacher:b", "teacher:a", "teacher:b", "teacher:b"),
+        prompt_fraction=1.0,
     )
     windows = prompted(drawn(mix))
     assert len(windows) == 1000
@@ -78,8 +86,11 @@ def test_a_prompt_is_of_another_episode_of_the_same_task_and_source(tmp_path: Pa
 
 
 def test_half_of_the_prompts_are_from_the_end_and_half_from_anywhere(tmp_path: Path) -> None:
-    """Section 2.3: half from the episode's end, as a goal; half drawn uniformly from the episode."""
-    starts = np.array([window[0][1] for window in prompted(drawn(mix_of(tmp_path, prompt_fraction=1.0), 60))])
+    """Section 2.3: half from the episode's end, as a goal; half drawn uniformly from the
+    episode."""
+    starts = np.array(
+        [window[0][1] for window in prompted(drawn(mix_of(tmp_path, prompt_fraction=1.0), 60))]
+    )
     counts = np.bincount(starts, minlength=STEPS - 1)
     assert len(counts) == STEPS - 1
     assert counts[-1] / len(starts) == pytest.approx(0.5 + 0.5 / 19, abs=0.03)
@@ -88,7 +99,8 @@ def test_half_of_the_prompts_are_from_the_end_and_half_from_anywhere(tmp_path: P
 
 
 def test_a_prompt_is_whole_consecutive_steps_before_its_window(tmp_path: Path) -> None:
-    """Section 2.3: the prompt precedes the sequence: two runs of consecutive steps in one window."""
+    """Section 2.3: the prompt precedes the sequence: two runs of consecutive steps in one
+    window."""
     for window in prompted(drawn(mix_of(tmp_path, prompt_fraction=1.0), 5)):
         for (episode, step), after in ((window[0], window[1]), (window[2], window[3])):
             assert after == (episode, step + 1)
@@ -97,17 +109,30 @@ def test_a_prompt_is_whole_consecutive_steps_before_its_window(tmp_path: Path) -
 def test_a_prompt_takes_half_of_the_row_unless_told_otherwise(tmp_path: Path) -> None:
     """Section 2.3 names no length: ours is half of the steps that fit."""
     mix = mix_of(
-        tmp_path, row_tokens=48, prompt_steps=None, prompt_fraction=1.0, tasks={COUNTER.name: TaskMix(weight=1.0)}
+        tmp_path,
+        row_tokens=48,
+        prompt_steps=None,
+        prompt_fraction=1.0,
+        tasks={COUNTER.name: TaskMix(weight=1.0)},
     )
     for window in drawn(mix, 5):
         assert len(window) == 12
-        assert len({episode for episode, _ in window[:6]}) == len({episode for episode, _ in window[6:]}) == 1
+        assert (
+            len({episode for episode, _ in window[:6]})
+            == len({episode for episode, _ in window[6:]})
+            == 1
+        )
         assert window[5][0] != window[6][0]
 
 
-@pytest.mark.parametrize("settings", [{"sources": ("teacher:a",)}, {"prompt_episode": "any"}], ids=["only one", "any"])
-def test_a_prompt_never_overlaps_what_it_prompts(tmp_path: Path, settings: dict[str, object]) -> None:
-    """Section 2.3 does not say; ours never shows a step twice, also where the prompt is of the window's own episode."""
+@pytest.mark.parametrize(
+    "settings", [{"sources": ("teacher:a",)}, {"prompt_episode": "any"}], ids=["only one", "any"]
+)
+def test_a_prompt_never_overlaps_what_it_prompts(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    """Section 2.3 does not say; ours never shows a step twice, also where the prompt is of the
+    window's own episode."""
     windows = drawn(mix_of(tmp_path, prompt_fraction=1.0, **settings))  # type: ignore[arg-type]
     of_itself = [w for w in windows if len(w) > 2 and w[0][0] == w[-1][0]]
     assert len(of_itself) > 100
@@ -116,22 +141,27 @@ def test_a_prompt_never_overlaps_what_it_prompts(tmp_path: Path, settings: dict[
 
 
 def test_a_window_is_any_part_of_its_episode(tmp_path: Path) -> None:
-    """Section 2.3: random subsequences: each step is about equally often in a window, the ends a little less."""
-    steps = [step for window in drawn(mix_of(tmp_path, prompt_fraction=0.0), 60) for _, step in window]
+    """Section 2.3: random subsequences: each step is about equally often in a window, the ends a
+    little less."""
+    steps = [
+        step for window in drawn(mix_of(tmp_path, prompt_fraction=0.0), 60) for _, step in window
+    ]
     counts = np.bincount(steps, minlength=STEPS)
     assert counts.min() > 0.5 * counts.mean()
     assert counts[2:-2].max() < 1.3 * counts[2:-2].mean()
 
 
 def test_the_agents_and_other_sources_episodes_do_not_mix_in_a_prompt(tmp_path: Path) -> None:
-    """Section 2.3: the same source agent, also where the source is the agent itself: a lone source prompts itself."""
+    """Section 2.3: the same source agent, also where the source is the agent itself: a lone source
+    prompts itself."""
     mix = mix_of(tmp_path, sources=("teacher:a", "teacher:a", "agent"), prompt_fraction=1.0)
     for window in drawn(mix):
         assert (window[0][0] == 2) == (window[-1][0] == 2)
 
 
 def test_a_prompts_actions_are_targets_too_unless_told_otherwise() -> None:
-    """Section 2.3 does not exclude them; `loss_on_prompt` does (tests/gato/test_sequence.py has both values)."""
+    """Section 2.3 does not exclude them; `loss_on_prompt` does (tests/gato/test_sequence.py has
+    both values)."""
     model = model_of()
     batch = batch_of(STATE, model, [window_of(STATE, 4, prompt_steps=2)])
     assert batch.is_target.sum() == 4 * 3

@@ -54,7 +54,8 @@ def test_keys_are_in_lexicographic_order_whatever_order_they_come_in() -> None:
 def test_a_sequence_of_t_steps_has_t_times_k_m_n_1_and_a_tokens(
     height: int, width: int, state: int, actions: int, tokens: int
 ) -> None:
-    """Section 2.2, appendix B: L = T (k + m + n + 1 + A) for m patches, n values and A action tokens (k: text)."""
+    """Section 2.2, appendix B: L = T (k + m + n + 1 + A) for m patches, n values and A action
+    tokens (k: text)."""
     seen = {"state": values(state)} if state else {"screen": image(height, width)}
     steps = StepLayout(task_of(seen, values_action(actions)), LAYOUT)
     assert steps.tokens_per_step == tokens
@@ -67,7 +68,8 @@ def values_action(size: int) -> ArraySpec:
 
 
 def test_steps_are_in_the_order_of_time() -> None:
-    """Section 2.2: the sequence is (observation, separator, action) of step 1, then of step 2, and so on."""
+    """Section 2.2: the sequence is (observation, separator, action) of step 1, then of step 2, and
+    so on."""
     counter = task_of({"t": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=1000)}, BUTTON)
     window = window_of(counter, 6)
     window.observations["t"][:] = np.arange(100, 106)
@@ -90,7 +92,8 @@ def test_the_separator_stands_between_observation_and_action() -> None:
 
 
 def test_tokens_give_back_observations_and_actions() -> None:
-    """Section 2.2: the order loses nothing: discrete values come back exactly, continuous actions within half a bin."""
+    """Section 2.2: the order loses nothing: discrete values come back exactly, continuous actions
+    within half a bin."""
     seen = {name: MIXED.observations[name] for name in ("a-state", "b-lives")}
     task = task_of(seen, TORQUES)
     steps, window = StepLayout(task, LAYOUT), window_of(task, 20)
@@ -103,7 +106,8 @@ def test_tokens_give_back_observations_and_actions() -> None:
 
 
 def test_patches_are_16_by_16_in_raster_order() -> None:
-    """Section 2.1: non-overlapping 16x16 patches, row after row: patch k of W' columns is (k // W', k % W')."""
+    """Section 2.1: non-overlapping 16x16 patches, row after row: patch k of W' columns is (k // W',
+    k % W')."""
     steps = StepLayout(task_of({"screen": image(64, 80)}), LAYOUT)
     screen = np.zeros((1, 64, 80, 3), np.uint8)
     screen[0, ..., 0] = np.arange(64)[:, None]

@@ -1,4 +1,5 @@
-"""What the paper leaves open (A1 to A10): each is a setting, and each of its values does what it says. ADRs 4 and 6 to 8."""
+"""What the paper leaves open (A1 to A10): each is a setting, and each of its values does what it
+says. ADRs 4 and 6 to 8."""
 
 import json
 from dataclasses import asdict, replace
@@ -22,7 +23,9 @@ from learner.checkpoint import Progress, load_checkpoint, read_model_config, sav
 from tests.gato.models import random_observations
 from tests.paper.tasks import BUTTON, TORQUES, batch_of, image, model_of, task_of, values, window_of
 
-ROBOT = task_of({"lives": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=5), "state": values(3)}, TORQUES)
+ROBOT = task_of(
+    {"lives": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=5), "state": values(3)}, TORQUES
+)
 GAME = task_of(dict(ROBOT.observations), BUTTON)
 LAYOUTS: dict[str, dict[str, object]] = {
     "paper": {},
@@ -30,7 +33,12 @@ LAYOUTS: dict[str, dict[str, object]] = {
     "actions own": {"action_ids": "own"},
     "separator in text": {"separator_id": 124},
     "companded": {"compand_actions": True},
-    "all": {"discrete_ids": "own", "action_ids": "own", "separator_id": 124, "compand_actions": True},
+    "all": {
+        "discrete_ids": "own",
+        "action_ids": "own",
+        "separator_id": 124,
+        "compand_actions": True,
+    },
 }
 BINS, MORE_BINS = (32_000, 33_024), (33_024, 34_048)
 
@@ -47,9 +55,15 @@ BINS, MORE_BINS = (32_000, 33_024), (33_024, 34_048)
     ],
 )
 def test_a1_a2_a3_ids_stand_where_the_layout_says(
-    layout: str, button: tuple[int, int], state: tuple[int, int], torque: tuple[int, int], separator: int, rows: int
+    layout: str,
+    button: tuple[int, int],
+    state: tuple[int, int],
+    torque: tuple[int, int],
+    separator: int,
+    rows: int,
 ) -> None:
-    """A1: do discrete values share ids with text? A2: actions with observations? A3: which id is the separator?"""
+    """A1: do discrete values share ids with text? A2: actions with observations? A3: which id is
+    the separator?"""
     model = model_of(**LAYOUTS[layout])
     ids = model.config.layout
     assert ids.ids_of(BUTTON) == ids.ids_of(BUTTON, is_action=True) == button
@@ -61,7 +75,9 @@ def test_a1_a2_a3_ids_stand_where_the_layout_says(
 
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_writes_each_token_into_its_range_and_reads_it_back(layout: str, task: Task) -> None:
+def test_every_layout_writes_each_token_into_its_range_and_reads_it_back(
+    layout: str, task: Task
+) -> None:
     """A1 to A3 and A5, in a sequence: observation, separator and action."""
     ids_of = model_of(**LAYOUTS[layout]).config.layout
     steps, window = StepLayout(task, ids_of), window_of(task, 200)
@@ -84,11 +100,15 @@ def test_every_layout_writes_each_token_into_its_range_and_reads_it_back(layout:
 
 
 def first_token(model: Gato, task: Task, observations: dict[str, np.ndarray]) -> np.ndarray:
-    """Probabilities [N, V] of the first action token, from the training pass: each row is one step with any action."""
+    """Probabilities [N, V] of the first action token, from the training pass: each row is one step
+    with any action."""
     low, high = model.config.layout.ids_of(task.action, is_action=True)
     some = np.zeros((1, *task.action.shape), task.action.dtype)
     rows = [
-        Window(observations={key: column[row : row + 1] for key, column in observations.items()}, actions=some)
+        Window(
+            observations={key: column[row : row + 1] for key, column in observations.items()},
+            actions=some,
+        )
         for row in range(len(observations["lives"]))
     ]
     batch = batch_of(task, model, rows)
@@ -98,10 +118,16 @@ def first_token(model: Gato, task: Task, observations: dict[str, np.ndarray]) ->
 
 
 def acted(
-    model: Gato, task: Task, observations: dict[str, np.ndarray], config: ActingConfig, seed: int = 0
+    model: Gato,
+    task: Task,
+    observations: dict[str, np.ndarray],
+    config: ActingConfig,
+    seed: int = 0,
 ) -> np.ndarray:
     """The first element [N] of the actions."""
-    policy = Policy(model, task, replace(config, window_steps=1), generator=torch.Generator().manual_seed(seed))
+    policy = Policy(
+        model, task, replace(config, window_steps=1), generator=torch.Generator().manual_seed(seed)
+    )
     actions = policy.act(policy.start(len(observations["lives"])), observations)
     assert task.action.problem_with(actions, "action") is None
     return actions.reshape(len(actions), -1)[:, 0]
@@ -110,15 +136,20 @@ def acted(
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_acted_and_learned_as_it_is_written(layout: str, task: Task) -> None:
-    """A1 to A3 and A5, from the logits to an action and to a loss; also with shared waves and spread targets."""
+    """A1 to A3 and A5, from the logits to an action and to a loss; also with shared waves and
+    spread targets."""
     model = model_of(value_waves=4, **LAYOUTS[layout])
     observations = random_observations(task, 6, np.random.default_rng(0))
     likeliest = first_token(model, task, observations).argmax(-1)
     expected = action_centres(model.config.layout)[likeliest] if task is ROBOT else likeliest
-    np.testing.assert_allclose(acted(model, task, observations, ActingConfig(continuous="argmax")), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        acted(model, task, observations, ActingConfig(continuous="argmax")), expected, atol=1e-6
+    )
     batch = batch_of(task, model, [window_of(task, 2)])
     with torch.no_grad():
-        plain, narrow, wide = (next_token_loss(model, batch, spread_bins=bins).losses for bins in (0.0, 0.01, 8.0))
+        plain, narrow, wide = (
+            next_token_loss(model, batch, spread_bins=bins).losses for bins in (0.0, 0.01, 8.0)
+        )
     torch.testing.assert_close(plain, narrow, atol=1e-4, rtol=1e-4)
     assert torch.equal(plain, wide) == (task.action.kind is Kind.DISCRETE)
 
@@ -136,18 +167,28 @@ def test_a2_ranges_of_their_own_have_waves_of_their_own() -> None:
 def test_a_checkpoint_and_a_run_keep_the_layout(layout: str, tmp_path: Path) -> None:
     """A1 to A3 and A5: the ids are part of the model's shape, on disk and in a run's settings."""
     config = replace(
-        ModelConfig(num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64), **LAYOUTS[layout]
+        ModelConfig(num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64),
+        **LAYOUTS[layout],
     )  # type: ignore[arg-type]
     model = Gato(config)
-    path = save_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1))
+    path = save_checkpoint(
+        tmp_path, model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1)
+    )
     assert read_model_config(path) == config
     assert load_checkpoint(path, model).step == 1
     if layout != "paper":
         with pytest.raises(ValueError, match=f"another shape: {next(iter(LAYOUTS[layout]))}"):
-            load_checkpoint(path, Gato(replace(config, **asdict(ModelConfig(**asdict(config))) | PAPER_IDS)))
-    run = override(RUNS["debug"], [f"model.{name}={json.dumps(value)}" for name, value in LAYOUTS[layout].items()])
+            load_checkpoint(
+                path, Gato(replace(config, **asdict(ModelConfig(**asdict(config))) | PAPER_IDS))
+            )
+    run = override(
+        RUNS["debug"],
+        [f"model.{name}={json.dumps(value)}" for name, value in LAYOUTS[layout].items()],
+    )
     assert config_from_json(config_to_json(run)).model.layout == run.model.layout
-    assert run.model.layout == TokenLayout(num_text_ids=1024, **{FIELDS[k]: v for k, v in LAYOUTS[layout].items()})  # type: ignore[arg-type]
+    assert run.model.layout == TokenLayout(
+        num_text_ids=1024, **{FIELDS[k]: v for k, v in LAYOUTS[layout].items()}
+    )  # type: ignore[arg-type]
 
 
 PAPER_IDS: dict[str, object] = {
@@ -162,9 +203,14 @@ FIELDS = {
 
 
 def test_a_checkpoint_from_before_a_setting_has_its_default(tmp_path: Path) -> None:
-    """A setting that is added later does not shut out a run that began without it; one that is not known does."""
-    model = Gato(ModelConfig(num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64))
-    path = save_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1))
+    """A setting that is added later does not shut out a run that began without it; one that is not
+    known does."""
+    model = Gato(
+        ModelConfig(num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64)
+    )
+    path = save_checkpoint(
+        tmp_path, model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1)
+    )
     about = json.loads((path / "checkpoint.json").read_text())
     del about["model"]["compand_actions"]
     (path / "checkpoint.json").write_text(json.dumps(about))
@@ -189,9 +235,12 @@ def test_ids_that_cannot_be_are_refused(settings: dict[str, object], message: st
     assert TokenLayout(num_text_ids=0, discrete="own").vocab_size == 1024 + 1024 + 1
 
 
-@pytest.mark.parametrize(("name", "message"), [("discrete", "'text'.*or 'own'"), ("actions", "'shared'.*or 'own'")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("discrete", "'text'.*or 'own'"), ("actions", "'shared'.*or 'own'")]
+)
 def test_a_range_that_is_no_choice_is_refused(name: str, message: str) -> None:
-    """A1 and A2: also where no annotations are checked, as in a run; a test's own check of them would come first."""
+    """A1 and A2: also where no annotations are checked, as in a run; a test's own check of them
+    would come first."""
     layout = TokenLayout()
     object.__setattr__(layout, name, "none")
     with pytest.raises(ValueError, match=message):
@@ -199,33 +248,46 @@ def test_a_range_that_is_no_choice_is_refused(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "token"), [(-1, 32279), (-0.5, 32313), (0, 32512), (0.1, 32632), (0.5, 32710), (1, 32744)]
+    ("value", "token"),
+    [(-1, 32279), (-0.5, 32313), (0, 32512), (0.1, 32632), (0.5, 32710), (1, 32744)],
 )
 def test_a5_companded_actions_have_the_tokens_of_observations(value: float, token: int) -> None:
-    """A5: off in the paper; on, an action in [-1, 1] is companded like an observation, and nothing beyond is emitted."""
+    """A5: off in the paper; on, an action in [-1, 1] is companded like an observation, and nothing
+    beyond is emitted."""
     layout = TokenLayout(compand_actions=True)
     spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(), low=-1.0, high=1.0)
     assert encode(np.array([value], np.float32), spec, layout, is_action=True).item() == token
     doubled = replace(spec, low=-2.0, high=2.0)
-    assert encode(np.array([2.0 * value], np.float32), doubled, layout, is_action=True).item() == token
+    assert (
+        encode(np.array([2.0 * value], np.float32), doubled, layout, is_action=True).item() == token
+    )
     assert encode(np.array([1e6], np.float32), spec, layout, is_action=True).item() == 32744
     assert -1.0 <= action_centres(layout).min() < -0.99
     assert 0.99 < action_centres(layout).max() <= 1.0
 
 
 def test_a6_the_spec_says_what_is_companded_and_the_data_never_do() -> None:
-    """A6: "if not already in [-1, 1]" is decided by the task's spec: bounds scale, none compand, whatever the batch holds."""
+    """A6: "if not already in [-1, 1]" is decided by the task's spec: bounds scale, none compand,
+    whatever the batch holds."""
     layout = TokenLayout()
     free, bounded = values(1), ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-1.0, high=1.0)
     small, large = np.array([[0.5]], np.float32), np.array([[0.5], [99.0]], np.float32)
     assert encode(small, free, layout)[0] == encode(large, free, layout)[0] == 32_710
     assert encode(small, bounded, layout)[0] == encode(large, bounded, layout)[0] == 32_768
-    assert encode(np.array([[5.0]], np.float32), replace(bounded, low=-10.0, high=10.0), layout).item() == 32_768
+    assert (
+        encode(np.array([[5.0]], np.float32), replace(bounded, low=-10.0, high=10.0), layout).item()
+        == 32_768
+    )
 
 
-@pytest.mark.parametrize(("height", "width", "tokens"), [(64, 80, 22), (80, 80, 27), (84, 84, 38), (210, 160, 142)])
-def test_a7_the_size_of_a_games_image_is_that_of_its_task(height: int, width: int, tokens: int) -> None:
-    """A7: 64x80, 20 patches, by default; any other size is the task's data, for the emulator and for the tokens."""
+@pytest.mark.parametrize(
+    ("height", "width", "tokens"), [(64, 80, 22), (80, 80, 27), (84, 84, 38), (210, 160, 142)]
+)
+def test_a7_the_size_of_a_games_image_is_that_of_its_task(
+    height: int, width: int, tokens: int
+) -> None:
+    """A7: 64x80, 20 patches, by default; any other size is the task's data, for the emulator and
+    for the tokens."""
     task = TASKS["atari/freeway"]
     assert task.observations["image"].shape == (64, 80, 3)
     task = replace(task, observations={"image": image(height, width)})
@@ -256,7 +318,8 @@ def game_steps(steps: int = 30, **options: float) -> list[np.ndarray]:
 
 
 def test_a8_frames_a_step_and_sticky_actions_are_the_tasks_data() -> None:
-    """A8: 4 frames a step and no sticky actions by default; one image a step, the pixelwise maximum of its last two frames.
+    """A8: 4 frames a step and no sticky actions by default; one image a step, the pixelwise maximum
+    of its last two frames.
 
     With one frame a step there is no maximum: nothing of an earlier step stays on the screen.
     """
@@ -264,7 +327,11 @@ def test_a8_frames_a_step_and_sticky_actions_are_the_tasks_data() -> None:
     assert (options["frameskip"], options["sticky"]) == (4, 0.0)
     plain, sticky = game_steps(), game_steps(sticky=0.75)
     assert not np.array_equal(plain[-1], sticky[-1])
-    ones, twos, fours = game_steps(60, frameskip=1), game_steps(30, frameskip=2), game_steps(15, frameskip=4)
+    ones, twos, fours = (
+        game_steps(60, frameskip=1),
+        game_steps(30, frameskip=2),
+        game_steps(15, frameskip=4),
+    )
     assert not np.array_equal(ones[58], ones[59])
     for step in range(15):
         last, before = ones[4 * step + 3], ones[4 * step + 2]
@@ -283,8 +350,11 @@ def same_observation(task: Task, num: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 @pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
-def test_a9_sampling_follows_the_probabilities_of_the_tasks_ids(task: Task, temperature: float) -> None:
-    """A9: sample: drawn from the softmax over the ids that the task may emit, sharper the lower the temperature."""
+def test_a9_sampling_follows_the_probabilities_of_the_tasks_ids(
+    task: Task, temperature: float
+) -> None:
+    """A9: sample: drawn from the softmax over the ids that the task may emit, sharper the lower the
+    temperature."""
     model = model_of()
     with torch.no_grad():
         model.embedding.table.weight.mul_(2.0)  # far from uniform
@@ -295,18 +365,24 @@ def test_a9_sampling_follows_the_probabilities_of_the_tasks_ids(task: Task, temp
     config = ActingConfig(continuous="sample", discrete="sample", temperature=temperature)
     actions = acted(model, task, observations, config)
     deviation = np.sqrt((p * worth**2).sum() - (p * worth).sum() ** 2)
-    assert actions.mean() == pytest.approx((p * worth).sum(), abs=5 * deviation / np.sqrt(1000) + 1e-6)
+    assert actions.mean() == pytest.approx(
+        (p * worth).sum(), abs=5 * deviation / np.sqrt(1000) + 1e-6
+    )
     assert actions.std() == pytest.approx(deviation, rel=0.15)
-    np.testing.assert_array_equal(actions, acted(model, task, observations, config))  # the seed decides
+    # the seed decides
+    np.testing.assert_array_equal(actions, acted(model, task, observations, config))
     assert not np.array_equal(actions, acted(model, task, observations, config, seed=1))
 
 
 def test_a9_the_mean_is_that_of_the_bins_and_argmax_the_likeliest() -> None:
-    """A9: mean: the expected value over the bins (continuous, our default in evaluation); argmax: the likeliest id."""
+    """A9: mean: the expected value over the bins (continuous, our default in evaluation); argmax:
+    the likeliest id."""
     model = model_of()
     observations = random_observations(ROBOT, 5, np.random.default_rng(2))
     p, centres = first_token(model, ROBOT, observations), action_centres(model.config.layout)
-    np.testing.assert_allclose(acted(model, ROBOT, observations, ActingConfig()), p @ centres, atol=1e-5)
+    np.testing.assert_allclose(
+        acted(model, ROBOT, observations, ActingConfig()), p @ centres, atol=1e-5
+    )
     likeliest = acted(model, ROBOT, observations, ActingConfig(continuous="argmax"))
     np.testing.assert_allclose(likeliest, centres[p.argmax(-1)], atol=1e-6)
     p = first_token(model, GAME, observations)

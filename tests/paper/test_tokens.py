@@ -1,4 +1,5 @@
-"""Section 2.1 and appendix B: values to tokens, with the vectors computed by hand from the formulas."""
+"""Section 2.1 and appendix B: values to tokens, with the vectors computed by hand from the
+formulas."""
 
 import numpy as np
 import pytest
@@ -37,15 +38,16 @@ def test_a_discrete_value_is_an_integer_below_1024() -> None:
 def test_tensors_are_flattened_in_row_major_order() -> None:
     """Section 2.1: both kinds of values are sequences in row-major order."""
     grid = np.array([[[1, 2, 3], [4, 5, 6]]])
-    assert encode(grid, ArraySpec(kind=Kind.DISCRETE, shape=(2, 3), num_values=9), LAYOUT).tolist() == [
-        [1, 2, 3, 4, 5, 6]
-    ]
+    assert encode(
+        grid, ArraySpec(kind=Kind.DISCRETE, shape=(2, 3), num_values=9), LAYOUT
+    ).tolist() == [[1, 2, 3, 4, 5, 6]]
     ids = encode(grid.astype(np.float32), ArraySpec(kind=Kind.CONTINUOUS, shape=(2, 3)), LAYOUT)[0]
     assert (np.diff(ids) > 0).all()
 
 
 def test_the_mu_law_is_that_of_appendix_b() -> None:
-    """Appendix B: F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1) with mu = 100, M = 256, whose denominator is ln 25601."""
+    """Appendix B: F(x) = sgn(x) log(|x| mu + 1) / log(M mu + 1) with mu = 100, M = 256, whose
+    denominator is ln 25601."""
     x = np.array([-256.0, -2.0, 0.0, 0.5, 256.0])
     expected = np.sign(x) * np.log(100 * np.abs(x) + 1) / 10.150387
     assert mu_law(x) == pytest.approx(expected, rel=1e-6)
@@ -61,13 +63,22 @@ def test_the_mu_law_is_that_of_appendix_b() -> None:
     ],
 )  # fmt: skip
 def test_observations_are_companded_clipped_and_binned(value: float, expected: int) -> None:
-    """Section 2.1, appendix B: mu-law, clip to [-1, 1], 1,024 bins of equal width, shift by 32,000."""
+    """Section 2.1, appendix B: mu-law, clip to [-1, 1], 1,024 bins of equal width, shift by
+    32,000."""
     assert token(value, OBSERVATION) == expected
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(-1, 32000), (-0.5, 32256), (-0.001, 32511), (0, 32512), (0.5, 32768), (0.999, 33023), (1, 33023)],
+    [
+        (-1, 32000),
+        (-0.5, 32256),
+        (-0.001, 32511),
+        (0, 32512),
+        (0.5, 32768),
+        (0.999, 33023),
+        (1, 33023),
+    ],
 )
 def test_actions_are_binned_without_companding(value: float, expected: int) -> None:
     """Appendix B: actions are in [-1, 1] already and are not companded."""
@@ -75,16 +86,22 @@ def test_actions_are_binned_without_companding(value: float, expected: int) -> N
 
 
 def test_plus_one_belongs_to_the_last_bin() -> None:
-    """Section 2.1: the bins cover [-1, 1]; index 1,024 does not exist, so +1 and whatever is above it is in bin 1,023."""
+    """Section 2.1: the bins cover [-1, 1]; index 1,024 does not exist, so +1 and whatever is above
+    it is in bin 1,023."""
     assert [token(value, ACTION, is_action=True) for value in (1.0, 1.5, 1e9)] == [33_023] * 3
     assert [token(value, ACTION, is_action=True) for value in (-1.0, -1.5, -1e9)] == [32_000] * 3
     assert LAYOUT.separator > 33_023
 
 
 def test_an_action_is_the_centre_of_its_bin() -> None:
-    """Appendix B says nothing of decoding; ours is the bin's centre, which is unbiased: bin 512 is +1/1024."""
-    assert decode(np.array([[32_512]]), ACTION, LAYOUT, is_action=True).item() == pytest.approx(0.00097656, abs=1e-8)
-    assert decode(np.array([[33_023]]), ACTION, LAYOUT, is_action=True).item() == pytest.approx(1 - 1 / 1024)
+    """Appendix B says nothing of decoding; ours is the bin's centre, which is unbiased: bin 512 is
+    +1/1024."""
+    assert decode(np.array([[32_512]]), ACTION, LAYOUT, is_action=True).item() == pytest.approx(
+        0.00097656, abs=1e-8
+    )
+    assert decode(np.array([[33_023]]), ACTION, LAYOUT, is_action=True).item() == pytest.approx(
+        1 - 1 / 1024
+    )
 
 
 @given(arrays(np.float32, (7, 1), elements=st.floats(-1, 1, width=32)))

@@ -21,7 +21,8 @@ TABLE_5 = {
 
 @pytest.mark.parametrize("name", TABLE_5)
 def test_the_presets_have_the_sizes_of_table_5(name: str) -> None:
-    """Table 5: blocks, attention heads, layer width, feed-forward hidden size; heads times key size is the width."""
+    """Table 5: blocks, attention heads, layer width, feed-forward hidden size; heads times key size
+    is the width."""
     layers, heads, width, feedforward, key_size = TABLE_5[name]
     config = PRESETS[name]
     assert (config.num_layers, config.num_heads, config.width, config.feedforward) == (
@@ -45,7 +46,8 @@ def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
 
 
 def test_the_head_is_the_embedding_table() -> None:
-    """Table 5: shared embedding: one storage looks ids up and makes logits, and has both gradients."""
+    """Table 5: shared embedding: one storage looks ids up and makes logits, and has both
+    gradients."""
     model = model_of()
     tables = [p for p in model.parameters() if SMALL.layout.vocab_size in p.shape]
     assert len(tables) == 1
@@ -55,13 +57,16 @@ def test_the_head_is_the_embedding_table() -> None:
     assert model.embedding.weight.data_ptr() == tables[0].data_ptr()
     next_token_loss(model, batch_of(STATE, model, [window_of(STATE, 2)])).mean.backward()
     assert tables[0].grad is not None
-    assert tables[0].grad.abs().sum(-1).count_nonzero() == SMALL.layout.vocab_size  # as the head: all; as inputs: few
+    # as the head: all; as inputs: few
+    assert tables[0].grad.abs().sum(-1).count_nonzero() == SMALL.layout.vocab_size
 
 
 def run(model: Gato, num_steps: int = 3) -> tuple[Tensor, Tensor]:
     """What goes into the decoder and what comes out of it, [L, D] each, for one window."""
     seen: list[Tensor] = []
-    hook = model.transformer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    hook = model.transformer.register_forward_pre_hook(
+        lambda _, arguments: seen.append(arguments[0])
+    )
     with torch.no_grad():
         out = model(batch_of(STATE, model, [window_of(STATE, num_steps)]))
     hook.remove()
@@ -83,7 +88,8 @@ def silence(model: Gato, *names: str) -> None:
 
 
 def test_norms_stand_before_the_sub_layers() -> None:
-    """Table 5: pre-norm: where the sub-layers say nothing, the residual stream passes through unchanged to the last norm."""
+    """Table 5: pre-norm: where the sub-layers say nothing, the residual stream passes through
+    unchanged to the last norm."""
     model = model_of()
     silence(model, "attention.out", "feedforward_out")
     x, out = run(model)
@@ -91,7 +97,8 @@ def test_norms_stand_before_the_sub_layers() -> None:
 
 
 def test_the_feed_forward_layer_is_a_geglu() -> None:
-    """Table 5: x + W2 (GELU(a) * b), where W1 norm(x) = (a, b) and each half has half of the hidden size."""
+    """Table 5: x + W2 (GELU(a) * b), where W1 norm(x) = (a, b) and each half has half of the hidden
+    size."""
     model = model_of(num_layers=1)
     silence(model, "attention.out")
     x, out = run(model)
@@ -100,16 +107,19 @@ def test_the_feed_forward_layer_is_a_geglu() -> None:
     assert parameters["feedforward_out.weight"].shape == (SMALL.width, SMALL.feedforward // 2)
     with torch.no_grad():
         normed = layer_norm(x, model.transformer.blocks[0].get_submodule("feedforward_norm"))
-        gate, value = F.linear(normed, parameters["gate_and_value.weight"], parameters["gate_and_value.bias"]).chunk(
-            2, -1
-        )
+        gate, value = F.linear(
+            normed, parameters["gate_and_value.weight"], parameters["gate_and_value.bias"]
+        ).chunk(2, -1)
         gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
-        x = x + F.linear(gelu * value, parameters["feedforward_out.weight"], parameters["feedforward_out.bias"])
+        x = x + F.linear(
+            gelu * value, parameters["feedforward_out.weight"], parameters["feedforward_out.bias"]
+        )
         torch.testing.assert_close(out, layer_norm(x, model.transformer.norm), atol=1e-4, rtol=1e-4)
 
 
 def test_attention_is_multi_head_and_causal_with_relative_positions() -> None:
-    """Section 2.2: a decoder-only transformer. Written out, token by token and head by head; positions are ADR 4's."""
+    """Section 2.2: a decoder-only transformer. Written out, token by token and head by head;
+    positions are ADR 4's."""
     model = model_of(num_layers=1)
     silence(model, "feedforward_out")
     x, out = run(model)
@@ -125,10 +135,14 @@ def test_attention_is_multi_head_and_causal_with_relative_positions() -> None:
         u, w = p["attention.content_bias"][head, 0], p["attention.distance_bias"][head, 0]
         for i in range(len(x)):
             angle = torch.arange(i, -1, -1)[:, None] * frequency  # distances i - j of j = 0..i
-            r = (torch.cat([angle.sin(), angle.cos()], 1) @ p["attention.distance.weight"].T)[:, mine]
+            r = (torch.cat([angle.sin(), angle.cos()], 1) @ p["attention.distance.weight"].T)[
+                :, mine
+            ]
             scores = (k[: i + 1, mine] @ (q[i, mine] + u) + r @ (q[i, mine] + w)) / math.sqrt(K)
             attended[i, mine] = scores.softmax(0) @ v[: i + 1, mine]
-    expected = layer_norm(x + attended @ p["attention.out.weight"].T, model.transformer.norm).detach()
+    expected = layer_norm(
+        x + attended @ p["attention.out.weight"].T, model.transformer.norm
+    ).detach()
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -142,7 +156,8 @@ def outcomes(model: Gato, rows: int = 600) -> list[int]:
 
 
 def test_stochastic_depth_leaves_out_both_sub_layers_in_training_alone() -> None:
-    """Appendix D: each of the two sub-layers of a block is left out by itself, for each sequence; never in evaluation."""
+    """Appendix D: each of the two sub-layers of a block is left out by itself, for each sequence;
+    never in evaluation."""
     torch.manual_seed(0)
     model = model_of(num_layers=1, stochastic_depth=0.5)
     assert outcomes(model) == [600]
@@ -160,7 +175,8 @@ def test_stochastic_depth_is_a_tenth_in_the_papers_presets() -> None:
 
 
 def test_what_stochastic_depth_keeps_is_scaled_so_that_the_mean_stays() -> None:
-    """Huang et al. 2016: a kept sub-layer counts 1 / (1 - p) in training, so that evaluation sees the expected sum."""
+    """Huang et al. 2016: a kept sub-layer counts 1 / (1 - p) in training, so that evaluation sees
+    the expected sum."""
     torch.manual_seed(0)
     model = model_of(num_layers=1, stochastic_depth=0.5)
     silence(model, "attention.out")
@@ -176,7 +192,8 @@ def test_what_stochastic_depth_keeps_is_scaled_so_that_the_mean_stays() -> None:
 
 
 def test_dropout_is_off_in_pre_training_and_in_evaluation() -> None:
-    """Appendices D and E: dropout 0.1 is for fine-tuning; it is a setting of the model, 0 in the presets."""
+    """Appendices D and E: dropout 0.1 is for fine-tuning; it is a setting of the model, 0 in the
+    presets."""
     torch.manual_seed(0)
     assert {PRESETS[name].dropout for name in TABLE_5} == {0.0}
     model = model_of(dropout=0.1)

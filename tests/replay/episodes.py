@@ -34,7 +34,12 @@ TASKS = {task.name: task for task in (COUNTER, PICTURES)}
 
 
 def counter_episode(
-    number: int, steps: int = 10, *, key: str | None = None, source: str = "teacher:t", reward: float = 1.0
+    number: int,
+    steps: int = 10,
+    *,
+    key: str | None = None,
+    source: str = "teacher:t",
+    reward: float = 1.0,
 ) -> Episode:
     """`state` is (episode, step), the action is the step."""
     state = np.stack([np.full(steps, number), np.arange(steps)], axis=1).astype(np.int64)
@@ -54,7 +59,9 @@ def counter_episode(
 
 def picture_episode(number: int, steps: int = 20) -> Episode:
     """Every pixel is the step, the action is the step."""
-    image = np.broadcast_to(np.arange(steps, dtype=np.uint8)[:, None, None, None], (steps, 48, 48, 3))
+    image = np.broadcast_to(
+        np.arange(steps, dtype=np.uint8)[:, None, None, None], (steps, 48, 48, 3)
+    )
     return Episode(
         key=f"p{number}",
         task=PICTURES.name,

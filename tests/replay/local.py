@@ -16,7 +16,9 @@ from tests.replay.episodes import LAYOUT, TASKS
 
 
 def start(folder: Path, replay: ReplayConfig) -> Shards:
-    return start_replay(folder=folder, tasks=TASKS, layout=LAYOUT, config=replay, seed=3, teacher_returns={})
+    return start_replay(
+        folder=folder, tasks=TASKS, layout=LAYOUT, config=replay, seed=3, teacher_returns={}
+    )
 
 
 def kill(shards: Shards, shard: int = 0) -> None:

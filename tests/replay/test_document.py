@@ -11,9 +11,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_example_runs_without_ray_or_torch() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
-    check = "\nimport sys\nassert not {'ray', 'torch', 'gymnasium'} & set(sys.modules), 'replay alone is light'\n"
-    done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True, check=False)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "replay.md").read_text(), re.DOTALL
+    )
+    check = (
+        "\nimport sys\nassert not {'ray', 'torch', 'gymnasium'} & set(sys.modules), 'replay alone"
+        " is light'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,5 @@
-"""Labels: what a teacher would have done is what is learned, and what was done is kept beside it."""
+"""Labels: what a teacher would have done is what is learned, and what was done is kept beside
+it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,9 @@ def test_labels_are_checked_at_the_door() -> None:
 
 def test_a_perturbed_teacher_says_what_it_wanted() -> None:
     task = ALL_TASKS["mujoco/inverted-pendulum"]
-    greedy, perturbed = sorted(demonstrate(task, episodes=2, seed=0), key=lambda episode: episode.seed)
+    greedy, perturbed = sorted(
+        demonstrate(task, episodes=2, seed=0), key=lambda episode: episode.seed
+    )
     assert greedy.labels is not None
     assert perturbed.labels is not None
     np.testing.assert_array_equal(greedy.actions, greedy.labels)

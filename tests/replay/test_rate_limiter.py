@@ -96,7 +96,8 @@ def restarted(limiter: Limiter, config: LimiterConfig | None = None) -> Limiter:
 
 
 def apply(limiter: Limiter, name: str, value: int | LimiterConfig | None) -> Limiter:
-    """What the limiter is after an operation; an insert or read that it does not allow is left out."""
+    """What the limiter is after an operation; an insert or read that it does not allow is left
+    out."""
     if isinstance(value, LimiterConfig):
         limiter.reconfigure(value)
     elif isinstance(value, int):
@@ -132,7 +133,13 @@ def test_whatever_happened_one_of_two_sides_can_move_and_why_names_the_other(
     for name, value in operations:
         limiter = apply(limiter, name, value)
         assert limiter.may_insert() or limiter.may_read()
-        waiting = "writers" if not limiter.may_insert() else "readers" if not limiter.may_read() else "nobody"
+        waiting = (
+            "writers"
+            if not limiter.may_insert()
+            else "readers"
+            if not limiter.may_read()
+            else "nobody"
+        )
         assert limiter.why().startswith(waiting)
         assert "\n" not in limiter.why()
 
@@ -155,7 +162,9 @@ def test_a_restart_changes_nothing(
 
 @given(MAYBE_COUPLED, OPERATIONS, MAYBE_COUPLED)
 def test_a_restart_with_other_settings_is_a_reconfiguration(
-    config: LimiterConfig, operations: list[tuple[str, int | LimiterConfig | None]], other: LimiterConfig
+    config: LimiterConfig,
+    operations: list[tuple[str, int | LimiterConfig | None]],
+    other: LimiterConfig,
 ) -> None:
     limiter = Limiter(config)
     for name, value in operations:
@@ -167,7 +176,9 @@ def test_a_restart_with_other_settings_is_a_reconfiguration(
 
 @given(CONFIGS, OPERATIONS, CONFIGS)
 def test_what_is_owed_stays_within_the_new_slack_when_settings_change(
-    config: LimiterConfig, operations: list[tuple[str, int | LimiterConfig | None]], other: LimiterConfig
+    config: LimiterConfig,
+    operations: list[tuple[str, int | LimiterConfig | None]],
+    other: LimiterConfig,
 ) -> None:
     limiter = Limiter(config)
     for name, value in operations:
@@ -184,7 +195,9 @@ def test_a_new_ratio_judges_only_what_comes_from_now_on() -> None:
     limiter = Limiter(LimiterConfig(warmup_tokens=0, reads_per_inserted_token=2.0, slack_tokens=10))
     limiter.inserted(1000)
     limiter.read(1995)  # 5 are owed
-    limiter.reconfigure(LimiterConfig(warmup_tokens=0, reads_per_inserted_token=8.0, slack_tokens=10))
+    limiter.reconfigure(
+        LimiterConfig(warmup_tokens=0, reads_per_inserted_token=8.0, slack_tokens=10)
+    )
     assert limiter.owed_tokens == 5
     limiter.inserted(1)
     assert limiter.owed_tokens == 13
@@ -215,7 +228,9 @@ def test_a_pause_counts_in_the_totals_and_not_against_the_ratio(
 
 
 def test_why_says_who_waits_and_for_how_much() -> None:
-    limiter = Limiter(LimiterConfig(warmup_tokens=10_000, reads_per_inserted_token=4.0, slack_tokens=50_000))
+    limiter = Limiter(
+        LimiterConfig(warmup_tokens=10_000, reads_per_inserted_token=4.0, slack_tokens=50_000)
+    )
     limiter.inserted(1200)
     assert limiter.why() == "readers wait: 1,200 of 10,000 tokens of the warm-up are in"
     limiter.pause()
@@ -227,10 +242,18 @@ def test_why_says_who_waits_and_for_how_much() -> None:
     assert limiter.why() == "readers wait for 1,200 more inserted tokens"
     limiter.inserted(1200 + 25_000 + 850)
     assert limiter.why() == "writers are held back until 3,400 tokens were read"
-    assert Limiter(LimiterConfig(warmup_tokens=0)).why() == "readers wait for the first inserted token"
+    assert (
+        Limiter(LimiterConfig(warmup_tokens=0)).why() == "readers wait for the first inserted token"
+    )
 
 
-@given(st.integers(1, 500), st.integers(1, 400), st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**7))
+@given(
+    st.integers(1, 500),
+    st.integers(1, 400),
+    st.integers(1, 10**6),
+    st.integers(1, 10**6),
+    st.integers(0, 10**7),
+)
 def test_the_number_that_why_tells_is_just_enough(
     quarters: int, slack_tokens: int, inserted_tokens: int, warmup_tokens: int, read_tokens: int
 ) -> None:
@@ -263,9 +286,12 @@ def test_a_state_of_another_form_is_refused() -> None:
         Limiter.load(LimiterConfig(warmup_tokens=0), {"inserted_tokens": 3, "read_tokens": 4})
 
 
-def test_over_100_000_operations_the_realised_ratio_stays_within_the_slack_and_one_operation() -> None:
-    """With what came since the last change of settings (pauses left out), counted here in exact numbers: i inserted tokens, r
-    read ones, B owed at the change, R the ratio, S the slack, W the warm-up, I all that was inserted at the change,
+def test_over_100_000_operations_the_realised_ratio_stays_within_the_slack_and_one_operation() -> (
+    None
+):
+    """With what came since the last change of settings (pauses left out), counted here in exact
+    numbers: i inserted tokens, r read ones, B owed at the change, R the ratio, S the slack, W the
+    warm-up, I all that was inserted at the change,
 
         -S - (largest read)  <=  B + i R - r  <=  S + R (largest insert + max(0, W - 1 - I))
 
@@ -293,7 +319,9 @@ def test_over_100_000_operations_the_realised_ratio_stays_within_the_slack_and_o
             if new != config:
                 base = min(max(owed, Fraction(-new.slack_tokens)), Fraction(new.slack_tokens))
                 config, inserted, read, total_at_change = new, 0, 0, total
-            limiter = restarted(limiter, new) if roll < 0.0005 else (limiter.reconfigure(new), limiter)[1]
+            limiter = (
+                restarted(limiter, new) if roll < 0.0005 else (limiter.reconfigure(new), limiter)[1]
+            )
         elif roll < 0.003:
             limiter = restarted(limiter)
         elif roll < 0.004:  # A pause of one insert and one read that leaves the ratio alone.
@@ -321,6 +349,8 @@ def test_over_100_000_operations_the_realised_ratio_stays_within_the_slack_and_o
         warmup = max(0, max(1, config.warmup_tokens) - 1 - total_at_change)
         tiny = Fraction(1, 1000)  # The limiter counts in floats.
         assert abs(owed - Fraction(limiter.owed_tokens)) < tiny
-        assert -slack - largest_read - tiny <= owed <= slack + ratio * (largest_insert + warmup) + tiny
+        assert (
+            -slack - largest_read - tiny <= owed <= slack + ratio * (largest_insert + warmup) + tiny
+        )
     assert moved["neither"] == 0
     assert min(moved["insert"], moved["read"]) > 5_000

@@ -1,4 +1,5 @@
-"""Replay in a process of its own: kill -9 loses nothing that was acknowledged, and both clients go on."""
+"""Replay in a process of its own: kill -9 loses nothing that was acknowledged, and both clients go
+on."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
     assert sink.add(counter_episode(6)).status in ("stored", "duplicate")
     # Calls that are under way when the process dies are made again by Ray, and count once.
     under_way = [
-        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0, True) for number in range(7, 40)
+        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0, True)
+        for number in range(7, 40)
     ]
     kill(replay)
     for number in range(7, 40):
@@ -64,7 +66,8 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
         for name, array in here.arrays().items():
             np.testing.assert_array_equal(there.arrays()[name], array)
     kill(replay)
-    again = batch_from(source, 2)  # a learner that goes on from an older checkpoint asks for an older number
+    # a learner that goes on from an older checkpoint asks for an older number
+    again = batch_from(source, 2)
     expected = service.next_batch(2, timeout_s=1)
     assert expected is not None
     np.testing.assert_array_equal(again.ids, expected.ids)
@@ -75,7 +78,8 @@ def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_
     replay = start(tmp_path, config(limiter=limiter))
     assert RemoteEpisodeSink(replay).add(counter_episode(0)).status == "stored"
     held = [
-        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0, True) for number in range(1, 33)
+        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0, True)
+        for number in range(1, 33)
     ]
     while not replay.stats().writers_waiting:
         pass

@@ -24,7 +24,11 @@ def make(tmp_path: Path, replay: ReplayConfig | None = None) -> ReplayService:
 def test_an_episode_is_stored_once_however_often_it_comes(tmp_path: Path) -> None:
     service = make(tmp_path)
     record = episode_to_bytes(counter_episode(1))
-    assert [service.add(record, timeout_s=1).status for _ in range(3)] == ["stored", "duplicate", "duplicate"]
+    assert [service.add(record, timeout_s=1).status for _ in range(3)] == [
+        "stored",
+        "duplicate",
+        "duplicate",
+    ]
     assert (service.stats().duplicates, service.stats().episodes) == (2, {COUNTER.name: 1})
 
 
@@ -38,7 +42,10 @@ def bad_episodes() -> list[tuple[str, Episode | bytes]]:
         ("not finite", replace(good, rewards=rewards)),
         ("unknown task", replace(good, task="test/nobody")),
         ("wrong dtype", replace(good, actions=good.actions.astype(np.int32))),
-        ("wrong shape", replace(picture, observations={"image": np.zeros((20, 48, 47, 3), np.uint8)})),
+        (
+            "wrong shape",
+            replace(picture, observations={"image": np.zeros((20, 48, 47, 3), np.uint8)}),
+        ),
         ("wrong observations", replace(good, observations={"other": good.observations["state"]})),
         ("values out of range", replace(good, actions=good.actions + 5000)),
         ("damaged", bytes(record)),
@@ -51,7 +58,9 @@ def test_a_bad_episode_is_refused_at_the_door_and_counted(
     tmp_path: Path, reason: str, episode: Episode | bytes
 ) -> None:
     service = make(tmp_path)
-    added = service.add(episode if isinstance(episode, bytes) else episode_to_bytes(episode), timeout_s=1)
+    added = service.add(
+        episode if isinstance(episode, bytes) else episode_to_bytes(episode), timeout_s=1
+    )
     assert added.status == "refused"
     assert reason in added.reason
     assert service.stats().refused == {reason: 1}
@@ -130,9 +139,15 @@ def test_writers_are_not_held_back_for_readers_who_have_nothing_to_read(tmp_path
         assert service.add(episode_to_bytes(poor), timeout_s=0).status == "stored"
         assert service.next_batch(number, timeout_s=0) is None
     assert service.stats().may_insert
-    assert service.add(episode_to_bytes(counter_episode(9, source=AGENT)), timeout_s=0).status == "stored"
+    assert (
+        service.add(episode_to_bytes(counter_episode(9, source=AGENT)), timeout_s=0).status
+        == "stored"
+    )
     assert service.next_batch(4, timeout_s=0) is not None
-    assert service.add(episode_to_bytes(counter_episode(10, source=AGENT)), timeout_s=0).status == "wait"
+    assert (
+        service.add(episode_to_bytes(counter_episode(10, source=AGENT)), timeout_s=0).status
+        == "wait"
+    )
 
 
 def test_a_crash_forgets_less_than_half_of_the_slack(tmp_path: Path) -> None:
@@ -149,7 +164,9 @@ def test_a_crash_forgets_less_than_half_of_the_slack(tmp_path: Path) -> None:
 
 def test_a_full_replay_refuses_demonstrations_and_says_so(tmp_path: Path) -> None:
     service = make(tmp_path, config(capacity_bytes=1 << 20))
-    statuses = [service.add(episode_to_bytes(counter_episode(n, 900)), timeout_s=1) for n in range(60)]
+    statuses = [
+        service.add(episode_to_bytes(counter_episode(n, 900)), timeout_s=1) for n in range(60)
+    ]
     assert statuses[0].status == "stored"
     assert statuses[-1].status == "refused"
     assert "raise capacity_bytes" in statuses[-1].reason

@@ -1,4 +1,5 @@
-"""Shards: each episode has one home, batches come from whoever can serve, ranks never read the same."""
+"""Shards: each episode has one home, batches come from whoever can serve, ranks never read the
+same."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def test_a_writers_episodes_go_to_all_shards_in_turn(num_shards: int, stream: st
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 30))
 def test_no_two_ranks_ever_read_the_same_number(num_ranks: int, most: int, first: int) -> None:
     numbers = [
-        batch_number(index, rank, num_ranks) for rank in range(num_ranks) for index in range(first, first + most)
+        batch_number(index, rank, num_ranks)
+        for rank in range(num_ranks)
+        for index in range(first, first + most)
     ]
     assert sorted(numbers) == list(range(first * num_ranks, (first + most) * num_ranks))
     with pytest.raises(ValueError, match="count from 0"):
@@ -53,10 +56,25 @@ def test_a_shard_that_failed_is_asked_last_for_a_while() -> None:
 
 
 def test_all_shards_are_one_replay_in_the_stats() -> None:
-    one = ReplayStats(episodes={"a": 2}, steps=5, inserted_tokens=50, read_tokens=7, stored_bytes=9, capacity_bytes=100, refused={"damaged": 1}, who_waits="nobody waits")  # fmt: skip
-    other = replace(one, episodes={"a": 1, "b": 4}, refused={"damaged": 2, "too large": 1}, may_insert=False)
+    one = ReplayStats(
+        episodes={"a": 2},
+        steps=5,
+        inserted_tokens=50,
+        read_tokens=7,
+        stored_bytes=9,
+        capacity_bytes=100,
+        refused={"damaged": 1},
+        who_waits="nobody waits",
+    )
+    other = replace(
+        one, episodes={"a": 1, "b": 4}, refused={"damaged": 2, "too large": 1}, may_insert=False
+    )
     both = merged([one, other])
-    assert (both.episodes, both.steps, both.refused) == ({"a": 3, "b": 4}, 10, {"damaged": 3, "too large": 1})
+    assert (both.episodes, both.steps, both.refused) == (
+        {"a": 3, "b": 4},
+        10,
+        {"damaged": 3, "too large": 1},
+    )
     assert not both.may_insert
     assert both.who_waits == "nobody waits"
     assert merged([one]) is one
@@ -79,12 +97,21 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(local_ray: None, tmp_path: Path) -> None:
+def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(
+    local_ray: None, tmp_path: Path
+) -> None:
     two = replace(config(prompt_fraction=0.5), num_shards=2)
     shards = start(tmp_path / "there", two)
     sink = RemoteEpisodeSink(shards)
     here = [
-        ReplayService(shard_folder(tmp_path / "here", shard, 2), TASKS, LAYOUT, two.of_one_shard(), seed=3, shard=shard)
+        ReplayService(
+            shard_folder(tmp_path / "here", shard, 2),
+            TASKS,
+            LAYOUT,
+            two.of_one_shard(),
+            seed=3,
+            shard=shard,
+        )
         for shard in range(2)
     ]
     stray = counter_episode(0, key="w.1.0")
@@ -118,7 +145,8 @@ def test_the_death_of_one_shard_stops_neither_readers_nor_the_writers_of_the_oth
     batch_from(source, 0)
     dead = shard_of("w.1.8", 2)
     kill(shards, dead)
-    held = FolderLock(shard_folder(tmp_path, dead, 2), WRITING, wait_s=20.0)  # so it cannot come back yet
+    # so it cannot come back yet
+    held = FolderLock(shard_folder(tmp_path, dead, 2), WRITING, wait_s=20.0)
     for index in range(1, 11):  # half of them have their home there
         batch_from(source, index)
     assert sink.add(counter_episode(9, key="w.1.9")).status == "stored"  # the living shard's
@@ -132,7 +160,8 @@ def test_the_death_of_one_shard_stops_neither_readers_nor_the_writers_of_the_oth
 
 
 def test_shards_of_unequal_share_do_not_stop_each_other(local_ray: None, tmp_path: Path) -> None:
-    """Where one shard got little its readers are ahead of its writers; the others serve, and one side can always move."""
+    """Where one shard got little its readers are ahead of its writers; the others serve, and one
+    side can always move."""
     limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=40.0, slack_tokens=400)
     shards = start(tmp_path, replace(config(limiter=limiter), num_shards=2))
     sink, source = RemoteEpisodeSink(shards), RemoteBatchSource(shards)
@@ -140,7 +169,11 @@ def test_shards_of_unequal_share_do_not_stop_each_other(local_ray: None, tmp_pat
     stored = index = 0
     while stored < 12:
         key = f"w.1.{stored}"
-        held = [ray.get(a.stats.remote()).may_insert for s, a in enumerate(shards.actors) if s == shard_of(key, 2)]
+        held = [
+            ray.get(a.stats.remote()).may_insert
+            for s, a in enumerate(shards.actors)
+            if s == shard_of(key, 2)
+        ]
         if held[0]:
             episode = counter_episode(stored, lengths[shard_of(key, 2)], key=key, source=AGENT)
             assert sink.add(episode).status == "stored"
@@ -153,7 +186,9 @@ def test_shards_of_unequal_share_do_not_stop_each_other(local_ray: None, tmp_pat
     shards.close()
 
 
-def test_prefetched_batches_are_all_that_the_object_store_holds(local_ray: None, tmp_path: Path) -> None:
+def test_prefetched_batches_are_all_that_the_object_store_holds(
+    local_ray: None, tmp_path: Path
+) -> None:
     shards = start(tmp_path, replace(config(rows=400, row_tokens=400), num_shards=2))
     sink, source = RemoteEpisodeSink(shards), RemoteBatchSource(shards, prefetch=3)
     for number in range(4):
@@ -165,7 +200,10 @@ def test_prefetched_batches_are_all_that_the_object_store_holds(local_ray: None,
     place = node["NodeManagerAddress"], node["NodeManagerPort"]
     used = [40 * size]
     deadline = time.monotonic() + 30
-    while used[-1] > 4 * size and time.monotonic() < deadline:  # Ray lets objects go a little after their last use
-        used.append(node_stats(*place, include_memory_info=False).store_stats.object_store_bytes_used)
+    # Ray lets objects go a little after their last use
+    while used[-1] > 4 * size and time.monotonic() < deadline:
+        used.append(
+            node_stats(*place, include_memory_info=False).store_stats.object_store_bytes_used
+        )
     assert 2 * size <= used[-1] <= 4 * size  # three are ready, or two and one being drawn
     shards.close()

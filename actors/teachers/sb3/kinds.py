@@ -1,26 +1,31 @@
-"""The kinds of Stable-Baselines3 policies that are read: the tensors and the keywords that each may have, and no others."""
+"""The kinds of Stable-Baselines3 policies that are read: the tensors and the keywords that each may
+have, and no others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 READ = (
-    "MlpPolicy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG, DQN and ARS is, CnnPolicy, MultiInputPolicy, masked, recurrent, "
-    "batch-normalised and quantile networks are not; play it yourself with python:PACKAGE.MODULE:FUNCTION"
+    "MlpPolicy of PPO, A2C, TRPO, SAC, TQC, TD3, DDPG, DQN and ARS is, CnnPolicy, MultiInputPolicy,"
+    " masked, recurrent, batch-normalised and quantile networks are not; play it yourself with"
+    " python:PACKAGE.MODULE:FUNCTION"
 )
 TRAINING_ONLY = frozenset(
     {"net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs", "normalize_images",
      "optimizer_class", "optimizer_kwargs"}
 )  # fmt: skip
-"""Keywords of every policy. The first four are checked; images are refused, so nothing is divided by 255."""
+"""Keywords of every policy. The first four are checked; images are refused, so nothing is divided
+by 255."""
 EXPLORATION = frozenset({"use_sde", "log_std_init", "use_expln", "sde_net_arch"})
-"""Keywords of the noise in training, which is not played. The last one, of older versions, is checked."""
+"""Keywords of the noise in training, which is not played. The last one, of older versions, is
+checked."""
 CRITICS = r"critic(_target)?\.qf\d+\.\d+\.(weight|bias)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyKind:
-    """One way in which policies are built. `path`: names of its layers in their order; one that ends in `.N` has several."""
+    """One way in which policies are built. `path`: names of its layers in their order; one that
+    ends in `.N` has several."""
 
     modules: tuple[str, ...]
     path: tuple[str, ...]

@@ -1,6 +1,8 @@
-"""Which tensors of a Stable-Baselines3 policy are on the way from the observation to the action, and that there are no others.
+"""Which tensors of a Stable-Baselines3 policy are on the way from the observation to the action,
+and that there are no others.
 
-Everything is on a list: a tensor or a keyword of the policy that is on none is refused by name, since it may change the actions.
+Everything is on a list: a tensor or a keyword of the policy that is on none is refused by name,
+since it may change the actions.
 """
 
 from __future__ import annotations
@@ -60,7 +62,10 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
     """
     notes: list[str] = []
     name = _kind_of(archive, allowed, notes)
-    kind, kwargs = KINDS[name], {k: v for k, v in archive.readable("policy_kwargs").items() if k != ":type:"}
+    kind, kwargs = (
+        KINDS[name],
+        {k: v for k, v in archive.readable("policy_kwargs").items() if k != ":type:"},
+    )
     if "policy_kwargs" not in archive.data:
         notes.append(f"noted: {archive.path} does not say its policy_kwargs; taken as the defaults")
     has_sde = bool(kwargs.get("use_sde", archive.data.get("use_sde", False)))
@@ -69,7 +74,13 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
                  for part in kind.path)  # fmt: skip
     layers = _layers(archive, kind, path)
     arrays = _require_network(archive, kind, layers)
-    _check_hidden(archive, kind, kwargs, [len(arrays[f"layer{i}.bias"]) for i in range(len(layers) - 1)], notes)
+    _check_hidden(
+        archive,
+        kind,
+        kwargs,
+        [len(arrays[f"layer{i}.bias"]) for i in range(len(layers) - 1)],
+        notes,
+    )
     return Network(
         kind=name,
         arrays=arrays,
@@ -88,17 +99,29 @@ def _kind_of(archive: Archive, allowed: frozenset[str], notes: list[str]) -> str
         if module in kind.modules:
             return name
     if not module or not module.startswith(("stable_baselines3.", "sb3_contrib.")):
-        said = f"its policy's class is of {module}" if module else "it does not say of which class its policy is"
-        fits = [name for name, kind in KINDS.items() if all(_is_known(tensor, kind) for tensor in archive.state)]
+        said = (
+            f"its policy's class is of {module}"
+            if module
+            else "it does not say of which class its policy is"
+        )
+        fits = [
+            name
+            for name, kind in KINDS.items()
+            if all(_is_known(tensor, kind) for tensor in archive.state)
+        ]
         if fits and "policy-class" in allowed:
             notes.append(f"allowed: {said}; taken as Stable-Baselines3's own, for {fits[0]}")
             return fits[0]
         if fits:
             raise ValueError(
-                f"{archive.path} is not known to play as its tensors say: {said}, whose code may do anything with them; if you "
-                "know that it changes nothing of Stable-Baselines3's own class, add ?allow=policy-class"
+                f"{archive.path} is not known to play as its tensors say: {said}, whose code may do"
+                " anything with them; if you know that it changes nothing of Stable-Baselines3's"
+                " own class, add ?allow=policy-class"
             )
-    raise ValueError(f"{archive.path} is a policy of another kind than is read here ({module or 'unknown'}): {READ}")
+    raise ValueError(
+        f"{archive.path} is a policy of another kind than is read here ({module or 'unknown'}):"
+        f" {READ}"
+    )
 
 
 def _is_known(tensor: str, kind: PolicyKind) -> bool:
@@ -106,15 +129,24 @@ def _is_known(tensor: str, kind: PolicyKind) -> bool:
     return bool(re.fullmatch(rf"(?:{path})\.(?:weight|bias)|{kind.unused}", tensor))
 
 
-def _require_known_keywords(archive: Archive, kind: PolicyKind, kwargs: Mapping[str, Any], has_sde: bool) -> None:
-    """ValueError if a keyword of the policy changes its computation in a way that is not played here."""
+def _require_known_keywords(
+    archive: Archive, kind: PolicyKind, kwargs: Mapping[str, Any], has_sde: bool
+) -> None:
+    """ValueError if a keyword of the policy changes its computation in a way that is not played
+    here."""
     problem = None
     extractor = str(kwargs.get("features_extractor_class") or "FlattenExtractor'>")
     unknown = sorted(set(kwargs) - kind.keywords)
     if unknown:
         problem = f"{unknown[0]}={_short(kwargs[unknown[0]])}, which is unknown here"
-    elif extractor not in ("FlattenExtractor'>", "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>"):
-        problem = f"features_extractor_class={_short(extractor)}, whose code may do anything with the observation"
+    elif extractor not in (
+        "FlattenExtractor'>",
+        "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>",
+    ):
+        problem = (
+            f"features_extractor_class={_short(extractor)}, whose code may do anything with the"
+            " observation"
+        )
     elif kwargs.get("features_extractor_kwargs") not in (None, {}, "{}"):
         problem = f"features_extractor_kwargs={_short(kwargs['features_extractor_kwargs'])}"
     elif kwargs.get("sde_net_arch") is not None:
@@ -123,60 +155,85 @@ def _require_known_keywords(archive: Archive, kind: PolicyKind, kwargs: Mapping[
         problem = "squash_output without use_sde, which Stable-Baselines3 refuses"
     elif not isinstance(kwargs.get("clip_mean", CLIP_MEAN), (int, float)):
         problem = f"clip_mean={_short(kwargs['clip_mean'])}"
-    elif not all(isinstance(kwargs.get(name, False), bool) for name in ("squash_output", "use_sde", "with_bias")):
+    elif not all(
+        isinstance(kwargs.get(name, False), bool)
+        for name in ("squash_output", "use_sde", "with_bias")
+    ):
         problem = "squash_output, use_sde or with_bias that is neither true nor false"
     if problem:
         raise ValueError(
-            f"{archive.path} was made with policy_kwargs {problem}; it is a policy of another kind: {READ}"
+            f"{archive.path} was made with policy_kwargs {problem}; it is a policy of another kind:"
+            f" {READ}"
         )
 
 
 def _layers(archive: Archive, kind: PolicyKind, path: tuple[str, ...]) -> list[str]:
-    """Names of the layers from the observation to the action. ValueError if there is a tensor that is on no list."""
+    """Names of the layers from the observation to the action. ValueError if there is a tensor that
+    is on no list."""
     ordered: list[str] = []
     for part in path:
         stem, is_many = part.removesuffix(".N"), part.endswith(".N")
-        pattern = rf"{re.escape(stem)}\.(\d+)\.weight" if is_many else rf"({re.escape(stem)})\.weight"
-        found = [match[1] for match in (re.fullmatch(pattern, name) for name in archive.state) if match]
+        pattern = (
+            rf"{re.escape(stem)}\.(\d+)\.weight" if is_many else rf"({re.escape(stem)})\.weight"
+        )
+        found = [
+            match[1] for match in (re.fullmatch(pattern, name) for name in archive.state) if match
+        ]
         if is_many:
             places = sorted(map(int, found))
-            # Linear layers and activations alternate; what stands between them otherwise has no tensors and is unknown.
+            # Linear layers and activations alternate; what stands between them otherwise has no
+            # tensors and is unknown.
             if places != list(range(0, 2 * len(places), 2)):
                 raise ValueError(
-                    f"{archive.path} has layers {places} in {stem}, where linear layers stand at 0, 2, 4, ...: there is another "
-                    f"module between them; it is a policy of another kind: {READ}"
+                    f"{archive.path} has layers {places} in {stem}, where linear layers stand at 0,"
+                    " 2, 4, ...: there is another module between them; it is a policy of another"
+                    f" kind: {READ}"
                 )
             ordered += [f"{stem}.{place}" for place in places]
         elif found:
             ordered.append(stem)
     used = {f"{layer}.{part}" for layer in ordered for part in ("weight", "bias")}
-    unknown = sorted(name for name in archive.state if name not in used and not re.fullmatch(kind.unused, name))
+    unknown = sorted(
+        name for name in archive.state if name not in used and not re.fullmatch(kind.unused, name)
+    )
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise ValueError(
-            f"{archive.path} is a policy of another kind than is read here: it has the tensor {unknown[0]}{more}, which may be "
-            f"on the way from the observation to the action; {READ}"
+            f"{archive.path} is a policy of another kind than is read here: it has the tensor"
+            f" {unknown[0]}{more}, which may be on the way from the observation to the action;"
+            f" {READ}"
         )
     last = path[-1].removesuffix(".N")
     if not ordered or not ordered[-1].startswith(last):
-        raise ValueError(f"{archive.path} is damaged: it has no layer {last}; save the policy again")
+        raise ValueError(
+            f"{archive.path} is damaged: it has no layer {last}; save the policy again"
+        )
     return ordered
 
 
-def _require_network(archive: Archive, kind: PolicyKind, layers: list[str]) -> dict[str, Float[np.ndarray, ...]]:
-    """The layers' arrays. ValueError if they are missing, do not fit onto each other or hold what is no number."""
+def _require_network(
+    archive: Archive, kind: PolicyKind, layers: list[str]
+) -> dict[str, Float[np.ndarray, ...]]:
+    """The layers' arrays. ValueError if they are missing, do not fit onto each other or hold what
+    is no number."""
     arrays: dict[str, np.ndarray] = {}
     given: int | None = None
     for index, layer in enumerate(layers):
         weight = archive.state[f"{layer}.weight"]
         none = np.zeros(weight.shape[:1] if kind.may_lack_bias else 0, np.float32)
         bias = archive.state.get(f"{layer}.bias", none)
-        fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and given in (None, weight.shape[1]) and weight.size
+        fits = (
+            weight.ndim == 2
+            and bias.shape == weight.shape[:1]
+            and given in (None, weight.shape[1])
+            and weight.size
+        )
         is_float = weight.dtype == bias.dtype == np.float32
         if not (fits and is_float and np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(
-                f"{archive.path} is damaged: {layer} has weights {weight.shape} and bias {bias.shape} for {given or 'what is shown'}, "
-                "or numbers that are not finite, or is no linear layer; save the policy again"
+                f"{archive.path} is damaged: {layer} has weights {weight.shape} and bias"
+                f" {bias.shape} for {given or 'what is shown'}, or numbers that are not finite, or"
+                " is no linear layer; save the policy again"
             )
         arrays |= {f"layer{index}.weight": weight, f"layer{index}.bias": bias}
         given = weight.shape[0]
@@ -184,29 +241,40 @@ def _require_network(archive: Archive, kind: PolicyKind, layers: list[str]) -> d
 
 
 def _check_hidden(
-    archive: Archive, kind: PolicyKind, kwargs: Mapping[str, Any], hidden: list[int], notes: list[str]
+    archive: Archive,
+    kind: PolicyKind,
+    kwargs: Mapping[str, Any],
+    hidden: list[int],
+    notes: list[str],
 ) -> None:
-    """Layers against `net_arch`: a layer that is missing may leave the others fitting onto each other."""
+    """Layers against `net_arch`: a layer that is missing may leave the others fitting onto each
+    other."""
     said = kwargs.get("net_arch")
     if said is None:
         linear = "ARSLinearPolicy" in str(archive.readable("policy_class").get("__init__"))
         default = [] if linear else list(kind.hidden)
         if hidden != default:
             notes.append(
-                f"noted: {archive.path} has hidden layers of {hidden}, its kind's default is {default}, and it names no net_arch"
+                f"noted: {archive.path} has hidden layers of {hidden}, its kind's default is"
+                f" {default}, and it names no net_arch"
             )
         return
     sizes = _sizes(said)
     if sizes is None:
-        notes.append(f"noted: net_arch={_short(said)} of {archive.path} cannot be read; its layers are {hidden}")
+        notes.append(
+            f"noted: net_arch={_short(said)} of {archive.path} cannot be read; its layers are"
+            f" {hidden}"
+        )
     elif sizes != hidden:
         raise ValueError(
-            f"{archive.path} is damaged: it has hidden layers of {hidden}, and says net_arch={_short(said)}; save the policy again"
+            f"{archive.path} is damaged: it has hidden layers of {hidden}, and says"
+            f" net_arch={_short(said)}; save the policy again"
         )
 
 
 def _sizes(said: Any) -> list[int] | None:
-    """Hidden sizes of the actor: of `[64, 64]`, `{"pi": [64], "vf": [8]}` and the older `[64, {"pi": [64]}]`."""
+    """Hidden sizes of the actor: of `[64, 64]`, `{"pi": [64], "vf": [8]}` and the older `[64,
+    {"pi": [64]}]`."""
     if isinstance(said, dict):
         said = said.get("pi", [])
     sizes: list[int] = []
@@ -220,14 +288,18 @@ def _sizes(said: Any) -> list[int] | None:
     return sizes
 
 
-def _activation(archive: Archive, kwargs: Mapping[str, Any], asked: str | None, default: str, notes: list[str]) -> str:
+def _activation(
+    archive: Archive, kwargs: Mapping[str, Any], asked: str | None, default: str, notes: list[str]
+) -> str:
     """What was asked for, else what the file says, else Stable-Baselines3's default."""
     stated = str(kwargs.get("activation_fn", ""))
     said = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", stated)
     own = said[1].lower() if said else stated or default
     name = (asked or own).lower()
     if name not in ACTIVATIONS:
-        raise ValueError(f"{archive.path} has activation {_short(name)}, known here are {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"{archive.path} has activation {_short(name)}, known here are {', '.join(ACTIVATIONS)}"
+        )
     if name != own:
         notes.append(f"allowed: activation={name} is played, {archive.path} says {_short(own)}")
     return name
@@ -237,18 +309,21 @@ def _squashes(archive: Archive, name: str, kwargs: Mapping[str, Any]) -> bool:
     if name == "ARS":
         linear = "ARSLinearPolicy" in str(archive.readable("policy_class").get("__init__"))
         return bool(kwargs.get("squash_output", not linear))
-    return name in ("SAC", "TD3") or (name == "actor-critic" and bool(kwargs.get("squash_output", False)))
+    return name in ("SAC", "TD3") or (
+        name == "actor-critic" and bool(kwargs.get("squash_output", False))
+    )
 
 
 def _log_std(archive: Archive, last: str, *, has_sde: bool) -> Float[np.ndarray, " act"] | None:
-    """Under state-dependent exploration it is a matrix, which gives no standard deviation by itself."""
+    """Under state-dependent exploration it is a matrix, which gives no standard deviation by
+    itself."""
     held, taken = archive.state.get("log_std"), len(archive.state[f"{last}.bias"])
     if held is None or (has_sde and held.ndim == 2):
         return None
     if held.shape != (taken,) or held.dtype != np.float32 or not np.isfinite(held).all():
         raise ValueError(
-            f"{archive.path} is damaged: log_std has shape {held.shape} for {taken} actions, or numbers that are not finite; save "
-            "the policy again"
+            f"{archive.path} is damaged: log_std has shape {held.shape} for {taken} actions, or"
+            " numbers that are not finite; save the policy again"
         )
     return held
 

@@ -1,6 +1,8 @@
-"""Policies of Stable-Baselines3: its zips as the small networks that we play, with no pickle in them ever trusted.
+"""Policies of Stable-Baselines3: its zips as the small networks that we play, with no pickle in
+them ever trusted.
 
-What a zip says is read against lists: what is on none, or contradicts the task, is refused by name or said in a note.
+What a zip says is read against lists: what is on none, or contradicts the task, is refused by name
+or said in a note.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from gato.compatibility.environment import Comparison, Difference
 from gato.task import Kind, Task
 
 NOISE = 0.1
-"""Where a policy has no standard deviation of its own: TD3's exploration noise, of half the range of an action."""
+"""Where a policy has no standard deviation of its own: TD3's exploration noise, of half the range
+of an action."""
 NO_STATISTICS = "none"
 """As the option `vecnormalize`: the policy sees observations as they are."""
 
@@ -38,23 +41,28 @@ class Options:
 
 
 def read_options(query: str, where: str) -> Options:
-    """`vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. ValueError if there is anything else."""
+    """`vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. ValueError if there is
+    anything else."""
     options: dict[str, str] = {}
     allowed: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in ("vecnormalize", "activation", "allow"):
             raise ValueError(
-                f"unknown option {name!r} of sb3:{where}; there are vecnormalize=FILE (or none), activation=NAME and "
-                "allow=DIFFERENCE"
+                f"unknown option {name!r} of sb3:{where}; there are vecnormalize=FILE (or none),"
+                " activation=NAME and allow=DIFFERENCE"
             )
         if not value or name in options:
-            raise ValueError(f"option {name} of sb3:{where} {'is given twice' if value else 'has no value'}")
+            raise ValueError(
+                f"option {name} of sb3:{where} {'is given twice' if value else 'has no value'}"
+            )
         if name == "allow":
             allowed += filter(None, map(str.strip, value.split(",")))
         else:
             options[name] = value
     return Options(
-        statistics=options.get("vecnormalize"), activation=options.get("activation"), allowed=frozenset(allowed)
+        statistics=options.get("vecnormalize"),
+        activation=options.get("activation"),
+        allowed=frozenset(allowed),
     )
 
 
@@ -64,7 +72,8 @@ def load_sb3(where: str, task: Task) -> Specialist:
     Its record has `notes`: what was converted, allowed, found or is not known, a line each.
 
     Raises:
-        ValueError: if the file is not safe, not known to be played here as there, or not made for this task.
+        ValueError: if the file is not safe, not known to be played here as there, or not made for
+        this task.
     """
     name, _, query = where.partition("?")
     path, options = Path(name).expanduser(), read_options(query, where)
@@ -74,14 +83,23 @@ def load_sb3(where: str, task: Task) -> Specialist:
     zoo = read_zoo(folders)
     _require_fit(path, task, network, zoo)
     fit = compare_spaces(
-        archive, task, zoo.described(str(path)), shown=network.shown, taken=network.taken, allowed=options.allowed
+        archive,
+        task,
+        zoo.described(str(path)),
+        shown=network.shown,
+        taken=network.taken,
+        allowed=options.allowed,
     )
     comparison = _with_frames(fit.comparison, zoo, options.allowed)
     _require(comparison, name, task)
     statistics, found = _statistics(archive, network, options, folders, zoo)
     notes = [*comparison.notes, *network.notes, *zoo.notes, *found, *_name_notes(path, task, zoo)]
-    used = {each.subject for each in comparison.differences if each.outcome == "allowed"} | {"policy-class"}
-    notes += [f"noted: allow={subject} was not needed" for subject in sorted(options.allowed - used)]
+    used = {each.subject for each in comparison.differences if each.outcome == "allowed"} | {
+        "policy-class"
+    }
+    notes += [
+        f"noted: allow={subject} was not needed" for subject in sorted(options.allowed - used)
+    ]
     return _specialist(archive, network, fit, statistics, task, tuple(notes), options)
 
 
@@ -94,18 +112,23 @@ def _require_fit(path: Path, task: Task, network: Network, zoo: ZooSettings) -> 
         or (action.kind is Kind.DISCRETE and action.shape)
     ):
         raise ValueError(
-            f"task {task.name} shows {', '.join(task.observations)} and takes {action.kind} actions of shape {action.shape}; a "
-            "policy of Stable-Baselines3 is read for one array of numbers and for continuous actions or a single choice"
+            f"task {task.name} shows {', '.join(task.observations)} and takes {action.kind} actions"
+            f" of shape {action.shape}; a policy of Stable-Baselines3 is read for one array of"
+            " numbers and for continuous actions or a single choice"
         )
     wanted = int(action.counts[0]) if action.kind is Kind.DISCRETE else action.size
     if (network.shown, network.taken) != (spec.size, wanted):
         frames, rest = divmod(network.shown, spec.size)
         hint = ""
         if zoo.frame_stack > 1 or (frames > 1 and not rest):
-            hint = f" (or it sees {max(zoo.frame_stack, frames)} frames at once, which is not played here)"
+            hint = (
+                f" (or it sees {max(zoo.frame_stack, frames)} frames at once, which is not played"
+                " here)"
+            )
         raise ValueError(
-            f"{path} sees {network.shown} numbers and gives {network.taken}, task {task.name} shows {spec.size} and takes {wanted}; "
-            f"it was trained in another environment, or in another version of it{hint}"
+            f"{path} sees {network.shown} numbers and gives {network.taken}, task {task.name} shows"
+            f" {spec.size} and takes {wanted}; it was trained in another environment, or in another"
+            f" version of it{hint}"
         )
 
 
@@ -116,7 +139,9 @@ def _with_frames(comparison: Comparison, zoo: ZooSettings, allowed: frozenset[st
     outcome = "allowed" if "frame-stack" in allowed else "refused"
     frames = Difference(subject="frame-stack", text=text, outcome=outcome)
     return Comparison(
-        where=comparison.where, differences=(*comparison.differences, frames), scale_from=comparison.scale_from
+        where=comparison.where,
+        differences=(*comparison.differences, frames),
+        scale_from=comparison.scale_from,
     )
 
 
@@ -126,15 +151,17 @@ def _require(comparison: Comparison, name: str, task: Task) -> None:
         texts = "; ".join(each.text for each in comparison.refused)
         subjects = ",".join(dict.fromkeys(each.subject for each in comparison.refused))
         raise ValueError(
-            f"{comparison.where} contradicts task {task.name}: {texts}. Give a policy of the task's own environment; if you know "
-            f"that it is the same, add it as an option: sb3:{name}?allow={subjects}"
+            f"{comparison.where} contradicts task {task.name}: {texts}. Give a policy of the task's"
+            " own environment; if you know that it is the same, add it as an option:"
+            f" sb3:{name}?allow={subjects}"
         )
 
 
 def _statistics(
     archive: Archive, network: Network, options: Options, folders: list[Path], zoo: ZooSettings
 ) -> tuple[Statistics | None, list[str]]:
-    """What the policy's observations are normalised by, and notes. ValueError if they are needed and there are none."""
+    """What the policy's observations are normalised by, and notes. ValueError if they are needed
+    and there are none."""
     path = archive.path
     if options.statistics == NO_STATISTICS:
         return None, ["allowed: observations are not normalised, as vecnormalize=none says"]
@@ -142,20 +169,27 @@ def _statistics(
         named = Path(options.statistics).expanduser()
         statistics = read_statistics(named)
         if statistics is None:
-            return None, [f"noted: {named} normalises rewards only, so observations are seen as they are"]
+            return None, [
+                f"noted: {named} normalises rewards only, so observations are seen as they are"
+            ]
         if statistics.mean.shape != (network.shown,):
             raise ValueError(
-                f"{named} has statistics of shape {statistics.mean.shape}, {path} sees {network.shown} numbers"
+                f"{named} has statistics of shape {statistics.mean.shape}, {path} sees"
+                f" {network.shown} numbers"
             )
         return statistics, []
-    # Of algorithms with a replay buffer this is kept in any case: only of the others it tells something.
+    # Of algorithms with a replay buffer this is kept in any case: only of the others it tells
+    # something.
     says = (
         bool(archive.data["_last_original_obs"])
         if network.is_on_policy and "_last_original_obs" in archive.data
         else None
     )
     says = zoo.normalises if says is None else says
-    how = f"say where its statistics are, or that there are none: sb3:{path}?vecnormalize=FILE or ?vecnormalize=none"
+    how = (
+        f"say where its statistics are, or that there are none: sb3:{path}?vecnormalize=FILE or"
+        " ?vecnormalize=none"
+    )
     found = find_statistics(path, folders, network.shown)
     notes = list(found.notes)
     if found.path is None:
@@ -163,20 +197,26 @@ def _statistics(
             raise ValueError(f"{path} was trained behind VecNormalize; {how}")
         if says is None:
             notes.append(
-                f"noted: {path.name} does not say whether it was trained behind VecNormalize, and no statistics lie beside it; if "
-                "it was, add ?vecnormalize=FILE, if not, ?vecnormalize=none"
+                f"noted: {path.name} does not say whether it was trained behind VecNormalize, and"
+                " no statistics lie beside it; if it was, add ?vecnormalize=FILE, if not,"
+                " ?vecnormalize=none"
             )
         return None, notes
     if says is False:
         return None, [
             *notes,
-            f"noted: {found.path} is not used, since {path.name} says that it was trained without VecNormalize; if it was with it, "
-            "name the file by ?vecnormalize=FILE",
+            (
+                f"noted: {found.path} is not used, since {path.name} says that it was trained"
+                " without VecNormalize; if it was with it, name the file by ?vecnormalize=FILE"
+            ),
         ]
     what = "normalises rewards only, so observations are seen as they are"
     if found.statistics is not None:
         what = "normalises its observations; if it was trained without it, add ?vecnormalize=none"
-    return found.statistics, [*notes, f"noted: {found.path} was found beside {path.name} and {what}"]
+    return found.statistics, [
+        *notes,
+        f"noted: {found.path} was found beside {path.name} and {what}",
+    ]
 
 
 def _name_notes(path: Path, task: Task, zoo: ZooSettings) -> list[str]:
@@ -196,15 +236,21 @@ def _specialist(
     notes: tuple[str, ...],
     options: Options,
 ) -> Specialist:
-    """The network with its observations' scale and its actions' bounds. ValueError if it scales to bounds that it lacks."""
+    """The network with its observations' scale and its actions' bounds. ValueError if it scales to
+    bounds that it lacks."""
     shown, taken = network.shown, network.taken
     low, high = fit.action_bounds or (np.full(taken, -1.0), np.full(taken, 1.0))
     if network.squash and fit.has_open_bounds:
-        raise ValueError(f"{archive.path} scales its actions to their bounds, and declares none; save the policy again")
+        raise ValueError(
+            f"{archive.path} scales its actions to their bounds, and declares none; save the policy"
+            " again"
+        )
     about: dict[str, object] = {
         "task": task.name,
         "env_id": task.env_id,
-        "algorithm": f"Stable-Baselines3 {archive.readable('policy_class').get('__module__', '')}".strip(),
+        "algorithm": (
+            f"Stable-Baselines3 {archive.readable('policy_class').get('__module__', '')}".strip()
+        ),
         "env_steps": archive.data.get("num_timesteps"),
         "file": str(archive.path),
         "activation": network.activation,
@@ -222,6 +268,8 @@ def _specialist(
     arrays: Mapping[str, np.ndarray] = {
         "obs_mean": statistics.mean if statistics else np.zeros(shown, np.float32),
         "obs_std": statistics.std if statistics else np.ones(shown, np.float32),
-        "log_std": np.log(spread).astype(np.float32) if network.log_std is None else network.log_std,
+        "log_std": (
+            np.log(spread).astype(np.float32) if network.log_std is None else network.log_std
+        ),
     }
     return Specialist({**network.arrays, **arrays}, about)

@@ -1,6 +1,8 @@
-"""What a zip of Stable-Baselines3 says of its spaces of observations and actions, compared with a task.
+"""What a zip of Stable-Baselines3 says of its spaces of observations and actions, compared with a
+task.
 
-Spaces are pickled in it, with their attributes beside them as JSON or as NumPy prints them; those are read here.
+Spaces are pickled in it, with their attributes beside them as JSON or as NumPy prints them; those
+are read here.
 
 Shape letters: n elements of an array.
 """
@@ -53,7 +55,8 @@ class Space:
 def space_of(entry: Mapping[str, Any]) -> Space:
     """The space of an entry of `data`. ValueError if its parts contradict each other.
 
-    space_of({":type:": "<class 'gym.spaces.box.Box'>", "dtype": "float32", "_shape": [2], "low": "[-1. -1.]", ...})
+    space_of({":type:": "<class 'gym.spaces.box.Box'>", "dtype": "float32", "_shape": [2], "low":
+    "[-1. -1.]", ...})
     """
     match = SPACE.fullmatch(str(entry.get(":type:")))
     kind = match[1] if match else None
@@ -66,31 +69,52 @@ def space_of(entry: Mapping[str, Any]) -> Space:
     sizes = tuple(shape) if has_shape else None
     low, high = (_printed(entry, name, sizes) for name in ("low", "high"))
     if low is not None and high is not None and (low > high).any():
-        raise ValueError(f"its space has the bounds low={entry.get('low')} above high={entry.get('high')}")
+        raise ValueError(
+            f"its space has the bounds low={entry.get('low')} above high={entry.get('high')}"
+        )
     return Space(
-        kind=kind, shape=sizes, dtype=None if entry.get("dtype") is None else str(entry["dtype"]), low=low, high=high
+        kind=kind,
+        shape=sizes,
+        dtype=None if entry.get("dtype") is None else str(entry["dtype"]),
+        low=low,
+        high=high,
     )
 
 
 def _whole(value: Any) -> int | None:
     """A whole number, which NumPy's own types are printed as."""
-    return int(value) if type(value) is int or (isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value)) else None
+    return (
+        int(value)
+        if type(value) is int or (isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value))
+        else None
+    )
 
 
-def _printed(entry: Mapping[str, Any], name: str, shape: tuple[int, ...] | None) -> Float[np.ndarray, " n"] | None:
-    """The elements of a printed array, row-major. Long ones are cut by "...": then the same number for all may stand beside."""
+def _printed(
+    entry: Mapping[str, Any], name: str, shape: tuple[int, ...] | None
+) -> Float[np.ndarray, " n"] | None:
+    """The elements of a printed array, row-major. Long ones are cut by "...": then the same number
+    for all may stand beside."""
     if shape is None:
         return None
-    size, whole, short = math.prod(shape), _numbers(entry.get(name)), _numbers(entry.get(f"{name}_repr"))
+    size, whole, short = (
+        math.prod(shape),
+        _numbers(entry.get(name)),
+        _numbers(entry.get(f"{name}_repr")),
+    )
     same = short is not None and len(short) == 1
     if size > 2**20:
         return None
     if whole is not None and len(whole) == size:
         if same and short is not None and not np.allclose(whole, short[0], rtol=1e-4):
-            raise ValueError(f"its space says {name}={entry.get(name)} and {entry.get(f'{name}_repr')}")
+            raise ValueError(
+                f"its space says {name}={entry.get(name)} and {entry.get(f'{name}_repr')}"
+            )
         return whole
     if whole is not None and len(whole) != 1:
-        raise ValueError(f"its space has {len(whole)} numbers in {name} for a shape of {list(shape)}")
+        raise ValueError(
+            f"its space has {len(whole)} numbers in {name} for a shape of {list(shape)}"
+        )
     return np.full(size, short[0]) if same and short is not None else None
 
 
@@ -117,7 +141,13 @@ class Fit:
 
 
 def compare_spaces(
-    archive: Archive, task: Task, said: EnvDescription, *, shown: int, taken: int, allowed: frozenset[str]
+    archive: Archive,
+    task: Task,
+    said: EnvDescription,
+    *,
+    shown: int,
+    taken: int,
+    allowed: frozenset[str],
 ) -> Fit:
     """The spaces of a zip, and what else is `said` of its environment, against a task.
 
@@ -127,25 +157,34 @@ def compare_spaces(
         allowed: subjects of differences that the user knows of.
 
     Raises:
-        ValueError: if a space contradicts the policy's own layers, or is of a kind that the task cannot be played with.
+        ValueError: if a space contradicts the policy's own layers, or is of a kind that the task
+        cannot be played with.
     """
     (name, spec), differences = next(iter(task.observations.items())), list[Difference]()
     try:
-        seen, acted = space_of(archive.readable("observation_space")), space_of(archive.readable("action_space"))
+        seen, acted = (
+            space_of(archive.readable("observation_space")),
+            space_of(archive.readable("action_space")),
+        )
     except ValueError as problem:
-        raise ValueError(f"{archive.path} is damaged: {problem}; save the policy again") from problem
+        raise ValueError(
+            f"{archive.path} is damaged: {problem}; save the policy again"
+        ) from problem
     _require_kinds(archive, task, seen, acted)
     for space, what, size in ((seen, "observations", shown), (acted, "actions", taken)):
         declared = space.n if space.kind == "Discrete" else space.size
         if declared is not None and declared != size:
             raise ValueError(
-                f"{archive.path} is damaged: its space of {what} has {declared} elements, its layers have {size}; save the policy again"
+                f"{archive.path} is damaged: its space of {what} has {declared} elements, its"
+                f" layers have {size}; save the policy again"
             )
     differ = _Differ(differences, allowed)
     for what, space, of in (("observation", seen, spec), ("action", acted, task.action)):
         _compare_box(differ, what, space, of, task)
     if acted.start:
-        differ.refuse("start", f"its actions begin with {acted.start}, a policy names them from 0 on")
+        differ.refuse(
+            "start", f"its actions begin with {acted.start}, a policy names them from 0 on"
+        )
     bounds = {name: seen.bounds} if seen.bounds is not None else {}
     said = replace(said, action_bounds=acted.bounds, observation_bounds=bounds)
     compared = compare(said, task, defaults=keyword_defaults, allowed=allowed)
@@ -155,7 +194,11 @@ def compare_spaces(
     assert task.action.bounds is not None
     low, high = (np.broadcast_to(bound, (task.action.size,)) for bound in task.action.bounds)
     is_open = acted.bounds is not None and bool((np.abs(acted.bounds) >= UNBOUNDED).any())
-    return Fit(comparison=comparison, action_bounds=compared.scale_from or (low, high), has_open_bounds=is_open)
+    return Fit(
+        comparison=comparison,
+        action_bounds=compared.scale_from or (low, high),
+        has_open_bounds=is_open,
+    )
 
 
 def _require_kinds(archive: Archive, task: Task, seen: Space, acted: Space) -> None:
@@ -163,8 +206,9 @@ def _require_kinds(archive: Archive, task: Task, seen: Space, acted: Space) -> N
     for space, what, kind in ((seen, "observations", "Box"), (acted, "actions", wanted)):
         if space.kind not in (kind, None):
             raise ValueError(
-                f"{archive.path} has a {space.kind} space of {what}, task {task.name} has {what} of a {kind} space; it was trained "
-                "in another environment, or behind a wrapper, which is not played here"
+                f"{archive.path} has a {space.kind} space of {what}, task {task.name} has {what} of"
+                f" a {kind} space; it was trained in another environment, or behind a wrapper,"
+                " which is not played here"
             )
 
 
@@ -185,27 +229,42 @@ class _Differ:
 def _compare_box(differ: _Differ, what: str, space: Space, spec: ArraySpec, task: Task) -> None:
     """Type, shape and readability; bounds themselves are compared elsewhere."""
     if space.kind is None:
-        differ.note(f"{what}-space", f"its space of {what}s cannot be read; taken as that of task {task.name}")
+        differ.note(
+            f"{what}-space",
+            f"its space of {what}s cannot be read; taken as that of task {task.name}",
+        )
     if space.kind == "Discrete":
         if space.n is None:
-            differ.note(f"{what}-space", f"its number of {what}s cannot be read; taken as its last layer's")
+            differ.note(
+                f"{what}-space", f"its number of {what}s cannot be read; taken as its last layer's"
+            )
         return
     if space.kind != "Box":
         return
     if space.dtype is None:
-        differ.note(f"{what}-dtype", f"the type of its {what}s cannot be read; taken as {spec.dtype}")
+        differ.note(
+            f"{what}-dtype", f"the type of its {what}s cannot be read; taken as {spec.dtype}"
+        )
     elif space.dtype not in FLOATS:
         differ.refuse(
             f"{what}-dtype",
-            f"its {what}s are of type {space.dtype}, task {task.name} has {spec.dtype}: they mean something else",
+            f"its {what}s are of type {space.dtype}, task {task.name} has {spec.dtype}: they mean"
+            " something else",
         )
     if space.shape is None:
-        differ.note(f"{what}-shape", f"the shape of its {what}s cannot be read; taken as {list(spec.shape)}")
+        differ.note(
+            f"{what}-shape", f"the shape of its {what}s cannot be read; taken as {list(spec.shape)}"
+        )
     elif [n for n in space.shape if n != 1] != [n for n in spec.shape if n != 1]:
-        said = f"its {what}s have shape {list(space.shape)}, task {task.name} has {list(spec.shape)}"
+        said = (
+            f"its {what}s have shape {list(space.shape)}, task {task.name} has {list(spec.shape)}"
+        )
         if 1 in (len(space.shape), len(spec.shape)):
             differ.note(f"{what}-shape", f"{said}: taken row by row")
         else:
             differ.refuse(f"{what}-shape", f"{said}: rows and columns differ")
     if space.bounds is None:
-        differ.note(f"{what}-bounds", f"the bounds of its {what}s cannot be read; taken as those of task {task.name}")
+        differ.note(
+            f"{what}-bounds",
+            f"the bounds of its {what}s cannot be read; taken as those of task {task.name}",
+        )

@@ -1,6 +1,8 @@
-"""The statistics of observations that a Stable-Baselines3 policy was trained behind: VecNormalize's file, named or found.
+"""The statistics of observations that a Stable-Baselines3 policy was trained behind: VecNormalize's
+file, named or found.
 
-VecNormalize is saved as a pickle, which is read as data (`actors.teachers.safe_pickle`), or converted to an .npz first.
+VecNormalize is saved as a pickle, which is read as data (`actors.teachers.safe_pickle`), or
+converted to an .npz first.
 
 Shape letters: obs numbers of an observation.
 """
@@ -20,19 +22,22 @@ from actors.teachers.safe_pickle import numbers_of, read_inert
 from actors.teachers.sb3.archive import DAMAGED, TooLargeError, member
 
 CONVERT = (
-    "python -c \"import pickle, numpy as np; v = pickle.load(open('vecnormalize.pkl', 'rb')); np.savez('vecnormalize.npz', "
-    'mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"'
+    "python -c \"import pickle, numpy as np; v = pickle.load(open('vecnormalize.pkl', 'rb'));"
+    " np.savez('vecnormalize.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon,"
+    ' clip=v.clip_obs)"'
 )
 """Run where the file came from and Stable-Baselines3 is installed."""
 MOST_STATISTICS_BYTES = 2**26
-"""Of one file, and of one array in an .npz, unpacked: 64 MiB, where real ones have some kilobytes."""
+"""Of one file, and of one array in an .npz, unpacked: 64 MiB, where real ones have some
+kilobytes."""
 NAMES = ("vecnormalize.pkl", "vec_normalize.pkl", "vecnormalize.npz", "vec_normalize.npz")
 """What the file is called by Stable-Baselines3's users and by RL-Zoo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Of observations: what is taken off, what they are divided by, and how far they may be off after that."""
+    """Of observations: what is taken off, what they are divided by, and how far they may be off
+    after that."""
 
     mean: Float[np.ndarray, " obs"]
     std: Float[np.ndarray, " obs"]
@@ -40,28 +45,34 @@ class Statistics:
 
 
 def read_statistics(path: Path) -> Statistics | None:
-    """VecNormalize's statistics of observations, of its pickle or of an .npz made from it; None if it normalises rewards only.
+    """VecNormalize's statistics of observations, of its pickle or of an .npz made from it; None if
+    it normalises rewards only.
 
-    Raises ValueError if there is no such file, or it is damaged, too large, of several arrays, or not safe to read.
+    Raises ValueError if there is no such file, or it is damaged, too large, of several arrays, or
+    not safe to read.
     """
     if not path.is_file():
-        raise ValueError(f"no statistics in {path}; give VecNormalize's file, or convert it: {CONVERT}")
+        raise ValueError(
+            f"no statistics in {path}; give VecNormalize's file, or convert it: {CONVERT}"
+        )
     try:
         if path.stat().st_size > MOST_STATISTICS_BYTES:
             raise TooLargeError(
-                f"it has {path.stat().st_size:,} bytes, at most {MOST_STATISTICS_BYTES:,} are read: this is no file of statistics"
+                f"it has {path.stat().st_size:,} bytes, at most {MOST_STATISTICS_BYTES:,} are read:"
+                " this is no file of statistics"
             )
         return _of_npz(path) if path.suffix == ".npz" else _of_pickle(path)
     except TooLargeError as problem:
         raise ValueError(f"{path} is not read: {problem}") from problem
     except _SeveralError as problem:
         raise ValueError(
-            f"{path} is not read: {problem}; a policy is read here for observations that are one array"
+            f"{path} is not read: {problem}; a policy is read here for observations that are one"
+            " array"
         ) from problem
     except DAMAGED as problem:
         raise ValueError(
-            f"{path} is not read: {problem}. It may run programs; where you trust it, convert it in its own environment and "
-            f"give the .npz: {CONVERT}"
+            f"{path} is not read: {problem}. It may run programs; where you trust it, convert it in"
+            f" its own environment and give the .npz: {CONVERT}"
         ) from problem
 
 
@@ -74,7 +85,9 @@ def _of_npz(path: Path) -> Statistics:
         for info in archive.infolist():
             member(archive, info.filename, MOST_STATISTICS_BYTES, path)
     with np.load(path) as held:
-        mean, var, epsilon, clip = (numbers_of(held[name]) for name in ("mean", "var", "epsilon", "clip"))
+        mean, var, epsilon, clip = (
+            numbers_of(held[name]) for name in ("mean", "var", "epsilon", "clip")
+        )
     return _checked(mean, var, epsilon, clip)
 
 
@@ -84,23 +97,35 @@ def _of_pickle(path: Path) -> Statistics | None:
     norm_obs = numbers_of(held.norm_obs)
     keys = getattr(held, "norm_obs_keys", None)
     if keys is not None:
-        raise _SeveralError(f"it normalises the parts {', '.join(map(str, keys))} of a Dict of observations")
+        raise _SeveralError(
+            f"it normalises the parts {', '.join(map(str, keys))} of a Dict of observations"
+        )
     if not norm_obs.any():
         return None  # newer versions make no obs_rms then
     rms = held.obs_rms
     if isinstance(rms, dict):
-        raise _SeveralError(f"it normalises the parts {', '.join(map(str, rms))} of a Dict of observations")
+        raise _SeveralError(
+            f"it normalises the parts {', '.join(map(str, rms))} of a Dict of observations"
+        )
     return _checked(*map(numbers_of, (rms.mean, rms.var, held.epsilon, held.clip_obs)))
 
 
-def _checked(mean: np.ndarray, var: np.ndarray, epsilon: np.ndarray, clip: np.ndarray) -> Statistics:
+def _checked(
+    mean: np.ndarray, var: np.ndarray, epsilon: np.ndarray, clip: np.ndarray
+) -> Statistics:
     """ValueError if the numbers cannot be statistics."""
     if mean.shape != var.shape or not (np.isfinite(mean).all() and np.isfinite(var).all()):
-        raise ValueError(f"mean of shape {mean.shape} and variance of shape {var.shape} are no statistics")
+        raise ValueError(
+            f"mean of shape {mean.shape} and variance of shape {var.shape} are no statistics"
+        )
     if epsilon.shape or clip.shape or not ((var + epsilon > 0).all() and clip > 0):
-        raise ValueError("its variance, epsilon and clip must be single positive numbers, or arrays of them")
+        raise ValueError(
+            "its variance, epsilon and clip must be single positive numbers, or arrays of them"
+        )
     std = np.sqrt(var + epsilon).astype(np.float32)
-    return Statistics(mean=mean.reshape(-1).astype(np.float32), std=std.reshape(-1), clip=float(clip))
+    return Statistics(
+        mean=mean.reshape(-1).astype(np.float32), std=std.reshape(-1), clip=float(clip)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +138,11 @@ class Found:
 
 
 def find_statistics(policy: Path, folders: Sequence[Path], shown: int) -> Found:
-    """The one file of statistics for a policy that sees `shown` numbers, beside it or in one of `folders`.
+    """The one file of statistics for a policy that sees `shown` numbers, beside it or in one of
+    `folders`.
 
-    Files that carry the policy's own name come before those of the folder. Raises ValueError if several of one rank
-    differ, or if one is found that cannot be read.
+    Files that carry the policy's own name come before those of the folder. Raises ValueError if
+    several of one rank differ, or if one is found that cannot be read.
     """
     step = re.fullmatch(r"(.+)_(\d+)_steps", policy.stem)
     own = [policy.with_name(f"{policy.stem}_vecnormalize{suffix}") for suffix in (".pkl", ".npz")]
@@ -131,18 +157,21 @@ def find_statistics(policy: Path, folders: Sequence[Path], shown: int) -> Found:
                 statistics = read_statistics(path)
             except ValueError as problem:
                 raise ValueError(
-                    f"{problem}. It lies beside {policy.name}; if that was not trained behind it, say so: ?vecnormalize=none"
+                    f"{problem}. It lies beside {policy.name}; if that was not trained behind it,"
+                    " say so: ?vecnormalize=none"
                 ) from problem
             if statistics is not None and statistics.mean.shape != (shown,):
                 notes.append(
-                    f"noted: {path} has statistics of {len(statistics.mean)} numbers, {policy.name} sees {shown}: it is not used"
+                    f"noted: {path} has statistics of {len(statistics.mean)} numbers, {policy.name}"
+                    f" sees {shown}: it is not used"
                 )
             else:
                 fitting.append((path, statistics))
         if len({_digest(statistics) for _, statistics in fitting}) > 1:
             raise ValueError(
-                f"several statistics lie beside {policy}: {', '.join(str(path) for path, _ in fitting)}; say which is its own: "
-                "?vecnormalize=FILE, or ?vecnormalize=none"
+                f"several statistics lie beside {policy}:"
+                f" {', '.join(str(path) for path, _ in fitting)}; say which is its own:"
+                " ?vecnormalize=FILE, or ?vecnormalize=none"
             )
         if fitting:
             return Found(path=fitting[0][0], statistics=fitting[0][1], notes=tuple(notes))

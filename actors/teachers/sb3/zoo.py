@@ -1,5 +1,5 @@
-"""What RL-Zoo writes beside a policy: config.yml, args.yml and env_kwargs.yml, read as lines of text, for what they say of its
-environment.
+"""What RL-Zoo writes beside a policy: config.yml, args.yml and env_kwargs.yml, read as lines of
+text, for what they say of its environment.
 
 They are YAML with tags that make Python objects, which nothing here follows.
 """
@@ -34,14 +34,21 @@ class ZooSettings:
     notes: tuple[str, ...] = ()
 
     def described(self, where: str) -> EnvDescription:
-        return EnvDescription(where=where, env_id=self.env_id, kwargs=self.kwargs, wrappers=self.wrappers)
+        return EnvDescription(
+            where=where, env_id=self.env_id, kwargs=self.kwargs, wrappers=self.wrappers
+        )
 
 
 def folders_beside(policy: Path, env_id: str) -> list[Path]:
-    """Where RL-Zoo keeps what belongs to a policy: its own folder, and those named after it or after its environment."""
+    """Where RL-Zoo keeps what belongs to a policy: its own folder, and those named after it or
+    after its environment."""
     name = re.sub(r"-v\d+$", "", env_id.replace("/", "-"))
     named = sorted(policy.parent.glob(f"{re.sub(r'[*?[]', '?', name)}-v*"))
-    return list(dict.fromkeys([policy.parent, policy.parent / policy.stem, *(path for path in named if path.is_dir())]))
+    return list(
+        dict.fromkeys(
+            [policy.parent, policy.parent / policy.stem, *(path for path in named if path.is_dir())]
+        )
+    )
 
 
 def read_zoo(folders: Sequence[Path]) -> ZooSettings:
@@ -53,7 +60,9 @@ def read_zoo(folders: Sequence[Path]) -> ZooSettings:
             continue
         entries = _entries(path)
         if entries is None:
-            notes.append(f"noted: {path} cannot be read, so what it says of the environment is not known")
+            notes.append(
+                f"noted: {path} cannot be read, so what it says of the environment is not known"
+            )
             continue
         if path.name == "env_kwargs.yml":
             entries = {"env_kwargs": "\n".join(f"{key}: {value}" for key, value in entries.items())}
@@ -61,7 +70,10 @@ def read_zoo(folders: Sequence[Path]) -> ZooSettings:
             if value.strip() not in NOTHING or key not in values:
                 values[key] = value.strip()
     stack, env_id = values.get("frame_stack", ""), values.get("env", "").strip("'\"")
-    wrappers = [*_wrappers(values.get("env_wrapper", "")), *_wrappers(values.get("vec_env_wrapper", ""))]
+    wrappers = [
+        *_wrappers(values.get("env_wrapper", "")),
+        *_wrappers(values.get("vec_env_wrapper", "")),
+    ]
     return ZooSettings(
         env_id=env_id if re.fullmatch(r"[\w./:-]+", env_id) and env_id not in NOTHING else "",
         kwargs=_keywords(values.get("env_kwargs", "")),
@@ -73,14 +85,17 @@ def read_zoo(folders: Sequence[Path]) -> ZooSettings:
 
 
 def _entries(path: Path) -> dict[str, str] | None:
-    """Keys and the text of their values: of plain mappings, and of lists of pairs as an OrderedDict is dumped."""
+    """Keys and the text of their values: of plain mappings, and of lists of pairs as an OrderedDict
+    is dumped."""
     try:
         if path.stat().st_size > MOST_TEXT_BYTES:
             return None
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         return None
-    lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("!!", "#", "---"))]
+    lines = [
+        line for line in lines if line.strip() and not line.lstrip().startswith(("!!", "#", "---"))
+    ]
     if not lines or lines == ["{}"]:
         return {}
     pair = re.compile(r"(\s*(?:- )*- - )([A-Za-z_]\w*)\s*$")
@@ -104,15 +119,20 @@ def _entries(path: Path) -> dict[str, str] | None:
 
 
 def _wrappers(text: str) -> list[Wrapper]:
-    """`- rl_zoo3.wrappers.HistoryWrapper: {horizon: 2}` and the like; keywords are left to the name, which is refused."""
+    """`- rl_zoo3.wrappers.HistoryWrapper: {horizon: 2}` and the like; keywords are left to the
+    name, which is refused."""
     if text in NOTHING:
         return []
     names = DOTTED.findall(text) or [text.split()[0].strip("-:'\"") or text]
-    return [Wrapper(name=name.rpartition(".")[2], entry_point=name if "." in name else "") for name in names]
+    return [
+        Wrapper(name=name.rpartition(".")[2], entry_point=name if "." in name else "")
+        for name in names
+    ]
 
 
 def _keywords(text: str) -> dict[str, Any]:
-    """`frame_skip: 4` by lines, or `{'frame_skip': 4}`. What is no such pair becomes a keyword by itself, and is refused."""
+    """`frame_skip: 4` by lines, or `{'frame_skip': 4}`. What is no such pair becomes a keyword by
+    itself, and is refused."""
     if text in NOTHING:
         return {}
     kwargs: dict[str, Any] = {}

@@ -14,10 +14,12 @@ Algorithm = Literal["ppo", "sac"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialistConfig:
-    """PPO's settings (Schulman et al. 2017; observation normalisation and linear decay after Andrychowicz et al. 2021).
+    """PPO's settings (Schulman et al. 2017; observation normalisation and linear decay after
+    Andrychowicz et al. 2021).
 
-    SAC (Haarnoja et al. 2018) reads of them the steps, the seed, `hidden`, `max_rate` as a constant, `gamma`, `reward_scale`,
-    `num_envs`, `evaluate_every`, and `minibatch_steps` as the rows that it replays in an update.
+    SAC (Haarnoja et al. 2018) reads of them the steps, the seed, `hidden`, `max_rate` as a
+    constant, `gamma`, `reward_scale`, `num_envs`, `evaluate_every`, and `minibatch_steps` as the
+    rows that it replays in an update.
     """
 
     task: str
@@ -52,19 +54,30 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
     for config in (
         _config("hopper", 1_500_000),
         _config("inverted-pendulum", 150_000, reward_scale=0.1),
-        _config("halfcheetah", 2_000_000, reward_scale=0.1, gamma=0.98, gae_lambda=0.92, first_log_std=-1.5),
+        _config(
+            "halfcheetah",
+            2_000_000,
+            reward_scale=0.1,
+            gamma=0.98,
+            gae_lambda=0.92,
+            first_log_std=-1.5,
+        ),
         _config("walker2d", 2_000_000),
         _config("ant", 3_000_000, first_log_std=-1.0),
-        _config("swimmer", 1_000_000, reward_scale=1.0, gamma=0.9999, gae_lambda=0.98, max_rate=6e-4),
+        _config(
+            "swimmer", 1_000_000, reward_scale=1.0, gamma=0.9999, gae_lambda=0.98, max_rate=6e-4
+        ),
         _config("reacher", 500_000, reward_scale=0.1),
         _config("inverted-double-pendulum", 500_000, reward_scale=0.02),
         _config("pusher", 1_000_000, reward_scale=0.1),
         _config("humanoid", 4_000_000, reward_scale=0.02, first_log_std=-1.0, hidden=(256, 256)),
-        _config("humanoid-standup", 2_000_000, reward_scale=0.002, first_log_std=-1.0, hidden=(256, 256)),
+        _config(
+            "humanoid-standup", 2_000_000, reward_scale=0.002, first_log_std=-1.0, hidden=(256, 256)
+        ),
     )
 }
-"""By task; the older versions of an environment have those of the newest. Where no specialist ships they are a guess: see
-`is_tried`."""
+"""By task; the older versions of an environment have those of the newest. Where no specialist ships
+they are a guess: see `is_tried`."""
 SAC_STEPS = 300_000
 """SAC needs fewer environment steps, and far more time for each."""
 
@@ -74,18 +87,24 @@ def is_tried(task_name: str) -> bool:
     return (SHIPPED / f"{file_stem(task_name)}.json").is_file()
 
 
-def settings_for(task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo") -> SpecialistConfig:
-    """The settings of a task, with this seed and, where given, this many steps. ValueError for an unknown one."""
+def settings_for(
+    task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo"
+) -> SpecialistConfig:
+    """The settings of a task, with this seed and, where given, this many steps. ValueError for an
+    unknown one."""
     task = resolve_task(task_name)
     if task.family.startswith("atari"):
         raise ValueError(
-            f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}. On games RLlib's PPO was "
-            "measured at 90 to 150 steps/s on two cores, at which 10 million steps take a day: bring recorded play by "
-            "`gato import`, or a trained policy by python:PACKAGE.MODULE:FUNCTION"
+            f"no settings for a specialist of {task.name}; there are some for"
+            f" {', '.join(SETTINGS)}. On games RLlib's PPO was measured at 90 to 150 steps/s on two"
+            " cores, at which 10 million steps take a day: bring recorded play by `gato import`,"
+            " or a trained policy by python:PACKAGE.MODULE:FUNCTION"
         )
     known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
     if known is None:
-        raise ValueError(f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}")
+        raise ValueError(
+            f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}"
+        )
     config = replace(known, task=task.name, seed=seed, algorithm=algorithm)
     if algorithm == "sac":
         config = replace(

@@ -1,4 +1,5 @@
-"""Training a specialist: go on from the last checkpoint, keep the best of regular evaluations, measure, write the record."""
+"""Training a specialist: go on from the last checkpoint, keep the best of regular evaluations,
+measure, write the record."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Trainer(Protocol):
     """Its name and version."""
 
     def iterate(self) -> tuple[int, float]:
-        """Train a little: environment steps made in all, and the mean return of late episodes, not finite where none ended."""
+        """Train a little: environment steps made in all, and the mean return of late episodes, not
+        finite where none ended."""
         ...
 
     def export(self) -> dict[str, np.ndarray]:
@@ -79,7 +81,8 @@ def _beside(folder: Path, name: str) -> Path:
 
 
 def _discard(folder: Path) -> None:
-    """Moved aside before it is deleted: what stops the deletion leaves nothing half-deleted in its place."""
+    """Moved aside before it is deleted: what stops the deletion leaves nothing half-deleted in its
+    place."""
     old = _beside(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.is_dir():
@@ -88,7 +91,8 @@ def _discard(folder: Path) -> None:
 
 
 def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _State) -> None:
-    """Written beside the last one, which it then replaces: whatever stops it leaves one that is whole."""
+    """Written beside the last one, which it then replaces: whatever stops it leaves one that is
+    whole."""
     new = _beside(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -104,9 +108,11 @@ def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _Stat
 
 
 def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
-    """The state of the training in `folder`, which the trainer goes on from; a new one where there is none."""
+    """The state of the training in `folder`, which the trainer goes on from; a new one where there
+    is none."""
     new = _beside(folder, "new")
-    if (new / "state.json").is_file():  # it was stopped before this one, whole and newer, was in its place
+    # it was stopped before this one, whole and newer, was in its place
+    if (new / "state.json").is_file():
         _discard(folder)
         new.rename(folder)
     if not folder.is_dir():
@@ -121,10 +127,13 @@ def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
         raise damaged(file, f"expected config and {', '.join(sorted(expected))}", fix=fix)
     if kept != wanted:
         other = ", ".join(
-            f"{key} {kept.get(key)} there, {value} here" for key, value in wanted.items() if kept.get(key) != value
+            f"{key} {kept.get(key)} there, {value} here"
+            for key, value in wanted.items()
+            if kept.get(key) != value
         )
         raise ValueError(
-            f"{folder} holds a training with other settings ({other}); go on with the same ones, or delete the folder"
+            f"{folder} holds a training with other settings ({other}); go on with the same ones, or"
+            " delete the folder"
         )
     trainer.restore(folder / "algorithm")
     best = folder / "best.safetensors"
@@ -150,14 +159,19 @@ def train_specialist(
     progress: Callable[[int, float | None], None],
     make_trainer: Callable[[SpecialistConfig, Task], Trainer],
 ) -> dict[str, Any]:
-    """Train, keep the best of regular evaluations, measure that over fresh episodes, write both files; the record.
+    """Train, keep the best of regular evaluations, measure that over fresh episodes, write both
+    files; the record.
 
-    `progress` is told the environment steps made and the latest mean return of training episodes (None: none ended yet).
-    Whatever stops it, the same call goes on from the last checkpoint, in a folder beside the files, which goes when it is done.
+    `progress` is told the environment steps made and the latest mean return of training episodes
+    (None: none ended yet). Whatever stops it, the same call goes on from the last checkpoint, in a
+    folder beside the files, which goes when it is done.
     """
     task = find_task(config.task, TASKS)
     if task.family != "mujoco":
-        raise ValueError(f"{task.name} is no robot; specialists are trained on MuJoCo tasks, such as mujoco/hopper")
+        raise ValueError(
+            f"{task.name} is no robot; specialists are trained on MuJoCo tasks, such as"
+            " mujoco/hopper"
+        )
     about: dict[str, Any] = {
         "task": task.name,
         "env_id": task.env_id,
@@ -195,7 +209,10 @@ def train_specialist(
         "config": asdict(config),
         "date": datetime.now(UTC).date().isoformat(),
         "env_steps": state.steps,
-        "kept": f"the best of evaluations every {config.evaluate_every} iterations (10 episodes), here after {state.best_steps} steps",
+        "kept": (
+            f"the best of evaluations every {config.evaluate_every} iterations (10 episodes), here"
+            f" after {state.best_steps} steps"
+        ),
         "measured_seeds": [MEASURE_SEEDS.start, MEASURE_SEEDS.stop],
         "return_mean": round(float(greedy.mean()), 2),
         "return_std": round(float(greedy.std()), 2),
@@ -214,4 +231,7 @@ def train_specialist(
 def command_of(config: SpecialistConfig) -> str:
     """What makes the same specialist again."""
     more = "" if config.algorithm == "ppo" else f" --algorithm {config.algorithm}"
-    return f"python -m actors.teachers.train.rllib {config.task} --seed {config.seed} --steps {config.env_steps}{more}"
+    return (
+        f"python -m actors.teachers.train.rllib {config.task} --seed {config.seed} --steps"
+        f" {config.env_steps}{more}"
+    )

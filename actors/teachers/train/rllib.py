@@ -1,6 +1,8 @@
-"""Specialists trained with RLlib: PPO or SAC on one robot, exported as a small network that plays without RLlib.
+"""Specialists trained with RLlib: PPO or SAC on one robot, exported as a small network that plays
+without RLlib.
 
-This is the only file that knows RLlib. `python -m actors.teachers.train.rllib mujoco/hopper --seed 0` makes what is shipped.
+This is the only file that knows RLlib. `python -m actors.teachers.train.rllib mujoco/hopper --seed
+0` makes what is shipped.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def _ppo(config: SpecialistConfig) -> Any:
 
 
 def _sac(config: SpecialistConfig) -> Any:
-    """No normalisation of observations: the buffer would keep what statistics of the past made of them."""
+    """No normalisation of observations: the buffer would keep what statistics of the past made of
+    them."""
     from ray.rllib.algorithms.sac import SACConfig
 
     algorithm: Any = SACConfig()
@@ -129,12 +132,15 @@ def _build(config: SpecialistConfig, task: Task, num_env_runners: int) -> Any:
             learner.module["default_policy"].pi.log_std.data.fill_(config.first_log_std)
 
         algorithm.learner_group.foreach_learner(set_log_std)
-        algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)
+        algorithm.env_runner_group.sync_weights(
+            from_worker_or_learner_group=algorithm.learner_group
+        )
     return algorithm
 
 
 def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of observations, which live in the connector and not in the module."""
+    """Mean and standard deviation of observations, which live in the connector and not in the
+    module."""
     from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
     from ray.rllib.utils.filter import RunningStat
 
@@ -149,11 +155,19 @@ def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarra
 def _export(algorithm: Any, task: Task) -> dict[str, np.ndarray]:
     """The policy's layers and the normalisation, as `Specialist` has them.
 
-    RLlib lets a policy act on a scale where the bounds are -1 and 1: PPO's last layer is stretched to the task's own.
+    RLlib lets a policy act on a scale where the bounds are -1 and 1: PPO's last layer is stretched
+    to the task's own.
     """
-    module = {k: v.detach().cpu().numpy() for k, v in algorithm.get_module("default_policy").state_dict().items()}
+    module = {
+        k: v.detach().cpu().numpy()
+        for k, v in algorithm.get_module("default_policy").state_dict().items()
+    }
     encoder = "encoder.actor_encoder.net.mlp" if "pi.log_std" in module else "pi_encoder.net.mlp"
-    hidden = sorted(int(name.split(".")[-2]) for name in module if name.startswith(encoder) and name.endswith("weight"))
+    hidden = sorted(
+        int(name.split(".")[-2])
+        for name in module
+        if name.startswith(encoder) and name.endswith("weight")
+    )
     layers = [
         (module[f"{prefix}.weight"], module[f"{prefix}.bias"])
         for prefix in (*(f"{encoder}.{i}" for i in hidden), "pi.net.mlp.0")
@@ -170,7 +184,8 @@ def _export(algorithm: Any, task: Task) -> dict[str, np.ndarray]:
     arrays = {"log_std": log_std, **_normalisation(algorithm, layers[0][0].shape[1])}
     for index, (weight, bias) in enumerate(layers):
         arrays |= {f"layer{index}.weight": weight, f"layer{index}.bias": bias}
-    return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}  # copies: training goes on
+    # copies: training goes on
+    return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
 class RLlibTrainer:
@@ -198,8 +213,11 @@ class RLlibTrainer:
 
     def restore(self, folder: Path) -> None:
         self._algorithm.restore_from_path(str(folder.absolute()))
-        # RLlib 2.60 restores the learner's weights and not those of processes that play: they would begin untrained.
-        self._algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=self._algorithm.learner_group)
+        # RLlib 2.60 restores the learner's weights and not those of processes that play: they would
+        # begin untrained.
+        self._algorithm.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self._algorithm.learner_group
+        )
 
     def stop(self) -> None:
         self._algorithm.stop()
@@ -214,7 +232,8 @@ def teach(
 ) -> dict[str, Any]:
     """Train a specialist with RLlib, in the Ray that is connected or in one of its own; its record.
 
-    `num_env_runners`: processes that play, on any machine of the cluster; 0: the one that learns plays as well.
+    `num_env_runners`: processes that play, on any machine of the cluster; 0: the one that learns
+    plays as well.
     """
     with ray_of_its_own(num_env_runners=num_env_runners):
         make_trainer = partial(RLlibTrainer, num_env_runners=num_env_runners)
@@ -237,18 +256,34 @@ def main() -> None:
         nonlocal last
         if time.monotonic() - last > 20.0:
             last = time.monotonic()
-            print(f"{steps} steps, return {'-' if mean is None else f'{mean:.0f}'} in training", flush=True)
+            print(
+                f"{steps} steps, return {'-' if mean is None else f'{mean:.0f}'} in training",
+                flush=True,
+            )
 
     try:
         config = settings_for(
-            arguments.task, seed=arguments.seed, env_steps=arguments.steps, algorithm=arguments.algorithm
+            arguments.task,
+            seed=arguments.seed,
+            env_steps=arguments.steps,
+            algorithm=arguments.algorithm,
         )
         record = teach(config, arguments.out, progress=say, num_env_runners=arguments.env_runners)
     except ValueError as problem:
         parser.error(str(problem))
     print(
         json.dumps(
-            {k: record[k] for k in ("task", "return_mean", "return_std", "sampled_return_mean", "env_steps", "wall_s")}
+            {
+                k: record[k]
+                for k in (
+                    "task",
+                    "return_mean",
+                    "return_std",
+                    "sampled_return_mean",
+                    "env_steps",
+                    "wall_s",
+                )
+            }
         )
     )
 

@@ -15,7 +15,15 @@ from gato.task import Task
 from replay.formats.atari_frames import MINIMAL_BUTTONS
 
 GAMES = [task for task in TASKS.values() if task.name.startswith("atari/")]
-ONE_OF_EACH_KIND = ("pong", "breakout", "space-invaders", "freeway", "skiing", "asteroids", "journey-escape")
+ONE_OF_EACH_KIND = (
+    "pong",
+    "breakout",
+    "space-invaders",
+    "freeway",
+    "skiing",
+    "asteroids",
+    "journey-escape",
+)
 
 
 @pytest.mark.parametrize("game", ["pong", "breakout", "space-invaders", "freeway"])
@@ -25,7 +33,9 @@ def test_a_grey_game_shows_what_gymnasiums_own_wrapper_shows(game: str) -> None:
     gymnasium.register_envs(ale_py)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = gymnasium.make(task.env_id, frameskip=1, repeat_action_probability=0.0, full_action_space=True)
+        plain = gymnasium.make(
+            task.env_id, frameskip=1, repeat_action_probability=0.0, full_action_space=True
+        )
     theirs = gymnasium.wrappers.AtariPreprocessing(plain, noop_max=0, frame_skip=4, screen_size=84)
     seed = 3
     num_noops = int(np.random.default_rng(seed).integers(1, 31))
@@ -38,7 +48,9 @@ def test_a_grey_game_shows_what_gymnasiums_own_wrapper_shows(game: str) -> None:
         action = int(rng.integers(18))
         envs.step(np.array([action]), np.ones(1, np.bool_))
         grey, *_ = theirs.step(action)
-        np.testing.assert_array_equal(envs.observations["image"][0], np.repeat(grey[..., None], 3, axis=-1))
+        np.testing.assert_array_equal(
+            envs.observations["image"][0], np.repeat(grey[..., None], 3, axis=-1)
+        )
     theirs.close()
 
 
@@ -47,10 +59,14 @@ def test_a_games_first_grey_frame_is_the_screen_shrunk_by_area() -> None:
     envs.reset_row(0, 5)
     ale = envs._envs[0]._ale  # type: ignore[attr-defined]
     expected = cv2.resize(ale.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(envs.observations["image"][0], np.repeat(expected[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(
+        envs.observations["image"][0], np.repeat(expected[..., None], 3, axis=-1)
+    )
 
 
-@pytest.mark.parametrize("task", [TASKS[f"atari/{game}"] for game in ONE_OF_EACH_KIND], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [TASKS[f"atari/{game}"] for game in ONE_OF_EACH_KIND], ids=lambda task: task.name
+)
 def test_the_importers_know_a_games_buttons(task: Task) -> None:
     check_buttons(task)
 

@@ -17,7 +17,9 @@ from gato.task import Kind
 from gato.text import ByteEncoder, bytes_to_text
 from gato.tokenizer import TokenLayout
 
-babyai = pytest.importorskip("actors.envs.babyai", reason="needs the extra minigrid", exc_type=ImportError)
+babyai = pytest.importorskip(
+    "actors.envs.babyai", reason="needs the extra minigrid", exc_type=ImportError
+)
 LEVEL = "minigrid:BabyAI-GoToLocal-v0"
 
 
@@ -47,14 +49,20 @@ def test_a_mission_is_text_and_each_cell_one_value() -> None:
     assert task.observations["view"].shape == (7, 7)
     steps = StepLayout(task, TokenLayout(text=ByteEncoder()))
     assert steps.tokens_per_step == task.observations["mission"].max_tokens + 1 + 49 + 1 + 1
-    assert resolve_task(task.name) == task == replace(resolve_task("BabyAI-GoToLocal-v0"), name=LEVEL)
+    assert (
+        resolve_task(task.name) == task == replace(resolve_task("BabyAI-GoToLocal-v0"), name=LEVEL)
+    )
 
 
-@pytest.mark.parametrize("level", [LEVEL, "minigrid:BabyAI-PutNextLocal-v0", "minigrid:BabyAI-UnblockPickup-v0"])
+@pytest.mark.parametrize(
+    "level", [LEVEL, "minigrid:BabyAI-PutNextLocal-v0", "minigrid:BabyAI-UnblockPickup-v0"]
+)
 def test_the_bot_reaches_its_goals(level: str) -> None:
     task = resolve_task(level)
     envs = make_envs(task, 4)
-    episodes = list(play(envs, Follower(), range(8), source="t", new_key=lambda: "k", with_extras=True))
+    episodes = list(
+        play(envs, Follower(), range(8), source="t", new_key=lambda: "k", with_extras=True)
+    )
     for episode in episodes:
         check_episode(episode, task)
         assert episode.terminated
@@ -97,7 +105,8 @@ for backend in ("loop", "process"):
 
 
 def test_nothing_is_said_where_it_is_played() -> None:
-    """MiniGrid registers more than 150 environments; where that happens twice, each is a warning."""
+    """MiniGrid registers more than 150 environments; where that happens twice, each is a
+    warning."""
     root = Path(__file__).resolve().parents[3]
     ran = subprocess.run(
         [sys.executable, "-W", "default::UserWarning", "-c", PLAYS],

@@ -1,4 +1,5 @@
-"""The contract of environments: every way to make ours keeps it, and what does not keep it is found and named."""
+"""The contract of environments: every way to make ours keeps it, and what does not keep it is found
+and named."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
 
 ROBOTS = [name for name in TASKS if name.startswith("mujoco/")]
-needs_envpool = pytest.mark.skipif(find_spec("envpool") is None, reason="the extra envpool is not installed")
+needs_envpool = pytest.mark.skipif(
+    find_spec("envpool") is None, reason="the extra envpool is not installed"
+)
 
 
 @pytest.mark.parametrize("name", ROBOTS)
@@ -42,7 +45,10 @@ def test_the_games_of_envpool_keep_it() -> None:
 
 def keeps(kind: type[Env]) -> list[str]:
     return [
-        str(found) for found in findings(COUNTING, lambda task, num_envs: Envs(task, [kind() for _ in range(num_envs)]))
+        str(found)
+        for found in findings(
+            COUNTING, lambda task, num_envs: Envs(task, [kind() for _ in range(num_envs)])
+        )
     ]
 
 
@@ -146,18 +152,42 @@ class Bare(CountingEnv):
         (Forgetful, "error: a seed begins the same episode: seed 7 played again after another"),
         (Dice, "error: a seed begins the same episode: seed 7"),
         (Twin, "error: a row plays alone: seed 8 plays otherwise beside another row"),
-        (Timid, r"error: every edge of the actions is taken: fake/counting broke at step 0: AssertionError('too far')"),
+        (
+            Timid,
+            (
+                r"error: every edge of the actions is taken: fake/counting broke at step 0:"
+                r" AssertionError('too far')"
+            ),
+        ),
         (Greedy, "error: what is given stays as it is: an array that was given or taken"),
         (
             Growing,
-            "error: a seed begins the same episode: fake/counting broke at step 0: info of teacher was secret (1,)",
+            (
+                "error: a seed begins the same episode: fake/counting broke at step 0: info of"
+                " teacher was secret (1,)"
+            ),
         ),
         (
             Late,
-            "error: a seed begins the same episode: fake/counting broke at step 0: info of teacher was nothing",
+            (
+                "error: a seed begins the same episode: fake/counting broke at step 0: info of"
+                " teacher was nothing"
+            ),
         ),
-        (CountingEnv, "warning: an episode is cut no earlier than at the limit: seed 7 is truncated after 5 steps"),
-        (Worn, "error: an episode that ended is followed by a whole one: after an episode that ended, seed 7 begins"),
+        (
+            CountingEnv,
+            (
+                "warning: an episode is cut no earlier than at the limit: seed 7 is truncated after"
+                " 5 steps"
+            ),
+        ),
+        (
+            Worn,
+            (
+                "error: an episode that ended is followed by a whole one: after an episode that"
+                " ended, seed 7 begins"
+            ),
+        ),
         (Stubborn, "error: it can be closed twice: fake/counting broke when it was closed"),
         (Still, "warning: something moves: it shows the same"),
         (Still, "warning: another seed begins another episode"),
@@ -172,24 +202,32 @@ class Dear(Ending):
     """Shows prices."""
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return {"state": np.array([30_000.0 + 100 * self.seed + self.count, self.count], np.float32)}
+        return {
+            "state": np.array([30_000.0 + 100 * self.seed + self.count, self.count], np.float32)
+        }
 
 
 def test_values_that_all_become_one_token_are_a_warning() -> None:
     (found,) = keeps(Dear)
-    assert found.startswith("warning: its values have tokens of their own: state[0]: 100 % of the values are clipped")
+    assert found.startswith(
+        "warning: its values have tokens of their own: state[0]: 100 % of the values are clipped"
+    )
     assert "--normalise fake/counting" in found
 
 
 def test_a_problem_is_said_once_with_the_checks_that_end_at_it() -> None:
     (found,) = keeps(Bare)
-    assert found.endswith("it shows [], its task says ['state'] (and 10 more checks end at the same)")
+    assert found.endswith(
+        "it shows [], its task says ['state'] (and 10 more checks end at the same)"
+    )
 
 
 def test_an_environment_that_hangs_is_waited_for_once() -> None:
     make = partial(make_envs, backend="process", step_timeout_s=0.5)
     (found,) = findings(faulty("hang", always=True), make)
-    assert found.problem.endswith("no answer in 0.5 s; its process was killed (and 10 more checks end at the same)")
+    assert found.problem.endswith(
+        "no answer in 0.5 s; its process was killed (and 10 more checks end at the same)"
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -240,8 +278,12 @@ class Pool:
     def close(self) -> None: ...
 
 
-def test_a_game_of_envpool_shows_in_a_clip_what_the_agent_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools = SimpleNamespace(list_all_envs=lambda: ["Pong-v5"], make_gymnasium=lambda *_, **__: Pool())
+def test_a_game_of_envpool_shows_in_a_clip_what_the_agent_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pools = SimpleNamespace(
+        list_all_envs=lambda: ["Pong-v5"], make_gymnasium=lambda *_, **__: Pool()
+    )
     monkeypatch.setitem(sys.modules, "envpool", pools)
     monkeypatch.setattr("actors.envs.envpool_env.version", lambda _: "of the fake")
     envs = make_envs(TASKS["atari/pong"], 1, backend="envpool")
@@ -263,5 +305,7 @@ def test_envpool_refuses_what_it_would_play_otherwise() -> None:
 
 def test_without_envpool_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(ValueError, match=r"EnvPool is not installed .*pip install -e '.\[envpool\]'"):
+    with pytest.raises(
+        ValueError, match=r"EnvPool is not installed .*pip install -e '.\[envpool\]'"
+    ):
         make_envs(TASKS["atari/pong"], 1, backend="envpool")

@@ -1,4 +1,5 @@
-"""The contract of environments, for a fake and for real ones: seeds decide, rows are apart, what breaks is named."""
+"""The contract of environments, for a fake and for real ones: seeds decide, rows are apart, what
+breaks is named."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def some_play(envs: Envs, seeds: list[int], steps: int) -> list[np.ndarray]:
     key = next(iter(task.observations))
     seen: list[np.ndarray] = []
     for _ in range(steps):
-        rewards, _, _ = envs.step(player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows)
+        rewards, _, _ = envs.step(
+            player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows
+        )
         seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
     return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
 
@@ -146,7 +149,9 @@ def test_sticky_actions_are_a_setting_and_follow_the_seed() -> None:
     assert not np.array_equal(played[0], played[2])
 
 
-def replayed(envs: Envs, seed: int, actions: np.ndarray, row: Callable[[], np.ndarray]) -> list[np.ndarray]:
+def replayed(
+    envs: Envs, seed: int, actions: np.ndarray, row: Callable[[], np.ndarray]
+) -> list[np.ndarray]:
     envs.reset_row(0, seed)
     seen: list[np.ndarray] = []
     for action in actions:
@@ -159,13 +164,17 @@ def replayed(envs: Envs, seed: int, actions: np.ndarray, row: Callable[[], np.nd
     ("name", "data_set"),
     [("atari/pong", "pong/random-v0"), ("atari/breakout", "breakout/random-v0")],
 )
-def test_recorded_games_are_replayed_pixel_for_pixel(name: str, data_set: str, shared_data: Path) -> None:
+def test_recorded_games_are_replayed_pixel_for_pixel(
+    name: str, data_set: str, shared_data: Path
+) -> None:
     h5py = pytest.importorskip("h5py")
     envs = make_envs(TASKS[name], 1)
     with h5py.File(shared_data / "minari" / "atari" / data_set / "data" / "main_data.hdf5") as file:
         recorded = file["episode_1"]
         actions, frames = recorded["actions"][:200], recorded["observations"][:-1][:200]
-        seen = replayed(envs, int(recorded.attrs["seed"]), actions, lambda: envs.observations["image"][0].copy())
+        seen = replayed(
+            envs, int(recorded.attrs["seed"]), actions, lambda: envs.observations["image"][0].copy()
+        )
     np.testing.assert_array_equal(np.stack(seen), frames)
 
 

@@ -1,4 +1,5 @@
-"""Environments that break: the episode is dropped with its reason, the other rows and seeds play on, nobody else dies."""
+"""Environments that break: the episode is dropped with its reason, the other rows and seeds play
+on, nobody else dies."""
 
 from __future__ import annotations
 
@@ -67,9 +68,12 @@ def test_what_hangs_or_dies_in_a_process_of_its_own_costs_its_episode_alone() ->
 def test_strict_play_ends_at_the_first_that_breaks() -> None:
     task = faulty("raise")
     with pytest.raises(
-        EnvFailedError, match=r"faulty/raise broke at step 2 of seed 1: OSError\('the wheels came off'\)"
+        EnvFailedError,
+        match=r"faulty/raise broke at step 2 of seed 1: OSError\('the wheels came off'\)",
     ):
-        list(play(make_envs(task, 2), RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
+        list(
+            play(make_envs(task, 2), RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k")
+        )
 
 
 def test_a_step_that_breaks_in_one_row_is_whole_in_the_others() -> None:
@@ -82,14 +86,20 @@ def test_a_step_that_breaks_in_one_row_is_whole_in_the_others() -> None:
 
 
 @pytest.mark.parametrize("backend", ["loop", "process"])
-def test_what_teachers_may_look_at_is_the_same_in_each_step_or_the_episode_is_dropped(backend: Backend) -> None:
+def test_what_teachers_may_look_at_is_the_same_in_each_step_or_the_episode_is_dropped(
+    backend: Backend,
+) -> None:
     task = faulty("extras")
     envs = make_envs(task, 2, backend=backend)
-    played = play_on(envs, RandomPlayer(task), [0, 1, 2], source="t", new_key=lambda: "k", with_extras=True)
+    played = play_on(
+        envs, RandomPlayer(task), [0, 1, 2], source="t", new_key=lambda: "k", with_extras=True
+    )
     for each in played:
         assert isinstance(each, Dropped)
         assert each.step == 0
-        assert re.search(r"info of teacher was nothing at first and is wanted \(\); give the same", each.reason)
+        assert re.search(
+            r"info of teacher was nothing at first and is wanted \(\); give the same", each.reason
+        )
     envs.close()
 
 
@@ -99,9 +109,17 @@ class _Loaded(RandomPlayer):
 
 def house(task: Task) -> tuple[Worker, ListSink]:
     sink = ListSink()
-    return Worker(
-        "w0", {task.name: task}, lambda *_: _Loaded(task), sink, ListSource([Version(1, 1)]), make=make_envs
-    ), sink
+    return (
+        Worker(
+            "w0",
+            {task.name: task},
+            lambda *_: _Loaded(task),
+            sink,
+            ListSource([Version(1, 1)]),
+            make=make_envs,
+        ),
+        sink,
+    )
 
 
 def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() -> None:
@@ -116,7 +134,9 @@ def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() 
 
 def test_an_evaluation_with_a_seed_that_broke_is_failed_and_has_no_returns() -> None:
     worker, _ = house(faulty("raise"))
-    report, evaluation = worker.perform(Assignment(role="evaluate", task="faulty/raise", seeds=(0, 1)))
+    report, evaluation = worker.perform(
+        Assignment(role="evaluate", task="faulty/raise", seeds=(0, 1))
+    )
     assert evaluation is not None
     assert evaluation.returns == ()
     assert "broke at step 2 of seed 1" in (evaluation.failed or "")
@@ -131,9 +151,13 @@ def test_a_task_that_always_breaks_fails_its_assignment() -> None:
     assert "broke in every episode" in report.failed
 
 
-def test_one_that_cannot_be_made_in_a_process_of_its_own_is_a_value_error_and_leaves_nobody() -> None:
+def test_one_that_cannot_be_made_in_a_process_of_its_own_is_a_value_error_and_leaves_nobody() -> (
+    None
+):
     with pytest.raises(ValueError, match=r"cannot make tests.actors.faulty:Nothing-v0"):
-        make_envs(replace(faulty("none"), env_id="tests.actors.faulty:Nothing-v0"), 1, backend="process")
+        make_envs(
+            replace(faulty("none"), env_id="tests.actors.faulty:Nothing-v0"), 1, backend="process"
+        )
 
 
 def test_a_process_ends_with_its_environment() -> None:
@@ -155,8 +179,11 @@ envs = make_envs(faulty("none"), 1, backend="process")
 print("made", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    # The environment's process holds the other end of this output: that it is read to its end says that it ended.
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    # The environment's process holds the other end of this output: that it is read to its end says
+    # that it ended.
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGKILL, "made\n", "")
 
 
@@ -179,7 +206,9 @@ def test_a_broken_environment_that_cannot_be_made_again_costs_each_episode() -> 
         raise ValueError("no more of these")
 
     envs = Envs(task, [make_env(task)], make=once)
-    played = list(play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k"))
+    played = list(
+        play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
+    )
     assert [each.seed for each in played if isinstance(each, Dropped)] == [1, 2, 3]
     assert "no more of these" in str(played[-1])
     assert made == [2]

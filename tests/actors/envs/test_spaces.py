@@ -1,4 +1,5 @@
-"""Gymnasium's spaces as specs: the round trip of what is seen and done, and clear words where there is none."""
+"""Gymnasium's spaces as specs: the round trip of what is seen and done, and clear words where there
+is none."""
 
 import gymnasium
 import numpy as np
@@ -31,7 +32,9 @@ EVERYTHING = spaces.Dict(
                 "first": spaces.Box(0, 255, (3, 16, 32), np.uint8),
             }
         ),
-        "joints": spaces.Box(np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 4], np.float32)),
+        "joints": spaces.Box(
+            np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 4], np.float32)
+        ),
         "free": spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
         "die": spaces.Discrete(6, start=1),
         "cards": spaces.Tuple([spaces.Discrete(3) for _ in range(11)]),
@@ -49,7 +52,11 @@ class EverythingEnv(gymnasium.Env):
     def __init__(self) -> None:
         self.observation_space = EVERYTHING
         self.action_space = spaces.Dict(
-            {"turn": spaces.Discrete(3, start=-1), "press": spaces.MultiBinary(2), "2": spaces.MultiDiscrete([4, 2])}
+            {
+                "turn": spaces.Discrete(3, start=-1),
+                "press": spaces.MultiBinary(2),
+                "2": spaces.MultiDiscrete([4, 2]),
+            }
         )
         self.taken: list[object] = []
 
@@ -59,7 +66,13 @@ class EverythingEnv(gymnasium.Env):
         return self.observation_space.sample(), {}
 
     def step(self, action):
-        return self.observation_space.sample(), float(self.action_space.contains(action)), False, False, {}
+        return (
+            self.observation_space.sample(),
+            float(self.action_space.contains(action)),
+            False,
+            False,
+            {},
+        )
 
 
 gymnasium.register("test/Everything-v0", EverythingEnv, max_episode_steps=4)
@@ -89,16 +102,27 @@ def test_whatever_a_space_samples_fits_its_spec() -> None:
 
 
 def test_the_order_of_a_tuple_is_kept_where_it_has_more_than_ten_parts() -> None:
-    keys = [key for key in ObservationSpace(EVERYTHING, text_tokens=3).specs if key.startswith("cards")]
+    keys = [
+        key for key in ObservationSpace(EVERYTHING, text_tokens=3).specs if key.startswith("cards")
+    ]
     assert sorted(keys) == keys
     assert keys[2] == "cards/02"
     assert keys[10] == "cards/10"
 
 
 def test_values_are_kept_from_nought_on_and_given_back_as_they_were() -> None:
-    observation = {**EVERYTHING.sample(), "die": 6, "wheels": np.array([2, 0, 1]), "grid": np.array([-2, 5, 0])}
+    observation = {
+        **EVERYTHING.sample(),
+        "die": 6,
+        "wheels": np.array([2, 0, 1]),
+        "grid": np.array([-2, 5, 0]),
+    }
     kept = ObservationSpace(EVERYTHING, text_tokens=3).flatten(observation)
-    assert (kept["die"].item(), kept["wheels"].tolist(), kept["grid"].tolist()) == (5, [1, 0, 2], [0, 7, 2])
+    assert (kept["die"].item(), kept["wheels"].tolist(), kept["grid"].tolist()) == (
+        5,
+        [1, 0, 2],
+        [0, 7, 2],
+    )
     assert (kept["camera/grey"] == observation["camera"]["grey"][..., None]).all()
     assert (kept["camera/first"].transpose(2, 0, 1) == observation["camera"]["first"]).all()
     for space in (EVERYTHING["die"], EVERYTHING["wheels"], EVERYTHING["grid"]):
@@ -122,19 +146,25 @@ def test_values_are_kept_from_nought_on_and_given_back_as_they_were() -> None:
         spaces.Dict(b=spaces.Discrete(3, start=5), a=spaces.MultiBinary(2)),
     ],
 )  # fmt: skip
-def test_an_action_goes_through_tokens_and_is_one_that_the_environment_takes(space: spaces.Space) -> None:
+def test_an_action_goes_through_tokens_and_is_one_that_the_environment_takes(
+    space: spaces.Space,
+) -> None:
     action = ActionSpace(space)
     rng = np.random.default_rng(0)
     layout = TokenLayout()
     for _ in range(20):
-        ids = np.array([[int(rng.integers(*layout.ids_of(action.spec, i))) for i in range(action.spec.size)]])
+        ids = np.array(
+            [[int(rng.integers(*layout.ids_of(action.spec, i))) for i in range(action.spec.size)]]
+        )
         values = decode(ids, action.spec, layout)
         assert (encode(values, action.spec, layout) == ids).all()
         assert space.contains(action.unflatten(values[0]))
 
 
 def test_the_parts_of_a_nested_action_are_in_the_order_of_their_keys() -> None:
-    action = ActionSpace(spaces.Dict(turn=spaces.Discrete(3, start=-1), press=spaces.MultiDiscrete([4, 2])))
+    action = ActionSpace(
+        spaces.Dict(turn=spaces.Discrete(3, start=-1), press=spaces.MultiDiscrete([4, 2]))
+    )
     assert action.spec.num_values == (4, 2, 3)
     taken = action.unflatten(np.array([3, 1, 0]))
     assert (taken["press"].tolist(), int(taken["turn"])) == ([3, 1], -1)
@@ -154,7 +184,9 @@ def test_the_parts_of_a_nested_action_are_in_the_order_of_their_keys() -> None:
         (spaces.Dict(), "empty"),
     ],
 )  # fmt: skip
-def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(space: spaces.Space, message: str) -> None:
+def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(
+    space: spaces.Space, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         ObservationSpace(space)
 
@@ -168,7 +200,9 @@ def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(space: space
         (spaces.Box(0, 255, (16, 16, 3), np.uint8), "parts that are image"),
     ],
 )  # fmt: skip
-def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(space: spaces.Space, message: str) -> None:
+def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(
+    space: spaces.Space, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         ActionSpace(space)
 
@@ -200,7 +234,8 @@ def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens
     for episode in played:
         check_episode(episode, task)
         if env_id == "test/Everything-v0":
-            assert episode.rewards.tolist() == [1.0] * 4  # each action was one that its space contains
+            # each action was one that its space contains
+            assert episode.rewards.tolist() == [1.0] * 4
 
 
 def test_an_environment_without_a_limit_of_steps_needs_one() -> None:
@@ -227,14 +262,18 @@ def test_a_task_that_is_not_its_environment_is_refused() -> None:
 
 
 def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
-    task = task_of("CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6)
+    task = task_of(
+        "CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6
+    )
     config = ModelConfig(
         num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64, num_text_ids=1024,
         max_observation_tokens=8, patch_channels=32, patch_stride=8, return_conditioned=True,
     )  # fmt: skip
     model = Gato(config)
     acting = {task.name: ActingConfig(wished_return=0.5)}
-    player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(task, 2, "evaluate")
+    player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(
+        task, 2, "evaluate"
+    )
     player.load(Weights(version=Version(1, 1), learner_step=0, arrays=snapshot(model)))
     told: list[list[float]] = []
     steps = player._policy.steps
@@ -249,7 +288,8 @@ def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
     episodes = list(play(envs, player, [0, 1, 2], source="agent", new_key=lambda: "k"))
     envs.close()
     assert [episode.num_steps for episode in episodes] == [6, 6, 6]
-    assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]  # row 0 began the third episode
+    # row 0 began the third episode
+    assert told[:7] == [[50.0 - t] * 2 for t in range(6)] + [[50.0, told[6][1]]]
 
 
 @pytest.mark.report("Farama-Foundation/Metaworld#556", "stanfordnmbl/osim-rl#184")
@@ -267,7 +307,9 @@ def test_a_box_with_equal_bounds_has_constants_and_plain_numbers() -> None:
 
 def test_a_number_that_float32_cannot_hold_is_named() -> None:
     space = ObservationSpace(spaces.Box(-np.inf, np.inf, (2,), np.float64))
-    with pytest.raises(ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"):
+    with pytest.raises(
+        ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"
+    ):
         space.flatten(np.array([1.0, -1e300]))
     assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `Envs` refuses
 
@@ -305,14 +347,27 @@ SHOWN = np.zeros(2, np.float32)
             (SHOWN, np.ones(2), False, False, {}),
             r"the reward is .* of shape \(2,\), expected a single number",
         ),
-        ((SHOWN, {}), (SHOWN, "1", False, False, {}), "the reward is '1', expected a single number"),
-        ((SHOWN, {}), (SHOWN, [[1], [1, 2]], False, False, {}), "the reward is .*, expected a single number"),
+        (
+            (SHOWN, {}),
+            (SHOWN, "1", False, False, {}),
+            "the reward is '1', expected a single number",
+        ),
+        (
+            (SHOWN, {}),
+            (SHOWN, [[1], [1, 2]], False, False, {}),
+            "the reward is .*, expected a single number",
+        ),
     ],
 )
 def test_what_reset_and_step_may_not_give_is_named_with_what_they_should(
     begun: object, stepped: object, message: str
 ) -> None:
-    gymnasium.register("Given-v0", entry_point=Given, max_episode_steps=9, kwargs={"begun": begun, "stepped": stepped})
+    gymnasium.register(
+        "Given-v0",
+        entry_point=Given,
+        max_episode_steps=9,
+        kwargs={"begun": begun, "stepped": stepped},
+    )
     try:
         task = task_of("Given-v0")
         env = GymnasiumEnv(task)

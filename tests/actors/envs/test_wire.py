@@ -24,13 +24,17 @@ def test_arrays_of_numbers_come_as_they_were_sent(sent: np.ndarray) -> None:
     assert got["reward"] == -np.inf
 
 
-@pytest.mark.parametrize("value", [object(), np.array([object()]), np.array(["a"]), {1, 2}, lambda: 0])
+@pytest.mark.parametrize(
+    "value", [object(), np.array([object()]), np.array(["a"]), {1, 2}, lambda: 0]
+)
 def test_what_is_neither_plain_nor_numbers_is_not_sent(value: object) -> None:
     with pytest.raises(TypeError):
         encode([value])
 
 
-@pytest.mark.parametrize("task", [TASKS["mujoco/hopper"], TASKS["atari/pong"], TASKS["atari/adventure"]])
+@pytest.mark.parametrize(
+    "task", [TASKS["mujoco/hopper"], TASKS["atari/pong"], TASKS["atari/adventure"]]
+)
 def test_a_task_comes_as_it_was_sent(task: Task) -> None:
     assert from_plain(Task, decode(encode(to_plain(task)))) == task
 

@@ -1,4 +1,5 @@
-"""Clips: what is filmed is played as it would have been, and becomes a file that a player plays, or a reason why not."""
+"""Clips: what is filmed is played as it would have been, and becomes a file that a player plays, or
+a reason why not."""
 
 from __future__ import annotations
 
@@ -24,7 +25,15 @@ from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.task import Task
 from gato.version import Version
-from tests.actors.fakes import COUNTING, CountingEnv, EchoPlayer, ListSink, ListSource, RandomPlayer, WeightedEcho
+from tests.actors.fakes import (
+    COUNTING,
+    CountingEnv,
+    EchoPlayer,
+    ListSink,
+    ListSource,
+    RandomPlayer,
+    WeightedEcho,
+)
 from tests.actors.faulty import faulty
 
 
@@ -59,12 +68,15 @@ def episodes_of(envs: Envs, player: Player, seeds: list[int]) -> list[Episode]:
     return list(play(envs, player, seeds, source="t", new_key=lambda: "k"))
 
 
-def test_the_first_rows_first_episode_is_filmed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_rows_first_episode_is_filmed_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     film = ListFilm(0, 0, 0.0)
     monkeypatch.setattr("actors.players.filming.new_film", lambda *about: film)
     envs = Envs(COUNTING, [PicturedEnv(), PicturedEnv()])
     filming = Filming(EchoPlayer(), envs, caption="1.2")
-    episodes_of(envs, filming, [4, 1, 2])  # of 7, 4 and 5 steps: the third is played by the second row
+    # of 7, 4 and 5 steps: the third is played by the second row
+    episodes_of(envs, filming, [4, 1, 2])
     seen = [(int(picture[20, 200, 0]), int(picture[0, 0, 0])) for picture in film.pictures]
     assert seen == [(4, step) for step in (0, 2, 4, 6)]  # 50 a second are more than a film needs
     assert filming.clip() == Clip(data=b"film", suffix=".mp4", seconds=0.16, steps=7)
@@ -96,7 +108,12 @@ def test_a_film_is_h264_of_even_sides_at_the_speed_of_its_world(tmp_path: Path) 
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "a.mp4"))
     about = next(reader)
     pictures = [np.frombuffer(picture, np.uint8) for picture in reader]
-    assert (about["codec"], about["pix_fmt"][:7], about["size"], about["fps"]) == ("h264", "yuv420p", (320, 64), 12.5)
+    assert (about["codec"], about["pix_fmt"][:7], about["size"], about["fps"]) == (
+        "h264",
+        "yuv420p",
+        (320, 64),
+        12.5,
+    )
     assert len(pictures) == 25
     assert abs(float(pictures[20].mean()) - 200) < 4
 
@@ -124,7 +141,10 @@ def test_an_environment_that_cannot_be_drawn_is_played_and_says_why() -> None:
         def picture(self) -> np.ndarray:
             raise OSError("no display; install one")
 
-    for env, reason in ((CountingEnv(), "CountingEnv has no picture"), (Broken(), "no display; install one")):
+    for env, reason in (
+        (CountingEnv(), "CountingEnv has no picture"),
+        (Broken(), "no display; install one"),
+    ):
         envs = Envs(COUNTING, [env])
         filming = Filming(EchoPlayer(), envs, caption="1.2")
         assert len(episodes_of(envs, filming, [4, 5])) == 2
@@ -145,16 +165,23 @@ def test_a_film_that_fails_costs_the_clip_alone(monkeypatch: pytest.MonkeyPatch)
     def unmade(*about: float) -> ListFilm:
         raise OSError("no folder can be made")
 
-    for make, reason in ((Full, "No space left"), (Lost, "clip.mp4 is gone"), (unmade, "no folder can be made")):
+    for make, reason in (
+        (Full, "No space left"),
+        (Lost, "clip.mp4 is gone"),
+        (unmade, "no folder can be made"),
+    ):
         monkeypatch.setattr("actors.players.filming.new_film", make)
         filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
         assert len(episodes_of(envs, filming, [4, 5])) == 2
         assert re.match(
-            f"fake/counting cannot be filmed: .*{reason}.*; see that there is room in", filming.clip().problem
+            f"fake/counting cannot be filmed: .*{reason}.*; see that there is room in",
+            filming.clip().problem,
         )
 
 
-def test_ffmpeg_that_died_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_that_died_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="MP4 needs the extra `video`")
     monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", lambda: "false")  # ends at once
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -171,21 +198,25 @@ def test_users_own_environments_are_filmed_where_workers_play_them(backend: Back
     filming = Filming(RandomPlayer(task), envs, caption="1.2")
     assert len(episodes_of(envs, filming, [0])) == 1
     clip = filming.clip()
-    assert (clip.problem, clip.steps, clip.seconds) == ("", 5, 0.12)  # of 50 steps a second, every second one
+    # of 50 steps a second, every second one
+    assert (clip.problem, clip.steps, clip.seconds) == ("", 5, 0.12)
     np.testing.assert_array_equal(envs.picture(0), np.full((4, 6, 3), 50, np.uint8))
     assert envs.extras()["wanted"].tolist() == [1]  # a picture takes nothing away
     envs.close()
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("cannot draw", "no brush; buy one"), ("draws grey", r"uint8 \(4, 6\), expected uint8")]
+    ("fault", "reason"),
+    [("cannot draw", "no brush; buy one"), ("draws grey", r"uint8 \(4, 6\), expected uint8")],
 )
 def test_what_cannot_be_drawn_in_a_process_is_played_and_says_why(fault: str, reason: str) -> None:
     task = faulty(fault)
     envs = make_envs(task, 1, backend="process")
     filming = Filming(RandomPlayer(task), envs, caption="1.2")
     assert len(episodes_of(envs, filming, [0])) == 1
-    assert re.search(f"faulty/{fault.replace(' ', '-')} cannot be drawn: .*{reason}", filming.clip().problem)
+    assert re.search(
+        f"faulty/{fault.replace(' ', '-')} cannot be drawn: .*{reason}", filming.clip().problem
+    )
     assert envs.extras()["wanted"].tolist() == [1]
     envs.close()
 
@@ -200,7 +231,8 @@ def test_the_pole_is_filmed_or_one_is_told_what_to_install(monkeypatch: pytest.M
     envs.reset_row(0, 1)
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(
-        NoPictureError, match=r"CartPole-v1 cannot be drawn: pygame is not installed, run .*pip install"
+        NoPictureError,
+        match=r"CartPole-v1 cannot be drawn: pygame is not installed, run .*pip install",
     ):
         envs.picture(0)
     envs.close()
@@ -223,13 +255,18 @@ def test_a_body_is_drawn_where_it_stands(name: str) -> None:
 
 
 def evaluation(*returns: float, failed: str | None = None) -> Evaluation:
-    return Evaluation(task="a/b", version=Version(1, 7), learner_step=70, returns=returns, failed=failed)
+    return Evaluation(
+        task="a/b", version=Version(1, 7), learner_step=70, returns=returns, failed=failed
+    )
 
 
 def test_the_newest_clip_stands_in_the_folder_with_what_it_shows(tmp_path: Path) -> None:
     folder = ClipFolder(tmp_path)
     for data in (b"old", b"new"):
-        assert folder.keep(Clip(data=data, suffix=".mp4", steps=3, seconds=0.5), evaluation(5.0, 6.0)) == ""
+        assert (
+            folder.keep(Clip(data=data, suffix=".mp4", steps=3, seconds=0.5), evaluation(5.0, 6.0))
+            == ""
+        )
     assert folder.files == {"a/b": tmp_path / "a" / "b.mp4"}
     assert (tmp_path / "a" / "b.mp4").read_bytes() == b"new"
     about = json.loads((tmp_path / "a" / "b.json").read_text())

@@ -60,7 +60,9 @@ def test_an_agent_is_prompted_with_a_demonstration_as_soon_as_there_is_one() -> 
 
     model = small_model(64)
     acting = {ROBOT.name: ActingConfig(window_steps=3, prompt_steps=2)}
-    players = GatoPlayers(model=model.config, evaluate=acting, generate=acting, seed=0, prompts=Prompts())
+    players = GatoPlayers(
+        model=model.config, evaluate=acting, generate=acting, seed=0, prompts=Prompts()
+    )
     player = players(ROBOT, 3, "evaluate")
     seen, no_rewards = random_observations(ROBOT, 3, rng), np.zeros(3, np.float32)
 

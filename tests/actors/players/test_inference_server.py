@@ -1,4 +1,5 @@
-"""One process that acts for many: each gets what it would have decided alone, whoever comes, goes, or dies."""
+"""One process that acts for many: each gets what it would have decided alone, whoever comes, goes,
+or dies."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ import pytest
 from actors.envs.factory import Envs
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
-from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayer, ServedPlayers, Server
+from actors.players.inference_server import (
+    InferenceServer,
+    NotServedError,
+    ServedPlayer,
+    ServedPlayers,
+    Server,
+)
 from actors.rollout import Player, play
 from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
 from gato.config import ActingConfig
@@ -46,11 +53,17 @@ class Source:
 
 
 def server_of(number: int = 1, *, patience_s: float = 60.0) -> InferenceServer:
-    return InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, Source(number), patience_s=patience_s)
+    return InferenceServer(
+        PLAYERS, {COUNTING.name: COUNTING}, Source(number), patience_s=patience_s
+    )
 
 
 def actions_of(envs: Envs, player: Player, seeds: list[int]) -> dict[int, np.ndarray]:
-    return {e.seed: e.actions for e in play(envs, player, seeds, source="t", new_key=lambda: "k") if e.seed is not None}
+    return {
+        e.seed: e.actions
+        for e in play(envs, player, seeds, source="t", new_key=lambda: "k")
+        if e.seed is not None
+    }
 
 
 def alone(role: str, seeds: list[int], num_envs: int) -> dict[int, np.ndarray]:
@@ -59,7 +72,9 @@ def alone(role: str, seeds: list[int], num_envs: int) -> dict[int, np.ndarray]:
     return actions_of(counting_envs(num_envs), player, seeds)
 
 
-def served(server: InferenceServer, client: str, role: str, seeds: list[int], num_envs: int) -> dict[int, np.ndarray]:
+def served(
+    server: InferenceServer, client: str, role: str, seeds: list[int], num_envs: int
+) -> dict[int, np.ndarray]:
     player = ServedPlayer(server, client, COUNTING, role, num_envs)
     newest = server.newer_than(client, None)
     assert newest is not None
@@ -139,7 +154,10 @@ def test_nobody_waits_for_who_has_ended() -> None:
 
 
 def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiting() -> None:
-    steps = [observed(2), *[({"state": np.full((2, 2), i, np.float32)}, np.zeros(2, np.float32)) for i in range(4)]]
+    steps = [
+        observed(2),
+        *[({"state": np.full((2, 2), i, np.float32)}, np.zeros(2, np.float32)) for i in range(4)],
+    ]
     never_silent = server_of()
     ticket = begin(never_silent, "w0", 2)
     expected = [never_silent.act(ticket, *step) for step in steps]
@@ -150,7 +168,8 @@ def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiti
         got = [server.act(silent, *steps[0])]
         together.result()
     for _ in range(3):
-        server.act(busy, *observed(1))  # the first of them waits, the others find nobody to wait for
+        # the first of them waits, the others find nobody to wait for
+        server.act(busy, *observed(1))
     got += [server.act(silent, *step) for step in steps[1:]]
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
 
@@ -270,7 +289,9 @@ def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
         def newer_than(self, client: str, version: Version | None) -> Weights | None:
             return self.server.newer_than(client, version)
 
-        def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
+        def begin(
+            self, client: str, task: str, role: str, num_rows: int, version: Version
+        ) -> Ticket:
             return self.server.begin(client, task, role, num_rows, version)
 
         def end(self, ticket: Ticket) -> None:
@@ -279,16 +300,26 @@ def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
         def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
             self.server.reset_rows(ticket, rows)
 
-        def act(self, ticket: Ticket, observations: dict[str, np.ndarray], rewards: np.ndarray) -> np.ndarray:
+        def act(
+            self, ticket: Ticket, observations: dict[str, np.ndarray], rewards: np.ndarray
+        ) -> np.ndarray:
             self.decisions += 1
             if self.decisions == 3:
                 self.server = server_of()
             return self.server.act(ticket, observations, rewards)
 
     shared = ServedPlayers(server=Restarting(), client="w0")
-    worker = Worker("w0", {COUNTING.name: COUNTING}, shared, ListSink(), shared, make=lambda task, n: counting_envs(n))
+    worker = Worker(
+        "w0",
+        {COUNTING.name: COUNTING},
+        shared,
+        ListSink(),
+        shared,
+        make=lambda task, n: counting_envs(n),
+    )
     assignment = Assignment(role="generate", task=COUNTING.name, seeds=(4, 1))
-    with pytest.raises(NotServedError, match="w0 is not served here"):  # which is not the task's failure
+    # which is not the task's failure
+    with pytest.raises(NotServedError, match="w0 is not served here"):
         worker.perform(assignment)
     report, _ = worker.perform(assignment)
     assert report.refused == {}

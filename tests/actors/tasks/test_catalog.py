@@ -1,4 +1,5 @@
-"""The table of tasks agrees with the environments that are installed, and finds a task by any of its names."""
+"""The table of tasks agrees with the environments that are installed, and finds a task by any of
+its names."""
 
 from __future__ import annotations
 
@@ -43,14 +44,22 @@ def test_a_robots_spec_is_that_of_its_environment(task) -> None:
 
 def test_the_table_has_every_robot_that_gymnasium_can_make_and_every_game_of_ale() -> None:
     gymnasium.register_envs(ale_py)
-    specs = {env_id: spec for env_id, spec in gymnasium.registry.items() if env_id.endswith(("-v4", "-v5"))}
-    robots = {env_id for env_id, spec in specs.items() if "gymnasium.envs.mujoco" in str(spec.entry_point)}
+    specs = {
+        env_id: spec
+        for env_id, spec in gymnasium.registry.items()
+        if env_id.endswith(("-v4", "-v5"))
+    }
+    robots = {
+        env_id for env_id, spec in specs.items() if "gymnasium.envs.mujoco" in str(spec.entry_point)
+    }
     assert {task.env_id for task in ROBOTS} == robots - {"Pusher-v4"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all of v4 are out of date, it says
         with pytest.raises(ImportError, match="mujoco<3"):
             gymnasium.make("Pusher-v4", disable_env_checker=True)
-    games = {env_id: spec.kwargs["game"] for env_id, spec in specs.items() if env_id.startswith("ALE/")}
+    games = {
+        env_id: spec.kwargs["game"] for env_id, spec in specs.items() if env_id.startswith("ALE/")
+    }
     assert len(games) == 104
     for family in ("atari", "atari84"):
         ours = [task for task in GAMES if task.name.startswith(f"{family}/")]
@@ -82,7 +91,9 @@ def test_what_a_task_shows_fits_its_spec(name: str) -> None:
     envs = make_envs(task, 2)
     envs.reset_row(0, 1)
     envs.reset_row(1, 2)
-    actions = np.full((2, *task.action.shape), 17 if task.family == "atari" else 0, task.action.dtype)
+    actions = np.full(
+        (2, *task.action.shape), 17 if task.family == "atari" else 0, task.action.dtype
+    )
     envs.step(actions, np.ones(2, np.bool_))
     for key, spec in task.observations.items():
         assert spec.problem_with(envs.observations[key], key) is None
@@ -120,7 +131,9 @@ def test_a_task_is_found_by_the_names_people_use(alias: str, name: str) -> None:
 
 
 def test_no_two_tasks_share_a_name() -> None:
-    counts = Counter(alias.lower() for task in TASKS.values() for alias in {task.name, *task.aliases})
+    counts = Counter(
+        alias.lower() for task in TASKS.values() for alias in {task.name, *task.aliases}
+    )
     assert [alias for alias, count in counts.items() if count > 1] == []
 
 
@@ -154,7 +167,10 @@ DIFFERENT = {
 def test_jats_normalised_scores_follow_from_its_raw_ones_and_our_references(rom: str) -> None:
     raw, by_expert, by_human = JAT_SCORES[rom]
     random, human, expert = PUBLISHED[rom]
-    random, human = DIFFERENT.get(rom, {}).get("random", random), DIFFERENT.get(rom, {}).get("human", human)
+    random, human = (
+        DIFFERENT.get(rom, {}).get("random", random),
+        DIFFERENT.get(rom, {}).get("human", human),
+    )
     assert (raw - random) / (human - random) == pytest.approx(by_human, abs=0.0101)
     if rom in ("bowling", "venture"):  # JAT says 1 where its expert is no better than chance
         assert (expert <= random, by_expert) == (True, 1.0)
@@ -163,5 +179,8 @@ def test_jats_normalised_scores_follow_from_its_raw_ones_and_our_references(rom:
 
 
 def test_the_table_is_read_without_any_environment() -> None:
-    check = "import sys, actors.tasks.catalog, actors.tasks.resolve; print({'gymnasium', 'ale_py', 'mujoco', 'torch'} & set(sys.modules))"
+    check = (
+        "import sys, actors.tasks.catalog, actors.tasks.resolve; print({'gymnasium', 'ale_py',"
+        " 'mujoco', 'torch'} & set(sys.modules))"
+    )
     assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "set()"

@@ -83,7 +83,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LastWords:
-    """Does what the environment says that a teacher would do, and checks that it is told in time."""
+    """Does what the environment says that a teacher would do, and checks that it is told in
+    time."""
 
     def reset_rows(self, rows, seeds) -> None: ...
 
@@ -92,18 +93,24 @@ class LastWords:
 
 
 @pytest.mark.parametrize(
-    ("name", "tokens"), [("talker_pkg:Talker-v0", 64), ("talker_pkg:TASK", 8), ("talker_pkg:make_task", 8)]
+    ("name", "tokens"),
+    [("talker_pkg:Talker-v0", 64), ("talker_pkg:TASK", 8), ("talker_pkg:make_task", 8)],
 )
 def test_an_environment_of_ones_own_is_played_by_its_name(name: str, tokens: int) -> None:
     task = resolve_task(name)
     assert (task.name, resolve_task(task.name)) == (name, task)
     assert (task.references is None) == (tokens == 64)
     assert task.env_id == "talker_pkg:Talker-v0"  # which any process can make by itself
-    assert {key: spec.kind for key, spec in task.observations.items()} == {"order": Kind.TEXT, "place": Kind.DISCRETE}
+    assert {key: spec.kind for key, spec in task.observations.items()} == {
+        "order": Kind.TEXT,
+        "place": Kind.DISCRETE,
+    }
     assert task.observations["order"].max_tokens == tokens
     assert EnvSpec.from_json(env_spec_of(task)).max_episode_steps == 3
     envs = make_envs(task, 2)
-    for episode in play(envs, LastWords(), [1, 2], source="t", new_key=lambda: "k", with_extras=True):
+    for episode in play(
+        envs, LastWords(), [1, 2], source="t", new_key=lambda: "k", with_extras=True
+    ):
         check_episode(episode, task)
         assert episode.actions.tolist() == [[1, 2], [0, 1], [0, 1]]
 
@@ -118,21 +125,33 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
     ("name", "message"),
     [
         ("hoper", "did you mean 'mujoco/hopper'"),
-        ("nowhere_pkg:MyEnv-v0", "needs nowhere_pkg, which cannot be imported .*run gato where it lies"),
+        (
+            "nowhere_pkg:MyEnv-v0",
+            "needs nowhere_pkg, which cannot be imported .*run gato where it lies",
+        ),
         ("talker_pkg:Nothing-v0", "cannot make talker_pkg:Nothing-v0"),
         ("talker_pkg:Endless-v0", "no limit of steps; register it with one"),
-        ("talker_pkg:Listing-v0", "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment"),
+        (
+            "talker_pkg:Listing-v0",
+            "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment",
+        ),
         ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
         ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
         ("talker_pkg:Broken-v0", "cannot make talker_pkg:Broken-v0: AttributeError: no wheels"),
         (
             "talker_pkg:unmade",
-            "talker_pkg:unmade raised KeyError: .*drawer.*; it must be a Task, or a function without arguments",
+            (
+                "talker_pkg:unmade raised KeyError: .*drawer.*; it must be a Task, or a function"
+                " without arguments"
+            ),
         ),
         ("talker_pkg:needy", "talker_pkg:needy raised TypeError: .*size"),
         (
             "sulky_pkg:MyEnv-v0",
-            r"needs sulky_pkg, which raised RuntimeError\('not today'\) as it was imported; mend the module",
+            (
+                r"needs sulky_pkg, which raised RuntimeError\('not today'\) as it was imported;"
+                r" mend the module"
+            ),
         ),
         ("garbled_pkg:MyEnv-v0", "needs garbled_pkg, which raised SyntaxError"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
@@ -143,7 +162,9 @@ def test_a_name_of_nothing_that_can_be_played_says_what_to_mend(name: str, messa
         resolve_task(name)
 
 
-@pytest.mark.parametrize("line", ["sys.exit(3)", "raise KeyboardInterrupt", "raise BaseException('no')"])
+@pytest.mark.parametrize(
+    "line", ["sys.exit(3)", "raise KeyboardInterrupt", "raise BaseException('no')"]
+)
 def test_a_module_that_would_end_python_as_it_is_imported_is_one_line(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,8 +183,17 @@ def test_a_module_that_another_machine_lacks_is_named() -> None:
 
 def test_names_of_robots_that_are_gone_come_with_a_note() -> None:
     assert resolve_task("Hopper-v3").env_id == "Hopper-v5"
-    assert "mujoco/hopper is Hopper-v5, whose physics and rewards differ" in str(note_on("Hopper-v3"))
-    for name in ("Hopper-v5", "Hopper-v4", "hopper-medium-v2", "talker_pkg:Thing-v2", "CartPole-v2", "hopper"):
+    assert "mujoco/hopper is Hopper-v5, whose physics and rewards differ" in str(
+        note_on("Hopper-v3")
+    )
+    for name in (
+        "Hopper-v5",
+        "Hopper-v4",
+        "hopper-medium-v2",
+        "talker_pkg:Thing-v2",
+        "CartPole-v2",
+        "hopper",
+    ):
         assert note_on(name) is None
 
 
@@ -174,6 +204,9 @@ def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:
     assert resolve_task(task.name) == task
     assert has_teacher(task)
     assert teacher_return(task) is None  # its rule was measured without
-    for wrong, message in (("pong?sticky=much", "write it as"), ("hopper?sticky=0.25", "of Atari games")):
+    for wrong, message in (
+        ("pong?sticky=much", "write it as"),
+        ("hopper?sticky=0.25", "of Atari games"),
+    ):
         with pytest.raises(ValueError, match=message):
             resolve_task(wrong)

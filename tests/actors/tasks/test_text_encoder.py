@@ -42,7 +42,9 @@ def test_a_model_of_a_file_gives_the_ids_of_its_pieces(model: bytes, tmp_path: P
     assert 0 < len(ids) < 12
     assert all(0 <= i < encoder.vocab_size <= 32_000 for i in ids)
     assert ids != encoder.encode("go to the blue ball")
-    assert sentencepiece.SentencePieceProcessor(model_proto=model).decode(ids) == "go to the red ball"
+    assert (
+        sentencepiece.SentencePieceProcessor(model_proto=model).decode(ids) == "go to the red ball"
+    )
 
 
 def test_padding_is_the_models_own_or_the_unknown_piece(model: bytes) -> None:
@@ -52,7 +54,9 @@ def test_padding_is_the_models_own_or_the_unknown_piece(model: bytes) -> None:
 
 def test_it_goes_to_other_processes_as_its_file(model: bytes) -> None:
     encoder = SentencePieceEncoder(model)
-    assert pickle.loads(pickle.dumps(encoder)).encode("open the door") == encoder.encode("open the door")
+    assert pickle.loads(pickle.dumps(encoder)).encode("open the door") == encoder.encode(
+        "open the door"
+    )
 
 
 def test_its_ids_are_the_text_tokens_of_a_step(model: bytes) -> None:

@@ -85,7 +85,15 @@ def test_a_record_is_measured_again(name: str) -> None:
 
 
 def test_the_command_prints_a_record() -> None:
-    command = [sys.executable, "-m", "actors.teachers.resolve", "measure", "inverted-pendulum", "--episodes", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "actors.teachers.resolve",
+        "measure",
+        "inverted-pendulum",
+        "--episodes",
+        "2",
+    ]
     record = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert record["task"] == "mujoco/inverted-pendulum"
     assert record["return_mean"] > 500
@@ -99,7 +107,8 @@ def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> Non
     for teacher in (noisy, plain, again):
         teacher.reset_rows(rows, seeds)
     first, greedy, second = (
-        teacher.act(state, {}, np.zeros(len(state["state"]), np.float32)) for teacher in (noisy, plain, again)
+        teacher.act(state, {}, np.zeros(len(state["state"]), np.float32))
+        for teacher in (noisy, plain, again)
     )
     assert first[0] == greedy[0]
     assert first[1] != greedy[1]
@@ -109,7 +118,10 @@ def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> Non
 def test_where_there_is_no_teacher_one_is_told_what_to_do() -> None:
     assert not has_teacher(TASKS["atari/space-invaders"])
     assert teacher_return(TASKS["atari/space-invaders"]) is None
-    with pytest.raises(ValueError, match=r"no teacher for atari/space-invaders; there are rules for .*atari/freeway"):
+    with pytest.raises(
+        ValueError,
+        match=r"no teacher for atari/space-invaders; there are rules for .*atari/freeway",
+    ):
         teacher_for(TASKS["atari/space-invaders"])
 
 
@@ -120,7 +132,9 @@ def test_every_teacher_that_ships_fits_its_task() -> None:
         teacher = teacher_for(task)
         teacher.reset_rows(np.ones(3, np.bool_), np.arange(3))
         actions = teacher.act(
-            {"state": np.zeros((3, *task.observations["state"].shape), np.float32)}, {}, np.zeros(3, np.float32)
+            {"state": np.zeros((3, *task.observations["state"].shape), np.float32)},
+            {},
+            np.zeros(3, np.float32),
         )
         assert task.action.problem_with(actions, "action") is None
 
@@ -133,13 +147,17 @@ def asked(teacher: Teacher, states: np.ndarray = STATES) -> np.ndarray:
     """What a teacher who is asked beside an agent says it would have done."""
     teacher.reset_rows(np.ones(len(states), np.bool_), np.arange(len(states)))
     actions = teacher.act(
-        {"state": states}, {"ram": np.zeros((len(states), 128), np.uint8)}, np.zeros(len(states), np.float32)
+        {"state": states},
+        {"ram": np.zeros((len(states), 128), np.uint8)},
+        np.zeros(len(states), np.float32),
     )
     wanted = teacher.labels()
     return actions if wanted is None else wanted
 
 
-def against_the_tilt(observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+def against_the_tilt(
+    observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]
+) -> np.ndarray:
     return 10.0 * observations["state"][:, 1:2]
 
 
@@ -152,7 +170,9 @@ class Remembering:
     def reset(self, rows: np.ndarray, seeds: np.ndarray) -> None:
         self.steps[rows] = 0.0
 
-    def __call__(self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]) -> np.ndarray:
+    def __call__(
+        self, observations: Mapping[str, np.ndarray], extras: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
         self.steps += 1.0
         return self.steps[:, None]
 
@@ -193,11 +213,16 @@ def test_a_teachers_memory_ends_with_the_episode_of_its_row() -> None:
     ],
     ids=["dtype", "shape", "nan", "nothing"],
 )
-def test_a_function_that_gives_something_else_is_named(actions: np.ndarray | None, problem: str) -> None:
+def test_a_function_that_gives_something_else_is_named(
+    actions: np.ndarray | None, problem: str
+) -> None:
     def wrong(*_: Any) -> Any:
         return actions
 
-    with pytest.raises(ValueError, match=rf"teacher python:.*wrong of task mujoco/inverted-pendulum gave.*{problem}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"teacher python:.*wrong of task mujoco/inverted-pendulum gave.*{problem}",
+    ):
         asked(teacher_for(PENDULUM, wrong))
 
 
@@ -210,7 +235,8 @@ def test_a_function_that_is_off_by_rounding_is_clipped_and_one_that_is_farther_i
 
     assert asked(teacher_for(PENDULUM, push)).tolist() == [[3.0], [-3.0], [0.5]]
     with pytest.raises(
-        ValueError, match=r"-3\.2.* is outside of the bounds \[-3, 3\]; clip or scale them in your function"
+        ValueError,
+        match=r"-3\.2.* is outside of the bounds \[-3, 3\]; clip or scale them in your function",
     ):
         asked(teacher_for(PENDULUM, push_harder))
 
@@ -233,14 +259,26 @@ class Choosy:
     [
         (
             "python:theirs_pkg:typo",
-            "python:theirs_pkg:typo of task mujoco/inverted-pendulum raised NameError: .*obseravtions",
+            (
+                "python:theirs_pkg:typo of task mujoco/inverted-pendulum raised NameError:"
+                " .*obseravtions"
+            ),
         ),
-        ("python:theirs_pkg:ragged", "python:theirs_pkg:ragged of task mujoco/inverted-pendulum raised ValueError: "),
+        (
+            "python:theirs_pkg:ragged",
+            "python:theirs_pkg:ragged of task mujoco/inverted-pendulum raised ValueError: ",
+        ),
         (
             "python:theirs_pkg:Choosy",
-            "python:theirs_pkg:Choosy of task .* cannot be made: KeyError: 'mujoco/inverted-pendulum'",
+            (
+                "python:theirs_pkg:Choosy of task .* cannot be made: KeyError:"
+                " 'mujoco/inverted-pendulum'"
+            ),
         ),
-        ("python:theirs_pkg", "cannot be imported: AttributeError: .*no function is named.*; write it as"),
+        (
+            "python:theirs_pkg",
+            "cannot be imported: AttributeError: .*no function is named.*; write it as",
+        ),
         ("python:sulky_teacher:act", "cannot be imported: RuntimeError: not today"),
     ],
 )
@@ -257,17 +295,28 @@ def test_a_teacher_whose_code_is_broken_is_a_line_that_says_where(
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("oracle", r"unknown teacher 'oracle' for task mujoco/inverted-pendulum; give one of: rule, specialist.*sb3:"),
+        (
+            "oracle",
+            (
+                r"unknown teacher 'oracle' for task mujoco/inverted-pendulum; give one of: rule,"
+                r" specialist.*sb3:"
+            ),
+        ),
         ("sb3:", "unknown teacher 'sb3:'"),
         ("rule", "no teacher for mujoco/inverted-pendulum; there are rules for atari/freeway"),
         ("python:no.such:thing", "cannot be imported: ModuleNotFoundError: No module named 'no'"),
-        ("python:json:no_such", "cannot be imported: AttributeError: module 'json' has no attribute 'no_such'"),
+        (
+            "python:json:no_such",
+            "cannot be imported: AttributeError: module 'json' has no attribute 'no_such'",
+        ),
         ("python:json", "cannot be imported"),
         ("python:json:__name__", "is no function but 'json'"),
         ("specialist:/nowhere", "no specialist for mujoco/inverted-pendulum in /nowhere"),
     ],
 )
-def test_a_teacher_that_is_not_there_is_a_line_that_says_what_to_do(spec: str, problem: str) -> None:
+def test_a_teacher_that_is_not_there_is_a_line_that_says_what_to_do(
+    spec: str, problem: str
+) -> None:
     with pytest.raises(ValueError, match=problem):
         teacher_for(PENDULUM, spec)
 
@@ -275,7 +324,9 @@ def test_a_teacher_that_is_not_there_is_a_line_that_says_what_to_do(spec: str, p
 def test_an_environment_of_the_users_needs_a_teacher_of_the_users() -> None:
     theirs = replace(PENDULUM, name="my:Env-v0", family="gymnasium")
     assert not has_teacher(theirs)
-    with pytest.raises(ValueError, match=r"no teacher ships for my:Env-v0; name one of: rule, specialist"):
+    with pytest.raises(
+        ValueError, match=r"no teacher ships for my:Env-v0; name one of: rule, specialist"
+    ):
         teacher_for(theirs)
     assert asked(teacher_for(theirs, against_the_tilt)).shape == (3, 1)
 
@@ -285,11 +336,17 @@ def test_a_specialist_of_another_version_is_refused(tmp_path: Path) -> None:
         shutil.copy(file, tmp_path)
     same: Callable[[], Teacher] = lambda: teacher_for(PENDULUM, f"specialist:{tmp_path}")  # noqa: E731
     assert asked(same()).shape == (3, 1)
-    wider = replace(PENDULUM, observations={"state": replace(PENDULUM.observations["state"], shape=(5,))})
-    with pytest.raises(ValueError, match=r"shows 5 numbers, the specialist of InvertedPendulum-v5 was trained on 4"):
+    wider = replace(
+        PENDULUM, observations={"state": replace(PENDULUM.observations["state"], shape=(5,))}
+    )
+    with pytest.raises(
+        ValueError, match=r"shows 5 numbers, the specialist of InvertedPendulum-v5 was trained on 4"
+    ):
         teacher_for(wider, f"specialist:{tmp_path}")
     record = json.loads((tmp_path / "inverted-pendulum.json").read_text())
-    (tmp_path / "inverted-pendulum.json").write_text(json.dumps(record | {"env_id": "InvertedPendulum-v4"}))
+    (tmp_path / "inverted-pendulum.json").write_text(
+        json.dumps(record | {"env_id": "InvertedPendulum-v4"})
+    )
     with pytest.raises(
         ValueError, match=r"a specialist of InvertedPendulum-v4 for task .* of InvertedPendulum-v5"
     ) as bad:
@@ -307,7 +364,9 @@ def test_a_game_in_another_size_has_the_same_rule() -> None:
     assert asked(teacher_for(TASKS["atari84/pong"])).shape == (3,)
 
 
-def test_a_teachers_files_are_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teachers_files_are_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd = tmp_path / "50% a+b"
     odd.mkdir()
     for name in ("sac.zip", "sac.pkl"):

@@ -1,4 +1,5 @@
-"""Crafted pickles: none reads or writes memory that is not its own, none runs anything; what is honest is read as it was."""
+"""Crafted pickles: none reads or writes memory that is not its own, none runs anything; what is
+honest is read as it was."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def text(value: str) -> bytes:
 OBJECTS = called("numpy", "dtype", text("O8"))
 FOUR = b"K\x04\x85"
 FROM_BYTES = called("numpy", "ndarray", FOUR, OBJECTS, short(b"A" * 32))
-RECONSTRUCTED = called("numpy._core.multiarray", "_reconstruct", b"cnumpy\nndarray\n", b"K\x00\x85", short(b"b"))
+RECONSTRUCTED = called(
+    "numpy._core.multiarray", "_reconstruct", b"cnumpy\nndarray\n", b"K\x00\x85", short(b"b")
+)
 STATE = b"(K\x01" + FOUR + OBJECTS + b"\x89" + short(b"A" * 32) + b"t"
 BUFFER = called("numpy._core.numeric", "_frombuffer", short(b"A" * 32), OBJECTS, FOUR, text("C"))
 SCALAR = called("numpy._core.multiarray", "scalar", OBJECTS, short(b"A" * 8))
@@ -76,9 +79,13 @@ for data in pickle.load(sys.stdin.buffer):
 
 def test_crafted_arrays_are_refused_and_nobody_dies() -> None:
     crafted = pickle.dumps([b"\x80\x04" + craft + b"." for craft in CRAFTED.values()])
-    ran = subprocess.run([sys.executable, "-c", TRIES], cwd=ROOT, input=crafted, capture_output=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", TRIES], cwd=ROOT, input=crafted, capture_output=True, check=False
+    )
     assert (ran.returncode, ran.stderr) == (0, b"")
-    assert dict(zip(CRAFTED, ran.stdout.decode().splitlines(), strict=True)) == dict.fromkeys(CRAFTED, "refused")
+    assert dict(zip(CRAFTED, ran.stdout.decode().splitlines(), strict=True)) == dict.fromkeys(
+        CRAFTED, "refused"
+    )
 
 
 def test_a_shell_takes_no_names_that_mean_something_to_python() -> None:

@@ -1,4 +1,5 @@
-"""Rules that read the RAM: legal buttons, a row's own, from the present frame alone, and games that they win."""
+"""Rules that read the RAM: legal buttons, a row's own, from the present frame alone, and games that
+they win."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def test_a_rule_stays_in_the_action_set_and_answers_each_row_for_itself(name: st
     alone = np.concatenate([RULES[name](rams[row : row + 1]) for row in range(len(rams))])
     np.testing.assert_array_equal(alone, buttons)
     order = np.random.default_rng(1).permutation(len(rams))
-    np.testing.assert_array_equal(RULES[name](rams[order]), buttons[order])  # nothing is kept between calls
+    # nothing is kept between calls
+    np.testing.assert_array_equal(RULES[name](rams[order]), buttons[order])
     np.testing.assert_array_equal(rams, before)
 
 
@@ -62,11 +64,13 @@ def test_freeway_is_crossed() -> None:
 
 
 def test_freeway_answers_in_front_of_a_car_that_cannot_be_escaped() -> None:
-    """A student walks into it, and what it is then told must not be the opposite of what it was told just before."""
+    """A student walks into it, and what it is then told must not be the opposite of what it was
+    told just before."""
     ram = np.zeros((1, 128), np.uint8)
     ram[:, Freeway.CHICKEN] = Freeway.FIRST_LANE
     ram[:, Freeway.CARS] = 46  # on the chicken's column, at the pace of the slowest lane
-    assert RULES["atari/freeway"](ram) == DOWN  # one decision to the pavement; upwards the car goes along
+    # one decision to the pavement; upwards the car goes along
+    assert RULES["atari/freeway"](ram) == DOWN
 
 
 @pytest.mark.slow

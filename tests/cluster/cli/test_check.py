@@ -1,4 +1,5 @@
-"""`gato check`: what an environment does not keep is said, and the exit status says whether that is an error."""
+"""`gato check`: what an environment does not keep is said, and the exit status says whether that is
+an error."""
 
 import os
 import sys
@@ -11,18 +12,25 @@ from tests.actors.faulty import faulty
 from tests.cluster.cli.test_main import gato
 
 
-def test_a_task_that_keeps_it_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_keeps_it_ends_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, out, err = gato(monkeypatch, capsys, "check", "inverted-pendulum")
     assert (status, err) == (0, "")
     assert out == "mujoco/inverted-pendulum: 11 checks, 0 errors, 0 warnings\n"
 
 
-def test_what_is_found_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_found_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = faulty("pay nan")
     monkeypatch.setattr("actors.tasks.resolve.TASKS", {**TASKS, task.name: task})
     status, out, err = gato(monkeypatch, capsys, "check", "faulty/pay-nan")
     assert (status, err) == (1, "")
-    assert "error: a seed begins the same episode: faulty/pay-nan broke at step 2: it paid nan (and" in out
+    assert (
+        "error: a seed begins the same episode: faulty/pay-nan broke at step 2: it paid nan (and"
+        in out
+    )
 
 
 ODD = """
@@ -58,7 +66,10 @@ for how in ("wide", "exits", "prints", "pays an array", "pays nothing", "exits a
 
 
 @pytest.mark.report(
-    "ray-project/ray#4039", "DeckardAgent/deckard#1", "neumovelab/myoassist#35", "RobertTLange/gymnax#43"
+    "ray-project/ray#4039",
+    "DeckardAgent/deckard#1",
+    "neumovelab/myoassist#35",
+    "RobertTLange/gymnax#43",
 )
 @pytest.mark.parametrize(
     ("name", "status", "said"),
@@ -66,18 +77,28 @@ for how in ("wide", "exits", "prints", "pays an array", "pays nothing", "exits a
         (
             "wide",
             0,
-            "warning: its values have tokens of their own: state[0..2]: the agent can hardly tell the values apart: 64 or more",
+            (
+                "warning: its values have tokens of their own: state[0..2]: the agent can hardly"
+                " tell the values apart: 64 or more"
+            ),
         ),
         ("exits", 1, "odd_pkg:exits-v0 broke at step 0: SystemExit(3), which ends Python"),
         ("prints", 0, "warning: it prints nothing: it printed"),
         (
             "pays-an-array",
             1,
-            "broke at step 0: the reward is array([1.5]) of shape (1,), expected a single number (float); return float(reward[0]) "
-            "from step (and 9 more checks end at the same)",
+            (
+                "broke at step 0: the reward is array([1.5]) of shape (1,), expected a single"
+                " number (float); return float(reward[0]) from step (and 9 more checks end at the"
+                " same)"
+            ),
         ),
         ("pays-nothing", 1, "the reward is None, expected a single number (float)"),
-        ("exits-as-it-is-made", 2, "making or closing odd_pkg:exits-as-it-is-made-v0 ends Python (exit status 4)"),
+        (
+            "exits-as-it-is-made",
+            2,
+            "making or closing odd_pkg:exits-as-it-is-made-v0 ends Python (exit status 4)",
+        ),
     ],
 )
 def test_a_users_environment_is_checked_in_a_process_and_each_problem_is_said_once(
@@ -99,7 +120,9 @@ def test_a_users_environment_is_checked_in_a_process_and_each_problem_is_said_on
     assert len((out + err).strip().splitlines()) == (1 if status == 2 else 2)
 
 
-def test_an_unknown_task_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, _, err = gato(monkeypatch, capsys, "check", "atari/pung")
     assert status == 2
     assert "did you mean 'atari/pong'" in err

@@ -1,4 +1,5 @@
-"""`gato doctor` says of each package whether it is there, imports and steps, and fails where one is broken that gato needs."""
+"""`gato doctor` says of each package whether it is there, imports and steps, and fails where one is
+broken that gato needs."""
 
 import json
 from pathlib import Path
@@ -9,12 +10,23 @@ from rich.console import Console
 from cluster.cli import doctor
 from cluster.cli.doctor import CHECKS, Check, find, find_all
 
-WELL = Check(name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True)
+WELL = Check(
+    name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True
+)
 
 
 def test_every_name_of_the_card_and_what_stands_in_for_it_are_tried() -> None:
     in_place_of = {check.name: check.successor for check in CHECKS}
-    assert {"torch", "ray", "rllib", "tune", "redis", "minigrid", "envpool", "imageio-ffmpeg"} <= in_place_of.keys()
+    assert {
+        "torch",
+        "ray",
+        "rllib",
+        "tune",
+        "redis",
+        "minigrid",
+        "envpool",
+        "imageio-ffmpeg",
+    } <= in_place_of.keys()
     assert {name: successor for name, successor in in_place_of.items() if successor} == {
         "gym": "gymnasium", "mujoco-py": "mujoco", "atari-py": "ale-py", "d4rl": "minari",
     }  # fmt: skip
@@ -29,14 +41,27 @@ def test_a_package_that_works_is_in_use_itself() -> None:
 
 def test_a_package_that_is_missing_says_how_it_is_had_and_what_stands_in() -> None:
     found = find(
-        Check(name="gym", package="no-such-package", imports="import x", successor="rich", missing="of legacy")
+        Check(
+            name="gym",
+            package="no-such-package",
+            imports="import x",
+            successor="rich",
+            missing="of legacy",
+        )
     )
-    assert (found.version, found.imports, found.steps, found.note) == (None, False, False, "of legacy")
+    assert (found.version, found.imports, found.steps, found.note) == (
+        None,
+        False,
+        False,
+        "of legacy",
+    )
     assert found.in_use.startswith("rich ")
 
 
 def test_a_successor_that_is_missing_is_said_to_be() -> None:
-    found = find(Check(name="x", package="no-such-package", imports="import x", successor="no-such-package"))
+    found = find(
+        Check(name="x", package="no-such-package", imports="import x", successor="no-such-package")
+    )
     assert found.in_use == "no-such-package (not installed)"
 
 
@@ -58,11 +83,17 @@ def test_a_package_that_breaks_is_named_with_its_last_words(
     assert found.in_use == "-"
 
 
-@pytest.mark.parametrize("end", ["os._exit(7)", "raise RuntimeError('no ROM')", "raise SystemExit(7)"])
-def test_one_that_ends_a_shared_process_hides_no_other_and_is_named_itself(tmp_path: Path, end: str) -> None:
+@pytest.mark.parametrize(
+    "end", ["os._exit(7)", "raise RuntimeError('no ROM')", "raise SystemExit(7)"]
+)
+def test_one_that_ends_a_shared_process_hides_no_other_and_is_named_itself(
+    tmp_path: Path, end: str
+) -> None:
     def shared(name: str, steps: str) -> Check:
         tell = f"open({str(tmp_path / name)!r}, 'a').write('tried ')"
-        return Check(name=name, package="rich", imports=f"import os; {tell}", steps=steps, shares="one")
+        return Check(
+            name=name, package="rich", imports=f"import os; {tell}", steps=steps, shares="one"
+        )
 
     found = find_all([shared("before", ""), shared("bad", end), shared("after", "import rich")])
     assert [(finding.name, finding.imports, finding.steps) for finding in found] == [
@@ -77,7 +108,11 @@ def test_findings_come_in_the_order_of_the_checks_and_what_is_missing_takes_no_p
     missing = Check(name="missing", package="no-such-package", imports="import x", shares="one")
     slow = Check(name="slow", package="rich", imports="import rich", takes_s=9.0)
     found = find_all([missing, WELL, slow])
-    assert [(finding.name, finding.steps) for finding in found] == [("missing", False), ("rich", True), ("slow", True)]
+    assert [(finding.name, finding.steps) for finding in found] == [
+        ("missing", False),
+        ("rich", True),
+        ("slow", True),
+    ]
 
 
 def test_only_what_starts_no_process_and_needs_no_environment_shares_one() -> None:

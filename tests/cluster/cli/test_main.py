@@ -25,7 +25,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def gato(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def gato(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of one command, in this process."""
     monkeypatch.setattr("sys.argv", ["gato", *words])
     try:
@@ -66,7 +68,10 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
     [
         (("start", "dmeo"), "did you mean 'demo'"),
         (("start", "debug", "--tasks", "mujoco/hoper"), "did you mean 'mujoco/hopper'"),
-        (("start", "debug", "--tasks", "nowhere:MyEnv-v0"), "needs nowhere, which cannot be imported"),
+        (
+            ("start", "debug", "--tasks", "nowhere:MyEnv-v0"),
+            "needs nowhere, which cannot be imported",
+        ),
         (("start", "debug", "--tasks", "gymnasium:MyEnv-v0"), "cannot make gymnasium:MyEnv-v0"),
         (("start", "debug", "--text", "missing.model"), "no SentencePiece model in"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
@@ -85,7 +90,10 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(
-    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     status, _, err = gato(monkeypatch, capsys, *words)
     assert status == 2
@@ -95,7 +103,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -132,14 +142,18 @@ def test_a_d4rl_file_is_imported_once_and_can_be_trained_on(
         "return_mean": 10.0,
         "returns": [10.0, 10.0, 10.0],
     }
-    config = choices.make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
+    config = choices.make_config(
+        "demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[]
+    )
     assert config.tasks == ("mujoco/hopper",)
 
 
 def test_a_file_with_nan_loses_that_episode_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = gato(monkeypatch, capsys, "import", str(d4rl_file(here / "hopper-medium-v2.hdf5", nan_at=12)))
+    status, out, _ = gato(
+        monkeypatch, capsys, "import", str(d4rl_file(here / "hopper-medium-v2.hdf5", nan_at=12))
+    )
     assert status == 0
     assert "2 episodes" in out
     assert "refused" in out
@@ -157,7 +171,10 @@ def test_a_file_with_missing_keys_is_refused_whole(
 
 
 def test_a_minari_set_of_another_environment_version_is_refused(
-    here: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path,
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = here / "hopper-old"
     shutil.copytree(shared_data / "minari" / "mujoco" / "hopper" / "random-v0", folder)
@@ -186,7 +203,9 @@ def test_a_run_that_is_not_running_cannot_be_stopped(
 def test_demonstrations_can_be_recorded(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = gato(monkeypatch, capsys, "record", "inverted-pendulum", "--episodes", "2", "--name", "poles")
+    status, out, _ = gato(
+        monkeypatch, capsys, "record", "inverted-pendulum", "--episodes", "2", "--name", "poles"
+    )
     assert status == 0
     assert "2 episodes of mujoco/inverted-pendulum, 2,000 steps" in out
     assert not (here / "MUJOCO_LOG.TXT").exists()
@@ -204,7 +223,14 @@ def test_an_environment_that_breaks_ends_a_recording_with_a_line(
     teacher = "python:tests.cluster.cli.test_main:idle"
     for name, word in (("raises", "the wheels came off"), ("dies", "died")):
         status, _, err = gato(
-            monkeypatch, capsys, "record", f"frail_pkg:{name}", "--teacher", teacher, "--episodes", "4"
+            monkeypatch,
+            capsys,
+            "record",
+            f"frail_pkg:{name}",
+            "--teacher",
+            teacher,
+            "--episodes",
+            "4",
         )
         assert status == 2
         assert word in err
@@ -232,5 +258,7 @@ except SystemExit:
     pass
 print(sorted({"torch", "ray", "mujoco", "gymnasium", "ale_py", "h5py"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120.0)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120.0
+    )
     assert done.stdout.splitlines()[-1] == "[]", done.stdout

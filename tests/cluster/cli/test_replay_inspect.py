@@ -1,4 +1,5 @@
-"""`gato replay`: what is in a store, whether it is whole, in less space, for others; also while somebody writes to it."""
+"""`gato replay`: what is in a store, whether it is whole, in less space, for others; also while
+somebody writes to it."""
 
 import importlib.util
 import json
@@ -40,7 +41,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def gato(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gato:
-    """Exit status, standard output and standard error of one command of `gato replay`, in this process."""
+    """Exit status, standard output and standard error of one command of `gato replay`, in this
+    process."""
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["gato", "replay", *words])
@@ -67,7 +69,9 @@ def make_store(folder: Path, *, first: int = 0, num_shards: int = 1) -> Path:
 
 
 def make_run(name: str, *, state: str = "stopped", num_shards: int = 1) -> RunFolder:
-    run = RunFolder.create(name, config={"replay": {"capacity_bytes": CAPACITY, "durability": "group"}})
+    run = RunFolder.create(
+        name, config={"replay": {"capacity_bytes": CAPACITY, "durability": "group"}}
+    )
     shards = [""] if num_shards == 1 else [f"shard-{shard}" for shard in range(num_shards)]
     for number, shard in enumerate(shards):
         make_store(run.path / "replay" / shard, first=10 * number, num_shards=num_shards)
@@ -83,9 +87,16 @@ def test_a_run_a_folder_and_a_folder_of_shards_are_found(here: Path, gato: Gato)
         assert status == 0
         assert "run one: 5 episodes" in out
     make_run("two", num_shards=2)
-    assert [path.name for path in stores_of(here / "runs" / "two" / "replay")] == ["shard-0", "shard-1"]
-    lines = [json.loads(line) for line in gato("ls", "two", "--json", "--limit", "0")[1].splitlines()]
-    assert [(line["shard"], line["number"]) for line in lines] == [(s, n) for n in range(5) for s in range(2)]
+    assert [path.name for path in stores_of(here / "runs" / "two" / "replay")] == [
+        "shard-0",
+        "shard-1",
+    ]
+    lines = [
+        json.loads(line) for line in gato("ls", "two", "--json", "--limit", "0")[1].splitlines()
+    ]
+    assert [(line["shard"], line["number"]) for line in lines] == [
+        (s, n) for n in range(5) for s in range(2)
+    ]
     assert "k11" in gato("peek", "1/1", "two")[1]
     status, _, err = gato("peek", "1", "two")
     assert status == 2
@@ -107,8 +118,13 @@ def test_episodes_are_listed_filtered_and_sorted_the_newest_last(here: Path, gat
     assert keys("--task", "counter", "--sort", "return") == ["k0", "k3", "k1", "k2"]
     assert keys("--source", "agent") == ["k2", "k3"]
     assert keys("--source", "teacher", "--task", "counter", "--sort", "steps") == ["k0", "k1"]
-    (first, *_) = [json.loads(line) for line in gato("ls", "store", "--json")[1].splitlines()]
-    assert (first["steps"], first["return"], first["source"], first["tokens"]) == (10, 10.0, "teacher:t", 100)
+    first, *_ = [json.loads(line) for line in gato("ls", "store", "--json")[1].splitlines()]
+    assert (first["steps"], first["return"], first["source"], first["tokens"]) == (
+        10,
+        10.0,
+        "teacher:t",
+        100,
+    )
     out = gato("ls", "store", "--limit", "3")[1]
     assert "3 episodes of 5; --limit 0 shows all" in out
     assert out.index("k2") < out.index("k3") < out.index("p4")
@@ -130,14 +146,27 @@ def test_stats_tell_tasks_sources_bytes_tokens_keys_and_damage(here: Path, gato:
     assert (plain["inserted_tokens"], plain["read_tokens"]) == (1400, 4321)
     assert plain["damaged"] == {"3 k3": "column rewards is bad"}
     assert (plain["streams"], plain["intervals"]) == (5, 5)
-    assert (plain["capacity_bytes"], plain["durability"], plain["num_shards"]) == (CAPACITY, "group", 1)
+    assert (plain["capacity_bytes"], plain["durability"], plain["num_shards"]) == (
+        CAPACITY,
+        "group",
+        1,
+    )
     assert plain["stored_bytes"] < plain["file_bytes"] < CAPACITY
     out = gato("stats", "one")[1]
-    for words in ("test/counter", "teacher:t", "agent", "of 67.1 MB", "column rewards is bad", "4,321 read"):
+    for words in (
+        "test/counter",
+        "teacher:t",
+        "agent",
+        "of 67.1 MB",
+        "column rewards is bad",
+        "4,321 read",
+    ):
         assert words in out
 
 
-def test_an_episode_can_be_looked_at_by_number_and_key_and_its_frames_as_a_picture(here: Path, gato: Gato) -> None:
+def test_an_episode_can_be_looked_at_by_number_and_key_and_its_frames_as_a_picture(
+    here: Path, gato: Gato
+) -> None:
     make_store(here / "store")
     by_number, by_key = gato("peek", "2", "store")[1], gato("peek", "k2", "store")[1]
     assert by_number == by_key
@@ -156,7 +185,9 @@ def test_an_episode_can_be_looked_at_by_number_and_key_and_its_frames_as_a_pictu
     assert "no images" in err
 
 
-def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(here: Path, gato: Gato) -> None:
+def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(
+    here: Path, gato: Gato
+) -> None:
     folder = make_store(here / "store")
     status, out, _ = gato("verify", "store")
     assert status == 0
@@ -181,7 +212,8 @@ def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(here
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     assert [header.key for header in store.episodes.values()] == ["k0", "k3"]
     assert store.add(counter_episode(0), tokens=1) is None
-    assert store.add(counter_episode(1, 30), tokens=100) is not None  # what was damaged may be handed in again
+    # what was damaged may be handed in again
+    assert store.add(counter_episode(1, 30), tokens=100) is not None
     store.quarantine(store.episodes[5], "for the test")
     store.close()
     status, out, _ = gato("compact", "store")
@@ -190,7 +222,9 @@ def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(here
     assert "2 episodes are whole\n" in gato("verify", "store")[1]
 
 
-def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(here: Path, gato: Gato) -> None:
+def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(
+    here: Path, gato: Gato
+) -> None:
     folder = make_store(here / "store")
     env = lmdb.open(str(folder), max_dbs=5, map_size=1 << 28)
     with env.begin(write=True) as txn:
@@ -202,7 +236,12 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(here: P
     env.close()
     status, out, _ = gato("verify", "store")
     assert status == 1
-    for words in ("key 'k1' is not among those seen", "'k3", "next one to be stored is 2", "only 7 were inserted"):
+    for words in (
+        "key 'k1' is not among those seen",
+        "'k3",
+        "next one to be stored is 2",
+        "only 7 were inserted",
+    ):
         assert words in out
     assert gato("verify", "store", "--mend")[0] == 0
     assert gato("verify", "store")[0] == 0
@@ -232,7 +271,8 @@ def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Ga
         ]
         journal.close()
     folder.set_state("stopped")
-    assert folder.info().config["replay"]["limiter"]["slack_tokens"] == 5000  # a resumed run has it too
+    # a resumed run has it too
+    assert folder.info().config["replay"]["limiter"]["slack_tokens"] == 5000
     assert gato("pause", "paced")[0] == 2
 
 
@@ -247,7 +287,11 @@ def test_a_missing_shard_is_damage(here: Path, gato: Gato) -> None:
 
 def test_a_run_that_goes_on_is_not_compacted_or_mended(here: Path, gato: Gato) -> None:
     make_run("live", state="starting")
-    for words in (("compact", "live"), ("compact", "runs/live/replay"), ("verify", "live", "--mend")):
+    for words in (
+        ("compact", "live"),
+        ("compact", "runs/live/replay"),
+        ("verify", "live", "--mend"),
+    ):
         status, _, err = gato(*words)
         assert status == 2
         assert "gato stop live first" in err
@@ -275,10 +319,15 @@ def test_a_run_that_goes_on_is_not_compacted_or_mended(here: Path, gato: Gato) -
         (("verify", "nowhere/at/all"), "no run, data set or folder"),
         (("compact", "nobody"), "no run, data set or folder"),
         (("export", "store", "--to", "out-v0"), "--task"),
-        (("export", "store", "--to", "out-v0", "--task", "counter", "--min-return", "1e9"), "lower --min-return"),
+        (
+            ("export", "store", "--to", "out-v0", "--task", "counter", "--min-return", "1e9"),
+            "lower --min-return",
+        ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_status_2(words: tuple[str, ...], message: str, here: Path, gato: Gato) -> None:
+def test_a_mistake_is_one_line_and_exit_status_2(
+    words: tuple[str, ...], message: str, here: Path, gato: Gato
+) -> None:
     make_store(here / "store")
     status, _, err = gato(*words)
     assert status == 2
@@ -353,10 +402,14 @@ def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None
     status, out, err = gato("export", "hopper", "--to", "mine-v0", "--min-return", "5")
     assert status == 0, err
     assert "episodes of mujoco/hopper" in out
-    lines = [json.loads(line) for line in gato("ls", "hopper", "--json", "--limit", "0")[1].splitlines()]
+    lines = [
+        json.loads(line) for line in gato("ls", "hopper", "--json", "--limit", "0")[1].splitlines()
+    ]
     with h5py.File("mine-v0/data/main_data.hdf5") as file:
         returns = sorted(float(np.sum(group["rewards"][:])) for group in file.values())
-    np.testing.assert_allclose(returns, sorted(line["return"] for line in lines if line["return"] >= 5), rtol=1e-5)
+    np.testing.assert_allclose(
+        returns, sorted(line["return"] for line in lines if line["return"] >= 5), rtol=1e-5
+    )
 
 
 def gato_import(source: Path) -> int:

@@ -1,4 +1,5 @@
-"""`gato replay provenance` and `stats` say where episodes came from, what was done to them, and what is not read."""
+"""`gato replay provenance` and `stats` say where episodes came from, what was done to them, and
+what is not read."""
 
 import json
 from pathlib import Path
@@ -18,20 +19,27 @@ from replay.formats.reader import ImportOptions
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set of a D4RL file: 1,500 rows that no mark divides, then two good episodes of 100, with actions beyond the bounds."""
+    """A data set of a D4RL file: 1,500 rows that no mark divides, then two good episodes of 100,
+    with actions beyond the bounds."""
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
     rows = 1700
     actions = np.zeros((rows, 3))
     actions[1510:1520, 1] = -1.25
     rewards = np.where(np.arange(rows) < 1500, 0.0, 3.0)
     with h5py.File(tmp_path / "hopper-v2.hdf5", "w") as file:
-        file["observations"], file["actions"], file["rewards"] = np.zeros((rows, 11)), actions, rewards
+        file["observations"], file["actions"], file["rewards"] = (
+            np.zeros((rows, 11)),
+            actions,
+            rewards,
+        )
         file["terminals"] = np.isin(np.arange(rows), (1499, 1599, 1699))
         file["timeouts"] = np.zeros(rows, np.bool_)
     options = ImportOptions(allowed=frozenset({"version"}))
     importing.make(
         "mine",
-        lambda known: read_source(str(tmp_path / "hopper-v2.hdf5"), TASKS, known=known, options=options),
+        lambda known: read_source(
+            str(tmp_path / "hopper-v2.hdf5"), TASKS, known=known, options=options
+        ),
         TASKS,
         Console(quiet=True),
         origin="hopper-v2.hdf5",
@@ -70,6 +78,7 @@ def test_stats_say_what_the_filter_leaves_out(capsys: pytest.CaptureFixture[str]
     assert list(reasons.values()) == [{"episodes": 2, "steps": 1500}]
     console = Console(record=True, width=200)
     stats("mine", as_json=False, console=console)
-    assert "2 of 4 episodes (1,500 steps) are not read: below 80% of the best demonstrations' return" in (
-        console.export_text()
+    assert (
+        "2 of 4 episodes (1,500 steps) are not read: below 80% of the best demonstrations' return"
+        in (console.export_text())
     )

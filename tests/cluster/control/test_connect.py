@@ -1,4 +1,5 @@
-"""Joining a Ray that runs, as a process of its own does: Ray keeps what it was told at import for the process's life."""
+"""Joining a Ray that runs, as a process of its own does: Ray keeps what it was told at import for
+the process's life."""
 
 import os
 import socket
@@ -30,9 +31,15 @@ print("joined", ray.cluster_resources()["CPU"])
 
 
 def test_a_ray_that_asks_for_the_token_in_the_home_folder_is_joined(tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "HOME": str(tmp_path)
+    }
     with subprocess.Popen(
-        [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as running:
         assert running.stdout is not None
         try:
@@ -61,7 +68,8 @@ def test_a_ray_that_asks_for_the_token_in_the_home_folder_is_joined(tmp_path: Pa
 
 
 class Listener:
-    """A server on a port of its own that answers every connection with the same bytes; with none it stays silent."""
+    """A server on a port of its own that answers every connection with the same bytes; with none it
+    stays silent."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -99,7 +107,9 @@ class Listener:
         (b"-ERR unknown command\r\n", "UNAVAILABLE"),
     ],
 )
-def test_a_port_where_another_server_listens_is_refused_in_seconds(answer: bytes, says: str) -> None:
+def test_a_port_where_another_server_listens_is_refused_in_seconds(
+    answer: bytes, says: str
+) -> None:
     listener = Listener(answer)
     begun_s = time.monotonic()
     try:
@@ -108,7 +118,9 @@ def test_a_port_where_another_server_listens_is_refused_in_seconds(answer: bytes
     finally:
         listener.close()
     assert time.monotonic() - begun_s < 30.0  # where the machine is busy; six or none of its own
-    assert f"what listens at '{listener.address}' is not the head of a Ray ({says}" in str(caught.value)
+    assert f"what listens at '{listener.address}' is not the head of a Ray ({says}" in str(
+        caught.value
+    )
     assert "ray start --head" in str(caught.value)
 
 
@@ -123,7 +135,9 @@ def test_a_grpc_server_that_is_no_ray_is_refused() -> None:
         server.stop(None).wait()
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:1", "127.0.0.1:99999999"])
+@pytest.mark.parametrize(
+    "address", ["nowhere", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:1", "127.0.0.1:99999999"]
+)
 def test_an_address_where_nothing_listens_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"no Ray answers at .*ray start --head"):
         require_ray(address)

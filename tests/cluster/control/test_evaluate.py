@@ -1,4 +1,5 @@
-"""Playing a checkpoint without Ray: what it is prompted with, and what is said of a task that it never saw."""
+"""Playing a checkpoint without Ray: what it is prompted with, and what is said of a task that it
+never saw."""
 
 import io
 import json
@@ -54,7 +55,12 @@ def test_a_task_that_the_run_never_trained_is_said_to_be_one(
     run = RunFolder.create("tiny", config=json.loads(config_to_json(config)))
     torch.manual_seed(0)
     model = Gato(config.model)
-    save_checkpoint(run.path / "checkpoints", model, torch.optim.AdamW(model.parameters()), Progress(step=1, number=1))
+    save_checkpoint(
+        run.path / "checkpoints",
+        model,
+        torch.optim.AdamW(model.parameters()),
+        Progress(step=1, number=1),
+    )
     other = "mujoco/inverted-double-pendulum"
 
     def said(*tasks: str, as_json: bool) -> str:
@@ -69,4 +75,7 @@ def test_a_task_that_the_run_never_trained_is_said_to_be_one(
     capsys.readouterr()
     assert said(PENDULUM.name, other, as_json=True) == ""
     rows = json.loads(capsys.readouterr().out)["tasks"]
-    assert {name: row["trained"] for name, row in rows.items()} == {PENDULUM.name: True, other: False}
+    assert {name: row["trained"] for name, row in rows.items()} == {
+        PENDULUM.name: True,
+        other: False,
+    }

@@ -1,4 +1,5 @@
-"""A whole run on a local Ray, with real parts: it plays, learns, survives kill -9, scales, stops, resumes, is evaluated."""
+"""A whole run on a local Ray, with real parts: it plays, learns, survives kill -9, scales, stops,
+resumes, is evaluated."""
 
 import json
 import os
@@ -31,7 +32,12 @@ class Shell:
 
     def __call__(self, *words: str, status: int = 0) -> str:
         done = subprocess.run(
-            [str(GATO), *words], capture_output=True, text=True, cwd=self.folder, env=self.environment, check=False
+            [str(GATO), *words],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
         )
         assert done.returncode == status, f"gato {' '.join(words)}: {done.stdout}\n{done.stderr}"
         return done.stdout
@@ -46,7 +52,9 @@ class Shell:
         out: list[int] = []
         for entry in Path("/proc").iterdir():
             try:
-                titled = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(title.encode())
+                titled = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(
+                    title.encode()
+                )
                 if titled and mine in (entry / "environ").read_bytes():
                     out.append(int(entry.name))
             except OSError:
@@ -87,9 +95,15 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     until(lambda: shell.watch()["tasks"]["mujoco/inverted-pendulum"]["history"])
     before = json.loads(shell("watch", "--once", "--json"))
     assert {"run", "tasks", "learner", "replay", "workers"} <= before.keys()
-    assert {"version", "step", "return", "normalised", "episodes", "teacher_return", "history"} <= before["tasks"][
-        "mujoco/inverted-pendulum"
-    ].keys()
+    assert {
+        "version",
+        "step",
+        "return",
+        "normalised",
+        "episodes",
+        "teacher_return",
+        "history",
+    } <= before["tasks"]["mujoco/inverted-pendulum"].keys()
     assert {"step", "loss", "tokens_per_s", "wait_fraction"} <= before["learner"].keys()
 
     worker = until(lambda: shell.processes("ray::WorkerActor"))
@@ -98,16 +112,23 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     os.kill(worker[0], signal.SIGKILL)
     step = before["learner"]["step"]
     steps = before["replay"]["steps"]
-    until(lambda: (now := shell.watch())["learner"]["step"] > step + 20 and now["replay"]["steps"] > steps + 200)
+    until(
+        lambda: (
+            (now := shell.watch())["learner"]["step"] > step + 20
+            and now["replay"]["steps"] > steps + 200
+        )
+    )
 
     os.kill(until(lambda: shell.processes("ray::LearnerActor"))[0], signal.SIGKILL)
     until(lambda: any(event["kind"] == "learner died" for event in shell.watch()["events"]))
     step = shell.watch()["learner"]["step"]
     until(lambda: shell.watch()["learner"]["step"] > step + 20)
     log = (shell.folder / "runs" / "debug" / "log.txt").read_text()
-    assert "actor restart will fail" not in log  # what Ray says of a constructor that got handles of other actors
+    # what Ray says of a constructor that got handles of other actors
+    assert "actor restart will fail" not in log
 
-    shell("replay", "limit", "debug", "--slack", "900000")  # holds nobody back: a second worker needs something to do
+    # holds nobody back: a second worker needs something to do
+    shell("replay", "limit", "debug", "--slack", "900000")
     until(lambda: any(event["kind"] == "replay limited" for event in shell.watch()["events"]))
     shell("replay", "verify", "debug")  # beside the run
 
@@ -141,11 +162,17 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
 def _nothing_acknowledged_is_missing(run: Path, name: str) -> None:
     with RedisServer.start(run / "redis") as server:
         entries = Journal(connect(server.url), name).read(START, count=100_000)
-    reports = [e.record for e in entries if isinstance(e.record, WorkerReport) and e.record.role != "evaluate"]
+    reports = [
+        e.record
+        for e in entries
+        if isinstance(e.record, WorkerReport) and e.record.role != "evaluate"
+    ]
     acknowledged = sum(report.episodes - sum(report.refused.values()) for report in reports)
     keys: list[str] = []
     for shard in range(2):
-        store = EpisodeStore(run / "replay" / f"shard-{shard}", capacity_bytes=1 << 28, read_only=True)
+        store = EpisodeStore(
+            run / "replay" / f"shard-{shard}", capacity_bytes=1 << 28, read_only=True
+        )
         keys += [header.key for header in store.episodes.values()]
         assert sum(1 for _ in store.all_episodes()) == len(store.episodes) > 0
         store.close()

@@ -11,7 +11,9 @@ from gato.version import Version
 CONFIG = ActorsConfig(num_envs=2, demonstration_steps=100, generate_share=0.5)
 
 
-def report(assignment: Assignment, *, env_steps: int = 60, version: Version | None = None) -> WorkerReport:
+def report(
+    assignment: Assignment, *, env_steps: int = 60, version: Version | None = None
+) -> WorkerReport:
     return WorkerReport(
         worker="w",
         role=assignment.role,
@@ -129,8 +131,11 @@ def test_generation_has_its_share_of_the_idle_time() -> None:
     assert again.task != generated.task
 
 
-def roles_of(dispatcher: Dispatcher, *, rounds: int, begun: int = 0, failing: str | None = None) -> list[str]:
-    """What is done in so many seconds where each publishes a version; the teacher of `failing` never succeeds."""
+def roles_of(
+    dispatcher: Dispatcher, *, rounds: int, begun: int = 0, failing: str | None = None
+) -> list[str]:
+    """What is done in so many seconds where each publishes a version; the teacher of `failing`
+    never succeeds."""
     roles: list[str] = []
     for now in range(begun, begun + rounds):
         version = Version(1, 1 + now)
@@ -186,7 +191,9 @@ def test_the_agent_plays_to_learn_from_an_update_on_and_has_its_share_from_then_
     assert not {"generate", "relabel"} & set(roles)
     dispatcher.learned(400)
     roles = roles_of(dispatcher, rounds=100, begun=100)
-    assert 17 <= roles.count("generate") <= 23, "what it did not have before, it does not catch up on"
+    assert 17 <= roles.count("generate") <= 23, (
+        "what it did not have before, it does not catch up on"
+    )
     assert 17 <= roles.count("relabel") <= 23
 
 
@@ -198,7 +205,9 @@ def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> Non
         assignment = dispatcher.next("w", float(now))
         if assignment is not None:
             roles.append(assignment.role)
-            dispatcher.done("w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0)
+            dispatcher.done(
+                "w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0
+            )
     assert roles.count("evaluate") == 2
     last = dispatcher.next("w", 20.0, last=True)
     assert last is not None
@@ -206,7 +215,9 @@ def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> Non
 
 
 def test_only_who_has_a_teacher_is_relabelled_and_taught() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.2, relabel_share=0.4, teach_share=0.2), teachable=["a"])
+    dispatcher = make(
+        replace(CONFIG, generate_share=0.2, relabel_share=0.4, teach_share=0.2), teachable=["a"]
+    )
     dispatcher.published(Version(1, 1))
     seen: set[tuple[str, str]] = set()
     for now in range(100):
@@ -237,7 +248,10 @@ def test_a_task_that_always_fails_is_left_alone_and_the_others_go_on() -> None:
         failed = "the wheels came off" if assignment.task == "a" else None
         tries += assignment.task == "a"
         dispatcher.done(
-            "w", assignment, replace(report(assignment, version=Version(1, 1 + now)), failed=failed), now + 1.0
+            "w",
+            assignment,
+            replace(report(assignment, version=Version(1, 1 + now)), failed=failed),
+            now + 1.0,
         )
     assert tries == 2 * BREAKS_AFTER
     assert set(dispatcher.broken) == {("a", "evaluate"), ("a", "generate")}
@@ -259,7 +273,10 @@ def test_a_success_in_between_forgets_the_failures_before() -> None:
         assert assignment is not None
         failed = "no luck" if number % 5 else None
         dispatcher.done(
-            "w", assignment, replace(report(assignment, version=Version(1, number)), failed=failed), 1000.0 * number
+            "w",
+            assignment,
+            replace(report(assignment, version=Version(1, number)), failed=failed),
+            1000.0 * number,
         )
     assert dispatcher.broken == []
 
@@ -317,7 +334,11 @@ def test_workers_that_fail_together_are_one_failure() -> None:
     dispatcher = make(replace(CONFIG, generate_share=1.0, evaluate_share=0.0), has_data=["a", "b"])
     dispatcher.published(Version(1, 1))
     given = [dispatcher.next(f"w{number}", 0.0) for number in range(30)]
-    played = [assignment for assignment in given if assignment is not None and assignment.role == "generate"]
+    played = [
+        assignment
+        for assignment in given
+        if assignment is not None and assignment.role == "generate"
+    ]
     assert len(played) > 2 * BREAKS_AFTER
     for assignment in played:
         dispatcher.died(assignment, given_s=0.0, now_s=5.0)
@@ -341,14 +362,18 @@ def test_an_evaluation_of_an_older_version_that_fails_leaves_the_newest_to_be_ev
 
 def test_evaluations_have_the_share_that_they_are_given_also_where_nothing_else_is_to_do() -> None:
     for share, generate in ((0.5, 0.0), (0.3, 0.05), (0.1, 0.2)):
-        dispatcher = make(replace(CONFIG, evaluate_share=share, generate_share=generate), has_data=["a", "b"])
+        dispatcher = make(
+            replace(CONFIG, evaluate_share=share, generate_share=generate), has_data=["a", "b"]
+        )
         seconds = 0
         for now in range(1000):
             dispatcher.published(Version(1, 1 + now))
             assignment = dispatcher.next("w", float(now))
             if assignment is not None:
                 seconds += assignment.role == "evaluate"
-                dispatcher.done("w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0)
+                dispatcher.done(
+                    "w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0
+                )
         assert abs(seconds / 1000 - share) < 0.02
 
 
@@ -359,7 +384,9 @@ def test_new_shares_do_not_stop_demonstrations() -> None:
     assert roles_of(dispatcher, rounds=100, begun=300).count("teach") > 30
 
 
-def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> None:
+def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> (
+    None
+):
     dispatcher = make()
     for now in range(0, 40_000, 40):
         dispatcher.published(Version(1, 1 + now))

@@ -31,14 +31,18 @@ def test_one_thread_is_used_where_nothing_is_said_and_what_is_started_later_know
 
 
 @pytest.mark.parametrize("said", ["2", "2,1"])
-def test_what_the_user_says_in_the_environment_stands(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_what_the_user_says_in_the_environment_stands(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", said)
     assert use_threads() == 2
     assert torch.get_num_threads() == 2
     assert os.environ["OMP_NUM_THREADS"] == said
 
 
-def test_a_number_that_is_asked_for_is_used_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_asked_for_is_used_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert use_threads(4) == 4
     assert torch.get_num_threads() == 4

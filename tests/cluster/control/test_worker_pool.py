@@ -1,4 +1,5 @@
-"""The crew: workers that die or hang are started again, and what they were at is done again or given up."""
+"""The crew: workers that die or hang are started again, and what they were at is done again or
+given up."""
 
 from __future__ import annotations
 
@@ -24,13 +25,20 @@ from gato.version import Version
 
 
 class Player:
-    """Does what it is told at once; in the role it was made to fear it stops for ever, or ends its process.
+    """Does what it is told at once; in the role it was made to fear it stops for ever, or ends its
+    process.
 
-    Where `dies_once` names a file that is not there, it makes it, dies, and takes its time to start again.
+    Where `dies_once` names a file that is not there, it makes it, dies, and takes its time to start
+    again.
     """
 
     def __init__(self, name: str, hangs_at: str, dies_at: str, dies_once: str) -> None:
-        self._name, self._hangs_at, self._dies_at, self._dies_once = name, hangs_at, dies_at, dies_once
+        self._name, self._hangs_at, self._dies_at, self._dies_once = (
+            name,
+            hangs_at,
+            dies_at,
+            dies_once,
+        )
         if dies_once and Path(dies_once).exists():
             threading.Event().wait(6.0)  # as imports do on a busy machine
         self._begun_s = time.monotonic()
@@ -53,7 +61,10 @@ class Player:
 
     def progress(self) -> WorkerProgress:
         return WorkerProgress(
-            assignment=self._assignment, episodes=0, steps=0, last_step_age_s=time.monotonic() - self._begun_s
+            assignment=self._assignment,
+            episodes=0,
+            steps=0,
+            last_step_age_s=time.monotonic() - self._begun_s,
         )
 
 
@@ -87,9 +98,15 @@ def crew_of(
     remote: Any = ray.remote(Player)
 
     def new_worker(name: str) -> Any:
-        return remote.options(num_cpus=0, max_restarts=-1, max_concurrency=2).remote(name, hangs_at, dies_at, dies_once)
+        return remote.options(num_cpus=0, max_restarts=-1, max_concurrency=2).remote(
+            name, hangs_at, dies_at, dies_once
+        )
 
-    return Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=hung_after_s), dispatcher, notes
+    return (
+        Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=hung_after_s),
+        dispatcher,
+        notes,
+    )
 
 
 def run(crew: Crew, until: Callable[[], object]) -> None:
@@ -112,7 +129,12 @@ def test_a_worker_that_hangs_is_killed_and_its_evaluation_counts_as_failed() -> 
     assert failed.failed is not None
     assert "no step for" in failed.failed
     before = len(notes.records)
-    run(crew, lambda: any(isinstance(r, WorkerReport) and r.role == "generate" for r in notes.records[before:]))
+    run(
+        crew,
+        lambda: any(
+            isinstance(r, WorkerReport) and r.role == "generate" for r in notes.records[before:]
+        ),
+    )
     crew.end()
 
 
@@ -127,14 +149,19 @@ def test_a_worker_that_takes_long_to_start_again_died_once(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("_ray")
-def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(dispatch, "BREAKS_AFTER", 3)  # each death takes a start of a process
     monkeypatch.setattr(crew_module, "BREAKS_AFTER", 3)
     crew, dispatcher, notes = crew_of(dies_at="teach")
     crew.scale(1)
     run(crew, lambda: dispatcher.is_hopeless)
     run(crew, lambda: notes.events("task failed"))
-    assert 3 <= len(notes.events("worker died")) <= 4  # deaths, not calls that met a worker on its way back
-    assert notes.events("task failed") == ["a failed 3 times to teach; left alone until gato resume"]
+    # deaths, not calls that met a worker on its way back
+    assert 3 <= len(notes.events("worker died")) <= 4
+    assert notes.events("task failed") == [
+        "a failed 3 times to teach; left alone until gato resume"
+    ]
     crew.scale(0)
     assert len(crew) == 0

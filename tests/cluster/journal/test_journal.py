@@ -57,7 +57,15 @@ RECORDS: list[Record] = [
         refused={"rewards is not finite at step 3": 2},
         returns=Mean(40.0, 4),
     ),
-    WorkerReport(worker="w", role="teach", task="mujoco/hopper", version=None, episodes=1, env_steps=10, wall_s=0.5),
+    WorkerReport(
+        worker="w",
+        role="teach",
+        task="mujoco/hopper",
+        version=None,
+        episodes=1,
+        env_steps=10,
+        wall_s=0.5,
+    ),
     ReplayStats(
         episodes={"mujoco/hopper": 12},
         steps=12_000,
@@ -78,7 +86,10 @@ RECORDS: list[Record] = [
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with RedisServer.start(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as client:
+    with (
+        RedisServer.start(tmp_path_factory.mktemp("redis")) as server,
+        connect(server.url) as client,
+    ):
         yield client
 
 
@@ -113,7 +124,9 @@ def test_decoding_what_was_encoded_gives_the_record(total: float, count: int, te
 
 
 def test_numbers_that_are_not_finite_are_kept_in_valid_json() -> None:
-    record = Evaluation(task="t", version=Version(1, 1), learner_step=1, returns=(math.nan, math.inf, -math.inf))
+    record = Evaluation(
+        task="t", version=Version(1, 1), learner_step=1, returns=(math.nan, math.inf, -math.inf)
+    )
     text = encode(record, time_s=1.0)
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     entry = decode(text)
@@ -128,14 +141,22 @@ def test_reading_goes_on_after_any_entry(journal: Journal) -> None:
         journal.append(Event(kind="n", text=str(number)))
     first = journal.read(count=2)
     rest = journal.read(first[-1].id)
-    assert [e.record.text for e in first + rest if isinstance(e.record, Event)] == ["0", "1", "2", "3", "4"]
+    assert [e.record.text for e in first + rest if isinstance(e.record, Event)] == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
     assert journal.read(rest[-1].id) == []
 
 
 def test_a_reader_that_waits_is_woken_by_an_entry(journal: Journal, client: redis.Redis) -> None:
     late = threading.Thread(target=lambda: journal.append(Event(kind="late", text="")))
     late.start()
-    assert [entry.record.kind for entry in journal.read(block_s=5.0) if isinstance(entry.record, Event)] == ["late"]
+    assert [
+        entry.record.kind for entry in journal.read(block_s=5.0) if isinstance(entry.record, Event)
+    ] == ["late"]
     late.join()
 
 
@@ -144,17 +165,24 @@ def test_a_reader_that_waits_is_woken_by_an_entry(journal: Journal, client: redi
     [
         '{"type": "Hologram", "time_s": 1, "record": {}}',
         '{"type": "Event", "time_s": 1, "record": {"kind": "x"}}',
-        '{"type": "Evaluation", "time_s": 1, "record": {"task": "t", "version": 3, "learner_step": 1}}',
+        (
+            '{"type": "Evaluation", "time_s": 1, "record": {"task": "t", "version": 3,'
+            ' "learner_step": 1}}'
+        ),
         "[]",
         "{",
         "",
     ],
 )
-def test_what_this_version_does_not_know_is_skipped(journal: Journal, client: redis.Redis, text: str) -> None:
+def test_what_this_version_does_not_know_is_skipped(
+    journal: Journal, client: redis.Redis, text: str
+) -> None:
     for _ in range(3):
         client.xadd(f"gato:{journal.run}:journal", {"entry": text})
     journal.append(Event(kind="known", text="", time_s=1.0))
-    assert [entry.record for entry in journal.read(count=2)] == [Event(kind="known", text="", time_s=1.0)]
+    assert [entry.record for entry in journal.read(count=2)] == [
+        Event(kind="known", text="", time_s=1.0)
+    ]
 
 
 def test_fields_of_a_later_version_are_left_out() -> None:
@@ -163,7 +191,9 @@ def test_fields_of_a_later_version_are_left_out() -> None:
     assert decode(json.dumps(entry)) == (1.0, RECORDS[0])
 
 
-def test_an_append_that_is_sent_twice_counts_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_append_that_is_sent_twice_counts_once(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Same:
         hex = "one"
 
@@ -183,7 +213,9 @@ def test_no_two_learners_share_an_epoch(journal: Journal, client: redis.Redis) -
     assert [journal.next_epoch(), other.next_epoch(), journal.next_epoch()] == [1, 2, 3]
 
 
-def test_control_words_arrive_in_order_and_a_new_supervisor_skips_old_ones(journal: Journal) -> None:
+def test_control_words_arrive_in_order_and_a_new_supervisor_skips_old_ones(
+    journal: Journal,
+) -> None:
     assert journal.last_control_id() == START
     journal.post_control("scale", 3)
     listen_from = journal.last_control_id()
@@ -203,7 +235,9 @@ def test_following_ends_when_the_journal_is_closed(journal: Journal) -> None:
     assert seen == RECORDS
 
 
-def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_follower_goes_on(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_follower_goes_on(
+    tmp_path: Path,
+) -> None:
     server = RedisServer.start(tmp_path)
     with connect(server.url) as writer, connect(server.url) as reader:
         journal = Journal(writer, "demo")
@@ -219,4 +253,6 @@ def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_follower_goes_on(
             journal.append(Event(kind="n", text="100"))
             seen += [next(entries) for _ in range(51)]
             assert journal.next_epoch() == 2
-    assert [entry.record.text for entry in seen if isinstance(entry.record, Event)] == [str(n) for n in range(101)]
+    assert [entry.record.text for entry in seen if isinstance(entry.record, Event)] == [
+        str(n) for n in range(101)
+    ]

@@ -1,4 +1,5 @@
-"""The private server keeps what it acknowledged, guards its folder and its door, and does not outlive its parent."""
+"""The private server keeps what it acknowledged, guards its folder and its door, and does not
+outlive its parent."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.journal.redis_server import RedisServer, connect, find_server, read_endpoint, without_password
+from cluster.journal.redis_server import (
+    RedisServer,
+    connect,
+    find_server,
+    read_endpoint,
+    without_password,
+)
 
 
 def is_listening(port: int) -> bool:
@@ -28,7 +35,9 @@ def test_every_acknowledged_write_survives_kill_nine(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGKILL)
         server.kill()
         with RedisServer.start(tmp_path) as again:
-            assert [row[1]["number"] for row in client.xrange("entries")] == [str(n) for n in range(200)]
+            assert [row[1]["number"] for row in client.xrange("entries")] == [
+                str(n) for n in range(200)
+            ]
             assert again.url == server.url, "clients find it again by themselves"
 
 
@@ -71,10 +80,14 @@ def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
         RedisServer.start(tmp_path, port=70000)
 
 
-def test_two_servers_never_run_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_servers_never_run_on_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cluster.journal.redis_server.LOCK_WAIT_S", 0.05)
     with RedisServer.start(tmp_path) as server:
-        with pytest.raises(ValueError, match=rf"pid {server.pid}, .* already runs on .*; stop that run"):
+        with pytest.raises(
+            ValueError, match=rf"pid {server.pid}, .* already runs on .*; stop that run"
+        ):
             RedisServer.start(tmp_path)
         assert connect(server.url).ping()
 
@@ -113,7 +126,9 @@ def test_what_is_no_redis_url_is_refused(url: str) -> None:
         "redis:{}@127.0.0.1:1", "unix://:{}@/tmp/no-such-socket", "redis://127.0.0.1:1?password={}",
     ],
 )  # fmt: skip
-def test_no_part_of_a_password_is_shown_whatever_it_holds(form: str, first: str, second: str) -> None:
+def test_no_part_of_a_password_is_shown_whatever_it_holds(
+    form: str, first: str, second: str
+) -> None:
     with pytest.raises(ValueError) as caught:
         connect(form.format(f"Xqx{first}Zkz{second}Wvw"))
     said = str(caught.value)
@@ -123,8 +138,14 @@ def test_no_part_of_a_password_is_shown_whatever_it_holds(form: str, first: str,
 
 def test_a_url_is_shown_with_its_host_where_there_is_no_doubt_about_it() -> None:
     assert without_password("redis://:se%40cret@10.0.0.1:6379/0") == "redis://***@10.0.0.1:6379/0"
-    assert without_password("redis://:se@cret@host-1.there:6379/0") == "redis://***@host-1.there:6379/0"
-    assert without_password("rediss://user:pw@[::1]:6379/0?ssl_cert_reqs=none") == "rediss://***@[::1]:6379/0"
+    assert (
+        without_password("redis://:se@cret@host-1.there:6379/0")
+        == "redis://***@host-1.there:6379/0"
+    )
+    assert (
+        without_password("rediss://user:pw@[::1]:6379/0?ssl_cert_reqs=none")
+        == "rediss://***@[::1]:6379/0"
+    )
     assert without_password("redis://localhost") == "redis://localhost"
     assert without_password("redis://:se/cret@host:6379/0") is None
 
@@ -136,7 +157,9 @@ def test_a_password_of_such_characters_is_taken_where_they_are_encoded(tmp_path:
         admin.config_set("requirepass", "a@b#c/d?e%f")
         url = f"redis://:a%40b%23c%2Fd%3Fe%25f@127.0.0.1:{server.endpoint.port}/0"
         assert connect(url).ping()
-        with pytest.raises(ValueError, match=r"redis://\*\*\*@127.* refuses the password; .*%40 %23 %2F"):
+        with pytest.raises(
+            ValueError, match=r"redis://\*\*\*@127.* refuses the password; .*%40 %23 %2F"
+        ):
             connect(f"redis://:a@b@127.0.0.1:{server.endpoint.port}/0")
 
 
@@ -164,9 +187,10 @@ def test_a_damaged_endpoint_file_is_named(tmp_path: Path) -> None:
 
 def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, threading; from cluster.journal.redis_server import RedisServer\n"
-        "thread = threading.Thread(target=lambda: print(RedisServer.start(sys.argv[1]).pid, flush=True))\n"
-        "thread.start(); thread.join(); sys.stdin.read()"
+        "import os, signal, sys, threading; from cluster.journal.redis_server import"
+        " RedisServer\nthread = threading.Thread(target=lambda:"
+        " print(RedisServer.start(sys.argv[1]).pid, flush=True))\nthread.start(); thread.join();"
+        " sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -1,4 +1,5 @@
-"""Names, keys and reasons come from files that anybody may have made: they neither steer a terminal nor are markup."""
+"""Names, keys and reasons come from files that anybody may have made: they neither steer a terminal
+nor are markup."""
 
 import io
 import json
@@ -37,7 +38,8 @@ def terminal(width: int = 400) -> Console:
 
 
 def shown_by(console: Console) -> str:
-    """What a terminal shows: rich's own colours and lines drawn again are taken out, anything else of the kind fails the test."""
+    """What a terminal shows: rich's own colours and lines drawn again are taken out, anything else
+    of the kind fails the test."""
     assert isinstance(console.file, io.StringIO)
     text = re.sub(r"\x1b\[[0-9;]*[mKA]|\x1b\[\?25[lh]|\r", "", console.file.getvalue())
     assert all(line.isprintable() for line in text.splitlines()), repr(text)
@@ -51,7 +53,8 @@ def test_what_is_printable_stays_and_the_rest_becomes_it(text: str) -> None:
     assert text.isprintable() == (printable(text) == text)
 
 
-@given(st.text(alphabet="ab[]/\\=@# 1").filter(lambda text: "\\[" not in text))  # of which rich shows the bracket
+# of which rich shows the bracket
+@given(st.text(alphabet="ab[]/\\=@# 1").filter(lambda text: "\\[" not in text))
 def test_a_literal_inside_of_markup_is_shown_as_it_is(text: str) -> None:
     assert Text.from_markup(f"[bold]{literal(text)}[/bold]").plain == text
 
@@ -61,13 +64,17 @@ def test_a_file_name_that_is_no_unicode_can_be_printed() -> None:
 
 
 @pytest.mark.report("solana-labs/solana#20495", "microsoft/conductor#406")
-def test_a_list_of_runs_shows_names_and_tasks_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_runs_shows_names_and_tasks_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
     run = RunFolder.create("demo", config={"tasks": [EVIL, 3]})
     renamed = RunFolder(tmp_path, "[red]x\x1b[2J")
     run.path.rename(renamed.path)
     file = renamed.path / "run.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "\x1b[1mfinished", "created_s": 1e300}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"state": "\x1b[1mfinished", "created_s": 1e300})
+    )
     console = terminal()
     commands.list_runs(console)
     text = shown_by(console)
@@ -93,7 +100,16 @@ def test_a_picture_of_a_run_shows_what_the_journal_holds_as_it_is(width: int) ->
     records = [
         stats,
         Evaluation(task=EVIL, version=Version(1, 1), learner_step=1, failed=EVIL),
-        WorkerReport(worker=EVIL, role=EVIL, task=EVIL, version=None, episodes=1, env_steps=1, wall_s=1.0, wait_s=0.0),
+        WorkerReport(
+            worker=EVIL,
+            role=EVIL,
+            task=EVIL,
+            version=None,
+            episodes=1,
+            env_steps=1,
+            wall_s=1.0,
+            wait_s=0.0,
+        ),
         Event(kind=EVIL, text=EVIL),
     ]
     for number, record in enumerate(records, 1):
@@ -117,7 +133,9 @@ def test_an_episode_with_such_names_can_be_listed_peeked_at_counted_and_verified
     store.close()
     console = terminal()
     where = str(folder)
-    replay_words.ls(where, task=None, source=None, limit=0, order="number", as_json=False, console=console)
+    replay_words.ls(
+        where, task=None, source=None, limit=0, order="number", as_json=False, console=console
+    )
     replay_words.peek("0", where, frames=None, console=console)
     replay_words.stats(where, as_json=False, console=console)
     assert replay_care.verify(where, mends=False, console=console)

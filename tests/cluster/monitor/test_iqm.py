@@ -15,7 +15,9 @@ scores = st.lists(st.floats(-2, 2), min_size=1, max_size=12)
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
-def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(tasks: int, quarter: int, seed: int) -> None:
+def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(
+    tasks: int, quarter: int, seed: int
+) -> None:
     values = np.random.default_rng(seed).normal(size=(tasks, 4 * quarter))
     assert float(interquartile_mean(values)) == pytest.approx(trim_mean(values.ravel(), 0.25))
 
@@ -28,7 +30,9 @@ def test_scores_on_the_border_count_in_part() -> None:
 
 @settings(deadline=None)
 @given(st.lists(scores, min_size=1, max_size=5))
-def test_the_interval_lies_within_what_was_scored_and_around_its_middle(of_tasks: list[list[float]]) -> None:
+def test_the_interval_lies_within_what_was_scored_and_around_its_middle(
+    of_tasks: list[list[float]],
+) -> None:
     over = aggregate(of_tasks)
     assert over is not None
     everything = [score for of_task in of_tasks for score in of_task]

@@ -1,4 +1,5 @@
-"""Folding the journal gives the state of the run: the same in one go or in parts, and never a mean of means."""
+"""Folding the journal gives the state of the run: the same in one go or in parts, and never a mean
+of means."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ SCALES = {
 BEGIN_S = 1_000.0
 
 
-def evaluation(number: int, *returns: float, task: str = HOPPER, epoch: int = 1, step: int | None = None) -> Evaluation:
+def evaluation(
+    number: int, *returns: float, task: str = HOPPER, epoch: int = 1, step: int | None = None
+) -> Evaluation:
     step = 100 * number if step is None else step
     return Evaluation(task=task, version=Version(epoch, number), learner_step=step, returns=returns)
 
@@ -49,7 +52,12 @@ def learner(
 
 
 def worker(
-    name: str = "worker-0", *, number: int | None = 1, steps: int = 1000, wall_s: float = 5.0, task: str = HOPPER
+    name: str = "worker-0",
+    *,
+    number: int | None = 1,
+    steps: int = 1000,
+    wall_s: float = 5.0,
+    task: str = HOPPER,
 ) -> WorkerReport:
     return WorkerReport(
         worker=name,
@@ -76,7 +84,11 @@ REPLAY = ReplayStats(
 
 
 def folded(
-    records: Iterable[Record], summary: Summary | None = None, *, times_s: Sequence[float] | None = None, first: int = 1
+    records: Iterable[Record],
+    summary: Summary | None = None,
+    *,
+    times_s: Sequence[float] | None = None,
+    first: int = 1,
 ) -> Summary:
     summary = summary or Summary(run="demo", scales=SCALES)
     for place, record in enumerate(records):
@@ -98,10 +110,19 @@ any_maker = st.one_of(
         task=st.sampled_from([HOPPER, PONG, "own/task"]),
     ),
     st.builds(partial, st.just(learner), st.integers(0, 1000), st.integers(1, 9)),
-    st.builds(partial, st.just(worker), st.sampled_from(["a", "b"]), number=st.one_of(st.none(), st.integers(1, 9))),
+    st.builds(
+        partial,
+        st.just(worker),
+        st.sampled_from(["a", "b"]),
+        number=st.one_of(st.none(), st.integers(1, 9)),
+    ),
     st.just(lambda: REPLAY),
     st.builds(
-        partial, st.just(Event), kind=st.sampled_from(["started", "stopped", "scaled"]), text=st.text(), time_s=finite
+        partial,
+        st.just(Event),
+        kind=st.sampled_from(["started", "stopped", "scaled"]),
+        text=st.text(),
+        time_s=finite,
     ),
 )
 Makers = list[Callable[[], Record]]
@@ -145,7 +166,12 @@ def test_spreads_of_parts_add_up(a: list[float], b: list[float]) -> None:
 
 
 def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_steps() -> None:
-    records = [evaluation(2, 20.0), evaluation(5, 1620.0, 1620.0), evaluation(1, 20.0), evaluation(3, 820.0)]
+    records = [
+        evaluation(2, 20.0),
+        evaluation(5, 1620.0, 1620.0),
+        evaluation(1, 20.0),
+        evaluation(3, 820.0),
+    ]
     task = folded(records).to_json()["tasks"][HOPPER]
     assert task == {
         "version": "1.5",
@@ -168,23 +194,39 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
 
 
 def test_after_a_resume_the_later_epoch_counts() -> None:
-    records = [evaluation(4, 20.0, step=400), evaluation(5, 1620.0, epoch=2, step=400), evaluation(6, 20.0, step=600)]
+    records = [
+        evaluation(4, 20.0, step=400),
+        evaluation(5, 1620.0, epoch=2, step=400),
+        evaluation(6, 20.0, step=600),
+    ]
     summary = folded(records)
     assert summary.history(HOPPER) == [(400, 0.5), (600, 0.0)]
     assert summary.to_json()["tasks"][HOPPER]["version"] == "2.5"
 
 
 def test_a_failed_evaluation_is_counted_and_never_averaged() -> None:
-    failed = Evaluation(task=HOPPER, version=Version(1, 2), learner_step=200, returns=(1e9,), failed="it broke")
+    failed = Evaluation(
+        task=HOPPER, version=Version(1, 2), learner_step=200, returns=(1e9,), failed="it broke"
+    )
     task = folded([evaluation(1, 20.0), failed]).to_json()["tasks"][HOPPER]
-    assert (task["version"], task["return"], task["failed"], task["last_failure"]) == ("1.1", 20.0, 1, "it broke")
+    assert (task["version"], task["return"], task["failed"], task["last_failure"]) == (
+        "1.1",
+        20.0,
+        1,
+        "it broke",
+    )
     task = folded([failed, evaluation(2, 20.0)]).to_json()["tasks"][HOPPER]
     assert (task["failed"], task["last_failure"]) == (1, None)
 
 
 def test_a_task_that_was_not_evaluated_has_nulls() -> None:
     task = folded([]).to_json()["tasks"][PONG]
-    assert (task["version"], task["return"], task["normalised"], task["history"]) == (None, None, None, [])
+    assert (task["version"], task["return"], task["normalised"], task["history"]) == (
+        None,
+        None,
+        None,
+        [],
+    )
     assert task["teacher_return"] == 20.0
 
 
@@ -194,7 +236,11 @@ def test_a_task_without_a_scale_has_no_normalised_return() -> None:
 
 
 def test_learner_rates_are_sums_over_sums_of_the_last_minute() -> None:
-    records = [learner(1, tokens=10**9), learner(2, wall_s=1.0, wait_s=1.0), learner(3, wall_s=9.0, wait_s=0.0)]
+    records = [
+        learner(1, tokens=10**9),
+        learner(2, wall_s=1.0, wait_s=1.0),
+        learner(3, wall_s=9.0, wait_s=0.0),
+    ]
     summary = folded(records, times_s=[BEGIN_S, BEGIN_S + WINDOW_S + 1, BEGIN_S + WINDOW_S + 10])
     state = summary.to_json()["learner"]
     assert state["wait_fraction"] == pytest.approx(0.1)
@@ -219,7 +265,12 @@ def test_the_last_loss_may_be_no_number() -> None:
 
 
 def test_environment_steps_a_second_add_up_over_workers_and_split_by_task() -> None:
-    records = [worker("a"), worker("b", task=PONG), worker("a", task=PONG, steps=3000), worker("b", task=PONG)]
+    records = [
+        worker("a"),
+        worker("b", task=PONG),
+        worker("a", task=PONG, steps=3000),
+        worker("b", task=PONG),
+    ]
     summary = folded(records, times_s=[BEGIN_S, BEGIN_S, BEGIN_S + 5, BEGIN_S + 5])
     now_s = BEGIN_S + 5
     assert summary.env_steps_per_s(now_s) == pytest.approx(400.0 + 200.0)
@@ -241,7 +292,10 @@ def test_the_age_of_the_weights_is_counted_from_when_there_were_newer_ones() -> 
         worker("b", number=3),
         worker("t", number=None),
     ]
-    summary = folded(records, times_s=[BEGIN_S, BEGIN_S + 10, BEGIN_S + 20, BEGIN_S + 25, BEGIN_S + 25, BEGIN_S + 25])
+    summary = folded(
+        records,
+        times_s=[BEGIN_S, BEGIN_S + 10, BEGIN_S + 20, BEGIN_S + 25, BEGIN_S + 25, BEGIN_S + 25],
+    )
     workers = {entry["id"]: entry for entry in summary.to_json()["workers"]}
     assert (workers["worker-0"]["age_versions"], workers["worker-0"]["age_s"]) == (2, 15.0)
     assert (workers["b"]["age_versions"], workers["b"]["age_s"]) == (0, 0.0)
@@ -257,7 +311,11 @@ def test_refusals_and_waits_of_a_worker_add_up() -> None:
 
 def test_replay_is_shown_with_its_fill() -> None:
     replay = folded([REPLAY]).to_json()["replay"]
-    assert (replay["fill"], replay["episodes"], replay["refused"]) == (0.25, {HOPPER: 3, PONG: 4}, {"NaN": 2})
+    assert (replay["fill"], replay["episodes"], replay["refused"]) == (
+        0.25,
+        {HOPPER: 3, PONG: 4},
+        {"NaN": 2},
+    )
     assert folded([]).to_json()["replay"] == {}
 
 

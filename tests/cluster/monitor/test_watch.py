@@ -1,4 +1,5 @@
-"""The picture of a run says what it should, at any width, however many tasks there are and whatever went wrong."""
+"""The picture of a run says what it should, at any width, however many tasks there are and whatever
+went wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def task_names(num_tasks: int) -> list[str]:
 
 
 def scales(num_tasks: int) -> dict[str, Scale]:
-    return {name: Scale(random_return=20.0, teacher_return=3220.0) for name in task_names(num_tasks)}
+    return {
+        name: Scale(random_return=20.0, teacher_return=3220.0) for name in task_names(num_tasks)
+    }
 
 
 def records(num_tasks: int, num_versions: int = 5) -> list[Record]:
@@ -46,7 +49,14 @@ def records(num_tasks: int, num_versions: int = 5) -> list[Record]:
         )
         for name in task_names(num_tasks):
             returns = (20.0 + 400.0 * number, 20.0 + 440.0 * number)
-            kept.append(Evaluation(task=name, version=Version(1, number), learner_step=100 * number, returns=returns))
+            kept.append(
+                Evaluation(
+                    task=name,
+                    version=Version(1, number),
+                    learner_step=100 * number,
+                    returns=returns,
+                )
+            )
             kept.append(
                 WorkerReport(
                     worker="worker-0",
@@ -83,7 +93,9 @@ def folded(num_tasks: int, of: list[Record]) -> Summary:
     return summary
 
 
-def drawn(summary: Summary, columns: int = 80, *, encoding: str = "utf-8", now_s: float | None = None) -> str:
+def drawn(
+    summary: Summary, columns: int = 80, *, encoding: str = "utf-8", now_s: float | None = None
+) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     console = Console(file=file, width=columns, color_system=None)
     console.print(render(summary, now_s=now_s))
@@ -102,7 +114,17 @@ def test_every_task_has_its_line_at_any_width(num_tasks: int, columns: int) -> N
         for part in ("2,120 ± 100", "0.66", "▂", "█", "1.5", "500", "3,220"):
             assert part in line.replace("▆", "█")
         assert "…" not in line.split("±")[1], "numbers are never cut"
-    for part in ("demo", "running", "500/1,000", "50%", "loss 1.50", "12.5k tok", "0.5%", "25%", "episodes"):
+    for part in (
+        "demo",
+        "running",
+        "500/1,000",
+        "50%",
+        "loss 1.50",
+        "12.5k tok",
+        "0.5%",
+        "25%",
+        "episodes",
+    ):
         assert part in text
     assert "25.0 MB of 100.0 MB" in text
     assert "weights: 1 version" in text
@@ -112,7 +134,16 @@ def test_every_task_has_its_line_at_any_width(num_tasks: int, columns: int) -> N
 
 def test_before_anything_has_happened_it_says_so() -> None:
     text = drawn(Summary(run="demo", scales=scales(2)))
-    for part in ("demo", "starting", "no update yet", "no episode yet", "0 workers", "task0", "task1", "waiting"):
+    for part in (
+        "demo",
+        "starting",
+        "no update yet",
+        "no episode yet",
+        "0 workers",
+        "task0",
+        "task1",
+        "waiting",
+    ):
         assert part in text
 
 
@@ -123,7 +154,12 @@ def test_a_run_without_tasks_can_be_drawn() -> None:
 def test_failed_evaluations_and_refused_episodes_are_named() -> None:
     of = records(2)
     of.append(
-        Evaluation(task=task_names(2)[0], version=Version(1, 6), learner_step=600, failed="the\nsimulation broke")
+        Evaluation(
+            task=task_names(2)[0],
+            version=Version(1, 6),
+            learner_step=600,
+            failed="the\nsimulation broke",
+        )
     )
     of.append(
         ReplayStats(
@@ -168,11 +204,22 @@ def test_what_tokens_lose_is_named_until_an_evaluation_loses_nothing() -> None:
     text = drawn(folded(1, [evaluation]), 120)
     assert "tokens lose values" in text
     assert "state[0]: 9 % clipped" in text
-    assert "tokens lose" not in drawn(folded(1, [evaluation, replace(evaluation, warnings=())]), 120)
+    assert "tokens lose" not in drawn(
+        folded(1, [evaluation, replace(evaluation, warnings=())]), 120
+    )
 
 
 def test_a_task_whose_evaluations_all_failed_is_not_waiting() -> None:
-    text = drawn(folded(1, [Evaluation(task=task_names(1)[0], version=Version(1, 1), learner_step=0, failed="broke")]))
+    text = drawn(
+        folded(
+            1,
+            [
+                Evaluation(
+                    task=task_names(1)[0], version=Version(1, 1), learner_step=0, failed="broke"
+                )
+            ],
+        )
+    )
     assert "failed" in text
     assert "waiting" not in text
 
@@ -184,7 +231,9 @@ def test_a_learner_that_says_nothing_is_named() -> None:
 
 
 def test_what_people_wrote_is_never_taken_for_markup() -> None:
-    text = drawn(folded(1, [Event(kind="[bold]x", text="[red]a[/red] [/oops]", time_s=BEGIN_S)]), 120)
+    text = drawn(
+        folded(1, [Event(kind="[bold]x", text="[red]a[/red] [/oops]", time_s=BEGIN_S)]), 120
+    )
     assert "[red]a[/red] [/oops]" in text
 
 
@@ -196,10 +245,18 @@ def test_a_terminal_without_unicode_gets_plain_characters() -> None:
 def test_on_a_low_screen_workers_make_way_for_the_last_events() -> None:
     of = records(2)
     worker = WorkerReport(
-        worker="w", role="teach", task=task_names(2)[0], version=None, episodes=1, env_steps=1, wall_s=1.0
+        worker="w",
+        role="teach",
+        task=task_names(2)[0],
+        version=None,
+        episodes=1,
+        env_steps=1,
+        wall_s=1.0,
     )
     of += [replace(worker, worker=f"worker-{number}") for number in range(12)]
-    console = Console(file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None)
+    console = Console(
+        file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None
+    )
     with console.capture() as captured:
         console.print(render(folded(2, of)))
     text = captured.get()
@@ -215,7 +272,9 @@ class Script:
         self.batches = batches
         self.end = end
 
-    def read(self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000) -> list[Entry]:
+    def read(
+        self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000
+    ) -> list[Entry]:
         if self.batches:
             return self.batches.pop(0)
         if self.end is not None:
@@ -223,11 +282,18 @@ class Script:
         return []
 
 
-def watched(journal: Script, *, terminal: bool, step_s: float = 1.0, until_ended: bool = True) -> tuple[Summary, str]:
+def watched(
+    journal: Script, *, terminal: bool, step_s: float = 1.0, until_ended: bool = True
+) -> tuple[Summary, str]:
     console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
     clock = itertools.count(BEGIN_S, step_s)
     summary = watch_live(
-        journal, run="demo", scales=scales(1), console=console, clock=lambda: next(clock), until_ended=until_ended
+        journal,
+        run="demo",
+        scales=scales(1),
+        console=console,
+        clock=lambda: next(clock),
+        until_ended=until_ended,
     )
     assert isinstance(console.file, io.StringIO)
     return summary, console.file.getvalue()

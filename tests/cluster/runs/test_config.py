@@ -32,8 +32,16 @@ def test_every_named_run_has_tasks_that_exist(name: str) -> None:
 
 
 def test_settings_are_overridden_by_path() -> None:
-    config = override(RUNS["demo"], ["learner.num_updates=7", "replay.mix.rows=3", "learner.max_rate=1e-3", "seed=4"])
-    assert (config.learner.num_updates, config.replay.mix.rows, config.learner.max_rate, config.seed) == (7, 3, 1e-3, 4)
+    config = override(
+        RUNS["demo"],
+        ["learner.num_updates=7", "replay.mix.rows=3", "learner.max_rate=1e-3", "seed=4"],
+    )
+    assert (
+        config.learner.num_updates,
+        config.replay.mix.rows,
+        config.learner.max_rate,
+        config.seed,
+    ) == (7, 3, 1e-3, 4)
 
 
 def test_tables_of_replay_are_changed_and_added() -> None:
@@ -68,7 +76,10 @@ def test_single_tasks_are_acted_their_own_way() -> None:
     assert evaluate["mujoco/hopper"] == ActingConfig(window_steps=1)
     assert evaluate["atari/freeway"] == ActingConfig(discrete="sample", top_k=3, window_steps=1)
     fewer = with_tasks(config, ["atari/freeway"])
-    assert (list(fewer.actors.evaluate_of), list(fewer.actors.generate_of)) == (["atari/freeway"], [])
+    assert (list(fewer.actors.evaluate_of), list(fewer.actors.generate_of)) == (
+        ["atari/freeway"],
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +89,10 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("learner.num_updates", "no '='"),
         ("learner.num_updates=many", "of another kind"),
         ("learner.num_updates=0", "at least 1"),
-        ("actors.generate_of.mujoco/hoper.top_p=0.9", "names task 'mujoco/hoper', run demo has mujoco/hopper"),
+        (
+            "actors.generate_of.mujoco/hoper.top_p=0.9",
+            "names task 'mujoco/hoper', run demo has mujoco/hopper",
+        ),
         ("actors.generate_of.mujoco/hopper.top_q=0.9", "has no setting 'top_q'"),
         ("actors.evaluate.top_k=3", "nothing is drawn"),
         ("replay.mix.tables.own.selecter=fifo", "unknown setting"),
@@ -113,7 +127,9 @@ def test_an_unknown_run_or_task_suggests_the_nearest() -> None:
 
 
 def test_tasks_are_found_under_the_names_people_use() -> None:
-    config = make_config("demo", name=None, tasks=["Hopper-v5", "PongNoFrameskip-v4"], data=[], settings=[])
+    config = make_config(
+        "demo", name=None, tasks=["Hopper-v5", "PongNoFrameskip-v4"], data=[], settings=[]
+    )
     assert config.tasks == ("mujoco/hopper", "atari/pong")
 
 
@@ -123,7 +139,9 @@ def test_a_task_without_references_has_no_scale() -> None:
     assert list(tasks_of(config_from_json(config_to_json(config)))) == list(config.tasks)
 
 
-def test_a_run_keeps_its_encoder_of_text_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_its_encoder_of_text_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.model").write_bytes(train())
     config = make_config("debug", name=None, tasks=None, data=[], settings=[], text="words.model")
@@ -131,9 +149,14 @@ def test_a_run_keeps_its_encoder_of_text_in_its_folder(tmp_path: Path, monkeypat
     kept = replace(config, text=kept_text(config.text, folder))
     (tmp_path / "words.model").unlink()
     layout = layout_of(kept, {TALK.name: TALK}, folder.path)
-    assert layout.encoder.encode("go to the red ball") == SentencePieceEncoder(train()).encode("go to the red ball")
+    assert layout.encoder.encode("go to the red ball") == SentencePieceEncoder(train()).encode(
+        "go to the red ball"
+    )
     assert layout_of(kept, tasks_of(kept), folder.path).text is None  # nothing shows text
-    assert layout_of(replace(kept, text="bytes"), {TALK.name: TALK}, None).encoder.encode("go") == [103, 111]
+    assert layout_of(replace(kept, text="bytes"), {TALK.name: TALK}, None).encoder.encode("go") == [
+        103,
+        111,
+    ]
     with pytest.raises(ValueError, match=r"no SentencePiece model in .*words\.model"):
         layout_of(config, {TALK.name: TALK}, None)
 
@@ -165,13 +188,21 @@ def test_what_a_user_must_know_of_a_named_teacher_is_said_for_its_task() -> None
 
 def test_teachers_are_named_for_tasks_and_found_from_every_folder(tmp_path: Path) -> None:
     config = make_config(
-        "demo", name=None, tasks=["pong?sticky=0.25"], data=[], settings=[], teachers=["pong?sticky=0.25=rule"]
+        "demo",
+        name=None,
+        tasks=["pong?sticky=0.25"],
+        data=[],
+        settings=[],
+        teachers=["pong?sticky=0.25=rule"],
     )
     assert config.actors.teacher_of == {"atari/pong?sticky=0.25": "rule"}
     by_path = f"actors.teacher_of.mujoco/hopper=specialist:{os.path.relpath(SHIPPED)}"
-    assert make_config("demo", name=None, tasks=None, data=[], settings=[by_path]).actors.teacher_of == {
-        "mujoco/hopper": f"specialist:{SHIPPED}"
-    }
-    for wrong, message in (("rule", "write it as TASK=SPEC"), ("hopper=expert", "unknown teacher 'expert'")):
+    assert make_config(
+        "demo", name=None, tasks=None, data=[], settings=[by_path]
+    ).actors.teacher_of == {"mujoco/hopper": f"specialist:{SHIPPED}"}
+    for wrong, message in (
+        ("rule", "write it as TASK=SPEC"),
+        ("hopper=expert", "unknown teacher 'expert'"),
+    ):
         with pytest.raises(ValueError, match=message):
             make_config("demo", name=None, tasks=None, data=[], settings=[], teachers=[wrong])

@@ -1,4 +1,5 @@
-"""A damaged file of a run, a checkpoint or a specialist is one line that names the file and says what to do."""
+"""A damaged file of a run, a checkpoint or a specialist is one line that names the file and says
+what to do."""
 
 import json
 import shutil
@@ -53,7 +54,9 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_json_that_is_no_object_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "about.json"
     file.write_bytes(content)
-    assert one_line("about.json is damaged (", lambda: read_json(file, fix="copy it again")).endswith("; copy it again")
+    assert one_line(
+        "about.json is damaged (", lambda: read_json(file, fix="copy it again")
+    ).endswith("; copy it again")
 
 
 @pytest.mark.parametrize("content", BAD_JSON)
@@ -63,8 +66,12 @@ def test_a_damaged_record_of_a_checkpoint_is_named(checkpoint: Path, content: by
     assert "remove the checkpoint's folder" in said
 
 
-@pytest.mark.parametrize("change", [{"model": 3}, {"step": "x"}, {"number": None}, {"model": {"width": "wide"}}])
-def test_a_record_with_values_of_other_kinds_is_named(checkpoint: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"model": 3}, {"step": "x"}, {"number": None}, {"model": {"width": "wide"}}]
+)
+def test_a_record_with_values_of_other_kinds_is_named(
+    checkpoint: Path, change: dict[str, object]
+) -> None:
     file = checkpoint / "checkpoint.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     one_line("checkpoint.json is damaged", lambda: load_checkpoint(checkpoint, Gato(TINY)))
@@ -72,7 +79,9 @@ def test_a_record_with_values_of_other_kinds_is_named(checkpoint: Path, change: 
 
 @pytest.mark.parametrize("content", [*BAD_SAFETENSORS, None])
 @pytest.mark.parametrize("name", ["model.safetensors", "optimiser.safetensors"])
-def test_damaged_tensors_of_a_checkpoint_are_named(checkpoint: Path, name: str, content: bytes | None) -> None:
+def test_damaged_tensors_of_a_checkpoint_are_named(
+    checkpoint: Path, name: str, content: bytes | None
+) -> None:
     if content is None:
         (checkpoint / name).unlink()
     else:
@@ -83,7 +92,10 @@ def test_damaged_tensors_of_a_checkpoint_are_named(checkpoint: Path, name: str, 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimiser.safetensors"])
 def test_tensors_of_another_file_are_named(checkpoint: Path, name: str) -> None:
-    other = {"model.safetensors": "optimiser.safetensors", "optimiser.safetensors": "model.safetensors"}[name]
+    other = {
+        "model.safetensors": "optimiser.safetensors",
+        "optimiser.safetensors": "model.safetensors",
+    }[name]
     (checkpoint / name).write_bytes((checkpoint / other).read_bytes())
     model = Gato(TINY)
     one_line(f"{name} is damaged", lambda: load_checkpoint(checkpoint, model, optimiser_of(model)))
@@ -96,7 +108,9 @@ def test_a_whole_checkpoint_is_read_with_its_moments(checkpoint: Path) -> None:
     assert all(float(optimiser.state[parameter]["step"]) == 1.0 for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("content", [*BAD_JSON, b'{"a": 1}', b'{"a": {"random_return": "x", "teacher_return": 1}}'])
+@pytest.mark.parametrize(
+    "content", [*BAD_JSON, b'{"a": 1}', b'{"a": {"random_return": "x", "teacher_return": 1}}']
+)
 def test_damaged_scales_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "scales.json").write_bytes(content)
     one_line("scales.json is damaged", lambda: read_scales(tmp_path))
@@ -121,7 +135,9 @@ def test_a_damaged_run_is_named(
     one_line("run.json is damaged", lambda: (run.info(), locate("demo")))
 
 
-def test_damaged_settings_beside_a_store_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_settings_beside_a_store_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
     run = RunFolder.create("demo", config={})
     (run.path / "replay").mkdir()
@@ -130,7 +146,9 @@ def test_damaged_settings_beside_a_store_are_named(tmp_path: Path, monkeypatch: 
     one_line("config.json is damaged", lambda: find_place("demo"))
 
 
-@pytest.mark.parametrize("about", ["{", "{}", "null", '{"bytes": 1, "version": [1, 1], "learner_step": 3}'])
+@pytest.mark.parametrize(
+    "about", ["{", "{}", "null", '{"bytes": 1, "version": [1, 1], "learner_step": 3}']
+)
 def test_a_weights_store_begins_without_a_damaged_copy(tmp_path: Path, about: str) -> None:
     (tmp_path / "latest.safetensors").write_bytes(b"x")
     (tmp_path / "latest.json").write_text(about)

@@ -1,4 +1,5 @@
-"""A second import into a data set: what changed is refused, what was stopped goes on, and nothing is counted twice."""
+"""A second import into a data set: what changed is refused, what was stopped goes on, and nothing
+is counted twice."""
 
 import json
 import os
@@ -37,18 +38,30 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def write(path: Path, *, episodes: int = 3, steps: int = 20, sizes: tuple[int, int] = (11, 3), seed: int = 0) -> Path:
+def write(
+    path: Path,
+    *,
+    episodes: int = 3,
+    steps: int = 20,
+    sizes: tuple[int, int] = (11, 3),
+    seed: int = 0,
+) -> Path:
     """A D4RL file of so many episodes of so many steps."""
     rng, rows = np.random.default_rng(seed), episodes * steps
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as out:
-        out["observations"], out["actions"] = rng.normal(size=(rows, sizes[0])), rng.uniform(-1, 1, (rows, sizes[1]))
+        out["observations"], out["actions"] = (
+            rng.normal(size=(rows, sizes[0])),
+            rng.uniform(-1, 1, (rows, sizes[1])),
+        )
         out["rewards"], out["terminals"] = rng.normal(size=rows), np.zeros(rows, np.bool_)
         out["timeouts"] = (np.arange(rows) + 1) % steps == 0
     return path
 
 
-def imported(file: Path, name: str = "mine", task: str | None = None, console: Console | None = None) -> DataSet:
+def imported(
+    file: Path, name: str = "mine", task: str | None = None, console: Console | None = None
+) -> DataSet:
     return importing.make(
         name,
         lambda known: read_source(str(file), TASKS, TASKS[task] if task else None, known=known),
@@ -59,7 +72,9 @@ def imported(file: Path, name: str = "mine", task: str | None = None, console: C
 
 
 def stored(name: str = "mine") -> list[Episode]:
-    store = EpisodeStore(datasets.root() / name / "episodes", capacity_bytes=1 << 30, read_only=True)
+    store = EpisodeStore(
+        datasets.root() / name / "episodes", capacity_bytes=1 << 30, read_only=True
+    )
     try:
         return list(store.all_episodes())
     finally:
@@ -70,7 +85,9 @@ def test_a_file_that_grew_is_refused_and_nothing_is_stored_twice(tmp_path: Path)
     file = write(tmp_path / "hopper.hdf5", episodes=3)
     imported(file)
     write(file, episodes=5)
-    with pytest.raises(ValueError, match=r"changed since it was imported .*give another --name, or remove .*mine"):
+    with pytest.raises(
+        ValueError, match=r"changed since it was imported .*give another --name, or remove .*mine"
+    ):
         imported(file)
     assert len(stored()) == 3
     assert datasets.find("mine").is_complete
@@ -108,7 +125,9 @@ def test_a_file_that_was_moved_is_the_same_file(tmp_path: Path) -> None:
 def test_the_same_file_as_another_task_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "train.hdf5", sizes=(17, 6))
     imported(file, task="mujoco/halfcheetah")
-    with pytest.raises(ValueError, match=r"as mujoco/halfcheetah; this is mujoco/walker2d: give another --name"):
+    with pytest.raises(
+        ValueError, match=r"as mujoco/halfcheetah; this is mujoco/walker2d: give another --name"
+    ):
         imported(file, task="mujoco/walker2d")
     assert {episode.task for episode in stored()} == {"mujoco/halfcheetah"}
 
@@ -121,7 +140,9 @@ class Stopped:
 
     def __call__(self, known: Known) -> Reading:
         reading = read_source(str(self._file), TASKS, known=known)
-        return Reading(map(partial(attempt_of, task=HOPPER), self._episodes(reading)), total=reading.total)
+        return Reading(
+            map(partial(attempt_of, task=HOPPER), self._episodes(reading)), total=reading.total
+        )
 
     def _episodes(self, reading: Reading) -> Iterator[Episode]:
         for count, episode in enumerate(reading):
@@ -131,7 +152,8 @@ class Stopped:
 
 
 class Folder:
-    """A folder of files of one stem or several, each with one episode for each number; asks for every key in order."""
+    """A folder of files of one stem or several, each with one episode for each number; asks for
+    every key in order."""
 
     def __init__(self, files: dict[str, int]) -> None:
         self.files = files
@@ -159,8 +181,14 @@ def of_folder(files: dict[str, int]) -> DataSet:
 
 def test_a_folder_goes_on_with_further_files_also_with_those_of_the_same_name() -> None:
     of_folder({"train:aa": 2, "train:bb": 1})
-    assert of_folder({"train:aa": 2, "train:bb": 1, "test:cc": 1}).tasks["mujoco/hopper"]["episodes"] == 4
-    assert of_folder({"train:aa": 2, "train:bb": 1, "train:dd": 1}).tasks["mujoco/hopper"]["episodes"] == 5
+    assert (
+        of_folder({"train:aa": 2, "train:bb": 1, "test:cc": 1}).tasks["mujoco/hopper"]["episodes"]
+        == 4
+    )
+    assert (
+        of_folder({"train:aa": 2, "train:bb": 1, "train:dd": 1}).tasks["mujoco/hopper"]["episodes"]
+        == 5
+    )
     with pytest.raises(ValueError, match="changed since it was imported"):
         of_folder({"train:aa": 2, "train:ee": 1, "train:dd": 1})
     assert len(stored()) == 5
@@ -170,7 +198,9 @@ def test_recording_again_adds_episodes_of_any_teacher() -> None:
     def record(teacher: str, count: int) -> DataSet:
         keys = [f"record:mujoco/hopper:{teacher}:{seed}" for seed in range(count)]
         source = Reading((attempt_of(an_episode(key), HOPPER) for key in keys), total=count)
-        return importing.make("mine", lambda known: source, TASKS, Console(quiet=True), origin="record mujoco/hopper")
+        return importing.make(
+            "mine", lambda known: source, TASKS, Console(quiet=True), origin="record mujoco/hopper"
+        )
 
     assert record("expert", 2).tasks["mujoco/hopper"]["episodes"] == 2
     assert record("expert", 5).tasks["mujoco/hopper"]["episodes"] == 5
@@ -198,10 +228,15 @@ def test_a_killed_import_loses_no_episode_and_no_warning(tmp_path: Path, runs: P
     with h5py.File(file, "a") as out:
         states = out["observations"]
         assert isinstance(states, h5py.Dataset)
-        states[:160] = 1e6 * states[:160]  # of the first 40 episodes, which the killed import stores
+        # of the first 40 episodes, which the killed import stores
+        states[:160] = 1e6 * states[:160]
     whole = imported(file, "whole")
     assert "% of the values are clipped" in whole.warnings[0]
-    env = {**os.environ, "GATO_RUNS": str(runs), "PYTHONPATH": str(Path(importing.__file__).parents[2])}
+    env = {
+        **os.environ,
+        "GATO_RUNS": str(runs),
+        "PYTHONPATH": str(Path(importing.__file__).parents[2]),
+    }
     killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL
     found = datasets.find("mine")
@@ -225,7 +260,9 @@ def test_a_data_set_of_an_older_release_goes_on_and_is_counted_anew(tmp_path: Pa
     assert imported(file).tasks == made.tasks
 
 
-def test_groups_are_bounded_and_all_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_bounded_and_all_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     real = EpisodeStore.add_all
 
@@ -251,12 +288,16 @@ def test_groups_are_bounded_and_all_is_stored(tmp_path: Path, monkeypatch: pytes
         {"source": 1}, {"covered": []},
     ],
 )  # fmt: skip
-def test_a_damaged_about_json_is_one_line_with_the_fix(tmp_path: Path, broken: dict[str, object]) -> None:
+def test_a_damaged_about_json_is_one_line_with_the_fix(
+    tmp_path: Path, broken: dict[str, object]
+) -> None:
     file = write(tmp_path / "hopper.hdf5")
     about = imported(file).path / "about.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), **broken}))
     for attempt in (lambda: datasets.find("mine"), lambda: imported(file)):
-        with pytest.raises(ValueError, match=r"about\.json is damaged .*remove .*mine and import it again"):
+        with pytest.raises(
+            ValueError, match=r"about\.json is damaged .*remove .*mine and import it again"
+        ):
             attempt()
 
 
@@ -281,7 +322,11 @@ def test_what_was_allowed_and_is_not_needed_is_said(tmp_path: Path) -> None:
         out["metadata/env_id"] = "Hopper-v4"
     console = Console(record=True, width=200)
     commands.import_data(
-        str(file), task="mujoco/hopper", name="mine", allowed=["version", "version ", "wrapper:Nope"], console=console
+        str(file),
+        task="mujoco/hopper",
+        name="mine",
+        allowed=["version", "version ", "wrapper:Nope"],
+        console=console,
     )
     said = console.export_text()
     assert "nothing of this source needs --allow wrapper:Nope" in said

@@ -38,15 +38,21 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path, rows = tmp_path / "hopper-medium-v2.hdf5", sum(LENGTHS)
     with h5py.File(path, "w") as out:
         out["observations"], out["actions"] = np.zeros((rows, 11)), np.zeros((rows, 3))
-        out["rewards"], out["terminals"] = np.ones(rows), np.isin(np.arange(rows), np.cumsum(LENGTHS) - 1)
+        out["rewards"], out["terminals"] = (
+            np.ones(rows),
+            np.isin(np.arange(rows), np.cumsum(LENGTHS) - 1),
+        )
         out["timeouts"] = np.zeros(rows, np.bool_)
     return path
 
 
 class Interrupted:
-    """A source that somebody stops after some episodes, as with Ctrl-C; `read` are those it read from the file."""
+    """A source that somebody stops after some episodes, as with Ctrl-C; `read` are those it read
+    from the file."""
 
-    def __init__(self, file: Path, *, after: int | None = None, problem: BaseException | None = None) -> None:
+    def __init__(
+        self, file: Path, *, after: int | None = None, problem: BaseException | None = None
+    ) -> None:
         self._file, self._after, self._problem = file, after, problem or KeyboardInterrupt()
         self.read: list[str] = []
 
@@ -72,7 +78,9 @@ def make(source: Callable[[Known], Reading], file: Path) -> tuple[DataSet, str]:
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), ValueError("the file is damaged")])
-def test_an_interrupted_import_keeps_what_was_stored_and_goes_on_from_there(file: Path, problem: BaseException) -> None:
+def test_an_interrupted_import_keeps_what_was_stored_and_goes_on_from_there(
+    file: Path, problem: BaseException
+) -> None:
     first, second = Interrupted(file, after=2, problem=problem), Interrupted(file)
     with pytest.raises(type(problem)):
         make(first, file)
@@ -88,7 +96,10 @@ def test_ctrl_c_says_how_to_go_on(file: Path) -> None:
     console = Console(record=True, width=200)
     with pytest.raises(KeyboardInterrupt):
         importing.make("mine", Interrupted(file, after=1), TASKS, console, origin=str(file))
-    assert "stopped: 1 new episodes are stored; run the same command again to go on" in console.export_text()
+    assert (
+        "stopped: 1 new episodes are stored; run the same command again to go on"
+        in console.export_text()
+    )
 
 
 def test_a_second_import_reads_nothing_and_says_how_many_were_there(file: Path) -> None:
@@ -141,7 +152,11 @@ def imported(file: Path, name: str, console: Console | None = None) -> DataSet:
 def test_a_data_set_is_handed_in_whole_or_the_run_does_not_begin(file: Path) -> None:
     data = imported(file, "whole")
     with pytest.raises(ValueError, match="could not be handed in whole: writers are held back"):
-        datasets.hand_in(data, Refusing(Added(status="wait", reason="writers are held back")), Console(quiet=True))
+        datasets.hand_in(
+            data,
+            Refusing(Added(status="wait", reason="writers are held back")),
+            Console(quiet=True),
+        )
     datasets.hand_in(data, Refusing(Added(status="duplicate")), Console(quiet=True))
 
 

@@ -1,4 +1,5 @@
-"""Runs are found by name, never share a folder, and say how they stand even when nobody is left to say it."""
+"""Runs are found by name, never share a folder, and say how they stand even when nobody is left to
+say it."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_a_run_whose_supervisor_is_gone_is_dead(tmp_path: Path) -> None:
 def test_another_process_with_the_supervisors_number_is_not_taken_for_it(tmp_path: Path) -> None:
     run = RunFolder.create("demo", config={}, root=tmp_path)
     file = run.path / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "supervisor_born": "another boot/1"}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text()), "supervisor_born": "another boot/1"})
+    )
     assert run.info().state == "dead"
 
 
@@ -79,7 +82,9 @@ def test_names_that_could_leave_the_folder_are_refused(tmp_path: Path, name: str
         RunFolder.create(name, config={}, root=tmp_path)
 
 
-def test_runs_are_kept_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_kept_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "elsewhere"))
     assert RunFolder.create("demo", config={}).path == tmp_path / "elsewhere" / "demo"
     monkeypatch.delenv("GATO_RUNS")

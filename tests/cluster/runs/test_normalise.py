@@ -1,4 +1,5 @@
-"""`--normalise`: statistics of the data sets go into the model's config, and from there into the tasks whose tokens are made."""
+"""`--normalise`: statistics of the data sets go into the model's config, and from there into the
+tasks whose tokens are made."""
 
 from __future__ import annotations
 
@@ -25,12 +26,23 @@ PRICES = "tests.actors.prices:Prices-v0"
 
 
 @pytest.fixture
-def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[Episode]:
+def prices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[Episode]:
     """The episodes of a recorded data set called prices."""
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
     teacher = "python:tests.actors.prices:knows"
     status, _, err = gato(
-        monkeypatch, capsys, "record", PRICES, "--teacher", teacher, "--episodes", "6", "--name", "prices"
+        monkeypatch,
+        capsys,
+        "record",
+        PRICES,
+        "--teacher",
+        teacher,
+        "--episodes",
+        "6",
+        "--name",
+        "prices",
     )
     assert (status, err) == (0, "")
     path = datasets.find("prices").path / "episodes"
@@ -40,7 +52,9 @@ def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return episodes
 
 
-def started(*normalise: str, data: tuple[str, ...] = ("prices",), tasks: list[str] | None = None) -> RunConfig:
+def started(
+    *normalise: str, data: tuple[str, ...] = ("prices",), tasks: list[str] | None = None
+) -> RunConfig:
     return make_config("debug", name=None, tasks=tasks, data=data, settings=(), normalise=normalise)
 
 
@@ -72,7 +86,9 @@ def test_the_statistics_are_kept_with_the_run_and_used_wherever_its_tasks_are(
     again = config_from_json(config_to_json(config))
     assert again == config
     assert tasks_of(again)[PRICES] == tasks_of(config)[PRICES]
-    assert {n: s.raw for n, s in tasks_of(config)[PRICES].observations.items()} == resolve_task(PRICES).observations
+    assert {n: s.raw for n, s in tasks_of(config)[PRICES].observations.items()} == resolve_task(
+        PRICES
+    ).observations
     store = EpisodeStore(tmp_path / "replay", capacity_bytes=1 << 26)
     store.add(replace(prices[0], source="teacher:t"), tokens=1)
     store.close()
@@ -84,13 +100,18 @@ def test_the_statistics_are_kept_with_the_run_and_used_wherever_its_tasks_are(
 
 
 def test_what_cannot_be_normalised_is_named(prices: list[Episode]) -> None:
-    with pytest.raises(ValueError, match=r"needs recorded episodes .* the data sets prices have none of it"):
+    with pytest.raises(
+        ValueError, match=r"needs recorded episodes .* the data sets prices have none of it"
+    ):
         started("mujoco/inverted-pendulum", tasks=["mujoco/inverted-pendulum"])
     with pytest.raises(
-        ValueError, match=r"the run has no data set; make one with gato record mujoco/inverted-pendulum"
+        ValueError,
+        match=r"the run has no data set; make one with gato record mujoco/inverted-pendulum",
     ):
         started("mujoco/inverted-pendulum", data=(), tasks=["mujoco/inverted-pendulum"])
-    with pytest.raises(ValueError, match=r"the run has no such task; it has tests\.actors\.prices:Prices-v0"):
+    with pytest.raises(
+        ValueError, match=r"the run has no such task; it has tests\.actors\.prices:Prices-v0"
+    ):
         started("hopper")
     with pytest.raises(ValueError, match="shows nothing continuous"):
         started("pong", tasks=["atari/pong"])

@@ -1,4 +1,5 @@
-"""Coverage: what is clipped and what looks the same is counted, named and merged; what is well is not warned of."""
+"""Coverage: what is clipped and what looks the same is counted, named and merged; what is well is
+not warned of."""
 
 from __future__ import annotations
 
@@ -72,14 +73,24 @@ def test_what_the_tokens_tell_apart_is_not_warned_of(values: np.ndarray):
 
 
 def test_bounds_that_rounding_passed_are_not_clipped():
-    assert covered(vector(1, low=-1.0, high=1.0), np.full((100, 1), 1.0000001)).entries()[0].num_clipped == 0
+    assert (
+        covered(vector(1, low=-1.0, high=1.0), np.full((100, 1), 1.0000001))
+        .entries()[0]
+        .num_clipped
+        == 0
+    )
 
 
 def test_the_counted_tokens_are_those_of_the_tokeniser():
-    spec, values = vector(2, low=(-1.0, -np.inf), high=(1.0, np.inf)), RNG.normal(size=(400, 2)).astype(np.float32)
+    spec, values = (
+        vector(2, low=(-1.0, -np.inf), high=(1.0, np.inf)),
+        RNG.normal(size=(400, 2)).astype(np.float32),
+    )
     ids = encode(values, spec, LAYOUT)
     entries = covered(spec, values).entries()
-    assert [entry.distinct_tokens for entry in entries] == [len(np.unique(column)) for column in ids.T]
+    assert [entry.distinct_tokens for entry in entries] == [
+        len(np.unique(column)) for column in ids.T
+    ]
     assert [entry.distinct_values for entry in entries] == [MANY_VALUES, MANY_VALUES]
     assert entries[1].least == values[:, 1].min()
     assert entries[1].most == values[:, 1].max()
@@ -121,7 +132,8 @@ def test_texts_that_are_cut_are_named_with_the_length_that_would_hold_them():
     (line,) = covered(spec, rows, layout=layout).warnings()
     assert "50 % of the texts are cut" in line
     assert "text_tokens=36" in line
-    assert covered(spec, rows).warnings() == []  # without an encoder nothing is known of their tokens
+    # without an encoder nothing is known of their tokens
+    assert covered(spec, rows).warnings() == []
 
 
 def test_images_and_discrete_values_are_not_counted():

@@ -11,7 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
-from gato.network.flops import Work, activation_bytes, cache_bytes_per_token, forward_flops, training_flops
+from gato.network.flops import (
+    Work,
+    activation_bytes,
+    cache_bytes_per_token,
+    forward_flops,
+    training_flops,
+)
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import RowWriter, StepLayout, Window
 from gato.task import Task
@@ -25,7 +31,9 @@ each_setting = pytest.mark.parametrize("positions", ["transformer-xl", "rotary"]
 each_task = pytest.mark.parametrize("task", [ROBOT, GAME], ids=["robot", "game"])
 
 
-def batch_of(task: Task, config: ModelConfig, *, rows: int, row_tokens: int) -> tuple[TensorBatch, Work]:
+def batch_of(
+    task: Task, config: ModelConfig, *, rows: int, row_tokens: int
+) -> tuple[TensorBatch, Work]:
     """Full rows of one window each."""
     rng = np.random.default_rng(0)
     steps = StepLayout(task, config.layout)
@@ -36,11 +44,14 @@ def batch_of(task: Task, config: ModelConfig, *, rows: int, row_tokens: int) -> 
         window = Window(observations=random_observations(task, num_steps, rng), actions=actions)
         writer.write_row(row, task_index=0, steps=steps, windows=[window])
     batch = TensorBatch.of(writer.batch())
-    return batch, Work(rows=rows, row_tokens=row_tokens, targets=len(batch.target_at), patches=len(batch.patches))
+    return batch, Work(
+        rows=rows, row_tokens=row_tokens, targets=len(batch.target_at), patches=len(batch.patches)
+    )
 
 
 def counted(work: Callable[[], object]) -> int:
-    """FLOPs that PyTorch counts; by plain products, since its CPU kernel of fused attention goes uncounted."""
+    """FLOPs that PyTorch counts; by plain products, since its CPU kernel of fused attention goes
+    uncounted."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
@@ -49,8 +60,11 @@ def counted(work: Callable[[], object]) -> int:
 @each_setting
 @each_task
 @pytest.mark.parametrize("value_waves", [0, 8])
-def test_the_formulas_of_flops_agree_with_pytorchs_counter(task: Task, positions: str, value_waves: int) -> None:
-    # Rows no longer than a block of queries, whose whole square is multiplied, as the formula counts it.
+def test_the_formulas_of_flops_agree_with_pytorchs_counter(
+    task: Task, positions: str, value_waves: int
+) -> None:
+    # Rows no longer than a block of queries, whose whole square is multiplied, as the formula
+    # counts it.
     config = replace(CONFIG, positions=positions, value_waves=value_waves)
     model = Gato(config).train()
     batch, work = batch_of(task, config, rows=4, row_tokens=117)
@@ -60,7 +74,9 @@ def test_the_formulas_of_flops_agree_with_pytorchs_counter(task: Task, positions
     assert training_flops(config, work) == pytest.approx(training, rel=0.02)
     model.transformer.activation_checkpointing = True
     training = counted(lambda: next_token_loss(model, batch).mean.backward())
-    assert training_flops(config, work, activation_checkpointing=True) == pytest.approx(training, rel=0.02)
+    assert training_flops(config, work, activation_checkpointing=True) == pytest.approx(
+        training, rel=0.02
+    )
 
 
 def test_long_rows_leave_out_what_no_token_sees() -> None:
@@ -74,7 +90,8 @@ def test_long_rows_leave_out_what_no_token_sees() -> None:
 
 
 def kept_bytes(model: Gato, batch: TensorBatch, *, bf16: bool) -> int:
-    """Bytes of all storages that the graph of one loss keeps, but for parameters and the batch's own."""
+    """Bytes of all storages that the graph of one loss keeps, but for parameters and the batch's
+    own."""
     fields = [getattr(batch, name) for name in TensorBatch.__dataclass_fields__]
     given = [*model.parameters(), *[field for field in fields if isinstance(field, torch.Tensor)]]
     ours = {tensor.untyped_storage().data_ptr() for tensor in given}
@@ -97,11 +114,15 @@ def kept_bytes(model: Gato, batch: TensorBatch, *, bf16: bool) -> int:
 @each_setting
 @each_task
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-def test_the_formula_of_activations_agrees_with_what_is_kept(task: Task, positions: str, bf16: bool) -> None:
+def test_the_formula_of_activations_agrees_with_what_is_kept(
+    task: Task, positions: str, bf16: bool
+) -> None:
     """What a second row adds: weights and their copies in bfloat16 do not grow with the batch."""
     config = replace(CONFIG, positions=positions)
     model = Gato(config).train()
-    (one, work_one), (two, work_two) = (batch_of(task, config, rows=rows, row_tokens=288) for rows in (1, 2))
+    (one, work_one), (two, work_two) = (
+        batch_of(task, config, rows=rows, row_tokens=288) for rows in (1, 2)
+    )
 
     def formula(checkpointing: bool, layers: int = CONFIG.num_layers) -> int:
         sized = replace(config, num_layers=layers)
@@ -115,7 +136,8 @@ def test_the_formula_of_activations_agrees_with_what_is_kept(task: Task, positio
     assert formula(False) == pytest.approx(kept, rel=0.03)
     model.transformer.activation_checkpointing = True
     kept = kept_bytes(model, two, bf16=bf16) - kept_bytes(model, one, bf16=bf16)
-    # Outside of the forward pass the values of the one block that is computed again are not there yet.
+    # Outside of the forward pass the values of the one block that is computed again are not there
+    # yet.
     one_block = formula(False, layers=4) - formula(False, layers=3)
     assert formula(True) - one_block == pytest.approx(kept, rel=0.03)
     assert formula(True) < formula(False)

@@ -72,7 +72,9 @@ def test_spreading_a_target_keeps_its_mean_and_costs_more() -> None:
     model = small_model(64)
     batch = batch_of(ROBOT, model)
     with torch.inference_mode():
-        plain, spread = (next_token_loss(model, batch, spread_bins=bins).losses for bins in (0.0, 0.01))
+        plain, spread = (
+            next_token_loss(model, batch, spread_bins=bins).losses for bins in (0.0, 0.01)
+        )
     torch.testing.assert_close(plain, spread, atol=1e-4, rtol=1e-4)
 
 
@@ -102,6 +104,8 @@ def test_rows_without_numbers_of_their_own_change_with_their_neighbours_alone() 
         ({"num_heads": 5}, "multiple of num_heads"),
     ],
 )
-def test_a_shape_that_cannot_be_is_refused_before_a_model_is_built(setting: dict[str, object], message: str) -> None:
+def test_a_shape_that_cannot_be_is_refused_before_a_model_is_built(
+    setting: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         replace(small_model(64).config, **setting)  # type: ignore[arg-type]

@@ -22,7 +22,13 @@ def payload_of(data: bytes) -> bytes:
 def record_of(header: Mapping[str, Any] | bytes, payload: bytes = b"") -> bytes:
     """A record with a checksum that matches its header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return MAGIC + zlib.crc32(text).to_bytes(4, "little") + len(text).to_bytes(4, "little") + text + payload
+    return (
+        MAGIC
+        + zlib.crc32(text).to_bytes(4, "little")
+        + len(text).to_bytes(4, "little")
+        + text
+        + payload
+    )
 
 
 def valued(payload: bytes) -> bytes:
@@ -37,7 +43,8 @@ def changed(episode: Episode, **fields: Any) -> bytes:
 
 
 def with_values(
-    episode: Episode, change: Callable[[list[tuple[int, int, bytes]]], Sequence[tuple[int, int, bytes]]]
+    episode: Episode,
+    change: Callable[[list[tuple[int, int, bytes]]], Sequence[tuple[int, int, bytes]]],
 ) -> bytes:
     """The episode's record with other values: (column, chunk, checksum and payload)."""
     data = record_to_bytes(pack(episode))
@@ -52,7 +59,8 @@ def with_values(
 
 
 def old_record_of(episode: Episode, **fields: Any) -> bytes:
-    """A record of the older sort (raw columns), with other fields in its header and a checksum that matches."""
+    """A record of the older sort (raw columns), with other fields in its header and a checksum that
+    matches."""
     data = episode_to_bytes(episode)
     end = 12 + int.from_bytes(data[8:12], "little")
     text = json.dumps(json.loads(data[12:end]) | fields).encode()

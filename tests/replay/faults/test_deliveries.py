@@ -1,4 +1,5 @@
-"""Deliveries that are lost, doubled and reordered: what was produced is stored, once, across restarts, crashes and evictions."""
+"""Deliveries that are lost, doubled and reordered: what was produced is stored, once, across
+restarts, crashes and evictions."""
 
 import itertools
 import shutil
@@ -57,7 +58,9 @@ class Deliveries(RuleBasedStateMachine):
         self.service = self._open()
 
     def _open(self) -> ReplayService:
-        replay = replace(config(capacity_bytes=CAPACITY_BYTES), num_shards=self.num_shards, evict="agent")
+        replay = replace(
+            config(capacity_bytes=CAPACITY_BYTES), num_shards=self.num_shards, evict="agent"
+        )
         return ReplayService(self.folder, TASKS, LAYOUT, replay, seed=0, shard=self.shard)
 
     @rule(writer=st.integers(0, NUM_WRITERS - 1), steps=st.integers(1, 12), by_agent=st.booleans())
@@ -72,8 +75,13 @@ class Deliveries(RuleBasedStateMachine):
 
     def _produce(self, writer: int, steps: int, source: str) -> None:
         stream = f"w{writer}.{self.incarnations[writer]}."
-        # Every num_shards-th number of a writer has its home here, from one on that depends on the writer.
-        first = next(n for n in range(self.num_shards) if shard_of(f"{stream}{n}", self.num_shards) == self.shard)
+        # Every num_shards-th number of a writer has its home here, from one on that depends on the
+        # writer.
+        first = next(
+            n
+            for n in range(self.num_shards)
+            if shard_of(f"{stream}{n}", self.num_shards) == self.shard
+        )
         number = self.numbers[writer] * self.num_shards + first
         self.numbers[writer] += 1
         key = f"{stream}{number}"
@@ -93,7 +101,8 @@ class Deliveries(RuleBasedStateMachine):
     @precondition(lambda self: self.produced)
     @rule(data=st.data(), is_answer_lost=st.booleans())
     def deliver(self, data: st.DataObject, is_answer_lost: bool) -> None:
-        """Any episode, in any order, for the first time or again; a lost answer changes nothing, as it comes again later."""
+        """Any episode, in any order, for the first time or again; a lost answer changes nothing, as
+        it comes again later."""
         for _ in range(1 + is_answer_lost):
             self._expect(data.draw(st.sampled_from(self.produced)))
 
@@ -114,7 +123,11 @@ class Deliveries(RuleBasedStateMachine):
     @rule(data=st.data(), times=st.integers(2, 4))
     def deliver_at_once(self, data: st.DataObject, times: int) -> None:
         """Some episodes, each several times, from threads that begin together."""
-        chosen = data.draw(st.lists(st.sampled_from(self.produced), min_size=1, max_size=3, unique_by=lambda p: p[0]))
+        chosen = data.draw(
+            st.lists(
+                st.sampled_from(self.produced), min_size=1, max_size=3, unique_by=lambda p: p[0]
+            )
+        )
         barrier = threading.Barrier(times * len(chosen))
         answers: list[tuple[str, str]] = []
 
@@ -123,7 +136,9 @@ class Deliveries(RuleBasedStateMachine):
             answers.append((key, self.service.add(record, timeout_s=5).status))
 
         threads = [
-            threading.Thread(target=deliver, args=(key, record)) for key, _, record in chosen for _ in range(times)
+            threading.Thread(target=deliver, args=(key, record))
+            for key, _, record in chosen
+            for _ in range(times)
         ]
         for thread in threads:
             thread.start()
@@ -198,10 +213,15 @@ class ThreeShards(Deliveries):
 
 
 @pytest.mark.parametrize("machine", [Deliveries, ThreeShards])
-def test_what_was_produced_is_stored_once_however_it_is_delivered(machine: type[Deliveries]) -> None:
+def test_what_was_produced_is_stored_once_however_it_is_delivered(
+    machine: type[Deliveries],
+) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,4 +1,5 @@
-"""A disk that is full: what does not fit is refused by name, all else goes on, and it mends itself when space appears."""
+"""A disk that is full: what does not fit is refused by name, all else goes on, and it mends itself
+when space appears."""
 
 import os
 import resource
@@ -40,7 +41,8 @@ class Disk:
 
 @pytest.fixture(params=["tmpfs", "limit"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    """A file system of its own, where one may be mounted; and a limit of what a file may take, which any user has."""
+    """A file system of its own, where one may be mounted; and a limit of what a file may take,
+    which any user has."""
     if request.param == "limit":
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, limits[1]))
@@ -48,14 +50,24 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         return
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "tmpfs", str(tmp_path)]
-    if os.geteuid() != 0 or (mounted := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
-        pytest.skip("a small file system cannot be mounted here" + (f": {mounted.stderr}" if os.geteuid() == 0 else ""))
+    if (
+        os.geteuid() != 0
+        or (
+            mounted := subprocess.run(mount, capture_output=True, text=True, check=False)
+        ).returncode
+    ):
+        pytest.skip(
+            "a small file system cannot be mounted here"
+            + (f": {mounted.stderr}" if os.geteuid() == 0 else "")
+        )
     yield Disk(tmp_path, "tmpfs")
     subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def open_service(folder: Path) -> ReplayService:
-    limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=1e-6, slack_tokens=SLACK_TOKENS)
+    limiter = LimiterConfig(
+        warmup_tokens=0, reads_per_inserted_token=1e-6, slack_tokens=SLACK_TOKENS
+    )
     return ReplayService(folder, TASKS, LAYOUT, config(limiter=limiter), seed=0)
 
 
@@ -104,7 +116,9 @@ def test_of_a_group_only_what_does_not_fit_is_refused(disk: Disk) -> None:
     small = [(pack(counter_episode(n, 5, key=f"small.{n}")), 5) for n in range(6)]
     large = (pack(counter_episode(9, 100_000, key="large.0")), 100_000)
     outcomes = store.add_all([*small[:3], large, *small[3:], small[0]])
-    assert [type(outcome) for outcome in outcomes] == [Header] * 3 + [ReplayDiskFull] + [Header] * 3 + [type(None)]
+    assert [type(outcome) for outcome in outcomes] == [Header] * 3 + [ReplayDiskFull] + [
+        Header
+    ] * 3 + [type(None)]
     assert not store.known("large.0")
     disk.resize(LARGE_BYTES)
     assert store.add(counter_episode(9, 100_000, key="large.0"), tokens=100_000) is not None

@@ -1,4 +1,5 @@
-"""Flipped bits, anywhere: nothing ends the process by a signal, nothing wrong is read in silence, the rest stays readable."""
+"""Flipped bits, anywhere: nothing ends the process by a signal, nothing wrong is read in silence,
+the rest stays readable."""
 
 import os
 import random
@@ -30,7 +31,9 @@ META_BYTES = 2 * 4096
 def episode(number: int) -> Episode:
     if number % 10 == 9:
         return picture_episode(number, steps=9)
-    return counter_episode(number, 1 + number * 7 % 200, key=f"w.{number}", source=AGENT if number % 2 else "teacher:t")
+    return counter_episode(
+        number, 1 + number * 7 % 200, key=f"w.{number}", source=AGENT if number % 2 else "teacher:t"
+    )
 
 
 def write(folder: Path) -> None:
@@ -41,11 +44,16 @@ def write(folder: Path) -> None:
 
 
 def look_at(folder: Path) -> str:
-    """What became of a damaged store: one word for each thing that is wrong with it, or why it is refused."""
+    """What became of a damaged store: one word for each thing that is wrong with it, or why it is
+    refused."""
     try:
         store = EpisodeStore(folder, capacity_bytes=CAPACITY_BYTES)
     except ValueError as problem:
-        return "refused" if "damaged" in str(problem) or "cannot open" in str(problem) else f"unclear: {problem}"
+        return (
+            "refused"
+            if "damaged" in str(problem) or "cannot open" in str(problem)
+            else f"unclear: {problem}"
+        )
     wrong: set[str] = set()
     for header in list(store.episodes.values()):
         try:
@@ -53,8 +61,14 @@ def look_at(folder: Path) -> str:
         except DamagedEpisode as damaged:
             store.quarantine(header, str(damaged))
             continue
-        same = [np.array_equal(values, played.observations[name]) for name, values in kept.observations.items()]
-        same += [np.array_equal(kept.actions, played.actions), np.array_equal(kept.rewards, played.rewards)]
+        same = [
+            np.array_equal(values, played.observations[name])
+            for name, values in kept.observations.items()
+        ]
+        same += [
+            np.array_equal(kept.actions, played.actions),
+            np.array_equal(kept.rewards, played.rewards),
+        ]
         if not all(same) or kept.key != played.key:
             wrong.add("other data")
     if len(store.episodes) + len(store.damaged) != NUM_EPISODES:
@@ -70,14 +84,17 @@ def look_at(folder: Path) -> str:
 
 
 def flip_and_look(folder: Path, seeds: range, num_flips: int, page_bytes: int) -> Counter[str]:
-    """What becomes of a store with bits flipped in the first bytes of random pages, each time in a process of its own."""
+    """What becomes of a store with bits flipped in the first bytes of random pages, each time in a
+    process of its own."""
     intact = (folder / "data.mdb").read_bytes()
     found: Counter[str] = Counter()
     for seed in seeds:
         rng = random.Random(seed)
         damaged = bytearray(intact)
         for _ in range(num_flips):
-            place = rng.randrange(META_BYTES, len(damaged)) // 4096 * 4096 + rng.randrange(page_bytes)
+            place = rng.randrange(META_BYTES, len(damaged)) // 4096 * 4096 + rng.randrange(
+                page_bytes
+            )
             damaged[place] ^= 1 << rng.randrange(8)
         copy = folder / "copy"
         copy.mkdir(exist_ok=True)
@@ -123,7 +140,9 @@ def flips_in_a_process(folder: Path, *numbers: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("num_flips", "page_bytes"), [(1, 4096), (1, 64), (1, 16), (20, 4096)], ids=["anywhere", "nodes", "heads", "many"]
+    ("num_flips", "page_bytes"),
+    [(1, 4096), (1, 64), (1, 16), (20, 4096)],
+    ids=["anywhere", "nodes", "heads", "many"],
 )
 def test_bits_that_flip_in_the_file_cost_an_episode_or_one_clear_error(
     tmp_path: Path, num_flips: int, page_bytes: int
@@ -137,21 +156,27 @@ def test_bits_that_flip_in_the_file_cost_an_episode_or_one_clear_error(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_flips", "page_bytes"), [(1, 4096), (1, 64), (1, 16), (3, 64), (20, 4096)])
+@pytest.mark.parametrize(
+    ("num_flips", "page_bytes"), [(1, 4096), (1, 64), (1, 16), (3, 64), (20, 4096)]
+)
 def test_bits_that_flip_a_thousand_times(tmp_path: Path, num_flips: int, page_bytes: int) -> None:
     found = flips_in_a_process(tmp_path, 1000, 1000, num_flips, page_bytes)
     assert set(found) <= {"unharmed", "one or more damaged", "refused"}
 
 
 @pytest.mark.parametrize("database", ["columns", "headers", "streams"])
-def test_a_bit_that_flips_in_any_value_is_noticed_and_the_rest_is_readable(tmp_path: Path, database: str) -> None:
+def test_a_bit_that_flips_in_any_value_is_noticed_and_the_rest_is_readable(
+    tmp_path: Path, database: str
+) -> None:
     write(tmp_path)
     rng = random.Random(5)
     key, value = random_value(tmp_path, database, rng)
     damaged = bytearray(value)
     damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
     put(tmp_path, database, key, bytes(damaged))
-    service = ReplayService(tmp_path, TASKS, LAYOUT, config(row_tokens=44, weights=(1.0, 1.0)), seed=0)
+    service = ReplayService(
+        tmp_path, TASKS, LAYOUT, config(row_tokens=44, weights=(1.0, 1.0)), seed=0
+    )
     for index in range(60):
         assert service.next_batch(index, timeout_s=0) is not None
     refused = service.stats().refused
@@ -164,7 +189,9 @@ def test_a_bit_that_flips_in_any_value_is_noticed_and_the_rest_is_readable(tmp_p
         assert number == int.from_bytes(key[:8], "big")
         assert set(service.keys()) == {episode(n).key for n in range(NUM_EPISODES) if n != number}
     for number in range(NUM_EPISODES):
-        assert service.add(record_to_bytes(pack(episode(number))), timeout_s=0).status == "duplicate"
+        assert (
+            service.add(record_to_bytes(pack(episode(number))), timeout_s=0).status == "duplicate"
+        )
     service.close()
 
 
@@ -183,7 +210,9 @@ def random_value(folder: Path, database: str, rng: random.Random) -> tuple[bytes
 
 @pytest.mark.parametrize("name", ["limiter", "sampling"])
 @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"{", b"[]", b'{"k0": 1}', b"null"])
-def test_a_damaged_note_costs_what_it_said_and_not_the_replay(tmp_path: Path, name: str, value: bytes) -> None:
+def test_a_damaged_note_costs_what_it_said_and_not_the_replay(
+    tmp_path: Path, name: str, value: bytes
+) -> None:
     service = ReplayService(tmp_path, TASKS, LAYOUT, config(), seed=0)
     service.add(record_to_bytes(pack(counter_episode(0))), timeout_s=0)
     service.close()

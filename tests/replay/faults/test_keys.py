@@ -32,8 +32,19 @@ def test_a_key_that_schema_1_wrote_costs_its_stream_nothing(tmp_path: Path) -> N
     put(tmp_path, "keys", b"w.1", b"")
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     old, new = counter_episode(1, key="w.1"), counter_episode(2, key="w.2")
-    assert [outcome is not None for outcome in store.add_all([(pack(old), 1), (pack(new), 1)])] == [False, True]
-    assert [store.known(f"w.{n}") for n in range(7)] == [False, True, True, False, False, True, False]
+    assert [outcome is not None for outcome in store.add_all([(pack(old), 1), (pack(new), 1)])] == [
+        False,
+        True,
+    ]
+    assert [store.known(f"w.{n}") for n in range(7)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     store.close()
 
 

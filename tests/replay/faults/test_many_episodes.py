@@ -30,7 +30,9 @@ def _named(record: Record, key: str) -> Record:
     return Record(header=replace(record.header, key=key, episode_return=2.0), values=record.values)
 
 
-def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_once(tmp_path: Path) -> None:
+def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_once(
+    tmp_path: Path,
+) -> None:
     write(tmp_path)
     begun_s = time.perf_counter()
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY_BYTES)

@@ -13,7 +13,9 @@ from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 from tests.replay.faults.test_races import WAIT_S, run_all
 
 RATIO, SLACK_TOKENS = 4.0, 2000
-LIMITER = LimiterConfig(warmup_tokens=100, reads_per_inserted_token=RATIO, slack_tokens=SLACK_TOKENS)
+LIMITER = LimiterConfig(
+    warmup_tokens=100, reads_per_inserted_token=RATIO, slack_tokens=SLACK_TOKENS
+)
 EPISODE_TOKENS, BATCH_TOKENS = 40, 8 * 40
 
 
@@ -84,7 +86,9 @@ def test_closing_waits_for_a_writer_that_was_let_in(tmp_path: Path) -> None:
 
     service._committer.commit, service._store.close = late, close_store
     statuses: list[str] = []
-    writer = threading.Thread(target=lambda: statuses.append(service.add(record("w.0"), timeout_s=1).status))
+    writer = threading.Thread(
+        target=lambda: statuses.append(service.add(record("w.0"), timeout_s=1).status)
+    )
     writer.start()
     assert is_in.wait(WAIT_S)
     service.close()
@@ -127,7 +131,9 @@ def test_a_writer_that_failed_is_not_counted_as_having_written(tmp_path: Path) -
     service.close()
 
 
-def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts_what_it_read(tmp_path: Path) -> None:
+def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts_what_it_read(
+    tmp_path: Path,
+) -> None:
     service = make(tmp_path, capacity_bytes=1 << 20)
     number = 0
     while service.add(record(f"w.{number}", 900), timeout_s=0).status != "refused":

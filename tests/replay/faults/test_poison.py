@@ -1,4 +1,5 @@
-"""Poison at the door: it is refused and counted, costs no memory, raises nothing, and what is stored stays readable."""
+"""Poison at the door: it is refused and counted, costs no memory, raises nothing, and what is
+stored stays readable."""
 
 import json
 import pickle
@@ -22,8 +23,23 @@ from replay.service import ReplayService
 from replay.storage.header import header_from_bytes, header_to_bytes
 from replay.storage.index import Index
 from replay.storage.record import check_record, pack, record_from_bytes, record_to_bytes, unpack
-from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, config, counter_episode, picture_episode
-from tests.replay.faults.forge import changed, header_of, old_record_of, payload_of, record_of, valued, with_values
+from tests.replay.episodes import (
+    COUNTER,
+    LAYOUT,
+    PICTURES,
+    config,
+    counter_episode,
+    picture_episode,
+)
+from tests.replay.faults.forge import (
+    changed,
+    header_of,
+    old_record_of,
+    payload_of,
+    record_of,
+    valued,
+    with_values,
+)
 
 WIDE = Task(
     name="test/wide",
@@ -34,7 +50,8 @@ WIDE = Task(
     references=References(random=0.0, expert=10.0, source="made"),
     max_steps=1000,
 )
-"""Shows more than 4096 bytes in each step, and no image: it is kept in compressed chunks, and each number counts."""
+"""Shows more than 4096 bytes in each step, and no image: it is kept in compressed chunks, and each
+number counts."""
 TASKS = {task.name: task for task in (COUNTER, PICTURES, WIDE)}
 MOST_EXTRA_BYTES = 64 << 20
 
@@ -65,7 +82,9 @@ COLUMNS = header_of(record_to_bytes(pack(GOOD)))["columns"]
 PICTURE_COLUMNS = header_of(record_to_bytes(pack(PICTURE)))["columns"]
 
 
-def with_column(name: str, dtype: Any, shape: Any, columns: dict[str, Any] = COLUMNS, episode: Episode = GOOD) -> bytes:
+def with_column(
+    name: str, dtype: Any, shape: Any, columns: dict[str, Any] = COLUMNS, episode: Episode = GOOD
+) -> bytes:
     return changed(episode, columns=columns | {name: [dtype, shape]})
 
 
@@ -78,7 +97,9 @@ def not_finite(place: int, value: float) -> bytes:
 def bomb() -> bytes:
     """Images that claim the most that LZ4 could make of them, and more."""
     zeros = lz4.block.compress(bytes(8 * 48 * 48 * 3 * 400), store_size=False)
-    return with_values(PICTURE, lambda values: [(c, k, valued(zeros) if c == 0 else v) for c, k, v in values])
+    return with_values(
+        PICTURE, lambda values: [(c, k, valued(zeros) if c == 0 else v) for c, k, v in values]
+    )
 
 
 def nested(depth: int) -> bytes:
@@ -200,7 +221,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplayService]
 
 
 @pytest.mark.parametrize("name", POISON)
-def test_poison_is_refused_and_counted_and_costs_no_memory(service: ReplayService, name: str) -> None:
+def test_poison_is_refused_and_counted_and_costs_no_memory(
+    service: ReplayService, name: str
+) -> None:
     before = sum(service.stats().refused.values())
     tracemalloc.start()
     try:
@@ -231,14 +254,21 @@ def test_wide_columns_that_are_no_images_come_back_number_by_number(tmp_path: Pa
     episode = wide_episode()
     episode.observations["lidar"][:] = np.arange(20 * 1500).reshape(20, 1500)
     checked = check_record(record_from_bytes(record_to_bytes(pack(episode))), WIDE)
-    np.testing.assert_array_equal(unpack(checked).observations["lidar"], episode.observations["lidar"])
+    np.testing.assert_array_equal(
+        unpack(checked).observations["lidar"], episode.observations["lidar"]
+    )
 
 
 def test_a_header_claims_no_return_it_is_summed_from_the_rewards() -> None:
     boasted = check_record(
-        record_from_bytes(changed(GOOD, episode_return=1e30, tokens=10**9, stored_bytes=-1)), COUNTER
+        record_from_bytes(changed(GOOD, episode_return=1e30, tokens=10**9, stored_bytes=-1)),
+        COUNTER,
     )
-    assert (boasted.header.episode_return, boasted.header.tokens, boasted.header.stored_bytes) == (10.0, 0, 0)
+    assert (boasted.header.episode_return, boasted.header.tokens, boasted.header.stored_bytes) == (
+        10.0,
+        0,
+        0,
+    )
 
 
 def test_a_long_episode_of_images_passes_in_little_memory() -> None:
@@ -258,11 +288,27 @@ BASES = (
     wide_episode(steps=9),
 )
 RECORDS = tuple(record_to_bytes(pack(episode)) for episode in BASES)
-NUMBERS = st.one_of(st.integers(-4, 12), st.sampled_from([2**31, 2**53, 2**63, 2**64, -(2**63), 10**30]), st.floats())
+NUMBERS = st.one_of(
+    st.integers(-4, 12),
+    st.sampled_from([2**31, 2**53, 2**63, 2**64, -(2**63), 10**30]),
+    st.floats(),
+)
 TEXTS = st.one_of(
     st.text(st.characters(codec=None, categories=("L", "N", "Cs", "Cc")), max_size=6),
     st.sampled_from(
-        ["actions", "rewards", "labels", "o/state", "o/image", "<i8", "<f4", "|u1", "agent", COUNTER.name, "V9"]
+        [
+            "actions",
+            "rewards",
+            "labels",
+            "o/state",
+            "o/image",
+            "<i8",
+            "<f4",
+            "|u1",
+            "agent",
+            COUNTER.name,
+            "V9",
+        ]
     ),
 )
 JSON = st.recursive(
@@ -282,7 +328,9 @@ def mutants(draw: st.DrawFn) -> bytes:
         header[draw(st.sampled_from(sorted(header)))] = draw(JSON)
     elif sort == "column":
         name = draw(st.one_of(st.sampled_from(sorted(header["columns"])), TEXTS))
-        header["columns"][name] = draw(st.one_of(JSON, st.tuples(TEXTS, st.lists(NUMBERS, max_size=3)).map(list)))
+        header["columns"][name] = draw(
+            st.one_of(JSON, st.tuples(TEXTS, st.lists(NUMBERS, max_size=3)).map(list))
+        )
     elif sort == "values":
         place = draw(st.integers(0, len(header["values"]) - 1))
         header["values"][place] = draw(st.one_of(JSON, st.lists(NUMBERS, min_size=3, max_size=3)))
@@ -318,7 +366,11 @@ def _with_other_value(draw: st.DrawFn, header: dict[str, Any], payload: bytes) -
     return record_of(header, b"".join(values))
 
 
-@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=700,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(mutants())
 @example(changed(GOOD, info={}))
 def test_what_passes_the_door_is_a_whole_episode_and_all_else_is_a_bad_episode(data: bytes) -> None:
@@ -332,7 +384,10 @@ def test_what_passes_the_door_is_a_whole_episode_and_all_else_is_a_bad_episode(d
         return
     episode = unpack(record)
     check_episode(episode, task)
-    assert (episode.num_steps, episode.episode_return) == (record.header.steps, record.header.episode_return)
+    assert (episode.num_steps, episode.episode_return) == (
+        record.header.steps,
+        record.header.episode_return,
+    )
     assert header_from_bytes(header_to_bytes(record.header)) == record.header
     index = Index()
     index.add([replace(record.header, number=0)])

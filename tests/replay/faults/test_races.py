@@ -54,7 +54,9 @@ def eager_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_an_episode_that_makes_room_while_it_is_read_is_gone_and_not_damaged(tmp_path: Path) -> None:
+def test_an_episode_that_makes_room_while_it_is_read_is_gone_and_not_damaged(
+    tmp_path: Path,
+) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 20)
     first = store.add(counter_episode(0, 900, source=AGENT), tokens=1)
     assert first is not None
@@ -83,7 +85,11 @@ def test_an_episode_that_makes_room_while_it_is_read_is_gone_and_not_damaged(tmp
 
 def counters_in(batch: Batch) -> list[list[tuple[int, int]]]:
     """(episode, step) of each step of each window of counter episodes."""
-    return [window for windows in windows_by_row(batch, list(TASKS).index(COUNTER.name)) for window in windows]
+    return [
+        window
+        for windows in windows_by_row(batch, list(TASKS).index(COUNTER.name))
+        for window in windows
+    ]
 
 
 def windows_by_row(batch: Batch, task: int) -> list[list[list[tuple[int, int]]]]:
@@ -117,18 +123,26 @@ def test_everything_at_once_tears_no_window_and_loses_no_thread(
             number, steps = writer * num_each + nth, int(rng.integers(2, 900))
             episode = counter_episode(number, steps, key=f"w{writer}.1.{nth}", source=AGENT)
             if nth % 10 == 9:
-                episode = replace(picture_episode(number % 200, steps=9), key=f"w{writer}.2.{nth}", source=AGENT)
+                episode = replace(
+                    picture_episode(number % 200, steps=9), key=f"w{writer}.2.{nth}", source=AGENT
+                )
             else:
                 stored[number] = steps
             assert service.add(record_to_bytes(pack(episode)), timeout_s=WAIT_S).status == "stored"
-            assert service.add(record_to_bytes(pack(episode)), timeout_s=WAIT_S).status == "duplicate"
+            assert (
+                service.add(record_to_bytes(pack(episode)), timeout_s=WAIT_S).status == "duplicate"
+            )
 
     def read(reader: int) -> None:
         for nth in range(num_batches):
             sample = service.next_sample(reader * num_batches + nth, timeout_s=WAIT_S)
             assert sample is not None
             for window in counters_in(sample.batch):
-                breaks = [at for at, (here, later) in enumerate(pairwise(window)) if later != (here[0], here[1] + 1)]
+                breaks = [
+                    at
+                    for at, (here, later) in enumerate(pairwise(window))
+                    if later != (here[0], here[1] + 1)
+                ]
                 assert len(breaks) <= 1  # where the prompt ends
                 drawn.extend(window)
             service.update_priorities({key: float(nth % 7) + 0.1 for key in sample.info.key if key})

@@ -16,13 +16,17 @@ from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 ROOT = Path(__file__).parents[3]
 
 
-def test_as_many_are_counted_as_evicted_as_are_gone_and_room_is_made_for_several_at_once(tmp_path: Path) -> None:
+def test_as_many_are_counted_as_evicted_as_are_gone_and_room_is_made_for_several_at_once(
+    tmp_path: Path,
+) -> None:
     capacity_bytes = 1 << 20
     replay = replace(config(capacity_bytes=capacity_bytes), durability="none")
     service = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0)
     evicted: list[int] = []
     for number in range(2000):
-        data = record_to_bytes(pack(counter_episode(number % 1000, 3, key=f"w.{number}", source=AGENT)))
+        data = record_to_bytes(
+            pack(counter_episode(number % 1000, 3, key=f"w.{number}", source=AGENT))
+        )
         assert service.add(data, timeout_s=0).status == "stored"
         evicted.append(service.stats().evicted)
         assert number + 1 - len(service.keys()) == evicted[-1]
@@ -59,6 +63,9 @@ def test_a_reader_that_was_killed_while_it_read_keeps_no_space(tmp_path: Path) -
     reader.stdin.close()
     reader.stdout.close()
     for number in range(1, 1000):
-        assert store.add(counter_episode(number, 900, key=f"w.{number}", source=AGENT), tokens=1) is not None
+        assert (
+            store.add(counter_episode(number, 900, key=f"w.{number}", source=AGENT), tokens=1)
+            is not None
+        )
     assert store.database.file_bytes < 8 * store.capacity_bytes
     store.close()

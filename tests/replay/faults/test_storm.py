@@ -45,7 +45,8 @@ for writer in range(len(again)):
 
 
 def episode_of_key(key: str) -> Episode:
-    """What a writer plays under a key; every eighth shows pictures. Of writers called v they are the agent's, and long."""
+    """What a writer plays under a key; every eighth shows pictures. Of writers called v they are
+    the agent's, and long."""
     writer, incarnation, number = (int(part.lstrip("vw")) for part in key.split("."))
     if number % 8 == 7:
         episode = replace(picture_episode(number % 200, steps=9), key=key)
@@ -61,7 +62,8 @@ def tokens_of_key(key: str) -> int:
 
 
 class Storm:
-    """Writers that remember, beyond the process that is killed, what was acknowledged and what was not.
+    """Writers that remember, beyond the process that is killed, what was acknowledged and what was
+    not.
 
     storm = Storm(folder, "group", seed=0); storm.strike(); storm.check()
     """
@@ -80,7 +82,8 @@ class Storm:
         self.num_duplicates = 0
 
     def strike(self) -> None:
-        """Let all writers write, and kill the process that they are in after a random number of answers."""
+        """Let all writers write, and kill the process that they are in after a random number of
+        answers."""
         self._incarnation += 1
         known = sorted(self.acknowledged)
         again = [keys + self._rng.sample(known, min(len(known), 2)) for keys in self._unsure]
@@ -102,7 +105,11 @@ class Storm:
     def _note(self, again: list[list[str]], answers: list[str]) -> None:
         answered = dict(line.split() for line in answers)
         for key, status in answered.items():
-            assert status == "stored" or key in self.acknowledged or any(key in keys for keys in self._unsure)
+            assert (
+                status == "stored"
+                or key in self.acknowledged
+                or any(key in keys for keys in self._unsure)
+            )
             self.num_duplicates += status == "duplicate"
             self.acknowledged.setdefault(key, status)
         for writer, keys in enumerate(again):
@@ -112,12 +119,14 @@ class Storm:
                 for key in answered
                 if key.startswith(f"{self._letter}{writer}.{self._incarnation}.")
             ]
-            left.append(f"{self._letter}{writer}.{self._incarnation}.{max(numbers, default=-1) + 1}")
+            left.append(
+                f"{self._letter}{writer}.{self._incarnation}.{max(numbers, default=-1) + 1}"
+            )
             self._unsure[writer] = left
 
     def check(self) -> int:
-        """All that was acknowledged is known, and there unless it made room; once, opens, holds what was played, and is
-        counted. How many are there."""
+        """All that was acknowledged is known, and there unless it made room; once, opens, holds
+        what was played, and is counted. How many are there."""
         store = EpisodeStore(self._folder, capacity_bytes=self._capacity_bytes)
         keys = [header.key for header in store.episodes.values()]
         assert len(keys) == len(set(keys))
@@ -138,7 +147,12 @@ class Storm:
 
 @pytest.mark.parametrize(
     ("durability", "num_kills", "capacity_bytes"),
-    [("group", 20, LARGE_BYTES), ("always", 3, LARGE_BYTES), ("none", 3, LARGE_BYTES), ("group", 5, SMALL_BYTES)],
+    [
+        ("group", 20, LARGE_BYTES),
+        ("always", 3, LARGE_BYTES),
+        ("none", 3, LARGE_BYTES),
+        ("group", 5, SMALL_BYTES),
+    ],
 )
 def test_what_was_acknowledged_survives_kill_9_in_a_storm_of_eight_writers(
     tmp_path: Path, durability: str, num_kills: int, capacity_bytes: int

@@ -26,12 +26,22 @@ def write_column(folder: Path, name: str, number: int, values: np.ndarray) -> Pa
 
 
 def write_checkpoint(
-    folder: Path, number: int, num_steps: int, ends: tuple[int, ...], *, action: int = 1, padded: tuple[int, ...] = ()
+    folder: Path,
+    number: int,
+    num_steps: int,
+    ends: tuple[int, ...],
+    *,
+    action: int = 1,
+    padded: tuple[int, ...] = (),
 ) -> Path:
-    """Frames whose grey is their step's number and one more; `ends` are the last steps of episodes."""
+    """Frames whose grey is their step's number and one more; `ends` are the last steps of
+    episodes."""
     frames = np.zeros((num_steps, 84, 84), np.uint8)
     frames[:] = (np.arange(num_steps) % 250 + 1)[:, None, None]
-    actions, rewards = np.full(num_steps, action, np.int32), np.arange(num_steps, dtype=np.float32) % 100
+    actions, rewards = (
+        np.full(num_steps, action, np.int32),
+        np.arange(num_steps, dtype=np.float32) % 100,
+    )
     frames[list(padded)], actions[list(padded)], rewards[list(padded)] = 0, 0, 0
     write_column(folder, "observation", number, frames)
     write_column(folder, "action", number, actions)
@@ -75,7 +85,9 @@ def test_the_zeros_before_an_episode_are_no_steps_of_it(folder: Path) -> None:
     assert [e.num_steps for e in read_dqn_replay(folder, TASKS)] == [8]
 
 
-def test_the_last_row_of_a_full_checkpoint_is_an_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_row_of_a_full_checkpoint_is_an_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dqn_replay, "CAPACITY_STEPS", 10)
     write_checkpoint(folder, 0, 10, (3, 9))
     first, second = read_dqn_replay(folder, TASKS)
@@ -96,7 +108,9 @@ def test_known_episodes_are_skipped_and_a_known_checkpoints_frames_not_opened(fo
     frames = dqn_replay._Frames
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            dqn_replay, "_Frames", lambda file, num_steps: opened.append(file) or frames(file, num_steps=num_steps)
+            dqn_replay,
+            "_Frames",
+            lambda file, num_steps: opened.append(file) or frames(file, num_steps=num_steps),
         )
         list(read_dqn_replay(folder, TASKS, known=set(keys[:4]).__contains__))
     assert opened == [folder / "$store$_observation_ckpt.1.gz"]
@@ -109,14 +123,17 @@ def test_memory_holds_one_episode_of_a_large_checkpoint(folder: Path) -> None:
     assert sum(1 for _ in read_dqn_replay(folder, TASKS)) == num_steps // length
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak_bytes < 12 << 20 < num_steps * 84 * 84 / 4  # an episode in RGB is 2.1 MB; two are held for a moment
+    # an episode in RGB is 2.1 MB; two are held for a moment
+    assert peak_bytes < 12 << 20 < num_steps * 84 * 84 / 4
 
 
 @pytest.mark.parametrize("game", ["Pong", "Breakout", "SpaceInvaders", "Freeway"])
 def test_the_folder_names_the_game(tmp_path: Path, game: str) -> None:
     folder = write_checkpoint(tmp_path / game / "3" / "replay_logs", 0, 3, (2,))
     (episode,) = read_dqn_replay(folder, TASKS)
-    assert episode.task == f"atari84/{'space-invaders' if game == 'SpaceInvaders' else game.lower()}"
+    assert (
+        episode.task == f"atari84/{'space-invaders' if game == 'SpaceInvaders' else game.lower()}"
+    )
 
 
 def test_an_action_that_a_game_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ HOPPER = TASKS["mujoco/hopper"]
 PONG = TASKS["atari/pong"]
 
 
-def hopper_columns(num_rows: int, *, terminals: tuple[int, ...] = (), timeouts: tuple[int, ...] = ()) -> dict:
+def hopper_columns(
+    num_rows: int, *, terminals: tuple[int, ...] = (), timeouts: tuple[int, ...] = ()
+) -> dict:
     """Rows whose observation and reward are their own number."""
     row = np.arange(num_rows)
     return {
@@ -108,11 +110,23 @@ def fake_house(folder: Path, *, start: int = 0) -> Path:
     metadata = json.loads(about.read_text())
     inner = {
         "type": "Dict",
-        "subspaces": {"order": {"type": "Text", "max_length": 9, "min_length": 0, "charset": "abcäé "}},
+        "subspaces": {
+            "order": {"type": "Text", "max_length": 9, "min_length": 0, "charset": "abcäé "}
+        },
     }
-    seen = {"type": "Box", "dtype": "float64", "shape": [2], "low": [0.0, -np.inf], "high": [3.0, np.inf]}
+    seen = {
+        "type": "Box",
+        "dtype": "float64",
+        "shape": [2],
+        "low": [0.0, -np.inf],
+        "high": [3.0, np.inf],
+    }
     parts = {"in": inner, "seen": seen}
-    about.write_text(json.dumps(metadata | {"observation_space": json.dumps({"type": "Dict", "subspaces": parts})}))
+    about.write_text(
+        json.dumps(
+            metadata | {"observation_space": json.dumps({"type": "Dict", "subspaces": parts})}
+        )
+    )
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         for group in file.values():
             seen = group["observations"][()]
@@ -130,13 +144,23 @@ def checked(episodes: Iterable[Episode]) -> list[Episode]:
 
 
 def test_a_d4rl_file_is_cut_at_terminals_and_timeouts_and_its_rest_is_truncated(path: Path) -> None:
-    columns = hopper_columns(10, terminals=(2,), timeouts=(6,)) | {"infos/seed": np.repeat([5, 6, 7], [3, 4, 3])}
+    columns = hopper_columns(10, terminals=(2,), timeouts=(6,)) | {
+        "infos/seed": np.repeat([5, 6, 7], [3, 4, 3])
+    }
     episodes = checked(read_d4rl(write_d4rl(path, columns), TASKS))
     assert [e.rewards.tolist() for e in episodes] == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
-    assert [e.observations["state"][:, 3].tolist() for e in episodes] == [e.rewards.tolist() for e in episodes]
-    assert [(e.terminated, e.truncated) for e in episodes] == [(True, False), (False, True), (False, True)]
+    assert [e.observations["state"][:, 3].tolist() for e in episodes] == [
+        e.rewards.tolist() for e in episodes
+    ]
+    assert [(e.terminated, e.truncated) for e in episodes] == [
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
     assert [e.seed for e in episodes] == [5, 6, 7]
-    assert {(e.task, e.source, e.info["file"]) for e in episodes} == {("mujoco/hopper", f"file:{path.stem}", path.name)}
+    assert {(e.task, e.source, e.info["file"]) for e in episodes} == {
+        ("mujoco/hopper", f"file:{path.stem}", path.name)
+    }
 
 
 def test_without_timeouts_an_episode_ends_after_1000_steps_or_at_a_terminal(path: Path) -> None:
@@ -148,15 +172,25 @@ def test_without_timeouts_an_episode_ends_after_1000_steps_or_at_a_terminal(path
     assert [e.seed for e in episodes] == [0] * 4
 
 
-def test_a_v0_file_without_timeouts_is_cut_where_its_next_observations_go_elsewhere(path: Path) -> None:
+def test_a_v0_file_without_timeouts_is_cut_where_its_next_observations_go_elsewhere(
+    path: Path,
+) -> None:
     columns = hopper_columns(700, terminals=(299,))
     del columns["timeouts"]
     columns["observations"][500:] += 1000.0  # as where a medium file ends and an expert one begins
     after = np.concatenate([columns["observations"][1:], columns["observations"][-1:]])
     after[[299, 499, 699]] += 7.0
-    columns |= {"next_observations": after, "infos/qpos": np.zeros((700, 6)), "infos/action_log_probs": np.zeros(700)}
+    columns |= {
+        "next_observations": after,
+        "infos/qpos": np.zeros((700, 6)),
+        "infos/action_log_probs": np.zeros(700),
+    }
     episodes = checked(read_d4rl(write_d4rl(path, columns), TASKS))
-    assert [(e.num_steps, e.terminated) for e in episodes] == [(300, True), (200, False), (200, False)]
+    assert [(e.num_steps, e.terminated) for e in episodes] == [
+        (300, True),
+        (200, False),
+        (200, False),
+    ]
     columns["timeouts"] = np.zeros(700, np.bool_)  # which lack the mark at 499
     reading = read_d4rl(write_d4rl(path, columns), TASKS)
     assert [e.num_steps for e in reading] == [300, 200, 200]
@@ -177,7 +211,11 @@ def test_what_is_known_is_not_read_again(path: Path) -> None:
 def test_a_large_d4rl_file_is_read_an_episode_at_a_time(path: Path) -> None:
     rows = 200_000  # 56 MB
     with h5py.File(path, "w") as file:
-        for name, shape in {"observations": (11,), "actions": (3,), "next_observations": (11,)}.items():
+        for name, shape in {
+            "observations": (11,),
+            "actions": (3,),
+            "next_observations": (11,),
+        }.items():
             file.create_dataset(name, data=np.zeros((rows, *shape)))
         file["rewards"], file["terminals"] = np.zeros(rows), np.zeros(rows, np.bool_)
         file["timeouts"] = np.arange(1, rows + 1) % 1000 == 0
@@ -188,7 +226,9 @@ def test_a_large_d4rl_file_is_read_an_episode_at_a_time(path: Path) -> None:
     assert peak_bytes < 8 << 20 < path.stat().st_size / 4
 
 
-def test_a_large_file_is_digested_in_part_and_still_by_its_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_digested_in_part_and_still_by_its_content(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.write_bytes(bytes(10_000))
     whole = content_digest(path)
     monkeypatch.setattr("replay.formats.schema.DIGESTED_BYTES", 4096)
@@ -253,15 +293,23 @@ def test_a_missing_column_is_named(path: Path, missing: str) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"observations": np.zeros((10, 17))}, r"observations of shape \(17,\) .*mujoco/hopper.* \(11,\)"),
+        (
+            {"observations": np.zeros((10, 17))},
+            r"observations of shape \(17,\) .*mujoco/hopper.* \(11,\)",
+        ),
         ({"actions": np.zeros((10, 6))}, r"actions of shape \(6,\) .*mujoco/hopper.* \(3,\)"),
         ({"rewards": np.zeros(9)}, "different lengths"),
         ({"rewards": np.zeros((10, 2))}, "one number a step"),
         ({"terminals": np.full(10, 0.5)}, "terminals other than 0 and 1, such as 0.5"),
-        ({"metadata/env_id": b"Walker2d-v5"}, r"observations of shape \(11,\) .*mujoco/walker2d.* \(17,\)"),
+        (
+            {"metadata/env_id": b"Walker2d-v5"},
+            r"observations of shape \(11,\) .*mujoco/walker2d.* \(17,\)",
+        ),
     ],
 )
-def test_columns_that_do_not_fit_are_refused_at_once(path: Path, columns: dict, message: str) -> None:
+def test_columns_that_do_not_fit_are_refused_at_once(
+    path: Path, columns: dict, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         read_d4rl(write_d4rl(path, hopper_columns(10) | columns), TASKS)
 
@@ -272,7 +320,9 @@ def test_a_task_of_another_robot_than_the_file_says_is_refused(path: Path) -> No
         read_d4rl(path, TASKS, TASKS["mujoco/walker2d"])
 
 
-@pytest.mark.parametrize("name", ["hopper_expert-v5", "hopper-medium-v2", "hopper", "Hopper-v3", "hopper-mine_2"])
+@pytest.mark.parametrize(
+    "name", ["hopper_expert-v5", "hopper-medium-v2", "hopper", "Hopper-v3", "hopper-mine_2"]
+)
 def test_the_name_of_a_file_tells_its_task(tmp_path: Path, name: str) -> None:
     (episode,) = read_d4rl(write_d4rl(tmp_path / f"{name}.hdf5", hopper_columns(3)), TASKS)
     assert episode.task == "mujoco/hopper"
@@ -307,18 +357,25 @@ def test_a_minari_folder_gives_episodes_without_the_last_observation(tmp_path: P
     assert (first.num_steps, second.num_steps) == (2, 3)
     assert second.observations["state"][:, 0].tolist() == [0, 11, 22]
     assert first.actions.max() == 0.5
-    assert [(e.terminated, e.truncated, e.seed) for e in (first, second)] == [(True, False, 7), (False, True, 8)]
+    assert [(e.terminated, e.truncated, e.seed) for e in (first, second)] == [
+        (True, False, 7),
+        (False, True, 8),
+    ]
     assert first.source == "file:mujoco/hopper/expert-v0"
     assert [e.key for e in read_minari(folder / "data", TASKS)] == [first.key, second.key]
 
 
-def test_a_minari_id_is_found_under_the_datasets_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minari_id_is_found_under_the_datasets_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_hopper(tmp_path / "mujoco/hopper/expert-v0")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     by_id = [e.key for e in read_minari("mujoco/hopper/expert-v0", TASKS)]
     assert [e.key for e in read_source("minari:mujoco/hopper/expert-v0", TASKS)] == by_id
     monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"):
+    with pytest.raises(
+        ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"
+    ):
         read_source("minari:mujoco/hopper/none-v0", TASKS)
 
 
@@ -360,7 +417,8 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
     _, episode = read_minari(fake_house(tmp_path / "set"), {"house": house})
     check_episode(episode, house)
     assert [bytes_to_text(row) for row in episode.observations["in/order"]] == ["", "ab ä", "c"]
-    assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [4, 5]]  # beyond its bounds, as it was shown
+    # beyond its bounds, as it was shown
+    assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [4, 5]]
     reading = read_minari(fake_house(tmp_path / "shifted", start=-1), {"house": house})
     assert list(reading) == []  # 3 became 4, which is none of 0 to 3
     assert set(reading.report.refused) == {"action has values outside 0..3: 4"}
@@ -387,7 +445,9 @@ def test_a_folder_that_is_no_data_set_or_is_damaged_is_refused(tmp_path: Path) -
 def test_the_form_of_a_source_picks_its_importer(tmp_path: Path) -> None:
     file = write_d4rl(tmp_path / "hopper.h5", hopper_columns(3))
     assert [e.key[:5] for e in read_source(str(file), TASKS)] == ["d4rl:"]
-    assert [e.key[:7] for e in read_source(str(fake_hopper(tmp_path / "set")), TASKS)] == ["minari:"] * 2
+    assert [e.key[:7] for e in read_source(str(fake_hopper(tmp_path / "set")), TASKS)] == [
+        "minari:"
+    ] * 2
     for source in ("mujoco/hopper/expert-v0", "hopper.csv", "https://example.org/hopper"):
         with pytest.raises(ValueError, match=r"\*\.hdf5.*folder.*minari:ID"):
             read_source(source, TASKS)
@@ -398,9 +458,13 @@ def test_real_d4rl_and_minari_files_of_hopper_agree(shared_data: Path) -> None:
     assert len(d4rl) == 100
     assert sum(e.num_steps for e in d4rl) == 90_322
     assert np.mean([e.episode_return for e in d4rl]) == pytest.approx(3307.1, abs=0.5)
-    minari = checked(read_source(str(shared_data / "minari" / "mujoco" / "hopper" / "expert-v0"), TASKS))
+    minari = checked(
+        read_source(str(shared_data / "minari" / "mujoco" / "hopper" / "expert-v0"), TASKS)
+    )
     assert [e.episode_return for e in minari] == pytest.approx([e.episode_return for e in d4rl])
-    assert [(e.seed, e.terminated, e.truncated) for e in minari] == [(e.seed, e.terminated, e.truncated) for e in d4rl]
+    assert [(e.seed, e.terminated, e.truncated) for e in minari] == [
+        (e.seed, e.terminated, e.truncated) for e in d4rl
+    ]
 
 
 def test_real_frames_of_pong_fit_the_task(shared_data: Path) -> None:

@@ -22,7 +22,9 @@ from replay.formats.reader import ImportOptions, Reading
 PONG84 = TASKS["atari84/pong"]
 
 
-def write(path: Path, columns: dict, *, rows_in_group: int = 2, schema: pa.Schema | None = None) -> Path:
+def write(
+    path: Path, columns: dict, *, rows_in_group: int = 2, schema: pa.Schema | None = None
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns, schema=schema), path, row_group_size=rows_in_group)
     return path
@@ -31,9 +33,13 @@ def write(path: Path, columns: dict, *, rows_in_group: int = 2, schema: pa.Schem
 def hopper_rows(lengths: tuple[int, ...], *, width: int = 11) -> dict:
     """Each observation is its episode's number, each reward its step's."""
     return {
-        "continuous_observations": [[[float(row)] * width] * steps for row, steps in enumerate(lengths)],
+        "continuous_observations": [
+            [[float(row)] * width] * steps for row, steps in enumerate(lengths)
+        ],
         "continuous_actions": [[[0.5, -0.25, 3.0]] * steps for steps in lengths],
-        "rewards": pa.array([np.arange(steps, dtype=np.float32) for steps in lengths], pa.list_(pa.float32())),
+        "rewards": pa.array(
+            [np.arange(steps, dtype=np.float32) for steps in lengths], pa.list_(pa.float32())
+        ),
     }
 
 
@@ -55,7 +61,8 @@ def refused(reading: Reading) -> list[str]:
 
 
 def stacks(steps: int) -> np.ndarray:
-    """Frames [T, 84, 84, 4] of which each channel is 10 brighter than the one before, and each step 1 brighter."""
+    """Frames [T, 84, 84, 4] of which each channel is 10 brighter than the one before, and each step
+    1 brighter."""
     base = np.arange(steps)[:, None, None, None] + 10 * np.arange(4)
     return np.broadcast_to(base, (steps, 84, 84, 4)).astype(np.uint8)
 
@@ -81,7 +88,8 @@ def test_keys_count_the_rows_of_a_file_and_known_ones_are_skipped(tmp_path: Path
     keys = [e.key for e in read_jat(path, TASKS)]
     assert [key.rpartition(":")[2] for key in keys] == list("01234")
     assert len({key.rpartition(":")[0] for key in keys}) == 1
-    reading = read_jat(path, TASKS, known=set(keys[:3]).__contains__)  # the first group of rows, and half of the second
+    # the first group of rows, and half of the second
+    reading = read_jat(path, TASKS, known=set(keys[:3]).__contains__)
     assert [(e.key, e.num_steps) for e in reading] == [(keys[3], 5), (keys[4], 1)]
     assert (reading.num_passed, reading.num_known) == (5, 3)
 
@@ -95,7 +103,8 @@ def test_an_ant_of_gymnasium_v4_does_not_fit_the_one_of_v5(tmp_path: Path) -> No
         read_source(str(path), TASKS, TASKS["mujoco/ant"])
     known = ImportOptions(allowed=frozenset({"version"}))
     with pytest.raises(
-        ValueError, match=r"\(27,\) in each step, task mujoco/ant .* shows \(105,\); JAT is of Gymnasium v4"
+        ValueError,
+        match=r"\(27,\) in each step, task mujoco/ant .* shows \(105,\); JAT is of Gymnasium v4",
     ):
         read_source(str(path), TASKS, TASKS["mujoco/ant"], options=known)
 
@@ -113,13 +122,19 @@ def image_columns(form: str, steps: int) -> tuple[dict, pa.Schema | None]:
     for _ in range(4):
         kind = pa.list_(kind)
     schema = pa.schema(
-        [("image_observations", kind), ("discrete_actions", pa.list_(pa.int64())), ("rewards", pa.list_(pa.float32()))]
+        [
+            ("image_observations", kind),
+            ("discrete_actions", pa.list_(pa.int64())),
+            ("rewards", pa.list_(pa.float32())),
+        ]
     )
     return {"image_observations": [frames.tolist()], **rest}, schema
 
 
 @pytest.mark.parametrize("form", ["png", "lists", "channels first", "lists of bytes"])
-def test_of_stacked_grey_frames_the_newest_is_shown_in_three_channels(tmp_path: Path, form: str) -> None:
+def test_of_stacked_grey_frames_the_newest_is_shown_in_three_channels(
+    tmp_path: Path, form: str
+) -> None:
     columns, schema = image_columns(form, 3)
     path = write(tmp_path / "atari-pong" / "train.parquet", columns, schema=schema)
     (episode,) = read_source(str(path), TASKS)
@@ -128,9 +143,13 @@ def test_of_stacked_grey_frames_the_newest_is_shown_in_three_channels(tmp_path: 
     assert episode.actions.tolist() == [0, 3, 12]  # of the 18, those of Pong's own six
 
 
-def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(tmp_path: Path) -> None:
+def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(
+    tmp_path: Path,
+) -> None:
     columns, _ = image_columns("png", 3)
-    path = write(tmp_path / "atari-pong" / "train.parquet", columns | {"discrete_actions": [[0, 2, 17]]})
+    path = write(
+        tmp_path / "atari-pong" / "train.parquet", columns | {"discrete_actions": [[0, 2, 17]]}
+    )
     (episode,) = read_jat(path, TASKS)
     assert episode.actions.tolist() == [0, 2, 17]
 
@@ -150,7 +169,11 @@ def test_memory_holds_one_episode_of_a_row_group(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rewards = [rng.normal(size=steps).astype(np.float32) for _ in range(rows)]
     seen = [rng.normal(size=(steps, 11)).tolist() for _ in range(rows)]  # 44 kB an episode
-    columns = {"continuous_observations": seen, "continuous_actions": [[[0.0] * 3] * steps] * rows, "rewards": rewards}
+    columns = {
+        "continuous_observations": seen,
+        "continuous_actions": [[[0.0] * 3] * steps] * rows,
+        "rewards": rewards,
+    }
     path = write(tmp_path / "hopper.parquet", columns, rows_in_group=rows)
     size_bytes = path.stat().st_size
     del columns, seen
@@ -169,7 +192,9 @@ def test_memory_holds_one_episode_of_a_row_group(tmp_path: Path) -> None:
 def test_frames_do_not_fit_the_task_of_another_size_that_was_asked_for(tmp_path: Path) -> None:
     columns, _ = image_columns("png", 2)
     path = write(tmp_path / "atari-pong" / "train.parquet", columns)
-    with pytest.raises(ValueError, match="are those of task atari84/pong, not of atari/pong; pass that --task"):
+    with pytest.raises(
+        ValueError, match="are those of task atari84/pong, not of atari/pong; pass that --task"
+    ):
         read_jat(path, TASKS, TASKS["atari/pong"])
 
 
@@ -195,9 +220,14 @@ def test_babyai_needs_a_task_of_its_own(tmp_path: Path) -> None:
     )  # fmt: skip
     (episode,) = read_jat(path, TASKS, maze)
     check_episode(episode, maze)
-    assert [bytes_to_text(row) for row in episode.observations["mission"]] == ["go to the red ball", "go to é"]
+    assert [bytes_to_text(row) for row in episode.observations["mission"]] == [
+        "go to the red ball",
+        "go to é",
+    ]
     assert episode.observations["grid"].tolist() == [[1, 2, 3], [4, 5, 6]]
-    with pytest.raises(ValueError, match=r"shows .*discrete_observations.*task mujoco/hopper observes"):
+    with pytest.raises(
+        ValueError, match=r"shows .*discrete_observations.*task mujoco/hopper observes"
+    ):
         read_jat(path, TASKS, TASKS["mujoco/hopper"])
 
 
@@ -205,14 +235,25 @@ def test_babyai_needs_a_task_of_its_own(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"rewards": [[0.0] * 2, [0.0] * 1000, [0.0] * 2]}, "rewards"),
-        ({"continuous_observations": [[[0.0] * 11, [0.0] * 10, [0.0] * 11], [[0.0] * 11], [[0.0] * 11]]}, "lists of"),
+        (
+            {
+                "continuous_observations": [
+                    [[0.0] * 11, [0.0] * 10, [0.0] * 11],
+                    [[0.0] * 11],
+                    [[0.0] * 11],
+                ]
+            },
+            "lists of",
+        ),
         ({"continuous_observations": [[[0.0] * 11] * 2, [[0.0] * 11], [[0.0] * 11]]}, "state"),
     ],
 )
 def test_rows_that_do_not_fit_together_are_refused_and_the_others_read(
     tmp_path: Path, change: dict, message: str
 ) -> None:
-    reading = read_jat(write(tmp_path / "hopper.parquet", hopper_rows((3, 1000, 2)) | change), TASKS)
+    reading = read_jat(
+        write(tmp_path / "hopper.parquet", hopper_rows((3, 1000, 2)) | change), TASKS
+    )
     refused = sum(1 for _ in reading), reading.report.refused
     assert refused[0] + refused[1].total() == 3
     assert refused[1].total() >= 1
@@ -247,6 +288,11 @@ def test_an_empty_folder_or_file_says_so(tmp_path: Path) -> None:
         read_source(str(tmp_path), TASKS)
     with pytest.raises(ValueError, match="empty"):
         read_source(
-            str(write(tmp_path / "hopper.parquet", {name: values[:0] for name, values in hopper_rows((1,)).items()})),
+            str(
+                write(
+                    tmp_path / "hopper.parquet",
+                    {name: values[:0] for name, values in hopper_rows((1,)).items()},
+                )
+            ),
             TASKS,
         )

@@ -34,7 +34,9 @@ HOUSE = replace(
 
 def some(spec: ArraySpec, steps: int, rng: np.random.Generator) -> np.ndarray:
     if spec.kind is Kind.TEXT:
-        return text_to_bytes([["", "ab ä", "日本"][step % 3] for step in range(steps)], spec.shape[0])
+        return text_to_bytes(
+            [["", "ab ä", "日本"][step % 3] for step in range(steps)], spec.shape[0]
+        )
     if spec.kind is Kind.DISCRETE:
         return rng.integers(0, spec.counts.reshape(spec.shape), (steps, *spec.shape), np.int64)
     if spec.kind is Kind.IMAGE:
@@ -72,9 +74,13 @@ def test_what_is_exported_comes_back_equal(tmp_path: Path, task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", [HOPPER, PONG, HOUSE], ids=lambda task: task.name)
-def test_minari_itself_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+def test_minari_itself_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    written = export_minari(episodes_of(task), task, "minari:gato/mine-v3", description="Played by a test.")
+    written = export_minari(
+        episodes_of(task), task, "minari:gato/mine-v3", description="Played by a test."
+    )
     assert written.folder == tmp_path / "gato" / "mine-v3"
     opened = minari.load_dataset("gato/mine-v3")
     assert (opened.total_episodes, opened.total_steps) == (3, 9)
@@ -89,8 +95,14 @@ def test_minari_itself_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert after.terminations[-1] == before.terminated
         assert opened.observation_space.contains(_last(after.observations))
     metadata = json.loads((written.folder / "data" / "metadata.json").read_text())
-    assert metadata["description"].startswith("Played by a test. An episode of T steps has T+1 observations")
-    assert [about["seed"] for about in opened.storage.get_episode_metadata(range(3))] == [90, 91, 92]
+    assert metadata["description"].startswith(
+        "Played by a test. An episode of T steps has T+1 observations"
+    )
+    assert [about["seed"] for about in opened.storage.get_episode_metadata(range(3))] == [
+        90,
+        91,
+        92,
+    ]
     assert len(list(read_source("minari:gato/mine-v3", {**TASKS, task.name: task}))) == 3
 
 
@@ -104,7 +116,9 @@ def _last(observations: object) -> object:
 @pytest.mark.parametrize("name", ["mujoco/hopper", "atari/pong"])
 def test_minari_makes_the_environment_again(tmp_path: Path, name: str) -> None:
     task = TASKS[name]
-    written = export_minari(episodes_of(task), task, tmp_path / "mine-v0", env_spec=env_spec_of(task))
+    written = export_minari(
+        episodes_of(task), task, tmp_path / "mine-v0", env_spec=env_spec_of(task)
+    )
     env = minari.MinariDataset(written.folder / "data").recover_environment()
     env.reset(seed=0)
     env.step(env.action_space.sample())
@@ -148,7 +162,9 @@ def test_a_users_mistakes_are_value_errors(tmp_path: Path) -> None:
         ("house/walk", "x", "house/walk/x-v0"),
     ],
 )
-def test_an_id_is_made_of_any_names_of_task_and_folder(tmp_path: Path, name: str, folder: str, dataset_id: str) -> None:
+def test_an_id_is_made_of_any_names_of_task_and_folder(
+    tmp_path: Path, name: str, folder: str, dataset_id: str
+) -> None:
     task = replace(HOUSE, name=name)
     written = export_minari(episodes_of(task), task, tmp_path / folder)
     assert (written.folder, written.dataset_id) == (tmp_path / folder, dataset_id)
@@ -172,7 +188,9 @@ def test_a_real_data_set_goes_out_and_comes_back(tmp_path: Path, shared_data: Pa
     if not Path(source).is_file():
         source = str(sorted((shared_data / "d4rl").glob("hopper*"))[0])
     written = export_minari(read_source(source, TASKS), HOPPER, tmp_path / "hopper-again-v0")
-    for before, after in zip(read_source(source, TASKS), read_minari(written.folder, TASKS), strict=True):
+    for before, after in zip(
+        read_source(source, TASKS), read_minari(written.folder, TASKS), strict=True
+    ):
         np.testing.assert_array_equal(after.observations["state"], before.observations["state"])
         np.testing.assert_array_equal(after.actions, before.actions)
         assert (after.seed, after.terminated, after.episode_return) == (

@@ -55,7 +55,13 @@ def picture(step: int, height: int = 40, width: int = 36) -> np.ndarray:
 
 
 def write(
-    folder: Path, data_format: str, buffers: list[EpisodeBuffer], *, env_id: str, jpeg: bool, **about: object
+    folder: Path,
+    data_format: str,
+    buffers: list[EpisodeBuffer],
+    *,
+    env_id: str,
+    jpeg: bool,
+    **about: object,
 ) -> Path:
     """A data set written by Minari's own storage."""
     (folder / "data").mkdir(parents=True)
@@ -117,7 +123,11 @@ def test_every_storage_gives_the_same_episodes_with_decoded_frames(
     assert second.rewards.tolist() == [1.5] * 3
     assert second.observations["arm/pose"].tolist() == [[0, 1], [2, 3], [4, 5]]
     assert second.observations["pair/0"].tolist() == [0, 1, 2]
-    assert [bytes(row).rstrip(b"\0").decode() for row in second.observations["order"]] == ["", "ab ä", "c"]
+    assert [bytes(row).rstrip(b"\0").decode() for row in second.observations["order"]] == [
+        "",
+        "ab ä",
+        "c",
+    ]
     expected = np.stack([picture(step) for step in range(3)])
     distance = np.abs(second.observations["eye"].astype(int) - expected)
     assert distance.max() <= (20 if jpeg else 0)
@@ -134,7 +144,9 @@ def test_known_episodes_are_skipped_before_they_are_decoded(
     assert [key.rpartition(":")[2] for key in keys] == ["0", "1"]
     decoded: list[int] = []
     decode = minari_storage._decoded
-    monkeypatch.setattr(minari_storage, "_decoded", lambda images: decoded.append(len(images)) or decode(images))
+    monkeypatch.setattr(
+        minari_storage, "_decoded", lambda images: decoded.append(len(images)) or decode(images)
+    )
     reading = read_minari(folder, {ROBOT.name: ROBOT}, known={keys[0]}.__contains__)
     assert [e.key for e in reading] == [keys[1]]
     assert (reading.total, reading.num_passed, reading.num_known) == (2, 2, 1)
@@ -142,7 +154,9 @@ def test_known_episodes_are_skipped_before_they_are_decoded(
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
-def test_damage_is_one_clear_line_and_costs_what_it_struck(tmp_path: Path, data_format: str) -> None:
+def test_damage_is_one_clear_line_and_costs_what_it_struck(
+    tmp_path: Path, data_format: str
+) -> None:
     folder = robot_set(tmp_path / "set", data_format, jpeg=True)
     file = next(iter((folder / "data").glob("0/*.arrow" if data_format == "arrow" else "*.hdf5")))
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -188,9 +202,18 @@ def test_large_frames_are_shrunk_a_block_at_a_time(tmp_path: Path) -> None:
         del file["episode_0"]
         group = file.create_group("episode_0")
         group.create_dataset(
-            "observations", (steps + 1, 210, 160, 3), np.uint8, chunks=(8, 210, 160, 3), compression="gzip"
+            "observations",
+            (steps + 1, 210, 160, 3),
+            np.uint8,
+            chunks=(8, 210, 160, 3),
+            compression="gzip",
         )
-        for name, dtype in {"actions": "i8", "rewards": "f8", "terminations": "?", "truncations": "?"}.items():
+        for name, dtype in {
+            "actions": "i8",
+            "rewards": "f8",
+            "terminations": "?",
+            "truncations": "?",
+        }.items():
             group[name] = np.zeros(steps, dtype)
     tracemalloc.start()
     (episode,) = read_minari(folder, TASKS)
@@ -200,14 +223,18 @@ def test_large_frames_are_shrunk_a_block_at_a_time(tmp_path: Path) -> None:
     assert peak_bytes < 36 << 20 < steps * 210 * 160 * 3 / 2
 
 
-def test_actions_that_count_a_games_own_buttons_become_those_of_all_eighteen(tmp_path: Path) -> None:
+def test_actions_that_count_a_games_own_buttons_become_those_of_all_eighteen(
+    tmp_path: Path,
+) -> None:
     folder, _ = atari_set(tmp_path / "set", jpeg=True)
     (episode,) = read_minari(folder, TASKS)
     assert episode.actions.tolist() == [0, 1, 3, 12]
     assert "6 buttons" in episode.info["actions"]
 
 
-def test_frames_that_others_have_shrunk_are_of_the_task_that_says_so_or_of_none(tmp_path: Path) -> None:
+def test_frames_that_others_have_shrunk_are_of_the_task_that_says_so_or_of_none(
+    tmp_path: Path,
+) -> None:
     buffer = EpisodeBuffer(
         id=0, observations=np.zeros((3, 84, 84, 3), np.uint8), actions=[0, 17], rewards=[0.0, 1.0],
         terminations=[False, True], truncations=[False, False],
@@ -216,7 +243,9 @@ def test_frames_that_others_have_shrunk_are_of_the_task_that_says_so_or_of_none(
         tmp_path / "set", "hdf5", [buffer], env_id="ALE/Pong-v5", jpeg=False, action_space=spaces.Discrete(18),
         observation_space=spaces.Box(0, 255, (84, 84, 3), np.uint8),
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"images of size 84x84x3 in each step, task atari/pong \(64, 80, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"images of size 84x84x3 in each step, task atari/pong \(64, 80, 3\)"
+    ):
         read_minari(folder, TASKS)
     (episode,) = read_minari(folder, TASKS, TASKS["atari84/pong"])
     check_episode(episode, TASKS["atari84/pong"])
@@ -240,7 +269,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "problem", [FakeHubError("[Errno -2] Name or\nservice not known"), OSError("no route"), ValueError("no such set")]
+    "problem",
+    [
+        FakeHubError("[Errno -2] Name or\nservice not known"),
+        OSError("no route"),
+        ValueError("no such set"),
+    ],
 )
 def test_a_download_that_fails_says_so_in_one_line(
     hub: ModuleType, monkeypatch: pytest.MonkeyPatch, problem: Exception
@@ -250,18 +284,23 @@ def test_a_download_that_fails_says_so_in_one_line(
 
     monkeypatch.setattr(minari, "download_dataset", fail)
     with pytest.raises(
-        ValueError, match=r"no data set 'mujoco/hopper/expert-v0'.*cannot be downloaded: .*; try again"
+        ValueError,
+        match=r"no data set 'mujoco/hopper/expert-v0'.*cannot be downloaded: .*; try again",
     ) as error:
         read_minari("minari:mujoco/hopper/expert-v0", TASKS)
     assert "\n" not in str(error.value)
 
 
-def test_a_hub_out_of_reach_is_not_waited_for(hub: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_out_of_reach_is_not_waited_for(
+    hub: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def out_of_reach() -> None:
         raise FakeHubError("[Errno -2] Name or service not known")
 
     monkeypatch.setattr("replay.formats.minari_folder._reach_hub", out_of_reach)
-    monkeypatch.setattr(minari, "download_dataset", lambda *args, **options: pytest.fail("it was tried"))
+    monkeypatch.setattr(
+        minari, "download_dataset", lambda *args, **options: pytest.fail("it was tried")
+    )
     with pytest.raises(ValueError, match="Name or service not known"):
         read_minari("minari:mujoco/hopper/expert-v0", TASKS)
 

@@ -41,7 +41,9 @@ def encode(value: object) -> object:
 def write(path: Path, states: list[object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
-        pa.table({"item": [msgpack.packb(state, default=encode) for state in states]}), path, row_group_size=2
+        pa.table({"item": [msgpack.packb(state, default=encode) for state in states]}),
+        path,
+        row_group_size=2,
     )
     return path
 
@@ -55,7 +57,8 @@ def hopper_episode(
         observations=[np.full(width, step, np.float64) for step in range(steps + 1)],
         actions=[np.full(size, scale * 0.5, np.float32) for _ in range(steps)],
         rewards=[np.float64(step) for step in range(steps)],
-        infos=[{"x_position": np.float64(0.5), "names": np.array(["a", {}], object)}] + [{}] * steps,
+        infos=[{"x_position": np.float64(0.5), "names": np.array(["a", {}], object)}]
+        + [{}] * steps,
         observation_space=spaces.Box(-np.inf, np.inf, (width,), np.float64),
         action_space=spaces.Box(-1, 1, (size,), np.float32),
         terminated=terminated,
@@ -71,7 +74,10 @@ def test_what_rllib_packs_is_an_episode(tmp_path: Path, form: str) -> None:
     if form == "arrays":
         for episode in episodes:
             episode.to_numpy()
-    write(tmp_path / "hopperenv" / "run-000000-00001" / "0.parquet", [episode.get_state() for episode in episodes])
+    write(
+        tmp_path / "hopperenv" / "run-000000-00001" / "0.parquet",
+        [episode.get_state() for episode in episodes],
+    )
     reading = read_source(str(tmp_path), TASKS)
     assert reading.total == 2
     first, second = reading
@@ -85,7 +91,10 @@ def test_what_rllib_packs_is_an_episode(tmp_path: Path, form: str) -> None:
 
 
 def test_keys_count_rows_and_known_ones_are_skipped(tmp_path: Path) -> None:
-    path = write(tmp_path / "hopper-v5.parquet", [hopper_episode(steps).get_state() for steps in (1, 2, 3, 4, 5)])
+    path = write(
+        tmp_path / "hopper-v5.parquet",
+        [hopper_episode(steps).get_state() for steps in (1, 2, 3, 4, 5)],
+    )
     keys = [e.key for e in read_rllib(path, TASKS)]
     assert [key.rpartition(":")[2] for key in keys] == list("01234")
     reading = read_rllib(path, TASKS, known=set(keys[:3]).__contains__)
@@ -105,7 +114,11 @@ def test_a_chunk_leaves_out_the_steps_of_the_one_before(tmp_path: Path) -> None:
         terminated=True,
         extra_model_outputs={"action_logp": 0.0},
     )
-    states = [episode.get_state(), rest.get_state(), hopper_episode(0, terminated=False).get_state()]
+    states = [
+        episode.get_state(),
+        rest.get_state(),
+        hopper_episode(0, terminated=False).get_state(),
+    ]
     first, second = read_rllib(write(tmp_path / "hopper.parquet", states), TASKS)
     assert (first.num_steps, first.truncated, "begins" in first.info) == (6, True, False)
     assert second.observations["state"][:, 0].tolist() == [6.0]
@@ -118,7 +131,9 @@ def test_actions_are_scaled_to_bounds_that_are_not_one(tmp_path: Path) -> None:
     (episode,) = read_rllib(path, TASKS, PENDULUM)
     check_episode(episode, PENDULUM)
     assert episode.actions.tolist() == [[1.5]] * 2
-    path = write(tmp_path / "p.parquet", [hopper_episode(2, width=4, size=1, scale=9.0).get_state()])
+    path = write(
+        tmp_path / "p.parquet", [hopper_episode(2, width=4, size=1, scale=9.0).get_state()]
+    )
     assert "are of another scale" in refused(read_rllib(path, TASKS, PENDULUM))
     known = ImportOptions(allowed=frozenset({"clipped-actions"}))
     assert next(read_rllib(path, TASKS, PENDULUM, options=known)).actions.tolist() == [[3.0]] * 2
@@ -137,7 +152,9 @@ def test_nested_observations_and_discrete_actions(tmp_path: Path, form: str) -> 
     )  # fmt: skip
     if form == "arrays":
         episode.to_numpy()
-    (read,) = read_rllib(write(tmp_path / "x.parquet", [episode.get_state()]), {"house": house}, house)
+    (read,) = read_rllib(
+        write(tmp_path / "x.parquet", [episode.get_state()]), {"house": house}, house
+    )
     check_episode(read, house)
     assert read.observations["in/pose"].tolist() == [[0, 0], [1, 1], [2, 2]]
     assert read.observations["room"].tolist() == [0, 1, 2]
@@ -185,8 +202,14 @@ def test_other_rows_are_one_clear_error(tmp_path: Path) -> None:
     assert "3 observations and 1 actions" in refused(read_source(str(short), TASKS))
     with pytest.raises(ValueError, match=r"state .*shape \(17,\) in each step, expected \(11,\)"):
         read_source(str(write(path, [hopper_episode(2, width=17).get_state()])), TASKS)
-    pq.write_table(pa.table({"eps_id": ["a"], "obs": [[0.0]], "actions": [[0.0]], "rewards": [0.0]}), path)
-    with pytest.raises(ValueError, match="expected 'item'; write episodes with output_write_episodes=True"):
+    pq.write_table(
+        pa.table({"eps_id": ["a"], "obs": [[0.0]], "actions": [[0.0]], "rewards": [0.0]}), path
+    )
+    with pytest.raises(
+        ValueError, match="expected 'item'; write episodes with output_write_episodes=True"
+    ):
         read_rllib(path, TASKS)
     with pytest.raises(ValueError, match="pass --task"):
-        read_source(str(write(tmp_path / "mine.parquet", [state])), {"mujoco/ant": TASKS["mujoco/ant"]})
+        read_source(
+            str(write(tmp_path / "mine.parquet", [state])), {"mujoco/ant": TASKS["mujoco/ant"]}
+        )

@@ -1,4 +1,5 @@
-"""Composing: the same batches as `RowWriter` lays, from memory that holds much, little or next to nothing."""
+"""Composing: the same batches as `RowWriter` lays, from memory that holds much, little or next to
+nothing."""
 
 from __future__ import annotations
 
@@ -60,27 +61,43 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
     return store
 
 
-def laid_by_the_writer(store: EpisodeStore, sample: Sample, mix: Mix, config: MixConfig, layout: TokenLayout) -> Batch:
-    """The batch of the same windows, read one by one and laid by the writer that says what a batch is."""
+def laid_by_the_writer(
+    store: EpisodeStore, sample: Sample, mix: Mix, config: MixConfig, layout: TokenLayout
+) -> Batch:
+    """The batch of the same windows, read one by one and laid by the writer that says what a batch
+    is."""
     by_key = {header.key: header for header in store.episodes.values()}
-    writer = RowWriter(num_rows=config.rows, row_tokens=config.row_tokens, loss_on_prompt=config.loss_on_prompt)
+    writer = RowWriter(
+        num_rows=config.rows, row_tokens=config.row_tokens, loss_on_prompt=config.loss_on_prompt
+    )
     info, told = sample.info, sample.batch.ids[:, 0] != layout.separator
 
-    def read(key: str, start: int, length: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    def read(
+        key: str, start: int, length: int
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         episode = store.episode(by_key[key])
         steps = slice(start, start + length)
         actions = episode.actions if episode.labels is None else episode.labels
         returns = np.cumsum(episode.rewards[::-1], dtype=np.float64)[::-1]
-        return {k: v[steps] for k, v in episode.observations.items()}, actions[steps], returns[steps]
+        return (
+            {k: v[steps] for k, v in episode.observations.items()},
+            actions[steps],
+            returns[steps],
+        )
 
     rows: dict[int, list[Window]] = {}
     for w, row in enumerate(info.row.tolist()):
         seen, actions, returns = read(info.key[w], int(info.start[w]), int(info.length[w]))
         before = int(info.prompt_length[w])
         if before:
-            p_seen, p_actions, p_returns = read(info.prompt_key[w], int(info.prompt_start[w]), before)
+            p_seen, p_actions, p_returns = read(
+                info.prompt_key[w], int(info.prompt_start[w]), before
+            )
             seen = {k: np.concatenate([p_seen[k], v]) for k, v in seen.items()}
-            actions, returns = np.concatenate([p_actions, actions]), np.concatenate([p_returns, returns])
+            actions, returns = (
+                np.concatenate([p_actions, actions]),
+                np.concatenate([p_returns, returns]),
+            )
         window = Window(
             observations=seen, actions=actions, prompt_steps=before,
             returns=returns if layout.return_place is not None and told[row] else None,
@@ -94,7 +111,9 @@ def laid_by_the_writer(store: EpisodeStore, sample: Sample, mix: Mix, config: Mi
 
 @pytest.mark.parametrize("cache_bytes", [1 << 26, 1 << 17, 1 << 10])
 @pytest.mark.parametrize("window_steps", [None, 1, 3])
-@pytest.mark.parametrize(("prompt_fraction", "loss_on_prompt"), [(0.0, True), (0.4, True), (1.0, False)])
+@pytest.mark.parametrize(
+    ("prompt_fraction", "loss_on_prompt"), [(0.0, True), (0.4, True), (1.0, False)]
+)
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_a_composed_batch_is_the_one_that_the_row_writer_lays(
     store: EpisodeStore, cache_bytes: int, window_steps: int | None, prompt_fraction: float, loss_on_prompt: bool,
@@ -121,7 +140,11 @@ def rows_of(key: Hashable, count: int, width: int) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([3, 7, 16]), st.integers(1, 40)), max_size=80))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([3, 7, 16]), st.integers(1, 40)), max_size=80
+    )
+)
 def test_what_an_arena_still_has_is_what_was_put(puts: list[tuple[int, int, int]]) -> None:
     arena = Arena(1500)
     put: OrderedDict[Hashable, np.ndarray] = OrderedDict()
@@ -133,7 +156,9 @@ def test_what_an_arena_still_has_is_what_was_put(puts: list[tuple[int, int, int]
         for other, expected in put.items():
             place = arena.place(other)
             if place != ABSENT:
-                np.testing.assert_array_equal(arena.rows(expected.shape[1])[place : place + len(expected)], expected)
+                np.testing.assert_array_equal(
+                    arena.rows(expected.shape[1])[place : place + len(expected)], expected
+                )
         assert arena.place(key) != ABSENT or 2 * rows.nbytes > 1500
 
 
@@ -153,7 +178,9 @@ def test_gathered_rows_are_those_of_the_pieces_whatever_is_warm(data: st.DataObj
             pieces.append((key, start, data.draw(st.integers(1, lengths[key] - start))))
         keys, starts, counts = zip(*pieces, strict=True)
         got = gather(arena, keys, np.array(starts), np.array(counts), 5, load)
-        expected = [rows_of(key, lengths[key], 5)[start : start + length] for key, start, length in pieces]
+        expected = [
+            rows_of(key, lengths[key], 5)[start : start + length] for key, start, length in pieces
+        ]
         np.testing.assert_array_equal(got, np.concatenate(expected))
 
 

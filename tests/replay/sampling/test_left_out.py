@@ -37,11 +37,20 @@ def filled(folder: Path, made: ReplayConfig) -> ReplayService:
     ("changes", "expected"),
     [
         ({}, {}),
-        ({"min_expert_fraction": 0.8}, {"below 80% of the best demonstrations' return (8)": (1, 10)}),
-        ({"min_demonstration_score": 0.95}, {"demonstrations below 0.95 of the reference": (2, 20)}),
+        (
+            {"min_expert_fraction": 0.8},
+            {"below 80% of the best demonstrations' return (8)": (1, 10)},
+        ),
+        (
+            {"min_demonstration_score": 0.95},
+            {"demonstrations below 0.95 of the reference": (2, 20)},
+        ),
         ({"min_agent_score": 0.25}, {"the agent's own below 0.25 of the reference": (2, 10)}),
         ({"max_age_versions": 1}, {"played more than 1 versions ago": (1, 5)}),
-        ({"tables": {"t": TableConfig(episodes="demonstrations")}}, {"in no table that is drawn from": (3, 15)}),
+        (
+            {"tables": {"t": TableConfig(episodes="demonstrations")}},
+            {"in no table that is drawn from": (3, 15)},
+        ),
         ({"tasks": {COUNTER.name: TaskMix(weight=0.0)}}, {"its task has weight 0": (7, 55)}),
     ],
 )
@@ -61,7 +70,9 @@ def test_an_episode_counts_under_its_first_reason_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_what_is_never_drawn(tmp_path: Path) -> None:
-    service = filled(tmp_path, mixed({"min_expert_fraction": 0.8, "min_agent_score": 0.25, "rows": 64}))
+    service = filled(
+        tmp_path, mixed({"min_expert_fraction": 0.8, "min_agent_score": 0.25, "rows": 64})
+    )
     drawn: set[str] = set()
     for index in range(30):
         sample = service.next_sample(index, timeout_s=5.0)
@@ -76,7 +87,9 @@ def test_what_ages_is_left_out_as_versions_are_published(tmp_path: Path) -> None
     service = filled(tmp_path, mixed({"max_age_versions": 5}))
     assert service.stats().left_out == {}
     service.published(Version(1, 9))
-    assert service.stats().left_out[COUNTER.name] == {"played more than 5 versions ago": Amount(episodes=3, steps=15)}
+    assert service.stats().left_out[COUNTER.name] == {
+        "played more than 5 versions ago": Amount(episodes=3, steps=15)
+    }
     service.close()
 
 

@@ -1,4 +1,5 @@
-"""The mix: windows stay in their episode, prompts come from another, and a number always names the same batch."""
+"""The mix: windows stay in their episode, prompts come from another, and a number always names the
+same batch."""
 
 import zlib
 from collections import Counter
@@ -15,10 +16,21 @@ from gato.tokenizer import encode
 from replay.config import MixConfig, ReplayConfig, TaskMix
 from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
-from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, flip_a_bit, picture_episode
+from tests.replay.episodes import (
+    COUNTER,
+    LAYOUT,
+    PICTURES,
+    TASKS,
+    config,
+    counter_episode,
+    flip_a_bit,
+    picture_episode,
+)
 
 
-def make(tmp_path: Path, replay: ReplayConfig, *, episodes: int = 5, steps: int = 10) -> tuple[EpisodeStore, Mix]:
+def make(
+    tmp_path: Path, replay: ReplayConfig, *, episodes: int = 5, steps: int = 10
+) -> tuple[EpisodeStore, Mix]:
     store = EpisodeStore(tmp_path, capacity_bytes=replay.capacity_bytes)
     for number in range(episodes):
         store.add(counter_episode(number, steps), tokens=1)
@@ -43,7 +55,9 @@ def test_a_window_never_crosses_the_end_of_an_episode(tmp_path: Path) -> None:
         assert batch is not None
         for window in windows_of(batch):
             assert len({episode for episode, _ in window}) == 1
-            assert [step for _, step in window] == list(range(window[0][1], window[0][1] + len(window)))
+            assert [step for _, step in window] == list(
+                range(window[0][1], window[0][1] + len(window))
+            )
 
 
 def test_rows_are_filled_with_as_many_windows_as_fit(tmp_path: Path) -> None:
@@ -71,7 +85,12 @@ def test_a_number_names_the_same_batch_also_after_a_restart(tmp_path: Path) -> N
     first, other = mix.sample(11), mix.sample(12)
     store.close()
     again = Mix(
-        EpisodeStore(tmp_path, capacity_bytes=1 << 26), TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={}
+        EpisodeStore(tmp_path, capacity_bytes=1 << 26),
+        TASKS,
+        LAYOUT,
+        replay.mix,
+        seed=3,
+        teacher_returns={},
     ).sample(11)
     assert first is not None
     assert again is not None
@@ -81,7 +100,9 @@ def test_a_number_names_the_same_batch_also_after_a_restart(tmp_path: Path) -> N
     assert (first.ids != other.ids).any()
 
 
-def test_prompts_are_of_another_episode_of_the_same_source_and_half_from_its_end(tmp_path: Path) -> None:
+def test_prompts_are_of_another_episode_of_the_same_source_and_half_from_its_end(
+    tmp_path: Path,
+) -> None:
     replay = config(rows=40, window_steps=2, prompt_fraction=0.25, prompt_steps=2, row_tokens=24)
     store, mix = make(tmp_path, replay, episodes=6, steps=30)
     for number in range(6, 9):
@@ -143,7 +164,9 @@ def test_a_mix_that_saw_episodes_come_and_go_reads_the_same_as_a_new_one(tmp_pat
     assert 3 not in store.damaged  # what is damaged goes first
 
 
-def test_a_damaged_episode_is_taken_out_for_good_and_the_batch_is_drawn_from_the_rest(tmp_path: Path) -> None:
+def test_a_damaged_episode_is_taken_out_for_good_and_the_batch_is_drawn_from_the_rest(
+    tmp_path: Path,
+) -> None:
     replay = config(prompt_fraction=0.5)
     store, _ = make(tmp_path, replay)
     store.close()
@@ -178,7 +201,9 @@ def test_a_prompt_for_acting_is_the_beginning_of_a_good_demonstration(tmp_path: 
     every = replace(config(), mix=replace(config().mix, min_expert_fraction=None))
     store, mix = make(tmp_path, every, episodes=0)
     for number in range(8):
-        store.add(counter_episode(number, reward=float(number), source=f"teacher:{number % 2}"), tokens=1)
+        store.add(
+            counter_episode(number, reward=float(number), source=f"teacher:{number % 2}"), tokens=1
+        )
     store.add(counter_episode(8, reward=99.0, source=AGENT), tokens=1)
     seen: set[int] = set()
     for draw in range(20):
@@ -200,21 +225,32 @@ def test_a_teacher_that_is_no_better_than_chance_does_not_measure_the_agent(
 ) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(1, source=AGENT, reward=-0.5), tokens=1)
-    mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={COUNTER.name: teacher_return})
+    mix = Mix(
+        store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={COUNTER.name: teacher_return}
+    )
     assert mix.sample(0) is None
 
 
 def test_tasks_are_drawn_by_weight(tmp_path: Path) -> None:
     store, mix = make(tmp_path, config(rows=100, window_steps=1, weights=(3.0, 1.0)))
     store.add(picture_episode(0), tokens=1)
-    share = np.mean([np.mean(batch.task_index == 0) for index in range(20) if (batch := mix.sample(index))])
+    share = np.mean(
+        [np.mean(batch.task_index == 0) for index in range(20) if (batch := mix.sample(index))]
+    )
     assert share == pytest.approx(0.75, abs=0.04)
 
 
 def test_patches_in_a_batch_belong_to_their_actions(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(picture_episode(0), tokens=1)
-    mix = Mix(store, TASKS, LAYOUT, config(window_steps=2, weights=(1.0, 1.0)).mix, seed=0, teacher_returns={})
+    mix = Mix(
+        store,
+        TASKS,
+        LAYOUT,
+        config(window_steps=2, weights=(1.0, 1.0)).mix,
+        seed=0,
+        teacher_returns={},
+    )
     batch = mix.sample(0)
     assert batch is not None
     steps = batch.patches[:, 0, 0, 0].reshape(-1, 9)[:, 0]
@@ -235,13 +271,22 @@ def test_the_agents_own_episodes_are_read_only_if_they_are_good(tmp_path: Path) 
     assert {episode for window in windows_of(batch) for episode, _ in window} == {2}
 
 
-def test_of_a_task_without_references_the_agents_own_play_is_read_only_where_all_of_it_is(tmp_path: Path) -> None:
+def test_of_a_task_without_references_the_agents_own_play_is_read_only_where_all_of_it_is(
+    tmp_path: Path,
+) -> None:
     tasks = TASKS | {COUNTER.name: replace(COUNTER, references=None)}
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(1, 10, source=AGENT, reward=9.0), tokens=1)
 
     def mix(**settings: float | None) -> Mix:
-        return Mix(store, tasks, LAYOUT, replace(config().mix, **settings), seed=0, teacher_returns={COUNTER.name: 9.0})
+        return Mix(
+            store,
+            tasks,
+            LAYOUT,
+            replace(config().mix, **settings),
+            seed=0,
+            teacher_returns={COUNTER.name: 9.0},
+        )
 
     assert mix().sample(0) is None
     assert mix(min_agent_score=None).sample(0) is not None
@@ -257,7 +302,14 @@ def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
         ({COUNTER.name: TaskMix(window_steps=10)}, "with its prompt.* set prompt_fraction=0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            Mix(store, TASKS, LAYOUT, MixConfig(rows=1, row_tokens=40, tasks=tasks), seed=0, teacher_returns={})
+            Mix(
+                store,
+                TASKS,
+                LAYOUT,
+                MixConfig(rows=1, row_tokens=40, tasks=tasks),
+                seed=0,
+                teacher_returns={},
+            )
     assert PICTURES.name in TASKS
 
 
@@ -272,7 +324,10 @@ def batch_digests(folder: Path, *, conditioned: bool) -> dict[str, int]:
     every = replace(replay.mix, min_expert_fraction=None)
     batch = Mix(store, TASKS, layout, every, seed=5, teacher_returns={}).sample(3)
     assert batch is not None
-    return {name: zlib.crc32(np.ascontiguousarray(values).tobytes()) for name, values in batch.arrays().items()}
+    return {
+        name: zlib.crc32(np.ascontiguousarray(values).tobytes())
+        for name, values in batch.arrays().items()
+    }
 
 
 def test_without_returns_a_batch_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
@@ -284,15 +339,21 @@ def test_without_returns_a_batch_is_what_it_was_before_there_were_any(tmp_path: 
     assert batch_digests(tmp_path / "on", conditioned=True)["ids"] != before["ids"]
 
 
-def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_row_tell_nothing(tmp_path: Path) -> None:
+def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_row_tell_nothing(
+    tmp_path: Path,
+) -> None:
     layout = replace(LAYOUT, return_place=99)
     store, _ = make(tmp_path, config(), steps=10)  # each step pays 1; the expert's return is 10
     replay = config(rows=40, row_tokens=45, window_steps=2, prompt_fraction=0.5, prompt_steps=2)
-    mix = Mix(store, TASKS, layout, replace(replay.mix, return_fraction=0.5), seed=3, teacher_returns={})
+    mix = Mix(
+        store, TASKS, layout, replace(replay.mix, return_fraction=0.5), seed=3, teacher_returns={}
+    )
     batch = mix.sample(0)
     assert batch is not None
     left = np.arange(10, 0, -1)
-    of_step = encode((left / 10).astype(np.float32), ArraySpec(kind=Kind.CONTINUOUS, shape=()), layout)[:, 0]
+    of_step = encode(
+        (left / 10).astype(np.float32), ArraySpec(kind=Kind.CONTINUOUS, shape=()), layout
+    )[:, 0]
     told_rows: Counter[bool] = Counter()  # by whether the row has prompts
     for ids, segment in zip(batch.ids, batch.segment, strict=True):
         tokens = ids[segment > 0].reshape(-1, 5)  # return, episode, step, separator, action

@@ -1,4 +1,5 @@
-"""Which episodes are drawn and which make room: the selectors' laws, frequencies, queues and names."""
+"""Which episodes are drawn and which make room: the selectors' laws, frequencies, queues and
+names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -92,10 +93,14 @@ def items_strategy(draw: st.DrawFn, min_size: int = 0) -> Items:
 ITEMS = items_strategy()
 
 
-def chi_square(selector: RandomSelector, items: Items, *, seed: int, max_times_sampled: int | None = None) -> float:
+def chi_square(
+    selector: RandomSelector, items: Items, *, seed: int, max_times_sampled: int | None = None
+) -> float:
     """Of 100,000 draws against the weights, per degree of freedom; near 1 where they agree."""
     weights_N = selector.weights(items)
-    index, probabilities = chooser(selector, items, max_times_sampled).draw(np.random.default_rng(seed), 100_000)
+    index, probabilities = chooser(selector, items, max_times_sampled).draw(
+        np.random.default_rng(seed), 100_000
+    )
     expected_N = weights_N / weights_N.sum()
     np.testing.assert_allclose(probabilities, expected_N[index])
     seen_N = np.bincount(index, minlength=len(items))
@@ -123,7 +128,8 @@ def test_items_are_drawn_as_often_as_their_weights_say(name: str) -> None:
     )
     selector = selector_from_name(name)
     assert isinstance(selector, RandomSelector)
-    assert chi_square(selector, items, seed=1) < 1.6  # 1 in 400 is above it for 59 degrees; the seed is fixed
+    # 1 in 400 is above it for 59 degrees; the seed is fixed
+    assert chi_square(selector, items, seed=1) < 1.6
     assert chi_square(selector, items, seed=2, max_times_sampled=10**9) < 1.6
 
 
@@ -151,11 +157,15 @@ def test_the_probabilities_of_what_is_drawn_are_shares_of_all_weights(
     undrawn = np.ones(len(items), bool)
     undrawn[list(distinct)] = False
     if len(index):
-        assert sum(distinct.values()) + (weights_N / weights_N.sum())[undrawn].sum() == pytest.approx(1.0)
+        assert sum(distinct.values()) + (weights_N / weights_N.sum())[
+            undrawn
+        ].sum() == pytest.approx(1.0)
 
 
 @given(ORDERED, ITEMS)
-def test_an_order_is_a_permutation_and_equals_come_oldest_first(selector: OrderedSelector, items: Items) -> None:
+def test_an_order_is_a_permutation_and_equals_come_oldest_first(
+    selector: OrderedSelector, items: Items
+) -> None:
     order_N = selector.order(items)
     assert sorted(order_N) == list(range(len(items)))
     key = {
@@ -175,13 +185,17 @@ def test_each_task_has_its_share_and_within_it_the_inner_selector_decides(
         share = (shares or {}).get(code, 1.0)
         within = inner.weights(items.take(of_task))
         np.testing.assert_allclose(weights_N[of_task].sum(), share, rtol=1e-9, atol=1e-300)
-        np.testing.assert_allclose(weights_N[of_task], share * within / within.sum(), rtol=1e-9, atol=1e-300)
+        np.testing.assert_allclose(
+            weights_N[of_task], share * within / within.sum(), rtol=1e-9, atol=1e-300
+        )
 
 
 def test_a_task_that_is_old_keeps_its_share() -> None:
     items = items_of(5000, task=[0] * 2500 + [1] * 2500)
     assert Recency(half_life_episodes=1.0).weights(items)[:2500].sum() == 0
-    assert Stratified(inner=Recency(half_life_episodes=1.0)).weights(items)[:2500].sum() == pytest.approx(1.0)
+    assert Stratified(inner=Recency(half_life_episodes=1.0)).weights(items)[
+        :2500
+    ].sum() == pytest.approx(1.0)
 
 
 def test_uniform_counts_steps_or_episodes() -> None:
@@ -194,7 +208,11 @@ def test_a_priority_of_zero_is_never_drawn_unless_all_are() -> None:
     for exponent in (0.0, 0.5):
         some = Prioritized(exponent=exponent).weights(items_of(3, priority=[0, 2, 2]))
         assert (some == 0).tolist() == [True, False, False]
-        assert Prioritized(exponent=exponent).weights(items_of(3, steps=[1, 2, 3])).tolist() == [1, 2, 3]
+        assert Prioritized(exponent=exponent).weights(items_of(3, steps=[1, 2, 3])).tolist() == [
+            1,
+            2,
+            3,
+        ]
 
 
 def test_weights_follow_their_formulas() -> None:
@@ -209,7 +227,9 @@ def test_with_a_limit_an_order_is_a_queue(
     selector: OrderedSelector, items: Items, most: int, count: int, seed: int
 ) -> None:
     index, probabilities = chooser(selector, items, most).draw(np.random.default_rng(seed), count)
-    queue = [item for item in selector.order(items) for _ in range(most - items.times_sampled[item])]
+    queue = [
+        item for item in selector.order(items) for _ in range(most - items.times_sampled[item])
+    ]
     assert index.tolist() == queue[:count]
     assert (probabilities == 1.0).all()
 
@@ -296,7 +316,11 @@ def test_random_victims_go_in_proportion_to_their_weights_without_replacement() 
     assert statistic / 5 < 3.0
 
 
-@given(RANDOM | ORDERED | st.builds(Stratified, inner=st.builds(Stratified, inner=UNSTRATIFIED, task_weights=SHARES)))
+@given(
+    RANDOM
+    | ORDERED
+    | st.builds(Stratified, inner=st.builds(Stratified, inner=UNSTRATIFIED, task_weights=SHARES))
+)
 def test_a_name_gives_its_selector_back(selector: Selector) -> None:
     assert selector_from_name(selector.name) == selector
 
@@ -340,7 +364,8 @@ def test_a_name_that_is_wrong_is_refused_in_one_line(text: str, message: str) ->
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises((ValueError, TypeError), match="unit"):  # Where calls are type-checked, that is sooner.
+    # Where calls are type-checked, that is sooner.
+    with pytest.raises((ValueError, TypeError), match="unit"):
         Uniform(unit="frame")  # type: ignore[arg-type]
     with pytest.raises((ValueError, TypeError), match="inner"):
         Stratified(inner=Fifo())  # type: ignore[arg-type]

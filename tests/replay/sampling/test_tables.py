@@ -1,4 +1,5 @@
-"""Tables, selectors, staleness, priorities, sample info, removers: what a replay offers beside batches of tokens."""
+"""Tables, selectors, staleness, priorities, sample info, removers: what a replay offers beside
+batches of tokens."""
 
 from __future__ import annotations
 
@@ -18,17 +19,29 @@ from replay.sampling.sample_info import Sample
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 from replay.storage.store import EpisodeStore
-from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, TASKS, config, counter_episode, picture_episode
+from tests.replay.episodes import (
+    COUNTER,
+    LAYOUT,
+    PICTURES,
+    TASKS,
+    config,
+    counter_episode,
+    picture_episode,
+)
 
 ONE = {COUNTER.name: COUNTER}
 
 
-def agent_episode(number: int, steps: int = 10, *, version: int | None = None, reward: float = 1.0) -> Episode:
+def agent_episode(
+    number: int, steps: int = 10, *, version: int | None = None, reward: float = 1.0
+) -> Episode:
     episode = counter_episode(number, steps, source=AGENT, reward=reward)
     return replace(episode, version=Version(1, number if version is None else version))
 
 
-def mixed(tmp_path: Path, episodes: list[Episode], tables: dict[str, TableConfig], **settings: object) -> Mix:
+def mixed(
+    tmp_path: Path, episodes: list[Episode], tables: dict[str, TableConfig], **settings: object
+) -> Mix:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     for episode in episodes:
         store.add(episode, tokens=1)
@@ -57,25 +70,45 @@ def test_rows_are_shared_among_tables_and_each_shows_its_episodes(tmp_path: Path
     assert set(counts) == {"k0", "k1", "k2", "k3"}
 
 
-def test_relabelled_episodes_pass_the_filter_by_return_and_have_a_table_of_their_own(tmp_path: Path) -> None:
+def test_relabelled_episodes_pass_the_filter_by_return_and_have_a_table_of_their_own(
+    tmp_path: Path,
+) -> None:
     own = [agent_episode(number, reward=0.0) for number in (2, 3)]
-    relabelled = [replace(episode, key=f"r{episode.key}", source=RELABELLED, labels=episode.actions) for episode in own]
+    relabelled = [
+        replace(episode, key=f"r{episode.key}", source=RELABELLED, labels=episode.actions)
+        for episode in own
+    ]
     shown = [counter_episode(0), counter_episode(1)]
-    tables = {"shown": TableConfig(episodes="demonstrations"), "told": TableConfig(episodes="relabelled")}
+    tables = {
+        "shown": TableConfig(episodes="demonstrations"),
+        "told": TableConfig(episodes="relabelled"),
+    }
     mix = mixed(tmp_path, [*shown, *own, *relabelled], tables, min_agent_score=0.8)
     counts = Counter(key for index in range(20) for key in drawn(mix, index).info.key)
     assert set(counts) == {"k0", "k1", "rk2", "rk3"}
-    everything = mixed(tmp_path / "2", [*shown, *own, *relabelled], {"all": TableConfig()}, min_agent_score=0.8)
-    assert {key for index in range(20) for key in drawn(everything, index).info.key} == {"k0", "k1", "rk2", "rk3"}
+    everything = mixed(
+        tmp_path / "2", [*shown, *own, *relabelled], {"all": TableConfig()}, min_agent_score=0.8
+    )
+    assert {key for index in range(20) for key in drawn(everything, index).info.key} == {
+        "k0",
+        "k1",
+        "rk2",
+        "rk3",
+    }
 
 
 def test_a_table_with_nothing_to_read_leaves_its_rows_to_the_others(tmp_path: Path) -> None:
-    tables = {"shown": TableConfig(episodes="demonstrations"), "own": TableConfig(episodes="agent", share=9.0)}
+    tables = {
+        "shown": TableConfig(episodes="demonstrations"),
+        "own": TableConfig(episodes="agent", share=9.0),
+    }
     mix = mixed(tmp_path, [counter_episode(0)], tables)
     assert set(drawn(mix, 0).info.key) == {"k0"}
 
 
-def test_a_queue_gives_each_episode_as_often_as_it_may_be_sampled_and_then_nothing(tmp_path: Path) -> None:
+def test_a_queue_gives_each_episode_as_often_as_it_may_be_sampled_and_then_nothing(
+    tmp_path: Path,
+) -> None:
     queue = {"queue": TableConfig(selector="fifo", max_times_sampled=3)}
     mix = mixed(tmp_path, [counter_episode(n, 10) for n in range(4)], queue, rows=5)
     keys = [key for index in range(2) for key in drawn(mix, index).info.key]
@@ -171,23 +204,37 @@ def test_damaged_demonstrations_make_room_where_they_may(tmp_path: Path) -> None
     for header in list(service._store.episodes.values())[:15]:
         service._store.quarantine(header, "for the test")
     for number in range(20, 45):
-        assert service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1).status == "stored"
+        assert (
+            service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1).status
+            == "stored"
+        )
     assert len(service.keys()) > 20
     assert not service._store.taken_out
 
 
 def test_age_halves_the_weight_and_is_told(tmp_path: Path) -> None:
-    episodes = [agent_episode(1, version=1), agent_episode(2, version=3), agent_episode(3, version=5)]
+    episodes = [
+        agent_episode(1, version=1),
+        agent_episode(2, version=3),
+        agent_episode(3, version=5),
+    ]
     mix = mixed(tmp_path, episodes, {"all": TableConfig()}, age_half_life_versions=2.0, rows=4000)
     info = drawn(mix, 0).info
     counts = Counter(info.key)
-    assert [counts[f"k{n}"] / 4000 for n in (1, 2, 3)] == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.03)
+    assert [counts[f"k{n}"] / 4000 for n in (1, 2, 3)] == pytest.approx(
+        [1 / 7, 2 / 7, 4 / 7], abs=0.03
+    )
     assert dict(zip(info.key, info.age_versions, strict=True)) == {"k1": 4, "k2": 2, "k3": 0}
 
 
 def test_what_cannot_be_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match="no age_half_life_versions can weigh"):
-        MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(selector="fifo")}, age_half_life_versions=1.0)
+        MixConfig(
+            rows=1,
+            row_tokens=9,
+            tables={"q": TableConfig(selector="fifo")},
+            age_half_life_versions=1.0,
+        )
     for settings, message in [
         ({"selector": "unifrom"}, "nearest is 'uniform'"),
         ({"episodes": "others"}, "'agent' or 'relabelled'"),
@@ -197,7 +244,11 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
         with pytest.raises(ValueError, match=message):
             TableConfig(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="make it the only one"):
-        MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(max_times_sampled=1), "all": TableConfig()})
+        MixConfig(
+            rows=1,
+            row_tokens=9,
+            tables={"q": TableConfig(max_times_sampled=1), "all": TableConfig()},
+        )
     with pytest.raises(ValueError, match="no table has a share"):
         MixConfig(rows=1, row_tokens=9, tables={"q": TableConfig(share=0.0)})
 
@@ -223,14 +274,21 @@ def test_the_remover_says_who_makes_room(tmp_path: Path, remover: str, kept: ran
     stats = service.stats()
     assert stats.stored_bytes <= stats.capacity_bytes
     assert len(keys) + stats.evicted == 60
-    assert service.add(record_to_bytes(pack(agent_episode(0, 900))), timeout_s=1).status == "duplicate"
+    assert (
+        service.add(record_to_bytes(pack(agent_episode(0, 900))), timeout_s=1).status == "duplicate"
+    )
 
 
 def test_readers_are_not_held_back_for_writers_who_find_no_room(tmp_path: Path) -> None:
     limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=0.001, slack_tokens=400)
-    service = ReplayService(tmp_path, TASKS, LAYOUT, config(capacity_bytes=1 << 20, limiter=limiter), seed=0)
+    service = ReplayService(
+        tmp_path, TASKS, LAYOUT, config(capacity_bytes=1 << 20, limiter=limiter), seed=0
+    )
     number = 0
-    while service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1).status == "stored":
+    while (
+        service.add(record_to_bytes(pack(counter_episode(number, 900))), timeout_s=1).status
+        == "stored"
+    ):
         number += 1
         assert number < 100
     before = service.stats()
@@ -286,18 +344,25 @@ def test_raw_windows_are_what_was_stored(tmp_path: Path, cache_bytes: int) -> No
                 episode = store.episode(by_key[key])
                 assert length == min(12, episode.num_steps)
                 steps = slice(start, start + length)
-                np.testing.assert_array_equal(windows.observations[name][w, :length], episode.observations[name][steps])
+                np.testing.assert_array_equal(
+                    windows.observations[name][w, :length], episode.observations[name][steps]
+                )
                 np.testing.assert_array_equal(windows.actions[w, :length], episode.actions[steps])
                 np.testing.assert_array_equal(windows.rewards[w, :length], episode.rewards[steps])
                 assert not windows.observations[name][w, length:].any()
                 ends = start + length == episode.num_steps
-                assert (windows.at_end[w], windows.terminated[w]) == (ends, ends and episode.terminated)
+                assert (windows.at_end[w], windows.terminated[w]) == (
+                    ends,
+                    ends and episode.terminated,
+                )
     with pytest.raises(ValueError, match="name one of test/counter"):
         mix.windows(0, num_windows=1, steps=1)
 
 
 def test_raw_windows_are_paced_and_told_like_batches(tmp_path: Path) -> None:
-    service = ReplayService(tmp_path, ONE, LAYOUT, replace(config(), mix=MixConfig(rows=2, row_tokens=40)), seed=0)
+    service = ReplayService(
+        tmp_path, ONE, LAYOUT, replace(config(), mix=MixConfig(rows=2, row_tokens=40)), seed=0
+    )
     assert service.next_windows(0, num_windows=3, steps=4, timeout_s=0) is None
     service.add(record_to_bytes(pack(counter_episode(7))), timeout_s=1)
     windows = service.next_windows(0, num_windows=3, steps=4, timeout_s=1)

@@ -1,4 +1,5 @@
-"""Compaction: all that is kept and all that was seen, in less space; whoever dies in between leaves a whole store."""
+"""Compaction: all that is kept and all that was seen, in less space; whoever dies in between leaves
+a whole store."""
 
 import os
 import signal
@@ -148,7 +149,9 @@ def test_whoever_dies_at_any_step_leaves_a_whole_store(tmp_path: Path, at: str) 
     assert compacted(tmp_path).num_episodes == len(kept) + 1
 
 
-def test_a_store_that_is_written_to_is_refused_and_one_that_is_read_is_not_swapped(tmp_path: Path) -> None:
+def test_a_store_that_is_written_to_is_refused_and_one_that_is_read_is_not_swapped(
+    tmp_path: Path,
+) -> None:
     kept = filled(tmp_path)
     writer = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     with pytest.raises(ValueError, match=rf"{os.getpid()}\) writes to {tmp_path}"):
@@ -190,7 +193,9 @@ def as_schema_1(folder: Path) -> None:
     headers = list(store.episodes.values())
     store.close()
     env = lmdb.open(str(folder), max_dbs=5, map_size=1 << 28)
-    databases = {name: env.open_db(name.encode()) for name in ("headers", "keys", "streams", "counters")}
+    databases = {
+        name: env.open_db(name.encode()) for name in ("headers", "keys", "streams", "counters")
+    }
     with env.begin(write=True) as txn:
         for header in headers:
             old = header_to_bytes(replace(header, schema=1))
@@ -212,7 +217,12 @@ def test_a_store_of_schema_1_becomes_one_of_streams(tmp_path: Path) -> None:
     assert (done.num_episodes, done.num_whole_keys) == (4, 5)
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     assert {header.schema for header in store.episodes.values()} == {2}
-    assert [store.known(f"w0.a.{number}") for number in range(8)] == [False, *[True] * 5, False, False]
+    assert [store.known(f"w0.a.{number}") for number in range(8)] == [
+        False,
+        *[True] * 5,
+        False,
+        False,
+    ]
     with store.database.transaction() as txn:
         (entry,) = list(txn.cursor(db=store.database.parts.streams))
         assert list(txn.cursor(db=store.database.parts.keys)) == []

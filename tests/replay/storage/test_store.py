@@ -122,7 +122,9 @@ def test_a_damaged_header_costs_one_episode_and_not_the_store(tmp_path: Path) ->
     assert store.add(counter_episode(4), tokens=1) is not None
 
 
-def test_headers_from_before_they_had_a_checksum_are_read_and_newer_ones_are_refused(tmp_path: Path) -> None:
+def test_headers_from_before_they_had_a_checksum_are_read_and_newer_ones_are_refused(
+    tmp_path: Path,
+) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     header = store.add(counter_episode(0), tokens=1)
     assert header is not None
@@ -163,7 +165,9 @@ def test_a_full_map_refuses_the_episode_and_more_room_lets_it_in(tmp_path: Path)
     assert store.add(counter_episode(kept, 900, key=f"k{kept}"), tokens=1) is not None
 
 
-def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never(tmp_path: Path) -> None:
+def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never(
+    tmp_path: Path,
+) -> None:
     size = sum(a.nbytes for a in (counter_episode(0, 5000).observations["state"],)) + 5000 * 12
     store = EpisodeStore(tmp_path, capacity_bytes=4 * size)
     store.add(counter_episode(0, 5000), tokens=1)
@@ -218,13 +222,21 @@ def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None
 def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
     record = episode_to_bytes(picture_episode(2))
     back = episode_from_bytes(record)
-    np.testing.assert_array_equal(back.observations["image"], picture_episode(2).observations["image"])
-    for broken in (record[:-1], b"XXXX" + record[4:], record[:100] + bytes([record[100] ^ 1]) + record[101:]):
+    np.testing.assert_array_equal(
+        back.observations["image"], picture_episode(2).observations["image"]
+    )
+    for broken in (
+        record[:-1],
+        b"XXXX" + record[4:],
+        record[:100] + bytes([record[100] ^ 1]) + record[101:],
+    ):
         with pytest.raises(ValueError, match="record"):
             episode_from_bytes(broken)
 
 
-def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(
+    tmp_path: Path,
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path), "0"],
         stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
@@ -238,7 +250,8 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(tm
     for header in reader.episodes.values():
         reader.episode(header)
     reader.close()
-    process.kill()  # as a killed replay leaves it: whoever comes next need not wait for more than its end
+    # as a killed replay leaves it: whoever comes next need not wait for more than its end
+    process.kill()
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     assert store.episodes
     store.close()
@@ -246,7 +259,9 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(tm
     process.wait()
 
 
-def test_a_folder_that_may_not_be_written_to_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written_to_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "store"
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     store.add(counter_episode(1), tokens=1)
@@ -276,7 +291,9 @@ print([store.episode(header).key for header in store.episodes.values()])
 """
 
 
-def test_a_reader_is_told_that_an_episode_was_evicted_and_not_that_it_is_damaged(tmp_path: Path) -> None:
+def test_a_reader_is_told_that_an_episode_was_evicted_and_not_that_it_is_damaged(
+    tmp_path: Path,
+) -> None:
     size = 5000 * 28
     store = EpisodeStore(tmp_path, capacity_bytes=3 * size)
     store.add(counter_episode(0, 5000, source=AGENT), tokens=1)

@@ -1,7 +1,8 @@
 """Stable-Baselines3's zips: they play as they did there, and nothing that hides in a file is run.
 
-The files in tests/data/sb3 were saved by stable-baselines3 and sb3-contrib 2.9.2 after 300 steps; `expected.json` has what their
-own `predict(deterministic=True)` answers, behind their own VecNormalize where there is one.
+The files in tests/data/sb3 were saved by stable-baselines3 and sb3-contrib 2.9.2 after 300 steps;
+`expected.json` has what their own `predict(deterministic=True)` answers, behind their own
+VecNormalize where there is one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ RESCALED = {"sac_rescaled": (-1.0, 0.5)}
 
 def spec_of(name: str) -> str:
     statistics = DATA / f"{name}.pkl"
-    return f"sb3:{DATA / name}.zip" + (f"?vecnormalize={statistics}" if statistics.is_file() else "")
+    return f"sb3:{DATA / name}.zip" + (
+        f"?vecnormalize={statistics}" if statistics.is_file() else ""
+    )
 
 
 class Exploit:
@@ -76,7 +79,9 @@ def with_member(source: Path, target: Path, name: str, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
-    teacher = teacher_for(CARTPOLE if name in ("dqn", "ars_discrete") else PENDULUM, spec_of(name), noise=0.0)
+    teacher = teacher_for(
+        CARTPOLE if name in ("dqn", "ars_discrete") else PENDULUM, spec_of(name), noise=0.0
+    )
     assert isinstance(teacher, Teacher)
     observations = np.array(EXPECTED[name]["observations"], np.float32)
     rows = len(observations)
@@ -85,7 +90,9 @@ def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
     low, high = RESCALED.get(name, (-3.0, 3.0))
     expected = np.array(EXPECTED[name]["actions"])
     np.testing.assert_allclose(
-        actions, expected if actions.dtype == np.int64 else -3.0 + (expected - low) / (high - low) * 6.0, atol=1e-5
+        actions,
+        expected if actions.dtype == np.int64 else -3.0 + (expected - low) / (high - low) * 6.0,
+        atol=1e-5,
     )
     assert any("actions are scaled from" in note for note in teacher.notes) == (name in RESCALED)
     wanted = teacher.labels()
@@ -99,7 +106,13 @@ def test_statistics_may_come_without_a_pickle(tmp_path: Path) -> None:
     held = load_sb3(spec_of("sac").removeprefix("sb3:"), PENDULUM)
     kept = read_statistics(DATA / "sac.pkl")
     assert kept is not None
-    np.savez(tmp_path / "v.npz", mean=kept.mean, var=kept.std.astype(np.float64) ** 2, epsilon=0.0, clip=5.0)
+    np.savez(
+        tmp_path / "v.npz",
+        mean=kept.mean,
+        var=kept.std.astype(np.float64) ** 2,
+        epsilon=0.0,
+        clip=5.0,
+    )
     again = load_sb3(f"{DATA}/sac.zip?vecnormalize={tmp_path}/v.npz", PENDULUM)
     observations = np.array(EXPECTED["sac"]["observations"], np.float32)
     np.testing.assert_allclose(again.mean(observations), held.mean(observations), atol=1e-6)
@@ -115,7 +128,9 @@ def test_the_activation_is_read_and_can_be_said() -> None:
 def test_a_pickle_in_place_of_the_policy_is_refused_and_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     torch.save({"weight": Exploit(mark)}, tmp_path / "policy.pth")
-    bad = with_member(DATA / "td3.zip", tmp_path / "bad.zip", "policy.pth", (tmp_path / "policy.pth").read_bytes())
+    bad = with_member(
+        DATA / "td3.zip", tmp_path / "bad.zip", "policy.pth", (tmp_path / "policy.pth").read_bytes()
+    )
     with pytest.raises(ValueError, match=r"policy\.pth of .*bad\.zip holds more than tensors"):
         load_sb3(str(bad), PENDULUM)
     assert not mark.exists()
@@ -130,21 +145,32 @@ def test_pickles_among_the_readable_data_are_left_alone(tmp_path: Path) -> None:
             entry[":serialized:"] = base64.b64encode(pickle.dumps(Exploit(mark))).decode()
     mined = with_member(DATA / "td3.zip", tmp_path / "mined.zip", "data", json.dumps(data).encode())
     observations = np.array(EXPECTED["td3"]["observations"], np.float32)
-    np.testing.assert_allclose(load_sb3(str(mined), PENDULUM).mean(observations), EXPECTED["td3"]["actions"], atol=1e-5)
+    np.testing.assert_allclose(
+        load_sb3(str(mined), PENDULUM).mean(observations), EXPECTED["td3"]["actions"], atol=1e-5
+    )
     assert not mark.exists()
 
 
 def test_statistics_that_run_a_program_are_refused_and_it_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(Exploit(mark)))
-    with pytest.raises(ValueError, match=r"v\.pkl is not read: it calls \w+\.mkdir.*convert it.*np\.savez"):
+    with pytest.raises(
+        ValueError, match=r"v\.pkl is not read: it calls \w+\.mkdir.*convert it.*np\.savez"
+    ):
         load_sb3(f"{DATA}/sac.zip?vecnormalize={tmp_path}/v.pkl", PENDULUM)
     assert not mark.exists()
 
 
 def test_statistics_that_are_damaged_are_refused(tmp_path: Path) -> None:
     whole, bad = (DATA / "sac.pkl").read_bytes(), tmp_path / "v.pkl"
-    for damaged in (b"", b"x", whole[:-9], whole[:700], pickle.dumps({"obs_rms": 1}), pickle.dumps(3)):
+    for damaged in (
+        b"",
+        b"x",
+        whole[:-9],
+        whole[:700],
+        pickle.dumps({"obs_rms": 1}),
+        pickle.dumps(3),
+    ):
         bad.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"v\.pkl is not read"):
             load_sb3(f"{DATA}/sac.zip?vecnormalize={bad}", PENDULUM)
@@ -172,7 +198,9 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no bias", "not a number", "misfit", "flat"])
-def test_a_network_that_cannot_be_one_is_refused_before_it_plays(fault: str, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_one_is_refused_before_it_plays(
+    fault: str, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(DATA / "td3.zip") as archive, archive.open("policy.pth") as file:
         state = torch.load(io.BytesIO(file.read()), weights_only=True)
     first = next(name for name in state if name.startswith("actor.mu.") and name.endswith("weight"))
@@ -199,14 +227,19 @@ def test_a_zip_with_a_pickle_beside_its_policy_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_policy_trained_behind_statistics_asks_for_them() -> None:
-    with pytest.raises(ValueError, match=r"ppo\.zip was trained behind VecNormalize; .*\?vecnormalize=FILE"):
+    with pytest.raises(
+        ValueError, match=r"ppo\.zip was trained behind VecNormalize; .*\?vecnormalize=FILE"
+    ):
         load_sb3(f"{DATA}/ppo.zip", PENDULUM)
     with pytest.raises(ValueError, match=r"no statistics in .*nowhere\.pkl"):
         load_sb3(f"{DATA}/sac.zip?vecnormalize=nowhere.pkl", PENDULUM)
 
 
 def test_a_file_for_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"sees 4 numbers and gives 1, task mujoco/hopper shows 11 .*another version"):
+    with pytest.raises(
+        ValueError,
+        match=r"sees 4 numbers and gives 1, task mujoco/hopper shows 11 .*another version",
+    ):
         load_sb3(f"{DATA}/td3.zip", TASKS["mujoco/hopper"])
     with pytest.raises(ValueError, match=r"task atari/pong shows image and takes discrete actions"):
         load_sb3(f"{DATA}/dqn.zip", TASKS["atari/pong"])
@@ -217,12 +250,15 @@ def test_a_file_for_something_else_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.zip"
     shutil.copy(DATA / "td3.zip", other)
     torch.save(
-        {"features_extractor.cnn.0.weight": torch.zeros(1), "q_net.q_net.0.weight": torch.zeros(1)}, tmp_path / "p"
+        {"features_extractor.cnn.0.weight": torch.zeros(1), "q_net.q_net.0.weight": torch.zeros(1)},
+        tmp_path / "p",
     )
     with_member(DATA / "td3.zip", other, "policy.pth", (tmp_path / "p").read_bytes())
     with pytest.raises(ValueError, match=r"other\.zip is a policy of another kind.*CnnPolicy"):
         load_sb3(str(other), PENDULUM)
     with zipfile.ZipFile(tmp_path / "old.zip", "w") as archive:
         archive.writestr("parameters", b"")
-    with pytest.raises(ValueError, match=r"old\.zip is not of Stable-Baselines3.*it has parameters"):
+    with pytest.raises(
+        ValueError, match=r"old\.zip is not of Stable-Baselines3.*it has parameters"
+    ):
         load_sb3(str(tmp_path / "old.zip"), PENDULUM)

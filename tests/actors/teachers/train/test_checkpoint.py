@@ -1,4 +1,5 @@
-"""Checkpoints of a specialist's training: whatever stops one from being written, the training goes on from a whole one."""
+"""Checkpoints of a specialist's training: whatever stops one from being written, the training goes
+on from a whole one."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def test_one_that_is_replaced_is_whole_wherever_it_was_stopped(
             _save(folder, CONFIG, trainer_at(2), _State(steps=2))
         except Killed:
             stopped = True
-    assert stopped == (passes < 4)  # state.json, the old one aside, deleted, the new one in its place
+    # state.json, the old one aside, deleted, the new one in its place
+    assert stopped == (passes < 4)
     state = _load(folder, CONFIG, again)
     assert state.steps == again.count == (1 if passes == 0 else 2)
     _save(folder, CONFIG, trainer_at(3), _State(steps=3))

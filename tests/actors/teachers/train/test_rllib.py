@@ -1,4 +1,5 @@
-"""Specialists: the exported network plays as the trained one did, records tell the truth, and playing needs no RLlib."""
+"""Specialists: the exported network plays as the trained one did, records tell the truth, and
+playing needs no RLlib."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ from torch import nn
 
 from actors.tasks.catalog import TASKS
 from actors.teachers.specialist import SHIPPED, Specialist, load_specialist
-from actors.teachers.train.config import SETTINGS, Algorithm, SpecialistConfig, is_tried, settings_for
+from actors.teachers.train.config import (
+    SETTINGS,
+    Algorithm,
+    SpecialistConfig,
+    is_tried,
+    settings_for,
+)
 from actors.teachers.train.loop import (
     MEASURE_SEEDS,
     OBSERVATION_CLIP,
@@ -52,7 +59,9 @@ ABOUT: dict[str, Any] = {
 }
 
 
-TINY = replace(TASKS["mujoco/hopper"], action=ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-0.5, high=0.5))
+TINY = replace(
+    TASKS["mujoco/hopper"], action=ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-0.5, high=0.5)
+)
 
 
 class TinyModule(nn.Module):
@@ -61,17 +70,21 @@ class TinyModule(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         mlp = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
-        self.encoder = nn.ModuleDict({"actor_encoder": nn.ModuleDict({"net": nn.ModuleDict({"mlp": mlp})})})
+        self.encoder = nn.ModuleDict(
+            {"actor_encoder": nn.ModuleDict({"net": nn.ModuleDict({"mlp": mlp})})}
+        )
         self.pi = nn.ModuleDict({"net": nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(8, 2))})})
         self.pi.register_parameter("log_std", nn.Parameter(torch.tensor([-0.5, 0.25])))
-        self.layers = [mlp, self.pi["net"]["mlp"]]  # a plain list: not a second name of the parameters
+        # a plain list: not a second name of the parameters
+        self.layers = [mlp, self.pi["net"]["mlp"]]
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         return self.layers[1](self.layers[0](observations))
 
 
 class TinyAlgorithm:
-    """What `_export` reads of an RLlib algorithm: a module, and RLlib's own filter, which has seen `observations`."""
+    """What `_export` reads of an RLlib algorithm: a module, and RLlib's own filter, which has seen
+    `observations`."""
 
     def __init__(self, observations: np.ndarray) -> None:
         import gymnasium
@@ -80,9 +93,13 @@ class TinyAlgorithm:
 
         torch.manual_seed(0)
         self.module = TinyModule()
-        seen, taken = gymnasium.spaces.Box(-np.inf, np.inf, (3,)), gymnasium.spaces.Box(-1.0, 1.0, (2,))
+        seen, taken = (
+            gymnasium.spaces.Box(-np.inf, np.inf, (3,)),
+            gymnasium.spaces.Box(-1.0, 1.0, (2,)),
+        )
         connector = MeanStdFilter(clip_by_value=OBSERVATION_CLIP)
-        connector.input_action_space, connector.input_observation_space = taken, seen  # after its clip is known
+        # after its clip is known
+        connector.input_action_space, connector.input_observation_space = taken, seen
         for observation in observations:
             episode = SingleAgentEpisode(observation_space=seen, action_space=taken)
             episode.add_env_reset(observation)
@@ -98,7 +115,11 @@ class TinyAlgorithm:
 @pytest.fixture(scope="module")
 def observations() -> np.ndarray:
     """Observations [200, 3] of different means and spreads, as float32."""
-    return np.random.default_rng(0).normal([1.0, -20.0, 0.0], [0.1, 5.0, 2.0], (200, 3)).astype(np.float32)
+    return (
+        np.random.default_rng(0)
+        .normal([1.0, -20.0, 0.0], [0.1, 5.0, 2.0], (200, 3))
+        .astype(np.float32)
+    )
 
 
 @pytest.fixture
@@ -120,14 +141,20 @@ def arrays_of(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def test_the_exported_network_plays_as_torch_does(algorithm: TinyAlgorithm, observations: np.ndarray) -> None:
+def test_the_exported_network_plays_as_torch_does(
+    algorithm: TinyAlgorithm, observations: np.ndarray
+) -> None:
     arrays = _export(algorithm, TINY)
-    normalised = np.clip((observations - arrays["obs_mean"]) / arrays["obs_std"], -OBSERVATION_CLIP, OBSERVATION_CLIP)
+    normalised = np.clip(
+        (observations - arrays["obs_mean"]) / arrays["obs_std"], -OBSERVATION_CLIP, OBSERVATION_CLIP
+    )
     with torch.no_grad():
         means = algorithm.module(torch.from_numpy(normalised)).numpy()
     specialist = Specialist(arrays, ABOUT)
     # RLlib's policy acts on a scale where the bounds are -1 and 1.
-    np.testing.assert_allclose(specialist.mean(observations), 0.5 * np.clip(means, -1.0, 1.0), atol=1e-6)
+    np.testing.assert_allclose(
+        specialist.mean(observations), 0.5 * np.clip(means, -1.0, 1.0), atol=1e-6
+    )
     np.testing.assert_allclose(specialist.action_std, 0.5 * np.exp([-0.5, 0.25]), rtol=1e-6)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 
@@ -138,7 +165,10 @@ def test_the_exported_normalisation_is_that_of_rllibs_filter(
     arrays = _export(algorithm, TINY)
     np.testing.assert_allclose(arrays["obs_mean"], observations.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        (observations[-1] - arrays["obs_mean"]) / arrays["obs_std"], algorithm.last_normalised, rtol=1e-4, atol=1e-5
+        (observations[-1] - arrays["obs_mean"]) / arrays["obs_std"],
+        algorithm.last_normalised,
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -156,7 +186,9 @@ def test_far_observations_are_clipped_and_actions_stay_inside_the_bounds() -> No
     specialist = Specialist(arrays_of((3, 4, 2)), ABOUT)
     at_clip = np.array([[10.0, -10.0, 10.0]], np.float32)
     np.testing.assert_array_equal(specialist.mean(at_clip * 1e6), specialist.mean(at_clip))
-    actions = specialist.mean(np.random.default_rng(2).normal(0.0, 100.0, (50, 3)).astype(np.float32))
+    actions = specialist.mean(
+        np.random.default_rng(2).normal(0.0, 100.0, (50, 3)).astype(np.float32)
+    )
     assert actions.shape == (50, 2)
     assert actions.dtype == np.float32
     assert np.abs(actions).max() <= 0.5
@@ -170,7 +202,9 @@ def test_a_row_is_played_the_same_alone_and_among_others() -> None:
 
 def test_seven_robots_ship() -> None:
     assert set(SHIPPED_TASKS) == set(LEAST)
-    assert {path.stem for path in SHIPPED.glob("*.safetensors")} == {path.stem for path in SHIPPED.glob("*.json")}
+    assert {path.stem for path in SHIPPED.glob("*.safetensors")} == {
+        path.stem for path in SHIPPED.glob("*.json")
+    }
 
 
 @pytest.mark.parametrize("name", SHIPPED_TASKS)
@@ -195,11 +229,21 @@ def test_a_shipped_record_says_how_it_was_made_and_measured(name: str) -> None:
     record: dict[str, Any] = json.loads(path.read_text())
     assert list(record) == sorted(record)
     config = record["config"]
-    assert record["command"] == (
-        f"python -m actors.teachers.train.rllib {name} --seed {config['seed']} --steps {config['env_steps']}"
+    assert (
+        record["command"]
+        == f"python -m actors.teachers.train.rllib {name} --seed {config['seed']} --steps"
+        f" {config['env_steps']}"
     )
     assert record["env_steps"] >= config["env_steps"]
-    assert {"algorithm", "date", "kept", "versions", "wall_s", "return_std", "sampled_return_std"} <= set(record)
+    assert {
+        "algorithm",
+        "date",
+        "kept",
+        "versions",
+        "wall_s",
+        "return_std",
+        "sampled_return_std",
+    } <= set(record)
     assert len(range(*record["measured_seeds"])) == 20
     assert not set(range(*record["measured_seeds"])) & set(SELECTION_SEEDS)
     assert record["return_mean"] >= LEAST[name]
@@ -225,12 +269,16 @@ def test_playing_needs_neither_ray_nor_torch() -> None:
         "print(load_specialist('mujoco/hopper').mean(np.zeros((2, 11), np.float32)).shape)\n"
         "print(sorted({'ray', 'torch'} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
     assert run.stdout.splitlines() == ["(2, 3)", "[]"]
 
 
 def test_a_missing_specialist_is_a_line_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no specialist for mujoco/ant .*there: none.*`gato teach mujoco/ant`"):
+    with pytest.raises(
+        ValueError, match=r"no specialist for mujoco/ant .*there: none.*`gato teach mujoco/ant`"
+    ):
         load_specialist("mujoco/ant", tmp_path)
 
 
@@ -242,13 +290,17 @@ def test_a_record_of_another_task_is_refused(tmp_path: Path) -> None:
 
 
 def test_observations_of_another_size_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"have 12 numbers.*Hopper-v5.* 11; .*`gato teach mujoco/hopper`") as problem:
+    with pytest.raises(
+        ValueError, match=r"have 12 numbers.*Hopper-v5.* 11; .*`gato teach mujoco/hopper`"
+    ) as problem:
         load_specialist("mujoco/hopper").mean(np.zeros((2, 12), np.float32))
     assert "\n" not in str(problem.value)
 
 
 def test_settings_are_found_by_the_names_that_others_use() -> None:
-    assert settings_for("Hopper-v5", seed=3, env_steps=None) == replace(SETTINGS["mujoco/hopper"], seed=3)
+    assert settings_for("Hopper-v5", seed=3, env_steps=None) == replace(
+        SETTINGS["mujoco/hopper"], seed=3
+    )
     assert settings_for("mujoco/ant", seed=0, env_steps=7).env_steps == 7
     assert all(config.task == name for name, config in SETTINGS.items())
     for name in (name for name, task in TASKS.items() if task.family == "mujoco"):
@@ -260,7 +312,8 @@ def test_settings_are_found_by_the_names_that_others_use() -> None:
 
 def test_a_game_gets_no_specialist(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no settings for a specialist of atari/pong; there are some for mujoco/.*a day"
+        ValueError,
+        match=r"no settings for a specialist of atari/pong; there are some for mujoco/.*a day",
     ):
         settings_for("atari/pong", seed=0, env_steps=None)
     with pytest.raises(ValueError, match="atari/pong is no robot"):
@@ -273,7 +326,8 @@ def test_a_game_gets_no_specialist(tmp_path: Path) -> None:
 
 
 class CountingTrainer:
-    """A trainer whose weights say how often it has trained, stopped by the user at one of its iterations."""
+    """A trainer whose weights say how often it has trained, stopped by the user at one of its
+    iterations."""
 
     algorithm = "counting"
     stop_at = 0
@@ -314,12 +368,18 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path)
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         train_specialist(
-            COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=StoppedTrainer
+            COUNTING,
+            tmp_path,
+            progress=lambda steps, mean: told.append(steps),
+            make_trainer=StoppedTrainer,
         )
     assert told[-1] == 3400
     told.clear()
     record = train_specialist(
-        COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=CountingTrainer
+        COUNTING,
+        tmp_path,
+        progress=lambda steps, mean: told.append(steps),
+        make_trainer=CountingTrainer,
     )
     assert (told[0], told[-1]) == (2100, 4500)
     assert record["env_steps"] == 4500
@@ -333,7 +393,10 @@ def test_a_training_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         train_specialist(COUNTING, tmp_path, progress=lambda *_: None, make_trainer=StoppedTrainer)
     other = replace(COUNTING, max_rate=1.0)
-    with pytest.raises(ValueError, match=r"holds a training with other settings \(max_rate 0\.0003 there, 1\.0 here\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds a training with other settings \(max_rate 0\.0003 there, 1\.0 here\)",
+    ):
         train_specialist(other, tmp_path, progress=lambda *_: None, make_trainer=CountingTrainer)
 
 
@@ -342,14 +405,24 @@ def test_a_checkpoint_that_was_not_moved_into_its_place_is_found(tmp_path: Path)
         train_specialist(COUNTING, tmp_path, progress=lambda *_: None, make_trainer=StoppedTrainer)
     folder, told = checkpoint_folder(tmp_path, COUNTING), list[int]()
     folder.rename(folder.with_name(f"{folder.name}.new"))
-    train_specialist(COUNTING, tmp_path, progress=lambda steps, mean: told.append(steps), make_trainer=CountingTrainer)
+    train_specialist(
+        COUNTING,
+        tmp_path,
+        progress=lambda steps, mean: told.append(steps),
+        make_trainer=CountingTrainer,
+    )
     assert told[0] == 2100
 
 
 def test_progress_keeps_the_last_return_that_was_seen(tmp_path: Path) -> None:
     told: list[float | None] = []
     config = replace(COUNTING, env_steps=700)
-    train_specialist(config, tmp_path, progress=lambda steps, mean: told.append(mean), make_trainer=CountingTrainer)
+    train_specialist(
+        config,
+        tmp_path,
+        progress=lambda steps, mean: told.append(mean),
+        make_trainer=CountingTrainer,
+    )
     assert told == [None, None, 3.0, 3.0, 3.0, 6.0, 6.0]
 
 
@@ -394,6 +467,8 @@ def test_rllib_goes_on_from_its_checkpoint(tmp_path: Path, num_env_runners: int)
             lambda runner: runner.module.state_dict()["pi.log_std"].numpy()
         )
         for log_std in played_with:  # the processes that play as well
-            np.testing.assert_allclose(log_std + np.log(task.action.high), kept["log_std"], rtol=1e-5)
+            np.testing.assert_allclose(
+                log_std + np.log(task.action.high), kept["log_std"], rtol=1e-5
+            )
         assert second.iterate()[0] > steps[-1]
         second.stop()
