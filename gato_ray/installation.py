@@ -29,7 +29,9 @@ def check_packages() -> None:
     foreign = {name: file for name in PACKAGES if (file := _foreign(name)) is not None}
     if not foreign:
         return
-    found = "; ".join(f"`import {name}` finds {file}{_owners(name)}" for name, file in foreign.items())
+    found = "; ".join(
+        f"`import {name}` finds {file}{_owners(name)}" for name, file in foreign.items()
+    )
     raise ImportError(
         f"another package hides one of gato-ray's: {found}; expected in {ROOT}. Install gato-ray again in an environment "
         "of its own (`uv tool install gato-ray`, `pipx install gato-ray`, or `make setup` in the repository), or rename "
@@ -58,7 +60,9 @@ def _overwritten(ours: Path) -> bool:
     for line in record.read_text(encoding="utf-8").splitlines():
         if line.startswith(prefix):
             digest = hashlib.sha256(ours.read_bytes()).digest()
-            return line.removeprefix(prefix).split(",")[0] != base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            return line.removeprefix(prefix).split(",")[0] != base64.urlsafe_b64encode(
+                digest
+            ).decode().rstrip("=")
     return False
 
 

@@ -44,7 +44,11 @@ def install(site: Path, name: str, version: str, files: dict[str, str]) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A site-packages that holds this project as a wheel installs it: only what the check looks at."""
-    kept = ["gato_ray/__init__.py", "gato_ray/installation.py", *(f"{name}/__init__.py" for name in PACKAGES)]
+    kept = [
+        "gato_ray/__init__.py",
+        "gato_ray/installation.py",
+        *(f"{name}/__init__.py" for name in PACKAGES),
+    ]
     site = tmp_path / "site-packages"
     install(site, "gato-ray", "0.1.0", {path: (ROOT / path).read_text() for path in kept})
     (site / "cluster" / "cli").mkdir()
@@ -69,7 +73,9 @@ def test_a_distribution_that_overwrote_a_package_is_named(site: Path) -> None:
     install(site, "cluster", "1.4.1", {"cluster/__init__.py": "raise SystemExit('imported')\n"})
     done = run(site, code=MAIN)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: another package hides one of gato-ray's: `import cluster` finds ")
+    assert done.stderr.startswith(
+        "error: another package hides one of gato-ray's: `import cluster` finds "
+    )
     assert f"{site / 'cluster' / '__init__.py'} (of cluster 1.4.1)" in done.stderr
     assert "environment of its own" in done.stderr
     assert done.stderr.count("\n") == 1
