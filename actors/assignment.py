@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["evaluate", "generate", "teach", "relabel"]
+Role = Literal["evaluate", "generate", "demonstrate", "relabel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

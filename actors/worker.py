@@ -180,7 +180,7 @@ class Worker:
             0,
             None,
         )
-        weights = None if assignment.role == "teach" else self._newest()
+        weights = None if assignment.role == "demonstrate" else self._newest()
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
         delivery = _Delivery()
@@ -266,7 +266,7 @@ class Worker:
     ) -> Iterator[Episode | Dropped]:
         role, rows = assignment.role, assignment.rows
         envs = self._envs(task, rows)
-        teacher = self._teacher(task, role) if role in ("teach", "relabel") else None
+        teacher = self._teacher(task, role) if role in ("demonstrate", "relabel") else None
         # Evaluations are not stored: were they numbered, what is stored would have holes, which
         # replay remembers.
         new_key = (lambda: f"{self.name}.evaluation") if role == "evaluate" else self._new_key

@@ -213,7 +213,12 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
             seed=seed,
         )
         ground.worker = Worker(
-            "w0", tasks, players, store, ground, teachers=Teachers(noise=config.actors.teach_noise)
+            "w0",
+            tasks,
+            players,
+            store,
+            ground,
+            teachers=Teachers(noise=config.actors.demonstration_noise),
         )
         learner = Learner(
             config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1, task_names=[name], seed=seed

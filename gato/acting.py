@@ -158,7 +158,7 @@ class Policy:
         num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
         no_action = torch.full((num_envs, 1), self._low, device=self._device)
         caches = self.model.transformer.caches(num_envs, num_slots)
-        remaining = RemainingReturn(num_envs, self.config.wished_return, self.task.references)
+        remaining = RemainingReturn(num_envs, self.config.target_return, self.task.references)
         return ActingState(
             caches=caches, num_envs=num_envs, no_action=no_action, remaining=remaining
         )

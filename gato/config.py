@@ -210,7 +210,7 @@ class ActingConfig:
     prompt_steps: int = 0
     """Begin each episode with so many steps of a successful demonstration in the context (paper
     section 2.4), 0: with none."""
-    wished_return: float | None = 1.0
+    target_return: float | None = 1.0
     """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1
     the expert's. None: nothing is asked for, as in the rows that training leaves untold. Other
     models do not see it."""

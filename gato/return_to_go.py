@@ -17,7 +17,7 @@ from gato.task import References
 class RemainingReturn:
     """The return-to-go that each row's next step is conditioned on.
 
-    remaining = RemainingReturn(num_envs, wished_return, task.references)
+    remaining = RemainingReturn(num_envs, target_return, task.references)
     remaining.pay(rewards)         # of the last step
     remaining.left                 # [N], in the environment's own units; NaN where nothing is
     wished
@@ -25,17 +25,17 @@ class RemainingReturn:
     """
 
     def __init__(
-        self, num_envs: int, wished_return: float | None, references: References | None
+        self, num_envs: int, target_return: float | None, references: References | None
     ) -> None:
-        """`wished_return` is normalised: 0 is what a random policy gets, 1 the expert. None:
+        """`target_return` is normalised: 0 is what a random policy gets, 1 the expert. None:
         nothing is wished.
 
         Without references nothing can be: `StepLayout` refuses to tell a model the returns of such
         a task.
         """
         self._wished = np.nan
-        if wished_return is not None and references is not None:
-            self._wished = references.random + wished_return * (
+        if target_return is not None and references is not None:
+            self._wished = references.random + target_return * (
                 references.expert - references.random
             )
         self.left: Float[np.ndarray, " N"] = np.full(num_envs, self._wished)
@@ -64,7 +64,7 @@ class RemainingReturn:
         if rewards is None and not np.isnan(self._wished) and not self._fresh.all():
             raise ValueError(
                 "rewards are None, but a return is wished; give act the rewards of the last step,"
-                " or set wished_return=None"
+                " or set target_return=None"
             )
         if rewards is not None:
             self.left -= np.where(self._fresh, 0.0, rewards)

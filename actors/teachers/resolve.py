@@ -194,7 +194,7 @@ class Teachers:
 
     def __call__(self, task: Task, role: str) -> Teacher:
         return teacher_for(
-            task, self.specs.get(task.name, ""), noise=self.noise if role == "teach" else 0.0
+            task, self.specs.get(task.name, ""), noise=self.noise if role == "demonstrate" else 0.0
         )
 
 

@@ -189,14 +189,19 @@ def roles(
     evaluate: Annotated[float | None, typer.Option(help="At most this share evaluating.")] = None,
     generate: Annotated[float | None, typer.Option(help="The agent plays, to learn from its own good episodes.")] = None,
     relabel: Annotated[float | None, typer.Option(help="The agent plays, its teacher says what it would have done.")] = None,
-    teach: Annotated[float | None, typer.Option(help="Teachers go on to play.")] = None,
+    demonstrate: Annotated[float | None, typer.Option(help="Teachers play, for more demonstrations.")] = None,
     redis: Redis = None,
 ) -> None:  # fmt: skip
     """Give the workers' roles other shares of their time, 0 to 1, while the run goes on.
 
     Example: [bold]gato roles demo --relabel 0.5 --generate 0[/bold]
     """
-    given = {"evaluate": evaluate, "generate": generate, "relabel": relabel, "teach": teach}
+    given = {
+        "evaluate": evaluate,
+        "generate": generate,
+        "relabel": relabel,
+        "demonstrate": demonstrate,
+    }
     shares = {f"{role}_share": share for role, share in given.items() if share is not None}
     commands.roles(run, shares, redis_url=redis, console=console)
 

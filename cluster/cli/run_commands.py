@@ -121,7 +121,7 @@ def roles(
     resumed, too."""
     if not shares:
         raise ValueError(
-            "nothing to change; name --evaluate, --generate, --relabel or --teach, each from 0 to 1"
+            "nothing to change; name --evaluate, --generate, --relabel or --demonstrate, each from 0 to 1"
         )
     folder = _active(run)
     config = folder.run_config()

@@ -246,7 +246,7 @@ def launch(
             players,
             RemoteEpisodeSink(shards, patience_s=30.0),
             StoreSource(store),
-            Teachers(noise=config.actors.teach_noise, specs=config.actors.teacher_of),
+            Teachers(noise=config.actors.demonstration_noise, specs=config.actors.teacher_of),
             WorkerEnvs(
                 backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
             ),

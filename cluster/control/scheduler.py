@@ -89,7 +89,9 @@ class Dispatcher:
         }
         self._may_insert = True
         self._step = 0
-        self._spent_s: dict[str, float] = dict.fromkeys(("demonstrate", "evaluate", *PLAYING), 0.0)
+        self._spent_s: dict[str, float] = dict.fromkeys(
+            ("first_demonstrations", "evaluate", *PLAYING), 0.0
+        )
         """By all workers, since the run was started; what came before anything else does not
         count."""
         self._due_s: dict[tuple[str, Role], float] = {}
@@ -140,7 +142,7 @@ class Dispatcher:
         states = self._tasks.values()
         untaught = [state for state in states if state.wanted_steps]
         nothing_shown = all(
-            not state.demonstration_steps and state.is_broken("teach") for state in untaught
+            not state.demonstration_steps and state.is_broken("demonstrate") for state in untaught
         )
         if untaught and nothing_shown and not self._has_data and len(untaught) == len(states):
             return True
@@ -164,7 +166,7 @@ class Dispatcher:
         # While demonstrations are missing, making them has half of the time.
         demonstrated = (
             self._demonstrate(now_s)
-            if self._spent_s["demonstrate"] < self._spent_s["evaluate"]
+            if self._spent_s["first_demonstrations"] < self._spent_s["evaluate"]
             else None
         )
         if demonstrated is not None:
@@ -202,10 +204,12 @@ class Dispatcher:
             if (
                 state.demonstration_steps < wanted
                 and not state.teaching_in_flight
-                and state.may_try("teach", now_s)
+                and state.may_try("demonstrate", now_s)
             ):
                 short[name] = state.demonstration_steps / wanted
-        return self._assign("teach", min(short, key=lambda task: short[task])) if short else None
+        return (
+            self._assign("demonstrate", min(short, key=lambda task: short[task])) if short else None
+        )
 
     def _evaluate(self, worker: str, now_s: float, *, at_once: bool) -> Assignment | None:
         config = self._config
@@ -243,11 +247,11 @@ class Dispatcher:
         if (
             self._config.share(role) <= 0.0
             or not self._may_insert
-            or (self._newest is None and role != "teach")
+            or (self._newest is None and role != "demonstrate")
         ):
             return None
         if now_s < self._due_s.get((worker, role), now_s) or (
-            role != "teach" and self._step < self._config.play_from
+            role != "demonstrate" and self._step < self._config.play_from
         ):
             return None
         ready = [
@@ -267,7 +271,7 @@ class Dispatcher:
         seeds = tuple(range(state.next_seed, state.next_seed + self._config.num_envs))
         state.next_seed += len(seeds)
         state.asked[role] += len(seeds)
-        state.teaching_in_flight += role == "teach"
+        state.teaching_in_flight += role == "demonstrate"
         return Assignment(role=role, task=name, seeds=seeds)
 
     def failed(
@@ -298,7 +302,7 @@ class Dispatcher:
     def taken_back(self, assignment: Assignment) -> None:
         """Nobody is at it any more; it is to be done again."""
         state = self._tasks[assignment.task]
-        if assignment.role == "teach":
+        if assignment.role == "demonstrate":
             state.teaching_in_flight -= 1
         elif assignment.role == "evaluate":
             state.evaluation_in_flight = False
@@ -315,18 +319,20 @@ class Dispatcher:
         missing = state.demonstration_steps < state.wanted_steps
         # A task whose teacher fails is not waited for.
         begun = all(
-            t.demonstration_steps or not t.wanted_steps or t.failures.get("teach")
+            t.demonstration_steps or not t.wanted_steps or t.failures.get("demonstrate")
             for t in self._tasks.values()
         )
         if begun:
-            self._spent_s["demonstrate" if role == "teach" and missing else role] += report.wall_s
-        if role == "teach":
+            self._spent_s[
+                "first_demonstrations" if role == "demonstrate" and missing else role
+            ] += report.wall_s
+        if role == "demonstrate":
             state.demonstration_steps += report.env_steps
         elif role == "evaluate":
             state.evaluated, state.evaluation_ended_s = report.version, now_s
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
-        if not (role == "teach" and missing) and share > 0.0:
+        if not (role == "demonstrate" and missing) and share > 0.0:
             # Rest so long that it has its share, counted from when it was due: who began late
             # catches up, by one at most.
             due_s = max(self._due_s.get((worker, role), begun_s), begun_s - report.wall_s)

@@ -18,7 +18,7 @@ from gato.serialization import from_plain, to_plain
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig, TableConfig
 
-PLAYING: tuple[Role, ...] = ("generate", "relabel", "teach")
+PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
 """Roles that fill replay, each with a share of the workers' time."""
 
 
@@ -51,7 +51,7 @@ class ActorsConfig:
     relabel_share: float = 0.0
     """The share in which the agent plays and the task's teacher says what it would have done
     (DAgger: Ross et al. 2011)."""
-    teach_share: float = 0.0
+    demonstrate_share: float = 0.0
     """The share in which teachers go on to play after `demonstration_steps`."""
     play_from: int = 0
     """Updates that the learner makes before the agent plays to learn from it (generate, relabel).
@@ -68,7 +68,7 @@ class ActorsConfig:
     """Who teaches single tasks, as `actors.teachers.resolve.teacher_for` reads it: rule,
     specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. The others have the teacher
     that ships, where one does."""
-    teach_noise: float = 0.3
+    demonstration_noise: float = 0.3
     """Specialists perturb every second demonstration by so many of their own standard deviations;
     its labels are what they meant to do (Laskey et al. 2017, DART)."""
     env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
@@ -112,12 +112,12 @@ class ActorsConfig:
             raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
         # Written so that nan, which no comparison holds for, is refused too.
         if not (
-            self.teach_noise >= 0.0
+            self.demonstration_noise >= 0.0
             and self.step_timeout_s > 0.0
             and self.hung_after_s > 2 * self.step_timeout_s
         ):
             raise ValueError(
-                f"teach_noise {self.teach_noise} must not be negative, step_timeout_s"
+                f"demonstration_noise {self.demonstration_noise} must not be negative, step_timeout_s"
                 f" {self.step_timeout_s} must be above 0 and hung_after_s {self.hung_after_s} more"
                 " than twice that: a reset may hang after a step that did"
             )

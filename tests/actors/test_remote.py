@@ -57,7 +57,7 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
         "w7", {name: TASKS[name]}, players, ListSink(), ListSource([]), Teachers(), WorkerEnvs(), 0
     )
     assert ray.get(worker.progress.remote()).assignment is None
-    assignment = Assignment(role="teach", task=name, seeds=(0,))
+    assignment = Assignment(role="demonstrate", task=name, seeds=(0,))
     report, evaluation = ray.get(worker.perform.remote(assignment))
     assert evaluation is None
     assert report.worker == "w7"

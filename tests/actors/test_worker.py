@@ -186,7 +186,7 @@ def test_what_is_handed_in_is_numbered_without_holes_whatever_was_evaluated_in_b
 def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
     house = House([])
     report, evaluation = house.worker.perform(
-        Assignment(role="teach", task="mujoco/inverted-pendulum", seeds=(0, 1))
+        Assignment(role="demonstrate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     )
     assert evaluation is None
     assert report.version is None

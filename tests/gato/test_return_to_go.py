@@ -137,11 +137,11 @@ def test_a_wish_needs_the_rewards_and_no_wish_needs_none() -> None:
     state = policy.start(1)
     policy.act(state, observations)
     with pytest.raises(
-        ValueError, match="give act the rewards of the last step, or set wished_return=None"
+        ValueError, match="give act the rewards of the last step, or set target_return=None"
     ):
         policy.act(state, observations)
     for model, config in [
-        (conditioned_model(), ActingConfig(wished_return=None)),
+        (conditioned_model(), ActingConfig(target_return=None)),
         (small_model(64), ActingConfig()),
     ]:
         unwished = Policy(model, PAID, config)
@@ -180,7 +180,7 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
             actions=actions,
             returns=np.array([3.0, 1.0]),
         )
-    policy = Recorder(model, task, ActingConfig(window_steps=window_steps, wished_return=wished))
+    policy = Recorder(model, task, ActingConfig(window_steps=window_steps, target_return=wished))
     state = policy.start(2, prompt)
     rewards = np.zeros(2, np.float32)
     span = task.references.expert - task.references.random
@@ -232,7 +232,7 @@ def test_another_wish_gives_other_logits() -> None:
     observations = random_observations(PAID, 1, np.random.default_rng(0))
     seen = []
     for wished in (0.0, 1.0, None):
-        policy = Policy(conditioned_model(), PAID, ActingConfig(wished_return=wished))
+        policy = Policy(conditioned_model(), PAID, ActingConfig(target_return=wished))
         seen.append(policy.act(policy.start(1), observations).tolist())
     assert seen[0] != seen[1] != seen[2] != seen[0]
 

@@ -261,7 +261,7 @@ def test_a_task_that_is_not_its_environment_is_refused() -> None:
         )  # fmt: skip
 
 
-def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
+def test_a_target_return_is_lowered_by_what_an_environment_pays() -> None:
     task = task_of(
         "CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6
     )
@@ -270,7 +270,7 @@ def test_a_wished_return_is_lowered_by_what_an_environment_pays() -> None:
         max_observation_tokens=8, patch_channels=32, patch_stride=8, return_conditioned=True,
     )  # fmt: skip
     model = Gato(config)
-    acting = {task.name: ActingConfig(wished_return=0.5)}
+    acting = {task.name: ActingConfig(target_return=0.5)}
     player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(
         task, 2, "evaluate"
     )

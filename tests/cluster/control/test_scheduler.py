@@ -36,7 +36,7 @@ def test_demonstrations_come_first_the_scarcest_task_before_the_others() -> None
     for _ in range(4):
         assignment = dispatcher.next("w", 0.0)
         assert assignment is not None
-        assert assignment.role == "teach"
+        assert assignment.role == "demonstrate"
         done.append(assignment.task)
         dispatcher.done("w", assignment, report(assignment), 0.0)
     assert done == ["a", "b", "a", "b"]
@@ -97,7 +97,7 @@ def test_a_task_that_fails_to_be_taught_is_left_alone_longer_each_time() -> None
     for _ in range(3):
         assignment = dispatcher.next("w", now_s)
         assert assignment is not None
-        assert assignment.role == "teach"
+        assert assignment.role == "demonstrate"
         dispatcher.failed(assignment, dispatcher.newest, given_s=now_s, now_s=now_s)
         begun = now_s
         while dispatcher.next("w", now_s + 1.0) is None:
@@ -142,7 +142,7 @@ def roles_of(
         dispatcher.published(version)
         assignment = dispatcher.next("w", float(now))
         assert assignment is not None
-        if assignment.role == "teach" and assignment.task == failing:
+        if assignment.role == "demonstrate" and assignment.task == failing:
             dispatcher.failed(assignment, version, given_s=float(now), now_s=now + 1.0)
         else:
             roles.append(assignment.role)
@@ -158,14 +158,14 @@ def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
 
 def spent(config: ActorsConfig, *, rounds: int) -> dict[str, float]:
     """Seconds in each role where every assignment takes one and each second brings a version."""
-    seconds = dict.fromkeys(("evaluate", "generate", "relabel", "teach"), 0.0)
+    seconds = dict.fromkeys(("evaluate", "generate", "relabel", "demonstrate"), 0.0)
     for role in roles_of(make(config, has_data=["a", "b"]), rounds=rounds):
         seconds[role] += 1.0
     return seconds
 
 
 def test_every_role_has_its_share_of_the_time() -> None:
-    shares = {"generate": 0.2, "relabel": 0.4, "teach": 0.1}
+    shares = {"generate": 0.2, "relabel": 0.4, "demonstrate": 0.1}
     config = replace(CONFIG, **{f"{role}_share": share for role, share in shares.items()})
     seconds = spent(config, rounds=400)
     for role, share in shares.items():
@@ -183,11 +183,13 @@ def test_shares_change_while_the_run_goes_on() -> None:
 
 
 def test_the_agent_plays_to_learn_from_an_update_on_and_has_its_share_from_then_on() -> None:
-    config = replace(CONFIG, generate_share=0.2, relabel_share=0.2, teach_share=0.2, play_from=400)
+    config = replace(
+        CONFIG, generate_share=0.2, relabel_share=0.2, demonstrate_share=0.2, play_from=400
+    )
     dispatcher = make(config, has_data=["a", "b"])
     dispatcher.learned(399)
     roles = roles_of(dispatcher, rounds=100)
-    assert roles.count("teach") > 15  # teachers know what they do from the beginning
+    assert roles.count("demonstrate") > 15  # teachers know what they do from the beginning
     assert not {"generate", "relabel"} & set(roles)
     dispatcher.learned(400)
     roles = roles_of(dispatcher, rounds=100, begun=100)
@@ -216,7 +218,8 @@ def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> Non
 
 def test_only_who_has_a_teacher_is_relabelled_and_taught() -> None:
     dispatcher = make(
-        replace(CONFIG, generate_share=0.2, relabel_share=0.4, teach_share=0.2), teachable=["a"]
+        replace(CONFIG, generate_share=0.2, relabel_share=0.4, demonstrate_share=0.2),
+        teachable=["a"],
     )
     dispatcher.published(Version(1, 1))
     seen: set[tuple[str, str]] = set()
@@ -225,7 +228,7 @@ def test_only_who_has_a_teacher_is_relabelled_and_taught() -> None:
         if assignment is not None:
             seen.add((assignment.role, assignment.task))
             dispatcher.done("w", assignment, report(assignment, version=Version(1, 1)), now + 1.0)
-    assert {task for role, task in seen if role in ("relabel", "teach")} == {"a"}
+    assert {task for role, task in seen if role in ("relabel", "demonstrate")} == {"a"}
     assert {task for role, task in seen if role == "generate"} == {"a", "b"}
 
 
@@ -233,7 +236,7 @@ def test_data_takes_the_place_of_demonstrations_and_leaves_the_teacher_to_relabe
     dispatcher = make(replace(CONFIG, relabel_share=0.5), has_data=["a", "b"])
     assert dispatcher.next("w", 0.0) is None
     roles = roles_of(dispatcher, rounds=50)
-    assert "teach" not in roles
+    assert "demonstrate" not in roles
     assert roles.count("relabel") > 20
 
 
@@ -290,7 +293,7 @@ def test_workers_that_die_of_a_task_end_it_too_and_a_run_of_nothing_else_is_hope
         dispatcher.died(assignment, given_s=now_s, now_s=now_s + 1.0)
         now_s += 2.0
     assert dispatcher.next("w", 1e9) is None
-    assert set(dispatcher.broken) == {("a", "teach"), ("b", "teach")}
+    assert set(dispatcher.broken) == {("a", "demonstrate"), ("b", "demonstrate")}
 
 
 def test_an_evaluation_has_as_many_episodes_as_asked_for_in_so_many_environments() -> None:
@@ -379,9 +382,9 @@ def test_evaluations_have_the_share_that_they_are_given_also_where_nothing_else_
 
 def test_new_shares_do_not_stop_demonstrations() -> None:
     dispatcher = make(replace(CONFIG, first_demonstration_steps=60, demonstration_steps=60_000))
-    assert roles_of(dispatcher, rounds=300).count("teach") > 90
+    assert roles_of(dispatcher, rounds=300).count("demonstrate") > 90
     dispatcher.configure(replace(CONFIG, generate_share=0.1))
-    assert roles_of(dispatcher, rounds=100, begun=300).count("teach") > 30
+    assert roles_of(dispatcher, rounds=100, begun=300).count("demonstrate") > 30
 
 
 def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> (
@@ -392,7 +395,7 @@ def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_
         dispatcher.published(Version(1, 1 + now))
         assignment = dispatcher.next("w", float(now))
         if assignment is not None:
-            failed = "no such module" if assignment.role == "teach" else None
+            failed = "no such module" if assignment.role == "demonstrate" else None
             ended = replace(report(assignment, version=Version(1, 1 + now)), failed=failed)
             dispatcher.done("w", assignment, ended, now + 1.0)
     assert dispatcher.is_hopeless

@@ -154,7 +154,7 @@ def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(
 ) -> None:
     monkeypatch.setattr(dispatch, "BREAKS_AFTER", 3)  # each death takes a start of a process
     monkeypatch.setattr(crew_module, "BREAKS_AFTER", 3)
-    crew, dispatcher, notes = crew_of(dies_at="teach")
+    crew, dispatcher, notes = crew_of(dies_at="demonstrate")
     crew.scale(1)
     run(crew, lambda: dispatcher.is_hopeless)
     run(crew, lambda: notes.events("task failed"))

@@ -59,7 +59,7 @@ RECORDS: list[Record] = [
     ),
     WorkerReport(
         worker="w",
-        role="teach",
+        role="demonstrate",
         task="mujoco/hopper",
         version=None,
         episodes=1,
@@ -111,7 +111,7 @@ def test_every_kind_of_record_comes_back_as_it_was(journal: Journal) -> None:
 def test_decoding_what_was_encoded_gives_the_record(total: float, count: int, text: str) -> None:
     record = WorkerReport(
         worker=text,
-        role="teach",
+        role="demonstrate",
         task="t",
         version=None,
         episodes=1,

@@ -246,7 +246,7 @@ def test_on_a_low_screen_workers_make_way_for_the_last_events() -> None:
     of = records(2)
     worker = WorkerReport(
         worker="w",
-        role="teach",
+        role="demonstrate",
         task=task_names(2)[0],
         version=None,
         episodes=1,
