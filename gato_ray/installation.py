@@ -33,9 +33,9 @@ def check_packages() -> None:
         f"`import {name}` finds {file}{_owners(name)}" for name, file in foreign.items()
     )
     raise ImportError(
-        f"another package hides one of gato-ray's: {found}; expected in {ROOT}. Install gato-ray again in an environment "
-        "of its own (`uv tool install gato-ray`, `pipx install gato-ray`, or `make setup` in the repository), or rename "
-        "the folder if it is yours"
+        f"another package hides one of gato-ray's: {found}; expected in {ROOT}. Install gato-ray in"
+        " an environment of its own (`make setup` in its repository, or `uv tool install` with its"
+        " folder or wheel); if the folder is yours, rename it or start elsewhere"
     )
 
 
