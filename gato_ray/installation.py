@@ -10,7 +10,6 @@ import base64
 import hashlib
 import re
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,6 +67,8 @@ def _overwritten(ours: Path) -> bool:
 
 def _owners(name: str) -> str:
     """Which other distributions have a package of this name, for the message. Reads the metadata of all: slow."""
+    from importlib import metadata  # only here: it takes longer to import than the check itself
+
     others = {
         f"{owner} {metadata.version(owner)}"
         for owner in metadata.packages_distributions().get(name, ())
