@@ -20,7 +20,8 @@ from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
 from cluster.control.build_run import scales_of
-from cluster.journal.journal import START, Event, Journal
+from cluster.journal.journal import START, Journal
+from cluster.journal.records import Event
 from cluster.journal.redis_server import RedisServer, connect
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale

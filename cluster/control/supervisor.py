@@ -16,7 +16,8 @@ from actors.remote import end_inference
 from cluster.control.launch import Parts
 from cluster.control.scheduler import Dispatcher
 from cluster.control.worker_pool import Crew, first_line
-from cluster.journal.journal import Event, Journal
+from cluster.journal.journal import Journal
+from cluster.journal.records import Event
 from cluster.runs.config import PLAYING, RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged

@@ -16,7 +16,8 @@ from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.control.launch import WorkerHandle
 from cluster.control.scheduler import BREAKS_AFTER, Dispatcher
-from cluster.journal.journal import Event, Journal
+from cluster.journal.journal import Journal
+from cluster.journal.records import Event
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 

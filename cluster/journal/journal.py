@@ -3,22 +3,15 @@ any entry on."""
 
 from __future__ import annotations
 
-import json
-import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from numbers import Integral, Real
-from types import UnionType
-from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
+from typing import Literal, NamedTuple, cast
 from uuid import uuid4
 
 import redis
 
-from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
-from gato.version import Version
+from cluster.journal.codec import decode, encode
+from cluster.journal.records import Event, Record
 
 START = "0-0"
 """The id before the first entry."""
@@ -36,23 +29,6 @@ if redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[2]) then
 end
 return ''
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened to the run, for people to read."""
-
-    kind: str
-    """A word: started, stopped, failed, worker died, replay restarted, refused, scaled..."""
-    text: str
-    time_s: float = field(default_factory=time.time)
-    """Wall-clock time."""
-
-
-Record = Evaluation | LearnerReport | WorkerReport | ReplayStats | Event
-RECORDS: Mapping[str, type[Record]] = {
-    kind.__name__: kind for kind in (Evaluation, LearnerReport, WorkerReport, ReplayStats, Event)
-}
 
 
 class Entry(NamedTuple):
@@ -81,7 +57,7 @@ class Journal:
 
     journal = Journal(connect(url), "demo")
     journal.append(Event(kind="started", text="with 2 workers"))
-    for entry in journal.follow():
+    for entry in journal.read(block_s=1.0):
         summary = fold(summary, *entry)
     """
 
@@ -121,21 +97,8 @@ class Journal:
                 return known
             after_id = rows[-1][0] if rows else after_id
 
-    def follow(self, after_id: str = START) -> Iterator[Entry]:
-        """Every entry after `after_id`, and then every new one, until `close`. Goes on after the
-        server was restarted."""
-        while not self._closed.is_set():
-            try:
-                entries = self.read(after_id, block_s=1.0)
-            except (redis.ConnectionError, redis.TimeoutError):
-                self._closed.wait(0.5)
-                continue
-            for entry in entries:
-                after_id = entry.id
-                yield entry
-
     def close(self) -> None:
-        """End `follow`, within a second."""
+        """End a `read` that waits, within five seconds."""
         self._closed.set()
 
     def next_epoch(self) -> int:
@@ -165,78 +128,3 @@ class Journal:
         answer = self._client.xread({stream: after_id}, count=count, block=block_ms)
         streams = cast(list[tuple[str, list[tuple[str, dict[str, str]]]]], answer)
         return streams[0][1] if streams else []
-
-
-def encode(record: Record, *, time_s: float) -> str:
-    """`record` as JSON with its kind and its time."""
-    return json.dumps(
-        {"type": type(record).__name__, "time_s": time_s, "record": _plain(record)}, allow_nan=False
-    )
-
-
-def decode(text: str) -> tuple[float, Record] | None:
-    """Time and record, or None for what this version does not know; fields that it does not know
-    are left out."""
-    try:
-        entry = json.loads(text)
-        kind = RECORDS[entry["type"]]
-        types = _field_types(kind)
-        values: dict[str, Any] = {
-            name: _typed(value, types[name])
-            for name, value in entry["record"].items()
-            if name in types
-        }
-        return float(entry["time_s"]), kind(**values)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _plain(value: object) -> object:
-    """What JSON can say; numbers that are not finite go as text, which `float` reads."""
-    match value:
-        case None | str() | bool():
-            return value
-        case Integral():
-            return int(value)
-        case Real():
-            return float(value) if math.isfinite(value) else str(float(value))
-        case Mapping():
-            return {
-                str(key): _plain(item) for key, item in cast(Mapping[str, object], value).items()
-            }
-        case Sequence():
-            return [_plain(item) for item in cast(Sequence[object], value)]
-        case _:
-            assert is_dataclass(value), f"{value!r} has no place in a record"
-            return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
-
-
-@cache
-def _field_types(kind: type[Record]) -> dict[str, object]:
-    hints = get_type_hints(kind)
-    return {part.name: hints[part.name] for part in fields(kind)}
-
-
-def _typed(value: object, hint: object) -> object:
-    """The value of a field annotated with `hint`, from what JSON said."""
-    origin = get_origin(hint)
-    if isinstance(hint, UnionType):
-        present = next(part for part in get_args(hint) if part is not type(None))
-        return None if value is None else _typed(value, present)
-    if origin is tuple:
-        return tuple(_typed(item, get_args(hint)[0]) for item in cast(list[object], value))
-    if origin is not None:
-        item_hint = get_args(hint)[1]
-        return {
-            key: _typed(item, item_hint) for key, item in cast(dict[str, object], value).items()
-        }
-    if hint is Mean:
-        parts = cast(dict[str, float | str], value)
-        return Mean(float(parts["total"]), int(parts["count"]))
-    if hint is Amount:
-        amount = cast(dict[str, int], value)
-        return Amount(episodes=int(amount["episodes"]), steps=int(amount["steps"]))
-    if hint is Version:
-        epoch, number = cast(list[int], value)
-        return Version(int(epoch), int(number))
-    return cast(type[str], hint)(value)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from cluster.journal.journal import START, Event, Journal, Record
+from cluster.journal.journal import START, Journal
+from cluster.journal.records import Event, Record
 from cluster.monitor.iqm import Aggregate, aggregate
 from cluster.monitor.scores import MEASURES, Measure, Scale, Score, TaskState, finite
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport

@@ -15,7 +15,8 @@ from rich.panel import Panel
 from rich.segment import Segment
 from rich.text import Text
 
-from cluster.journal.journal import START, Entry, Event
+from cluster.journal.journal import START, Entry
+from cluster.journal.records import Event
 from cluster.monitor.format import duration_text, printable
 from cluster.monitor.panels import (
     Size,

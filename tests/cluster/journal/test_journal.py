@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.journal.journal import START, Event, Journal, Record, decode, encode
+from cluster.journal.codec import decode, encode
+from cluster.journal.journal import MAX_BLOCK_S, START, Journal
+from cluster.journal.records import Event, Record
 from cluster.journal.redis_server import RedisServer, connect
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
@@ -224,34 +227,32 @@ def test_control_words_arrive_in_order_and_a_new_supervisor_skips_old_ones(
     assert [c.word for c in journal.read_control(listen_from)] == ["stop"]
 
 
-def test_following_ends_when_the_journal_is_closed(journal: Journal) -> None:
+def test_reading_ends_when_the_journal_is_closed(journal: Journal) -> None:
     for record in RECORDS:
         journal.append(record)
-    seen: list[Record] = []
-    for entry in journal.follow():
-        seen.append(entry.record)
-        if len(seen) == len(RECORDS):
-            journal.close()
-    assert seen == RECORDS
+    entries = journal.read()
+    assert [entry.record for entry in entries] == RECORDS
+    threading.Timer(0.2, journal.close).start()
+    began = time.monotonic()
+    assert journal.read(entries[-1].id, block_s=60.0) == []
+    assert time.monotonic() - began < 2 * MAX_BLOCK_S
 
 
-def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_follower_goes_on(
+def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_reader_goes_on(
     tmp_path: Path,
 ) -> None:
     server = RedisServer.start(tmp_path)
-    with connect(server.url) as writer, connect(server.url) as reader:
-        journal = Journal(writer, "demo")
-        follower = Journal(reader, "demo")
-        entries = follower.follow()
+    with connect(server.url) as writer, connect(server.url) as other:
+        journal, reader = Journal(writer, "demo"), Journal(other, "demo")
         for number in range(100):
             journal.append(Event(kind="n", text=str(number)))
-        seen = [next(entries) for _ in range(50)]
+        seen = reader.read(count=50)
         assert journal.next_epoch() == 1
         os.kill(server.pid, signal.SIGKILL)
         server.kill()
         with RedisServer.start(tmp_path):
             journal.append(Event(kind="n", text="100"))
-            seen += [next(entries) for _ in range(51)]
+            seen += reader.read(seen[-1].id)
             assert journal.next_epoch() == 2
     assert [entry.record.text for entry in seen if isinstance(entry.record, Event)] == [
         str(n) for n in range(101)

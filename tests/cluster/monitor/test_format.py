@@ -17,7 +17,7 @@ from cluster.cli import replay_inspect as replay_words
 from cluster.cli import replay_maintain as replay_care
 from cluster.cli import run_commands as commands
 from cluster.cli.main import main
-from cluster.journal.journal import Event
+from cluster.journal.records import Event
 from cluster.monitor.format import literal, printable
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary, fold

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.journal.journal import Event, Record
+from cluster.journal.records import Event, Record
 from cluster.monitor.scores import Scale, Spread
 from cluster.monitor.summary import WINDOW_S, Summary, fold
 from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport

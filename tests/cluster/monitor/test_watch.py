@@ -11,7 +11,8 @@ import pytest
 import redis
 from rich.console import Console
 
-from cluster.journal.journal import START, Entry, Event, Record
+from cluster.journal.journal import START, Entry
+from cluster.journal.records import Event, Record
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary, fold
 from cluster.monitor.watch import GIVE_UP_S, render, watch_live
