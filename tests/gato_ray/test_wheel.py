@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT,
         folder / "tree",
-        ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs", "scratch"),
+        ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "scratch"),
     )
     run(
         sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
@@ -91,12 +91,13 @@ def test_a_distribution_that_is_installed_over_it_is_named(
     environment: Path, tmp_path: Path
 ) -> None:
     """Last, for it breaks the environment."""
-    (tmp_path / "learner").mkdir()
-    (tmp_path / "learner" / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "learner"\nversion = "0.1.3"\n')
+    project = tmp_path / "project"
+    (project / "learner").mkdir(parents=True)
+    (project / "learner" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (project / "pyproject.toml").write_text('[project]\nname = "learner"\nversion = "0.1.3"\n')
     run(
         sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
-        "-w", tmp_path / "out", tmp_path, cwd=tmp_path,
+        "-w", tmp_path / "out", project, cwd=tmp_path,
     )  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     made = next((tmp_path / "out").glob("learner-*.whl"))
