@@ -72,7 +72,13 @@ def test_the_wheel_has_types_and_weights_and_neither_tests_nor_benchmarks(wheel:
 
 
 def test_gato_runs_from_the_wheel_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
-    gato, env = environment / "bin" / "gato", {"GATO_RUNS": str(tmp_path / "runs")}
+    gato, env = (
+        environment / "bin" / "gato",
+        {
+            "GATO_RUNS": str(tmp_path / "runs"),
+            "COLUMNS": "120",
+        },
+    )
     (tmp_path / "empty").mkdir()
     where = run(
         environment / "bin" / "python",
