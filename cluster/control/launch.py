@@ -28,6 +28,7 @@ from cluster.control.weights_store import RemoteWeightsStore, StoreSink, StoreSo
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import normalised_tasks
 from gato.config import ActingConfig
+from gato.import_path import require_own_packages
 from gato.sequence import StepLayout
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
@@ -96,8 +97,11 @@ def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = N
     """Connect to the Ray at `address` (host:port), or start a local one, of `num_cpus` (None: the
     machine's).
 
-    ValueError where nothing answers there, or none starts.
+    Raises:
+        ValueError: If nothing answers there, if none starts, or if the working folder has a package
+            with the name of one of ours.
     """
+    require_own_packages()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray would run its workers at niceness 15, behind anything else on the machine; they are what
     # the machine is for.

@@ -76,9 +76,6 @@ def until(condition: Callable[[], Any], *, timeout_s: float = 180.0) -> Any:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("run"))
-    # A folder with the name of one of our packages, where the user is, hides nothing.
-    (shell.folder / "cluster").mkdir()
-    (shell.folder / "cluster" / "__init__.py").write_text("raise RuntimeError('not ours')\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATO_RUNS", str(shell.folder / "runs"))
         yield shell
