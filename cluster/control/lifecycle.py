@@ -98,7 +98,9 @@ def _carry_out_detached(folder: RunFolder, options: Connections, console: Consol
         arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.control.detached", *arguments],
+            # -P: a folder `cluster` where the user is must not hide ours
+            [sys.executable, "-P", "-m", "cluster.control.detached", *arguments],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     while process.poll() is None and folder.info().state not in ("running", "failed"):
