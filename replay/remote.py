@@ -21,7 +21,8 @@ from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, ReplayConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
 from replay.sampling.raw_windows import Windows
 from replay.sampling.sample_info import Sample
 from replay.service import Added, ReplayService

@@ -20,15 +20,15 @@ from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, ReplayConfig
+from replay.config import ReplayConfig
 from replay.ingest import Door, Refused
-from replay.rate_limiter import Limiter
+from replay.rate_limiter import Limiter, LimiterConfig
 from replay.sampling.candidates import items_of, scores
 from replay.sampling.mixture import Mix, by_priority
 from replay.sampling.raw_windows import Windows
 from replay.sampling.sample_info import Sample
 from replay.sampling.sampler import victims
-from replay.sampling.selectors import selector_from_name
+from replay.sampling.selector_names import selector_from_name
 from replay.storage.group_commit import Committer
 from replay.storage.record import Record
 from replay.storage.store import EpisodeStore, ReplayDiskFull, ReplayFull

@@ -31,7 +31,7 @@ from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_episode, find_place, opened
 from gato.serialization import from_plain
 from gato.task import Task
-from replay.config import MixConfig
+from replay.sampling.config import MixConfig
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.stats import Contents, Tally, contents_of, left_out_of
 from replay.storage.store import EpisodeGone, EpisodeStore

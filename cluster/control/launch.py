@@ -32,7 +32,6 @@ from gato.sequence import StepLayout
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
 from learner.remote import LearnerActor, RemoteLearner
-from replay.config import TaskMix
 from replay.remote import (
     RemoteBatchSource,
     RemoteEpisodeSink,
@@ -40,6 +39,7 @@ from replay.remote import (
     Shards,
     start_replay,
 )
+from replay.sampling.config import TaskMix
 from replay.sampling.mixture import least_steps
 
 WorkerHandle = ActorProxy[WorkerActor]

@@ -16,7 +16,8 @@ from gato.config import ActingConfig, ModelConfig
 from gato.files import damaged, read_json
 from gato.serialization import from_plain, to_plain
 from learner.config import LearnerConfig
-from replay.config import ReplayConfig, TableConfig
+from replay.config import ReplayConfig
+from replay.sampling.config import TableConfig
 
 PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
 """Roles that fill replay, each with a share of the workers' time."""

@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from cluster.runs.config import ActorsConfig, RunConfig
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
 
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 

@@ -19,7 +19,6 @@ from gato.metrics import Amount
 from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.config import MixConfig, TaskMix
 from replay.sampling.candidates import (
     Readable,
     best_returns,
@@ -31,6 +30,7 @@ from replay.sampling.candidates import (
     scores,
 )
 from replay.sampling.collate import Composer, DamagedDraw
+from replay.sampling.config import MixConfig, TaskMix
 from replay.sampling.raw_windows import WindowReader, Windows
 from replay.sampling.sample_info import Sample, info_of
 from replay.sampling.window_draw import Draw, fill_rows, in_order, one_window_each

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import lmdb
 import numpy as np
 
 from gato.episode import Episode
 from gato.sequence import Window
-from replay.config import Durability
 from replay.storage.checksum import number_to_bytes
 from replay.storage.database import (
     DAMAGED,
@@ -45,6 +45,11 @@ from replay.storage.record import (
     step_bytes,
 )
 
+Durability = Literal["always", "group", "none"]
+"""When an episode is acknowledged. always: after a commit of its own. group: after a commit that it
+shares with what else came while the last one was written. none: once the operating system has it,
+which a killed process does not lose, but a power cut may, and with it the store.
+"""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

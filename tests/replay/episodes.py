@@ -9,7 +9,9 @@ from gato.episode import AGENT, Episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
 
 LAYOUT = TokenLayout(num_text_ids=1024)
 COUNTER = Task(

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from gato.episode import episode_to_bytes
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode

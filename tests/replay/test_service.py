@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, MAGIC, Episode, episode_to_bytes
-from replay.config import LimiterConfig, ReplayConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, picture_episode
 

@@ -18,7 +18,7 @@ from ray._private.internal_api import node_stats
 
 from gato.episode import AGENT
 from gato.metrics import ReplayStats
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from replay.shards import PAUSE_S, Rotation, batch_number, merged, shard_folder, shard_of

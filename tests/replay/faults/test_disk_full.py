@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
 from replay.storage.header import Header
 from replay.storage.record import pack, record_to_bytes

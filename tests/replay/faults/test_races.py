@@ -13,8 +13,8 @@ import pytest
 from gato.episode import AGENT
 from gato.sequence import Batch
 from gato.version import Version
-from replay.config import TableConfig
 from replay.sampling.candidates import scores
+from replay.sampling.config import TableConfig
 from replay.service import ReplayService
 from replay.storage.header import DamagedEpisode
 from replay.storage.index import Index
