@@ -14,9 +14,10 @@ from cluster.cli.replay_inspect import Row, rows_of
 from cluster.monitor.format import bytes_text, literal
 from cluster.runs.replay_location import Place, find_place, open_to_read, opened
 from gato.episode import Episode
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.compact import Compaction
 from replay.storage.header import DamagedEpisode
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 from replay.storage.verify import Fault, disagreements, faults_of, header_faults, mend
 
 MINARI_ID = "minari:"
@@ -97,7 +98,7 @@ def _open_to_mend(folder: Path) -> EpisodeStore:
     found.close()
     size = (folder / "data.mdb").stat().st_size
     return EpisodeStore(
-        folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, is_mended=True
+        folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, repairing=True
     )
 
 

@@ -23,10 +23,11 @@ from gato.task import Task
 from replay.formats.reader import Known, Reading, Report
 from replay.sampling.config import MixConfig
 from replay.storage.changes import tally_of
+from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import Header
 from replay.storage.record import Record, pack
 from replay.storage.stats import left_out_of
-from replay.storage.store import EpisodeStore, ReplayDiskFull
+from replay.storage.store import EpisodeStore
 
 GROUP_EPISODES = 256
 GROUP_BYTES = 16 << 20
