@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
+from benchmarks.flops import Work, training_flops
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
-from gato.network.flops import Work, training_flops
 from gato.network.model import Gato, TensorBatch, next_token_loss
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.threads import use_threads
 
 Row = dict[str, float | str | int]
@@ -104,7 +105,7 @@ def passed_parameters(config: ModelConfig) -> int:
     """Parameters of Gato without its patch embedding."""
     with torch.device("meta"):
         gato = Gato(config)
-    return gato.num_parameters() - sum(p.numel() for p in gato.network.embedding.patch.parameters())
+    return gato.num_parameters() - sum(p.numel() for p in gato.embedding.patch.parameters())
 
 
 def hopper_batch(config: ModelConfig, num_rows: int, device: torch.device) -> TensorBatch:

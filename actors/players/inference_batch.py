@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
-from gato.acting import ActingState, Policy
+from gato.acting import Policy
+from gato.acting_state import ActingState
 from gato.sequence import Window
 from gato.version import Version
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gato.episode import Episode
-from gato.sequence import Batch, RowWriter, Window
+from gato.packing import RowWriter
+from gato.sequence import Batch, Window
 from gato.task import ArraySpec, Kind
 from gato.tokenizer import TokenLayout
 from replay.config import MixConfig, TaskMix
