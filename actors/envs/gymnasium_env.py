@@ -164,8 +164,8 @@ class GymnasiumEnv:
     def steps_per_s(self) -> float:
         return float(self._env.metadata.get("render_fps") or 15.0)
 
-    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """RuntimeError where it draws none."""
+    def picture(self) -> UInt8[np.ndarray, ...]:
+        """What it looks like now, not checked yet. Raises RuntimeError if it draws nothing."""
         bare = self._env.unwrapped
         # Said when the first picture is wanted, and not when it is made: not every environment
         # takes the word there.

@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 
 from actors.envs.env import Outcome
 from actors.envs.wire import decode, encode
@@ -140,8 +140,8 @@ class ProcessEnv:
     def extras(self) -> dict[str, np.ndarray]:
         return self._extras
 
-    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """What it looks like now. RuntimeError where it cannot be drawn."""
+    def picture(self) -> Shaped[np.ndarray, ...]:
+        """What it looks like now, not checked yet. Raises RuntimeError if it cannot be drawn."""
         self._ask("picture", None)
         return self._answer(time.monotonic(), self._step_timeout_s)
 
