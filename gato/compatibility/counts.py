@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Integer, Shaped
 
 from gato.array_spec import ArraySpec
 from gato.compatibility.entry import MANY_VALUES, EntryCoverage
+from gato.scaling import bins, scale
 from gato.text import bytes_to_text
-from gato.tokenizer import bins, scale
 
 MOST_ELEMENTS = 4096
 """Elements of one array that are measured; of a larger one, so many at even distances."""
