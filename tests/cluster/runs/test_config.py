@@ -100,7 +100,10 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("replay.durability=often", "'always', 'group', 'none'"),
         ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
-        ("actors.evaluation_episodes=1.5", "actors.evaluation_episodes: expected a whole number, got 1.5"),
+        (
+            "actors.evaluation_episodes=1.5",
+            "actors.evaluation_episodes: expected a whole number, got 1.5",
+        ),
         ("actors.num_envs=null", "actors.num_envs: expected a whole number, got None"),
         ("actors.evaluate_of.mujoco/hopper=5", "expected a group of settings"),
         ("actors.teacher_of.mujoco/hopper=5", "expected text, got 5"),

@@ -1,0 +1,95 @@
+"""Trains on an environment of one's own (`reach.py`) with demonstrations of one's own.
+
+cd examples && python train_own_environment.py          # then: gato evaluate reach
+
+Demonstrations are recorded with Minari, whose data sets other tools read and write as well.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import gymnasium
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+from reach import act
+from rich.console import Console
+
+from cluster.cli.run_commands import import_data
+from cluster.control.build_run import make_config
+from cluster.control.lifecycle import start
+from cluster.runs.config import RunConfig
+
+DATA = "reach/act-v0"
+
+
+def played(env: gymnasium.Env[np.ndarray, np.ndarray], seed: int) -> EpisodeBuffer:
+    """One episode of `reach.act`: one more observation than actions."""
+    episode = EpisodeBuffer(id=seed, seed=seed, observations=[], actions=[])
+    seen, _ = env.reset(seed=seed)
+    episode.observations.append(seen)
+    ended = False
+    while not ended:
+        action = act({"state": seen[None]}, {})[0]
+        seen, reward, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+        episode.observations.append(seen)
+        episode.actions.append(action)
+        episode.rewards.append(reward)
+        episode.terminations.append(terminated)
+        episode.truncations.append(truncated)
+    return episode
+
+
+def record(episodes: int = 200) -> None:
+    """Write a Minari data set, under MINARI_DATASETS_PATH or ~/.minari."""
+    env = gymnasium.make("reach:Reach-v0")
+    if DATA in minari.list_local_datasets():
+        minari.delete_dataset(DATA)
+    minari.create_dataset_from_buffers(
+        DATA,
+        [played(env, seed) for seed in range(episodes)],
+        env=env,
+        algorithm_name="reach.act",
+        author="me",
+        author_email="me@example.org",
+        code_permalink="examples/reach.py",
+        description="A point that moves to a target.",
+        eval_env=env,
+    )
+
+
+def config(updates: int) -> RunConfig:
+    """The run: the smallest model, on our task and our data, without the agent's own episodes."""
+    return make_config(
+        "debug",
+        name="reach",
+        tasks=["reach:TASK"],
+        data=["reach-demonstrations"],
+        settings=[
+            f"learner.num_updates={updates}",
+            "learner.max_rate=3e-3",
+            "replay.mix.min_expert_fraction=null",  # a far target pays less: not a bad episode
+            "actors.evaluation_episodes=20",
+            "actors.generate_share=0",
+        ],
+    )
+
+
+def main(updates: int = 500) -> None:
+    console = Console()
+    record()
+    import_data(f"minari:{DATA}", task="reach:TASK", name="reach-demonstrations", console=console)
+    start(
+        config(updates),
+        address=None,
+        redis_url=None,
+        redis_port=None,
+        detach=False,
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
