@@ -73,7 +73,7 @@ def nested(hint: Any) -> tuple[type | None, bool]:
     """The dataclass that a field holds, if it does, and whether it holds a mapping of them."""
     if get_origin(hint) is Mapping:
         value = get_args(hint)[-1]
-        return (value if is_dataclass(value) else None), True
+        return (value if isinstance(value, type) and is_dataclass(value) else None), True
     return (hint if isinstance(hint, type) and is_dataclass(hint) else None), False
 
 

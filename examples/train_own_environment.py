@@ -25,21 +25,26 @@ DATA = "reach/act-v0"
 
 
 def played(env: gymnasium.Env[np.ndarray, np.ndarray], seed: int) -> EpisodeBuffer:
-    """One episode of `reach.act`: one more observation than actions."""
-    episode = EpisodeBuffer(id=seed, seed=seed, observations=[], actions=[])
-    seen, _ = env.reset(seed=seed)
-    episode.observations.append(seen)
-    ended = False
-    while not ended:
-        action = act({"state": seen[None]}, {})[0]
-        seen, reward, terminated, truncated, _ = env.step(action)
-        ended = terminated or truncated
-        episode.observations.append(seen)
-        episode.actions.append(action)
-        episode.rewards.append(reward)
-        episode.terminations.append(terminated)
-        episode.truncations.append(truncated)
-    return episode
+    """One episode of `reach.act`: Minari wants one more observation than actions."""
+    shown, _ = env.reset(seed=seed)
+    observations, actions = [shown], []
+    rewards, terminations, truncations = [], [], []
+    while not (terminations and (terminations[-1] or truncations[-1])):
+        actions.append(act({"state": shown[None]}, {})[0])
+        shown, reward, terminated, truncated, _ = env.step(actions[-1])
+        observations.append(shown)
+        rewards.append(float(reward))
+        terminations.append(terminated)
+        truncations.append(truncated)
+    return EpisodeBuffer(
+        id=seed,
+        seed=seed,
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+    )
 
 
 def record(episodes: int = 200) -> None:
