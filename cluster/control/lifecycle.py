@@ -13,13 +13,19 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+import ray
 import redis
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
+from actors.teachers.resolve import has_teacher
 from cluster.control.build_run import scales_of
+from cluster.control.launch import launch
+from cluster.control.ray_connection import connect_ray
+from cluster.control.resolve import tasks_of
+from cluster.control.scheduler import Dispatcher
+from cluster.control.supervisor import Ended, Supervisor
 from cluster.journal.journal import START, Journal
 from cluster.journal.records import Event
 from cluster.journal.redis_server import RedisServer, connect
@@ -28,13 +34,11 @@ from cluster.monitor.scores import Scale
 from cluster.monitor.summary import read_summary
 from cluster.monitor.watch import render, watch_live
 from cluster.runs import datasets
-from cluster.runs.config import RunConfig, override, read_config
+from cluster.runs.config import RunConfig
 from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
+from cluster.runs.overrides import override
 from gato.serialization import to_plain
-
-if TYPE_CHECKING:
-    from cluster.control.supervisor import Ended, Supervisor
 
 
 def start(
@@ -48,9 +52,9 @@ def start(
 ) -> None:
     """Start a new run. In the foreground it is watched until it ends."""
     require_space(runs_root())
-    folder = RunFolder.create(config.name, config=to_plain(config))
-    config = replace(config, name=folder.name, text=kept_text(config.text, folder))
-    folder.set_config(to_plain(config))
+    folder = RunFolder.create(config)
+    text = kept_text(config.text, folder)
+    config = folder.change_config(lambda config: replace(config, text=text))
     _carry_out(
         config,
         folder,
@@ -77,7 +81,7 @@ def resume(
     detach: bool,
     console: Console,
 ) -> None:
-    """Go on with a run that is not active."""
+    """Go on with a run that is not active; `settings` are kept for the next time, too."""
     folder = find_run(run)
     info = folder.info()
     if info.is_active:
@@ -85,9 +89,10 @@ def resume(
             f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or"
             " watch it"
         )
-    config = override(folder.run_config(), settings)
-    config = replace(config, name=folder.name)
     require_space(folder.path)
+    config = folder.change_config(
+        lambda config: replace(override(config, settings), name=folder.name)
+    )
     _carry_out(
         config,
         folder,
@@ -108,7 +113,7 @@ def _carry_out(
     config: RunConfig, folder: RunFolder, options: _Options, detach: bool, console: Console
 ) -> None:
     if detach:
-        _carry_out_detached(config, folder, options, console)
+        _carry_out_detached(folder, options, console)
         return
     _supervise_or_say_why(config, folder, options, console)
 
@@ -130,11 +135,8 @@ def _supervise_or_say_why(
         raise
 
 
-def _carry_out_detached(
-    config: RunConfig, folder: RunFolder, options: _Options, console: Console
-) -> None:
+def _carry_out_detached(folder: RunFolder, options: _Options, console: Console) -> None:
     """A process of its own, in a session of its own, whose output goes to the run's log."""
-    (folder.path / "config.json").write_text(json.dumps(to_plain(config)))
     arguments = [str(folder.path), *_pairs(options)]
     # not on the command line, which every user of the machine can read
     if options.redis_url is not None:
@@ -180,7 +182,7 @@ def supervise_detached(
     """What the process in the background does; `redis_kept`: with the Redis whose URL lies in the
     run's folder."""
     redis_url = (folder.path / "redis-url.txt").read_text() if redis_kept else None
-    config = read_config(folder.path / "config.json")
+    config = folder.config()
     options = _Options(address=address, redis_url=redis_url, redis_port=redis_port)
     _supervise_or_say_why(config, folder, options, Console(width=120, emoji=False))
 
@@ -198,13 +200,6 @@ def _journal_server(folder: RunFolder, options: _Options) -> Generator[str]:
 
 
 def _supervise(config: RunConfig, folder: RunFolder, options: _Options, console: Console) -> None:
-    import ray
-
-    from actors.teachers.resolve import has_teacher
-    from cluster.control.launch import connect_ray, launch, tasks_of
-    from cluster.control.scheduler import Dispatcher
-    from cluster.control.supervisor import Supervisor
-
     tasks = tasks_of(config)
     sets = [datasets.find(name) for name in config.data]
     data_returns = datasets.mean_returns(sets, config.replay.mix.min_expert_fraction)

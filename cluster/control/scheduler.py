@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.assignment import Assignment, Role
-from cluster.runs.config import PLAYING, ActorsConfig
+from actors.config import PLAYING, ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 

@@ -12,13 +12,14 @@ from typing import Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.config import PLAYING
 from actors.remote import end_inference
 from cluster.control.launch import Parts
 from cluster.control.scheduler import Dispatcher
 from cluster.control.worker_pool import Crew, first_line
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
-from cluster.runs.config import PLAYING, RunConfig
+from cluster.runs.config import RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from actors.assignment import Assignment
+from actors.config import ActorsConfig
 from cluster.control.scheduler import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
-from cluster.runs.config import ActorsConfig
 from gato.metrics import WorkerReport
 from gato.version import Version
 

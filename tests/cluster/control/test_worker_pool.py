@@ -14,13 +14,13 @@ import pytest
 import ray
 
 from actors.assignment import Assignment, WorkerProgress
+from actors.config import ActorsConfig
 from cluster.control import scheduler as dispatch
 from cluster.control import worker_pool as crew_module
 from cluster.control.scheduler import Dispatcher
 from cluster.control.worker_pool import Crew
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
-from cluster.runs.config import ActorsConfig
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
