@@ -17,7 +17,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from typer.main import get_command
 
 from cluster.cli.main import app
-from cluster.runs.config import GENERAL_OF, RunConfig
+from cluster.runs.config import RunConfig
+from cluster.runs.overrides import GENERAL_OF
 from cluster.runs.presets import RUNS
 from gato.config import PRESETS
 from gato.serialization import to_plain
@@ -30,7 +31,7 @@ NO_PATH = ("model.normalise",)
 """Statistics that `gato start --normalise` computes; nobody types them."""
 
 OF_RUN = "the run's"
-"""The default of a setting that each named run gives."""
+"""The default of a setting that each preset gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +145,11 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a run, from the dataclasses in `cluster/runs/config.py`, `gato/config.py`, `learner/config.py` and "
-        "`replay/config.py`. Change one with `--set PATH=VALUE`; the value is JSON, and text needs no quotes. A default that is "
-        "*the run's* is given by each named run; the last table has them. TASK stands for the name of a task, NAME for one that "
-        "you choose.",
+        "Every setting of a run, from the dataclasses in `cluster/runs/config.py`,"
+        " `gato/config.py`, `learner/config.py` and `replay/config.py`. Change one with"
+        " `--set PATH=VALUE`; the value is JSON, and text needs no quotes. `gato config show RUN`"
+        " prints those of a run. A default that is *the run's* is given by each preset; the last"
+        " table has them. TASK stands for the name of a task, NAME for one that you choose.",
         "",
     ]
     for config, prefix, plain in settings_of(RunConfig):
@@ -162,7 +164,7 @@ def settings_page() -> str:
             f"| `{s.path}` | {code(s.type)} | {shown(s.default)} | {cell(s.about)} |" for s in plain
         ]
         lines.append("")
-    lines += ["## Named runs", "", "What `gato start` can be given, and where the runs differ.", ""]
+    lines += ["## Presets", "", "What `gato start` can be given, and where they differ.", ""]
     lines += [f"- `{name}`: {cell(config.about)}" for name, config in RUNS.items()]
     lines += ["", f"| setting | {' | '.join(RUNS)} |", "|---|" + "---|" * len(RUNS)]
     flat = {name: dict(leaves(to_plain(config))) for name, config in RUNS.items()}
@@ -175,7 +177,7 @@ def settings_page() -> str:
         "",
         "## Sizes of the model",
         "",
-        "Presets of `gato.config.PRESETS`, which the named runs are made of.",
+        "`gato.config.PRESETS`, which the presets of runs are made of.",
         "",
     ]
     shapes = {name: dict(leaves(to_plain(model))) for name, model in PRESETS.items()}
@@ -215,8 +217,16 @@ def cell(text: str) -> str:
 def commands(group: Any, words: str = "gato") -> Iterator[tuple[str, Any]]:
     """All commands by the words that are typed; of a group, also its own."""
     yield words, group
-    for name, command in getattr(group, "commands", {}).items():
+    for name, command in inner(group):
         yield from commands(command, f"{words} {name}")
+
+
+def inner(command: Any) -> list[tuple[str, Any]]:
+    """The commands of a group, which are imported for it; none of a plain command."""
+    if not hasattr(command, "list_commands"):
+        return []
+    context = command.make_context(command.name, [], resilient_parsing=True)
+    return [(name, command.get_command(context, name)) for name in command.list_commands(context)]
 
 
 def prose(text: str | None) -> str:
@@ -278,7 +288,7 @@ def commands_page() -> str:
         "",
     ]
     for words, command in commands(root):
-        if hasattr(command, "commands"):
+        if hasattr(command, "list_commands"):
             if words != "gato":
                 lines += [f"## {words}", "", prose(command.help), ""]
             continue
@@ -289,7 +299,7 @@ def commands_page() -> str:
             "",
             prose(command.help),
             "",
-            code(usage),
+            f"`{usage}`",
             "",
         ]
         if command.params:

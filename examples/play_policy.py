@@ -13,7 +13,7 @@ from actors.envs.factory import make_envs
 from actors.players.gato_player import GatoPlayers
 from actors.rollout import play
 from cluster.control.evaluate import locate
-from cluster.control.launch import acting_configs, layout_of, tasks_of
+from cluster.control.resolve import acting_configs, layout_of, tasks_of
 from gato.episode import Episode
 from gato.network.model import Gato
 from gato.task import find_task
@@ -26,12 +26,13 @@ def episodes(
     what: str, task_name: str | None, *, seeds: range, num_envs: int = 2
 ) -> Iterator[Episode]:
     """Whole episodes of a run's last checkpoint, or of a checkpoint's folder."""
-    checkpoint, config, _ = locate(what)
+    found = locate(what)
+    config = found.config
     tasks = tasks_of(config)
     task = find_task(task_name or config.tasks[0], tasks)
 
     model = Gato(config.model)
-    progress = load_checkpoint(checkpoint, model)
+    progress = load_checkpoint(found.path, model)
     weights = Weights(
         version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model)
     )
@@ -40,7 +41,7 @@ def episodes(
         evaluate=acting_configs(config, "evaluate"),
         generate=acting_configs(config, "generate"),
         seed=config.seed,
-        text=layout_of(config, tasks, checkpoint.parent.parent).text,
+        text=layout_of(config, tasks, found.path.parent.parent).text,
     )
     player = players(task, num_envs, "evaluate")
     player.load(weights)

@@ -16,7 +16,7 @@ from minari.data_collector import EpisodeBuffer
 from reach import act
 from rich.console import Console
 
-from cluster.cli.run_commands import import_data
+from cluster.cli.data import import_data
 from cluster.control.build_run import make_config
 from cluster.control.lifecycle import start
 from cluster.runs.config import RunConfig
@@ -85,7 +85,13 @@ def config(updates: int) -> RunConfig:
 def main(updates: int = 500) -> None:
     console = Console()
     record()
-    import_data(f"minari:{DATA}", task="reach:TASK", name="reach-demonstrations", console=console)
+    import_data(
+        f"minari:{DATA}",
+        task="reach:TASK",
+        name="reach-demonstrations",
+        allowed=[],
+        console=console,
+    )
     start(
         config(updates),
         address=None,

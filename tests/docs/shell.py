@@ -17,8 +17,8 @@ import pytest
 from typer.main import get_command
 
 from cluster.cli.main import app, main
-from cluster.cli.run_commands import summary_of
 from cluster.control import lifecycle
+from cluster.control.run_control import summary_of
 from tests.docs.blocks import ROOT
 
 RUN = "debug"
@@ -29,7 +29,7 @@ LIVE = ("scale", "roles", "stop", "replay pause", "replay resume", "replay limit
 
 def name_of(words: Sequence[str]) -> str:
     """The command in `gato` words, such as `replay ls`."""
-    return " ".join(words[1:3]) if words[1] == "replay" else words[1]
+    return " ".join(words[1:3]) if words[1] in ("replay", "config") else words[1]
 
 
 def is_live(words: Sequence[str]) -> bool:
@@ -47,7 +47,7 @@ def parse(words: Sequence[str]) -> None:
     parent, name, rest = None, "gato", list(words[1:])
     while True:
         context = command.make_context(name, rest, parent=parent)
-        if not hasattr(command, "commands"):
+        if not hasattr(command, "list_commands"):
             return
         name, command, rest = command.resolve_command(
             context, [*context._protected_args, *context.args]
@@ -121,7 +121,7 @@ def live_run(folder: Path) -> Iterator[None]:
         checkpoints = Path(os.environ["GATO_RUNS"], RUN, "checkpoints")
         return (
             bool(list(checkpoints.glob("step-*/checkpoint.json")))
-            and bool(summary_of(RUN, redis_url=None).tasks)
+            and bool(summary_of(RUN).tasks)
             and gato(["gato", "replay", "ls", RUN, "--source", "agent:relabelled"])[0] == 0
         )
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 from cluster.cli.main import app
 from cluster.runs.config import RunConfig
 from cluster.runs.presets import RUNS
-from docs.generate import GENERATED, commands_page, leaves, settings_of, settings_page
+from docs.generate import GENERATED, commands_page, inner, leaves, settings_of, settings_page
 from gato.serialization import to_plain
 from tests.docs.blocks import DOCS, README, ROOT, pages
 
@@ -90,10 +90,10 @@ def test_the_commands_page_has_every_command_and_every_option() -> None:
     page = commands_page()
 
     def check(command: Any, words: str) -> int:
-        inner = getattr(command, "commands", {})
-        for name, sub in inner.items():
+        subcommands = inner(command)
+        for name, sub in subcommands:
             check(sub, f"{words} {name}")
-        if not inner:
+        if not subcommands:
             (section,) = re.findall(
                 rf"^##+ {re.escape(words)}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL
             )
@@ -101,7 +101,7 @@ def test_the_commands_page_has_every_command_and_every_option() -> None:
                 name = parameter.opts[0]
                 assert name in section or name.upper() in section, f"{words} {name}"
                 assert not parameter.help or parameter.help.split(".")[0][:30] in section
-        return len(inner)
+        return len(subcommands)
 
     assert check(get_command(app), "gato") > 10
     assert "[bold]" not in page

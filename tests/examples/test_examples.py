@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import runpy
 import subprocess
@@ -17,8 +16,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from cluster.cli.run_commands import import_data, summary_of
-from cluster.runs.config import config_to_json
+from cluster.cli.data import import_data
+from cluster.control.run_control import summary_of
 from cluster.runs.datasets import find
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
@@ -46,7 +45,7 @@ def test_a_trained_policy_is_loaded_and_plays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = RUNS["debug"]
-    run = RunFolder.create("debug", config=json.loads(config_to_json(config)))
+    run = RunFolder.create(config)
     torch.manual_seed(0)
     model = Gato(config.model)
     optimiser = torch.optim.AdamW(model.parameters())
@@ -63,7 +62,11 @@ def test_own_demonstrations_of_an_own_environment_become_a_run() -> None:
     script.record(episodes=12)
     console = Console(file=io.StringIO())
     import_data(
-        f"minari:{script.DATA}", task="reach:TASK", name="reach-demonstrations", console=console
+        f"minari:{script.DATA}",
+        task="reach:TASK",
+        name="reach-demonstrations",
+        allowed=[],
+        console=console,
     )
     found = find("reach-demonstrations")
     assert list(found.tasks) == ["reach:TASK"]
@@ -95,7 +98,7 @@ def test_the_own_environment_is_learned() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    summary = summary_of("reach", redis_url=None)
+    summary = summary_of("reach")
     (state,) = summary.tasks.values()
     assert summary.state == "finished"
     newest = state.newest
