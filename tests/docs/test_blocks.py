@@ -180,6 +180,14 @@ def test_what_is_not_run_says_why_and_is_counted() -> None:
     assert reasons == NOT_RUN
 
 
+def test_no_block_and_no_mark_is_overlooked() -> None:
+    for page in [README, *PAGES]:
+        text, blocks = page.read_text(), blocks_of(page)
+        assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(blocks), page.name
+        marks = re.findall(r"^ *<!-- (?:not run|slow)", text, re.MULTILINE)
+        assert len(marks) == sum(bool(block.mark) for block in blocks), page.name
+
+
 def test_no_code_is_outside_of_a_fence() -> None:
     """An indented block would not be run."""
     for page in PAGES:
