@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 RUN ?= demo
 
-.PHONY: setup run test test-slow check bench docs clean
+.PHONY: setup run test test-slow coverage check bench docs clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,15 @@ test: $(STAMP) check
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q --timeout 3600
 
+# Lines and branches that the fast tests run; written into docs/testing.md.
+coverage: $(STAMP)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/coverage run -m pytest -m "not slow" -q --timeout 900
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o .coverage/coverage.json
+	$(BIN)/python -m benchmarks.coverage_page
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,4 +55,4 @@ $(DOCS_STAMP): $(STAMP)
 	@touch $(DOCS_STAMP)
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .coverage

@@ -109,9 +109,9 @@ class ActorsConfig:
             and self.hung_after_s > 2 * self.step_timeout_s
         ):
             raise ValueError(
-                f"demonstration_noise {self.demonstration_noise} must not be negative, step_timeout_s"
-                f" {self.step_timeout_s} must be above 0 and hung_after_s {self.hung_after_s} more"
-                " than twice that: a reset may hang after a step that did"
+                f"demonstration_noise {self.demonstration_noise} must not be negative,"
+                f" step_timeout_s {self.step_timeout_s} must be above 0 and hung_after_s"
+                f" {self.hung_after_s} more than twice that: a reset may hang after a step that did"
             )
         if self.play_from < 0:
             raise ValueError(

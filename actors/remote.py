@@ -15,13 +15,16 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.assignment import Assignment, WorkerProgress
+from actors.delivery import EpisodeSink
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import Clip
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
-from actors.players.inference_server import InferenceServer, NotServedError, ServedPlayers
+from actors.players.inference_client import ServedPlayers
+from actors.players.inference_server import InferenceServer, NotServedError
+from actors.players.player import TimeStep
 from actors.teachers.resolve import Teachers
-from actors.worker import EpisodeSink, WeightsSource, Worker
+from actors.worker import WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
 from gato.threads import use_threads
@@ -63,14 +66,8 @@ class InferenceActor:
         self._server.end(ticket)
 
     @ray.method
-    def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
-        self._server.reset_rows(ticket, rows)
-
-    @ray.method
-    def act(
-        self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray
-    ) -> np.ndarray:
-        return self._server.act(ticket, observations, rewards)
+    def act(self, ticket: Ticket, step: TimeStep) -> np.ndarray:
+        return self._server.act(ticket, step)
 
     @ray.method
     def pid(self) -> int:
@@ -130,13 +127,8 @@ class ServedByNode:
         with suppress(NotServedError):  # a dead one keeps nobody waiting
             _answer(self._actor.end.remote(ticket))
 
-    def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
-        _answer(self._actor.reset_rows.remote(ticket, rows))
-
-    def act(
-        self, ticket: Ticket, observations: Mapping[str, np.ndarray], rewards: np.ndarray
-    ) -> np.ndarray:
-        return _answer(self._actor.act.remote(ticket, observations, rewards))
+    def act(self, ticket: Ticket, step: TimeStep) -> np.ndarray:
+        return _answer(self._actor.act.remote(ticket, step))
 
 
 def _answer(reference: ray.ObjectRef[T]) -> T:

@@ -1,39 +1,22 @@
-"""Playing: a player in N environments until every seed has been played; yields whole episodes and
-what was dropped, and knows nothing else."""
+"""Rollouts: a player acts in N environments until every seed has been played; yields whole episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, runtime_checkable
+from typing import ParamSpec
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
-from actors.envs.factory import EnvFailedError, Envs
-from gato.episode import Episode
+from actors.envs.env import EnvFailedError
+from actors.envs.vector import Stepped, VectorEnv
+from actors.players.player import Player, TimeStep
+from gato.episode import AGENT, Episode
 from gato.version import Version
 
 P = ParamSpec("P")
-
-
-@runtime_checkable
-class Player(Protocol):
-    """Whoever chooses actions for N rows."""
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """These rows begin a new episode, of these seeds."""
-        ...
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row; those of rows that do not play are not used. `rewards`: what the
-        last ones were paid."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +26,15 @@ class Dropped:
     task: str
     seed: int
     step: int
-    """Steps that were whole before it broke."""
+    """Steps that were complete before it broke."""
     reason: str
 
     def __str__(self) -> str:
         return f"{self.task} broke at step {self.step} of seed {self.seed}: {self.reason}"
 
 
-class _Row:
-    """The episode that one row is playing."""
+class _Recording:
+    """The episode that one row is playing, step by step."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -60,99 +43,158 @@ class _Row:
         self.rewards: list[float] = []
         self.labels: list[np.ndarray] = []
 
+    def episode(
+        self,
+        envs: VectorEnv,
+        *,
+        key: str,
+        source: str,
+        version: Version | None,
+        terminated: bool,
+        truncated: bool,
+        notes: Sequence[str],
+    ) -> Episode:
+        """The steps so far as an episode: arrays [T, ...] in the dtypes of the task."""
+        task = envs.task
+        return Episode(
+            key=key,
+            task=task.name,
+            source=source,
+            observations={
+                name: np.stack([shown[name] for shown in self.observations])
+                for name in task.observations
+            },
+            actions=np.stack(self.actions).astype(task.action.dtype),
+            rewards=np.asarray(self.rewards, np.float32),
+            labels=np.stack(self.labels).astype(task.action.dtype) if self.labels else None,
+            terminated=terminated,
+            truncated=truncated,
+            seed=self.seed,
+            version=version,
+            info={**envs.versions, "teacher": "; ".join(notes)} if notes else envs.versions,
+        )
 
-def play_on(
-    envs: Envs,
+
+def _random_key() -> str:
+    return uuid.uuid4().hex
+
+
+def rollout(
+    envs: VectorEnv,
     player: Player,
     seeds: Sequence[int],
     *,
-    source: str,
-    new_key: Callable[[], str],
+    source: str = AGENT,
+    new_key: Callable[[], str] = _random_key,
     version: Version | None = None,
     with_extras: bool = False,
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
     notes: Sequence[str] = (),
 ) -> Iterator[Episode | Dropped]:
-    """Play one episode of each seed; yields them as they end. A row without a seed left waits for
-    the others. An environment that breaks costs its episode alone: it is made anew for the next
-    seed. `notes`, of the teacher, are kept with each.
+    """Play one episode of each seed; yield each as it ends.
 
-    for episode in play_on(envs, player, [7, 8, 9], source="agent", new_key=keys, version=version):
-        sink.add(episode)
+    A row without a seed left waits for the others. An environment that breaks costs its episode
+    alone: it is made again for the next seed.
+
+    for episode in rollout(envs, player, [7, 8, 9]):
+        ...
+
+    Args:
+        source: Who acts, recorded in each episode.
+        new_key: Called once an episode, for a key that is unique in replay.
+        version: The weights that act, recorded in each episode.
+        with_extras: Whether the player gets `TimeStep.extras`.
+        labels_of: Called after each `act`, for the labels [N, *shape] of that step.
+        notes: What is known of the teacher, recorded in each episode.
+
+    Yields:
+        An `Episode`, or a `Dropped` with the reason in the place of one that broke.
     """
-    task, num_rows = envs.task, len(envs)
+    num_rows = len(envs)
     waiting = list(seeds)[::-1]
-    rows: list[_Row | None] = [None] * num_rows
+    rows: list[_Recording | None] = [None] * num_rows
     row_seeds = np.zeros(num_rows, np.int64)
 
     def begin(row: int) -> Iterator[Dropped]:
-        """The next seed that can be begun."""
+        """Begin the next seed whose environment lets it; the row is idle if none is left."""
         rows[row] = None
         while waiting and rows[row] is None:
             seed = waiting.pop()
             try:
                 envs.reset_row(row, seed)
             except EnvFailedError as problem:
-                yield Dropped(task=task.name, seed=seed, step=0, reason=repr(problem.__cause__))
+                yield Dropped(
+                    task=envs.task.name, seed=seed, step=0, reason=repr(problem.__cause__)
+                )
                 continue
-            rows[row], row_seeds[row] = _Row(seed), seed
+            rows[row], row_seeds[row] = _Recording(seed), seed
 
     for row in range(num_rows):
         yield from begin(row)
-    player.reset_rows(np.ones(num_rows, np.bool_), row_seeds)
+    # At first all rows count as begun, idle ones as well: a player that has played before forgets
+    # everything, and the same seeds give the same bits again.
+    is_first = np.ones(num_rows, np.bool_)
     rewards = np.zeros(num_rows, np.float32)
     while any(rows):
-        seen = {name: values.copy() for name, values in envs.observations.items()}
-        actions = player.act(seen, envs.extras() if with_extras else {}, rewards)
+        step = TimeStep(
+            # Copies: the environments write the next observations [N, ...] into the same arrays.
+            observations={name: values.copy() for name, values in envs.observations.items()},
+            rewards=rewards,
+            active=np.array([row is not None for row in rows]),
+            is_first=is_first,
+            seeds=row_seeds.copy(),
+            extras=envs.extras() if with_extras else {},
+        )
+        actions = player.act(step)
         labels = labels_of() if labels_of is not None else None
-        playing = np.array([row is not None for row in rows])
-        stepped = envs.try_step(actions, playing)
-        rewards = stepped.rewards
-        fresh = np.zeros(num_rows, np.bool_)
-        for index, row in enumerate(rows):
-            if row is None:
-                continue
+        stepped = envs.try_step(actions, step.active)
+        rewards, is_first = stepped.rewards, np.zeros(num_rows, np.bool_)
+        for index in np.flatnonzero(step.active).tolist():
+            row = rows[index]
+            assert row is not None
             if index in stepped.broken:
+                # Its last observation and action are not kept: their reward is unknown.
                 yield Dropped(
-                    task=task.name,
+                    task=envs.task.name,
                     seed=row.seed,
                     step=len(row.actions),
                     reason=stepped.broken[index],
                 )
-                yield from begin(index)
-                fresh[index] = True
-                continue
-            row.observations.append({name: values[index] for name, values in seen.items()})
-            row.actions.append(actions[index])
-            row.rewards.append(float(rewards[index]))
-            if labels is not None:
-                row.labels.append(labels[index])
-            if stepped.terminated[index] or stepped.truncated[index]:
-                yield Episode(
+            else:
+                _record(row, index, step, actions, labels, stepped)
+                if not (stepped.terminated[index] or stepped.truncated[index]):
+                    continue
+                yield row.episode(
+                    envs,
                     key=new_key(),
-                    task=task.name,
                     source=source,
-                    observations={
-                        name: np.stack([o[name] for o in row.observations])
-                        for name in task.observations
-                    },
-                    actions=np.stack(row.actions).astype(task.action.dtype),
-                    rewards=np.asarray(row.rewards, np.float32),
-                    labels=np.stack(row.labels).astype(task.action.dtype) if row.labels else None,
+                    version=version,
                     terminated=bool(stepped.terminated[index]),
                     truncated=bool(stepped.truncated[index]),
-                    seed=row.seed,
-                    version=version,
-                    info={**envs.versions, "teacher": "; ".join(notes)} if notes else envs.versions,
+                    notes=notes,
                 )
-                yield from begin(index)
-                fresh[index] = True
-        if fresh.any():
-            player.reset_rows(fresh, row_seeds)
+            yield from begin(index)
+            is_first[index] = True
 
 
-def unbroken(played: Callable[P, Iterator[Episode | Dropped]]) -> Callable[P, Iterator[Episode]]:
-    """The same play, in which an environment that breaks ends it all: EnvFailedError."""
+def _record(
+    row: _Recording,
+    index: int,
+    step: TimeStep,
+    actions: Shaped[np.ndarray, "N ..."],
+    labels: Shaped[np.ndarray, "N ..."] | None,
+    stepped: Stepped,
+) -> None:
+    """Append what row `index` saw, did and received."""
+    row.observations.append({name: values[index] for name, values in step.observations.items()})
+    row.actions.append(actions[index])
+    row.rewards.append(float(stepped.rewards[index]))
+    if labels is not None:
+        row.labels.append(labels[index])
+
+
+def _strict(played: Callable[P, Iterator[Episode | Dropped]]) -> Callable[P, Iterator[Episode]]:
+    """The same, but an environment that breaks ends it with EnvFailedError."""
 
     def play(*args: P.args, **kwargs: P.kwargs) -> Iterator[Episode]:
         for episode in played(*args, **kwargs):
@@ -163,4 +205,9 @@ def unbroken(played: Callable[P, Iterator[Episode | Dropped]]) -> Callable[P, It
     return play
 
 
-play = unbroken(play_on)
+play = _strict(rollout)
+"""As `rollout`, but raises EnvFailedError at the first episode that breaks.
+
+for episode in play(make_envs(task, 4), player, range(10)):
+    print(episode.episode_return)
+"""

@@ -8,46 +8,26 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.envs.factory import Env, EnvFailedError, Envs, WorkerEnvs
-from actors.players.dagger import Relabelled
+from actors.delivery import Delivery, EpisodeSink
+from actors.envs.env import EnvFailedError
+from actors.envs.factory import WorkerEnvs
+from actors.envs.vector import VectorEnv
+from actors.players.dagger import RelabelledPlayer
 from actors.players.filming import Clip, Filming
-from actors.players.heartbeat import Watched
-from actors.rollout import Dropped, Player, play_on
-from actors.teachers.resolve import Teacher, Teachers
+from actors.players.heartbeat import Heartbeat
+from actors.players.player import Player, Teacher
+from actors.rollout import Dropped, rollout
+from actors.teachers.resolve import Teachers
 from gato.compatibility.coverage import Coverage
-from gato.episode import AGENT, RELABELLED, BadEpisode, Episode, check_episode
+from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights
-
-__all__ = ["Assignment", "Env", "Role", "Worker", "WorkerProgress"]
-
-
-@runtime_checkable
-class Receipt(Protocol):
-    """What became of an episode that was handed in."""
-
-    @property
-    def status(self) -> str:
-        """stored, duplicate, refused or wait."""
-        ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-@runtime_checkable
-class EpisodeSink(Protocol):
-    """Where episodes go. `add` returns when the episode is durable or refused, or says `wait` when
-    it gave up waiting."""
-
-    def add(self, episode: Episode) -> Receipt: ...
 
 
 @runtime_checkable
@@ -82,14 +62,6 @@ SHIPPED_TEACHERS = Teachers()
 WORKER_ENVS = WorkerEnvs()
 
 
-@dataclass(slots=True)
-class _Delivery:
-    """What happened to the episodes of one assignment."""
-
-    wait_s: float = 0.0
-    refused: dict[str, int] = field(default_factory=dict[str, int])
-
-
 class Worker:
     """Plays what it is told.
 
@@ -107,7 +79,7 @@ class Worker:
         source: WeightsSource,
         *,
         patience_s: float = 30.0,
-        make: Callable[[Task, int], Envs] = WORKER_ENVS,
+        make: Callable[[Task, int], VectorEnv] = WORKER_ENVS,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
     ) -> None:
@@ -125,13 +97,13 @@ class Worker:
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
-        self._made_envs: dict[tuple[str, int], Envs] = {}
+        self._made_envs: dict[tuple[str, int], VectorEnv] = {}
         self._made_teachers: dict[tuple[str, Role], Teacher] = {}
         self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
         self._assignment: Assignment | None = None
         self._begun_s = time.monotonic()
         self._episodes = 0
-        self._watched: Watched | None = None
+        self._heartbeat: Heartbeat | None = None
         self._filming: Filming | None = None
         self._clip: Clip | None = None
 
@@ -149,7 +121,7 @@ class Worker:
             raise RuntimeError("no weights were published yet; there is nothing to play with")
         return self._weights
 
-    def _envs(self, task: Task, num_envs: int) -> Envs:
+    def _envs(self, task: Task, num_envs: int) -> VectorEnv:
         key = (task.name, num_envs)
         if key not in self._made_envs:
             try:
@@ -174,7 +146,7 @@ class Worker:
         """Do it. A broken environment ends it early: an evaluation is then failed, and the worker
         lives on."""
         task = self._tasks[assignment.task]
-        self._begun_s, self._assignment, self._episodes, self._watched = (
+        self._begun_s, self._assignment, self._episodes, self._heartbeat = (
             time.monotonic(),
             assignment,
             0,
@@ -183,7 +155,7 @@ class Worker:
         weights = None if assignment.role == "demonstrate" else self._newest()
         returns: dict[int, float] = {}  # by seed
         env_steps = 0
-        delivery = _Delivery()
+        delivery = Delivery(self._sink, patience_s=self._patience_s, on_answer=self._note_life)
         coverage = (
             Coverage(task.observations, self._layout)
             if self._layout and assignment.role == "evaluate"
@@ -195,9 +167,7 @@ class Worker:
             for episode in self._play(task, assignment, weights):
                 if isinstance(episode, Dropped):
                     dropped[episode.reason] += 1
-                    if self._watched is not None:
-                        # what hung was ended; that is a step, too
-                        self._watched.last_step_s = time.monotonic()
+                    self._note_life()  # what hung was ended; that is a step, too
                     if assignment.role == "evaluate":
                         raise EnvFailedError(str(episode))
                     continue
@@ -207,7 +177,7 @@ class Worker:
                 if coverage is not None:
                     coverage.observe(episode.observations)
                 if assignment.role != "evaluate":
-                    self._deliver(episode, delivery)
+                    delivery.send(episode, task)
             if dropped and not self._episodes:
                 raise EnvFailedError(
                     f"{task.name} broke in every episode, the last time with {[*dropped][-1]}"
@@ -278,27 +248,28 @@ class Worker:
         else:
             player = self._player(task, rows, role, weights)
         if teacher is not None and weights is not None:
-            player = Relabelled(player, teacher)
+            player = RelabelledPlayer(player, teacher)
             source, labels_of = RELABELLED, player.labels
         if assignment.film:
             player = self._filming = Filming(
                 player, envs, caption=f"version {weights.version if weights else '-'}"
             )
-        self._watched = Watched(player)
-        return play_on(
-            envs, self._watched, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
+        self._heartbeat = Heartbeat(player)
+        return rollout(
+            envs, self._heartbeat, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
             version=weights.version if weights else None, with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
         )  # fmt: skip
 
     def progress(self) -> WorkerProgress:
         """How far it is; may be asked from another thread."""
-        watched = self._watched
+        heartbeat = self._heartbeat
         return WorkerProgress(
             assignment=self._assignment,
             episodes=self._episodes,
-            steps=watched.steps if watched else 0,
-            last_step_age_s=time.monotonic() - (watched.last_step_s if watched else self._begun_s),
+            steps=heartbeat.steps if heartbeat else 0,
+            last_step_age_s=time.monotonic()
+            - (heartbeat.last_step_s if heartbeat else self._begun_s),
         )
 
     def take_clip(self) -> Clip:
@@ -306,21 +277,7 @@ class Worker:
         clip, self._clip = self._clip, None
         return clip or Clip(problem="nothing was filmed")
 
-    def _deliver(self, episode: Episode, delivery: _Delivery) -> None:
-        """Hand an episode in; while replay says wait, wait, for as long as patience lasts."""
-        begun = time.monotonic()
-        try:
-            # the check that replay makes: what is bad is not sent
-            check_episode(episode, self._tasks[episode.task])
-        except BadEpisode as problem:
-            delivery.refused[str(problem)] = delivery.refused.get(str(problem), 0) + 1
-            return
-        receipt = self._sink.add(episode)
-        while receipt.status == "wait" and time.monotonic() - begun < self._patience_s:
-            receipt = self._sink.add(episode)
-        if self._watched is not None:
-            self._watched.last_step_s = time.monotonic()  # whoever waits for replay is not stuck
-        delivery.wait_s += time.monotonic() - begun
-        if receipt.status in ("refused", "wait"):
-            reason = receipt.reason or receipt.status
-            delivery.refused[reason] = delivery.refused.get(reason, 0) + 1
+    def _note_life(self) -> None:
+        """The worker did something other than a step: it is not stuck."""
+        if self._heartbeat is not None:
+            self._heartbeat.beat()

@@ -12,7 +12,7 @@ import itertools
 import logging
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +22,15 @@ import ray
 import torch
 from ray.actor import ActorProxy
 
+from actors.assignment import Assignment
+from actors.delivery import Receipt
 from actors.envs.factory import MAKERS, WorkerEnvs
 from actors.players.gato_player import GatoPlayers
+from actors.players.player import TimeStep
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import Teachers
-from actors.worker import Assignment, Receipt, WeightedPlayer, Worker
+from actors.worker import WeightedPlayer, Worker
 from benchmarks.machine import ROOT, about
 from benchmarks.run import add_rows
 from gato.config import PRESETS, ActingConfig
@@ -80,27 +83,15 @@ class Recording:
     """A player, and what it was asked."""
 
     player: WeightedPlayer
-    calls: list[tuple[Callable[[WeightedPlayer], object], np.ndarray | None]]
-    """With the actions that it answered, where it was asked for them."""
+    calls: list[tuple[Callable[[WeightedPlayer], object], np.ndarray]]
+    """Each with the actions that it answered."""
 
     def load(self, weights: Weights) -> None:
         self.player.load(weights)
 
-    def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-        rows, seeds = rows.copy(), seeds.copy()
-        self.calls.append((lambda player: player.reset_rows(rows, seeds), None))
-        self.player.reset_rows(rows, seeds)
-
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        kept = {name: values.copy() for name, values in observations.items()}
-        rewards = rewards.copy()
-        actions = self.player.act(observations, extras, rewards)
-        self.calls.append((lambda player: player.act(kept, {}, rewards), actions))
+    def act(self, step: TimeStep) -> np.ndarray:
+        actions = self.player.act(step)
+        self.calls.append((lambda player: player.act(step), actions))
         return actions
 
 
@@ -142,7 +133,7 @@ def overhead(name: str, num_envs: int) -> Row:
         for call, actions in recording.calls:
             if act:
                 call(player)
-            if actions is None or not step:
+            if not step:
                 continue
             for row, env in enumerate(envs):
                 if playing[row]:
@@ -282,7 +273,7 @@ def seconds_a_step(
     """Wall seconds for an environment's step when these workers play the assignment a few times
     each."""
     begun = time.perf_counter()
-    # One at a time for each worker, as the crew gives them.
+    # One at a time for each worker, as the pool gives them.
     done = [
         ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)
     ]

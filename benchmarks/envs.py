@@ -16,9 +16,11 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import SyncVectorEnv
 
-from actors.envs.conformance import random_action
-from actors.envs.factory import Backend, Envs, make_envs
+from actors.envs.conformance_checks import random_action
+from actors.envs.env import Backend
+from actors.envs.factory import make_envs
 from actors.envs.gymnasium_env import task_of
+from actors.envs.vector import VectorEnv
 from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s, paired_s
@@ -31,7 +33,7 @@ CARTPOLE = task_of("CartPole-v1", references=References(random=22.0, expert=500.
 """As cheap as environments come, so that what a process costs is seen."""
 
 
-def player(envs: Envs) -> Callable[[], None]:
+def player(envs: VectorEnv) -> Callable[[], None]:
     """One step of all rows; what ends begins again."""
     rng, rows = np.random.default_rng(0), np.ones(len(envs), np.bool_)
     actions = [

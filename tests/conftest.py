@@ -14,7 +14,7 @@ hook = install_import_hook(
         "learner.prefetch",
         "learner.schedule",
         "actors.rollout",
-        "actors.players.gato_player",
+        "actors.players",
         "replay.mix",
     ],
     "beartype.beartype",

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from actors.envs.atari import noops_of
-from actors.envs.process_env import Outcome
+from actors.envs.env import Outcome
 from gato.task import Task
 
 

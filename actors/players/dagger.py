@@ -1,40 +1,27 @@
-"""Relabelling: the agent plays, and a teacher says at each step what it would have done there (Ross
-et al. 2011, DAgger)."""
+"""DAgger (Ross et al. 2011): the agent plays, a teacher labels each step with its own action."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
-from actors.rollout import Player
-from actors.teachers.resolve import Teacher
+from actors.players.player import Player, Teacher, TimeStep
 
 
-class Relabelled:
-    """A player who plays as the agent does, and remembers the teacher's advice: the labels of what
-    was just played."""
+class RelabelledPlayer:
+    """Plays as `player` does, and keeps the teacher's action for the same step as the label."""
 
     def __init__(self, player: Player, teacher: Teacher) -> None:
         self._player = player
         self._teacher = teacher
         self._labels: Shaped[np.ndarray, "N ..."] | None = None
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        self._player.reset_rows(rows, seeds)
-        self._teacher.reset_rows(rows, seeds)
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        advice = self._teacher.act(observations, extras, rewards)
-        meant = self._teacher.labels()
-        self._labels = advice if meant is None else meant
-        return self._player.act(observations, extras, rewards)
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        advice = self._teacher.act(step)
+        wanted = self._teacher.labels()
+        self._labels = advice if wanted is None else wanted
+        return self._player.act(step)
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
+        """Return the teacher's actions at the last `act`; None before the first."""
         return self._labels

@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from actors.envs.factory import Envs, NoPictureError
-from actors.rollout import Player
+from actors.envs.env import NoPictureError
+from actors.envs.vector import VectorEnv
+from actors.players.player import Player, TimeStep
 from gato.metrics import Evaluation
 
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -170,7 +170,7 @@ def new_film(height: int, width: int, pictures_per_s: float) -> Mp4 | Gif:
         return Gif(height, width, pictures_per_s)
 
 
-def framed(picture: Picture, text: str) -> Picture:
+def framed(picture: Picture, text: str) -> UInt8[np.ndarray, "framed_H framed_W 3"]:
     """The picture, large enough and of even sides, above a bar with the text."""
     larger = -(-SMALLEST_WIDTH // picture.shape[1])
     picture = picture.repeat(larger, axis=0).repeat(larger, axis=1)
@@ -184,7 +184,7 @@ class Filming:
     """A player that is filmed: it decides as it would otherwise, and before its decisions a picture
     is taken."""
 
-    def __init__(self, player: Player, envs: Envs, *, caption: str) -> None:
+    def __init__(self, player: Player, envs: VectorEnv, *, caption: str) -> None:
         self._player = player
         self._envs = envs
         self._caption = caption
@@ -194,20 +194,12 @@ class Filming:
         self._problem = "nothing was played"
         self._steps, self._pictures, self._return = 0, 0, 0.0
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        if rows[0]:
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        if step.is_first[0]:  # the first time an episode begins; the second time it is over
             self._rolling, self._begun = not self._begun, True
-        self._player.reset_rows(rows, seeds)
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
         if self._rolling:
-            self._shoot(float(rewards[0]))
-        return self._player.act(observations, extras, rewards)
+            self._shoot(float(step.rewards[0]))
+        return self._player.act(step)
 
     def _shoot(self, reward: float) -> None:
         self._return += reward

@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
+from actors.players.player import TimeStep
 from gato.acting import ActingState, Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato
@@ -19,7 +20,9 @@ from gato.sequence import Window
 from gato.task import Task
 from gato.text import TextEncoder
 from gato.tokenizer import TokenLayout
-from gato.weights import Weights, acting_config, load
+from gato.weights import Weights, acting_config, load, snapshot
+
+DEFAULT_ACTING = ActingConfig()
 
 
 @runtime_checkable
@@ -32,23 +35,40 @@ class PromptSource(Protocol):
 
 
 class GatoPlayer:
-    """Plays N environments of one task in lockstep. `load` weights before the first `act`, and only
-    between episodes; and again before it plays after another player of the same model was given
-    others."""
+    """Plays N environments of one task as one batch.
+
+    player = GatoPlayer.from_model(model, task, num_envs=4)
+    for episode in play(make_envs(task, 4), player, range(10)):
+        print(episode.episode_return)
+
+    Players of `GatoPlayers` share one model: `load` the weights again if another player of the
+    same model was given others since, and only between episodes.
+    """
 
     def __init__(
         self,
         model: Gato,
         task: Task,
-        config: ActingConfig,
+        config: ActingConfig = DEFAULT_ACTING,
         *,
         num_envs: int,
-        seed: int,
+        seed: int = 0,
         find_prompt: Callable[[], Window | None] | None = None,
         text: TextEncoder | None = None,
     ) -> None:
-        """`find_prompt` is asked when weights come, until it has one: all later episodes begin with
-        it."""
+        """Play `model` itself, which must have the shape of `gato.weights.acting_config`.
+
+        Args:
+            config: How actions are decoded.
+            num_envs: Rows of each `TimeStep`.
+            seed: Of the generator that actions are sampled with.
+            find_prompt: Called when weights are loaded, until it returns a window: all later
+                episodes begin with that demonstration.
+            text: Encodes the text that the task shows.
+
+        Raises:
+            ValueError: if a step of the task does not fit the model.
+        """
         self._model = model
         self._task = task
         self._config = config
@@ -59,6 +79,26 @@ class GatoPlayer:
         self._find_prompt = find_prompt
         self._prompt: Window | None = None
         self._state: ActingState | None = None
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Gato,
+        task: Task,
+        config: ActingConfig = DEFAULT_ACTING,
+        *,
+        num_envs: int,
+        seed: int = 0,
+        text: TextEncoder | None = None,
+    ) -> GatoPlayer:
+        """A player of a copy of `model`, such as one that a checkpoint was loaded into.
+
+        It acts as the workers of a run do: in the shape of a model that acts, on weights that are
+        rounded to bfloat16. The arguments are those of the constructor.
+        """
+        copy = Gato(acting_config(model.config)).eval().requires_grad_(False)
+        load(copy, snapshot(model))
+        return cls(copy, task, config, num_envs=num_envs, seed=seed, text=text)
 
     def _new_policy(self) -> Policy:
         return Policy(
@@ -75,23 +115,14 @@ class GatoPlayer:
             self._prompt = self._find_prompt()
         self._state = None
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        del seeds  # sampling has a generator of its own
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        """Extend each row's context by its observation, and decode an action [N, *shape]."""
+        # Seeds are not used: sampling has a generator of its own.
         if self._state is None:
             self._state = self._policy.start(self._num_envs, self._prompt)
-        else:
-            self._state.reset(rows)
-
-    def act(
-        self,
-        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        extras: Mapping[str, Shaped[np.ndarray, "N ..."]],
-        rewards: Float[np.ndarray, " N"],
-    ) -> Shaped[np.ndarray, "N ..."]:
-        del extras  # what only teachers may look at
-        if self._state is None:
-            self._state = self._policy.start(self._num_envs, self._prompt)
-        return self._policy.act(self._state, observations, rewards)
+        elif step.is_first.any():
+            self._state.reset(step.is_first)
+        return self._policy.act(self._state, step.observations, step.rewards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

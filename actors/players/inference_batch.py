@@ -7,18 +7,15 @@ whoever is silent for too long is split off with the contexts it has, and goes o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
+from actors.players.player import TimeStep
 from gato.acting import ActingState, Policy
 from gato.sequence import Window
 from gato.version import Version
-
-Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
 
 
 class GroupKey(NamedTuple):
@@ -36,14 +33,6 @@ class Ticket(NamedTuple):
     serial: str
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a member saw, and what its last step paid."""
-
-    observations: Observations
-    rewards: Float[np.ndarray, " N"]
-
-
 class Group:
     """Members that act in step. Their rows stand in the order in which they joined."""
 
@@ -54,7 +43,7 @@ class Group:
         self._state: ActingState | None = None
         self.members: dict[Ticket, int] = {}
         """Rows of each."""
-        self.asked: dict[Ticket, Question] = {}
+        self.asked: dict[Ticket, TimeStep] = {}
         self.answers: dict[Ticket, Shaped[np.ndarray, "N ..."]] = {}
 
     def _rows(self, member: Ticket) -> Int64[np.ndarray, " N"]:
@@ -96,16 +85,22 @@ class Group:
         of_all[self._rows(member)] = rows
         self._state.reset(of_all)
 
+    def ask(self, member: Ticket, step: TimeStep) -> None:
+        """The member waits for actions of this step."""
+        if step.is_first.any():
+            self.reset(member, step.is_first)
+        self.asked[member] = step
+
     def compute_if_complete(self) -> bool:
         """One round, once all have asked."""
         if self._state is None or len(self.asked) < len(self.members):
             return False
         asked = [self.asked[member] for member in self.members]
         observations = {
-            name: np.concatenate([question.observations[name] for question in asked])
+            name: np.concatenate([step.observations[name] for step in asked])
             for name in self._policy.task.observations
         }
-        rewards = np.concatenate([question.rewards for question in asked])
+        rewards = np.concatenate([step.rewards for step in asked])
         actions = self._policy.act(self._state, observations, rewards)
         self.answers |= {member: actions[self._rows(member)] for member in self.members}
         self.asked.clear()

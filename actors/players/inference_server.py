@@ -13,15 +13,16 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
 from actors.players.gato_player import GatoPlayers
-from actors.players.inference_batch import Group, GroupKey, Observations, Question, Ticket
+from actors.players.inference_batch import Group, GroupKey, Ticket
+from actors.players.player import TimeStep
 from gato.acting import Policy
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
@@ -61,7 +62,7 @@ class InferenceServer:
     server = InferenceServer(players, tasks, source)
     weights = server.newer_than("w0", None)                 # its version alone: the arrays stay
     here ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
-    actions = server.act(ticket, observations, rewards)     # waits for the others of its group
+    actions = server.act(ticket, step)                      # waits for the others of its group
     server.end(ticket)
     """
 
@@ -198,18 +199,11 @@ class InferenceServer:
         self._heard_s[ticket.client] = time.monotonic()
         return self._playing[ticket]
 
-    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None:
-        """These rows of the client begin a new episode."""
-        with self._changed:
-            self._group(ticket).reset(ticket, rows)
-
-    def act(
-        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
+    def act(self, ticket: Ticket, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         """An action for each row of the client, when all of its group have asked."""
         with self._changed:
             group = self._group(ticket)
-            group.asked[ticket] = Question(observations, rewards)
+            group.ask(ticket, step)
             if group.compute_if_complete():
                 self._changed.notify_all()
 
@@ -224,82 +218,3 @@ class InferenceServer:
             if ticket not in group.answers:
                 raise NotServedError(f"{ticket.client} began something else while this waited")
             return group.answers.pop(ticket)
-
-    def num_models(self) -> int:
-        """Versions that can be begun with."""
-        with self._changed:
-            return len(self._copies)
-
-
-@runtime_checkable
-class Server(Protocol):
-    """What a client needs of it, in this process or in another one."""
-
-    def newer_than(self, client: str, version: Version | None) -> Weights | None: ...
-
-    def begin(
-        self, client: str, task: str, role: str, num_rows: int, version: Version
-    ) -> Ticket: ...
-
-    def end(self, ticket: Ticket) -> None: ...
-
-    def reset_rows(self, ticket: Ticket, rows: Bool[np.ndarray, " N"]) -> None: ...
-
-    def act(
-        self, ticket: Ticket, observations: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]: ...
-
-
-class ServedPlayer:
-    """A player that asks a server."""
-
-    def __init__(self, server: Server, client: str, task: Task, role: str, num_envs: int) -> None:
-        self._server = server
-        self._client = client
-        self._task = task
-        self._role = role
-        self._num_envs = num_envs
-        self._version: Version | None = None
-        self._ticket: Ticket | None = None
-
-    def load(self, weights: Weights) -> None:
-        self._version = weights.version
-
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        del seeds  # sampling has a generator of its own
-        if self._ticket is not None:
-            self._server.reset_rows(self._ticket, rows)
-            return
-        assert self._version is not None
-        self._ticket = self._server.begin(
-            self._client, self._task.name, self._role, self._num_envs, self._version
-        )
-
-    def act(
-        self, observations: Observations, extras: Observations, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        del extras  # what only teachers may look at
-        assert self._ticket is not None
-        return self._server.act(self._ticket, observations, rewards)
-
-    def rest(self) -> None:
-        """The assignment is over, however it ended."""
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            self._server.end(ticket)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedPlayers:
-    """Makes a `ServedPlayer` for each task and role that a worker is asked to play; and is where it
-    gets weights from."""
-
-    server: Server
-    client: str
-    """The worker's name: it plays one assignment at a time."""
-
-    def newer_than(self, version: Version | None) -> Weights | None:
-        return self.server.newer_than(self.client, version)
-
-    def __call__(self, task: Task, num_envs: int, role: str) -> ServedPlayer:
-        return ServedPlayer(self.server, self.client, task, role, num_envs)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
 
-from actors.teachers.scripted import RECORDS, RULES
+from actors.players.player import TimeStep
+from actors.teachers.scripted import RULES
+from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import Specialist
 from gato.task import ArraySpec, Kind, Task
 
-Arrays = Mapping[str, Shaped[np.ndarray, "N ..."]]
-"""By name, a row for each environment."""
 ROUNDING = 1e-5
 """How far outside of its bounds an action may be by rounding, in parts of the bounds' size."""
 
@@ -50,20 +50,20 @@ class SpecialistTeacher:
         self.record: Mapping[str, Any] = self._specialist.record
         self.notes: Sequence[str] = specialist.notes
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        if len(self._scale) != len(rows):
-            self._scale = np.zeros(len(rows), np.float32)
-            self._rngs = [np.random.default_rng(0) for _ in rows]
-        for row in np.flatnonzero(rows):
-            self._scale[row] = (
-                self._noise if self._perturb_all else self._noise * (int(seeds[row]) % 2)
-            )
-            self._rngs[row] = np.random.default_rng([int(seeds[row]), 1])
+    def _begin(self, step: TimeStep) -> None:
+        """Scale and generator of the noise, in the rows that begin."""
+        if len(self._scale) != step.num_rows:
+            self._scale = np.zeros(step.num_rows, np.float32)
+            self._rngs = [np.random.default_rng(0) for _ in range(step.num_rows)]
+        for row in np.flatnonzero(step.is_first).tolist():
+            seed = int(step.seeds[row])
+            self._scale[row] = self._noise if self._perturb_all else self._noise * (seed % 2)
+            self._rngs[row] = np.random.default_rng([seed, 1])
 
-    def act(
-        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        shown = observations[self._shown]
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        if step.is_first.any():
+            self._begin(step)
+        shown = step.observations[self._shown]
         mean = self._specialist.mean(shown.reshape(len(shown), -1))
         self._labels = mean.reshape(-1, *self._shape)
         noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
@@ -90,13 +90,8 @@ class ChoosingTeacher:
         self.record: Mapping[str, Any] = network.record
         self.notes: Sequence[str] = network.notes
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """It sees the present observation alone."""
-
-    def act(
-        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        shown = observations[self._shown]
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        shown = step.observations[self._shown]
         return self._network.outputs(shown.reshape(len(shown), -1).astype(np.float32)).argmax(
             axis=1
         )
@@ -128,13 +123,8 @@ class RuleTeacher:
         self.record: Mapping[str, Any] = RECORDS[name]
         self.notes: Sequence[str] = ()
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        """A rule sees the present frame alone: it has nothing to forget."""
-
-    def act(
-        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        return self._rule(extras["ram"])
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        return self._rule(step.extras["ram"])
 
     def labels(self) -> None:
         """A rule does what it wants to do."""
@@ -181,10 +171,6 @@ class FunctionTeacher:
         self.record: Mapping[str, Any] = {"task": task.name}
         self.notes: Sequence[str] = ()
 
-    def reset_rows(self, rows: Bool[np.ndarray, " N"], seeds: Shaped[np.ndarray, " N"]) -> None:
-        if self._reset is not None:
-            self._called(self._reset, rows, seeds)
-
     def _called(self, function: Callable[..., Any], *arguments: object) -> Any:
         """What it gives. ValueError for whatever its author's code raises."""
         try:
@@ -195,11 +181,11 @@ class FunctionTeacher:
                 f" {problem}"
             ) from problem
 
-    def act(
-        self, observations: Arrays, extras: Arrays, rewards: Float[np.ndarray, " N"]
-    ) -> Shaped[np.ndarray, "N ..."]:
-        actions = self._called(lambda: np.asarray(self._function(observations, extras)))
-        rows = len(rewards)
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        if self._reset is not None and step.is_first.any():
+            self._called(self._reset, step.is_first, step.seeds)
+        actions = self._called(lambda: np.asarray(self._function(step.observations, step.extras)))
+        rows = step.num_rows
         wanted = np.floating if self._action.kind is Kind.CONTINUOUS else np.integer
         problem = None
         if not np.issubdtype(actions.dtype, wanted):

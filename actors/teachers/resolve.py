@@ -3,21 +3,16 @@ plays."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-import numpy as np
-from jaxtyping import Shaped
-
-from actors.rollout import Player
+from actors.players.player import Teacher
 from actors.teachers.kinds import (
     ChoosingTeacher,
     FunctionTeacher,
@@ -29,47 +24,11 @@ from actors.teachers.scripted import RULES
 from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
 from gato.task import Kind, Task
 
-MEASURE_SEED = 20_000
-"""Teachers are measured on the seeds 20,000, 20,001, ..."""
 SPECS = (
     "rule, specialist[:FOLDER],"
     " sb3:FILE.zip[?vecnormalize=FILE|none&activation=tanh|relu&allow=DIFFERENCE],"
     " python:PACKAGE.MODULE:FUNCTION"
 )
-
-
-@runtime_checkable
-class Teacher(Player, Protocol):
-    """Whoever knows what to do in N environments: it plays them, or is asked beside the agent who
-    does.
-
-    teacher = teacher_for(task, "sb3:hopper.zip", noise=0.0)
-    teacher.reset_rows(np.ones(4, np.bool_), seeds)
-    wanted = teacher.act(observations, extras, rewards)      # what it would have done, and nobody
-    needs to do
-
-    A teacher takes its actions from the observations alone, never from what was done: whoever asks
-    it beside an agent tells it of every new episode by `reset_rows` and of every step by `act`, as
-    if it played itself.
-    """
-
-    name: str
-    """What its episodes are signed with."""
-    record: Mapping[str, Any]
-    """How it was made; `return_mean`, where it was measured."""
-    needs_extras: bool
-    """Whether it looks at what only teachers may see, such as a game's RAM."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a user must be told of it: what was converted, allowed, found or is not known, a
-        line each."""
-        ...
-
-    def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
-        """What it wanted to do at the last `act`, where noise may have made it do otherwise; else
-        None."""
-        ...
 
 
 def _is_babyai(task: Task) -> bool:
@@ -205,67 +164,3 @@ def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float 
         return None  # rules were measured without sticky actions
     record = teacher_for(task, spec, folder=folder).record
     return float(record["return_mean"]) if "return_mean" in record else None
-
-
-def measure(
-    task: Task, *, episodes: int, seed: int = MEASURE_SEED, spec: str = "", noise: float = 0.3
-) -> dict[str, Any]:
-    """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
-    from actors.envs.provenance import versions_of
-    from actors.teachers.demonstrate import demonstrate  # which needs this file first
-
-    played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
-    returns = np.array([episode.episode_return for episode in played])
-    options = (f" --teacher {spec}" if spec else "") + (
-        f" --noise {noise:g}" if noise != 0.3 else ""
-    )
-    return {
-        "task": task.name,
-        "command": (
-            f"python -m actors.teachers.resolve measure {task.name} --episodes {episodes} --seed"
-            f" {seed}{options}"
-        ),
-        "measured_seeds": [seed, seed + episodes],
-        "return_mean": round(float(returns.mean()), 2),
-        "return_std": round(float(returns.std()), 2),
-        "return_min": float(returns.min()),
-        "steps_mean": round(float(np.mean([episode.num_steps for episode in played])), 1),
-        "versions": versions_of(task),
-    }
-
-
-def main() -> None:
-    """Measure a teacher from the command line."""
-    from actors.envs.factory import EnvFailedError
-    from actors.tasks.resolve import resolve_task
-
-    parser = argparse.ArgumentParser(description="Measure the teacher of a task.")
-    parser.add_argument("word", choices=["measure"])
-    parser.add_argument("task")
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=MEASURE_SEED)
-    parser.add_argument("--teacher", default="", help=f"The task's own, or one of {SPECS}.")
-    parser.add_argument(
-        "--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes."
-    )
-    arguments = parser.parse_args()
-    if arguments.episodes < 1 or arguments.seed < 0:
-        parser.error("--episodes must be at least 1 and --seed at least 0")
-    try:
-        task = resolve_task(arguments.task)
-        for note in teacher_for(task, arguments.teacher).notes:
-            print(f"note: {note.removeprefix('noted: ')}", file=sys.stderr)
-        record = measure(
-            task,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            spec=arguments.teacher,
-            noise=arguments.noise,
-        )
-    except (ValueError, EnvFailedError) as problem:
-        parser.error(str(problem))
-    print(json.dumps(record, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -108,9 +108,13 @@ def _resolved(name: str) -> Task:
         pass
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", IMPORT, name], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            timeout=IMPORT_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", IMPORT, name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=IMPORT_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"importing, making or closing {name} did not end in {IMPORT_TIMEOUT_S:g} s;"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from actors.envs.factory import EnvFailedError
+from actors.envs.env import EnvFailedError
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
@@ -29,11 +29,32 @@ app = command_group()
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="A D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT or RLlib file (.parquet) or a folder of them; a folder of the DQN replay data set.")],
-    task: Annotated[str | None, typer.Option(help="The task it is of. Default: what the file says.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the data set here. Default: the file's name.")] = None,
-    allow: Annotated[list[str] | None, typer.Option(metavar="WHAT", help="Import it although it contradicts the task in this, such as wrapper:NormalizeObservation; recorded with the episodes. Repeatable.")] = None,
-) -> None:  # fmt: skip
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "A D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT or RLlib"
+                " file (.parquet) or a folder of them; a folder of the DQN replay data set."
+            )
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="The task it is of. Default: what the file says.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set here. Default: the file's name.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help=(
+                "Import it although it contradicts the task in this, such as"
+                " wrapper:NormalizeObservation; recorded with the episodes. Repeatable."
+            ),
+        ),
+    ] = None,
+) -> None:
     """Import demonstrations from a file, to train on with `gato start --data`.
 
     What the file says of its environment is compared with the task. A contradiction is converted,

@@ -127,9 +127,13 @@ def _working_together(checks: Sequence[Check]) -> frozenset[str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", SHARED, codes, SHARED_SAYS], cwd=folder, timeout=PATIENCE_S,
-                capture_output=True, text=True, errors="replace",
-            )  # fmt: skip
+                [sys.executable, "-W", "ignore", "-c", SHARED, codes, SHARED_SAYS],
+                cwd=folder,
+                timeout=PATIENCE_S,
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
         except subprocess.TimeoutExpired:
             return frozenset()
     lines = set(done.stdout.splitlines())
@@ -145,9 +149,14 @@ def _tried(check: Check) -> tuple[bool, bool, str]:
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo leaves a log where it runs
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", code], cwd=folder, env={**os.environ, **(check.environment or {})},
-                capture_output=True, text=True, errors="replace", timeout=PATIENCE_S,
-            )  # fmt: skip
+                [sys.executable, "-W", "ignore", "-c", code],
+                cwd=folder,
+                env={**os.environ, **(check.environment or {})},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=PATIENCE_S,
+            )
         except subprocess.TimeoutExpired:
             return False, False, f"did not end within {PATIENCE_S:.0f} s"
     said = done.stdout.splitlines()

@@ -42,7 +42,9 @@ class Commands(LazyGroup):
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
         "import": "Import demonstrations from a file, to train on with `gato start --data`.",
-        "record": "Record demonstrations of a task's teacher, to train on with `gato start --data`.",
+        "record": (
+            "Record demonstrations of a task's teacher, to train on with `gato start --data`."
+        ),
         "check": "Check that a task's environment keeps the contract of environments.",
         "teach": "Train a teacher for a MuJoCo task with RLlib.",
         "doctor": "Try every package that gato needs or can use.",

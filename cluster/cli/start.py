@@ -19,22 +19,76 @@ app = command_group()
 
 @app.command(epilog=f"Presets:\n\n{PRESETS}")
 def start(
-    run: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset, or a config file (.yaml, .toml), such as runs/demo/config.yaml.")] = "demo",
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the preset's, with a number if it is taken.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0.")] = None,
-    data: Annotated[list[str] | None, typer.Option(help="A data set of `gato import` or `gato record` to train on. Repeatable.")] = None,
-    text: Annotated[str | None, typer.Option(metavar="FILE.model", help="A SentencePiece model for tasks that show text. Default: its bytes.")] = None,
-    teacher: Annotated[list[str] | None, typer.Option(metavar="TASK=SPEC", help="The teacher of a task: rule, specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. Default: the one that ships.")] = None,
-    normalise: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Normalise this task's observations by the mean and standard deviation of the data sets. Repeatable; all: every task.")] = None,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|FILE",
+            help="A preset, or a config file (.yaml, .toml), such as runs/demo/config.yaml.",
+        ),
+    ] = "demo",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the run. Default: the preset's, with a number if it is taken."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A data set of `gato import` or `gato record` to train on. Repeatable."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.model",
+            help="A SentencePiece model for tasks that show text. Default: its bytes.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=SPEC",
+            help=(
+                "The teacher of a task: rule, specialist:FOLDER, sb3:FILE.zip or"
+                " python:PACKAGE.MODULE:FUNCTION. Default: the one that ships."
+            ),
+        ),
+    ] = None,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help=(
+                "Normalise this task's observations by the mean and standard deviation of the data"
+                " sets. Repeatable; all: every task."
+            ),
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Any other setting, such as learner.max_rate=1e-3. Repeatable; `gato config show` lists them.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help=(
+                "Any other setting, such as learner.max_rate=1e-3. Repeatable; `gato config show`"
+                " lists them."
+            ),
+        ),
+    ] = None,
     address: RayAddress = None,
     redis: RedisUrl = None,
-    redis_port: Annotated[int | None, typer.Option(help="Port of the run's own Redis, on loopback. Default: a free one.")] = None,
+    redis_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the run's own Redis, on loopback. Default: a free one."),
+    ] = None,
     detach: Detach = False,
-) -> None:  # fmt: skip
+) -> None:
     """Start a run and watch it. Ctrl-C stops it, and everything is kept.
 
     Example: [bold]gato start demo --workers 2[/bold]

@@ -46,11 +46,17 @@ def scale(
 def roles(
     run: RunName = None,
     evaluate: Annotated[float | None, typer.Option(help="At most this share evaluating.")] = None,
-    generate: Annotated[float | None, typer.Option(help="The agent plays, to learn from its own good episodes.")] = None,
-    relabel: Annotated[float | None, typer.Option(help="The agent plays, its teacher labels each step (DAgger).")] = None,
-    demonstrate: Annotated[float | None, typer.Option(help="The teacher plays, for more demonstrations.")] = None,
+    generate: Annotated[
+        float | None, typer.Option(help="The agent plays, to learn from its own good episodes.")
+    ] = None,
+    relabel: Annotated[
+        float | None, typer.Option(help="The agent plays, its teacher labels each step (DAgger).")
+    ] = None,
+    demonstrate: Annotated[
+        float | None, typer.Option(help="The teacher plays, for more demonstrations.")
+    ] = None,
     redis: RedisUrl = None,
-) -> None:  # fmt: skip
+) -> None:
     """Change how an active run divides its workers' time among roles.
 
     A share is 0 to 1.

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from cluster.cli.options import RedisUrl, RunName, command_group, console
 from cluster.control.run_control import journal_of, summary_of
+from cluster.monitor.fold import read_summary
 from cluster.monitor.format import NONE, literal, printable
 from cluster.monitor.scores import read_scales
-from cluster.monitor.summary import read_summary
 from cluster.monitor.watch import render, watch_live
 from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
 

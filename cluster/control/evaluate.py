@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.assignment import Assignment
+from actors.delivery import Receipt
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
 from actors.tasks.resolve import resolve_task, resolve_tasks
-from actors.worker import Receipt, Worker
+from actors.worker import Worker
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.control.resolve import acting_configs, layout_of, tasks_of
 from cluster.control.scheduler import EVALUATION_SEED

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cluster.journal.journal import ControlWord, Journal
-from cluster.journal.redis_server import RedisServer, connect, find_server
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer, find_server
+from cluster.monitor.fold import read_summary
 from cluster.monitor.scores import read_scales
-from cluster.monitor.summary import Summary, read_summary
+from cluster.monitor.summary import Summary
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run
 

@@ -23,7 +23,7 @@ from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 
 if TYPE_CHECKING:
-    from actors.worker import EpisodeSink
+    from actors.delivery import EpisodeSink
 
 CAPACITY_BYTES = 64 << 30
 MOST_REASONS = 5

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.envs.factory import Envs
+from actors.envs.vector import VectorEnv
+from actors.players.player import TimeStep
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.version import Version
@@ -60,8 +61,10 @@ class CountingEnv:
     def close(self) -> None: ...
 
 
-def counting_envs(num_envs: int, *, breaks_at_seed: int | None = None, pays: float = 1.0) -> Envs:
-    return Envs(COUNTING, [CountingEnv(breaks_at_seed, pays) for _ in range(num_envs)])
+def counting_envs(
+    num_envs: int, *, breaks_at_seed: int | None = None, pays: float = 1.0
+) -> VectorEnv:
+    return VectorEnv(COUNTING, [CountingEnv(breaks_at_seed, pays) for _ in range(num_envs)])
 
 
 class EchoPlayer:
@@ -71,17 +74,12 @@ class EchoPlayer:
         self.begun: list[tuple[list[int], list[int]]] = []
         self.seen_extras: list[Mapping[str, np.ndarray]] = []
 
-    def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-        self.begun.append((np.flatnonzero(rows).tolist(), seeds[rows].tolist()))
-
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        self.seen_extras.append(extras)
-        return observations["state"][:, 1:]
+    def act(self, step: TimeStep) -> np.ndarray:
+        if step.is_first.any():
+            first = step.is_first
+            self.begun.append((np.flatnonzero(first).tolist(), step.seeds[first].tolist()))
+        self.seen_extras.append(step.extras)
+        return step.observations["state"][:, 1:]
 
 
 class RandomPlayer:
@@ -92,26 +90,15 @@ class RandomPlayer:
         self._spec = task.action
         self._rngs: dict[int, np.random.Generator] = {}
 
-    def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-        self._rngs |= {
-            int(row): np.random.default_rng(int(seeds[row])) for row in np.flatnonzero(rows)
-        }
-
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        spec = self._spec
+    def act(self, step: TimeStep) -> np.ndarray:
+        for row in np.flatnonzero(step.is_first).tolist():
+            self._rngs[row] = np.random.default_rng(int(step.seeds[row]))
+        spec, rngs = self._spec, [self._rngs[row] for row in range(step.num_rows)]
         if spec.kind is Kind.DISCRETE:
-            return np.stack(
-                [rng.integers(spec.num_values or 0, size=spec.shape) for rng in self._rngs.values()]
-            )
+            return np.stack([rng.integers(spec.num_values or 0, size=spec.shape) for rng in rngs])
         assert spec.low is not None
-        return np.stack(
-            [rng.uniform(spec.low, spec.high or 0.0, spec.shape) for rng in self._rngs.values()]
-        )
+        actions = [rng.uniform(spec.low, spec.high or 0.0, spec.shape) for rng in rngs]
+        return np.stack(actions).astype(spec.dtype)
 
 
 class WeightedEcho(EchoPlayer):

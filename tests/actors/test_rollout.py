@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.envs.factory import EnvFailedError, make_envs
-from actors.rollout import Player, play
+from actors.envs.env import EnvFailedError
+from actors.envs.factory import make_envs
+from actors.players.player import Player
+from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from gato.episode import Episode, check_episode
 from gato.version import Version
@@ -122,9 +124,9 @@ def test_a_player_hears_what_its_last_actions_were_paid() -> None:
             super().__init__()
             self.heard: list[list[float]] = []
 
-        def act(self, observations, extras, rewards):
-            self.heard.append(rewards.tolist())
-            return super().act(observations, extras, rewards)
+        def act(self, step):
+            self.heard.append(step.rewards.tolist())
+            return super().act(step)
 
     player = Listener()
     list(play(counting_envs(2), player, [0, 1], source="agent", new_key=lambda: "k"))

@@ -4,18 +4,20 @@ not averaged away."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from actors.assignment import Assignment, Role
-from actors.envs.factory import Envs, make_envs
+from actors.delivery import EpisodeSink
+from actors.envs.factory import make_envs
+from actors.envs.vector import VectorEnv
+from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
-from actors.worker import EpisodeSink, WeightedPlayer, WeightsSource, Worker
+from actors.worker import WeightedPlayer, WeightsSource, Worker
 from gato.episode import check_episode
 from gato.task import Task
 from gato.tokenizer import TokenLayout
@@ -23,32 +25,22 @@ from gato.version import Version
 from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
 
 
-def short_games(task: Task, num_envs: int) -> Envs:
+def short_games(task: Task, num_envs: int) -> VectorEnv:
     return make_envs(replace(task, max_steps=20), num_envs)
 
 
 class _Waits(WeightedEcho):
     """Never presses a button."""
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        return np.zeros(len(observations["image"]), np.int64)
+    def act(self, step: TimeStep) -> np.ndarray:
+        return np.zeros(step.num_rows, np.int64)
 
 
 class _Leans(WeightedEcho):
     """Pushes by as much as the pole leans."""
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
-        return observations["state"][:, 1:2]
+    def act(self, step: TimeStep) -> np.ndarray:
+        return step.observations["state"][:, 1:2]
 
 
 class House:
@@ -85,7 +77,7 @@ class House:
     def player(self, task: Task, num_envs: int, role: str) -> WeightedPlayer:
         return self.players.setdefault(role, WeightedEcho())
 
-    def envs(self, task: Task, num_envs: int) -> Envs:
+    def envs(self, task: Task, num_envs: int) -> VectorEnv:
         self.made += 1
         if task is not COUNTING:
             return make_envs(task, num_envs)
@@ -286,7 +278,7 @@ def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
 
 
 def test_an_environment_that_cannot_be_made_fails_the_evaluation() -> None:
-    def broken(task: Task, num_envs: int) -> Envs:
+    def broken(task: Task, num_envs: int) -> VectorEnv:
         raise ValueError("no such ROM")
 
     worker = Worker(
@@ -316,17 +308,12 @@ class _Slow(WeightedEcho):
         self.steps = 0
         self.stopped, self.go = threading.Event(), threading.Event()
 
-    def act(
-        self,
-        observations: Mapping[str, np.ndarray],
-        extras: Mapping[str, np.ndarray],
-        rewards: np.ndarray,
-    ) -> np.ndarray:
+    def act(self, step: TimeStep) -> np.ndarray:
         self.steps += 1
         if self.steps == 3:
             self.stopped.set()
             assert self.go.wait(30)
-        return super().act(observations, extras, rewards)
+        return super().act(step)
 
 
 def test_progress_can_be_asked_while_it_plays() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import teacher_for
 from actors.teachers.specialist import SHIPPED, load_specialist
@@ -137,9 +138,8 @@ def test_a_specialist_of_other_bounds_is_scaled_and_says_so(folder: Path) -> Non
         teacher_for(TASK, f"specialist:{folder}", noise=0.0),
     )
     seen = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32) * 0.05
-    whole.reset_rows(np.ones(9, np.bool_), np.arange(9))
     np.testing.assert_allclose(
-        whole.act({"state": seen}, {}, np.zeros(9, np.float32)), 2.0 * half.mean(seen), rtol=1e-5
+        whole.act(TimeStep.first({"state": seen}, seeds=range(9))), 2.0 * half.mean(seen), rtol=1e-5
     )
     np.testing.assert_allclose(half.fitted(TASK).action_std, 2.0 * half.action_std)
     assert any("actions are scaled from [-1.5, 1.5]" in note for note in whole.notes)

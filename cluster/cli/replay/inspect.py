@@ -87,12 +87,18 @@ def ls(
     titles = ("number", "task", "source", "steps", "return", "version", "bytes", "ends", "key")
     lines = [
         (
-            _place(shard, header, len(place.folders)), header.task, header.source, f"{header.steps:,}",
-            number_text(header.episode_return), str(header.version.number) if header.version else "-",
-            bytes_text(header.stored_bytes), _ends(header), header.key,
+            _place(shard, header, len(place.folders)),
+            header.task,
+            header.source,
+            f"{header.steps:,}",
+            number_text(header.episode_return),
+            str(header.version.number) if header.version else "-",
+            bytes_text(header.stored_bytes),
+            _ends(header),
+            header.key,
         )
         for shard, header in shown
-    ]  # fmt: skip
+    ]
     if lines:
         print_table(
             titles,
@@ -240,9 +246,13 @@ def _facts(contents: Contents, place: Place) -> list[tuple[str, str]]:
 def _plain_contents(contents: Contents, place: Place) -> dict[str, object]:
     def plain(tally: Tally) -> dict[str, object]:
         return {
-            "episodes": tally.episodes, "steps": tally.steps, "return_min": tally.return_min,
-            "return_mean": tally.return_mean, "return_max": tally.return_max, "bytes": tally.stored_bytes,
-        }  # fmt: skip
+            "episodes": tally.episodes,
+            "steps": tally.steps,
+            "return_min": tally.return_min,
+            "return_mean": tally.return_mean,
+            "return_max": tally.return_max,
+            "bytes": tally.stored_bytes,
+        }
 
     totals = contents.by_task()
     return {

@@ -42,11 +42,17 @@ def limit(
     reads_per_token: Annotated[
         float | None, typer.Option(help="How often each inserted token is read from now on.")
     ] = None,
-    slack: Annotated[int | None, typer.Option(help="Read tokens by which either side may be ahead.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Inserted tokens before anything is read.")] = None,
-    uncoupled: Annotated[bool, typer.Option("--uncoupled", help="Let readers and writers go on without each other.")] = False,
+    slack: Annotated[
+        int | None, typer.Option(help="Read tokens by which either side may be ahead.")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Inserted tokens before anything is read.")
+    ] = None,
+    uncoupled: Annotated[
+        bool, typer.Option("--uncoupled", help="Let readers and writers go on without each other.")
+    ] = False,
     redis: RedisUrl = None,
-) -> None:  # fmt: skip
+) -> None:
     """Change the rate limiter of an active run.
 
     Example: [bold]gato replay limit demo --reads-per-token 8[/bold]

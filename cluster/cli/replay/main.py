@@ -28,7 +28,9 @@ class ReplayCommands(LazyGroup):
         "peek": "Show one episode.",
         "provenance": "Show where stored episodes came from and how they were changed.",
         "verify": "Read everything and name what is damaged; exit status 1 if anything is.",
-        "compact": "Free the disk space of evicted and damaged episodes. The run must not be active.",
+        "compact": (
+            "Free the disk space of evicted and damaged episodes. The run must not be active."
+        ),
         "export": "Write episodes of one task as a Minari data set.",
         "pause": "Switch the rate limiter off, as for an offline fill, until `gato replay resume`.",
         "resume": "Switch the rate limiter on again; what came in meanwhile does not count.",

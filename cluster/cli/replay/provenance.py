@@ -137,20 +137,37 @@ def _done_text(header: Header) -> str:
 
 def _plain_group(group: Group) -> dict[str, object]:
     return {
-        "task": group.task, "source": group.source, "origin": group.origin, "done": group.done,
-        "episodes": len(group.headers), "steps": group.steps,
+        "task": group.task,
+        "source": group.source,
+        "origin": group.origin,
+        "done": group.done,
+        "episodes": len(group.headers),
+        "steps": group.steps,
         "changes": [list(line) for line in group.changes.lines()],
-    }  # fmt: skip
+    }
 
 
 def _plain_episode(header: Header) -> dict[str, object]:
     changes = changes_of(header.info)
     clipped = changes.clipped
     return {
-        "key": header.key, "task": header.task, "source": header.source, "steps": header.steps,
+        "key": header.key,
+        "task": header.task,
+        "source": header.source,
+        "steps": header.steps,
         "origin": {name: header.info[name] for name in ORIGINS if name in header.info},
         "done": {name: header.info[name] for name in DONE if name in header.info},
-        "cut_from": changes.cut_from or None, "split_from": changes.split_from or None, "scaled": changes.is_scaled,
-        "clipped": {"values": clipped.values, "outside": clipped.outside, "furthest": clipped.furthest} if clipped else None,
+        "cut_from": changes.cut_from or None,
+        "split_from": changes.split_from or None,
+        "scaled": changes.is_scaled,
+        "clipped": (
+            {
+                "values": clipped.values,
+                "outside": clipped.outside,
+                "furthest": clipped.furthest,
+            }
+            if clipped
+            else None
+        ),
         "other": {k: v for k, v in header.info.items() if k not in (*ORIGINS, *DONE, FIELD)},
-    }  # fmt: skip
+    }

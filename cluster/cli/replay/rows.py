@@ -49,8 +49,17 @@ def _matching(said: str | None, known: Iterable[str], what: str, mark: str) -> s
 
 def plain_row(shard: int, header: Header) -> dict[str, object]:
     return {
-        "number": header.number, "shard": shard, "key": header.key, "task": header.task, "source": header.source,
-        "steps": header.steps, "return": header.episode_return, "terminated": header.terminated,
-        "truncated": header.truncated, "version": header.version.number if header.version else None,
-        "seed": header.seed, "tokens": header.tokens, "bytes": header.stored_bytes,
-    }  # fmt: skip
+        "number": header.number,
+        "shard": shard,
+        "key": header.key,
+        "task": header.task,
+        "source": header.source,
+        "steps": header.steps,
+        "return": header.episode_return,
+        "terminated": header.terminated,
+        "truncated": header.truncated,
+        "version": header.version.number if header.version else None,
+        "seed": header.seed,
+        "tokens": header.tokens,
+        "bytes": header.stored_bytes,
+    }

@@ -30,10 +30,8 @@ class Follower:
         self._share, self._rng = share, np.random.default_rng(0)
         self._labels = np.zeros(0, np.int64)
 
-    def reset_rows(self, rows, seeds) -> None: ...
-
-    def act(self, observations, extras, rewards):
-        self._labels = babyai.act(observations, extras)
+    def act(self, step):
+        self._labels = babyai.act(step.observations, step.extras)
         chance = self._rng.random(len(self._labels)) < self._share
         return np.where(chance, self._rng.integers(7, size=len(self._labels)), self._labels)
 

@@ -14,7 +14,9 @@ import pytest
 
 from actors.envs.atari import with_sticky
 from actors.envs.conformance import check_envs, findings
-from actors.envs.factory import Env, Envs, make_envs
+from actors.envs.env import Env
+from actors.envs.factory import make_envs
+from actors.envs.vector import VectorEnv
 from actors.tasks.catalog import TASKS
 from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
@@ -47,7 +49,7 @@ def keeps(kind: type[Env]) -> list[str]:
     return [
         str(found)
         for found in findings(
-            COUNTING, lambda task, num_envs: Envs(task, [kind() for _ in range(num_envs)])
+            COUNTING, lambda task, num_envs: VectorEnv(task, [kind() for _ in range(num_envs)])
         )
     ]
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs.factory import EnvFailedError, Envs, make_envs
+from actors.envs.env import EnvFailedError
+from actors.envs.factory import make_envs
+from actors.envs.vector import VectorEnv
+from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from gato.task import Task
 from tests.actors.fakes import COUNTING, CountingEnv, RandomPlayer, counting_envs
@@ -22,23 +25,22 @@ REAL = ["mujoco/hopper", "mujoco/ant", "atari/pong", "atari/freeway"]
 EVERY = ["fake/counting", *REAL]
 
 
-def make(name: str, num_envs: int) -> Envs:
+def make(name: str, num_envs: int) -> VectorEnv:
     return counting_envs(num_envs) if name == COUNTING.name else make_envs(TASKS[name], num_envs)
 
 
-def some_play(envs: Envs, seeds: list[int], steps: int) -> list[np.ndarray]:
+def some_play(envs: VectorEnv, seeds: list[int], steps: int) -> list[np.ndarray]:
     """What each row shows and is paid in `steps` steps of random play that its seed decides."""
     task, rows = envs.task, np.ones(len(envs), np.bool_)
     player = RandomPlayer(task)
     for row, seed in enumerate(seeds):
         envs.reset_row(row, seed)
-    player.reset_rows(rows, np.array(seeds))
     key = next(iter(task.observations))
     seen: list[np.ndarray] = []
+    step = TimeStep.first(envs.observations, seeds=seeds)
     for _ in range(steps):
-        rewards, _, _ = envs.step(
-            player.act(envs.observations, {}, np.zeros(len(rows), np.float32)), rows
-        )
+        rewards, _, _ = envs.step(player.act(step), rows)
+        step = replace(step, is_first=~rows)
         seen.append(np.column_stack([envs.observations[key].reshape(len(envs), -1), rewards]))
     return [np.stack([step[row] for step in seen]) for row in range(len(envs))]
 
@@ -104,7 +106,7 @@ def with_options(task: Task, **options: str | int | float) -> Task:
 
 PLAYS_EACH = """
 import numpy as np
-from actors.envs.conformance import random_action
+from actors.envs.conformance_checks import random_action
 from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
 
@@ -150,7 +152,7 @@ def test_sticky_actions_are_a_setting_and_follow_the_seed() -> None:
 
 
 def replayed(
-    envs: Envs, seed: int, actions: np.ndarray, row: Callable[[], np.ndarray]
+    envs: VectorEnv, seed: int, actions: np.ndarray, row: Callable[[], np.ndarray]
 ) -> list[np.ndarray]:
     envs.reset_row(0, seed)
     seen: list[np.ndarray] = []
@@ -184,7 +186,7 @@ def test_an_observation_outside_its_spec_is_a_broken_environment() -> None:
             super().step(action)
             return {"state": np.array([np.nan, 0], np.float32)}, 0.0, False, False
 
-    envs = Envs(COUNTING, [Blind()])
+    envs = VectorEnv(COUNTING, [Blind()])
     envs.reset_row(0, 7)
     with pytest.raises(EnvFailedError, match=r"fake/counting broke at step 0.*state is not finite"):
         envs.step(np.zeros((1, 1), np.float32), np.array([True]))

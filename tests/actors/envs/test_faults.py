@@ -14,10 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.envs.factory import Backend, Env, EnvFailedError, Envs, WorkerEnvs, make_env, make_envs
+from actors.assignment import Assignment
+from actors.envs.env import Backend, Env, EnvFailedError
+from actors.envs.factory import WorkerEnvs, make_env, make_envs
 from actors.envs.process_env import ProcessEnv
-from actors.rollout import Dropped, play, play_on
-from actors.worker import Assignment, Worker
+from actors.envs.vector import VectorEnv
+from actors.rollout import Dropped, play, rollout
+from actors.worker import Worker
+from gato.episode import Episode
 from gato.task import Task
 from gato.version import Version
 from tests.actors.fakes import ListSink, ListSource, RandomPlayer
@@ -33,8 +37,8 @@ REASONS = {
 }  # fmt: skip
 
 
-def survives(task: Task, envs: Envs, reason: str) -> None:
-    played = list(play_on(envs, RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
+def survives(task: Task, envs: VectorEnv, reason: str) -> None:
+    played = list(rollout(envs, RandomPlayer(task), SEEDS, source="agent", new_key=lambda: "k"))
     envs.close()
     dropped = [each for each in played if isinstance(each, Dropped)]
     whole = [each for each in played if not isinstance(each, Dropped)]
@@ -54,7 +58,7 @@ def test_what_breaks_costs_its_episode_alone(fault: str) -> None:
 def test_what_hangs_or_dies_in_a_process_of_its_own_costs_its_episode_alone() -> None:
     task = faulty("hang,abort,exit,raise")
     envs = make_envs(task, 1, backend="process", step_timeout_s=1.0)
-    played = list(play_on(envs, RandomPlayer(task), range(9), source="agent", new_key=lambda: "k"))
+    played = list(rollout(envs, RandomPlayer(task), range(9), source="agent", new_key=lambda: "k"))
     envs.close()
     assert [each.seed for each in played] == [*range(9)]
     assert [each.reason for each in played if isinstance(each, Dropped)] == [
@@ -78,11 +82,17 @@ def test_strict_play_ends_at_the_first_that_breaks() -> None:
 
 def test_a_step_that_breaks_in_one_row_is_whole_in_the_others() -> None:
     task = faulty("raise")
-    envs, player = make_envs(task, 2), RandomPlayer(task)
-    for episode in play_on(envs, player, [1, 2], source="agent", new_key=lambda: "k"):
-        if not isinstance(episode, Dropped):
-            assert episode.rewards.tolist() == [1.0] * 5
+    envs = make_envs(task, 2)
+    played = list(rollout(envs, RandomPlayer(task), [1, 2]))  # seed 1 breaks in its third step
     envs.close()
+    dropped, whole = played
+    assert isinstance(dropped, Dropped)
+    assert (dropped.seed, dropped.step) == (1, 2)
+    assert isinstance(whole, Episode)
+    assert whole.seed == 2
+    assert whole.rewards.tolist() == [1.0] * 5
+    # The observations of all five steps, (seed, step), that of the third as well.
+    assert whole.observations["state"].tolist() == [[2.0, step] for step in range(5)]
 
 
 @pytest.mark.parametrize("backend", ["loop", "process"])
@@ -91,16 +101,13 @@ def test_what_teachers_may_look_at_is_the_same_in_each_step_or_the_episode_is_dr
 ) -> None:
     task = faulty("extras")
     envs = make_envs(task, 2, backend=backend)
-    played = play_on(
-        envs, RandomPlayer(task), [0, 1, 2], source="t", new_key=lambda: "k", with_extras=True
-    )
-    for each in played:
-        assert isinstance(each, Dropped)
-        assert each.step == 0
-        assert re.search(
-            r"info of teacher was nothing at first and is wanted \(\); give the same", each.reason
-        )
+    played = list(rollout(envs, RandomPlayer(task), [0, 1, 2], with_extras=True))
     envs.close()
+    dropped = [each for each in played if isinstance(each, Dropped)]
+    assert len(dropped) == len(played) == 3
+    assert sorted((each.seed, each.step) for each in dropped) == [(0, 0), (1, 0), (2, 0)]
+    for each in dropped:
+        assert "info of teacher was nothing at first and is wanted ()" in each.reason
 
 
 class _Loaded(RandomPlayer):
@@ -205,9 +212,9 @@ def test_a_broken_environment_that_cannot_be_made_again_costs_each_episode() -> 
         made[0] += 1
         raise ValueError("no more of these")
 
-    envs = Envs(task, [make_env(task)], make=once)
+    envs = VectorEnv(task, [make_env(task)], make=once)
     played = list(
-        play_on(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
+        rollout(envs, RandomPlayer(task), [0, 1, 2, 3], source="agent", new_key=lambda: "k")
     )
     assert [each.seed for each in played if isinstance(each, Dropped)] == [1, 2, 3]
     assert "no more of these" in str(played[-1])

@@ -14,9 +14,7 @@ pytest.importorskip("shimmy", reason="needs the extra legacy")
 
 
 class Left:
-    def reset_rows(self, rows, seeds) -> None: ...
-
-    def act(self, observations, extras, rewards):
+    def act(self, step):
         return np.zeros(2, np.int64)
 
 

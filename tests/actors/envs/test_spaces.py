@@ -221,11 +221,9 @@ def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens
             self.policy = Policy(model, task, ActingConfig(window_steps=1), text=text)
             self.state = self.policy.start(2)
 
-        def reset_rows(self, rows: np.ndarray, seeds: np.ndarray) -> None:
-            self.state.reset(rows)
-
-        def act(self, observations, extras, rewards):
-            return self.policy.act(self.state, observations)
+        def act(self, step):
+            self.state.reset(step.is_first)
+            return self.policy.act(self.state, step.observations)
 
     envs = make_envs(task, 2)
     played = list(play(envs, Player(), [0, 1, 2], source="agent", new_key=lambda: "k"))
@@ -311,7 +309,7 @@ def test_a_number_that_float32_cannot_hold_is_named() -> None:
         ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"
     ):
         space.flatten(np.array([1.0, -1e300]))
-    assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `Envs` refuses
+    assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `VectorEnv` refuses
 
 
 class Given(gymnasium.Env):

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.envs.factory import Backend, Envs, NoPictureError, WorkerEnvs, make_envs
+from actors.assignment import Assignment
+from actors.envs.env import Backend, NoPictureError
+from actors.envs.factory import WorkerEnvs, make_envs
+from actors.envs.vector import VectorEnv
 from actors.players.filming import Clip, ClipFolder, Filming, framed, new_film
-from actors.rollout import Player, play
+from actors.players.player import Player
+from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
-from actors.worker import Assignment, Worker
+from actors.worker import Worker
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.task import Task
@@ -64,7 +68,7 @@ class ListFilm:
         return b"film"
 
 
-def episodes_of(envs: Envs, player: Player, seeds: list[int]) -> list[Episode]:
+def episodes_of(envs: VectorEnv, player: Player, seeds: list[int]) -> list[Episode]:
     return list(play(envs, player, seeds, source="t", new_key=lambda: "k"))
 
 
@@ -73,7 +77,7 @@ def test_the_first_rows_first_episode_is_filmed_and_no_other(
 ) -> None:
     film = ListFilm(0, 0, 0.0)
     monkeypatch.setattr("actors.players.filming.new_film", lambda *about: film)
-    envs = Envs(COUNTING, [PicturedEnv(), PicturedEnv()])
+    envs = VectorEnv(COUNTING, [PicturedEnv(), PicturedEnv()])
     filming = Filming(EchoPlayer(), envs, caption="1.2")
     # of 7, 4 and 5 steps: the third is played by the second row
     episodes_of(envs, filming, [4, 1, 2])
@@ -145,7 +149,7 @@ def test_an_environment_that_cannot_be_drawn_is_played_and_says_why() -> None:
         (CountingEnv(), "CountingEnv has no picture"),
         (Broken(), "no display; install one"),
     ):
-        envs = Envs(COUNTING, [env])
+        envs = VectorEnv(COUNTING, [env])
         filming = Filming(EchoPlayer(), envs, caption="1.2")
         assert len(episodes_of(envs, filming, [4, 5])) == 2
         clip = filming.clip()
@@ -171,7 +175,7 @@ def test_a_film_that_fails_costs_the_clip_alone(monkeypatch: pytest.MonkeyPatch)
         (unmade, "no folder can be made"),
     ):
         monkeypatch.setattr("actors.players.filming.new_film", make)
-        filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
+        filming = Filming(EchoPlayer(), envs := VectorEnv(COUNTING, [PicturedEnv()]), caption="1.2")
         assert len(episodes_of(envs, filming, [4, 5])) == 2
         assert re.match(
             f"fake/counting cannot be filmed: .*{reason}.*; see that there is room in",
@@ -185,7 +189,7 @@ def test_ffmpeg_that_died_leaves_nothing_behind(
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="MP4 needs the extra `video`")
     monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", lambda: "false")  # ends at once
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    filming = Filming(EchoPlayer(), envs := Envs(COUNTING, [PicturedEnv()]), caption="1.2")
+    filming = Filming(EchoPlayer(), envs := VectorEnv(COUNTING, [PicturedEnv()]), caption="1.2")
     assert len(episodes_of(envs, filming, [4])) == 1
     assert "fake/counting cannot be filmed" in filming.clip().problem
     assert list(tmp_path.iterdir()) == []
@@ -287,7 +291,7 @@ def test_why_there_is_no_clip_is_said_once(tmp_path: Path) -> None:
 def test_a_worker_films_where_it_is_told_to() -> None:
     worker = Worker(
         "w0", {COUNTING.name: COUNTING}, lambda *_: WeightedEcho(), ListSink(), ListSource([Version(1, 1)] * 3),
-        make=lambda task, num_envs: Envs(task, [PicturedEnv() for _ in range(num_envs)]),
+        make=lambda task, num_envs: VectorEnv(task, [PicturedEnv() for _ in range(num_envs)]),
     )  # fmt: skip
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(4, 1), film=True)
     _, filmed = worker.perform(assignment)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from actors.players.gato_player import GatoPlayer, GatoPlayers
+from actors.players.player import TimeStep
 from gato.acting import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato
@@ -26,22 +27,20 @@ def test_a_player_acts_with_the_weights_it_was_given_last(int8: Int8Kind | None)
         for parameter in second.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     seen = random_observations(ROBOT, 3, np.random.default_rng(0))
-    all_rows, seeds = np.ones(3, np.bool_), np.arange(3)
+    step = TimeStep.first(seen, seeds=range(3))
 
     def new_player() -> GatoPlayer:
         return GatoPlayer(small_model(64), ROBOT, ActingConfig(int8=int8), num_envs=3, seed=0)
 
     def act(player: GatoPlayer, model: Gato, number: int) -> np.ndarray:
         player.load(weights_of(model, number))
-        player.reset_rows(all_rows, seeds)
-        return player.act(seen, {}, np.zeros(3, np.float32))
+        return player.act(step)
 
     player = new_player()
     before, after = act(player, first, 1), act(player, second, 2)
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(after, act(new_player(), second, 2))
-    player.reset_rows(all_rows, seeds)
-    np.testing.assert_array_equal(after, player.act(seen, {}, np.zeros(3, np.float32)))
+    np.testing.assert_array_equal(after, player.act(step))
 
 
 def test_an_agent_is_prompted_with_a_demonstration_as_soon_as_there_is_one() -> None:
@@ -64,12 +63,11 @@ def test_an_agent_is_prompted_with_a_demonstration_as_soon_as_there_is_one() -> 
         model=model.config, evaluate=acting, generate=acting, seed=0, prompts=Prompts()
     )
     player = players(ROBOT, 3, "evaluate")
-    seen, no_rewards = random_observations(ROBOT, 3, rng), np.zeros(3, np.float32)
+    seen = random_observations(ROBOT, 3, rng)
 
     def act(number: int) -> np.ndarray:
         player.load(weights_of(model, number))
-        player.reset_rows(np.ones(3, np.bool_), np.arange(3))
-        return player.act(seen, {}, no_rewards)
+        return player.act(TimeStep.first(seen, seeds=range(3)))
 
     bare, prompted = act(1), act(2)
     assert not np.array_equal(bare, prompted)

@@ -6,22 +6,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from actors.envs.factory import Envs
+from actors.assignment import Assignment
+from actors.envs.vector import VectorEnv
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
-from actors.players.inference_server import (
-    InferenceServer,
-    NotServedError,
-    ServedPlayer,
-    ServedPlayers,
-    Server,
-)
-from actors.rollout import Player, play
-from actors.worker import Assignment, Resting, WeightedPlayer, WeightsSource, Worker
+from actors.players.inference_client import ServedPlayer, ServedPlayers, Server
+from actors.players.inference_server import InferenceServer, NotServedError
+from actors.players.player import Player, TimeStep
+from actors.rollout import play
+from actors.worker import Resting, WeightedPlayer, WeightsSource, Worker
 from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
@@ -58,7 +56,7 @@ def server_of(number: int = 1, *, patience_s: float = 60.0) -> InferenceServer:
     )
 
 
-def actions_of(envs: Envs, player: Player, seeds: list[int]) -> dict[int, np.ndarray]:
+def actions_of(envs: VectorEnv, player: Player, seeds: list[int]) -> dict[int, np.ndarray]:
     return {
         e.seed: e.actions
         for e in play(envs, player, seeds, source="t", new_key=lambda: "k")
@@ -123,8 +121,10 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def observed(num_rows: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    return {"state": np.ones((num_rows, 2), np.float32)}, np.zeros(num_rows, np.float32)
+def observed(num_rows: int, value: float = 1.0, *, is_first: bool = True) -> TimeStep:
+    state = np.full((num_rows, 2), value, np.float32)
+    step = TimeStep.first({"state": state}, seeds=range(num_rows))
+    return step if is_first else replace(step, is_first=~step.is_first)
 
 
 def begin(server: InferenceServer, client: str, num_rows: int = 1) -> Ticket:
@@ -136,10 +136,10 @@ def begin(server: InferenceServer, client: str, num_rows: int = 1) -> Ticket:
 def test_those_who_play_the_same_decide_in_one_round_when_the_last_has_asked() -> None:
     server, got = server_of(), dict[str, np.ndarray]()
     first, second = begin(server, "w0", 2), begin(server, "w1", 2)
-    waiting = in_thread(lambda: got.update(w0=server.act(first, *observed(2))))
+    waiting = in_thread(lambda: got.update(w0=server.act(first, observed(2))))
     waiting.join(0.05)
     assert waiting.is_alive()
-    got["w1"] = server.act(second, *observed(2))
+    got["w1"] = server.act(second, observed(2))
     waiting.join(30)
     np.testing.assert_allclose(got["w0"], got["w1"])
 
@@ -147,30 +147,27 @@ def test_those_who_play_the_same_decide_in_one_round_when_the_last_has_asked() -
 def test_nobody_waits_for_who_has_ended() -> None:
     server = server_of()
     first, second = begin(server, "w0"), begin(server, "w1")
-    waiting = in_thread(lambda: server.act(first, *observed(1)))
+    waiting = in_thread(lambda: server.act(first, observed(1)))
     server.end(second)
     waiting.join(30)
     assert not waiting.is_alive()
 
 
 def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiting() -> None:
-    steps = [
-        observed(2),
-        *[({"state": np.full((2, 2), i, np.float32)}, np.zeros(2, np.float32)) for i in range(4)],
-    ]
+    steps = [observed(2), *[observed(2, i, is_first=False) for i in range(4)]]
     never_silent = server_of()
     ticket = begin(never_silent, "w0", 2)
-    expected = [never_silent.act(ticket, *step) for step in steps]
+    expected = [never_silent.act(ticket, step) for step in steps]
     server = server_of(patience_s=0.01)
     busy, silent = begin(server, "w0", 1), begin(server, "w1", 2)
     with ThreadPoolExecutor(1) as pool:
-        together = pool.submit(server.act, busy, *observed(1))
-        got = [server.act(silent, *steps[0])]
+        together = pool.submit(server.act, busy, observed(1))
+        got = [server.act(silent, steps[0])]
         together.result()
     for _ in range(3):
         # the first of them waits, the others find nobody to wait for
-        server.act(busy, *observed(1))
-    got += [server.act(silent, *step) for step in steps[1:]]
+        server.act(busy, observed(1))
+    got += [server.act(silent, step) for step in steps[1:]]
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
 
 
@@ -181,9 +178,10 @@ def test_who_is_silent_for_very_long_is_forgotten_with_the_version_that_it_was_t
     server.newer_than("w0", None)
     source.number = 2
     server.newer_than("w1", None)
-    assert server.num_models() == 1
     with pytest.raises(NotServedError, match="w0 is not served here"):
-        server.act(dead, *observed(1))
+        server.act(dead, observed(1))
+    with pytest.raises(NotServedError, match=r"weights 1\.1 are not here any more"):
+        server.begin("w0", COUNTING.name, "evaluate", 1, Version(1, 1))
 
 
 def test_an_assignment_is_played_to_its_end_with_the_version_that_it_began_with() -> None:
@@ -195,8 +193,7 @@ def test_an_assignment_is_played_to_its_end_with_the_version_that_it_began_with(
     ticket = server.begin("w0", COUNTING.name, "evaluate", 1, Version(1, 1))
     source.number = 2
     server.newer_than("w1", None)
-    assert server.num_models() == 1
-    server.act(ticket, *observed(1))  # with 1.1, which the others no longer begin with
+    server.act(ticket, observed(1))  # with 1.1, which the others no longer begin with
     server.end(ticket)
     with pytest.raises(NotServedError, match=r"weights 1\.1 are not here any more"):
         server.begin("w1", COUNTING.name, "evaluate", 1, Version(1, 1))
@@ -210,9 +207,13 @@ def test_the_version_that_a_client_was_told_stays_until_it_begins() -> None:
     for number in (2, 3, 4):
         source.number = number
         server.newer_than("w1", None)
-    assert server.num_models() == 2
+    for number in (2, 3):  # told to w1, which was told newer ones since
+        with pytest.raises(NotServedError, match=rf"weights 1\.{number} are not here any more"):
+            server.begin("w2", COUNTING.name, "evaluate", 1, Version(1, number))
     server.begin("w0", COUNTING.name, "evaluate", 1, told.version)
-    assert server.num_models() == 1
+    server.newer_than("w1", None)
+    with pytest.raises(NotServedError, match=r"weights 1\.1 are not here any more"):
+        server.begin("w2", COUNTING.name, "generate", 1, told.version)
 
 
 def test_others_act_while_new_weights_come() -> None:
@@ -233,7 +234,7 @@ def test_others_act_while_new_weights_come() -> None:
         told = pool.submit(server.newer_than, "w1", None)
         assert coming.wait(30)
         try:
-            assert pool.submit(server.act, ticket, *observed(1)).result(10).shape == (1, 1)
+            assert pool.submit(server.act, ticket, observed(1)).result(10).shape == (1, 1)
         finally:
             here.set()
         assert (newest := told.result(30)) is not None
@@ -246,7 +247,7 @@ def test_a_worker_that_was_started_again_gets_its_answer_and_its_old_self_none()
 
     def act_as_old() -> None:
         try:
-            server.act(old, *observed(1))
+            server.act(old, observed(1))
         except NotServedError as problem:
             refused.append(str(problem))
 
@@ -257,7 +258,7 @@ def test_a_worker_that_was_started_again_gets_its_answer_and_its_old_self_none()
     assert refused == ["w0 began something else while this waited"]
     server.end(old)  # too late: it is over, and not the new one's
     with ThreadPoolExecutor(2) as pool:
-        for answer in [pool.submit(server.act, ticket, *observed(1)) for ticket in (new, other)]:
+        for answer in [pool.submit(server.act, ticket, observed(1)) for ticket in (new, other)]:
             assert answer.result(30).shape == (1, 1)
 
 
@@ -275,7 +276,7 @@ def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.Mo
     server = InferenceServer(players, {COUNTING.name: COUNTING}, Source(1))
     for role in ("evaluate", "generate"):
         server.newer_than("w0", None)
-        server.act(server.begin("w0", COUNTING.name, role, 1, Version(1, 1)), *observed(1))
+        server.act(server.begin("w0", COUNTING.name, role, 1, Version(1, 1)), observed(1))
     assert made == ["weights"]
 
 
@@ -297,16 +298,11 @@ def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
         def end(self, ticket: Ticket) -> None:
             self.server.end(ticket)
 
-        def reset_rows(self, ticket: Ticket, rows: np.ndarray) -> None:
-            self.server.reset_rows(ticket, rows)
-
-        def act(
-            self, ticket: Ticket, observations: dict[str, np.ndarray], rewards: np.ndarray
-        ) -> np.ndarray:
+        def act(self, ticket: Ticket, step: TimeStep) -> np.ndarray:
             self.decisions += 1
             if self.decisions == 3:
                 self.server = server_of()
-            return self.server.act(ticket, observations, rewards)
+            return self.server.act(ticket, step)
 
     shared = ServedPlayers(server=Restarting(), client="w0")
     worker = Worker(

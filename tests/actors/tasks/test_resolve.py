@@ -86,10 +86,8 @@ class LastWords:
     """Does what the environment says that a teacher would do, and checks that it is told in
     time."""
 
-    def reset_rows(self, rows, seeds) -> None: ...
-
-    def act(self, observations, extras, rewards):
-        return extras["action"]
+    def act(self, step):
+        return step.extras["action"]
 
 
 @pytest.mark.parametrize(

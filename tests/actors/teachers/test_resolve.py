@@ -14,19 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.rollout import Player
+from actors.players.player import Player, Teacher, TimeStep
 from actors.tasks.catalog import TASKS
 from actors.teachers.demonstrate import demonstrate
-from actors.teachers.resolve import (
-    MEASURE_SEED,
-    Teacher,
-    absolute_spec,
-    has_teacher,
-    measure,
-    teacher_for,
-    teacher_return,
-)
-from actors.teachers.scripted import RECORDS, RULES, Rule
+from actors.teachers.measure import MEASURE_SEED, measure
+from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from actors.teachers.scripted import RULES, Rule
+from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED
 from gato.episode import check_episode
 from gato.task import Kind
@@ -67,7 +61,7 @@ def test_a_rule_plays_well_and_with_few_buttons(name: str) -> None:
 @pytest.mark.parametrize("name", GAMES)
 def test_a_record_says_how_it_was_measured(name: str) -> None:
     record = RECORDS[name]
-    assert record["command"].startswith(f"python -m actors.teachers.resolve measure {name}")
+    assert record["command"].startswith(f"python -m actors.teachers.measure {name}")
     first, end = record["measured_seeds"]
     assert end - first >= 10
     assert teacher_return(TASKS[name]) == record["return_mean"]
@@ -88,8 +82,7 @@ def test_the_command_prints_a_record() -> None:
     command = [
         sys.executable,
         "-m",
-        "actors.teachers.resolve",
-        "measure",
+        "actors.teachers.measure",
         "inverted-pendulum",
         "--episodes",
         "2",
@@ -102,14 +95,9 @@ def test_the_command_prints_a_record() -> None:
 def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> None:
     task = TASKS["mujoco/inverted-pendulum"]
     state = {"state": np.zeros((2, 4), np.float32)}
-    seeds, rows = np.array([2, 3]), np.ones(2, np.bool_)
     noisy, plain, again = teacher_for(task), teacher_for(task, noise=0.0), teacher_for(task)
-    for teacher in (noisy, plain, again):
-        teacher.reset_rows(rows, seeds)
-    first, greedy, second = (
-        teacher.act(state, {}, np.zeros(len(state["state"]), np.float32))
-        for teacher in (noisy, plain, again)
-    )
+    step = TimeStep.first(state, seeds=[2, 3])
+    first, greedy, second = (teacher.act(step) for teacher in (noisy, plain, again))
     assert first[0] == greedy[0]
     assert first[1] != greedy[1]
     np.testing.assert_array_equal(first, second)
@@ -130,12 +118,8 @@ def test_every_teacher_that_ships_fits_its_task() -> None:
         if not has_teacher(task) or task.action.kind is not Kind.CONTINUOUS:
             continue
         teacher = teacher_for(task)
-        teacher.reset_rows(np.ones(3, np.bool_), np.arange(3))
-        actions = teacher.act(
-            {"state": np.zeros((3, *task.observations["state"].shape), np.float32)},
-            {},
-            np.zeros(3, np.float32),
-        )
+        state = np.zeros((3, *task.observations["state"].shape), np.float32)
+        actions = teacher.act(TimeStep.first({"state": state}, seeds=range(3)))
         assert task.action.problem_with(actions, "action") is None
 
 
@@ -145,12 +129,9 @@ STATES = np.random.default_rng(0).normal(0.0, 0.1, (3, 4)).astype(np.float32)
 
 def asked(teacher: Teacher, states: np.ndarray = STATES) -> np.ndarray:
     """What a teacher who is asked beside an agent says it would have done."""
-    teacher.reset_rows(np.ones(len(states), np.bool_), np.arange(len(states)))
-    actions = teacher.act(
-        {"state": states},
-        {"ram": np.zeros((len(states), 128), np.uint8)},
-        np.zeros(len(states), np.float32),
-    )
+    ram = np.zeros((len(states), 128), np.uint8)
+    step = TimeStep.first({"state": states}, seeds=range(len(states)), extras={"ram": ram})
+    actions = teacher.act(step)
     wanted = teacher.labels()
     return actions if wanted is None else wanted
 
@@ -197,10 +178,10 @@ def test_a_function_plays_whole_episodes() -> None:
 def test_a_teachers_memory_ends_with_the_episode_of_its_row() -> None:
     teacher = teacher_for(PENDULUM, f"python:{__name__}:Remembering")
     assert asked(teacher).tolist() == [[1.0], [1.0], [1.0]]
-    nothing = ({"state": STATES}, {}, np.zeros(3, np.float32))
-    teacher.act(*nothing)
-    teacher.reset_rows(np.array([False, True, False]), np.array([0, 9, 0]))
-    assert teacher.act(*nothing).tolist() == [[3.0], [1.0], [3.0]]
+    step = TimeStep.first({"state": STATES}, seeds=[0, 9, 0])
+    teacher.act(replace(step, is_first=np.zeros(3, np.bool_)))
+    step = replace(step, is_first=np.array([False, True, False]))
+    assert teacher.act(step).tolist() == [[3.0], [1.0], [3.0]]
 
 
 @pytest.mark.parametrize(

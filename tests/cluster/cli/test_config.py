@@ -17,7 +17,8 @@ from cluster.cli.replay.main import ReplayCommands
 from cluster.control.build_run import make_config
 from cluster.control.run_control import active_run, scale, set_limiter, set_roles
 from cluster.journal.journal import Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_to_yaml, read_config, write_config
 from cluster.runs.folder import RunFolder

@@ -17,7 +17,8 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.journal.journal import Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import stores_of

@@ -15,7 +15,8 @@ import pytest
 
 from cluster.control.run_control import summary_of
 from cluster.journal.journal import START, Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from gato.metrics import WorkerReport
 from replay.storage.store import EpisodeStore
 

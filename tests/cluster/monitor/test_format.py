@@ -19,9 +19,10 @@ from cluster.cli.replay.maintain import verify
 from cluster.cli.replay.peek import peek
 from cluster.cli.watch import print_runs
 from cluster.journal.records import Event
+from cluster.monitor.fold import fold
 from cluster.monitor.format import literal, printable
 from cluster.monitor.scores import Scale
-from cluster.monitor.summary import Summary, fold
+from cluster.monitor.summary import Summary
 from cluster.monitor.table import print_table
 from cluster.monitor.watch import render
 from cluster.runs.folder import RunFolder

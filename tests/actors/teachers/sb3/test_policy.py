@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 import torch
 
+from actors.players.player import Teacher, TimeStep
 from actors.tasks.catalog import TASKS
-from actors.teachers.resolve import Teacher, teacher_for
+from actors.teachers.resolve import teacher_for
 from actors.teachers.sb3.policy import load_sb3
 from actors.teachers.sb3.statistics import read_statistics
 from gato.task import ArraySpec, Kind
@@ -85,8 +86,7 @@ def test_a_policy_answers_as_it_does_in_stable_baselines(name: str) -> None:
     assert isinstance(teacher, Teacher)
     observations = np.array(EXPECTED[name]["observations"], np.float32)
     rows = len(observations)
-    teacher.reset_rows(np.ones(rows, np.bool_), np.arange(rows))
-    actions = teacher.act({"state": observations}, {}, np.zeros(rows, np.float32))
+    actions = teacher.act(TimeStep.first({"state": observations}, seeds=range(rows)))
     low, high = RESCALED.get(name, (-3.0, 3.0))
     expected = np.array(EXPECTED[name]["actions"])
     np.testing.assert_allclose(

@@ -1,0 +1,160 @@
+"""One Gymnasium space that is an array: its spec, and how its values are converted both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from gato.task import MAX_VALUES, ArraySpec, Kind
+from gato.text import text_to_bytes
+
+WIDEST = 1e6
+"""A bound beyond this says nothing about the values: they are companded, as where there is no
+bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceArray:
+    """One space that is an array: its spec, and its values to what episodes keep and back."""
+
+    spec: ArraySpec
+    keep: Callable[[Any], np.ndarray]
+    give_back: Callable[[np.ndarray], Any]
+
+
+@singledispatch
+def array_of(space: spaces.Space[Any], name: str, text_tokens: int | None) -> SpaceArray:
+    raise ValueError(
+        f"{name} is a {type(space).__name__} space ({space}), which cannot become a fixed number of"
+        " tokens; wrap the environment so that it is Box, Discrete, MultiDiscrete, MultiBinary,"
+        " Text, or a Dict or Tuple of those"
+    )
+
+
+def _per_element(values: np.ndarray) -> Any:
+    """One number where all elements have the same, else one for each."""
+    flat = values.reshape(-1).tolist()
+    return flat[0] if len(set(flat)) == 1 else tuple(flat)
+
+
+def _discrete(
+    space: spaces.Space[Any], name: str, counts: np.ndarray, start: np.ndarray
+) -> SpaceArray:
+    """Whole numbers of `start` to `start + counts - 1`, kept from 0 on."""
+    if counts.max() > MAX_VALUES:
+        raise ValueError(
+            f"{name} is {space}, whose elements take up to {int(counts.max())} values, but discrete"
+            f" tokens have {MAX_VALUES}; wrap the environment: as a MultiDiscrete of digits, or as"
+            " a Box of floats"
+        )
+    shape = counts.shape
+    spec = ArraySpec(kind=Kind.DISCRETE, shape=shape, num_values=_per_element(counts))
+    return SpaceArray(
+        spec=spec,
+        keep=lambda value: np.asarray(np.asarray(value, np.int64) - start, np.int64).reshape(shape),
+        give_back=lambda kept: (kept + start).astype(space.dtype)[()],
+    )
+
+
+@array_of.register
+def _(space: spaces.Discrete, name: str, text_tokens: int | None) -> SpaceArray:
+    return _discrete(space, name, np.asarray(space.n, np.int64), np.asarray(space.start, np.int64))
+
+
+@array_of.register
+def _(space: spaces.MultiDiscrete, name: str, text_tokens: int | None) -> SpaceArray:
+    return _discrete(space, name, space.nvec.astype(np.int64), space.start.astype(np.int64))
+
+
+@array_of.register
+def _(space: spaces.MultiBinary, name: str, text_tokens: int | None) -> SpaceArray:
+    return _discrete(space, name, np.full(space.shape, 2), np.zeros(space.shape, np.int64))
+
+
+@array_of.register
+def _(space: spaces.Box, name: str, text_tokens: int | None) -> SpaceArray:
+    if not all(space.shape):
+        raise ValueError(f"{name} is {space}, which has no elements; leave it out")
+    is_bytes = space.dtype == np.uint8 and (space.low == 0).all() and (space.high == 255).all()
+    if is_bytes and len(space.shape) in (2, 3):
+        return _image(space, name)
+    if np.dtype(space.dtype).kind in "iub":
+        low, high = space.low.astype(object), space.high.astype(object)  # Python's: no overflow
+        counts = np.asarray(np.minimum(high - low + 1, 2**62), np.int64)
+        return _discrete(space, name, counts, space.low.astype(np.int64))
+    low = np.where(np.abs(space.low) <= WIDEST, space.low, -np.inf).astype(np.float64)
+    high = np.where(np.abs(space.high) <= WIDEST, space.high, np.inf).astype(np.float64)
+    if not (np.isfinite(low) & np.isfinite(high)).any():
+        spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape)
+    else:
+        same = len(set(zip(low.flat, high.flat, strict=True))) == 1
+        lows, highs = low.reshape(-1).tolist(), high.reshape(-1).tolist()
+        bounds = (lows[0], highs[0]) if same else (tuple(lows), tuple(highs))
+        spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape, low=bounds[0], high=bounds[1])
+    return SpaceArray(
+        spec=spec,
+        keep=lambda value: _as_float32(value, name).reshape(space.shape),
+        give_back=lambda kept: np.asarray(np.clip(kept, space.low, space.high), space.dtype),
+    )
+
+
+def _as_float32(value: Any, name: str) -> np.ndarray:
+    """ValueError where a finite number is too large for it."""
+    wide = np.asarray(value)
+    with np.errstate(over="ignore"):
+        kept = wide.astype(np.float32)
+    if wide.dtype != np.float32 and (np.isinf(kept) & np.isfinite(wide)).any():
+        raise ValueError(
+            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but float32, in which it is kept, ends"
+            " at 3.4e38; rescale it, for example by gymnasium.wrappers.TransformObservation"
+        )
+    return kept
+
+
+def _image(space: spaces.Box, name: str) -> SpaceArray:
+    """Bytes of 0 to 255 in two or three dimensions: grey is repeated to RGB, channels are put
+    last."""
+    shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
+    channels_first = shape[2] not in (1, 3) and shape[0] in (1, 3)
+    if channels_first:
+        shape = (*shape[1:], shape[0])
+    if shape[2] not in (1, 3):
+        channels = min(shape[0], shape[2])
+        raise ValueError(
+            f"{name} is {space}, an image of {channels} channels, but patches have 1 or 3; show one"
+            " frame, or split it into a Dict of images"
+        )
+
+    def keep(value: Any) -> np.ndarray:
+        image = np.asarray(value, np.uint8).reshape(space.shape)
+        image = np.moveaxis(image, 0, -1) if channels_first else image.reshape(shape)
+        return np.repeat(image, 3, axis=2) if shape[2] == 1 else image
+
+    return SpaceArray(
+        spec=ArraySpec(kind=Kind.IMAGE, shape=(*shape[:2], 3)), keep=keep, give_back=_never
+    )
+
+
+@array_of.register
+def _(space: spaces.Text, name: str, text_tokens: int | None) -> SpaceArray:
+    if text_tokens is None:
+        raise ValueError(
+            f"{name} is {space}, for which there is no encoder; give a SentencePiece model and how"
+            " many tokens a text takes"
+        )
+    widest = max((len(character.encode()) for character in space.character_list), default=1)
+    max_bytes = max(1, space.max_length * widest)
+    return SpaceArray(
+        spec=ArraySpec(kind=Kind.TEXT, shape=(max_bytes,), max_tokens=text_tokens),
+        keep=lambda value: text_to_bytes([str(value)], max_bytes)[0],
+        give_back=_never,
+    )
+
+
+def _never(kept: np.ndarray) -> Any:
+    raise AssertionError("images and texts are refused as actions")

@@ -1,0 +1,1 @@
+"""What users import. Nothing heavy is imported here: `gato runs` starts without torch and without Ray."""
