@@ -47,9 +47,8 @@ def episodes(
     player.load(weights)
 
     envs = make_envs(task, num_envs)
-    keys = (f"example-{number}" for number in range(len(seeds)))
     try:
-        yield from play(envs, player, seeds, source="agent", new_key=lambda: next(keys))
+        yield from play(envs, player, seeds)
     finally:
         envs.close()
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def test_no_relative_link_is_dead(page: Path) -> None:
         assert page == README or target.is_relative_to(DOCS), f"{link} leaves the site"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target.read_text()), f"{page.name}: no heading for {link}"
+
+
+def test_every_name_of_the_python_page_exists_and_has_a_docstring() -> None:
+    names = re.findall(r"^::: ([\w.]+)$", (DOCS / "reference" / "api.md").read_text(), re.MULTILINE)
+    assert len(names) > 30
+    for path in names:
+        module, _, name = path.rpartition(".")
+        assert getattr(import_module(module), name).__doc__, path
 
 
 def test_the_settings_page_has_every_setting_of_every_run() -> None:
