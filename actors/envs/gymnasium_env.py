@@ -17,8 +17,9 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
 from actors.envs.spaces import ActionSpace, ObservationSpace
+from gato.array_spec import Kind
 from gato.compatibility.environment import EnvFacts
-from gato.task import Kind, References, Task
+from gato.task import References, Task
 
 # pygame, which many draw with, would greet each run
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

@@ -28,8 +28,8 @@ def start(
     redis_port: int | None,
     detach: bool,
     console: Console,
-) -> None:
-    """Start a new run. In the foreground it is watched until it ends."""
+) -> RunFolder:
+    """Start a new run, and return its folder. In the foreground it is watched until it ends."""
     require_space(runs_root())
     folder = RunFolder.create(config)
     text = kept_text(config.text, folder)
@@ -41,6 +41,7 @@ def start(
         detach,
         console,
     )
+    return folder
 
 
 def kept_text(text: str, folder: RunFolder) -> str:

@@ -21,8 +21,9 @@ from actors.teachers.sb3.spaces import Fit, compare_spaces
 from actors.teachers.sb3.statistics import Statistics, find_statistics, read_statistics
 from actors.teachers.sb3.zoo import ZooSettings, folders_beside, read_zoo
 from actors.teachers.specialist import Specialist
+from gato.array_spec import Kind
 from gato.compatibility.environment import Comparison, Difference
-from gato.task import Kind, Task
+from gato.task import Task
 
 NOISE = 0.1
 """Where a policy has no standard deviation of its own: TD3's exploration noise, of half the range

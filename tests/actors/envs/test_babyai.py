@@ -11,9 +11,9 @@ import pytest
 from actors.envs.factory import make_envs
 from actors.rollout import play
 from actors.tasks.resolve import resolve_task
+from gato.array_spec import Kind
 from gato.episode import check_episode
 from gato.sequence import StepLayout
-from gato.task import Kind
 from gato.text import ByteEncoder, bytes_to_text
 from gato.tokenizer import TokenLayout
 

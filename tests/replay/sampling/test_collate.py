@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode
-from gato.sequence import Batch, RowWriter, Window
-from gato.task import ArraySpec, Kind
+from gato.packing import RowWriter
+from gato.sequence import Batch, Window
 from gato.tokenizer import TokenLayout
-from replay.config import MixConfig, TaskMix
 from replay.sampling.arena import ABSENT, Arena, gather
-from replay.sampling.mixture import Mix, Sample
+from replay.sampling.config import MixConfig, TaskMix
+from replay.sampling.mixture import Mix
+from replay.sampling.sample_info import Sample
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, counter_episode, picture_episode
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import AGENT
 from gato.sequence import PLACE_ACTION, Batch
-from gato.task import ArraySpec, Kind
 from gato.tokenizer import encode
-from replay.config import MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.sampling.config import MixConfig, TaskMix
 from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import (

@@ -37,7 +37,8 @@ from actors.teachers.train.loop import (
     train_specialist,
 )
 from actors.teachers.train.rllib import RLlibTrainer, _export, ray_of_its_own, teach
-from gato.task import ArraySpec, Kind, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import Task
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
 LEAST = {
