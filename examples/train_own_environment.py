@@ -16,10 +16,8 @@ from minari.data_collector import EpisodeBuffer
 from reach import act
 from rich.console import Console
 
+import gato_ray
 from cluster.cli.data import import_data
-from cluster.control.build_run import make_config
-from cluster.control.lifecycle import start
-from cluster.runs.config import RunConfig
 
 DATA = "reach/act-v0"
 
@@ -65,41 +63,31 @@ def record(episodes: int = 200) -> None:
     )
 
 
-def config(updates: int) -> RunConfig:
-    """The run: the smallest model, on our task and our data, without the agent's own episodes."""
-    return make_config(
-        "debug",
-        name="reach",
-        tasks=["reach:TASK"],
-        data=["reach-demonstrations"],
-        settings=[
-            f"learner.num_updates={updates}",
-            "learner.max_rate=3e-3",
-            "replay.mix.min_expert_fraction=null",  # a far target pays less: not a bad episode
-            "actors.evaluation_episodes=20",
-            "actors.generate_share=0",
-        ],
-    )
-
-
 def main(updates: int = 500) -> None:
-    console = Console()
     record()
     import_data(
         f"minari:{DATA}",
         task="reach:TASK",
         name="reach-demonstrations",
         allowed=[],
-        console=console,
+        console=Console(),
     )
-    start(
-        config(updates),
-        address=None,
-        redis_url=None,
-        redis_port=None,
-        detach=False,
-        console=console,
+    run = gato_ray.start(
+        "debug",  # the smallest model
+        name="reach",
+        tasks=["reach:TASK"],
+        data=["reach-demonstrations"],
+        settings={
+            "learner.num_updates": updates,
+            "learner.max_rate": 3e-3,
+            "replay.mix.min_expert_fraction": None,  # a far target pays less: no bad episode
+            "actors.evaluation_episodes": 20,
+            "actors.generate_share": 0,
+        },
     )
+    for status in run.watch(every_s=5.0):
+        print(f"{status.state}, update {run.step} of {updates}")
+    print(run.evaluate(episodes=20).aggregate())
 
 
 if __name__ == "__main__":
