@@ -145,8 +145,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a run, from the dataclasses in `cluster/runs/config.py`,"
-        " `gato/config.py`, `learner/config.py` and `replay/config.py`. Change one with"
+        "Every setting of a run, from the dataclass `cluster.runs.config.RunConfig` and those in it."
+        " Change one with"
         " `--set PATH=VALUE`; the value is JSON, and text needs no quotes. `gato config show RUN`"
         " prints those of a run. A default that is *the run's* is given by each preset; the last"
         " table has them. TASK stands for the name of a task, NAME for one that you choose.",

@@ -13,7 +13,8 @@ import numpy as np
 from gato.episode import Episode
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout
-from replay.config import LimiterConfig, ReplayConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
 from replay.sampling.config import MixConfig, TableConfig
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
