@@ -24,7 +24,8 @@ from typing import Any
 
 from benchmarks.machine import ROOT, about
 from cluster.journal.journal import START, Entry, Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from gato.metrics import Evaluation
 
 RESULTS = ROOT / "docs" / "results"

@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     asked = parser.parse_args()
     use_threads(1)
-    checkpoint, config, _ = locate(asked.what)
+    found = locate(asked.what)
+    checkpoint, config = found.path, found.config
     exact: dict[str, float] = {}
     print(
         "| task | acting | return, mean ± standard error | of float32 | env steps/s"

@@ -55,7 +55,7 @@ def from_plain(kind: Any, value: Any, *, ignore_unknown: bool = False) -> Any:
     """The inverse of `to_plain`.
 
     Args:
-        kind: The type to build: a dataclass, a NamedTuple, a builtin, or an annotation made of them.
+        kind: The type to build: a dataclass, a NamedTuple, a builtin, or an annotation of them.
         value: What `to_plain` returned, or a person wrote.
         ignore_unknown: Drop fields that a dataclass does not have, as a reader of records that a
             newer version wrote must.

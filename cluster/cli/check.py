@@ -1,5 +1,4 @@
-"""`gato check TASK`: whether a task's environment keeps what every environment must, said line by
-line."""
+"""`gato check TASK`: whether a task's environment keeps the contract of environments."""
 
 from __future__ import annotations
 
@@ -8,12 +7,16 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
-from typing import IO, Literal
+from typing import IO, Annotated, Literal
 
+import typer
 from rich.console import Console
 
+from actors.envs.conformance import CHECKS, Finding, findings
+from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
+from cluster.cli.options import command_group, console
 from cluster.monitor.format import literal
 from gato.config import PRESETS
 from gato.sequence import StepLayout
@@ -25,6 +28,27 @@ IMPORT_TIMEOUT_S = 120.0
 IMPORT = "import sys; from actors.tasks.resolve import resolve_task; resolve_task(sys.argv[1])"
 
 
+app = command_group()
+
+
+@app.command()
+def check(
+    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    backend: Annotated[
+        Literal["auto", "loop", "process", "envpool"],
+        typer.Option(help="How its environments are made; auto: users' own in processes."),
+    ] = "auto",
+) -> None:
+    """Check that a task's environment keeps the contract of environments.
+
+    Seeds, limits, shapes, independent rows and more; exit status 1 if it does not.
+
+    Example: [bold]gato check atari/pong[/bold]
+    """
+    if not check_task(task, backend=backend, console=console):
+        raise typer.Exit(1)
+
+
 def check_task(
     name: str, *, backend: Literal["auto", "loop", "process", "envpool"], console: Console
 ) -> bool:
@@ -34,9 +58,6 @@ def check_task(
     With `auto`, users' own environments are made in processes, so that one that ends or hangs does
     not end or hang the check.
     """
-    from actors.envs.conformance import CHECKS, Finding, findings
-    from actors.envs.factory import make_envs
-
     with tempfile.TemporaryFile() as log:
         task = _resolved(name)
         chosen = (
@@ -87,9 +108,13 @@ def _resolved(name: str) -> Task:
         pass
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", IMPORT, name], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            timeout=IMPORT_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", IMPORT, name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=IMPORT_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"importing, making or closing {name} did not end in {IMPORT_TIMEOUT_S:g} s;"

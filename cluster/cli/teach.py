@@ -1,35 +1,55 @@
-"""`gato teach`: train a specialist, show how far it is, go on where it was stopped."""
+"""`gato teach`: train a specialist with RLlib, to be a teacher."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from rich.console import Console
+import ray
+import typer
 from rich.progress import Progress
 
-from actors.teachers.train.config import Algorithm, is_tried, settings_for
+from actors.teachers.specialist import SHIPPED
+from actors.teachers.train.config import is_tried, settings_for
+from actors.teachers.train.rllib import teach as train
+from cluster.cli.options import RayAddress, command_group, console
+from cluster.control.ray_connection import connect_ray
 from cluster.monitor.format import literal
 
+app = command_group()
 
+
+@app.command()
 def teach(
-    task: str,
-    *,
-    steps: int | None,
-    seed: int,
-    out: Path | None,
-    algorithm: Algorithm,
-    address: str | None,
-    num_env_runners: int,
-    console: Console,
+    task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps. Default: from its settings.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for its weights and its record. Default: where runs look for teachers."
+        ),
+    ] = None,
+    algorithm: Annotated[
+        Literal["ppo", "sac"], typer.Option(help="PPO, or SAC, which is slow on few cores.")
+    ] = "ppo",
+    address: RayAddress = None,
+    env_runners: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Processes that play, on all machines of the cluster; 0: the learner plays, too.",
+        ),
+    ] = 0,
 ) -> None:
-    """Train a specialist and say how good it got. ValueError where there are no settings, or no Ray
-    at `address`."""
-    import ray
+    """Train a teacher for a MuJoCo task with RLlib.
 
-    from actors.teachers.specialist import SHIPPED
-    from actors.teachers.train.rllib import teach as train
-    from cluster.control.launch import connect_ray
+    After Ctrl-C, the same command continues from its last checkpoint.
 
+    Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
+    """
     out = out or SHIPPED
     config = settings_for(task, seed=seed, env_steps=steps, algorithm=algorithm)
     if not is_tried(config.task):
@@ -39,7 +59,7 @@ def teach(
             "RLlib's SAC makes about 7 updates, and as many steps, a second on two cores: PPO is"
             " far sooner there."
         )
-    connect_ray(address, namespace="gato-teach", num_cpus=2 + num_env_runners)
+    connect_ray(address, namespace="gato-teach", num_cpus=2 + env_runners)
     try:
         with Progress(console=console) as bar:
             entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)
@@ -48,7 +68,7 @@ def teach(
                 shown = "-" if mean is None else f"{mean:,.0f}"
                 bar.update(entry, completed=done, description=f"{config.task}: return {shown}")
 
-            made = train(config, out, progress=told, num_env_runners=num_env_runners)
+            made = train(config, out, progress=told, num_env_runners=env_runners)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. The same command goes on from its last checkpoint in {literal(out)}."

@@ -1,4 +1,4 @@
-"""What the command line makes of a named run: its tasks, teachers, data and settings, all checked
+"""Build the config of a run from a preset or a file and what the caller changes, and check it
 before anything starts."""
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from pathlib import Path
 
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.tasks.text_encoder import BYTES, text_encoder
+from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from cluster.control.resolve import check_fits, tasks_of
 from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
-from cluster.runs.config import RunConfig, override, with_tasks
+from cluster.runs.config import RunConfig
+from cluster.runs.config_file import is_config_file, read_config
 from cluster.runs.normalise import with_statistics
+from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import find_run_config
 
 
@@ -28,12 +32,25 @@ def make_config(
     teachers: Sequence[str] = (),
     normalise: Sequence[str] = (),
 ) -> RunConfig:
-    """The named run with what the command line changes. ValueError for what it cannot be."""
-    from cluster.control.launch import check_fits, tasks_of
+    """The run of a preset or of a config file, with changes.
 
-    config = find_run_config(run)
-    config = replace(config, text=str(Path(text).absolute()) if text and text != BYTES else BYTES)
-    text_encoder(config.text)  # ValueError where it is none
+    Args:
+        run: A preset's name, or a config file (.yaml, .toml).
+        name: Name of the run. Default: the preset's or the file's.
+        tasks: Any names of tasks. Default: those of `data`, else those of the run.
+        data: Data sets to train on.
+        settings: `path=value` settings.
+        text: A SentencePiece model's file, or "bytes".
+        teachers: `TASK=SPEC` teachers.
+        normalise: Tasks whose observations are normalised by the statistics of the data.
+
+    Raises:
+        ValueError: A name, a file, a setting or a combination of them is wrong.
+    """
+    config = _read_from(Path(run)) if is_config_file(run) else find_run_config(run)
+    if text is not None:
+        config = replace(config, text=BYTES if text == BYTES else str(Path(text).absolute()))
+    text_encoder(config.text)  # raises ValueError if it is not an encoder
     if data:
         found = [datasets.find(entry) for entry in data]
         config = replace(config, data=tuple(d.name for d in found))
@@ -51,6 +68,14 @@ def make_config(
     return config
 
 
+def _read_from(file: Path) -> RunConfig:
+    """The config in a file; the paths in it start from the file's folder."""
+    config = read_config(file)
+    if config.text == BYTES:
+        return config
+    return replace(config, text=str((file.parent / Path(config.text).expanduser()).absolute()))
+
+
 def data_notes(config: RunConfig) -> list[str]:
     """What is doubtful of the run's data sets: sources that were not read to the end, refused
     episodes, blind entries."""
@@ -61,8 +86,6 @@ def data_notes(config: RunConfig) -> list[str]:
 
 def _require_demonstrations(config: RunConfig) -> None:
     """ValueError where a task has neither data nor a teacher to begin with."""
-    from actors.teachers.resolve import has_teacher
-
     shown = {task for name in config.data for task in datasets.find(name).tasks} | set(
         config.actors.teacher_of
     )
@@ -77,8 +100,6 @@ def _require_demonstrations(config: RunConfig) -> None:
 
 def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
     """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
-    from actors.teachers.resolve import absolute_spec, teacher_for
-
     specs = dict(config.actors.teacher_of)
     for entry in named:
         parts = re.fullmatch(r"(.+?(?:\?sticky=[0-9.]+)?)=(.+)", entry)
@@ -98,8 +119,6 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
 def teacher_notes(config: RunConfig) -> list[str]:
     """What a user must be told of the teachers that were named: what was converted, allowed, found
     or is not known."""
-    from actors.teachers.resolve import teacher_for
-
     specs = {task: spec for task, spec in config.actors.teacher_of.items() if task in config.tasks}
     return [
         f"teacher of {task}: {note.removeprefix('noted: ')}"
@@ -114,8 +133,6 @@ def scales_of(config: RunConfig, data_returns: Mapping[str, float]) -> dict[str,
 
     A task without references has none: its returns are shown as they are.
     """
-    from actors.teachers.resolve import teacher_return
-
     scales: dict[str, Scale] = {}
     for name, task in resolve_tasks(*config.tasks).items():
         taught = teacher_return(task, config.actors.teacher_of.get(name, ""))

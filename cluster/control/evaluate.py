@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.assignment import Assignment
@@ -10,11 +11,12 @@ from actors.delivery import Receipt
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
-from actors.tasks.resolve import resolve_tasks
+from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
-from cluster.control.launch import acting_configs, layout_of, tasks_of
+from cluster.control.evaluation_report import EvaluationReport, TaskResult
+from cluster.control.resolve import acting_configs, layout_of, tasks_of
 from cluster.control.scheduler import EVALUATION_SEED
-from cluster.monitor.scores import Scale, read_scales
+from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run
 from gato.episode import Episode
@@ -83,8 +85,25 @@ class StoredPrompts:
         return None
 
 
-def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
-    """Checkpoint, config and scales of a run's name, or of a checkpoint's folder inside a run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint, and what its run says of it."""
+
+    path: Path
+    config: RunConfig
+    scales: Mapping[str, Scale]
+
+    def untrained(self, tasks: Sequence[str]) -> list[str]:
+        """Which of these tasks its run was not trained on."""
+        return [name for name in tasks if name not in self.config.tasks]
+
+
+def locate(what: str) -> Checkpoint:
+    """The last checkpoint of a run's name, or the one in a folder inside a run's folder.
+
+    Raises:
+        ValueError: There is no such run, it has no checkpoint, or a file of it is damaged.
+    """
     path = Path(what)
     if (path / "checkpoint.json").is_file():
         checkpoint, run = path.resolve(), path.resolve().parent.parent
@@ -102,7 +121,52 @@ def locate(what: str) -> tuple[Path, RunConfig, dict[str, Scale]]:
                 " learner.checkpoint_every"
             )
         checkpoint = checkpoints[-1]
-    return checkpoint, RunFolder(run.parent, run.name).run_config(), read_scales(run)
+    return Checkpoint(
+        path=checkpoint,
+        config=RunFolder(run.parent, run.name).config(),
+        scales=read_scales(run),
+    )
+
+
+def evaluate_run(
+    what: str | Checkpoint,
+    *,
+    tasks: Sequence[str] | None = None,
+    episodes: int = 10,
+    video: bool = False,
+) -> EvaluationReport:
+    """Play a checkpoint in this process, without Ray.
+
+    Args:
+        what: A run's name (its last checkpoint), a checkpoint's folder, or a located checkpoint.
+        tasks: Names of tasks. Default: those of the run.
+        episodes: Episodes of each task, on the seeds that all evaluations use.
+        video: Film each task's first episode, into the run's folder under clips.
+
+    Raises:
+        ValueError: There is no such checkpoint or task, or an evaluation failed.
+    """
+    found = locate(what) if isinstance(what, str) else what
+    clips = ClipFolder(found.path.parent.parent / "clips" / found.path.name) if video else None
+    names = [resolve_task(task).name for task in tasks] if tasks else list(found.config.tasks)
+    results: dict[str, TaskResult] = {}
+    for done in evaluate_checkpoint(found.path, found.config, names, episodes, clips=clips):
+        if done.failed:
+            raise ValueError(f"evaluation of {done.task} failed: {done.failed}")
+        results[done.task] = TaskResult(
+            task=done.task,
+            learner_step=done.learner_step,
+            returns=done.returns,
+            scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
+            is_trained=done.task in found.config.tasks,
+            warnings=done.warnings,
+        )
+    return EvaluationReport(
+        checkpoint=found.path,
+        tasks=results,
+        clips=dict(clips.files) if clips else {},
+        clip_problems=tuple(clips.problems.values()) if clips else (),
+    )
 
 
 def evaluate_checkpoint(

@@ -1,38 +1,25 @@
-"""Launching: Ray (a local one, or one that runs), and on it replay, weights store and learner,
-ready for workers."""
+"""Start the parts of a run on Ray: replay, weights store and learner, ready for workers."""
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import ray
 from ray.actor import ActorProxy
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor, end_inference
-from actors.tasks.resolve import resolve_tasks
-from actors.tasks.text_encoder import text_encoder
 from actors.teachers.resolve import Teachers
-from cluster.control.ray_probe import require_ray
+from cluster.control.resolve import acting_configs, layout_of, tasks_of
 from cluster.control.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from cluster.runs.config import RunConfig
-from cluster.runs.normalise import normalised_tasks
-from gato.config import ActingConfig
-from gato.sequence import StepLayout
-from gato.task import Kind, Task
-from gato.tokenizer import TokenLayout
 from learner.remote import LearnerActor, RemoteLearner
-from replay.config import TaskMix
 from replay.remote import (
     RemoteBatchSource,
     RemoteEpisodeSink,
@@ -40,114 +27,8 @@ from replay.remote import (
     Shards,
     start_replay,
 )
-from replay.sampling.mixture import least_steps
 
 WorkerHandle = ActorProxy[WorkerActor]
-
-
-def tasks_of(config: RunConfig) -> dict[str, Task]:
-    """The run's tasks by name, in the run's order, with the statistics that their observations are
-    normalised by. ValueError suggests the nearest name for one that is unknown."""
-    return normalised_tasks(resolve_tasks(*config.tasks), config)
-
-
-def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:
-    """The model's layout, with the encoder of text where a task shows some; its file is sought in
-    the run's `folder`."""
-    shows_text = any(
-        spec.kind is Kind.TEXT for task in tasks.values() for spec in task.observations.values()
-    )
-    return replace(
-        config.model.layout, text=text_encoder(config.text, folder) if shows_text else None
-    )
-
-
-def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
-    """ValueError, before anything starts, where a step of a task is too long for the model or a
-    row, or a prompt for a window."""
-    for role in ("evaluate", "generate"):
-        acting_configs(config, role)
-    layout = layout_of(config, tasks, None)
-    for task in tasks.values():
-        steps = StepLayout(task, layout)
-        mix = config.replay.mix
-        needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
-        if needed > mix.row_tokens:
-            raise ValueError(
-                f"{task.name} needs rows of {needed} tokens, run {config.name} has"
-                f" {mix.row_tokens}; add --set"
-                f" model.context_tokens={max(needed, config.model.context_tokens)} --set"
-                f" replay.mix.row_tokens={needed}"
-                + (
-                    ", or for rows without prompts --set replay.mix.prompt_fraction=0"
-                    if mix.prompt_fraction
-                    else ""
-                )
-            )
-        if steps.num_observation_tokens > config.model.max_observation_tokens:
-            raise ValueError(
-                f"{task.name} shows {steps.num_observation_tokens} tokens a step, the model has"
-                f" positions for {config.model.max_observation_tokens}; add --set"
-                f" model.max_observation_tokens={steps.num_observation_tokens}"
-            )
-
-
-def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = None) -> None:
-    """Connect to the Ray at `address` (host:port), or start a local one, of `num_cpus` (None: the
-    machine's).
-
-    ValueError where nothing answers there, or none starts.
-    """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray would run its workers at niceness 15, behind anything else on the machine; they are what
-    # the machine is for.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if address is None:
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    namespace=namespace,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            except (
-                Exception
-            ) as problem:  # Ray has no exception of its own for a start that took too long
-                raise ValueError(
-                    f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
-                ) from problem
-            return
-        _offer_token()
-        try:
-            require_ray(address)
-            ray.init(
-                address=address,
-                namespace=namespace,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, RuntimeError, RayError) as problem:
-            raise ValueError(
-                f"the Ray at {address!r} refused: {str(problem).splitlines()[0]}; both sides need"
-                " the same token (RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled on both) and the"
-                " same version of Ray"
-            ) from problem
-
-
-def _offer_token() -> None:
-    """Join with the token that lies in the home folder, if one does: Ray 2.60 asks for it but
-    offers it only to "auto"."""
-    from ray._private.authentication.authentication_token_setup import (
-        maybe_enable_token_auth_if_token_available,
-    )
-
-    # It warns that a token is used, before it is known whether a Ray listens there at all.
-    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,24 +47,6 @@ class Parts:
     readers."""
     new_worker: Callable[[str], WorkerHandle]
     clips: ClipFolder
-
-
-def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
-    """How each task is acted to `evaluate` or to `generate`: as deep a window as it is trained
-    with."""
-    actors = config.actors
-    general, single = {
-        "evaluate": (actors.evaluate, actors.evaluate_of),
-        "generate": (actors.generate, actors.generate_of),
-    }[role]
-    out: dict[str, ActingConfig] = {}
-    for name in config.tasks:
-        acting = single.get(name, general)
-        mix = config.replay.mix.tasks.get(name)
-        out[name] = replace(
-            acting, window_steps=acting.window_steps or (mix.window_steps if mix else None)
-        )
-    return out
 
 
 def launch(

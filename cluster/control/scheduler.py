@@ -1,13 +1,12 @@
-"""Who does what next: demonstrations first, then evaluations of the newest version beside play.
-Pure arithmetic."""
+"""The scheduler: picks each idle worker's next assignment. Pure logic: no clock, no Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from actors.assignment import Assignment, Role
-from cluster.runs.config import PLAYING, ActorsConfig
+from actors.config import PLAYING, ActorsConfig
+from cluster.control.task_progress import TaskProgress, is_hopeless
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -17,44 +16,16 @@ EVALUATION_SEED = 10_000
 
 FAILURE_PAUSE_S = 2.5
 """Pause after a first failure; it doubles up to 160 s."""
-BREAKS_AFTER = 8
-"""Failures in a row, without one success in between, after which a task is not tried again in that
-role."""
 
 
-@dataclass(slots=True)
-class _TaskState:
-    demonstration_steps: int = 0
-    wanted_steps: int = 0
-    teachable: bool = False
-    evaluated: Version | None = None
-    evaluation_in_flight: bool = False
-    evaluation_ended_s: float = float("-inf")
-    filmed_s: float = float("-inf")
-    teaching_in_flight: int = 0
-    next_seed: int = 0
-    asked: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(PLAYING, 0))
-    """Episodes asked for, by role."""
-    not_before_s: dict[Role, float] = field(default_factory=dict[Role, float])
-    """Until then it is not tried in a role, in which it failed."""
-    failures: dict[Role, int] = field(default_factory=dict[Role, int])
-    """Since its last success, in each role that was tried."""
-    failed_s: dict[Role, float] = field(default_factory=dict[Role, float])
-    """When the last of them was counted: what was given out before it tells nothing new."""
+class Scheduler:
+    """Picks each idle worker's next assignment: demonstrations first, then evaluations of the
+    newest version between the roles that fill replay. It is told what ended and what was published.
 
-    def is_broken(self, role: Role) -> bool:
-        return self.failures.get(role, 0) >= BREAKS_AFTER
-
-    def may_try(self, role: Role, now_s: float) -> bool:
-        return not self.is_broken(role) and now_s >= self.not_before_s.get(role, now_s)
-
-
-class Dispatcher:
-    """Decides each free worker's next assignment; told of what ended and what was published.
-
-    dispatcher = Dispatcher(config, tasks, demonstration_steps={"mujoco/hopper": 0},
-    teachable=["mujoco/hopper"], seed=0) dispatcher.published(Version(1, 1))
-    assignment = dispatcher.next(worker="w0", now_s=12.0)
+    scheduler = Scheduler(config, tasks, demonstration_steps={"mujoco/hopper": 0},
+                          teachable=["mujoco/hopper"], seed=0)
+    scheduler.published(Version(1, 1))
+    assignment = scheduler.next(worker="w0", now_s=12.0)
     """
 
     def __init__(
@@ -73,7 +44,7 @@ class Dispatcher:
         self._has_data = bool(has_data)
         self._newest: Version | None = None
         self._tasks = {
-            task: _TaskState(
+            task: TaskProgress(
                 demonstration_steps=demonstration_steps.get(task, 0),
                 wanted_steps=(
                     config.demonstration_steps_of.get(task, config.demonstration_steps)
@@ -117,8 +88,7 @@ class Dispatcher:
             self.configure(self._config)
 
     def replay_takes(self, may_insert: bool) -> None:
-        """Whether replay takes episodes now: while its readers are behind nobody fills it, and
-        evaluations go on."""
+        """Whether replay accepts episodes now; if not, only evaluations go on."""
         self._may_insert = may_insert
 
     @property
@@ -127,7 +97,7 @@ class Dispatcher:
 
     @property
     def broken(self) -> list[tuple[str, Role]]:
-        """Tasks, and the roles in which they are left alone because they failed again and again."""
+        """Tasks and the roles in which they failed too often to be tried again."""
         return [
             (name, role)
             for name, state in self._tasks.items()
@@ -137,16 +107,8 @@ class Dispatcher:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether every task failed again and again in all that was tried, or all teachers did and
-        nothing else is learned."""
-        states = self._tasks.values()
-        untaught = [state for state in states if state.wanted_steps]
-        nothing_shown = all(
-            not state.demonstration_steps and state.is_broken("demonstrate") for state in untaught
-        )
-        if untaught and nothing_shown and not self._has_data and len(untaught) == len(states):
-            return True
-        return all(state.failures and all(map(state.is_broken, state.failures)) for state in states)
+        """Whether no task has anything left to try."""
+        return is_hopeless(list(self._tasks.values()), has_data=self._has_data)
 
     def everything_evaluated(self) -> bool:
         """Whether the newest version has been evaluated on every task that can be."""
@@ -242,8 +204,7 @@ class Dispatcher:
         )
 
     def _play(self, role: Role, worker: str, now_s: float) -> Assignment | None:
-        """An assignment, where the worker has rested long enough that the role has no more than its
-        share of the time."""
+        """An assignment, if the worker has rested so long that the role keeps to its share."""
         if (
             self._config.share(role) <= 0.0
             or not self._may_insert
@@ -289,10 +250,8 @@ class Dispatcher:
             state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
 
     def died(self, assignment: Assignment, *, given_s: float, now_s: float) -> None:
-        """The worker died at it, or of it: it is done again at once, but not for ever.
-
-        Several workers that fail together, as when a machine leaves, are one failure.
-        """
+        """The worker died during this assignment: retry at once, at most `BREAKS_AFTER` times in a
+        row. Several workers that fail together, as when a machine leaves, are one failure."""
         self.taken_back(assignment)
         state, role = self._tasks[assignment.task], assignment.role
         if given_s >= state.failed_s.get(role, given_s):
@@ -300,7 +259,7 @@ class Dispatcher:
             state.failed_s[role] = now_s
 
     def taken_back(self, assignment: Assignment) -> None:
-        """Nobody is at it any more; it is to be done again."""
+        """No worker has the assignment any more; it is still to be done."""
         state = self._tasks[assignment.task]
         if assignment.role == "demonstrate":
             state.teaching_in_flight -= 1

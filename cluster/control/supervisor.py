@@ -1,4 +1,4 @@
-"""The supervisor: runs learner, replay and crew to the end of a run, obeys control words, and
+"""The supervisor: runs learner, replay and pool to the end of a run, obeys control words, and
 journals what happens."""
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.config import PLAYING
 from actors.remote import end_inference
 from cluster.control.launch import Parts
-from cluster.control.scheduler import Dispatcher
-from cluster.control.worker_pool import Crew, first_line
+from cluster.control.scheduler import Scheduler
+from cluster.control.worker_pool import WorkerPool, first_line
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
-from cluster.runs.config import PLAYING, RunConfig
+from cluster.runs.config import RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged
 
@@ -36,22 +37,22 @@ Ended = Literal["finished", "stopped", "failed"]
 class Supervisor:
     """Runs a launched run to its end.
 
-    supervisor = Supervisor(config, parts, journal, dispatcher)
+    supervisor = Supervisor(config, parts, journal, scheduler)
     ended, reason = supervisor.run()          # another thread, or another process by the journal,
     may ask it to stop
     """
 
     def __init__(
-        self, config: RunConfig, parts: Parts, journal: Journal, dispatcher: Dispatcher
+        self, config: RunConfig, parts: Parts, journal: Journal, scheduler: Scheduler
     ) -> None:
         self._config = config
         self._parts = parts
         self._replay_config = config.replay
         self._journal = journal
-        self._dispatcher = dispatcher
-        self._crew = Crew(
+        self._scheduler = scheduler
+        self._crew = WorkerPool(
             parts.new_worker,
-            dispatcher,
+            scheduler,
             journal,
             hung_after_s=config.actors.hung_after_s,
             clips=parts.clips,
@@ -94,8 +95,8 @@ class Supervisor:
                 self._say("stopping", "the learner saves and publishes")
                 self._parts.learner.stop.remote()
                 stop_by_s = time.monotonic() + STOP_PATIENCE_S
-            if stop_by_s is None and self._dispatcher.is_hopeless:
-                tasks = ", ".join(dict.fromkeys(name for name, _ in self._dispatcher.broken))
+            if stop_by_s is None and self._scheduler.is_hopeless:
+                tasks = ", ".join(dict.fromkeys(name for name, _ in self._scheduler.broken))
                 return "failed", f"every task fails again and again ({tasks}); gato watch shows why"
             if stop_by_s is not None and time.monotonic() > stop_by_s:
                 return (
@@ -137,7 +138,7 @@ class Supervisor:
         deadline_s = time.monotonic() + 300.0
         while time.monotonic() < deadline_s and not self._asked_to_stop.is_set():
             self._tick(hand_out=True, last=True)
-            if self._dispatcher.everything_evaluated() or not len(self._crew):
+            if self._scheduler.everything_evaluated() or not len(self._crew):
                 return
             time.sleep(TICK_S)
 
@@ -168,7 +169,7 @@ class Supervisor:
         except (ValueError, TypeError) as problem:
             self._say("problem", f"the roles keep their shares: {first_line(problem)}")
             return
-        self._dispatcher.configure(self._actors)
+        self._scheduler.configure(self._actors)
         roles = ("evaluate", *PLAYING)
         self._say(
             "roles",
@@ -215,11 +216,11 @@ class Supervisor:
         now_s = time.monotonic()
         for report in reports:
             self._journal.append(report)
-            if report.version != self._dispatcher.newest:
-                self._dispatcher.published(report.version)
+            if report.version != self._scheduler.newest:
+                self._scheduler.published(report.version)
                 self._parts.replay.published(report.version)
             self._crew.learned(report.step)
-            self._dispatcher.learned(report.step)
+            self._scheduler.learned(report.step)
             self._learner_heard_s, self._learner_named = now_s, False
         for problem in problems:
             self._say("problem", problem)
@@ -250,7 +251,7 @@ class Supervisor:
                 "replay restarted",
                 f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged",
             )
-        self._dispatcher.replay_takes(stats.may_insert)
+        self._scheduler.replay_takes(stats.may_insert)
         if stats != self._stats:
             self._journal.append(stats)
         self._stats = stats

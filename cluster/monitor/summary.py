@@ -1,36 +1,22 @@
-"""How a run stands: its journal, folded record by record into the present state."""
+"""The status of a run: tasks, learner, replay, workers and events."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from cluster.journal.journal import START, Journal
-from cluster.journal.records import Event, Record
+from cluster.journal.journal import START
+from cluster.journal.records import Event
 from cluster.monitor.iqm import Aggregate, aggregate
 from cluster.monitor.scores import MEASURES, Measure, Scale, Score, TaskState, finite
-from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
+from gato.metrics import LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
 
 WINDOW_S = 60.0
 """Rates are of the reports of the last minute."""
-MAX_EVENTS = 50
-MAX_PUBLICATIONS = 512
-STATES: Mapping[str, str] = {
-    "starting": "starting",
-    "started": "running",
-    "resumed": "running",
-    "stopping": "stopping",
-    "stopped": "stopped",
-    "finished": "finished",
-    "failed": "failed",
-}
-"""Kinds of events that say how the run stands, and what they say."""
-
-
 _aggregate = lru_cache(maxsize=16)(aggregate)
 """A picture is drawn every second, and most seconds bring no evaluation."""
 
@@ -246,90 +232,3 @@ class Summary:
             "env_steps_per_s": self.env_steps_per_s(now_s, name),
             "history": [list(point) for point in self.history(name)] if scale else [],
         }
-
-
-def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summary:
-    """`summary` after one more entry. An entry that was folded before changes nothing."""
-    if _order(entry_id) <= _order(summary.last_id):
-        return summary
-    first_s = time_s if summary.first_s is None else min(time_s, summary.first_s)
-    summary = replace(
-        summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s)
-    )
-    match record:
-        case Evaluation():
-            task = summary.tasks.get(record.task, TaskState()).after(record)
-            return replace(summary, tasks={**summary.tasks, record.task: task})
-        case LearnerReport():
-            return _learned(summary, time_s, record)
-        case WorkerReport():
-            worker = _worked(summary, summary.workers.get(record.worker), time_s, record)
-            return replace(summary, workers={**summary.workers, record.worker: worker})
-        case ReplayStats():
-            return replace(summary, replay=record)
-        case Event():
-            state = STATES.get(record.kind, summary.state)
-            return replace(summary, state=state, events=(*summary.events, record)[-MAX_EVENTS:])
-
-
-def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
-    published_s = summary.published_s
-    if record.version not in published_s:
-        kept = sorted({**published_s, record.version: time_s}.items())[-MAX_PUBLICATIONS:]
-        published_s = dict(kept)
-    recent = (
-        *(old for old in summary.learner_recent if old[0] > time_s - WINDOW_S),
-        (time_s, record),
-    )
-    return replace(
-        summary, learner=record, learner_s=time_s, learner_recent=recent, published_s=published_s
-    )
-
-
-def _worked(
-    summary: Summary, known: WorkerState | None, time_s: float, record: WorkerReport
-) -> WorkerState:
-    known = known or WorkerState(latest=record, time_s=time_s)
-    age_versions, age_s = None, None
-    if record.version is not None:
-        played = record.version
-        newer_s = [seen_s for version, seen_s in summary.published_s.items() if version > played]
-        newest = max(summary.published_s, default=played)
-        # After a restart of the learner numbers go on, so that their difference counts publications
-        # of both epochs.
-        age_versions = max(0, newest.number - played.number) if newest > played else 0
-        age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
-    dropped = {f"dropped: {reason}": count for reason, count in record.dropped.items()}
-    lost = {
-        **record.refused,
-        **dropped,
-        **({f"failed: {record.failed}": 1} if record.failed else {}),
-    }
-    reasons = {*known.refused, *lost}
-    return WorkerState(
-        latest=record,
-        time_s=time_s,
-        age_versions=age_versions,
-        age_s=age_s,
-        recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
-        wait_s=known.wait_s + record.wait_s,
-        worked_s=known.worked_s + record.wall_s,
-        refused={
-            reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)
-        },
-    )
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    time_ms, _, number = entry_id.partition("-")
-    return int(time_ms), int(number or 0)
-
-
-def read_summary(journal: Journal, run: str, scales: Mapping[str, Scale]) -> Summary:
-    """What all records of a run come to, from the first to the newest."""
-    summary, last = Summary(run=run, scales=scales), START
-    while entries := journal.read(last):
-        for entry in entries:
-            summary = fold(summary, *entry)
-        last = entries[-1].id
-    return summary

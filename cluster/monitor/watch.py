@@ -17,18 +17,14 @@ from rich.text import Text
 
 from cluster.journal.journal import START, Entry
 from cluster.journal.records import Event
+from cluster.monitor.fold import fold
 from cluster.monitor.format import duration_text, printable
-from cluster.monitor.panels import (
-    Size,
-    aggregate_line,
-    head_panel,
-    note_table,
-    task_table,
-    who_waits,
-    worker_table,
-)
+from cluster.monitor.notes import note_table, worker_table
+from cluster.monitor.panels import head_panel, who_waits
 from cluster.monitor.scores import Scale
-from cluster.monitor.summary import Summary, fold
+from cluster.monitor.size import Size
+from cluster.monitor.summary import Summary
+from cluster.monitor.task_table import aggregate_line, task_table
 
 GIVE_UP_S = 20.0
 """A journal that does not answer for this long is given up."""

@@ -1,21 +1,23 @@
-"""The runs on this machine: a folder each, with a `run.json` that says what it was started with and
-how it stands."""
+"""The runs on this machine: a folder each, with the run's settings in `config.yaml` and its state
+in `run.json`."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
-from cluster.runs.config import RunConfig, read_config
+from cluster.runs.config import RunConfig
+from cluster.runs.config_file import config_from_plain, read_config, write_config
 from gato.files import damaged, read_json
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]
@@ -23,7 +25,6 @@ ShownState = Literal["starting", "running", "finished", "stopped", "failed", "de
 FIELDS: Mapping[str, tuple[type | UnionType, str]] = {
     "state": (str, "a text"),
     "supervisor_pid": (int | None, "a number or null"),
-    "config": (dict, "an object"),
     "created_s": (int | float, "a number"),
     "reason": (str, "a text"),
     "supervisor_born": (str | None, "a text or null"),
@@ -38,8 +39,6 @@ class RunInfo:
     """What `run.json` says of a run, at the moment it was read."""
 
     name: str
-    config: Mapping[str, Any]
-    """As the run was started."""
     created_s: float
     """Wall-clock time."""
     state: ShownState
@@ -57,19 +56,24 @@ class RunInfo:
 class RunFolder:
     """The folder of one run.
 
-    run = RunFolder.create("demo", config={...})     # takes demo-2 if there is a demo
+    run = RunFolder.create(config)     # takes demo-2 if there is a demo
     run.set_state("running")
+    run.change_config(lambda config: override(config, ["learner.num_updates=4000"]))
     """
 
     root: Path
     name: str
 
     @classmethod
-    def create(
-        cls, name: str, *, config: Mapping[str, Any], root: Path | str | None = None
-    ) -> RunFolder:
-        """A new folder called `name`, or `name`-2, `name`-3... if there is one; its state is
-        `starting`."""
+    def create(cls, config: RunConfig, *, root: Path | str | None = None) -> RunFolder:
+        """A new folder with the config in it; its state is `starting`.
+
+        It has the config's name, or name-2, name-3... if that is taken, and so has its config.
+
+        Raises:
+            ValueError: The name cannot name a folder, or the folder cannot be made.
+        """
+        name = config.name
         if not NAME.fullmatch(name):
             raise ValueError(
                 f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at"
@@ -96,7 +100,6 @@ class RunFolder:
         run._write(
             {
                 "name": run.name,
-                "config": dict(config),
                 "created_s": time.time(),
                 "state": "starting",
                 "supervisor_pid": os.getpid(),
@@ -104,6 +107,7 @@ class RunFolder:
                 "reason": "",
             }
         )
+        write_config(replace(config, name=run.name), run.config_file)
         return run
 
     @property
@@ -118,7 +122,6 @@ class RunFolder:
             state = "dead"
         return RunInfo(
             name=self.name,
-            config=entry["config"],
             created_s=entry["created_s"],
             state=state,
             supervisor_pid=pid,
@@ -139,17 +142,44 @@ class RunFolder:
         }
         self._write(entry)
 
-    def set_config(self, config: Mapping[str, Any]) -> None:
-        """What the run is resumed with from now on."""
-        self._write({**self._read(), "config": dict(config)})
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
 
-    def run_config(self) -> RunConfig:
-        """What the run was started with, and is resumed with. ValueError names the file where it is
-        damaged."""
-        return read_config(self.path / "run.json", "config")
+    def config(self) -> RunConfig:
+        """The settings that the run was started with, and is resumed with.
+
+        Raises:
+            ValueError: The file is missing or damaged; the text names it.
+        """
+        if self.config_file.is_file():
+            return read_config(self.config_file)
+        file, fix = self.path / "run.json", "put the file of a backup there, or start another run"
+        plain = self._read().get("config")  # where runs kept it before they had a file for it
+        if plain is None:
+            raise damaged(self.config_file, "the file is missing", fix=fix)
+        try:
+            return config_from_plain(plain)
+        except (TypeError, ValueError) as problem:
+            raise damaged(file, problem, fix=fix) from problem
+
+    def change_config(self, change: Callable[[RunConfig], RunConfig]) -> RunConfig:
+        """Change the settings that the run is resumed with, and return them. Of two changes at the
+        same time neither is lost.
+
+        Raises:
+            ValueError: `change` refuses, or the file is damaged; nothing is changed then.
+        """
+        with (self.path / "config.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self.config()
+            after = change(before)
+            if after != before or not self.config_file.is_file():
+                write_config(after, self.config_file)
+            return after
 
     def _read(self) -> dict[str, Any]:
-        file, fix = self.path / "run.json", "delete the folder or mend the file"
+        file, fix = self.path / "run.json", "delete the folder or fix the file"
         entry = read_json(file, fix=fix)
         for name, (kind, said) in FIELDS.items():
             if name not in entry and name in OPTIONAL:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from difflib import get_close_matches
 
-from cluster.runs.config import ActorsConfig, RunConfig
+from actors.config import ActorsConfig
+from cluster.runs.config import RunConfig
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
 from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix

@@ -3,16 +3,15 @@ each shard."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from cluster.runs import datasets
 from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
-from gato.files import read_json
+from replay.config import ReplayConfig
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 
@@ -29,13 +28,13 @@ class Place:
     folders: tuple[Path, ...]
     """One for each shard, in order."""
     run: RunFolder | None = None
-    settings: Mapping[str, Any] | None = None
+    config: ReplayConfig | None = None
     """The run's settings of replay."""
 
     @property
     def capacity_bytes(self) -> int | None:
         """Of all shards together; None where it is not known."""
-        return self.settings.get("capacity_bytes") if self.settings else None
+        return self.config.capacity_bytes if self.config is not None else None
 
     def require_idle(self) -> None:
         """Refuse a run that goes on."""
@@ -110,17 +109,11 @@ def _owner(folder: Path) -> RunFolder | None:
 
 
 def _of_run(run: RunFolder) -> Place:
-    file = run.path / "config.json"
-    config = (
-        read_json(file, fix=f"remove it, or gato resume {run.name} -d")
-        if file.is_file()
-        else run.info().config
-    )
     return Place(
         label=f"run {run.name}",
         folders=_require(run.path / "replay", f"run {run.name}"),
         run=run,
-        settings=config.get("replay"),
+        config=run.config().replay,
     )
 
 

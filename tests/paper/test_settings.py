@@ -11,12 +11,14 @@ import torch
 
 from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
-from cluster.runs.config import config_from_json, config_to_json, override
+from cluster.runs.config import RunConfig
+from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
 from gato.acting import Policy
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, next_token_loss
 from gato.sequence import StepLayout, Window
+from gato.serialization import from_plain, to_plain
 from gato.task import ArraySpec, Kind, Task
 from gato.tokenizer import TokenLayout, action_centres, decode, encode
 from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
@@ -185,7 +187,10 @@ def test_a_checkpoint_and_a_run_keep_the_layout(layout: str, tmp_path: Path) -> 
         RUNS["debug"],
         [f"model.{name}={json.dumps(value)}" for name, value in LAYOUTS[layout].items()],
     )
-    assert config_from_json(config_to_json(run)).model.layout == run.model.layout
+    assert (
+        from_plain(RunConfig, json.loads(json.dumps(to_plain(run)))).model.layout
+        == run.model.layout
+    )
     assert run.model.layout == TokenLayout(
         num_text_ids=1024, **{FIELDS[k]: v for k, v in LAYOUTS[layout].items()}
     )  # type: ignore[arg-type]

@@ -128,8 +128,8 @@ def test_all_is_well_only_where_what_is_needed_steps(
     extra = Check(name="extra", package="no-such-package", imports="import x", missing="for videos")
     broken = Check(name="core", package="rich", imports="import no_such_module", core=True)
     monkeypatch.setattr(doctor, "CHECKS", (WELL, extra))
-    assert doctor.doctor(Console(), as_json=True)
+    assert doctor.examine(Console(), as_json=True)
     assert [entry["steps"] for entry in json.loads(capsys.readouterr().out)] == [True, False]
     monkeypatch.setattr(doctor, "CHECKS", (WELL, broken))
-    assert not doctor.doctor(Console(), as_json=False)
+    assert not doctor.examine(Console(), as_json=False)
     assert "broken: core" in capsys.readouterr().out

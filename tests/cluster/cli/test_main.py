@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from cluster.cli.main import main
-from cluster.control import build_run as choices
+from cluster.control.build_run import make_config
 from cluster.runs import folder as registry
 from cluster.runs.folder import RunFolder, list_runs
+from cluster.runs.presets import RUNS
 
 
 @pytest.fixture(autouse=True)
@@ -142,9 +144,7 @@ def test_a_d4rl_file_is_imported_once_and_can_be_trained_on(
         "return_mean": 10.0,
         "returns": [10.0, 10.0, 10.0],
     }
-    config = choices.make_config(
-        "demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[]
-    )
+    config = make_config("demo", name=None, tasks=None, data=["hopper_expert-v5"], settings=[])
     assert config.tasks == ("mujoco/hopper",)
 
 
@@ -190,7 +190,7 @@ def test_a_minari_set_of_another_environment_version_is_refused(
 def test_a_run_that_is_not_running_cannot_be_stopped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RunFolder.create("old", config={"tasks": ["mujoco/hopper"]}).set_state("stopped")
+    RunFolder.create(replace(RUNS["demo"], name="old")).set_state("stopped")
     for words in (("stop", "old"), ("scale", "2", "--run", "old")):
         status, _, err = gato(monkeypatch, capsys, *words)
         assert status == 2

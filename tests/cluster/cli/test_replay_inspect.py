@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,12 +17,12 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.journal.journal import Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import stores_of
 from gato.episode import AGENT
-from gato.serialization import to_plain
 from replay.storage.dedup import Intervals
 from replay.storage.lock import WRITING, FolderLock
 from replay.storage.store import EpisodeStore
@@ -69,9 +70,8 @@ def make_store(folder: Path, *, first: int = 0, num_shards: int = 1) -> Path:
 
 
 def make_run(name: str, *, state: str = "stopped", num_shards: int = 1) -> RunFolder:
-    run = RunFolder.create(
-        name, config={"replay": {"capacity_bytes": CAPACITY, "durability": "group"}}
-    )
+    replay = replace(RUNS["debug"].replay, capacity_bytes=CAPACITY)
+    run = RunFolder.create(replace(RUNS["debug"], name=name, replay=replay))
     shards = [""] if num_shards == 1 else [f"shard-{shard}" for shard in range(num_shards)]
     for number, shard in enumerate(shards):
         make_store(run.path / "replay" / shard, first=10 * number, num_shards=num_shards)
@@ -251,7 +251,7 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(
 
 
 def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Gato) -> None:
-    folder = RunFolder.create("paced", config=to_plain(RUNS["debug"]))
+    folder = RunFolder.create(replace(RUNS["debug"], name="paced"))
     with RedisServer.start(folder.path / "redis") as server:
         folder.set_state("running")
         journal = Journal(connect(server.url), "paced")
@@ -272,7 +272,7 @@ def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Ga
         journal.close()
     folder.set_state("stopped")
     # a resumed run has it too
-    assert folder.info().config["replay"]["limiter"]["slack_tokens"] == 5000
+    assert folder.config().replay.limiter.slack_tokens == 5000
     assert gato("pause", "paced")[0] == 2
 
 

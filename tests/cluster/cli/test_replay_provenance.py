@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster.cli.replay_inspect import stats
-from cluster.cli.replay_provenance import provenance
+from cluster.cli.replay.inspect import stats
+from cluster.cli.replay.provenance import provenance
 from cluster.runs import dataset_import as importing
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions

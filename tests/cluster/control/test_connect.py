@@ -24,7 +24,7 @@ input()
 JOIN = """
 import sys
 import ray  # imported before ours, as by a program that calls us
-from cluster.control.launch import connect_ray
+from cluster.control.ray_connection import connect_ray
 connect_ray(sys.argv[1], namespace="test-connect")
 print("joined", ray.cluster_resources()["CPU"])
 """

@@ -12,9 +12,8 @@ import torch
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster.cli import run_commands as commands
+from cluster.cli import evaluate as evaluate_command
 from cluster.control.evaluate import StoredPrompts
-from cluster.runs.config import config_to_json
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.episode import Episode
@@ -52,7 +51,7 @@ def test_a_task_that_the_run_never_trained_is_said_to_be_one(
 ) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
     config = replace(RUNS["debug"], name="tiny")
-    run = RunFolder.create("tiny", config=json.loads(config_to_json(config)))
+    run = RunFolder.create(config)
     torch.manual_seed(0)
     model = Gato(config.model)
     save_checkpoint(
@@ -65,7 +64,8 @@ def test_a_task_that_the_run_never_trained_is_said_to_be_one(
 
     def said(*tasks: str, as_json: bool) -> str:
         console = Console(file=io.StringIO(), width=200)
-        commands.evaluate("tiny", tasks=tasks, episodes=1, as_json=as_json, console=console)
+        monkeypatch.setattr(evaluate_command, "console", console)
+        evaluate_command.evaluate("tiny", task=list(tasks), episodes=1, as_json=as_json)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 

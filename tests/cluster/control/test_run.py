@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import run_commands as commands
+from cluster.control.run_control import summary_of
 from cluster.journal.journal import START, Journal
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from gato.metrics import WorkerReport
 from replay.storage.store import EpisodeStore
 
@@ -44,7 +45,7 @@ class Shell:
 
     def watch(self) -> dict[str, Any]:
         """What `gato watch --once --json` prints, without a process for each look."""
-        return commands.summary_of("debug", redis_url=None).to_json()
+        return summary_of("debug").to_json()
 
     def processes(self, title: str) -> list[int]:
         """Processes of this run by their title."""

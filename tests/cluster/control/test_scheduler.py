@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from actors.assignment import Assignment
-from cluster.control.scheduler import BREAKS_AFTER, EVALUATION_SEED, Dispatcher
-from cluster.runs.config import ActorsConfig
+from actors.config import ActorsConfig
+from cluster.control.scheduler import EVALUATION_SEED, Scheduler
+from cluster.control.task_progress import BREAKS_AFTER
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -25,128 +26,128 @@ def report(
     )
 
 
-def make(config: ActorsConfig = CONFIG, **kwargs: object) -> Dispatcher:
+def make(config: ActorsConfig = CONFIG, **kwargs: object) -> Scheduler:
     given = {"demonstration_steps": {}, "teachable": ["a", "b"], "seed": 0} | kwargs
-    return Dispatcher(config, ["a", "b"], **given)  # type: ignore[arg-type]
+    return Scheduler(config, ["a", "b"], **given)  # type: ignore[arg-type]
 
 
 def test_demonstrations_come_first_the_scarcest_task_before_the_others() -> None:
-    dispatcher = make()
+    scheduler = make()
     done: list[str] = []
     for _ in range(4):
-        assignment = dispatcher.next("w", 0.0)
+        assignment = scheduler.next("w", 0.0)
         assert assignment is not None
         assert assignment.role == "demonstrate"
         done.append(assignment.task)
-        dispatcher.done("w", assignment, report(assignment), 0.0)
+        scheduler.done("w", assignment, report(assignment), 0.0)
     assert done == ["a", "b", "a", "b"]
-    assert dispatcher.next("w", 0.0) is None  # nothing was published
+    assert scheduler.next("w", 0.0) is None  # nothing was published
 
 
 def test_no_two_assignments_of_a_task_share_a_seed() -> None:
-    dispatcher = make()
+    scheduler = make()
     seeds: list[tuple[str, int]] = []
-    while (assignment := dispatcher.next("w", 0.0)) is not None:
+    while (assignment := scheduler.next("w", 0.0)) is not None:
         seeds += [(assignment.task, seed) for seed in assignment.seeds]
-        dispatcher.done("w", assignment, report(assignment), 0.0)
+        scheduler.done("w", assignment, report(assignment), 0.0)
     assert len(seeds) == len(set(seeds)) == 8
     assert not {seed for _, seed in seeds} & set(range(EVALUATION_SEED, EVALUATION_SEED + 100))
 
 
 def test_each_version_is_evaluated_once_on_each_task_on_the_same_seeds() -> None:
-    dispatcher = make(teachable=[])
+    scheduler = make(teachable=[])
     version = Version(1, 1)
-    dispatcher.published(version)
-    first, second = dispatcher.next("w0", 0.0), dispatcher.next("w1", 0.0)
+    scheduler.published(version)
+    first, second = scheduler.next("w0", 0.0), scheduler.next("w1", 0.0)
     assert first is not None
     assert second is not None
     assert [first.role, second.role] == ["evaluate", "evaluate"]
     assert {first.task, second.task} == {"a", "b"}
     assert first.seeds == second.seeds == (EVALUATION_SEED, EVALUATION_SEED + 1)
     for assignment in (first, second):
-        dispatcher.done("w", assignment, report(assignment, version=version), 1.0)
-    assert dispatcher.everything_evaluated()
-    dispatcher.published(Version(1, 2))
-    assert not dispatcher.everything_evaluated()
+        scheduler.done("w", assignment, report(assignment, version=version), 1.0)
+    assert scheduler.everything_evaluated()
+    scheduler.published(Version(1, 2))
+    assert not scheduler.everything_evaluated()
 
 
 def test_an_assignment_of_a_dead_worker_is_given_out_again() -> None:
-    dispatcher = make(teachable=[])
-    dispatcher.published(Version(1, 1))
-    given = [dispatcher.next("w0", 0.0), dispatcher.next("w0", 0.0)]
+    scheduler = make(teachable=[])
+    scheduler.published(Version(1, 1))
+    given = [scheduler.next("w0", 0.0), scheduler.next("w0", 0.0)]
     assert given[0] is not None
-    dispatcher.died(given[0], given_s=0.0, now_s=1.0)
-    assert dispatcher.next("w1", 1.0) == given[0]
+    scheduler.died(given[0], given_s=0.0, now_s=1.0)
+    assert scheduler.next("w1", 1.0) == given[0]
 
 
 def test_an_evaluation_that_fails_waits_for_the_next_version() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.0), teachable=[])
-    dispatcher.published(Version(1, 1))
+    scheduler = make(replace(CONFIG, generate_share=0.0), teachable=[])
+    scheduler.published(Version(1, 1))
     for _ in range(2):
-        assignment = dispatcher.next("w", 0.0)
+        assignment = scheduler.next("w", 0.0)
         assert assignment is not None
-        dispatcher.failed(assignment, dispatcher.newest, given_s=0.0, now_s=0.0)
-    assert dispatcher.next("w", 0.0) is None
-    dispatcher.published(Version(1, 2))
-    assert dispatcher.next("w", 0.0) is not None
+        scheduler.failed(assignment, scheduler.newest, given_s=0.0, now_s=0.0)
+    assert scheduler.next("w", 0.0) is None
+    scheduler.published(Version(1, 2))
+    assert scheduler.next("w", 0.0) is not None
 
 
 def test_a_task_that_fails_to_be_taught_is_left_alone_longer_each_time() -> None:
-    dispatcher = make(teachable=["a"])
+    scheduler = make(teachable=["a"])
     now_s, waits = 0.0, []
     for _ in range(3):
-        assignment = dispatcher.next("w", now_s)
+        assignment = scheduler.next("w", now_s)
         assert assignment is not None
         assert assignment.role == "demonstrate"
-        dispatcher.failed(assignment, dispatcher.newest, given_s=now_s, now_s=now_s)
+        scheduler.failed(assignment, scheduler.newest, given_s=now_s, now_s=now_s)
         begun = now_s
-        while dispatcher.next("w", now_s + 1.0) is None:
+        while scheduler.next("w", now_s + 1.0) is None:
             now_s += 1.0
         now_s += 1.0
         waits.append(now_s - begun)
-        dispatcher = _same_after(dispatcher)
+        scheduler = _same_after(scheduler)
     assert waits[0] < waits[1] < waits[2]
 
 
-def _same_after(dispatcher: Dispatcher) -> Dispatcher:
-    for state in dispatcher._tasks.values():
+def _same_after(scheduler: Scheduler) -> Scheduler:
+    for state in scheduler._tasks.values():
         state.teaching_in_flight = 0
-    return dispatcher
+    return scheduler
 
 
 def test_generation_has_its_share_of_the_idle_time() -> None:
-    dispatcher = make(teachable=[])
-    dispatcher.published(Version(1, 1))
+    scheduler = make(teachable=[])
+    scheduler.published(Version(1, 1))
     for _ in range(2):
-        assignment = dispatcher.next("w", 0.0)
+        assignment = scheduler.next("w", 0.0)
         assert assignment is not None
-        dispatcher.done("w", assignment, report(assignment, version=Version(1, 1)), 0.0)
-    generated = dispatcher.next("w", 0.0)
+        scheduler.done("w", assignment, report(assignment, version=Version(1, 1)), 0.0)
+    generated = scheduler.next("w", 0.0)
     assert generated is not None
     assert generated.role == "generate"
-    dispatcher.done("w", generated, report(generated), 1.0)  # took 1 s, so it rests 1 s
-    assert dispatcher.next("w", 1.5) is None
-    again = dispatcher.next("w", 2.0)
+    scheduler.done("w", generated, report(generated), 1.0)  # took 1 s, so it rests 1 s
+    assert scheduler.next("w", 1.5) is None
+    again = scheduler.next("w", 2.0)
     assert again is not None
     assert again.task != generated.task
 
 
 def roles_of(
-    dispatcher: Dispatcher, *, rounds: int, begun: int = 0, failing: str | None = None
+    scheduler: Scheduler, *, rounds: int, begun: int = 0, failing: str | None = None
 ) -> list[str]:
     """What is done in so many seconds where each publishes a version; the teacher of `failing`
     never succeeds."""
     roles: list[str] = []
     for now in range(begun, begun + rounds):
         version = Version(1, 1 + now)
-        dispatcher.published(version)
-        assignment = dispatcher.next("w", float(now))
+        scheduler.published(version)
+        assignment = scheduler.next("w", float(now))
         assert assignment is not None
         if assignment.role == "demonstrate" and assignment.task == failing:
-            dispatcher.failed(assignment, version, given_s=float(now), now_s=now + 1.0)
+            scheduler.failed(assignment, version, given_s=float(now), now_s=now + 1.0)
         else:
             roles.append(assignment.role)
-            dispatcher.done("w", assignment, report(assignment, version=version), now + 1.0)
+            scheduler.done("w", assignment, report(assignment, version=version), now + 1.0)
     return roles
 
 
@@ -174,10 +175,10 @@ def test_every_role_has_its_share_of_the_time() -> None:
 
 
 def test_shares_change_while_the_run_goes_on() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.6), has_data=["a", "b"])
-    assert roles_of(dispatcher, rounds=100).count("generate") > 50
-    dispatcher.configure(replace(CONFIG, generate_share=0.0, relabel_share=0.6))
-    roles = roles_of(dispatcher, rounds=100, begun=100)
+    scheduler = make(replace(CONFIG, generate_share=0.6), has_data=["a", "b"])
+    assert roles_of(scheduler, rounds=100).count("generate") > 50
+    scheduler.configure(replace(CONFIG, generate_share=0.0, relabel_share=0.6))
+    roles = roles_of(scheduler, rounds=100, begun=100)
     assert roles.count("generate") == 0
     assert 54 <= roles.count("relabel") <= 61
 
@@ -186,13 +187,13 @@ def test_the_agent_plays_to_learn_from_an_update_on_and_has_its_share_from_then_
     config = replace(
         CONFIG, generate_share=0.2, relabel_share=0.2, demonstrate_share=0.2, play_from=400
     )
-    dispatcher = make(config, has_data=["a", "b"])
-    dispatcher.learned(399)
-    roles = roles_of(dispatcher, rounds=100)
+    scheduler = make(config, has_data=["a", "b"])
+    scheduler.learned(399)
+    roles = roles_of(scheduler, rounds=100)
     assert roles.count("demonstrate") > 15  # teachers know what they do from the beginning
     assert not {"generate", "relabel"} & set(roles)
-    dispatcher.learned(400)
-    roles = roles_of(dispatcher, rounds=100, begun=100)
+    scheduler.learned(400)
+    roles = roles_of(scheduler, rounds=100, begun=100)
     assert 17 <= roles.count("generate") <= 23, (
         "what it did not have before, it does not catch up on"
     )
@@ -200,106 +201,106 @@ def test_the_agent_plays_to_learn_from_an_update_on_and_has_its_share_from_then_
 
 
 def test_evaluations_have_no_more_than_their_share_but_one_of_each_task() -> None:
-    dispatcher = make(replace(CONFIG, evaluate_share=0.0, generate_share=0.5), has_data=["a", "b"])
+    scheduler = make(replace(CONFIG, evaluate_share=0.0, generate_share=0.5), has_data=["a", "b"])
     roles: list[str] = []
     for now in range(20):
-        dispatcher.published(Version(1, 1 + now))
-        assignment = dispatcher.next("w", float(now))
+        scheduler.published(Version(1, 1 + now))
+        assignment = scheduler.next("w", float(now))
         if assignment is not None:
             roles.append(assignment.role)
-            dispatcher.done(
+            scheduler.done(
                 "w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0
             )
     assert roles.count("evaluate") == 2
-    last = dispatcher.next("w", 20.0, last=True)
+    last = scheduler.next("w", 20.0, last=True)
     assert last is not None
     assert last.role == "evaluate"
 
 
 def test_only_who_has_a_teacher_is_relabelled_and_taught() -> None:
-    dispatcher = make(
+    scheduler = make(
         replace(CONFIG, generate_share=0.2, relabel_share=0.4, demonstrate_share=0.2),
         teachable=["a"],
     )
-    dispatcher.published(Version(1, 1))
+    scheduler.published(Version(1, 1))
     seen: set[tuple[str, str]] = set()
     for now in range(100):
-        assignment = dispatcher.next("w", float(now))
+        assignment = scheduler.next("w", float(now))
         if assignment is not None:
             seen.add((assignment.role, assignment.task))
-            dispatcher.done("w", assignment, report(assignment, version=Version(1, 1)), now + 1.0)
+            scheduler.done("w", assignment, report(assignment, version=Version(1, 1)), now + 1.0)
     assert {task for role, task in seen if role in ("relabel", "demonstrate")} == {"a"}
     assert {task for role, task in seen if role == "generate"} == {"a", "b"}
 
 
 def test_data_takes_the_place_of_demonstrations_and_leaves_the_teacher_to_relabel() -> None:
-    dispatcher = make(replace(CONFIG, relabel_share=0.5), has_data=["a", "b"])
-    assert dispatcher.next("w", 0.0) is None
-    roles = roles_of(dispatcher, rounds=50)
+    scheduler = make(replace(CONFIG, relabel_share=0.5), has_data=["a", "b"])
+    assert scheduler.next("w", 0.0) is None
+    roles = roles_of(scheduler, rounds=50)
     assert "demonstrate" not in roles
     assert roles.count("relabel") > 20
 
 
 def test_a_task_that_always_fails_is_left_alone_and_the_others_go_on() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=0.5), teachable=[])
+    scheduler = make(replace(CONFIG, generate_share=0.5), teachable=[])
     tries = 0
     for now in range(0, 40_000, 40):
-        dispatcher.published(Version(1, 1 + now))
-        assignment = dispatcher.next("w", float(now))
+        scheduler.published(Version(1, 1 + now))
+        assignment = scheduler.next("w", float(now))
         if assignment is None:
             continue
         failed = "the wheels came off" if assignment.task == "a" else None
         tries += assignment.task == "a"
-        dispatcher.done(
+        scheduler.done(
             "w",
             assignment,
             replace(report(assignment, version=Version(1, 1 + now)), failed=failed),
             now + 1.0,
         )
     assert tries == 2 * BREAKS_AFTER
-    assert set(dispatcher.broken) == {("a", "evaluate"), ("a", "generate")}
-    assert not dispatcher.is_hopeless
-    dispatcher.published(Version(1, 99_999))
-    assert not dispatcher.everything_evaluated()
-    last = dispatcher.next("w", 50_000.0, last=True)
+    assert set(scheduler.broken) == {("a", "evaluate"), ("a", "generate")}
+    assert not scheduler.is_hopeless
+    scheduler.published(Version(1, 99_999))
+    assert not scheduler.everything_evaluated()
+    last = scheduler.next("w", 50_000.0, last=True)
     assert last is not None
     assert last.task == "b"
-    dispatcher.done("w", last, report(last, version=Version(1, 99_999)), 50_001.0)
-    assert dispatcher.everything_evaluated()  # what is left alone is not waited for
+    scheduler.done("w", last, report(last, version=Version(1, 99_999)), 50_001.0)
+    assert scheduler.everything_evaluated()  # what is left alone is not waited for
 
 
 def test_a_success_in_between_forgets_the_failures_before() -> None:
-    dispatcher = make(teachable=[])
+    scheduler = make(teachable=[])
     for number in range(1, 5 * BREAKS_AFTER):
-        dispatcher.published(Version(1, number))
-        assignment = dispatcher.next("w", 1000.0 * number)
+        scheduler.published(Version(1, number))
+        assignment = scheduler.next("w", 1000.0 * number)
         assert assignment is not None
         failed = "no luck" if number % 5 else None
-        dispatcher.done(
+        scheduler.done(
             "w",
             assignment,
             replace(report(assignment, version=Version(1, number)), failed=failed),
             1000.0 * number,
         )
-    assert dispatcher.broken == []
+    assert scheduler.broken == []
 
 
 def test_workers_that_die_of_a_task_end_it_too_and_a_run_of_nothing_else_is_hopeless() -> None:
-    dispatcher = make()
+    scheduler = make()
     now_s = 0.0
-    while not dispatcher.is_hopeless:
-        assignment = dispatcher.next("w", now_s)
+    while not scheduler.is_hopeless:
+        assignment = scheduler.next("w", now_s)
         assert assignment is not None
-        dispatcher.died(assignment, given_s=now_s, now_s=now_s + 1.0)
+        scheduler.died(assignment, given_s=now_s, now_s=now_s + 1.0)
         now_s += 2.0
-    assert dispatcher.next("w", 1e9) is None
-    assert set(dispatcher.broken) == {("a", "demonstrate"), ("b", "demonstrate")}
+    assert scheduler.next("w", 1e9) is None
+    assert set(scheduler.broken) == {("a", "demonstrate"), ("b", "demonstrate")}
 
 
 def test_an_evaluation_has_as_many_episodes_as_asked_for_in_so_many_environments() -> None:
-    dispatcher = make(replace(CONFIG, evaluation_episodes=5), teachable=[])
-    dispatcher.published(Version(1, 1))
-    assignment = dispatcher.next("w", 0.0)
+    scheduler = make(replace(CONFIG, evaluation_episodes=5), teachable=[])
+    scheduler.published(Version(1, 1))
+    assignment = scheduler.next("w", 0.0)
     assert assignment is not None
     assert assignment.seeds == tuple(range(EVALUATION_SEED, EVALUATION_SEED + 5))
     assert assignment.rows == 2
@@ -311,19 +312,19 @@ def test_one_failing_teacher_does_not_keep_others_from_generating() -> None:
 
 
 def test_a_resumed_run_does_not_teach_again() -> None:
-    dispatcher = make(demonstration_steps={"a": 100, "b": 120})
-    assert dispatcher.next("w", 0.0) is None
+    scheduler = make(demonstration_steps={"a": 100, "b": 120})
+    assert scheduler.next("w", 0.0) is None
 
 
 def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
-    dispatcher = make(replace(CONFIG, clip_every_s=10.0, generate_share=0.0), teachable=[])
+    scheduler = make(replace(CONFIG, clip_every_s=10.0, generate_share=0.0), teachable=[])
     filmed: list[bool] = []
     for number, now_s in enumerate([0.0, 9.0, 10.0, 11.0]):
-        dispatcher.published(Version(1, number))
+        scheduler.published(Version(1, number))
         for _ in range(2):
-            assignment = dispatcher.next("w", now_s, last=now_s == 11.0)
+            assignment = scheduler.next("w", now_s, last=now_s == 11.0)
             assert assignment is not None
-            dispatcher.done("w", assignment, report(assignment, version=Version(1, number)), now_s)
+            scheduler.done("w", assignment, report(assignment, version=Version(1, number)), now_s)
             filmed.append(assignment.film)
     assert filmed == [True, True, False, False, True, True, True, True]
     never = make(replace(CONFIG, clip_every_s=0.0), teachable=[])
@@ -334,9 +335,9 @@ def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
 
 
 def test_workers_that_fail_together_are_one_failure() -> None:
-    dispatcher = make(replace(CONFIG, generate_share=1.0, evaluate_share=0.0), has_data=["a", "b"])
-    dispatcher.published(Version(1, 1))
-    given = [dispatcher.next(f"w{number}", 0.0) for number in range(30)]
+    scheduler = make(replace(CONFIG, generate_share=1.0, evaluate_share=0.0), has_data=["a", "b"])
+    scheduler.published(Version(1, 1))
+    given = [scheduler.next(f"w{number}", 0.0) for number in range(30)]
     played = [
         assignment
         for assignment in given
@@ -344,58 +345,58 @@ def test_workers_that_fail_together_are_one_failure() -> None:
     ]
     assert len(played) > 2 * BREAKS_AFTER
     for assignment in played:
-        dispatcher.died(assignment, given_s=0.0, now_s=5.0)
-    assert dispatcher.broken == []
+        scheduler.died(assignment, given_s=0.0, now_s=5.0)
+    assert scheduler.broken == []
 
 
 def test_an_evaluation_of_an_older_version_that_fails_leaves_the_newest_to_be_evaluated() -> None:
-    dispatcher = make(teachable=[])
-    dispatcher.published(Version(1, 1))
-    given = [dispatcher.next("w", 0.0), dispatcher.next("w", 0.0)]
-    dispatcher.published(Version(1, 9))
+    scheduler = make(teachable=[])
+    scheduler.published(Version(1, 1))
+    given = [scheduler.next("w", 0.0), scheduler.next("w", 0.0)]
+    scheduler.published(Version(1, 9))
     for assignment in given:
         assert assignment is not None
         failed = replace(report(assignment, version=Version(1, 1)), failed="it broke")
-        dispatcher.done("w", assignment, failed, 1.0)
-    assert not dispatcher.everything_evaluated()
-    last = dispatcher.next("w", 2.0, last=True)
+        scheduler.done("w", assignment, failed, 1.0)
+    assert not scheduler.everything_evaluated()
+    last = scheduler.next("w", 2.0, last=True)
     assert last is not None
     assert last.role == "evaluate"
 
 
 def test_evaluations_have_the_share_that_they_are_given_also_where_nothing_else_is_to_do() -> None:
     for share, generate in ((0.5, 0.0), (0.3, 0.05), (0.1, 0.2)):
-        dispatcher = make(
+        scheduler = make(
             replace(CONFIG, evaluate_share=share, generate_share=generate), has_data=["a", "b"]
         )
         seconds = 0
         for now in range(1000):
-            dispatcher.published(Version(1, 1 + now))
-            assignment = dispatcher.next("w", float(now))
+            scheduler.published(Version(1, 1 + now))
+            assignment = scheduler.next("w", float(now))
             if assignment is not None:
                 seconds += assignment.role == "evaluate"
-                dispatcher.done(
+                scheduler.done(
                     "w", assignment, report(assignment, version=Version(1, 1 + now)), now + 1.0
                 )
         assert abs(seconds / 1000 - share) < 0.02
 
 
 def test_new_shares_do_not_stop_demonstrations() -> None:
-    dispatcher = make(replace(CONFIG, first_demonstration_steps=60, demonstration_steps=60_000))
-    assert roles_of(dispatcher, rounds=300).count("demonstrate") > 90
-    dispatcher.configure(replace(CONFIG, generate_share=0.1))
-    assert roles_of(dispatcher, rounds=100, begun=300).count("demonstrate") > 30
+    scheduler = make(replace(CONFIG, first_demonstration_steps=60, demonstration_steps=60_000))
+    assert roles_of(scheduler, rounds=300).count("demonstrate") > 90
+    scheduler.configure(replace(CONFIG, generate_share=0.1))
+    assert roles_of(scheduler, rounds=100, begun=300).count("demonstrate") > 30
 
 
 def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> (
     None
 ):
-    dispatcher = make()
+    scheduler = make()
     for now in range(0, 40_000, 40):
-        dispatcher.published(Version(1, 1 + now))
-        assignment = dispatcher.next("w", float(now))
+        scheduler.published(Version(1, 1 + now))
+        assignment = scheduler.next("w", float(now))
         if assignment is not None:
             failed = "no such module" if assignment.role == "demonstrate" else None
             ended = replace(report(assignment, version=Version(1, 1 + now)), failed=failed)
-            dispatcher.done("w", assignment, ended, now + 1.0)
-    assert dispatcher.is_hopeless
+            scheduler.done("w", assignment, ended, now + 1.0)
+    assert scheduler.is_hopeless

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.control.launch import connect_ray
+from cluster.control.ray_connection import connect_ray
 from cluster.control.weights_store import Held, WeightsStore
 from gato.version import Version
 

@@ -1,4 +1,4 @@
-"""The crew: workers that die or hang are started again, and what they were at is done again or
+"""The pool: workers that die or hang are started again, and what they were at is done again or
 given up."""
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 import ray
 
 from actors.assignment import Assignment, WorkerProgress
-from cluster.control import scheduler as dispatch
-from cluster.control import worker_pool as crew_module
-from cluster.control.scheduler import Dispatcher
-from cluster.control.worker_pool import Crew
+from actors.config import ActorsConfig
+from cluster.control import task_progress
+from cluster.control import worker_pool as worker_pool
+from cluster.control.scheduler import Scheduler
+from cluster.control.worker_pool import WorkerPool
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
-from cluster.runs.config import ActorsConfig
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
@@ -90,11 +90,11 @@ def _ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def crew_of(
+def pool_of(
     *, hangs_at: str = "", dies_at: str = "", dies_once: str = "", hung_after_s: float = 60.0
-) -> tuple[Crew, Dispatcher, Notes]:
+) -> tuple[WorkerPool, Scheduler, Notes]:
     config = ActorsConfig(num_envs=1, demonstration_steps=100, generate_share=0.5)
-    dispatcher = Dispatcher(config, ["a"], demonstration_steps={}, teachable=["a"], seed=0)
+    scheduler = Scheduler(config, ["a"], demonstration_steps={}, teachable=["a"], seed=0)
     notes = Notes()
     remote: Any = ray.remote(Player)
 
@@ -104,65 +104,65 @@ def crew_of(
         )
 
     return (
-        Crew(new_worker, dispatcher, cast(Journal, notes), hung_after_s=hung_after_s),
-        dispatcher,
+        WorkerPool(new_worker, scheduler, cast(Journal, notes), hung_after_s=hung_after_s),
+        scheduler,
         notes,
     )
 
 
-def run(crew: Crew, until: Callable[[], object]) -> None:
+def run(pool: WorkerPool, until: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + 200.0
     while not until():
         assert time.monotonic() < deadline_s
-        crew.hand_out()
-        crew.collect()
+        pool.hand_out()
+        pool.collect()
         time.sleep(0.02)
 
 
 @pytest.mark.usefixtures("_ray")
 def test_a_worker_that_hangs_is_killed_and_its_evaluation_counts_as_failed() -> None:
-    crew, dispatcher, notes = crew_of(hangs_at="evaluate", hung_after_s=1.0)
-    crew.scale(1)
-    run(crew, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
-    dispatcher.published(Version(1, 1))
-    run(crew, lambda: any(isinstance(r, Evaluation) for r in notes.records))
+    pool, scheduler, notes = pool_of(hangs_at="evaluate", hung_after_s=1.0)
+    pool.scale(1)
+    run(pool, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
+    scheduler.published(Version(1, 1))
+    run(pool, lambda: any(isinstance(r, Evaluation) for r in notes.records))
     failed = next(r for r in notes.records if isinstance(r, Evaluation))
     assert failed.failed is not None
     assert "no step for" in failed.failed
     before = len(notes.records)
     run(
-        crew,
+        pool,
         lambda: any(
             isinstance(r, WorkerReport) and r.role == "generate" for r in notes.records[before:]
         ),
     )
-    crew.end()
+    pool.end()
 
 
 @pytest.mark.usefixtures("_ray")
 def test_a_worker_that_takes_long_to_start_again_died_once(tmp_path: Path) -> None:
-    crew, dispatcher, notes = crew_of(dies_once=str(tmp_path / "died"))
-    crew.scale(1)
-    run(crew, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
+    pool, scheduler, notes = pool_of(dies_once=str(tmp_path / "died"))
+    pool.scale(1)
+    run(pool, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) == 2)
     assert len(notes.events("worker died")) == 1
-    assert dispatcher.broken == []
-    crew.end()
+    assert scheduler.broken == []
+    pool.end()
 
 
 @pytest.mark.usefixtures("_ray")
 def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "BREAKS_AFTER", 3)  # each death takes a start of a process
-    monkeypatch.setattr(crew_module, "BREAKS_AFTER", 3)
-    crew, dispatcher, notes = crew_of(dies_at="demonstrate")
-    crew.scale(1)
-    run(crew, lambda: dispatcher.is_hopeless)
-    run(crew, lambda: notes.events("task failed"))
+    monkeypatch.setattr(task_progress, "BREAKS_AFTER", 3)  # each death takes a start of a process
+    monkeypatch.setattr(worker_pool, "BREAKS_AFTER", 3)
+    pool, scheduler, notes = pool_of(dies_at="demonstrate")
+    pool.scale(1)
+    run(pool, lambda: scheduler.is_hopeless)
+    run(pool, lambda: notes.events("task failed"))
     # deaths, not calls that met a worker on its way back
     assert 3 <= len(notes.events("worker died")) <= 4
     assert notes.events("task failed") == [
         "a failed 3 times to teach; left alone until gato resume"
     ]
-    crew.scale(0)
-    assert len(crew) == 0
+    pool.scale(0)
+    assert len(pool) == 0

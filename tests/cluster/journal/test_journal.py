@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from cluster.journal.codec import decode, encode
 from cluster.journal.journal import MAX_BLOCK_S, START, Journal
 from cluster.journal.records import Event, Record
-from cluster.journal.redis_server import RedisServer, connect
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

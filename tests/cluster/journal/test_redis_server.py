@@ -13,13 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.journal.redis_server import (
-    RedisServer,
-    connect,
-    find_server,
-    read_endpoint,
-    without_password,
-)
+from cluster.journal.redis_client import connect, without_password
+from cluster.journal.redis_server import RedisServer, find_server, read_endpoint
 
 
 def is_listening(port: int) -> bool:

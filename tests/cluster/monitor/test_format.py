@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from cluster.cli import replay_inspect as replay_words
-from cluster.cli import replay_maintain as replay_care
-from cluster.cli import run_commands as commands
 from cluster.cli.main import main
+from cluster.cli.replay.inspect import ls, stats
+from cluster.cli.replay.maintain import verify
+from cluster.cli.replay.peek import peek
+from cluster.cli.watch import print_runs
 from cluster.journal.records import Event
+from cluster.monitor.fold import fold
 from cluster.monitor.format import literal, printable
 from cluster.monitor.scores import Scale
-from cluster.monitor.summary import Summary, fold
+from cluster.monitor.summary import Summary
 from cluster.monitor.table import print_table
 from cluster.monitor.watch import render
 from cluster.runs.folder import RunFolder
+from cluster.runs.presets import RUNS
 from gato.metrics import Evaluation, ReplayStats, WorkerReport
 from gato.version import Version
 from replay.storage.store import EpisodeStore
@@ -68,7 +71,7 @@ def test_a_list_of_runs_shows_names_and_tasks_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
-    run = RunFolder.create("demo", config={"tasks": [EVIL, 3]})
+    run = RunFolder.create(replace(RUNS["debug"], name="demo", tasks=(EVIL, "3")))
     renamed = RunFolder(tmp_path, "[red]x\x1b[2J")
     run.path.rename(renamed.path)
     file = renamed.path / "run.json"
@@ -76,7 +79,7 @@ def test_a_list_of_runs_shows_names_and_tasks_as_they_are(
         json.dumps(json.loads(file.read_text()) | {"state": "\x1b[1mfinished", "created_s": 1e300})
     )
     console = terminal()
-    commands.list_runs(console)
+    print_runs(console)
     text = shown_by(console)
     for said in ("[red]x\\x1b[2J", SHOWN + ", 3", "\\x1b[1mfinished"):
         assert said in text
@@ -133,12 +136,10 @@ def test_an_episode_with_such_names_can_be_listed_peeked_at_counted_and_verified
     store.close()
     console = terminal()
     where = str(folder)
-    replay_words.ls(
-        where, task=None, source=None, limit=0, order="number", as_json=False, console=console
-    )
-    replay_words.peek("0", where, frames=None, console=console)
-    replay_words.stats(where, as_json=False, console=console)
-    assert replay_care.verify(where, mends=False, console=console)
+    ls(where, task=None, source=None, limit=0, order="number", as_json=False, console=console)
+    peek("0", where, frames=None, console=console)
+    stats(where, as_json=False, console=console)
+    assert verify(where, mends=False, console=console)
     text = shown_by(console)
     assert text.count(SHOWN) >= 5
     assert text.count("x\\x1b[2J[bold]") >= 4

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.journal.records import Event, Record
+from cluster.monitor.fold import fold
 from cluster.monitor.scores import Scale, Spread
-from cluster.monitor.summary import WINDOW_S, Summary, fold
+from cluster.monitor.summary import WINDOW_S, Summary
 from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

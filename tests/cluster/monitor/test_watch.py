@@ -13,8 +13,9 @@ from rich.console import Console
 
 from cluster.journal.journal import START, Entry
 from cluster.journal.records import Event, Record
+from cluster.monitor.fold import fold
 from cluster.monitor.scores import Scale
-from cluster.monitor.summary import Summary, fold
+from cluster.monitor.summary import Summary
 from cluster.monitor.watch import GIVE_UP_S, render, watch_live
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version

@@ -1,5 +1,6 @@
-"""Runs as values: named, overridden, kept as JSON."""
+"""Runs as values: named, overridden, kept in a file."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,21 +10,29 @@ import pytest
 from actors.tasks.text_encoder import SentencePieceEncoder
 from actors.teachers.specialist import SHIPPED
 from cluster.control.build_run import make_config, scales_of, teacher_notes
-from cluster.control.launch import acting_configs, layout_of, tasks_of
 from cluster.control.lifecycle import kept_text
-from cluster.runs.config import config_from_json, config_to_json, override, with_tasks
+from cluster.control.resolve import acting_configs, layout_of, tasks_of
+from cluster.runs.config import RunConfig
+from cluster.runs.config_file import read_config, write_config
 from cluster.runs.folder import RunFolder
+from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS, find_run_config
 from gato.config import ActingConfig
-from gato.serialization import to_plain
+from gato.serialization import from_plain, to_plain
 from replay.config import TableConfig
 from tests.actors.tasks.test_text_encoder import train
 from tests.gato.models import TALK
 
 
+def reread(config: RunConfig) -> RunConfig:
+    """The config after it was written as JSON and built again."""
+    return from_plain(RunConfig, json.loads(json.dumps(to_plain(config), allow_nan=False)))
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_survives_json(name: str) -> None:
-    assert config_from_json(config_to_json(RUNS[name])) == RUNS[name]
+def test_a_run_survives_its_file(name: str, tmp_path: Path) -> None:
+    write_config(RUNS[name], tmp_path / "run.yaml")
+    assert read_config(tmp_path / "run.yaml") == RUNS[name]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -53,7 +62,7 @@ def test_tables_of_replay_are_changed_and_added() -> None:
         "replay.num_shards=2",
         "replay.durability=always",
     ]
-    config = config_from_json(config_to_json(override(RUNS["demo"], settings)))
+    config = reread(override(RUNS["demo"], settings))
     assert config.replay.mix.tables == {
         "all": TableConfig(episodes="demonstrations"),
         "own": TableConfig(episodes="agent", selector="prioritized:0.6", share=0.5),
@@ -68,7 +77,7 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         "actors.evaluate_of.atari/freeway.discrete=sample",
         "actors.evaluate_of.atari/freeway.top_k=3",
     ]
-    config = config_from_json(config_to_json(override(RUNS["demo"], settings)))
+    config = reread(override(RUNS["demo"], settings))
     generate, evaluate = acting_configs(config, "generate"), acting_configs(config, "evaluate")
     drawn = ActingConfig(continuous="sample", discrete="sample", temperature=0.5, window_steps=1)
     assert generate["atari/freeway"] == drawn
@@ -100,7 +109,10 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("replay.durability=often", "'always', 'group', 'none'"),
         ("replay.num_shards=0", "1 to 64"),
         ("replay.mix.row_tokens=4000", "longer than the model's context"),
-        ("actors.evaluation_episodes=1.5", "actors.evaluation_episodes: expected a whole number, got 1.5"),
+        (
+            "actors.evaluation_episodes=1.5",
+            "actors.evaluation_episodes: expected a whole number, got 1.5",
+        ),
         ("actors.num_envs=null", "actors.num_envs: expected a whole number, got None"),
         ("actors.evaluate_of.mujoco/hopper=5", "expected a group of settings"),
         ("actors.teacher_of.mujoco/hopper=5", "expected text, got 5"),
@@ -136,7 +148,7 @@ def test_tasks_are_found_under_the_names_people_use() -> None:
 def test_a_task_without_references_has_no_scale() -> None:
     config = with_tasks(RUNS["demo"], ["mujoco/hopper", "atari/adventure", "CartPole-v1"])
     assert list(scales_of(config, {"atari/adventure": 5.0})) == ["mujoco/hopper"]
-    assert list(tasks_of(config_from_json(config_to_json(config)))) == list(config.tasks)
+    assert list(tasks_of(reread(config))) == list(config.tasks)
 
 
 def test_a_run_keeps_its_encoder_of_text_in_its_folder(
@@ -145,7 +157,7 @@ def test_a_run_keeps_its_encoder_of_text_in_its_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.model").write_bytes(train())
     config = make_config("debug", name=None, tasks=None, data=[], settings=[], text="words.model")
-    folder = RunFolder.create("mine", config=to_plain(config), root=tmp_path)
+    folder = RunFolder.create(replace(config, name="mine"), root=tmp_path)
     kept = replace(config, text=kept_text(config.text, folder))
     (tmp_path / "words.model").unlink()
     layout = layout_of(kept, {TALK.name: TALK}, folder.path)

@@ -4,6 +4,7 @@ what to do."""
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import torch
 from cluster.control.evaluate import locate
 from cluster.control.weights_store import WeightsStore
 from cluster.monitor.scores import read_scales
-from cluster.runs.config import config_to_json
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import find_place
@@ -119,17 +119,16 @@ def test_damaged_scales_are_named(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"config": 3}, {"config": {"name": "debug", "tasks": 3}}, {"config": {"no_such": 1}}, {"created_s": "x"},
-        {"state": 1}, {"supervisor_pid": "1"},
+        {"created_s": "x"}, {"state": 1}, {"supervisor_pid": "1"},
     ],
 )  # fmt: skip
 def test_a_damaged_run_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, change: dict[str, object]
 ) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
-    run = RunFolder.create("demo", config=json.loads(config_to_json(RUNS["debug"])))
+    run = RunFolder.create(replace(RUNS["debug"], name="demo"))
     shutil.move(checkpoint.parent, run.path / "checkpoints")
-    assert locate("demo")[1] == RUNS["debug"]
+    assert locate("demo").config == replace(RUNS["debug"], name="demo")
     file = run.path / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     one_line("run.json is damaged", lambda: (run.info(), locate("demo")))
@@ -139,11 +138,34 @@ def test_damaged_settings_beside_a_store_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
-    run = RunFolder.create("demo", config={})
+    run = RunFolder.create(replace(RUNS["debug"], name="demo"))
     (run.path / "replay").mkdir()
     (run.path / "replay" / "data.mdb").write_bytes(b"")
-    (run.path / "config.json").write_text("{")
-    one_line("config.json is damaged", lambda: find_place("demo"))
+    (run.path / "config.yaml").write_text("{")
+    one_line("config.yaml is damaged", lambda: find_place("demo"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "config.yaml is damaged"), ("[1]", "expected a mapping of settings, got list"),
+        ("name: a\nname: b", "'name' is set twice"), ("tasks: 3", "tasks: expected a list"),
+        ("preset: demo\nno_such: 1", "unknown setting 'no_such'"), ("name: x", "lacks one of"),
+        ("preset: nope", "unknown run 'nope'"), ("preset: demo\nactors: 3", "expected a group"),
+        (None, "config.yaml is damaged (the file is missing)"),
+    ],
+)  # fmt: skip
+def test_damaged_settings_of_a_run_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, message: str
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path))
+    run = RunFolder.create(replace(RUNS["debug"], name="demo"))
+    run.config_file.unlink()
+    if content is not None:
+        run.config_file.write_text(content)
+    with pytest.raises(ValueError, match=r"config\.yaml") as raised:
+        run.config()
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(

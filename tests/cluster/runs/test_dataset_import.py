@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster.cli import run_commands as commands
+from cluster.cli.data import import_data
 from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
 from cluster.runs.datasets import DataSet
@@ -321,7 +321,7 @@ def test_what_was_allowed_and_is_not_needed_is_said(tmp_path: Path) -> None:
     with h5py.File(file, "a") as out:
         out["metadata/env_id"] = "Hopper-v4"
     console = Console(record=True, width=200)
-    commands.import_data(
+    import_data(
         str(file),
         task="mujoco/hopper",
         name="mine",

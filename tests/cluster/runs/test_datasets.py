@@ -1,6 +1,7 @@
 """What a data set says of itself, and how it is filled."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
 from cluster.runs.datasets import DataSet, mean_returns
 from cluster.runs.folder import RunFolder
+from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
@@ -174,7 +176,7 @@ def test_a_name_that_is_taken_is_refused(file: Path) -> None:
     other.write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"was made of 'hopper-medium-v2\.hdf5'"):
         imported(other, "mine")
-    RunFolder.create("a-run", config={})
+    RunFolder.create(replace(RUNS["debug"], name="a-run"))
     with pytest.raises(ValueError, match="name of a run"):
         imported(file, "a-run")
     with pytest.raises(ValueError, match="nothing to import"):

@@ -7,40 +7,44 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.runs.folder import RunFolder, find_run, list_runs, require_space, runs_root
+from cluster.runs.presets import RUNS
+
+DEMO = RUNS["demo"]
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
-    names = [RunFolder.create("demo", config={}, root=tmp_path).name for _ in range(3)]
+    names = [RunFolder.create(DEMO, root=tmp_path).name for _ in range(3)]
     assert names == ["demo", "demo-2", "demo-3"]
 
 
 def test_a_run_keeps_its_config_and_its_state(tmp_path: Path) -> None:
-    run = RunFolder.create("demo", config={"actors": {"num_workers": 2}}, root=tmp_path)
+    run = RunFolder.create(DEMO, root=tmp_path)
     assert (run.info().state, run.info().supervisor_pid) == ("starting", os.getpid())
     run.set_state("running")
     assert run.info().is_active
     run.set_state("failed", reason="loss is not finite")
     info = run.info()
     assert (info.state, info.reason, info.supervisor_pid) == ("failed", "loss is not finite", None)
-    assert info.config == {"actors": {"num_workers": 2}}
-    assert [file.name for file in run.path.iterdir()] == ["run.json"]
+    assert run.config() == DEMO
+    assert {file.name for file in run.path.iterdir()} == {"run.json", "config.yaml"}
 
 
 def test_a_run_whose_supervisor_is_gone_is_dead(tmp_path: Path) -> None:
-    code = "import sys; from cluster.runs.folder import RunFolder\n"
-    code += "RunFolder.create('demo', config={}, root=sys.argv[1]).set_state('running')"
+    code = "import sys; from tests.cluster.runs.test_folder import DEMO, RunFolder\n"
+    code += "RunFolder.create(DEMO, root=sys.argv[1]).set_state('running')"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert find_run("demo", tmp_path).info().state == "dead"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_another_process_with_the_supervisors_number_is_not_taken_for_it(tmp_path: Path) -> None:
-    run = RunFolder.create("demo", config={}, root=tmp_path)
+    run = RunFolder.create(DEMO, root=tmp_path)
     file = run.path / "run.json"
     file.write_text(
         json.dumps({**json.loads(file.read_text()), "supervisor_born": "another boot/1"})
@@ -49,7 +53,7 @@ def test_another_process_with_the_supervisors_number_is_not_taken_for_it(tmp_pat
 
 
 def test_without_a_name_the_newest_active_run_is_meant_else_the_newest(tmp_path: Path) -> None:
-    runs = [RunFolder.create("demo", config={}, root=tmp_path) for _ in range(3)]
+    runs = [RunFolder.create(DEMO, root=tmp_path) for _ in range(3)]
     assert [info.name for info in list_runs(tmp_path)] == ["demo-3", "demo-2", "demo"]
     runs[2].set_state("stopped")
     assert find_run(root=tmp_path).name == "demo-2"
@@ -61,7 +65,7 @@ def test_without_a_name_the_newest_active_run_is_meant_else_the_newest(tmp_path:
 def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there are no runs in .*; start one with: gato start"):
         find_run("demo", tmp_path)
-    RunFolder.create("demo", config={}, root=tmp_path)
+    RunFolder.create(DEMO, root=tmp_path)
     with pytest.raises(ValueError, match=r"no run 'dmeo' in .*; did you mean 'demo'"):
         find_run("dmeo", tmp_path)
     with pytest.raises(ValueError, match="there are: demo"):
@@ -69,7 +73,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_damaged_run_is_left_out_of_the_list_and_named_when_asked_for(tmp_path: Path) -> None:
-    run = RunFolder.create("demo", config={}, root=tmp_path)
+    run = RunFolder.create(DEMO, root=tmp_path)
     (run.path / "run.json").write_text("{}")
     assert list_runs(tmp_path) == []
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
@@ -79,14 +83,14 @@ def test_a_damaged_run_is_left_out_of_the_list_and_named_when_asked_for(tmp_path
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 65])
 def test_names_that_could_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="cannot name a run"):
-        RunFolder.create(name, config={}, root=tmp_path)
+        RunFolder.create(replace(DEMO, name=name), root=tmp_path)
 
 
 def test_runs_are_kept_where_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "elsewhere"))
-    assert RunFolder.create("demo", config={}).path == tmp_path / "elsewhere" / "demo"
+    assert RunFolder.create(DEMO).path == tmp_path / "elsewhere" / "demo"
     monkeypatch.delenv("GATO_RUNS")
     assert runs_root() == Path.cwd() / "runs"
 
@@ -94,7 +98,7 @@ def test_runs_are_kept_where_the_environment_says(
 def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"file.*; set GATO_RUNS"):
-        RunFolder.create("demo", config={}, root=tmp_path / "file")
+        RunFolder.create(DEMO, root=tmp_path / "file")
 
 
 def test_too_little_space_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ tasks whose tokens are made."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from actors.tasks.resolve import resolve_task
 from cluster.control.build_run import make_config
 from cluster.control.evaluate import StoredPrompts
-from cluster.control.launch import tasks_of
+from cluster.control.resolve import tasks_of
 from cluster.runs import datasets
-from cluster.runs.config import RunConfig, config_from_json, config_to_json
+from cluster.runs.config import RunConfig
 from cluster.runs.normalise import Moments
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
+from gato.serialization import from_plain, to_plain
 from gato.tokenizer import encode
 from replay.storage.store import EpisodeStore
 from tests.cluster.cli.test_main import gato
@@ -83,7 +85,7 @@ def test_the_statistics_are_kept_with_the_run_and_used_wherever_its_tasks_are(
     prices: list[Episode], tmp_path: Path
 ) -> None:
     config = started(PRICES)
-    again = config_from_json(config_to_json(config))
+    again = from_plain(RunConfig, json.loads(json.dumps(to_plain(config))))
     assert again == config
     assert tasks_of(again)[PRICES] == tasks_of(config)[PRICES]
     assert {n: s.raw for n, s in tasks_of(config)[PRICES].observations.items()} == resolve_task(

@@ -1,36 +1,50 @@
-"""`gato replay verify`, `compact` and `export`: is a store whole, does it take more disk than it
-must, who else can read it."""
+"""`gato replay verify` and `compact`: find damage, and free disk space."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from actors.tasks.resolve import resolve_task
-from cluster.cli.replay_inspect import Row, rows_of
+from cluster.cli.options import Where, command_group, console
+from cluster.cli.replay.progress import progress_bar
 from cluster.monitor.format import bytes_text, literal
-from cluster.runs.replay_location import Place, find_place, open_to_read, opened
-from gato.episode import Episode
+from cluster.runs.replay_location import Place, find_place, open_to_read
 from replay.storage.compact import Compaction
-from replay.storage.header import DamagedEpisode
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 from replay.storage.verify import Fault, disagreements, faults_of, header_faults, mend
 
-MINARI_ID = "minari:"
-"""Before the id of a data set, to export to as to import from."""
+app = command_group()
 
 
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+@app.command("verify")
+def verify_command(
+    what: Where = None,
+    mend: Annotated[
+        bool,
+        typer.Option(
+            "--mend", help="Remove damaged episodes for good. The run must not be active."
+        ),
+    ] = False,
+) -> None:
+    """Read everything and name what is damaged; exit status 1 if anything is.
+
+    Example: [bold]gato replay verify demo[/bold]
+    """
+    if not verify(what, mends=mend, console=console):
+        raise typer.Exit(1)
+
+
+@app.command("compact")
+def compact_command(what: Where = None) -> None:
+    """Free the disk space of evicted and damaged episodes. The run must not be active.
+
+    Example: [bold]gato replay compact demo[/bold]
+    """
+    compact(what, console=console)
 
 
 def _of_shard(place: Place, shard: int) -> str:
@@ -80,7 +94,7 @@ def _fault_text(fault: Fault) -> str:
 def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fault], list[str]]:
     """Faults of episodes, and where the store contradicts itself."""
     faults = header_faults(store)
-    with _progress(console) as bar:
+    with progress_bar(console) as bar:
         entry = bar.add_task(f"verifying {label}", total=store.stored_bytes)
         for header in list(store.episodes.values()):
             faults += faults_of(store, header)
@@ -137,7 +151,7 @@ def compact(what: str | None, *, console: Console) -> None:
     for shard, folder in enumerate(place.folders):
         label = _of_shard(place, shard)
         with Compaction(folder) as compaction:
-            with _progress(console) as bar:
+            with progress_bar(console) as bar:
                 entry = bar.add_task(f"copying {label}", total=compaction.total_bytes)
                 for copied_bytes in compaction.copy():
                     bar.update(entry, advance=copied_bytes)
@@ -156,80 +170,3 @@ def compact(what: str | None, *, console: Console) -> None:
             f"; {done.num_whole_keys:,} whole keys became intervals" if done.num_whole_keys else ""
         )
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def export(
-    what: str | None,
-    *,
-    to: str,
-    task: str | None,
-    source: str | None,
-    min_return: float | None,
-    console: Console,
-) -> None:
-    """Write episodes of one task as a Minari data set: in a folder, or under Minari's own root by
-    `minari:ID`."""
-    place = find_place(what)
-    with opened(place) as stores:
-        rows = rows_of(stores, task=task, source=source)
-        tasks = sorted({header.task for _, header in rows})
-        if len(tasks) > 1:
-            raise ValueError(
-                f"a Minari data set is of one task, here are {', '.join(tasks)}; choose with --task"
-            )
-        rows = [row for row in rows if min_return is None or row[1].episode_return >= min_return]
-        if not rows:
-            raise ValueError(
-                f"no episode of {place.label} returns {min_return:g} or more; lower --min-return"
-                if tasks
-                else f"{place.label} holds no episodes"
-            )
-        _export(stores, rows, to, place, console)
-
-
-def _export(
-    stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console
-) -> None:
-    try:
-        from actors.envs.provenance import env_spec_of
-        from replay.formats.minari_export import export_minari
-    except ImportError as problem:
-        raise ValueError(
-            f"this release cannot export to Minari: {problem}; update gato-ray"
-        ) from problem
-    task = resolve_task(rows[0][1].task)
-    destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
-    left_out: list[str] = []
-    with _progress(console) as bar:
-        exported = export_minari(
-            bar.track(
-                _episodes(stores, rows, left_out),
-                total=len(rows),
-                description=f"exporting {literal(place.label)}",
-            ),
-            task,
-            destination,
-            env_spec=env_spec_of(task),
-            description=f"Exported from {place.label} of gato-ray.",
-        )
-    for reason in left_out:
-        console.print(
-            f"[yellow]left out:[/yellow] {literal(reason)}", highlight=False, soft_wrap=True
-        )
-    console.print(
-        f"{exported.num_episodes:,} episodes of {literal(task.name)}, {exported.num_steps:,} steps:"
-        f" [bold]{literal(exported.dataset_id)}[/bold] in {literal(exported.folder)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _episodes(
-    stores: Sequence[EpisodeStore], rows: Sequence[Row], left_out: list[str]
-) -> Iterator[Episode]:
-    """One at a time; what is damaged, or evicted meanwhile, is left out."""
-    for shard, header in rows:
-        try:
-            yield stores[shard].episode(header)
-        except (DamagedEpisode, EpisodeGone) as problem:
-            left_out.append(str(problem))

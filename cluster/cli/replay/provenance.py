@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.cli.replay_inspect import rows_of
+from cluster.cli.options import JsonLines, OfTask, Where, command_group, console
+from cluster.cli.replay.rows import rows_of
 from cluster.monitor.format import count_text, literal
 from cluster.monitor.table import print_table
 from cluster.runs.replay_location import find_place, opened
@@ -22,6 +25,23 @@ ORIGINS = ("file", "env_id", "engine", "env_kwargs", "conventions", "teacher")
 """Of an episode's info: what it was made by."""
 DONE = ("converted", "allowed", "noted", "frames", "actions", "ended", "begins")
 """Of an episode's info: what was done to it, or assumed of it, in words."""
+
+
+app = command_group()
+
+
+@app.command("provenance")
+def provenance_command(
+    what: Where = None,
+    task: OfTask = None,
+    each: Annotated[bool, typer.Option("--each", help="A line for every episode.")] = False,
+    as_json: JsonLines = False,
+) -> None:
+    """Show where stored episodes came from and how they were changed.
+
+    Example: [bold]gato replay provenance hopper_expert-v2[/bold]
+    """
+    provenance(what, task=task, each=each, as_json=as_json, console=console)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,20 +137,37 @@ def _done_text(header: Header) -> str:
 
 def _plain_group(group: Group) -> dict[str, object]:
     return {
-        "task": group.task, "source": group.source, "origin": group.origin, "done": group.done,
-        "episodes": len(group.headers), "steps": group.steps,
+        "task": group.task,
+        "source": group.source,
+        "origin": group.origin,
+        "done": group.done,
+        "episodes": len(group.headers),
+        "steps": group.steps,
         "changes": [list(line) for line in group.changes.lines()],
-    }  # fmt: skip
+    }
 
 
 def _plain_episode(header: Header) -> dict[str, object]:
     changes = changes_of(header.info)
     clipped = changes.clipped
     return {
-        "key": header.key, "task": header.task, "source": header.source, "steps": header.steps,
+        "key": header.key,
+        "task": header.task,
+        "source": header.source,
+        "steps": header.steps,
         "origin": {name: header.info[name] for name in ORIGINS if name in header.info},
         "done": {name: header.info[name] for name in DONE if name in header.info},
-        "cut_from": changes.cut_from or None, "split_from": changes.split_from or None, "scaled": changes.is_scaled,
-        "clipped": {"values": clipped.values, "outside": clipped.outside, "furthest": clipped.furthest} if clipped else None,
+        "cut_from": changes.cut_from or None,
+        "split_from": changes.split_from or None,
+        "scaled": changes.is_scaled,
+        "clipped": (
+            {
+                "values": clipped.values,
+                "outside": clipped.outside,
+                "furthest": clipped.furthest,
+            }
+            if clipped
+            else None
+        ),
         "other": {k: v for k, v in header.info.items() if k not in (*ORIGINS, *DONE, FIELD)},
-    }  # fmt: skip
+    }

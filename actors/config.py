@@ -1,0 +1,139 @@
+"""The settings of the actors: how many, what they do with their time, and how they act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Literal
+
+from actors.assignment import Role
+from gato.config import ActingConfig
+
+PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
+"""Roles that fill replay, each with a share of the workers' time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorsConfig:
+    """Who plays, how much, and how."""
+
+    num_workers: int = 1
+    num_envs: int = 4
+    """Environments that one worker steps together."""
+    evaluation_episodes: int | None = None
+    """Whole episodes of a task in each of its evaluations, on the same seeds every time. None:
+    `num_envs`."""
+    evaluate: ActingConfig = ActingConfig()
+    generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
+    evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
+    """In place of `evaluate`, for single tasks."""
+    generate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
+    """In place of `generate`, for single tasks."""
+    evaluate_every_s: float = 0.0
+    """Seconds from the end of a task's evaluation to the beginning of its next; 0: as soon as there
+    is a newer version."""
+    evaluate_share: float = 1.0
+    """Of the workers' time once demonstrations were made, the most that is spent evaluating. Every
+    task is evaluated once at the beginning and once at the end, whatever the share; what no role
+    claims is idle time, which a learner on the same cores uses."""
+    generate_share: float = 0.2
+    """The share of that time in which the agent plays to learn from its own episodes (those that
+    pass the mix's filter by return)."""
+    relabel_share: float = 0.0
+    """The share in which the agent plays and the task's teacher says what it would have done
+    (DAgger: Ross et al. 2011)."""
+    demonstrate_share: float = 0.0
+    """The share in which teachers go on to play after `demonstration_steps`."""
+    play_from: int = 0
+    """Updates that the learner makes before the agent plays to learn from it (generate, relabel).
+    Where a novice's episodes are as long as an expert's, they hold it back: docs/actors.md."""
+    first_demonstration_steps: int = 4_000
+    """Environment steps of its teacher's play that each task has before anything else (unless the
+    run brings data of it)."""
+    demonstration_steps: int = 20_000
+    """Environment steps of its teacher's play that each task gets in all, made when no evaluation
+    waits."""
+    demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The same for single tasks."""
+    teacher_of: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who teaches single tasks, as `actors.teachers.resolve.teacher_for` reads it: rule,
+    specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. The others have the teacher
+    that ships, where one does."""
+    demonstration_noise: float = 0.3
+    """Specialists perturb every second demonstration by so many of their own standard deviations;
+    its labels are what they meant to do (Laskey et al. 2017, DART)."""
+    env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
+    """How a worker makes its environments. auto: ours in the worker itself, users' own in processes
+    (docs/environments.md)."""
+    step_timeout_s: float = 60.0
+    """An environment in a process that does not answer for so long is killed; its episode is
+    dropped."""
+    hung_after_s: float = 150.0
+    """A worker that has made no step for so long is killed and started again; its assignment counts
+    as failed."""
+    clip_every_s: float = 300.0
+    """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0:
+    none is filmed. Filming costs 1 to 4 s of a core. What is evaluated after the training is filmed
+    in any case."""
+    inference: Literal["worker", "node"] = "worker"
+    """Where decisions are made: each worker holds the weights itself, or one process a node holds
+    them for all its workers, which takes less memory; workers that play the same task then decide
+    together, and the last bits of a decision depend on who else is asking."""
+    niceness: int = 0
+    """Added to the workers' niceness, so that a learner on the same cores goes first."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0 or self.num_envs < 1:
+            raise ValueError(
+                f"num_workers {self.num_workers} must be at least 0 and num_envs {self.num_envs} at"
+                " least 1"
+            )
+        if self.env_backend not in ("auto", "loop", "process", "envpool"):
+            raise ValueError(
+                f"actors.env_backend is {self.env_backend!r}; say auto, loop, process or envpool"
+            )
+        if self.env_backend == "envpool" and find_spec("envpool") is None:
+            raise ValueError(
+                "actors.env_backend is envpool, which is not installed; pip install -e '.[envpool]'"
+                " in the project's folder"
+            )
+        if self.inference not in ("worker", "node"):
+            raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
+        if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
+            raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
+        # Written so that nan, which no comparison holds for, is refused too.
+        if not (
+            self.demonstration_noise >= 0.0
+            and self.step_timeout_s > 0.0
+            and self.hung_after_s > 2 * self.step_timeout_s
+        ):
+            raise ValueError(
+                f"demonstration_noise {self.demonstration_noise} must not be negative,"
+                f" step_timeout_s {self.step_timeout_s} must be above 0 and hung_after_s"
+                f" {self.hung_after_s} more than twice that: a reset may hang after a step that did"
+            )
+        if self.play_from < 0:
+            raise ValueError(
+                f"play_from {self.play_from} must not be negative; 0 lets the agent play at once"
+            )
+        steps = (
+            self.first_demonstration_steps,
+            self.demonstration_steps,
+            *self.demonstration_steps_of.values(),
+        )
+        if min(steps) < 0:
+            raise ValueError(f"steps of demonstrations must not be negative, got {min(steps)}")
+        for name in ("evaluate", *PLAYING):
+            share = self.share(name)
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name}_share {share} must be between 0 and 1")
+        if (total := sum(self.share(role) for role in PLAYING)) > 1.0 + 1e-9:
+            named = ", ".join(f"{role}_share {self.share(role)}" for role in PLAYING)
+            raise ValueError(
+                f"{named} come to {total:g} of the workers' time; lower one, they may come to 1"
+            )
+
+    def share(self, role: str) -> float:
+        """Of a role."""
+        return getattr(self, f"{role}_share")

@@ -1,0 +1,132 @@
+"""`gato evaluate`: play a checkpoint and print its returns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from actors.tasks.resolve import resolve_task
+from cluster.cli.options import AsJson, command_group, console
+from cluster.control.evaluate import evaluate_run, locate
+from cluster.control.evaluation_report import EvaluationReport, TaskResult
+from cluster.monitor.format import literal, number_text
+from cluster.monitor.scores import MEASURES
+
+app = command_group()
+
+
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="A run's name, or a checkpoint's folder.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task. Repeatable.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 10,
+    video: Annotated[
+        bool, typer.Option("--video", help="Film each task's first episode, into the run's folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play the last checkpoint of a run and print its returns.
+
+    Example: [bold]gato evaluate demo --episodes 20[/bold]
+    """
+    found = locate(what)
+    names = [resolve_task(name).name for name in task] if task else list(found.config.tasks)
+    untrained = found.untrained(names)
+    if untrained and not as_json:
+        trained = ", ".join(found.config.tasks)
+        _warn(
+            console,
+            f"{found.config.name} was never trained on {', '.join(untrained)}; it was trained on"
+            f" {trained}",
+        )
+    report = evaluate_run(found, tasks=names, episodes=episodes, video=video)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(report)) + "\n")
+    else:
+        print_report(report, console)
+
+
+def to_json(report: EvaluationReport) -> Mapping[str, object]:
+    """The report as what `gato evaluate --json` prints."""
+    return {
+        "checkpoint": str(report.checkpoint),
+        "tasks": {name: _task_json(result) for name, result in report.tasks.items()},
+        "aggregate": {by: asdict(a) if a else None for by, a in report.aggregates.items()},
+        "clips": {name: str(file) for name, file in report.clips.items()},
+    }
+
+
+def _task_json(result: TaskResult) -> dict[str, object]:
+    return {
+        "step": result.learner_step,
+        "return": result.mean,
+        "return_std": result.std,
+        "normalised": result.normalised("teacher"),
+        "expert_normalised": result.normalised("expert"),
+        "human_normalised": result.normalised("human"),
+        "random_return": result.scale.random_return if result.scale else None,
+        "trained": result.is_trained,
+        "episodes": len(result.returns),
+        "returns": list(result.returns),
+        "warnings": list(result.warnings),
+    }
+
+
+def print_report(report: EvaluationReport, console: Console) -> None:
+    """Print a table of the tasks, what is doubtful, the clips, and the mean over tasks."""
+    console.print(f"checkpoint {literal(report.checkpoint)}", highlight=False)
+    console.print(_table(report))
+    for name, result in report.tasks.items():
+        for warning in result.warnings:
+            _warn(console, f"{name}: {warning}")
+    _print_clips(report, console)
+    for by, over in report.aggregates.items():
+        if over is not None and over.num_tasks > 1:
+            console.print(
+                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95"
+                f" % interval {over.low:.2f} to {over.high:.2f} over other episodes",
+                highlight=False,
+            )
+
+
+def _table(report: EvaluationReport) -> Table:
+    titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
+    table = Table(*titles, box=None, header_style="bold")
+    table.columns[0].overflow = "fold"
+    for name, result in report.tasks.items():
+        table.add_row(
+            literal(name),
+            f"{result.mean:,.1f}",
+            f"{result.std:,.1f}",
+            number_text(result.scale.random_return if result.scale else None),
+            *(number_text(result.normalised(by)) for by in MEASURES),
+            str(len(result.returns)),
+        )
+    return table
+
+
+def _print_clips(report: EvaluationReport, console: Console) -> None:
+    files: list[Path] = list(report.clips.values())
+    for file in files:
+        console.print(f"clip {literal(file)}", highlight=False, soft_wrap=True)
+    for problem in report.clip_problems:
+        console.print(f"no clip: {literal(problem)}", highlight=False)
+    if any(file.suffix == ".gif" for file in files):
+        console.print(
+            "GIFs hold the beginning alone; for MP4: pip install -e '.[video]' in the project's"
+            " folder",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(f"[yellow]warning:[/yellow] {literal(text)}", highlight=False, soft_wrap=True)

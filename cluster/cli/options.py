@@ -1,0 +1,47 @@
+"""Arguments and options that several commands share, and the console that they print to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console(emoji=False)  # a name may hold :text: between colons
+
+RunName = Annotated[
+    str | None,
+    typer.Argument(help="A run's name. Default: the newest that is active, else the newest."),
+]
+ActiveRun = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="An active run. Default: the newest.")
+]
+Where = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="WHAT", help="A run's name, a data set's, or a folder. Default: the newest run."
+    ),
+]
+OfTask = Annotated[str | None, typer.Option("--task", help="Only episodes of this task.")]
+OfSource = Annotated[
+    str | None,
+    typer.Option("--source", help="Only of this source: agent, teacher, file, or its whole name."),
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option("--redis", metavar="URL", help="A Redis to use instead of the run's own."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="A running Ray cluster. Default: a local one."
+    ),
+]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+
+def command_group() -> typer.Typer:
+    """The Typer application of a module that `cluster.cli.main` loads."""
+    return typer.Typer(rich_markup_mode="rich", add_completion=False)

@@ -1,0 +1,152 @@
+"""`gato start` and `gato resume`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from actors.tasks.resolve import note_on
+from cluster.cli.options import Detach, RayAddress, RedisUrl, RunName, command_group, console
+from cluster.control import lifecycle
+from cluster.control.build_run import data_notes, make_config, teacher_notes
+from cluster.monitor.format import literal
+from cluster.runs.presets import RUNS
+
+PRESETS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
+app = command_group()
+
+
+@app.command(epilog=f"Presets:\n\n{PRESETS}")
+def start(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|FILE",
+            help="A preset, or a config file (.yaml, .toml), such as runs/demo/config.yaml.",
+        ),
+    ] = "demo",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the run. Default: the preset's, with a number if it is taken."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A data set of `gato import` or `gato record` to train on. Repeatable."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.model",
+            help="A SentencePiece model for tasks that show text. Default: its bytes.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=SPEC",
+            help=(
+                "The teacher of a task: rule, specialist:FOLDER, sb3:FILE.zip or"
+                " python:PACKAGE.MODULE:FUNCTION. Default: the one that ships."
+            ),
+        ),
+    ] = None,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help=(
+                "Normalise this task's observations by the mean and standard deviation of the data"
+                " sets. Repeatable; all: every task."
+            ),
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help=(
+                "Any other setting, such as learner.max_rate=1e-3. Repeatable; `gato config show`"
+                " lists them."
+            ),
+        ),
+    ] = None,
+    address: RayAddress = None,
+    redis: RedisUrl = None,
+    redis_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the run's own Redis, on loopback. Default: a free one."),
+    ] = None,
+    detach: Detach = False,
+) -> None:
+    """Start a run and watch it. Ctrl-C stops it, and everything is kept.
+
+    Example: [bold]gato start demo --workers 2[/bold]
+    """
+    chosen = tasks.split(",") if tasks else None
+    config = make_config(
+        run,
+        name=name,
+        tasks=chosen,
+        data=data or [],
+        settings=[*(set_ or []), *_settings(workers=workers, updates=updates, seed=seed)],
+        text=text,
+        teachers=teacher or [],
+        normalise=normalise or [],
+    )
+    names = filter(None, map(note_on, chosen or ()))
+    for note in [*names, *teacher_notes(config), *data_notes(config)]:
+        console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
+    lifecycle.start(
+        config,
+        address=address,
+        redis_url=redis,
+        redis_port=redis_port,
+        detach=detach,
+        console=console,
+    )
+
+
+@app.command()
+def resume(
+    run: RunName = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Continue to this number of updates in all.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
+    address: RayAddress = None,
+    redis: RedisUrl = None,
+    detach: Detach = False,
+) -> None:
+    """Continue a stopped run from its last checkpoint, with all its episodes.
+
+    What is changed here is kept: the next resume has it, too.
+
+    Example: [bold]gato resume demo --updates 4000[/bold]
+    """
+    lifecycle.resume(
+        run,
+        settings=_settings(workers=workers, updates=updates),
+        address=address,
+        redis_url=redis,
+        detach=detach,
+        console=console,
+    )
+
+
+def _settings(
+    *, workers: int | None = None, updates: int | None = None, seed: int | None = None
+) -> list[str]:
+    """The options that are short for settings, as settings."""
+    given = {"actors.num_workers": workers, "learner.num_updates": updates, "seed": seed}
+    return [f"{path}={value}" for path, value in given.items() if value is not None]

@@ -1,0 +1,97 @@
+"""`gato watch`, `gato status` and `gato runs`: look at runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cluster.cli.options import RedisUrl, RunName, command_group, console
+from cluster.control.run_control import journal_of, summary_of
+from cluster.monitor.fold import read_summary
+from cluster.monitor.format import NONE, literal, printable
+from cluster.monitor.scores import read_scales
+from cluster.monitor.watch import render, watch_live
+from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
+
+app = command_group()
+
+
+@app.command()
+def watch(
+    run: RunName = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the status once.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As one JSON object; with --once.")
+    ] = False,
+    redis: RedisUrl = None,
+) -> None:
+    """Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.
+
+    Example: [bold]gato watch demo --once --json[/bold]
+    """
+    if as_json and not once:
+        raise ValueError("--json prints one status; add --once")
+    if as_json:
+        sys.stdout.write(json.dumps(summary_of(run, redis_url=redis).to_json()) + "\n")
+    else:
+        show(run, once=once, redis_url=redis, console=console)
+
+
+@app.command()
+def status(run: RunName = None, redis: RedisUrl = None) -> None:
+    """Print the status of a run once.
+
+    Example: [bold]gato status[/bold]
+    """
+    show(run, once=True, redis_url=redis, console=console)
+
+
+@app.command()
+def runs() -> None:
+    """List the runs here.
+
+    Example: [bold]gato runs[/bold]
+    """
+    print_runs(console)
+
+
+def show(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
+    """Print the status of a run, once or until it ends."""
+    folder = find_run(run)
+    with journal_of(folder, redis_url) as journal:
+        scales = read_scales(folder.path)
+        if once or not folder.info().is_active:
+            console.print(render(read_summary(journal, folder.name, scales), now_s=time.time()))
+        else:
+            watch_live(journal, run=folder.name, scales=scales, console=console, until_ended=True)
+
+
+def print_runs(console: Console) -> None:
+    """Print all runs, the newest first."""
+    table = Table("run", "state", "tasks", "started", box=None, header_style="bold")
+    for info in list_runs():
+        try:
+            started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
+        except (ValueError, OverflowError, OSError):  # the file may say any number
+            started = NONE
+        cells = (info.name, info.state, _tasks_text(info.name), started)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(
+        table
+        if table.row_count
+        else f"no runs in {literal(runs_root())}; begin with: gato start demo"
+    )
+
+
+def _tasks_text(name: str) -> str:
+    try:
+        return ", ".join(RunFolder(runs_root(), name).config().tasks)
+    except (ValueError, OSError):
+        return NONE  # the run is listed, its settings are damaged

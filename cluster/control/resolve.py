@@ -1,0 +1,83 @@
+"""From a run's config to what its parts are built from: tasks, the layout of tokens, acting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from actors.tasks.resolve import resolve_tasks
+from actors.tasks.text_encoder import text_encoder
+from cluster.runs.config import RunConfig
+from cluster.runs.normalise import normalised_tasks
+from gato.config import ActingConfig
+from gato.sequence import StepLayout
+from gato.task import Kind, Task
+from gato.tokenizer import TokenLayout
+from replay.config import TaskMix
+from replay.sampling.mixture import least_steps
+
+
+def tasks_of(config: RunConfig) -> dict[str, Task]:
+    """The run's tasks by name, in the run's order, with the statistics that their observations are
+    normalised by. ValueError suggests the nearest name for one that is unknown."""
+    return normalised_tasks(resolve_tasks(*config.tasks), config)
+
+
+def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:
+    """The model's layout, with the encoder of text where a task shows some; its file is sought in
+    the run's `folder`."""
+    shows_text = any(
+        spec.kind is Kind.TEXT for task in tasks.values() for spec in task.observations.values()
+    )
+    return replace(
+        config.model.layout, text=text_encoder(config.text, folder) if shows_text else None
+    )
+
+
+def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
+    """ValueError, before anything starts, where a step of a task is too long for the model or a
+    row, or a prompt for a window."""
+    for role in ("evaluate", "generate"):
+        acting_configs(config, role)
+    layout = layout_of(config, tasks, None)
+    for task in tasks.values():
+        steps = StepLayout(task, layout)
+        mix = config.replay.mix
+        needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
+        if needed > mix.row_tokens:
+            raise ValueError(
+                f"{task.name} needs rows of {needed} tokens, run {config.name} has"
+                f" {mix.row_tokens}; add --set"
+                f" model.context_tokens={max(needed, config.model.context_tokens)} --set"
+                f" replay.mix.row_tokens={needed}"
+                + (
+                    ", or for rows without prompts --set replay.mix.prompt_fraction=0"
+                    if mix.prompt_fraction
+                    else ""
+                )
+            )
+        if steps.num_observation_tokens > config.model.max_observation_tokens:
+            raise ValueError(
+                f"{task.name} shows {steps.num_observation_tokens} tokens a step, the model has"
+                f" positions for {config.model.max_observation_tokens}; add --set"
+                f" model.max_observation_tokens={steps.num_observation_tokens}"
+            )
+
+
+def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
+    """How each task is acted to `evaluate` or to `generate`: as deep a window as it is trained
+    with."""
+    actors = config.actors
+    general, single = {
+        "evaluate": (actors.evaluate, actors.evaluate_of),
+        "generate": (actors.generate, actors.generate_of),
+    }[role]
+    out: dict[str, ActingConfig] = {}
+    for name in config.tasks:
+        acting = single.get(name, general)
+        mix = config.replay.mix.tasks.get(name)
+        out[name] = replace(
+            acting, window_steps=acting.window_steps or (mix.window_steps if mix else None)
+        )
+    return out

@@ -1,0 +1,55 @@
+"""How far each task of a run is: demonstrations, evaluations, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from actors.assignment import Role
+from actors.config import PLAYING
+from gato.version import Version
+
+BREAKS_AFTER = 8
+"""Failures in a row, without one success in between, after which a task is not tried again in that
+role."""
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """What the scheduler knows of one task."""
+
+    demonstration_steps: int = 0
+    wanted_steps: int = 0
+    teachable: bool = False
+    evaluated: Version | None = None
+    evaluation_in_flight: bool = False
+    evaluation_ended_s: float = float("-inf")
+    filmed_s: float = float("-inf")
+    teaching_in_flight: int = 0
+    next_seed: int = 0
+    asked: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(PLAYING, 0))
+    """Episodes asked for, by role."""
+    not_before_s: dict[Role, float] = field(default_factory=dict[Role, float])
+    """Until then it is not tried in a role, in which it failed."""
+    failures: dict[Role, int] = field(default_factory=dict[Role, int])
+    """Since its last success, in each role that was tried."""
+    failed_s: dict[Role, float] = field(default_factory=dict[Role, float])
+    """When the last of them was counted: what was given out before it tells nothing new."""
+
+    def is_broken(self, role: Role) -> bool:
+        return self.failures.get(role, 0) >= BREAKS_AFTER
+
+    def may_try(self, role: Role, now_s: float) -> bool:
+        return not self.is_broken(role) and now_s >= self.not_before_s.get(role, now_s)
+
+
+def is_hopeless(states: Sequence[TaskProgress], *, has_data: bool) -> bool:
+    """Whether every task failed repeatedly in each role that was tried, or all teachers did and
+    there is nothing else to learn from."""
+    untaught = [state for state in states if state.wanted_steps]
+    nothing_shown = all(
+        not state.demonstration_steps and state.is_broken("demonstrate") for state in untaught
+    )
+    if untaught and nothing_shown and not has_data and len(untaught) == len(states):
+        return True
+    return all(state.failures and all(map(state.is_broken, state.failures)) for state in states)

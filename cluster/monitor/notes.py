@@ -1,0 +1,116 @@
+"""Workers, problems and events in the picture of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cluster.monitor.format import (
+    count_text,
+    natural,
+    percent_text,
+    printable,
+)
+from cluster.monitor.size import Size
+from cluster.monitor.summary import Summary, WorkerState
+from gato.metrics import ReplayStats
+
+MAX_EVENTS = 4
+ALARMING = ("died", "fail", "refused", "restarted", "no answer", "lost", "problem", "no progress")
+
+
+def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) -> Table:
+    """A line a worker, as many as there is room for."""
+    any_refused = any(worker.refused for worker in workers.values())
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column("does", no_wrap=True)
+    table.add_column(
+        "task", no_wrap=True, overflow="ellipsis", max_width=40 if size.is_wide else 20
+    )
+    for title in ("plays", "env/s", "waits", *(["refused"] if any_refused else [])):
+        table.add_column(title, justify="right", no_wrap=True)
+    shown = sorted(workers, key=natural)[: size.max_workers]
+    for name in shown:
+        worker = workers[name]
+        latest = worker.latest
+        plays = Text(str(latest.version) if latest.version else "teacher")
+        if worker.age_versions:
+            plays.append(f" (-{worker.age_versions})", style="yellow")
+        waited = worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
+        label = latest.task if size.is_wide else latest.task.rpartition("/")[2]
+        cells: list[RenderableType] = [Text(printable(said)) for said in (name, latest.role, label)]
+        cells.append(plays)
+        cells += [count_text(worker.env_steps_per_s()), percent_text(waited)]
+        if any_refused:
+            num_refused = sum(worker.refused.values())
+            cells.append(Text(str(num_refused), style="yellow" if num_refused else "dim"))
+        table.add_row(*cells)
+    more = [f"and {len(workers) - len(shown)} more"] if len(workers) > len(shown) else []
+    more += [f"{num_gone} not heard of lately"] if num_gone else []
+    if more:
+        table.add_row(Text(", ".join(more), style="dim", overflow="fold"))
+    return table
+
+
+def note_table(summary: Summary, size: Size) -> Table | None:
+    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last
+    events; None if there is nothing to say."""
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=not size.is_wide, overflow="ellipsis", ratio=1)
+    for name, task in summary.tasks.items():
+        if task.last_failure:
+            text = f"{name}, {task.num_failed} so far: {task.last_failure}"
+            table.add_row("", Text("evaluation failed", style="red"), _one_line(text))
+        for warning in task.warnings:
+            table.add_row(
+                "", Text("tokens lose values", style="yellow"), _one_line(f"{name}: {warning}")
+            )
+    if summary.replay is not None:
+        for line, is_much in unread_text(summary.replay):
+            table.add_row(
+                "", Text("not read", style="yellow" if is_much else "dim"), _one_line(line)
+            )
+    if summary.replay is not None and summary.replay.refused:
+        reasons = ", ".join(
+            f"{count} x {reason}" for reason, count in summary.replay.refused.items()
+        )
+        table.add_row("", Text("episodes refused", style="yellow"), _one_line(reasons))
+    for event in summary.events[-MAX_EVENTS:]:
+        at = time.strftime("%H:%M:%S", time.localtime(event.time_s))
+        alarming = any(word in event.kind for word in ALARMING)
+        table.add_row(
+            at,
+            Text(printable(event.kind), style="yellow" if alarming else ""),
+            _one_line(event.text),
+        )
+    return table if table.row_count else None
+
+
+def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:
+    """What is stored but not read, a line for each task, and whether it is more than half of the
+    task's episodes."""
+    lines: list[tuple[str, bool]] = []
+    for task, reasons in replay.left_out.items():
+        count, total = (
+            sum(amount.episodes for amount in reasons.values()),
+            replay.episodes.get(task, 0),
+        )
+        why = ", ".join(
+            f"{count_text(amount.episodes)} ({count_text(amount.steps)} steps) {reason}"
+            for reason, amount in reasons.items()
+        )
+        lines.append((f"{task}: of {count_text(total)} episodes {why}", 2 * count > total))
+    if replay.evicted:
+        lines.append((f"{count_text(replay.evicted)} episodes made room for others", False))
+    return lines
+
+
+def _one_line(text: str) -> Text:
+    return Text(printable(" ".join(text.split())))

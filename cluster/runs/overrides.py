@@ -1,0 +1,129 @@
+"""Changes to a run's config: `path=value` settings, a partial config file, other tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from cluster.runs.config import RunConfig
+from gato.serialization import from_plain, to_plain
+from replay.config import TableConfig
+
+GENERAL_OF = {"evaluate_of": "evaluate", "generate_of": "generate"}
+"""Settings of single tasks, and the setting of all tasks that each of them stands for."""
+
+
+NAMED_FREELY = {"tasks", "demonstration_steps_of", "teacher_of", *GENERAL_OF}
+"""Groups whose names are tasks rather than settings."""
+
+
+def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The config with `path=value` settings applied, such as `learner.num_updates=500`.
+
+    Raises:
+        ValueError: A setting is unknown (the nearest name is suggested) or its value is wrong.
+    """
+    plain = to_plain(config)
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator:
+            raise ValueError(f"setting {setting!r} has no '='; write it as learner.num_updates=500")
+        if "?" in path:
+            raise ValueError(
+                f"setting {setting!r} names a task with sticky actions, which a path cannot; set it"
+                " for all tasks, without _of"
+            )
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        _set(plain, path.split("."), value, known=config)
+    return from_plain(RunConfig, plain)
+
+
+def merge(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The config with the settings of a partial config file, in groups as in a whole one.
+
+    Raises:
+        ValueError: A setting is unknown (the nearest name is suggested) or its value is wrong.
+    """
+    rest = dict(changes)
+    tasks = rest.pop("tasks", None)
+    if tasks is not None:
+        if not isinstance(tasks, list):
+            raise ValueError(f"tasks: expected a list of names, got {tasks!r}")
+        config = with_tasks(config, [str(task) for task in tasks])
+    plain = to_plain(config)
+    _merge(plain, [], rest, known=config)
+    return from_plain(RunConfig, plain)
+
+
+def _merge(
+    plain: dict[str, Any], above: list[str], changes: Mapping[str, Any], *, known: RunConfig
+) -> None:
+    for name, value in changes.items():
+        path = [*above, str(name)]
+        if isinstance(value, Mapping):
+            _merge(plain, path, value, known=known)
+        else:
+            _set(plain, path, value, known=known)
+
+
+def _set(plain: dict[str, Any], path: Sequence[str], value: Any, *, known: RunConfig) -> None:
+    *parents, last = path
+    place: Any = plain
+    for above, name in zip(["", *parents], parents, strict=False):
+        if isinstance(place, dict) and above in GENERAL_OF:
+            # A task of its own begins with the settings of all tasks.
+            place.setdefault(name, dict(plain["actors"][GENERAL_OF[above]]))
+        if isinstance(place, dict) and above == "tables":
+            place.setdefault(name, to_plain(TableConfig()))
+        place = place.get(name) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or (last not in place and not NAMED_FREELY & set(parents)):
+        near = get_close_matches(".".join(path), _paths(to_plain(known)), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown setting {'.'.join(path)!r}{hint}")
+    old = place.get(last)
+    if isinstance(old, dict) and not isinstance(value, Mapping):
+        raise ValueError(f"{'.'.join(path)}: expected a group of settings, got {value!r}")
+    if old is not None and value is not None and not isinstance(value, type(old)) and not (
+        isinstance(old, float) and isinstance(value, int)
+    ):  # fmt: skip
+        raise ValueError(f"setting {'.'.join(path)} is {old!r}; {value!r} is of another kind")
+    place[last] = value
+
+
+def _paths(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out: list[str] = []
+    for name, value in plain.items():
+        out.extend(
+            _paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+        )
+    return out
+
+
+def with_tasks(config: RunConfig, tasks: Sequence[str]) -> RunConfig:
+    """The run on other tasks; settings of single tasks stay with the tasks that stay."""
+    kept = {task: mix for task, mix in config.replay.mix.tasks.items() if task in tasks}
+    mix = replace(config.replay.mix, tasks=kept)
+    actors = replace(
+        config.actors,
+        evaluate_of={
+            task: acting for task, acting in config.actors.evaluate_of.items() if task in tasks
+        },
+        generate_of={
+            task: acting for task, acting in config.actors.generate_of.items() if task in tasks
+        },
+        teacher_of={task: spec for task, spec in config.actors.teacher_of.items() if task in tasks},
+        demonstration_steps_of={
+            task: steps
+            for task, steps in config.actors.demonstration_steps_of.items()
+            if task in tasks
+        },
+    )
+    return replace(
+        config, tasks=tuple(tasks), actors=actors, replay=replace(config.replay, mix=mix)
+    )
