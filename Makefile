@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= demo
 
-.PHONY: setup run test test-slow check bench clean
+.PHONY: setup run test test-slow coverage check bench clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,15 @@ test: $(STAMP) check
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q --timeout 3600
 
+# Lines and branches that the fast tests run; written into docs/testing.md.
+coverage: $(STAMP)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/coverage run -m pytest -m "not slow" -q --timeout 900
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o .coverage/coverage.json
+	$(BIN)/python -m benchmarks.coverage_page
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -36,4 +45,4 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage

@@ -32,10 +32,12 @@ from gato.sequence import Batch, StepLayout
 from gato.task import Task
 from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
-from replay.config import Durability, LimiterConfig, MixConfig, ReplayConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig
 from replay.service import ReplayService
 from replay.storage.record import Record, pack, record_to_bytes
-from replay.storage.store import EpisodeStore
+from replay.storage.store import Durability, EpisodeStore
 
 HOPPER, PONG = TASKS["mujoco/hopper"], TASKS["atari/pong"]
 LAYOUT = TokenLayout()

@@ -104,7 +104,7 @@ def passed_parameters(config: ModelConfig) -> int:
     """Parameters of Gato without its patch embedding."""
     with torch.device("meta"):
         gato = Gato(config)
-    return gato.num_parameters() - sum(p.numel() for p in gato.network.embedding.patch.parameters())
+    return gato.num_parameters() - sum(p.numel() for p in gato.embedding.patch.parameters())
 
 
 def hopper_batch(config: ModelConfig, num_rows: int, device: torch.device) -> TensorBatch:

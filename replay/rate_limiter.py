@@ -5,8 +5,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from replay.config import LimiterConfig
+MIN_READS, MAX_READS = 1e-6, 1e6
+"""Of an inserted token. Beyond, one side would in effect wait for ever for the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterConfig:
+    """How far readers and writers may run ahead of each other, in tokens."""
+
+    warmup_tokens: int
+    """Nothing is read before this many tokens were inserted."""
+    reads_per_inserted_token: float | None = None
+    """How often each inserted token is to be read, on average. None: readers and writers are not
+    coupled."""
+    slack_tokens: int = 1_000_000
+    """Read tokens by which either side may be ahead."""
+
+    def __post_init__(self) -> None:
+        # Written so that nan, which no comparison holds for, is refused too.
+        if not (0 <= self.warmup_tokens < math.inf and 1 <= self.slack_tokens < math.inf):
+            raise ValueError(
+                f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens"
+                f" {self.slack_tokens} at least 1, both finite"
+            )
+        ratio = self.reads_per_inserted_token
+        if ratio is not None and not MIN_READS <= ratio <= MAX_READS:
+            raise ValueError(
+                f"reads_per_inserted_token {ratio} must be above 0, from {MIN_READS:g} to"
+                f" {MAX_READS:g}; None uncouples readers and writers"
+            )
 
 
 class Limiter:

@@ -21,11 +21,13 @@ from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, ReplayConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
 from replay.sampling.raw_windows import Windows
 from replay.sampling.sample_info import Sample
 from replay.service import Added, ReplayService
 from replay.shards import Rotation, batch_number, merged, shard_folder, shard_of
+from replay.storage.dedup import split_key
 from replay.storage.record import pack, record_to_bytes
 
 WAIT_S = 5.0
@@ -195,7 +197,7 @@ class Shards:
         """Set priorities by key; how many were there."""
         parts: list[dict[str, float]] = [{} for _ in self.actors]
         for key, priority in priorities.items():
-            parts[shard_of(key, len(parts))][key] = priority
+            parts[shard_of(split_key(key), len(parts))][key] = priority
         return sum(
             ray.get(
                 [
@@ -263,8 +265,9 @@ class RemoteEpisodeSink:
     def add(self, episode: Episode) -> Added:
         """Returns when the episode is durable or refused; `wait` where writers are held back, or
         replay does not answer."""
-        actor = self._shards.actors[shard_of(episode.key, len(self._shards.actors))]
-        record = record_to_bytes(pack(episode))
+        packed = pack(episode)
+        actor = self._shards.actors[shard_of(packed.key, len(self._shards.actors))]
+        record = record_to_bytes(packed)
         deadline = time.monotonic() + self._patience_s
         while time.monotonic() < deadline:
             try:

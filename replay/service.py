@@ -20,18 +20,19 @@ from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, ReplayConfig
-from replay.ingest import Door, Refused
-from replay.rate_limiter import Limiter
+from replay.config import ReplayConfig
+from replay.ingest import Ingest, Rejected
+from replay.rate_limiter import Limiter, LimiterConfig
 from replay.sampling.candidates import items_of, scores
 from replay.sampling.mixture import Mix, by_priority
 from replay.sampling.raw_windows import Windows
 from replay.sampling.sample_info import Sample
 from replay.sampling.sampler import victims
-from replay.sampling.selectors import selector_from_name
+from replay.sampling.selector_names import selector_from_name
+from replay.storage.eviction import ReplayDiskFull, ReplayFull
 from replay.storage.group_commit import Committer
 from replay.storage.record import Record
-from replay.storage.store import EpisodeStore, ReplayDiskFull, ReplayFull
+from replay.storage.store import EpisodeStore
 
 SAVE_EVERY_S = 1.0
 """How often the count of read tokens goes to disk, unless a quarter of the slack was read earlier.
@@ -81,7 +82,7 @@ class ReplayService:
         """`shard`: which of `config.num_shards` this is; `replay.shards.shard_of` says which
         episodes are its own."""
         self._tasks = tasks
-        self._door = Door(
+        self._ingest = Ingest(
             tasks,
             max_episode_bytes=config.max_episode_bytes,
             shard=shard,
@@ -162,17 +163,17 @@ class ReplayService:
         counts all the same.
         """
         try:
-            record = self._door.checked(data)
-        except Refused as refused:
+            record = self._ingest.record(data)
+        except Rejected as rejected:
             with self._changed:
-                self._refused[refused.kind] += 1
-            return Added(status="refused", reason=str(refused))
+                self._refused[rejected.kind] += 1
+            return Added(status="refused", reason=str(rejected))
         return self._add(record, timeout_s, is_paced)
 
     def _add(self, record: Record, timeout_s: float, is_paced: bool) -> Added:
         tokens = record.header.steps * self._mix.layouts[record.header.task].tokens_per_step
         with self._changed:
-            if not self._closed and self._store.known(record.header.key):
+            if not self._closed and self._store.known(record.header.key, record.key):
                 self._duplicates += 1
                 return Added(status="duplicate")
             self._writers_waiting += 1
@@ -440,8 +441,8 @@ class ReplayService:
             refused = dict(self._refused)
             if self._store.damaged:
                 refused["damaged on disk"] = len(self._store.damaged)
-            if self._store.forgetful:
-                refused["streams of keys damaged on disk"] = len(self._store.forgetful)
+            if self._store.damaged_streams:
+                refused["streams of keys damaged on disk"] = len(self._store.damaged_streams)
             return ReplayStats(
                 episodes={name: count for name, count in episodes.items() if count},
                 steps=int(snapshot.steps.sum()),

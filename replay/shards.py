@@ -9,21 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gato.metrics import Amount, ReplayStats
-from replay.storage.dedup import split_key
+from replay.storage.dedup import SequenceKey
 
 PAUSE_S = 1.0
 """For how long a shard that did not answer is asked last."""
 
 
-def shard_of(key: str, num_shards: int) -> int:
+def shard_of(key: SequenceKey, num_shards: int) -> int:
     """Where an episode goes: one writer's episodes in turn to all shards, each writer beginning
     elsewhere.
 
     So what one shard sees of a writer are every `num_shards`-th numbers, which is what
     `EpisodeStore` counts on.
     """
-    stream, number = split_key(key)
-    return (zlib.crc32(stream.encode()) + number) % num_shards
+    return (zlib.crc32(key.stream.encode()) + key.number) % num_shards
 
 
 def shard_folder(folder: Path, shard: int, num_shards: int) -> Path:

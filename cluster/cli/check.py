@@ -12,7 +12,8 @@ from typing import IO, Annotated, Literal
 import typer
 from rich.console import Console
 
-from actors.envs.conformance import CHECKS, Finding, findings
+from actors.envs.conformance import Finding, findings
+from actors.envs.conformance_checks import CHECKS
 from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task

@@ -10,7 +10,7 @@ from actors.assignment import Assignment
 from actors.delivery import Receipt
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
-from actors.players.gato_player import GatoPlayers
+from actors.players.gato_player import GatoPlayer, GatoPlayers
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
@@ -23,7 +23,9 @@ from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.network.model import Gato
 from gato.sequence import Window
+from gato.task import Task
 from gato.threads import use_threads
+from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
@@ -169,6 +171,60 @@ def evaluate_run(
     )
 
 
+def load_player(
+    found: Checkpoint, task: str, *, num_envs: int = 1, seed: int | None = None
+) -> GatoPlayer:
+    """The policy of a checkpoint for one task, as evaluations play it.
+
+    Args:
+        found: The checkpoint.
+        task: Name of the task, in full.
+        num_envs: Rows that it acts for at once.
+        seed: Of the generator that actions are sampled with. Default: the run's.
+
+    Raises:
+        ValueError: The shapes do not agree, or the task is unknown.
+    """
+    use_threads()
+    config = found.config
+    chosen = config.seed if seed is None else seed
+    players, known, _ = _players(found.path, config, [task], seed=chosen)
+    player = players(known[task], num_envs, "evaluate")
+    player.load(_weights_of(found.path, config))
+    return player
+
+
+def _weights_of(checkpoint: Path, config: RunConfig) -> Weights:
+    """Raises ValueError if the checkpoint's model is not the run's."""
+    if read_model_config(checkpoint) != config.model:
+        raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
+    model = Gato(config.model)
+    progress = load_checkpoint(checkpoint, model)
+    return Weights(
+        version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model)
+    )
+
+
+def _players(
+    checkpoint: Path, config: RunConfig, tasks: Sequence[str], *, seed: int
+) -> tuple[GatoPlayers, dict[str, Task], TokenLayout]:
+    """What makes the players of a checkpoint, all tasks that it knows, and the layout of tokens."""
+    acting = acting_configs(config, "evaluate")
+    for name in tasks:
+        acting.setdefault(name, config.actors.evaluate)
+    run, known = checkpoint.parent.parent, {**resolve_tasks(*tasks), **tasks_of(config)}
+    layout = layout_of(config, known, run)
+    players = GatoPlayers(
+        model=config.model,
+        evaluate=acting,
+        generate=acting,
+        seed=seed,
+        text=layout.text,
+        prompts=StoredPrompts(run / "replay", config),
+    )
+    return players, known, layout
+
+
 def evaluate_checkpoint(
     checkpoint: Path,
     config: RunConfig,
@@ -184,22 +240,8 @@ def evaluate_checkpoint(
     ValueError where the shapes do not agree.
     """
     use_threads()
-    if read_model_config(checkpoint) != config.model:
-        raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
-    model = Gato(config.model)
-    progress = load_checkpoint(checkpoint, model)
-    weights = Weights(
-        version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model)
-    )
-    acting = acting_configs(config, "evaluate")
-    for name in tasks:
-        acting.setdefault(name, config.actors.evaluate)
-    run, known = checkpoint.parent.parent, {**resolve_tasks(*tasks), **tasks_of(config)}
-    layout = layout_of(config, known, run)
-    players = GatoPlayers(
-        model=config.model, evaluate=acting, generate=acting, seed=config.seed, text=layout.text,
-        prompts=StoredPrompts(run / "replay", config),
-    )  # fmt: skip
+    weights = _weights_of(checkpoint, config)
+    players, known, layout = _players(checkpoint, config, tasks, seed=config.seed)
     make = WorkerEnvs(
         backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ def start(
     redis_port: int | None,
     detach: bool,
     console: Console,
-) -> None:
-    """Start a new run. In the foreground it is watched until it ends."""
+) -> RunFolder:
+    """Start a new run, and return its folder. In the foreground it is watched until it ends."""
     require_space(runs_root())
     folder = RunFolder.create(config)
     text = kept_text(config.text, folder)
@@ -40,6 +41,7 @@ def start(
         detach,
         console,
     )
+    return folder
 
 
 def kept_text(text: str, folder: RunFolder) -> str:
@@ -98,7 +100,9 @@ def _carry_out_detached(folder: RunFolder, options: Connections, console: Consol
         arguments.append("--redis-kept")
     with (folder.path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.control.detached", *arguments],
+            # -P: a folder `cluster` where the user is must not hide ours
+            [sys.executable, "-P", "-m", "cluster.control.detached", *arguments],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     while process.poll() is None and folder.info().state not in ("running", "failed"):

@@ -13,14 +13,18 @@ from ray._private.authentication.authentication_token_setup import (
 from ray.exceptions import RayError
 
 from cluster.control.ray_probe import require_ray
+from gato.import_path import require_own_packages
 
 
 def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = None) -> None:
     """Connect to the Ray at `address` (host:port), or start a local one, of `num_cpus` (None: the
     machine's).
 
-    ValueError where nothing answers there, or none starts.
+    Raises:
+        ValueError: If nothing answers there, if none starts, or if the working folder has a package
+            with the name of one of ours.
     """
+    require_own_packages()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray would run its workers at niceness 15, behind anything else on the machine; they are what
     # the machine is for.

@@ -14,7 +14,7 @@ from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Kind, Task
 from gato.tokenizer import TokenLayout
-from replay.config import TaskMix
+from replay.sampling.config import TaskMix
 from replay.sampling.mixture import least_steps
 
 

@@ -20,13 +20,14 @@ from cluster.runs.same_source import SourceCheck, absolute
 from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task
-from replay.config import MixConfig
 from replay.formats.reader import Known, Reading, Report
+from replay.sampling.config import MixConfig
 from replay.storage.changes import tally_of
+from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import Header
 from replay.storage.record import Record, pack
 from replay.storage.stats import left_out_of
-from replay.storage.store import EpisodeStore, ReplayDiskFull
+from replay.storage.store import EpisodeStore
 
 GROUP_EPISODES = 256
 GROUP_BYTES = 16 << 20

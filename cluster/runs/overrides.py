@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.runs.config import RunConfig
 from gato.serialization import from_plain, to_plain
-from replay.config import TableConfig
+from replay.sampling.config import TableConfig
 
 GENERAL_OF = {"evaluate_of": "evaluate", "generate_of": "generate"}
 """Settings of single tasks, and the setting of all tasks that each of them stands for."""

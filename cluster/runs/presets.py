@@ -9,7 +9,9 @@ from actors.config import ActorsConfig
 from cluster.runs.config import RunConfig
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
 
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 

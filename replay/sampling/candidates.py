@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float64, Int64
 
 from gato.metrics import Amount
 from gato.task import Task
-from replay.config import MixConfig, TableConfig
+from replay.sampling.config import MixConfig, TableConfig
 from replay.sampling.return_filter import least_return
 from replay.sampling.sampler import Chooser, chooser
-from replay.sampling.selectors import Items, RandomSelector, Selector, selector_from_name
+from replay.sampling.selector_names import selector_from_name
+from replay.sampling.selectors import Items, RandomSelector, Selector
 from replay.storage.index import NO_VERSION, Snapshot
 
 

@@ -21,9 +21,10 @@ from jaxtyping import Bool
 from gato.sequence import PATCH, PLACE_ACTION, Batch, StepLayout
 from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
 from replay.sampling.window_draw import Draw
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import CHUNK_STEPS
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 TOKENS_SHARE = 0.25
 """Of the cache for tokens; the rest is for patches."""

@@ -19,7 +19,6 @@ from gato.metrics import Amount
 from gato.sequence import Batch, StepLayout, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.config import MixConfig, TaskMix
 from replay.sampling.candidates import (
     Readable,
     best_returns,
@@ -31,11 +30,13 @@ from replay.sampling.candidates import (
     scores,
 )
 from replay.sampling.collate import Composer, DamagedDraw
+from replay.sampling.config import MixConfig, TaskMix
 from replay.sampling.raw_windows import WindowReader, Windows
 from replay.sampling.sample_info import Sample, info_of
 from replay.sampling.window_draw import Draw, fill_rows, in_order, one_window_each
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 RANDOM_ROLE, PROMPT_ROLE, WINDOWS_ROLE = 3, 4, 6
 """Distinguish the generators of batches, of prompts for acting and of raw windows from those of

@@ -17,9 +17,10 @@ from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
 from replay.sampling.collate import DamagedDraw
 from replay.sampling.sample_info import SampleInfo
 from replay.sampling.window_draw import Draw
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import CHUNK_STEPS, IMAGE_BYTES, step_bytes
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from replay.config import MixConfig, TaskMix
 from replay.sampling.candidates import Readable
+from replay.sampling.config import MixConfig, TaskMix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

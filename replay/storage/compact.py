@@ -20,6 +20,7 @@ from typing import Any
 
 import lmdb
 
+from replay.storage.column_reader import read_record
 from replay.storage.database import (
     DAMAGED,
     DRAFT,
@@ -167,7 +168,7 @@ class Compaction:
         """Its values as they are, where all are there with the right checksums; else what is
         wrong."""
         try:
-            record = self._source.record(header)
+            record = read_record(self._source.database, header)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
             return Fault(number=header.number, key=header.key, column="", reason=str(problem))
         fault = damage_of(record)

@@ -1,9 +1,9 @@
-"""What was ever stored, by key, in little space: of each stream of keys the intervals of its
-sequence numbers.
+"""Deduplication: a compact set of every key ever stored, as intervals of sequence numbers per
+stream.
 
 A key is a stream and a number, such as `w0.4f2a.17` or `d4rl:hopper:9c1b:3`: writer, incarnation
-and sequence number. Numbers that arrive in order make one interval, however many they are, so that
-a duplicate is known for ever, also after its episode was evicted, for a few bytes a writer.
+and sequence number. Numbers that arrive in order make one interval, however many they are. So a
+duplicate is recognised permanently, also after its episode was evicted, for a few bytes a writer.
 """
 
 from __future__ import annotations
@@ -12,21 +12,34 @@ import re
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import lmdb
+
+from replay.storage.database import Database
 
 _SPLIT = re.compile(r"(.*[.:])(0|[1-9][0-9]{0,17})", re.DOTALL)
 
 
-def split_key(key: str) -> tuple[str, int]:
+class SequenceKey(NamedTuple):
+    """A key in its two parts."""
+
+    stream: str
+    number: int
+
+
+def split_key(key: str) -> SequenceKey:
     """Stream and sequence number. A key that does not end in a number is a stream of its own, with
-    one number."""
+    number 0."""
     found = _SPLIT.fullmatch(key)
-    return (found[1], int(found[2])) if found else (key + "\0", 0)
+    return SequenceKey(found[1], int(found[2])) if found else SequenceKey(key + "\0", 0)
 
 
 class Intervals:
     """A set of whole numbers as sorted, disjoint, half-open intervals.
 
-    seen = Intervals.from_bytes(value); seen.add(17); seen.to_bytes()
+    numbers = Intervals.from_bytes(value); numbers.add(17); numbers.to_bytes()
     """
 
     __slots__ = ("_ends", "_starts")
@@ -44,7 +57,7 @@ class Intervals:
         return len(self._starts)
 
     def add(self, number: int) -> bool:
-        """Whether it is new."""
+        """Add a number. Returns whether it is new."""
         place = bisect_right(self._starts, number) - 1
         if place >= 0 and number < self._ends[place]:
             return False
@@ -63,7 +76,7 @@ class Intervals:
         return True
 
     def discard(self, number: int) -> None:
-        """Take a number out, where it is in."""
+        """Take a number out, if it is in."""
         place = bisect_right(self._starts, number) - 1
         if place < 0 or number >= self._ends[place]:
             return
@@ -79,15 +92,63 @@ class Intervals:
 
     @staticmethod
     def is_whole(value: bytes) -> bool:
-        """Whether bytes of `to_bytes` are as they were."""
+        """Whether the checksum matches."""
         return len(value) % 8 == 4 and zlib.crc32(value[4:]) == int.from_bytes(value[:4], "little")
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Intervals:
-        """ValueError where it is damaged."""
+        """The inverse of `to_bytes`. Raises ValueError if `value` is damaged."""
         if not cls.is_whole(value):
             raise ValueError("intervals do not match their checksum")
         edges = struct.unpack(f"<{len(value) // 8}q", value[4:])
-        made = cls()
-        made._starts, made._ends = list(edges[::2]), list(edges[1::2])
-        return made
+        intervals = cls()
+        intervals._starts, intervals._ends = list(edges[::2]), list(edges[1::2])
+        return intervals
+
+
+class Deduplication:
+    """The keys that a store has ever stored, as its database has them.
+
+    With k shards a store gets every k-th number of a stream, so it keeps `number // k`.
+    """
+
+    def __init__(
+        self, database: Database, num_shards: int, stored_keys: Callable[[], Iterable[str]]
+    ) -> None:
+        """`stored_keys`: the keys of the episodes that are stored now; a damaged stream falls back
+        to these."""
+        self._database = database
+        self._num_shards = num_shards
+        self._stored_keys = stored_keys
+
+    def number(self, key: SequenceKey) -> int:
+        """The sequence number as this shard counts it."""
+        return key.number // self._num_shards
+
+    def lookup(self, txn: lmdb.Transaction, key: str, parts: SequenceKey) -> tuple[bool, Intervals]:
+        """Whether a key was ever stored, and the numbers of its stream that were."""
+        databases = self._database.parts
+        # Stores of schema 1 kept keys whole.
+        is_whole_key = (
+            databases.keys is not None and txn.get(key.encode(), db=databases.keys) is not None
+        )
+        value = (
+            txn.get(parts.stream.encode(), db=databases.streams)
+            if databases.streams is not None
+            else None
+        )
+        numbers = Intervals() if value is None else self.of_stream(parts.stream, bytes(value))
+        return is_whole_key or self.number(parts) in numbers, numbers
+
+    def of_stream(self, stream: str, value: bytes) -> Intervals:
+        """The numbers of a stream, from its value in the database; if that is damaged, the numbers
+        of the episodes that are stored now."""
+        try:
+            return Intervals.from_bytes(value)
+        except ValueError:
+            numbers = Intervals()
+            for key in self._stored_keys():
+                parts = split_key(key)
+                if parts.stream == stream:
+                    numbers.add(self.number(parts))
+            return numbers

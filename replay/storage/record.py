@@ -1,9 +1,11 @@
-"""Records: an episode as a header and values with checksums, the same on the way to replay and on
-its disk.
+"""Records: an episode as a header and values with checksums, the same in transit and on disk.
 
-A small column is one value. Images are kept in compressed chunks of a few steps, so that a window
-costs only what it shows; whoever sends an episode compresses them, and replay only checks that they
-can be opened.
+A small column is one value. Images are stored in compressed chunks of a few steps, so that reading
+a window costs only the steps that it shows. The sender compresses them; replay only checks that
+they can be decompressed.
+
+Bytes of a record: `MAGIC`, CRC-32 of the header, length of the header (4 bytes each, little
+endian), the header in JSON, the values one after another.
 """
 
 from __future__ import annotations
@@ -11,31 +13,30 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lz4.block
 import numpy as np
+from jaxtyping import Shaped
 
-from gato.episode import MAX_STEPS, BadEpisode, Episode, check_episode, check_header_bytes
-from gato.task import ArraySpec, Task
+from gato.episode import BadEpisode, Episode
 from gato.version import Version
+from replay.storage.dedup import SequenceKey, split_key
 from replay.storage.header import Columns, DamagedEpisode, Header
 
 MAGIC = b"GEP2"
+MAX_HEADER_BYTES = 2 << 20
+"""Of the JSON header of a record, which may take 30 times its bytes of memory while it is parsed."""
 CHUNK_STEPS = 8
 """Steps of images in one compressed chunk."""
 IMAGE_BYTES = 4096
-"""A column with at least this many bytes a step is kept in chunks."""
+"""A column with at least this many bytes a step is stored in chunks."""
 MAX_RATIO = 256
-"""LZ4 cannot make more than 255 bytes of one: what claims more is refused before any memory is
+"""LZ4 cannot expand one byte to more than 255. What claims more is rejected before any memory is
 taken for it."""
-MAX_VERSION = 1 << 53
-"""Epochs and numbers of versions are below: they must fit the index's columns, and differences of
-them as well."""
-REWARDS = ("<f4", ())
 Values = Mapping[tuple[int, int], bytes | memoryview]
-"""(column, chunk) to a CRC-32 of the payload and the payload."""
+"""(column, chunk) to a CRC-32 of the payload (4 bytes) and the payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,14 @@ class Record:
     """An episode ready to be sent or stored."""
 
     header: Header
+    key: SequenceKey
+    """The header's key in its two parts."""
     values: Values
+
+
+def record_of(header: Header, values: Values) -> Record:
+    """The record of a header and its values; the key is split here, and nowhere else after it."""
+    return Record(header=header, key=split_key(header.key), values=values)
 
 
 def step_bytes(dtype: str, shape: tuple[int, ...]) -> int:
@@ -57,7 +65,7 @@ def chunk_steps(dtype: str, shape: tuple[int, ...], steps: int) -> int:
 
 
 def pack(episode: Episode) -> Record:
-    """The episode as a record; images are compressed here, everything else stays as it is."""
+    """The episode as a record. Images are compressed; other columns stay as they are."""
     arrays = {f"o/{name}": array for name, array in sorted(episode.observations.items())}
     arrays |= {"actions": episode.actions, "rewards": episode.rewards}
     if episode.labels is not None:
@@ -88,24 +96,28 @@ def pack(episode: Episode) -> Record:
         stored_bytes=0,
         tokens=0,
     )
-    return Record(header=header, values=values)
+    return record_of(header, values)
 
 
 def crc_matches(value: bytes | memoryview) -> bool:
-    """Whether a value is as it was packed."""
+    """Whether the payload of a value matches its checksum."""
     return zlib.crc32(memoryview(value)[4:]) == int.from_bytes(value[:4], "little")
 
 
 def open_value(
     value: bytes | memoryview, dtype: str, shape: tuple[int, ...], steps: int
-) -> np.ndarray:
-    """The steps of one value, as a read-only view where it is not compressed. DamagedEpisode where
-    its checksum is wrong."""
+) -> Shaped[np.ndarray, "T ..."]:
+    """The steps of one value [steps, *shape]; a read-only view if it is not compressed.
+
+    Raises:
+        DamagedEpisode: if its checksum or its size is wrong, or it cannot be decompressed.
+    """
     payload = memoryview(value)[4:]
     if not crc_matches(value):
         raise DamagedEpisode("does not match its checksum")
     each = step_bytes(dtype, shape)
     if each >= IMAGE_BYTES:
+        # Before decompressing, which takes the memory that is claimed.
         if steps * each > len(payload) * MAX_RATIO:
             raise DamagedEpisode(f"{len(payload)} bytes cannot hold {steps} steps")
         try:
@@ -117,22 +129,8 @@ def open_value(
     return np.frombuffer(payload, dtype).reshape(steps, *shape)
 
 
-def unpack(record: Record) -> Episode:
-    """The whole episode. DamagedEpisode where a value is damaged."""
-    header = record.header
-    arrays: dict[str, np.ndarray] = {}
-    for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
-        each = chunk_steps(dtype, shape, header.steps)
-        parts = [
-            open_value(record.values[index, chunk], dtype, shape, min(each, header.steps - start))
-            for chunk, start in enumerate(range(0, header.steps, each))
-        ]
-        arrays[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return episode_of(header, arrays)
-
-
-def episode_of(header: Header, arrays: Mapping[str, np.ndarray]) -> Episode:
-    """The episode of a header and its columns."""
+def episode_of(header: Header, arrays: Mapping[str, Shaped[np.ndarray, "T ..."]]) -> Episode:
+    """The episode of a header and its columns, by name."""
     return Episode(
         key=header.key,
         task=header.task,
@@ -150,8 +148,7 @@ def episode_of(header: Header, arrays: Mapping[str, np.ndarray]) -> Episode:
 
 
 def record_to_bytes(record: Record) -> bytes:
-    """The record as bytes: magic, CRC-32 and length of a JSON header, the header, the values one
-    after another."""
+    """The record as bytes."""
     plain = asdict(record.header) | {
         "values": [[*place, len(value)] for place, value in record.values.items()]
     }
@@ -161,16 +158,27 @@ def record_to_bytes(record: Record) -> bytes:
 
 
 def record_from_bytes(data: bytes) -> Record:
-    """The record of `record_to_bytes`; its values are views. BadEpisode where it is damaged or was
-    never one."""
+    """The inverse of `record_to_bytes`; the values are views of `data`.
+
+    Only the header is checked; see `replay.ingest` for the rest. Its return, number, tokens and
+    stored bytes are not taken from the sender.
+
+    Raises:
+        BadEpisode: if the header is damaged, or these are not the bytes of a record.
+    """
     if data[:4] != MAGIC:
         raise BadEpisode(f"not an episode record: begins with {data[:4]!r}, expected {MAGIC!r}")
-    start = 12 + check_header_bytes(int.from_bytes(data[8:12], "little"))
-    text = data[12:start]
+    header_bytes = int.from_bytes(data[8:12], "little")
+    if header_bytes > MAX_HEADER_BYTES:
+        raise BadEpisode(
+            f"a header of {header_bytes:,} bytes is too large, expected at most"
+            f" {MAX_HEADER_BYTES:,}"
+        )
+    text = data[12 : 12 + header_bytes]
     if zlib.crc32(text) != int.from_bytes(data[4:8], "little"):
         raise BadEpisode("damaged episode record: its header does not match its checksum")
     try:
-        return _decode(json.loads(text), memoryview(data), start)
+        return _decode(json.loads(text), memoryview(data), 12 + header_bytes)
     except BadEpisode:
         raise
     except (
@@ -187,7 +195,10 @@ def record_from_bytes(data: bytes) -> Record:
 
 
 def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
-    """What a record says, whoever wrote it: a checksum only proves that it came as it was sent."""
+    """The record of a parsed header and of the values from byte `start` on.
+
+    A checksum only proves that the bytes arrived as they were sent, so every field is checked.
+    """
     texts = [
         plain["key"],
         plain["task"],
@@ -226,106 +237,4 @@ def _decode(plain: dict[str, Any], data: memoryview, start: int) -> Record:
         stored_bytes=0,
         tokens=0,
     )
-    return Record(header=header, values=values)
-
-
-def check_record(record: Record, task: Task) -> Record:
-    """The door: the record with its true return, or BadEpisode with the reason. It takes the memory
-    of one chunk.
-
-    Sizes are compared with what the task shows before anything is decompressed, so a claim costs
-    nothing.
-    """
-    header = record.header
-    if not 1 <= header.steps <= MAX_STEPS:
-        raise BadEpisode(
-            f"episode {header.key} has {header.steps} steps, expected 1 to {MAX_STEPS}"
-        )
-    _check_texts_and_version(header)
-    expected: dict[str, ArraySpec] = {f"o/{name}": spec for name, spec in task.observations.items()}
-    expected |= {"actions": task.action, "labels": task.action}
-    shown = {name for name in header.columns if name.startswith("o/")}
-    if shown != {f"o/{name}" for name in task.observations}:
-        raise BadEpisode(
-            f"episode {header.key} observes {sorted(n[2:] for n in shown)}, task {task.name}"
-            f" {sorted(task.observations)}"
-        )
-    arrays: dict[str, np.ndarray] = {}
-    wanted = 0
-    for index, (name, (dtype, shape)) in enumerate(header.columns.items()):
-        spec = expected.get(name)
-        _check_layout(
-            header, name, (dtype, shape), REWARDS if spec is None else (spec.dtype.str, spec.shape)
-        )
-        each = chunk_steps(dtype, shape, header.steps)
-        num_chunks = -(-header.steps // each)
-        wanted += num_chunks
-        if wanted > len(record.values):
-            raise BadEpisode(
-                f"episode {header.key} claims {header.steps} steps, it is damaged or a value is"
-                " missing"
-            )
-        try:
-            for chunk in range(num_chunks):
-                opened = open_value(
-                    record.values[index, chunk],
-                    dtype,
-                    shape,
-                    min(each, header.steps - chunk * each),
-                )
-                # each is looked at here, so that one step may stand for all below
-                if num_chunks > 1:
-                    problem = spec.problem_with(opened, name) if spec else None
-                    if problem:
-                        raise BadEpisode(
-                            f"episode {header.key} of {header.task}: {problem} of chunk {chunk}"
-                        )
-                    opened = np.broadcast_to(opened[:1, ...], (header.steps, *shape))
-                arrays[name] = opened
-        except (DamagedEpisode, KeyError) as problem:
-            raise BadEpisode(
-                f"episode {header.key} of {header.task}: {name} is damaged: {problem}"
-            ) from problem
-    if wanted != len(record.values) or not {"actions", "rewards"} <= set(arrays):
-        raise BadEpisode(
-            f"episode {header.key} is damaged: it has {sorted(arrays)} in {len(record.values)}"
-            " values"
-        )
-    episode = episode_of(header, arrays)
-    check_episode(episode, task)
-    return replace(record, header=replace(header, episode_return=episode.episode_return))
-
-
-def _check_texts_and_version(header: Header) -> None:
-    try:
-        "".join(
-            [header.key, header.task, header.source, *header.info, *header.info.values()]
-        ).encode()
-    except UnicodeEncodeError as problem:
-        raise BadEpisode(
-            f"episode {header.key!r} is damaged: a text of its header is no text: {problem}"
-        ) from problem
-    if header.version is not None and not all(0 <= part < MAX_VERSION for part in header.version):
-        raise BadEpisode(f"episode {header.key} is damaged: its version is {header.version}")
-
-
-def _check_layout(
-    header: Header,
-    name: str,
-    layout: tuple[str, tuple[int, ...]],
-    expected: tuple[str, tuple[int, ...]],
-) -> None:
-    """Refuse, before memory is taken, a column that is not as the task shows it. dtypes are
-    compared as they are written: NumPy reads more into a text than an array of numbers could be
-    of."""
-    if expected is REWARDS and name != "rewards":
-        raise BadEpisode(
-            f"episode {header.key} is damaged: it has a column {name}, which is none of task"
-            f" {header.task}'s"
-        )
-    for what, is_so, should_be in zip(("dtype", "shape"), layout, expected, strict=True):
-        if is_so != should_be:
-            raise BadEpisode(
-                f"episode {header.key} of {header.task}: {name} has {what} {is_so} in each step,"
-                f" expected {should_be}"
-            )
+    return record_of(header, values)

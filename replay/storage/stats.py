@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from gato.metrics import Amount
 from gato.task import Task
-from replay.config import MixConfig
 from replay.sampling.candidates import best_returns, left_out, scores
+from replay.sampling.config import MixConfig
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 from replay.storage.verify import streams_of

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from replay.storage.checksum import number_to_bytes
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.database import DAMAGED
 from replay.storage.dedup import Intervals, split_key
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import IMAGE_BYTES, Record, chunk_steps, crc_matches, step_bytes
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 IMAGE_STEPS = 512
 """Steps of an image column that are in memory at once."""
@@ -127,7 +128,7 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
         if store.database.parts.streams is not None:
             for name, value in txn.cursor(db=store.database.parts.streams):
                 stream = bytes(name).decode()
-                streams[stream] = store.intervals(stream, bytes(value))
+                streams[stream] = store.stream_intervals(stream, bytes(value))
                 if not Intervals.is_whole(bytes(value)):
                     damaged.append(stream)
         if store.database.parts.keys is not None:

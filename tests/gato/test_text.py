@@ -8,13 +8,15 @@ import torch
 
 from gato.acting import Policy
 from gato.config import ActingConfig
-from gato.episode import BadEpisode, Episode, check_episode, episode_from_bytes, episode_to_bytes
+from gato.episode import BadEpisode, Episode, check_episode
 from gato.network.model import TensorBatch, next_token_loss
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, RowWriter, StepLayout, Window
 from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text, encode_texts, text_to_bytes
 from gato.tokenizer import TokenLayout
+from replay.storage.record import record_from_bytes
 from tests.gato.models import TALK, WordEncoder, random_observations, small_model
+from tests.replay.episodes import to_bytes, unpack
 
 LAYOUT = TokenLayout(num_text_ids=1024, text=WordEncoder())
 STEPS = StepLayout(TALK, LAYOUT)
@@ -164,7 +166,7 @@ def test_an_episode_carries_text_through_its_record_and_bad_text_is_refused() ->
         key="k", task=TALK.name, source="agent", observations=window.observations, actions=window.actions,
         rewards=np.zeros(2, np.float32), terminated=True, truncated=False, seed=0,
     )  # fmt: skip
-    back = episode_from_bytes(episode_to_bytes(episode))
+    back = unpack(record_from_bytes(to_bytes(episode)))
     check_episode(back, TALK)
     assert bytes_to_text(back.observations["answer"][0]) == "grün"
     for damage, message in [(b"\xff", "answer is not UTF-8"), (b"a\0b", "answer holds a NUL")]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT
-from replay.config import MixConfig
+from replay.sampling.config import MixConfig
 from replay.sampling.mixture import Mix
 from replay.sampling.return_filter import expert_return, least_return, window_of
 from replay.storage.store import EpisodeStore

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay.config import MixConfig, TaskMix
+from replay.sampling.config import MixConfig, TaskMix
 from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.paper.tasks import STATE, batch_of, model_of, window_of

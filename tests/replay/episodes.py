@@ -9,7 +9,17 @@ from gato.episode import AGENT, Episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
+from replay.storage.record import (
+    Record,
+    chunk_steps,
+    episode_of,
+    open_value,
+    pack,
+    record_to_bytes,
+)
 
 LAYOUT = TokenLayout(num_text_ids=1024)
 COUNTER = Task(
@@ -73,6 +83,25 @@ def picture_episode(number: int, steps: int = 20) -> Episode:
         truncated=True,
         seed=number,
     )
+
+
+def to_bytes(episode: Episode) -> bytes:
+    """As a writer sends it."""
+    return record_to_bytes(pack(episode))
+
+
+def unpack(record: Record) -> Episode:
+    """The episode of a record in memory."""
+    steps, arrays = record.header.steps, dict[str, np.ndarray]()
+    for index, (name, (dtype, shape)) in enumerate(record.header.columns.items()):
+        each = chunk_steps(dtype, shape, steps)
+        arrays[name] = np.concatenate(
+            [
+                open_value(record.values[index, chunk], dtype, shape, min(each, steps - start))
+                for chunk, start in enumerate(range(0, steps, each))
+            ]
+        )
+    return episode_of(record.header, arrays)
 
 
 def config(

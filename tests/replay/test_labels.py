@@ -9,18 +9,19 @@ import pytest
 
 from actors.tasks.catalog import TASKS as ALL_TASKS
 from actors.teachers.demonstrate import demonstrate
-from gato.episode import BadEpisode, check_episode, episode_from_bytes, episode_to_bytes
+from gato.episode import BadEpisode, check_episode
 from gato.sequence import PLACE_ACTION
 from replay.sampling.mixture import Mix
+from replay.storage.record import record_from_bytes
 from replay.storage.store import EpisodeStore
-from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
+from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes, unpack
 
 
 def test_the_loss_is_on_the_labels_and_the_actions_are_kept(tmp_path: Path) -> None:
     plain = counter_episode(1)
     labelled = replace(plain, labels=plain.actions + 500)
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
-    header = store.add(episode_from_bytes(episode_to_bytes(labelled)), tokens=1)
+    header = store.add(unpack(record_from_bytes(to_bytes(labelled))), tokens=1)
     assert header is not None
     back = store.episode(header)
     np.testing.assert_array_equal(back.actions, plain.actions)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.config import LimiterConfig
-from replay.rate_limiter import Limiter
+from replay.rate_limiter import Limiter, LimiterConfig
 
 CONFIGS = st.builds(
     LimiterConfig,

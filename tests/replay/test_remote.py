@@ -12,11 +12,10 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from gato.episode import episode_to_bytes
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
-from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
+from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes
 from tests.replay.local import batch_from, kill, start
 
 
@@ -36,7 +35,7 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
     assert sink.add(counter_episode(6)).status in ("stored", "duplicate")
     # Calls that are under way when the process dies are made again by Ray, and count once.
     under_way = [
-        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 5.0, True)
+        replay.actors[0].add.remote(to_bytes(counter_episode(number)), 5.0, True)
         for number in range(7, 40)
     ]
     kill(replay)
@@ -56,7 +55,7 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
     replay = start(tmp_path / "there", config(prompt_fraction=0.5))
     sink, source = RemoteEpisodeSink(replay), RemoteBatchSource(replay)
     for number in range(5):
-        service.add(episode_to_bytes(counter_episode(number)), timeout_s=1)
+        service.add(to_bytes(counter_episode(number)), timeout_s=1)
         sink.add(counter_episode(number))
     for index in range(12):
         if index == 5:
@@ -78,7 +77,7 @@ def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_
     replay = start(tmp_path, config(limiter=limiter))
     assert RemoteEpisodeSink(replay).add(counter_episode(0)).status == "stored"
     held = [
-        replay.actors[0].add.remote(episode_to_bytes(counter_episode(number)), 20.0, True)
+        replay.actors[0].add.remote(to_bytes(counter_episode(number)), 20.0, True)
         for number in range(1, 33)
     ]
     while not replay.stats().writers_waiting:

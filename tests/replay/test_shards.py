@@ -18,10 +18,11 @@ from ray._private.internal_api import node_stats
 
 from gato.episode import AGENT
 from gato.metrics import ReplayStats
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from replay.shards import PAUSE_S, Rotation, batch_number, merged, shard_folder, shard_of
+from replay.storage.dedup import split_key
 from replay.storage.lock import WRITING, FolderLock
 from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
@@ -30,7 +31,9 @@ from tests.replay.local import batch_from, kill, start
 
 @given(st.integers(1, 9), st.sampled_from(["w0.4f2a.", "d4rl:hopper:9c:", "w1.77."]))
 def test_a_writers_episodes_go_to_all_shards_in_turn(num_shards: int, stream: str) -> None:
-    homes = [shard_of(f"{stream}{number}", num_shards) for number in range(6 * num_shards)]
+    homes = [
+        shard_of(split_key(f"{stream}{number}"), num_shards) for number in range(6 * num_shards)
+    ]
     assert set(Counter(homes).values()) == {6}
     assert homes[num_shards:] == homes[:-num_shards]  # every num_shards-th number has the same home
 
@@ -115,12 +118,14 @@ def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(
         for shard in range(2)
     ]
     stray = counter_episode(0, key="w.1.0")
-    wrong = here[1 - shard_of(stray.key, 2)].add(record_to_bytes(pack(stray)), timeout_s=1)
+    wrong = here[1 - shard_of(split_key(stray.key), 2)].add(
+        record_to_bytes(pack(stray)), timeout_s=1
+    )
     assert (wrong.status, "is shard" in wrong.reason) == ("refused", True)
     for number in range(12):
         episode = counter_episode(number, key=f"w.1.{number}")
         assert [sink.add(episode).status for _ in range(2)] == ["stored", "duplicate"]
-        here[shard_of(episode.key, 2)].add(record_to_bytes(pack(episode)), timeout_s=1)
+        here[shard_of(split_key(episode.key), 2)].add(record_to_bytes(pack(episode)), timeout_s=1)
     assert sorted(shards.keys()) == sorted(f"w.1.{number}" for number in range(12))
     assert [len(one.keys()) for one in here] == [6, 6]
     assert shards.stats().duplicates == 12
@@ -143,7 +148,7 @@ def test_the_death_of_one_shard_stops_neither_readers_nor_the_writers_of_the_oth
     for number in range(8):
         assert sink.add(counter_episode(number, key=f"w.1.{number}")).status == "stored"
     batch_from(source, 0)
-    dead = shard_of("w.1.8", 2)
+    dead = shard_of(split_key("w.1.8"), 2)
     kill(shards, dead)
     # so it cannot come back yet
     held = FolderLock(shard_folder(tmp_path, dead, 2), WRITING, wait_s=20.0)
@@ -172,10 +177,12 @@ def test_shards_of_unequal_share_do_not_stop_each_other(local_ray: None, tmp_pat
         held = [
             ray.get(a.stats.remote()).may_insert
             for s, a in enumerate(shards.actors)
-            if s == shard_of(key, 2)
+            if s == shard_of(split_key(key), 2)
         ]
         if held[0]:
-            episode = counter_episode(stored, lengths[shard_of(key, 2)], key=key, source=AGENT)
+            episode = counter_episode(
+                stored, lengths[shard_of(split_key(key), 2)], key=key, source=AGENT
+            )
             assert sink.add(episode).status == "stored"
             stored += 1
         else:

@@ -26,6 +26,7 @@ from actors.teachers.sb3.policy import NOISE
 from actors.teachers.specialist import SHIPPED
 from actors.teachers.train.config import SpecialistConfig, settings_for
 from actors.teachers.train.loop import OBSERVATION_CLIP, train_specialist
+from gato.import_path import require_own_packages
 from gato.task import Task
 from gato.threads import use_threads
 
@@ -43,6 +44,7 @@ def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
         if ray.is_initialized():
             yield
             return
+        require_own_packages()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(
             address="local", num_cpus=2 + num_env_runners, include_dashboard=False, logging_level=logging.ERROR,

@@ -18,8 +18,9 @@ from cluster.monitor.format import literal
 from cluster.runs.replay_location import Place, find_place, opened
 from gato.episode import Episode
 from replay.formats.minari_export import export_minari
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 MINARI_ID = "minari:"
 """Before the id of a data set, to export to as to import from."""

@@ -29,7 +29,7 @@ from cluster.monitor.table import print_table
 from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_place, opened
 from gato.task import Task
-from replay.config import MixConfig
+from replay.sampling.config import MixConfig
 from replay.storage.header import Header
 from replay.storage.stats import Contents, Tally, contents_of, left_out_of
 

@@ -111,7 +111,7 @@ def _open_to_mend(folder: Path) -> EpisodeStore:
     found.close()
     size = (folder / "data.mdb").stat().st_size
     return EpisodeStore(
-        folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, is_mended=True
+        folder, capacity_bytes=2 * size, num_shards=num_shards, lock_wait_s=0.0, repairing=True
     )
 
 

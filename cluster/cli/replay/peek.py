@@ -18,8 +18,9 @@ from cluster.monitor.contact_sheet import save_sheet, shown_steps
 from cluster.monitor.format import literal, number_text, printable
 from cluster.monitor.table import print_table
 from cluster.runs.replay_location import find_episode, find_place, opened
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 
 FIRST_STEPS = 8
 """Shown of rewards and actions."""

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from cluster.cli import doctor
-from cluster.cli.doctor import CHECKS, Check, find, find_all
+from cluster.cli.doctor import find, find_all
+from cluster.cli.doctor_checks import CHECKS, Check
 
 WELL = Check(
     name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True

@@ -19,7 +19,7 @@ from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS, find_run_config
 from gato.config import ActingConfig
 from gato.serialization import from_plain, to_plain
-from replay.config import TableConfig
+from replay.sampling.config import TableConfig
 from tests.actors.tasks.test_text_encoder import train
 from tests.gato.models import TALK
 

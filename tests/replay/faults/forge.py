@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gato.episode import Episode, episode_to_bytes
+from gato.episode import Episode
 from replay.storage.record import MAGIC, pack, record_to_bytes
 
 
@@ -56,13 +56,3 @@ def with_values(
     made = change(values)
     header["values"] = [[column, chunk, len(value)] for column, chunk, value in made]
     return record_of(header, b"".join(value for _, _, value in made))
-
-
-def old_record_of(episode: Episode, **fields: Any) -> bytes:
-    """A record of the older sort (raw columns), with other fields in its header and a checksum that
-    matches."""
-    data = episode_to_bytes(episode)
-    end = 12 + int.from_bytes(data[8:12], "little")
-    text = json.dumps(json.loads(data[12:end]) | fields).encode()
-    body = len(text).to_bytes(4, "little") + text + data[end:]
-    return data[:4] + zlib.crc32(body).to_bytes(4, "little") + body

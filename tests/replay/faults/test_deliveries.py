@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from gato.episode import AGENT
 from replay.service import ReplayService
 from replay.shards import shard_of
+from replay.storage.dedup import split_key
 from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
@@ -80,7 +81,7 @@ class Deliveries(RuleBasedStateMachine):
         first = next(
             n
             for n in range(self.num_shards)
-            if shard_of(f"{stream}{n}", self.num_shards) == self.shard
+            if shard_of(split_key(f"{stream}{n}"), self.num_shards) == self.shard
         )
         number = self.numbers[writer] * self.num_shards + first
         self.numbers[writer] += 1

@@ -12,11 +12,12 @@ from typing import Literal
 
 import pytest
 
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
+from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import Header
 from replay.storage.record import pack, record_to_bytes
-from replay.storage.store import EpisodeStore, ReplayDiskFull
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 from tests.replay.faults.test_races import WAIT_S, run_all
 

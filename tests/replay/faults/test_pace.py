@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gato.episode import AGENT
-from replay.config import LimiterConfig
+from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode

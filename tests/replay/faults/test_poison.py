@@ -19,10 +19,11 @@ from gato.episode import AGENT, BadEpisode, Episode, check_episode
 from gato.task import ArraySpec, Kind, References, Task
 from gato.version import Version
 from replay.config import ReplayConfig
+from replay.ingest import check_record
 from replay.service import ReplayService
 from replay.storage.header import header_from_bytes, header_to_bytes
 from replay.storage.index import Index
-from replay.storage.record import check_record, pack, record_from_bytes, record_to_bytes, unpack
+from replay.storage.record import pack, record_from_bytes, record_to_bytes
 from tests.replay.episodes import (
     COUNTER,
     LAYOUT,
@@ -30,11 +31,11 @@ from tests.replay.episodes import (
     config,
     counter_episode,
     picture_episode,
+    unpack,
 )
 from tests.replay.faults.forge import (
     changed,
     header_of,
-    old_record_of,
     payload_of,
     record_of,
     valued,
@@ -202,13 +203,6 @@ POISON: dict[str, bytes] = {
     "a version of texts": changed(GOOD, version=["a", "b"]),
     "a seed that is a text": changed(GOOD, seed="x"),
     "a seed that is NaN": changed(GOOD, seed=float("nan")),
-    "an old record with a huge header": old_record_of(GOOD, info={"a": "x" * (8 << 20)}),
-    "an old record of a version beyond 64 bits": old_record_of(GOOD, version=[1, 2**63]),
-    "an old record of a source that cannot be written": old_record_of(GOOD, source="\ud800"),
-    "an old record of nothing at all": old_record_of(GOOD, columns=[["actions", "<i8", [10**7, 0]], ["rewards", "<f4", [10**7, 0]]]),
-    "an old record that wraps to nothing": old_record_of(GOOD, columns=[["actions", "<i8", [2**32, 2**32]]]),
-    "an old record of a subarray": old_record_of(GOOD, columns=[["actions", "(9,)f8", [10]]]),
-    "an old record of fields": old_record_of(GOOD, columns=[["actions", {"names": ["a"], "formats": ["<i8"]}, [10]]]),
 }  # fmt: skip
 
 

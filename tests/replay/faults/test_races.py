@@ -13,13 +13,14 @@ import pytest
 from gato.episode import AGENT
 from gato.sequence import Batch
 from gato.version import Version
-from replay.config import TableConfig
 from replay.sampling.candidates import scores
+from replay.sampling.config import TableConfig
 from replay.service import ReplayService
+from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode
 from replay.storage.index import Index
 from replay.storage.record import pack, record_to_bytes
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, picture_episode
 
 WAIT_S = 60

@@ -18,9 +18,10 @@ from gato.episode import Episode
 from gato.sequence import Batch, RowWriter, Window
 from gato.task import ArraySpec, Kind
 from gato.tokenizer import TokenLayout
-from replay.config import MixConfig, TaskMix
 from replay.sampling.arena import ABSENT, Arena, gather
-from replay.sampling.mixture import Mix, Sample
+from replay.sampling.config import MixConfig, TaskMix
+from replay.sampling.mixture import Mix
+from replay.sampling.sample_info import Sample
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, counter_episode, picture_episode
 

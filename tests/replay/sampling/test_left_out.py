@@ -8,7 +8,8 @@ import pytest
 from gato.episode import AGENT
 from gato.metrics import Amount
 from gato.version import Version
-from replay.config import ReplayConfig, TableConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.sampling.config import TableConfig, TaskMix
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode

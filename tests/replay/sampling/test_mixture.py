@@ -13,7 +13,8 @@ from gato.episode import AGENT
 from gato.sequence import PLACE_ACTION, Batch
 from gato.task import ArraySpec, Kind
 from gato.tokenizer import encode
-from replay.config import MixConfig, ReplayConfig, TaskMix
+from replay.config import ReplayConfig
+from replay.sampling.config import MixConfig, TaskMix
 from replay.sampling.mixture import Mix
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import (

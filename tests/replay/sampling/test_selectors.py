@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.sampling.sampler import chooser, victims
+from replay.sampling.selector_names import selector_from_name
 from replay.sampling.selectors import (
     Fifo,
     Items,
@@ -27,7 +28,6 @@ from replay.sampling.selectors import (
     Selector,
     Stratified,
     Uniform,
-    selector_from_name,
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -13,7 +13,9 @@ import pytest
 
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.version import Version
-from replay.config import LimiterConfig, MixConfig, ReplayConfig, TableConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TableConfig
 from replay.sampling.mixture import Mix
 from replay.sampling.sample_info import Sample
 from replay.service import ReplayService

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gato.episode import AGENT, episode_from_bytes, episode_to_bytes
+from gato.episode import AGENT
+from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import DamagedEpisode, header_from_bytes, header_to_bytes
-from replay.storage.record import CHUNK_STEPS, pack
-from replay.storage.store import EpisodeStore, ReplayDiskFull
-from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
+from replay.storage.record import CHUNK_STEPS, pack, record_from_bytes
+from replay.storage.store import EpisodeStore
+from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode, to_bytes, unpack
 
 CAPACITY = 64 << 20
 WRITER = """
@@ -188,7 +189,8 @@ def test_when_full_the_agents_oldest_episodes_make_room_and_demonstrations_never
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from replay.storage.store import EpisodeStore, ReplayDiskFull
+from replay.storage.eviction import ReplayDiskFull
+from replay.storage.store import EpisodeStore
 from tests.replay.episodes import counter_episode
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=64 << 20)
@@ -220,8 +222,8 @@ def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None
 
 
 def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
-    record = episode_to_bytes(picture_episode(2))
-    back = episode_from_bytes(record)
+    record = to_bytes(picture_episode(2))
+    back = unpack(record_from_bytes(record))
     np.testing.assert_array_equal(
         back.observations["image"], picture_episode(2).observations["image"]
     )
@@ -231,7 +233,7 @@ def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
         record[:100] + bytes([record[100] ^ 1]) + record[101:],
     ):
         with pytest.raises(ValueError, match="record"):
-            episode_from_bytes(broken)
+            record_from_bytes(broken)
 
 
 def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(
@@ -301,7 +303,8 @@ def test_a_reader_is_told_that_an_episode_was_evicted_and_not_that_it_is_damaged
     reading = """
 import sys
 from pathlib import Path
-from replay.storage.store import EpisodeGone, EpisodeStore
+from replay.storage.column_reader import EpisodeGone
+from replay.storage.store import EpisodeStore
 store = EpisodeStore(Path(sys.argv[1]), capacity_bytes=1 << 26, read_only=True)
 print("open", flush=True)
 sys.stdin.readline()

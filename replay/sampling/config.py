@@ -1,0 +1,165 @@
+"""What batches are made of: settings of the mixture, of its tables and of its tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replay.sampling.selector_names import selector_from_name
+from replay.sampling.selectors import OrderedSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableConfig:
+    """One view of the store and how it is drawn from. Tables share what is stored: an episode may
+    be in several."""
+
+    episodes: Literal["all", "demonstrations", "agent", "relabelled"] = "all"
+    """Which episodes are in it: every one, teachers' and imported ones, those that the agent played
+    itself, or of these only the ones that a teacher relabelled."""
+    selector: str = "uniform"
+    """Which of them are drawn, as `replay.sampling.selector_names.selector_from_name` reads it."""
+    share: float = 1.0
+    """Share of a batch's rows, relative to the other tables. A table in which nothing may be read
+    leaves its rows to them."""
+    max_times_sampled: int | None = None
+    """How often an episode may be drawn before it is not drawn any more. None: without end. Every
+    draw of an episode counts, so such a table is the only one of its replay."""
+
+    def __post_init__(self) -> None:
+        if self.episodes not in ("all", "demonstrations", "agent", "relabelled"):
+            raise ValueError(
+                f"episodes {self.episodes!r} must be 'all', 'demonstrations', 'agent' or"
+                " 'relabelled'"
+            )
+        selector_from_name(self.selector)
+        if not 0 <= self.share < math.inf:
+            raise ValueError(f"share {self.share} must be at least 0")
+        if self.max_times_sampled is not None and self.max_times_sampled < 1:
+            raise ValueError(
+                f"max_times_sampled {self.max_times_sampled} must be at least 1; None draws"
+                " without end"
+            )
+
+
+def _one_table() -> dict[str, TableConfig]:
+    return {"all": TableConfig()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMix:
+    """How one task is mixed in."""
+
+    weight: float | None = None
+    """Share of the rows, relative to the other tasks. None: the task's own weight."""
+    window_steps: int | None = None
+    """Steps of each packed window. None: one window a row, of as many whole steps as fit."""
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and self.weight < 0:
+            raise ValueError(f"weight {self.weight} must not be negative")
+        if self.window_steps is not None and self.window_steps < 1:
+            raise ValueError(f"window_steps {self.window_steps} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixConfig:
+    """What batches are made of. The prompt's fractions are the paper's (section 2.3)."""
+
+    rows: int
+    row_tokens: int
+    prompt_fraction: float = 0.25
+    """Share of the rows whose windows follow a prompt from an episode of the same task and
+    source."""
+    prompt_episode: Literal["another", "any"] = "another"
+    """another: never the window's own episode, unless its source has no other. any: each episode of
+    the source alike. Of the window's own episode a prompt holds steps before the window, so it
+    never overlaps what it prompts (ADR 8)."""
+    prompt_end_fraction: float = 0.5
+    """Share of the prompts taken from their episode's end; the others lie anywhere in it."""
+    prompt_steps: int | None = None
+    """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt
+    is."""
+    loss_on_prompt: bool = True
+    return_fraction: float = 0.75
+    """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The
+    others do not, so that the model also plays without a wish."""
+    tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
+    tables: Mapping[str, TableConfig] = field(default_factory=_one_table)
+    """By name. Each row is drawn from one of them, by its share."""
+    max_age_versions: int | None = None
+    """The agent's episodes are read only while no more than this many versions of the weights are
+    newer than the one that played them. None: however old they are."""
+    age_half_life_versions: float | None = None
+    """Newer versions after which an episode of the agent counts half. None: age does not count."""
+    min_agent_score: float | None = 0.8
+    """Self-imitation: the agent's own episodes are read only if their normalised return (0: random
+    play, 1: the teacher's) reaches this; of a task without references they are not read. None: all
+    are read. Relabelled ones are read whatever they returned: the loss is on the teacher's
+    actions."""
+    min_demonstration_score: float | None = None
+    """Likewise for teachers' and imported episodes."""
+    min_expert_fraction: float | None = 0.8
+    """The paper's filter: teachers' and imported episodes are read only if their return is at least
+    this fraction of the task's expert return, the best windowed average of what is stored of it
+    (`replay.sampling.return_filter`). Episodes with labels are read whatever they returned: the
+    loss is on what the teacher wanted. None: no such filter."""
+
+    def __post_init__(self) -> None:
+        if self.prompt_steps is not None and self.prompt_steps < 1:
+            raise ValueError(
+                f"prompt_steps {self.prompt_steps} must be at least 1; for no prompts set"
+                " prompt_fraction=0"
+            )
+        if self.rows < 1 or self.row_tokens < 2:
+            raise ValueError(f"a batch of {self.rows} rows of {self.row_tokens} tokens is empty")
+        if not 0.0 <= self.return_fraction <= 1.0:
+            raise ValueError(f"return_fraction {self.return_fraction} must be in [0, 1]")
+        if not (0.0 <= self.prompt_fraction <= 1.0 and 0.0 <= self.prompt_end_fraction <= 1.0):
+            raise ValueError(
+                f"prompt_fraction {self.prompt_fraction} and prompt_end_fraction"
+                f" {self.prompt_end_fraction} must be in [0, 1]"
+            )
+        if self.prompt_episode not in ("another", "any"):
+            raise ValueError(f"prompt_episode {self.prompt_episode!r} must be 'another' or 'any'")
+        if self.min_expert_fraction is not None and not 0.0 < self.min_expert_fraction <= 1.0:
+            raise ValueError(
+                f"min_expert_fraction {self.min_expert_fraction} must be in (0, 1]; None reads all"
+            )
+        if not any(table.share > 0 for table in self.tables.values()):
+            raise ValueError(
+                "no table has a share above 0, so no row could be drawn; give one a share"
+            )
+        counted = [
+            name for name, table in self.tables.items() if table.max_times_sampled is not None
+        ]
+        if counted and len(self.tables) > 1:
+            raise ValueError(
+                f"table {counted[0]!r} has max_times_sampled, which the draws of other tables would"
+                " use up; make it the only one"
+            )
+        if self.max_age_versions is not None and self.max_age_versions < 0:
+            raise ValueError(
+                f"max_age_versions {self.max_age_versions} must be at least 0; None reads all"
+            )
+        if (
+            self.age_half_life_versions is not None
+            and not 0 < self.age_half_life_versions < math.inf
+        ):
+            raise ValueError(
+                f"age_half_life_versions {self.age_half_life_versions} must be above 0; None weighs"
+                " none"
+            )
+        ordered = [
+            name
+            for name, table in self.tables.items()
+            if isinstance(selector_from_name(table.selector), OrderedSelector)
+        ]
+        if ordered and self.age_half_life_versions is not None:
+            raise ValueError(
+                f"table {ordered[0]!r} draws in an order ({self.tables[ordered[0]].selector}),"
+                " which no age_half_life_versions can weigh; set it to None, or a selector that"
+                " draws by weight"
+            )
