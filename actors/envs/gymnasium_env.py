@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
+from actors.envs.former_modules import current, former
 from actors.envs.spaces import ActionSpace, ObservationSpace
 from gato.compatibility.environment import EnvFacts
 from gato.task import Kind, References, Task
@@ -36,7 +37,7 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(task.env_id, disable_env_checker=True, **options)
+            return gymnasium.make(current(task.env_id), disable_env_checker=True, **options)
         except (Exception, SystemExit) as problem:  # whatever its author's code raises
             raise ValueError(
                 f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}:"
@@ -50,7 +51,7 @@ def registered(env_id: str) -> EnvSpec:
 
     ValueError where it is not.
     """
-    module, _, name = env_id.rpartition(":")
+    module, _, name = current(env_id).rpartition(":")
     try:
         if module:
             importlib.import_module(module)
@@ -204,7 +205,11 @@ def keyword_defaults(task: Task) -> EnvFacts:
         n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty
     }
     entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-    return EnvFacts(keywords={**stated, **spec.kwargs}, entry_point=entry_point)
+    return EnvFacts(
+        keywords={**stated, **spec.kwargs},
+        entry_point=entry_point,
+        former_entry_points=former(entry_point),
+    )
 
 
 def task_of(
@@ -226,6 +231,7 @@ def task_of(
     it shows text.
     """
     options: dict[str, Any] = dict(env_kwargs or {})
+    env_id = current(env_id)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
