@@ -80,7 +80,8 @@ def shared(name: str, preset: str, *, num_workers: int = 2, num_envs: int = 4) -
 @contextmanager
 def ray_of(num_cpus: int) -> Generator[None]:
     ray.init(
-        address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, namespace="benchmark",
+        address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False,
+        namespace="benchmark",
         logging_level=logging.ERROR,
     )  # fmt: skip
     try:
@@ -116,7 +117,7 @@ def seconds_a_step(
     """Wall seconds for an environment's step when these workers play the assignment a few times
     each."""
     begun = time.perf_counter()
-    # One at a time for each worker, as the crew gives them.
+    # One at a time for each worker, as the worker pool assigns them.
     done = [
         ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)
     ]

@@ -13,20 +13,29 @@ from gato.compatibility.values import short, whole
 from gato.task import Task
 
 HARMLESS_WRAPPERS = frozenset(
-    {"OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection",
-     "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector", "JaxToNumpy", "JaxToTorch",
-     "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction", "Monitor"}
+    {"OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo",
+    "HumanRendering", "RenderCollection",
+     "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector",
+     "JaxToNumpy", "JaxToTorch",
+     "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction",
+     "Monitor"}
 )  # fmt: skip
 """Wrappers that change neither observations nor rewards nor the ends of episodes.
 FlattenObservation keeps the values, and their shape is compared separately; ClipAction does to
 actions what the environment does."""
 CHANGES = {
-    "NormalizeObservation": "observations", "TransformObservation": "observations", "FilterObservation": "observations",
-    "RescaleObservation": "observations", "DelayObservation": "observations", "TimeAwareObservation": "observations",
-    "FrameStackObservation": "observations", "FrameStack": "observations", "ReshapeObservation": "observations",
-    "GrayscaleObservation": "observations", "AddRenderObservation": "observations", "ResizeObservation": "observations",
-    "DiscretizeObservation": "observations", "AtariPreprocessing": "observations", "NormalizeReward": "rewards",
-    "TransformReward": "rewards", "ClipReward": "rewards", "TransformAction": "actions", "DiscretizeAction": "actions",
+    "NormalizeObservation": "observations", "TransformObservation": "observations",
+    "FilterObservation": "observations",
+    "RescaleObservation": "observations", "DelayObservation": "observations",
+    "TimeAwareObservation": "observations",
+    "FrameStackObservation": "observations", "FrameStack": "observations",
+    "ReshapeObservation": "observations",
+    "GrayscaleObservation": "observations", "AddRenderObservation": "observations",
+    "ResizeObservation": "observations",
+    "DiscretizeObservation": "observations", "AtariPreprocessing": "observations",
+    "NormalizeReward": "rewards",
+    "TransformReward": "rewards", "ClipReward": "rewards", "TransformAction": "actions",
+    "DiscretizeAction": "actions",
     "StickyAction": "actions", "RepeatAction": "actions", "MaxAndSkipObservation": "time",
     "Autoreset": "the ends of episodes", "VecNormalize": "observations and rewards",
 }  # fmt: skip

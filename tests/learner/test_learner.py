@@ -45,7 +45,7 @@ CONFIG = LearnerConfig(
 
 
 class ListSource:
-    """Batch `index` for ever the same: the action is a function of the state, so there is something
+    """Batch `index` always the same: the action is a function of the state, so there is something
     to learn."""
 
     def __init__(self) -> None:
@@ -91,7 +91,8 @@ def make(
     epoch: int = 1,
 ) -> Learner:
     return Learner(
-        config, MODEL, source or ListSource(), sink or ListSink(), folder, epoch=epoch, task_names=[ROBOT.name], seed=5,
+        config, MODEL, source or ListSource(), sink or ListSink(), folder, epoch=epoch,
+        task_names=[ROBOT.name], seed=5,
         device=torch.device("cpu"),
     )  # fmt: skip
 
@@ -186,7 +187,8 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) ->
     learner.save()
     with pytest.raises(ValueError, match=r"another shape: width 32 \(wanted 64\)"):
         Learner(
-            CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1, task_names=[ROBOT.name], seed=0,
+            CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1,
+            task_names=[ROBOT.name], seed=0,
             device=torch.device("cpu"),
         )  # fmt: skip
 

@@ -204,7 +204,8 @@ PAPER_IDS: dict[str, object] = {
     "compand_actions": False,
 }
 FIELDS = {
-    "discrete_ids": "discrete", "action_ids": "actions", "separator_id": "separator_id", "compand_actions": "compand_actions"
+    "discrete_ids": "discrete", "action_ids": "actions", "separator_id": "separator_id",
+    "compand_actions": "compand_actions"
 }  # fmt: skip
 
 
