@@ -209,7 +209,7 @@ def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(
     assert load_checkpoint(path, Gato(config)).step == 3
     with pytest.raises(
         ValueError,
-        match="of another shape: other statistics that observations are normalised by; start",
+        match="of another shape: other statistics for normalising observations; start",
     ):
         load_checkpoint(path, Gato(MODEL))
 

@@ -231,7 +231,7 @@ def test_a_checkpoint_from_before_a_setting_has_its_default(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"separator_id": 33_024}, r"no text id in \[0, 32000\)"),
+        ({"separator_id": 33_024}, r"not a text id in \[0, 32000\)"),
         ({"num_text_ids": 1000}, "at least 1024"),
     ],
 )
