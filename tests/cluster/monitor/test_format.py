@@ -139,7 +139,7 @@ def test_an_episode_with_such_names_can_be_listed_peeked_at_counted_and_verified
     ls(where, task=None, source=None, limit=0, order="number", as_json=False, console=console)
     peek("0", where, frames=None, console=console)
     stats(where, as_json=False, console=console)
-    assert verify(where, mends=False, console=console)
+    assert verify(where, repairs=False, console=console)
     text = shown_by(console)
     assert text.count(SHOWN) >= 5
     assert text.count("x\\x1b[2J[bold]") >= 4
