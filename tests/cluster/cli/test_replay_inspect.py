@@ -367,9 +367,12 @@ while True:
 def written_to(here: Path) -> Iterator[Path]:
     """A store that another process writes to, and lets go of what is old."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(here / "busy")], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        [sys.executable, "-c", WRITER, str(here / "busy")],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     process.stdout.readline()
     yield here / "busy"
@@ -414,7 +417,10 @@ def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None
 
 def gato_import(source: Path) -> int:
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli.main", "import", str(source), "--name", "hopper"], check=False, cwd=Path.cwd(),
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "cluster.cli.main", "import", str(source), "--name", "hopper"],
+        check=False,
+        cwd=Path.cwd(),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     return done.returncode
