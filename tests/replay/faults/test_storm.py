@@ -28,9 +28,11 @@ from replay.service import ReplayService
 from tests.replay.episodes import LAYOUT, TASKS, config
 from tests.replay.faults.test_storm import episode_of_key
 
-folder, durability, incarnation, again = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+folder, durability = Path(sys.argv[1]), sys.argv[2]
+incarnation, again = int(sys.argv[3]), json.loads(sys.argv[4])
 letter, capacity_bytes = sys.argv[5], int(sys.argv[6])
-service = ReplayService(folder, TASKS, LAYOUT, replace(config(capacity_bytes=capacity_bytes), durability=durability), seed=0)
+chosen = replace(config(capacity_bytes=capacity_bytes), durability=durability)
+service = ReplayService(folder, TASKS, LAYOUT, chosen, seed=0)
 
 def write(writer):
     keys = (f"{letter}{writer}.{incarnation}.{n}" for n in range(10**9))
