@@ -23,8 +23,8 @@ from gato.acting_state import ActingState
 from gato.config import PRESETS, ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import KINDS
+from gato.scaling import bin_centres
 from gato.threads import use_threads
-from gato.tokenizer import bin_centres
 from gato.weights import acting_config
 
 HOPPER = TASKS["mujoco/hopper"]

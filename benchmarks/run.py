@@ -22,9 +22,10 @@ from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
+from gato.scaling import MU, M
 from gato.sequence import StepLayout, Window
 from gato.threads import use_threads
-from gato.tokenizer import MU, M, TokenLayout, encode
+from gato.tokenizer import TokenLayout, encode
 
 HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
 

@@ -1,13 +1,12 @@
-"""Acting: N environments of one task in lockstep, their contexts cached as keys and values, actions
-token by token.
+"""Acting: N environments of one task step together; their contexts are cached as keys and values,
+and an action is chosen token by token.
 
-Shape letters: N environments, M of them, S new tokens, C slots of the cache, A action tokens.
+Shape letters: N environments, S new tokens, C slots of the cache, D width, V ids, A action tokens.
 
 policy = Policy(model, task, ActingConfig(window_steps=1))
 state = policy.start(num_envs=4)
-actions = policy.act(state, observations)     # A forward passes; then step the environments
-state.reset(np.array([False, True, False, False]))   # before the next act: row 1 begins a new
-episode
+actions = policy.act(state, observations)            # A forward passes
+state.reset(np.array([False, True, False, False]))   # before the next act: row 1 begins an episode
 """
 
 from __future__ import annotations
@@ -27,19 +26,20 @@ from gato.decoding import probabilities
 from gato.network.kv_cache import CachedStep, hidden_from
 from gato.network.model import Gato
 from gato.network.quantise import quantised
-from gato.return_to_go import RemainingReturn
+from gato.return_to_go import ReturnToGo
+from gato.scaling import unscale
 from gato.sequence import StepLayout, Window
 from gato.step_embedding import StepEmbedding
 from gato.task import Task
 from gato.text import TextEncoder
-from gato.tokenizer import action_centres, bin_actions, unscale
+from gato.tokenizer import action_centres, bin_actions
 
 
 class Policy:
-    """Plays one task with a model: batched, cached, constrained to the task's ids.
+    """Plays one task with a model: batched, cached, restricted to the task's ids.
 
-    With `config.int8` it plays a quantised copy, of the weights that the model has when the policy
-    is made.
+    With `config.int8` it plays a quantised copy of the weights that the model has when the policy
+    is built.
     """
 
     def __init__(
@@ -51,6 +51,18 @@ class Policy:
         generator: torch.Generator | None = None,
         text: TextEncoder | None = None,
     ) -> None:
+        """Prepare to act.
+
+        Args:
+            model: The weights to act with.
+            task: The task to play.
+            config: How many steps are seen, and how tokens are chosen.
+            generator: Draws the tokens that are sampled; None: torch's own.
+            text: Encodes the task's texts, if it shows any.
+
+        Raises:
+            ValueError: If the task's steps do not fit the model.
+        """
         self.model = quantised(model, config.int8) if config.int8 else model
         self.task = task
         self.config = config
@@ -67,10 +79,15 @@ class Policy:
 
     @torch.inference_mode()
     def start(self, num_envs: int, prompt: Window | None = None) -> ActingState:
-        """A state of N fresh episodes, for the weights of this moment.
+        """A state of N fresh episodes, valid for the present weights.
 
-        The prompt, cut to its last steps that fit, is encoded once and shared by all rows.
-        ValueError where it is not of this task.
+        Args:
+            num_envs: Rows.
+            prompt: Steps of another episode of this task. Its last steps that fit are encoded once
+                and shared by all rows.
+
+        Raises:
+            ValueError: If the prompt does not fit the task.
         """
         state = self._empty(num_envs)
         prompt_steps = min(len(prompt.actions), self.window_steps - 1) if prompt else 0
@@ -84,10 +101,12 @@ class Policy:
                 )
             returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
             ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
+            # A state of one row encodes it. Its positions are negative: the episode begins at 0.
             one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
             x = self._embedding.observations(ids, self._place.repeat(prompt_steps), shown)
             step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
             self.model.transformer.cached(x, step, one.caches)
+            # Slot 0 is for a last action token, which a prompt does not have.
             for cache, encoded in zip(state.caches, one.caches, strict=True):
                 cache.prompt_keys = encoded.keys[:, 0, 1 : len(at) + 1].clone()
                 cache.prompt_values = encoded.values[:, 0, 1 : len(at) + 1].clone()
@@ -99,9 +118,9 @@ class Policy:
         num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
         no_action = torch.full((num_envs, 1), self._low, device=self._device)
         caches = self.model.transformer.caches(num_envs, num_slots)
-        remaining = RemainingReturn(num_envs, self.config.target_return, self.task.references)
+        returns_to_go = ReturnToGo(num_envs, self.config.target_return, self.task.references)
         return ActingState(
-            caches=caches, num_envs=num_envs, no_action=no_action, remaining=remaining
+            caches=caches, num_envs=num_envs, no_action=no_action, returns_to_go=returns_to_go
         )
 
     @torch.inference_mode()
@@ -111,22 +130,32 @@ class Policy:
         observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
         rewards: Float[np.ndarray, " N"] | None = None,
     ) -> Shaped[np.ndarray, "N ..."]:
-        """Actions [N, *shape] for observations {key: [N, *shape]}; both are appended to the
-        contexts.
+        """Choose one action for each row; observations and actions are appended to the contexts.
 
-        `rewards` are those of the last step, which a return-conditioned model needs where a return
-        is wished. ValueError where the observations are not of N rows, or outside the task's spec.
+        Args:
+            state: The contexts, from `start` with these N rows.
+            observations: By name, each [N, *shape].
+            rewards: Those of the last step. A return-conditioned model needs them if
+                `config.target_return` is set.
+
+        Returns:
+            Actions [N, *shape] in the task's own dtype and units.
+
+        Raises:
+            ValueError: If the observations are not of N rows or outside the task's spec, or if
+                needed rewards are missing.
         """
         self._check(observations, state.num_envs, "observation")
         if self.steps.num_return_tokens:
-            state.remaining.pay(rewards)
-        ids = self._tensor(self.steps.observation_ids(observations, state.remaining.left))
+            state.returns_to_go.subtract(rewards)
+        ids = self._tensor(self.steps.observation_ids(observations, state.returns_to_go.values))
         x = self._embedding.observations(ids, self._place[: ids.shape[1]], observations)
-        # The last action token rides along. Where a new episode begins it belongs to the old one:
-        # nobody sees it.
+        # The last action token was chosen but never encoded: it goes first, [N, 1 + S, D]. In a row
+        # that begins an episode it belongs to the old one, and its reach hides it from all others.
         x = torch.cat([self._embedding.action(state.last_action_ids), x], dim=1)
         action_ids, values = self._choose(self._logits(self._append(state, x, -1), 0))
         chosen = [values]
+        # Each further element of the action is conditioned on those before it.
         for index in range(1, self.steps.num_action_tokens):
             x = self._embedding.action(action_ids)
             action_ids, values = self._choose(
@@ -140,7 +169,7 @@ class Policy:
     def _check(
         self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], num_rows: int, what: str
     ) -> None:
-        """ValueError for observations that are not of this task or not of `num_rows` rows."""
+        """Raises ValueError if observations are not of this task or not of `num_rows` rows."""
         for key, spec in self.task.observations.items():
             if key not in observations:
                 raise ValueError(
@@ -150,30 +179,32 @@ class Policy:
             if len(observations[key]) != num_rows:
                 raise ValueError(
                     f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a"
-                    " state serves the number of environments it was started for, so start another"
+                    " state serves the number of environments it was started for; start another state"
                     " for another number"
                 )
             if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
-                raise ValueError(
-                    f"{problem}; mend the environment, or what {self.task.name} says it shows"
-                )
+                raise ValueError(f"{problem}; fix the environment, or the task {self.task.name}")
 
     def _append(
         self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int
     ) -> Float[Tensor, "N D"]:
-        """Append S tokens, the first of them `offset` tokens after its step began: the hidden state
-        after the last."""
+        """Append S tokens to all contexts; return the hidden state after the last.
+
+        `offset`: where in the present step the first of them is; -1 is the action token before it.
+        """
         step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
+        # Positions [N, S] are counted in tokens since each row's episode began; slots are shared.
         in_episode = self._tensor(state.step - state.first_step)
         position = in_episode[:, None] * step_tokens + torch.arange(
             offset, offset + x_NSD.shape[1], device=self._device
         )
         oldest_step = position.div(step_tokens, rounding_mode="floor") - (self.window_steps - 1)
-        # Each token sees at least itself, also the one that nobody else sees: a softmax needs a
-        # finite score.
+        # How many tokens back each may see: to the window's oldest step, or to its episode's begin.
+        # At least itself, also before the episode's begin: a softmax needs a finite score.
         reach = (position - oldest_step.clamp(min=0) * step_tokens).clamp(min=0)
         first_slot = (state.step % num_blocks) * step_tokens + offset + 1
-        # The last action token's window begins one step before its block's.
+        # The prompt is seen while any row's window still reaches back beyond its first step. The
+        # last action token's window begins one step before its block's.
         sees_prompt = (
             state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
         )
@@ -192,12 +223,12 @@ class Policy:
         reach: Int[Tensor, "N S"],
         prompt_reach: Int[Tensor, "N S"] | None = None,
     ) -> CachedStep:
-        """Where new tokens go; they see the tokens of the ring, and of the prompt, no further back
-        than their reach."""
+        """Where new tokens go, and what they see of the ring buffer and the prompt: nothing further
+        back than their reach."""
         dtype, num_slots = self.model.embedding.table.weight.dtype, state.caches[0].keys.shape[2]
         slots = torch.arange(num_slots, device=self._device)
-        # Slots that hold nothing yet, a former episode or newer tokens are all further away than
-        # any reach.
+        # [S, C]: how long ago each slot was written, in tokens. Slots that are empty, of a former
+        # episode or still to be overwritten are further away than any reach.
         distance = (
             torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None]
             - slots
@@ -205,6 +236,7 @@ class Policy:
         mask = hidden_from(distance.expand(len(position), -1, -1), reach, dtype)
         if prompt_reach is None:
             return CachedStep(first_slot=first_slot, position=position, mask=mask)
+        # [N, S, P]: the prompt's last token is one before the episode's first.
         to_prompt = position[..., None] + torch.arange(
             state.prompt_tokens, 0, -1, device=self._device
         )
@@ -220,17 +252,18 @@ class Policy:
         return torch.from_numpy(array).to(self._device, torch.int64)
 
     def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
-        """Logits of the ids that this element of the action may take."""
+        """Logits of the ids that this element of the action may have."""
         return self.model.logits(
             hidden, *self.model.config.layout.ids_of(self.task.action, element, is_action=True)
         ).float()
 
     def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
-        """One action token of each row: its id, and its value (on [-1, 1] where continuous)."""
+        """One action token of each row: its id, and its value (in [-1, 1] if continuous)."""
         continuous = self.task.action.kind is Kind.CONTINUOUS
         how = self.config.continuous if continuous else self.config.discrete
         p = probabilities(logits, how, self.config)
         if how == "mean":
+            # The expectation over bins is finer than a bin; the context gets the bin it falls in.
             values = p @ self._centres
             index = self._tensor(bin_actions(values.cpu().numpy(), self.model.config.layout))
             return index[:, None] + self._low, values
@@ -242,6 +275,7 @@ class Policy:
         return index[:, None] + self._low, self._centres[index] if continuous else index
 
     def _decode(self, values: Shaped[np.ndarray, "N A"]) -> Shaped[np.ndarray, "N ..."]:
+        """Actions [N, *shape] in the environment's units."""
         spec = self.task.action
         if spec.kind is Kind.CONTINUOUS:
             values = unscale(values, spec)

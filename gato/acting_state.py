@@ -11,16 +11,16 @@ from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 
 from gato.network.kv_cache import LayerCache
-from gato.return_to_go import RemainingReturn
+from gato.return_to_go import ReturnToGo
 
 
 class ActingState:
-    """The contexts of N environments: a ring of blocks of one step each, and a prompt that all
-    share.
+    """The contexts of N environments: a ring buffer of blocks, one for each step, and one prompt
+    that all rows share.
 
-    A block holds the last action token of the step before, then its own step but for its last
-    action token: what is computed in one step stands together, and each step's passes have the same
-    shapes and slots as the last's.
+    A block holds the last action token of the step before, then its own step without its last
+    action token. The tokens of one forward pass are then next to each other, and the passes of
+    every step have the same shapes and slots.
     """
 
     def __init__(
@@ -29,26 +29,30 @@ class ActingState:
         caches: list[LayerCache],
         num_envs: int,
         no_action: Int[Tensor, "N 1"],
-        remaining: RemainingReturn,
+        returns_to_go: ReturnToGo,
     ) -> None:
         self.caches = caches
-        self.remaining = remaining
+        self.returns_to_go = returns_to_go
         self.num_envs = num_envs
         self.step = 0
-        """Steps acted so far, by all environments alike."""
+        """Steps acted so far; all environments step together."""
         self.first_step: Int64[np.ndarray, " N"] = np.zeros(num_envs, np.int64)
         """The step with which each row's present episode began."""
         self.last_action_ids = no_action
-        self.remaining = remaining
 
     @property
     def prompt_tokens(self) -> int:
+        """Tokens of the shared prompt."""
         prompt = self.caches[0].prompt_keys
         return 0 if prompt is None else prompt.shape[1]
 
     def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
         """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not
-        touched."""
+        touched.
+
+        Raises:
+            ValueError: If there is not one bool for each environment.
+        """
         if rows.shape != (self.num_envs,):
             raise ValueError(
                 f"rows has shape {rows.shape}, this state has {self.num_envs} environments; give"
@@ -58,7 +62,7 @@ class ActingState:
             # From the first slot, as a new state would: the same episodes give the same bits again.
             self.step = 0
         self.first_step[rows] = self.step
-        self.remaining.reset(rows)
+        self.returns_to_go.reset(rows)
 
     @torch.inference_mode()
     def gather(self, rows: Int64[np.ndarray, " M"]) -> ActingState:
@@ -69,7 +73,7 @@ class ActingState:
             caches=[cache.gather(at) for cache in self.caches],
             num_envs=len(rows),
             no_action=self.last_action_ids[at],
-            remaining=self.remaining.gather(rows),
+            returns_to_go=self.returns_to_go.gather(rows),
         )
         state.step, state.first_step = self.step, self.first_step[rows]
         return state

@@ -136,7 +136,7 @@ def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -
     found = compare(
         EnvDescription(where="x", env_id="ALE/Pong-v5", wrappers=wrapped), TASKS["atari/pong"]
     )
-    assert [difference.subject for difference in found.refused] == [f"wrapper:{name}"]
+    assert [difference.subject for difference in found.rejected] == [f"wrapper:{name}"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -
 )
 def test_what_names_another_environment_is_refused(said: dict, subject: str) -> None:
     found = compare(EnvDescription(where="x", **said), PENDULUM, defaults=keyword_defaults)
-    assert [difference.subject for difference in found.refused] == [subject]
+    assert [difference.subject for difference in found.rejected] == [subject]
 
 
 def break_rewards(group: Any) -> None:

@@ -148,7 +148,7 @@ def test_what_the_older_ids_of_a_game_stand_for_is_compared(
     env_id: str, refused: list[str]
 ) -> None:
     found = compare(EnvDescription(where="x", env_id=env_id), PONG)
-    assert [difference.subject for difference in found.refused] == refused
+    assert [difference.subject for difference in found.rejected] == refused
 
 
 def test_grey_frames_are_refused_for_a_game_that_is_shown_in_colour(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_keyword_at_its_default_passes() -> None:
         where="x", env_id="Hopper-v5", kwargs={"frame_skip": 4, "healthy_z_range": [0.7, np.inf]}
     )
     assert compare(said, hopper, defaults=keyword_defaults).differences == ()
-    assert [found.subject for found in compare(said, hopper).refused] == [
+    assert [found.subject for found in compare(said, hopper).rejected] == [
         "keyword:frame_skip",
         "keyword:healthy_z_range",
     ]

@@ -270,11 +270,11 @@ BAD_OBSERVATIONS = [
     ),
     (
         {"image": GOOD_IMAGE, "lives": np.array([0, 5])},
-        "'lives' has values outside 0..4: 5 at step 1; mend",
+        "'lives' has values outside 0..4: 5 at step 1; fix",
     ),
     (
         {"image": GOOD_IMAGE, "lives": np.array([-1, 0])},
-        "'lives' has values outside 0..4: -1 at step 0; mend",
+        "'lives' has values outside 0..4: -1 at step 0; fix",
     ),
 ]
 

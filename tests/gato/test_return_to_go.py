@@ -13,14 +13,14 @@ from gato.config import ActingConfig
 from gato.network.embedding import Embedding
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
-from gato.return_to_go import RemainingReturn
+from gato.return_to_go import ReturnToGo
 from gato.sequence import FIRST_PLACE, StepLayout, Window
 from gato.task import References
 from gato.tokenizer import TokenLayout, encode
 from gato.weights import acting_config, load, snapshot
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations, small_model
 
-PAID = replace(ROBOT, references=References(random=-20.0, expert=180.0, source="made"))
+SCORED = replace(ROBOT, references=References(random=-20.0, expert=180.0, source="made"))
 SEEN = ArraySpec(kind=Kind.CONTINUOUS, shape=())
 
 
@@ -39,7 +39,7 @@ def token_of(normalised: float, layout: TokenLayout) -> int:
 
 
 def some_window(num: int, returns: np.ndarray | None, *, prompt_steps: int = 0) -> Window:
-    observations = random_observations(PAID, num, np.random.default_rng(0))
+    observations = random_observations(SCORED, num, np.random.default_rng(0))
     return Window(
         observations=observations,
         actions=np.zeros((num, 3), np.float32),
@@ -50,8 +50,8 @@ def some_window(num: int, returns: np.ndarray | None, *, prompt_steps: int = 0) 
 
 def test_a_step_begins_with_its_return_to_go_normalised_and_companded() -> None:
     layout = conditioned_model().config.layout
-    steps = StepLayout(PAID, layout)
-    plain = StepLayout(PAID, small_model(64).config.layout)
+    steps = StepLayout(SCORED, layout)
+    plain = StepLayout(SCORED, small_model(64).config.layout)
     assert steps.tokens_per_step == plain.tokens_per_step + 1
     assert steps.num_observation_tokens == plain.num_observation_tokens
     window = some_window(4, np.array([180.0, -20.0, 80.0, np.nan]))
@@ -75,7 +75,7 @@ def test_text_and_patches_follow_the_return_and_keep_their_places() -> None:
 
 def test_the_return_is_seen_and_never_a_target() -> None:
     model = conditioned_model()
-    steps = StepLayout(PAID, model.config.layout)
+    steps = StepLayout(SCORED, model.config.layout)
 
     def losses(returns: list[np.ndarray | None]) -> torch.Tensor:
         writer = RowWriter(num_rows=1, row_tokens=42)
@@ -100,7 +100,7 @@ def test_a_model_without_it_is_as_it_was_and_one_with_it_has_one_place_more() ->
     assert isinstance(conditioned.embedding, Embedding)
     assert conditioned.num_parameters() == plain.num_parameters() + plain.config.width
     # Returns that a window happens to carry change nothing where steps have no place for them.
-    steps = StepLayout(PAID, plain.config.layout)
+    steps = StepLayout(SCORED, plain.config.layout)
     batches = []
     for returns in (None, np.arange(2.0)):
         writer = RowWriter(num_rows=1, row_tokens=40)
@@ -117,25 +117,25 @@ def test_a_snapshot_of_a_conditioned_model_plays_conditioned() -> None:
     assert player.config.return_conditioned
 
 
-def test_rewards_lower_what_is_left_of_the_wish_and_a_new_episode_begins_with_all_of_it() -> None:
-    remaining = RemainingReturn(3, 0.5, PAID.references)
-    remaining.pay(None)
-    assert remaining.left.tolist() == [80.0] * 3
-    remaining.pay(np.array([1.0, 2.0, -3.0], np.float32))
-    assert remaining.left.tolist() == [79.0, 78.0, 83.0]
-    remaining.reset(np.array([False, True, False]))
+def test_rewards_lower_the_return_to_go_and_a_new_episode_begins_with_all_of_it() -> None:
+    returns_to_go = ReturnToGo(3, 0.5, SCORED.references)
+    returns_to_go.subtract(None)
+    assert returns_to_go.values.tolist() == [80.0] * 3
+    returns_to_go.subtract(np.array([1.0, 2.0, -3.0], np.float32))
+    assert returns_to_go.values.tolist() == [79.0, 78.0, 83.0]
+    returns_to_go.reset(np.array([False, True, False]))
     # 50 was paid for the last step of the old episode
-    remaining.pay(np.array([1.0, 50.0, 0.0], np.float32))
-    assert remaining.left.tolist() == [78.0, 80.0, 83.0]
-    remaining.pay(np.array([0.0, 5.0, 0.0], np.float32))
-    assert remaining.left.tolist() == [78.0, 75.0, 83.0]
+    returns_to_go.subtract(np.array([1.0, 50.0, 0.0], np.float32))
+    assert returns_to_go.values.tolist() == [78.0, 80.0, 83.0]
+    returns_to_go.subtract(np.array([0.0, 5.0, 0.0], np.float32))
+    assert returns_to_go.values.tolist() == [78.0, 75.0, 83.0]
     with pytest.raises(ValueError, match=r"shape \(2,\), expected \(3,\)"):
-        remaining.pay(np.zeros(2, np.float32))
+        returns_to_go.subtract(np.zeros(2, np.float32))
 
 
-def test_a_wish_needs_the_rewards_and_no_wish_needs_none() -> None:
-    observations = random_observations(PAID, 1, np.random.default_rng(0))
-    policy = Policy(conditioned_model(), PAID, ActingConfig())
+def test_a_target_return_needs_the_rewards_and_none_needs_none() -> None:
+    observations = random_observations(SCORED, 1, np.random.default_rng(0))
+    policy = Policy(conditioned_model(), SCORED, ActingConfig())
     state = policy.start(1)
     policy.act(state, observations)
     with pytest.raises(
@@ -146,21 +146,21 @@ def test_a_wish_needs_the_rewards_and_no_wish_needs_none() -> None:
         (conditioned_model(), ActingConfig(target_return=None)),
         (small_model(64), ActingConfig()),
     ]:
-        unwished = Policy(model, PAID, config)
-        state = unwished.start(1)
+        untold = Policy(model, SCORED, config)
+        state = untold.start(1)
         for _ in range(3):
-            unwished.act(state, observations)
-        assert unwished.steps.num_return_tokens == model.config.return_conditioned
+            untold.act(state, observations)
+        assert untold.steps.num_return_tokens == model.config.return_conditioned
 
 
-@pytest.mark.parametrize("task", [PAID, GAME], ids=["robot", "game"])
-@pytest.mark.parametrize("wished", [0.5, None])
+@pytest.mark.parametrize("task", [SCORED, GAME], ids=["robot", "game"])
+@pytest.mark.parametrize("target_return", [0.5, None])
 @pytest.mark.parametrize("prompt_steps", [0, 2])
 def test_acting_with_a_cache_equals_the_training_forward_with_returns(
-    task, wished: float | None, prompt_steps: int
+    task, target_return: float | None, prompt_steps: int
 ) -> None:
     """One context of whole steps: a prompt with its own returns, then steps whose rewards lower the
-    wish."""
+    return-to-go."""
     rng = np.random.default_rng(3)
     model = conditioned_model(context_tokens=64)
     steps = StepLayout(task, model.config.layout)
@@ -182,11 +182,15 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
             actions=actions,
             returns=np.array([3.0, 1.0]),
         )
-    policy = Recorder(model, task, ActingConfig(window_steps=window_steps, target_return=wished))
+    policy = Recorder(
+        model, task, ActingConfig(window_steps=window_steps, target_return=target_return)
+    )
     state = policy.start(2, prompt)
     rewards = np.zeros(2, np.float32)
     span = task.references.expert - task.references.random
-    left = np.full(2, np.nan if wished is None else task.references.random + wished * span)
+    left = np.full(
+        2, np.nan if target_return is None else task.references.random + target_return * span
+    )
     history: list[list[tuple[dict[str, np.ndarray], np.ndarray, float]]] = [[], []]
     for t in range(4):
         if t == 1:
@@ -197,7 +201,9 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
         actions = policy.act(state, observations, rewards)
         left -= rewards
         if t == 1:
-            left[1] = np.nan if wished is None else task.references.random + wished * span
+            left[1] = (
+                np.nan if target_return is None else task.references.random + target_return * span
+            )
         for row in range(2):
             history[row].append(
                 ({k: v[row] for k, v in observations.items()}, actions[row], left[row])
@@ -230,18 +236,18 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
         rewards = rng.normal(0, 1, 2).astype(np.float32)
 
 
-def test_another_wish_gives_other_logits() -> None:
-    observations = random_observations(PAID, 1, np.random.default_rng(0))
+def test_another_target_return_gives_other_logits() -> None:
+    observations = random_observations(SCORED, 1, np.random.default_rng(0))
     seen = []
-    for wished in (0.0, 1.0, None):
-        policy = Policy(conditioned_model(), PAID, ActingConfig(target_return=wished))
+    for target_return in (0.0, 1.0, None):
+        policy = Policy(conditioned_model(), SCORED, ActingConfig(target_return=target_return))
         seen.append(policy.act(policy.start(1), observations).tolist())
     assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
-def test_a_task_without_references_has_no_return_to_wish_for() -> None:
+def test_a_task_without_references_has_no_target_return() -> None:
     bare = replace(ROBOT, references=None)
     assert np.isnan(bare.normalise(5.0))
-    assert np.isnan(RemainingReturn(2, 1.0, bare.references).left).all()
+    assert np.isnan(ReturnToGo(2, 1.0, bare.references).values).all()
     with pytest.raises(ValueError, match=r"no reference returns.*return_conditioned=false"):
         StepLayout(bare, TokenLayout(num_text_ids=1024, return_place=200))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gato.array_spec import ArraySpec, Kind
-from gato.tokenizer import TokenLayout, bin_centres, bins, decode, encode, mu_law, scale, unscale
+from gato.scaling import bin_centres, bins, mu_law, scale, unscale
+from gato.tokenizer import TokenLayout, decode, encode
 
 LAYOUT = TokenLayout()
 OBSERVATION = ArraySpec(kind=Kind.CONTINUOUS, shape=())

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gato.array_spec import ArraySpec, Kind
-from gato.tokenizer import TokenLayout, decode, encode, mu_law
+from gato.scaling import mu_law
+from gato.tokenizer import TokenLayout, decode, encode
 from tests.paper.tasks import BUTTON, model_of
 
 LAYOUT = TokenLayout()
