@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 RUN ?= demo
 
-.PHONY: setup run test test-slow coverage check bench clean
+.PHONY: setup run test test-slow coverage check bench docs clean
 
 setup: $(STAMP)
 
@@ -44,5 +45,14 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
+# The site, in site/: settings and commands from the code, then all pages. A warning is an error.
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --strict --clean
+
+$(DOCS_STAMP): $(STAMP)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[docs]" -c constraints.txt
+	@touch $(DOCS_STAMP)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .coverage

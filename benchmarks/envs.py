@@ -23,6 +23,7 @@ from actors.envs.gymnasium_env import task_of
 from actors.envs.vector import VectorEnv
 from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
+from benchmarks.rows import add_rows
 from benchmarks.timing import median_s, paired_s
 from gato.task import References, Task
 from gato.threads import use_threads
@@ -152,8 +153,6 @@ def measures() -> Iterator[dict[str, float | str]]:
 
 def main() -> None:
     """Measure, add the rows to benchmarks/rows.jsonl and write the table."""
-    from benchmarks.run import add_rows  # which measures this file's rows too
-
     use_threads(1)
     add_rows(measures(), about(), ROOT / "benchmarks" / "rows.jsonl")
 

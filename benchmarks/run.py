@@ -6,9 +6,7 @@ Writes rows to benchmarks/rows.jsonl and the table in benchmarks/README.md.
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,10 +17,12 @@ from actors.tasks.catalog import TASKS
 from benchmarks import act, envs, replay
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
+from benchmarks.rows import add_rows
 from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig
 from gato.network.model import Gato, TensorBatch, next_token_loss
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.threads import use_threads
 from gato.tokenizer import MU, M, TokenLayout, encode
 
@@ -144,40 +144,6 @@ def main() -> None:
         small, replay.measures(), training.measures(), act.measures(), envs.measures()
     )
     add_rows(rows, about(), ROOT / "benchmarks" / "rows.jsonl")
-
-
-def add_rows(
-    rows: Iterable[dict[str, float | str]], machine: dict[str, str | int], file: Path
-) -> None:
-    """Say and keep each row as it is measured, then write the table."""
-    for measured in rows:
-        row = measured | machine
-        row.setdefault("ratio", round(float(row["theirs_s"]) / float(row["ours_s"]), 3))
-        print(
-            f"{row['path']}: {row['ratio']} x {row['against']}"
-            f" ({float(row['ours_s']) * 1e3:.2f} ms)",
-            flush=True,
-        )
-        with file.open("a") as out:
-            out.write(json.dumps(row) + "\n")
-    write_table(file)
-
-
-def write_table(file: Path) -> None:
-    """The newest row of each path as a table in benchmarks/README.md."""
-    newest = {row["path"]: row for row in map(json.loads, file.read_text().splitlines())}
-    lines = [
-        "# Benchmarks", "",
-        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
-        "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
-        "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
-    ]  # fmt: skip
-    lines += [
-        f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"
-        f" {row['cpu']} | {row['date']} | {row['commit']} |"
-        for row in newest.values()
-    ]
-    (ROOT / "benchmarks" / "README.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

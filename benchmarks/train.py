@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
+from benchmarks.flops import Work, training_flops
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
-from gato.network.flops import Work, training_flops
 from gato.network.model import Gato, TensorBatch, next_token_loss
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.threads import use_threads
 
 Row = dict[str, float | str | int]

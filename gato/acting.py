@@ -17,80 +17,22 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int64, Shaped
+from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
+from gato.acting_state import ActingState
+from gato.array_spec import Kind
 from gato.config import ActingConfig
 from gato.decoding import probabilities
-from gato.network.kv_cache import CachedStep, LayerCache, hidden_from
+from gato.network.kv_cache import CachedStep, hidden_from
 from gato.network.model import Gato
 from gato.network.quantise import quantised
 from gato.return_to_go import RemainingReturn
-from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout, Window
-from gato.task import Kind, Task
+from gato.sequence import StepLayout, Window
+from gato.step_embedding import StepEmbedding
+from gato.task import Task
 from gato.text import TextEncoder
 from gato.tokenizer import action_centres, bin_actions, unscale
-
-
-class ActingState:
-    """The contexts of N environments: a ring of blocks of one step each, and a prompt that all
-    share.
-
-    A block holds the last action token of the step before, then its own step but for its last
-    action token: what is computed in one step stands together, and each step's passes have the same
-    shapes and slots as the last's.
-    """
-
-    def __init__(
-        self,
-        *,
-        caches: list[LayerCache],
-        num_envs: int,
-        no_action: Int[Tensor, "N 1"],
-        remaining: RemainingReturn,
-    ) -> None:
-        self.caches = caches
-        self.remaining = remaining
-        self.num_envs = num_envs
-        self.step = 0
-        """Steps acted so far, by all environments alike."""
-        self.first_step: Int64[np.ndarray, " N"] = np.zeros(num_envs, np.int64)
-        """The step with which each row's present episode began."""
-        self.last_action_ids = no_action
-        self.remaining = remaining
-
-    @property
-    def prompt_tokens(self) -> int:
-        prompt = self.caches[0].prompt_keys
-        return 0 if prompt is None else prompt.shape[1]
-
-    def reset(self, rows: Bool[np.ndarray, " N"]) -> None:
-        """Begin a new episode in `rows`: they forget all but the prompt. Other rows are not
-        touched."""
-        if rows.shape != (self.num_envs,):
-            raise ValueError(
-                f"rows has shape {rows.shape}, this state has {self.num_envs} environments; give"
-                " one bool for each"
-            )
-        if rows.all():
-            # From the first slot, as a new state would: the same episodes give the same bits again.
-            self.step = 0
-        self.first_step[rows] = self.step
-        self.remaining.reset(rows)
-
-    @torch.inference_mode()
-    def gather(self, rows: Int64[np.ndarray, " M"]) -> ActingState:
-        """A state of these rows, in this order; to have more of them, name one twice and `reset`
-        it."""
-        at = torch.from_numpy(rows).to(self.last_action_ids.device)
-        state = ActingState(
-            caches=[cache.gather(at) for cache in self.caches],
-            num_envs=len(rows),
-            no_action=self.last_action_ids[at],
-            remaining=self.remaining.gather(rows),
-        )
-        state.step, state.first_step = self.step, self.first_step[rows]
-        return state
 
 
 class Policy:
@@ -119,8 +61,7 @@ class Policy:
         self._device = model.embedding.table.weight.device
         self._centres = torch.from_numpy(action_centres(model.config.layout)).to(self._device)
         self._place = self._tensor(self.steps.place_S)
-        self._intervals = self._tensor(self.steps.intervals_m4)
-        self._leaders = self._tensor(self.steps.leaders_m2)
+        self._embedding = StepEmbedding(self.model.embedding, self.steps)
         most = model.config.context_tokens // self.steps.tokens_per_step
         self.window_steps = min(config.window_steps or most, most)
 
@@ -144,7 +85,7 @@ class Policy:
             returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
             ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
             one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
-            x = self._embed(ids, self._place.repeat(prompt_steps), shown)
+            x = self._embedding.observations(ids, self._place.repeat(prompt_steps), shown)
             step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
             self.model.transformer.cached(x, step, one.caches)
             for cache, encoded in zip(state.caches, one.caches, strict=True):
@@ -180,14 +121,14 @@ class Policy:
         if self.steps.num_return_tokens:
             state.remaining.pay(rewards)
         ids = self._tensor(self.steps.observation_ids(observations, state.remaining.left))
-        x = self._embed(ids, self._place[: ids.shape[1]], observations)
+        x = self._embedding.observations(ids, self._place[: ids.shape[1]], observations)
         # The last action token rides along. Where a new episode begins it belongs to the old one:
         # nobody sees it.
-        x = torch.cat([self._embed_action(state.last_action_ids), x], dim=1)
+        x = torch.cat([self._embedding.action(state.last_action_ids), x], dim=1)
         action_ids, values = self._choose(self._logits(self._append(state, x, -1), 0))
         chosen = [values]
         for index in range(1, self.steps.num_action_tokens):
-            x = self._embed_action(action_ids)
+            x = self._embedding.action(action_ids)
             action_ids, values = self._choose(
                 self._logits(self._append(state, x, ids.shape[1] + index - 1), index)
             )
@@ -277,42 +218,6 @@ class Policy:
 
     def _tensor(self, array: np.ndarray) -> Int64[Tensor, ...]:
         return torch.from_numpy(array).to(self._device, torch.int64)
-
-    def _embed(
-        self,
-        ids: Int[Tensor, "N S"],
-        place: Int[Tensor, " S"],
-        observations: Mapping[str, np.ndarray],
-    ) -> Float[Tensor, "N S D"]:
-        """Vectors of whole observations: N rows of one step each, or one row of several."""
-        m = self.steps.num_patches
-        if not m:
-            no_patches = torch.zeros(0, 16, 16, 3, dtype=torch.uint8, device=self._device)
-            none = torch.zeros(0, dtype=torch.int64, device=self._device)
-            return self.model.embedding(
-                ids, place.expand_as(ids), no_patches, none, none.view(0, 4), none.view(0, 2)
-            )
-        tiles = np.ascontiguousarray(self.steps.patches(observations))
-        patches = torch.from_numpy(tiles).to(self._device).flatten(0, 1)
-        steps = len(patches) // m
-        in_row = torch.nonzero(self._is_patch(place))[:, 0]
-        rows = torch.arange(len(ids), device=self._device)
-        patch_at = (rows[:, None] * ids.shape[1] + in_row).flatten()
-        leaders = (
-            self._leaders.repeat(steps, 1)
-            + torch.arange(steps, device=self._device).repeat_interleave(m)[:, None] * m
-        )
-        return self.model.embedding(
-            ids, place.expand_as(ids), patches, patch_at, self._intervals.repeat(steps, 1), leaders
-        )
-
-    def _is_patch(self, place: Tensor) -> Tensor:
-        """Patches follow the text of an observation."""
-        first = FIRST_PLACE + self.steps.num_text_tokens
-        return (place >= first) & (place < first + self.steps.num_patches)
-
-    def _embed_action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:
-        return self.model.embedding.weight[ids] + self.model.embedding.place.weight[PLACE_ACTION]
 
     def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
         """Logits of the ids that this element of the action may take."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
-from gato.task import MAX_VALUES, ArraySpec, Kind
+from gato.array_spec import MAX_VALUES, ArraySpec, Kind
 from gato.text import TextEncoder, encode_texts
 
 MU = 100.0

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import ArraySpec
 from gato.episode import MAX_STEPS, BadEpisode, check_arrays, check_key
-from gato.task import ArraySpec, Task
+from gato.task import Task
 from replay.shards import shard_of
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import Record, chunk_steps, open_value, record_from_bytes

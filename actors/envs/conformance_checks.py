@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actors.envs.vector import VectorEnv
+from gato.array_spec import Kind
 from gato.compatibility.coverage import Coverage
-from gato.task import Kind, Task
+from gato.task import Task
 from gato.text import ByteEncoder
 from gato.tokenizer import TokenLayout
 

@@ -17,8 +17,9 @@ from jaxtyping import Shaped, UInt8
 
 from actors.envs.former_modules import current, former
 from actors.envs.spaces import ActionSpace, ObservationSpace
+from gato.array_spec import Kind
 from gato.compatibility.environment import EnvFacts
-from gato.task import Kind, References, Task
+from gato.task import References, Task
 
 # pygame, which many environments draw with, prints a greeting otherwise.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from gato.task import MAX_VALUES, ArraySpec, Kind
+from gato.array_spec import MAX_VALUES, ArraySpec, Kind
 from gato.text import text_to_bytes
 
 WIDEST = 1e6

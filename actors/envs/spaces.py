@@ -12,7 +12,7 @@ from gymnasium import spaces
 from jaxtyping import Shaped
 
 from actors.envs.space_arrays import WIDEST, SpaceArray, array_of
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
 
 SINGLE = {Kind.IMAGE: "image", Kind.TEXT: "text", Kind.CONTINUOUS: "state", Kind.DISCRETE: "state"}
 """The name of an observation that is a single array."""

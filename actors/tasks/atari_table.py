@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gato.task import ArraySpec, Kind, References, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import References, Task
 
 DQN_ZOO = "random and human: DQN Zoo, dqn_zoo/atari_data.py"
 JAT_EXPERT = "expert: JAT data set"

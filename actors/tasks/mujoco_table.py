@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gato.task import ArraySpec, Kind, References, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import References, Task
 
 D4RL = "D4RL reference scores (d4rl/infos.py)"
 JAT = "JAT data set, Gymnasium v4"

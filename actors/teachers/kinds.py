@@ -13,7 +13,8 @@ from actors.players.player import TimeStep
 from actors.teachers.scripted import RULES
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import Specialist
-from gato.task import ArraySpec, Kind, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import Task
 
 ROUNDING = 1e-5
 """How far outside of its bounds an action may be by rounding, as a share of the bounds' size."""

@@ -22,7 +22,8 @@ from actors.teachers.kinds import (
 )
 from actors.teachers.scripted import RULES
 from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
-from gato.task import Kind, Task
+from gato.array_spec import Kind
+from gato.task import Task
 
 SPECS = (
     "rule, specialist[:FOLDER],"

@@ -10,9 +10,10 @@ from actors.tasks.resolve import resolve_tasks
 from actors.tasks.text_encoder import text_encoder
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import normalised_tasks
+from gato.array_spec import Kind
 from gato.config import ActingConfig
 from gato.sequence import StepLayout
-from gato.task import Kind, Task
+from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.sampling.config import TaskMix
 from replay.sampling.mixture import least_steps

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cluster.runs.datasets import read_about, tasks_in
+from gato.array_spec import Kind
 from gato.compatibility.coverage import Coverage
-from gato.task import Kind, Task
+from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.formats.reader import Report
 from replay.storage.header import DamagedEpisode, Header

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from gato.task import ArraySpec, Task
+from gato.array_spec import ArraySpec
+from gato.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gato.array_spec import Kind
 from gato.compatibility.environment import Bounds, Differences, EnvDescription, full_bounds
-from gato.task import Kind, Task
+from gato.task import Task
 
 UNBOUNDED = 1e6
 """A bound at or beyond this limits nothing: Gymnasium's older spaces write 3.4e38 for infinity."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from gato.task import ArraySpec, Task
+from gato.array_spec import ArraySpec
+from gato.task import Task
 
 GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
     tuple(range(18)): (

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.environment import Comparison
 from gato.episode import BadEpisode, Episode, check_episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from replay.formats.schema import check_lengths, fit_array, one_number_a_step
 from replay.storage.changes import Changes, Clipped
 

@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 from jaxtyping import Bool
 
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from replay.formats.convert import Ingest
 from replay.formats.env_spec import described
 from replay.formats.hdf5 import opened

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
+from gato.array_spec import Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
-from gato.task import Kind, Task
+from gato.task import Task
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
 from replay.formats.convert import Ingest
 from replay.formats.reader import (

@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from gato.text import text_to_bytes
 from replay.formats import parquet
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons

@@ -20,8 +20,9 @@ import h5py
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode, check_episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from gato.text import bytes_to_text
 from replay.formats.minari_folder import PREFIX, datasets_root
 from replay.formats.minari_storage import HDF5_FILE

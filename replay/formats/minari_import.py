@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from replay.formats.atari_frames import (
     MINIMAL_BUTTONS,
     may_shrink,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
 from replay.formats.atari_frames import may_shrink
 from replay.formats.minari_storage import shape_of
 

@@ -23,10 +23,11 @@ import msgpack
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
-from gato.task import Kind, Task
+from gato.task import Task
 from replay.formats import parquet
 from replay.formats.convert import Ingest
 from replay.formats.env_spec import bounds_of

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import BadEpisode
-from gato.task import ArraySpec, Kind, Task, find_task
+from gato.task import Task, find_task
 from gato.text import text_to_bytes
 
 NAME_BYTES = 120

@@ -9,8 +9,9 @@ import numpy as np
 
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 from gato.version import Version
 from gato.weights import Weights
 

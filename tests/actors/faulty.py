@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from gato.task import ArraySpec, Kind, References, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import References, Task
 
 FAULTS = ("raise", "nan", "inf", "shape", "dtype", "pay nan", "pay much", "reset")
 """Faults that do not end the process."""

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from actors.tasks.catalog import TASKS
-from gato.task import ArraySpec, Kind, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import Task
 
 SAVED = Path(__file__).parents[1] / "data" / "sb3"
 DATA = Path(__file__).parent / "data"

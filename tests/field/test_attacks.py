@@ -18,10 +18,11 @@ from gymnasium import spaces, wrappers
 
 from actors.envs.gymnasium_env import keyword_defaults, task_of
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription, Wrapper
 from gato.episode import check_episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
-from gato.compatibility.compare import HARMLESS_WRAPPERS
+from gato.compatibility.wrappers import HARMLESS_WRAPPERS
 from gato.episode import check_episode
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions

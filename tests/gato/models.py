@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ModelConfig
 from gato.network.model import Gato
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 from gato.text import text_to_bytes
 
 REFERENCES = References(random=0.0, expert=1.0, source="made for tests")

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gato.acting import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato, TensorBatch
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.task import Task
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 

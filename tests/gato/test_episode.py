@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.metrics import Mean
-from gato.task import ArraySpec, Kind, find_task
+from gato.task import find_task
 from gato.version import Version
 from tests.gato.models import ROBOT
 

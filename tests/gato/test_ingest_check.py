@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import BadEpisode, Episode, check_episode
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 
 TASK = Task(
     name="mujoco/arm",

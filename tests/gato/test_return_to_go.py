@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from gato.acting import Policy
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig
 from gato.network.embedding import Embedding
 from gato.network.model import Gato, TensorBatch, next_token_loss
+from gato.packing import RowWriter
 from gato.return_to_go import RemainingReturn
-from gato.sequence import FIRST_PLACE, RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind, References
+from gato.sequence import FIRST_PLACE, StepLayout, Window
+from gato.task import References
 from gato.tokenizer import TokenLayout, encode
 from gato.weights import acting_config, load, snapshot
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations, small_model

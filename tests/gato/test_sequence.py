@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from gato.array_spec import ArraySpec, Kind
 from gato.network.model import TensorBatch, next_token_loss
-from gato.sequence import RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind, Task
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
+from gato.task import Task
 from gato.tokenizer import TokenLayout
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gato.task import ArraySpec, Kind, Statistics, Task, normalised
+from gato.array_spec import ArraySpec, Kind, Statistics
+from gato.task import Task, normalised
 
 SPEC = ArraySpec(kind=Kind.CONTINUOUS, shape=(2,))
 TASK = Task(

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from gato.acting import Policy
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.network.model import TensorBatch, next_token_loss
-from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind
+from gato.packing import RowWriter
+from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, StepLayout, Window
 from gato.text import bytes_to_text, encode_texts, text_to_bytes
 from gato.tokenizer import TokenLayout
 from replay.storage.record import record_from_bytes

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
 from gato.tokenizer import TokenLayout, bin_centres, bins, decode, encode, mu_law, scale, unscale
 
 LAYOUT = TokenLayout()

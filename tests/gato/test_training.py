@@ -13,8 +13,10 @@ import torch
 from gato.config import PRESETS, ModelConfig, TransformerConfig
 from gato.network.block_attention import BlockwiseAttention, fused_in_blocks
 from gato.network.model import Gato, TensorBatch, next_token_loss
-from gato.network.transformer import distance_encoding, rotate, rotations
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.network.relative_attention import distance_encoding
+from gato.network.rotary_attention import rotate, rotations
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.task import Task
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 

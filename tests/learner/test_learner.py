@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from gato.array_spec import Statistics
 from gato.config import ModelConfig
 from gato.network.model import Gato, Loss, next_token_loss
-from gato.sequence import Batch, RowWriter, StepLayout, Window
-from gato.task import Statistics
+from gato.packing import RowWriter
+from gato.sequence import Batch, StepLayout, Window
 from gato.version import Version
 from gato.weights import Weights
 from learner.checkpoint import (

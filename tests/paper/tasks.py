@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ModelConfig
 from gato.network.model import Gato, TensorBatch
-from gato.sequence import RowWriter, StepLayout, Window
-from gato.task import ArraySpec, Kind, References, Task
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
+from gato.task import References, Task
 from tests.gato.models import random_observations
 
 REFERENCES = References(random=0.0, expert=1.0, source="made for tests")

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gato.array_spec import ArraySpec, Kind
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import StepLayout
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from tests.paper.tasks import STATE, TORQUES, batch_of, image, model_of, task_of, values, window_of
 
 BOTH = task_of({"screen": image(16, 32), "state": values(3)}, TORQUES)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from gato.sequence import PATCH, RowWriter, StepLayout
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
+from gato.packing import RowWriter
+from gato.sequence import PATCH, StepLayout
 from gato.tokenizer import TokenLayout, decode
 from tests.paper.tasks import BUTTON, STATE, TORQUES, image, task_of, values, window_of
 

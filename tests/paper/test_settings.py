@@ -15,11 +15,12 @@ from cluster.runs.config import RunConfig
 from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
 from gato.acting import Policy
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, next_token_loss
 from gato.sequence import StepLayout, Window
 from gato.serialization import from_plain, to_plain
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from gato.tokenizer import TokenLayout, action_centres, decode, encode
 from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
 from tests.gato.models import random_observations

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
 from gato.tokenizer import TokenLayout, decode, encode, mu_law
 from tests.paper.tasks import BUTTON, model_of
 

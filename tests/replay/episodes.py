@@ -5,8 +5,9 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import AGENT, Episode
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from replay.config import ReplayConfig

@@ -20,8 +20,9 @@ from actors.teachers.sb3.spaces import Fit, compare_spaces
 from actors.teachers.sb3.statistics import Statistics, find_statistics, read_statistics
 from actors.teachers.sb3.zoo import ZooSettings, folders_beside, read_zoo
 from actors.teachers.specialist import Specialist
+from gato.array_spec import Kind
 from gato.compatibility.environment import Comparison, Difference
-from gato.task import Kind, Task
+from gato.task import Task
 
 NOISE = 0.1
 """Standard deviation of a policy without one of its own, as a share of half an action's range: TD3's

@@ -19,10 +19,11 @@ from jaxtyping import Float
 
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.teachers.sb3.archive import Archive
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import Bounds, Comparison, Difference, EnvDescription
 from gato.compatibility.spaces import UNBOUNDED
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 
 SPACE = re.compile(r"<class '(?:gym|gymnasium|gymnasium_robotics)\.spaces\.\w+\.(\w+)'>")
 FLOATS = ("float16", "float32", "float64")

@@ -15,11 +15,11 @@ from actors.envs.provenance import env_spec_of
 from actors.rollout import play
 from actors.tasks.resolve import resolve_task
 from actors.teachers.resolve import teacher_for
+from gato.array_spec import Kind
 from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import check_episode
 from gato.sequence import StepLayout
-from gato.task import Kind
 from gato.text import ByteEncoder, bytes_to_text
 from gato.tokenizer import TokenLayout
 

@@ -12,11 +12,12 @@ from actors.envs.spaces import ActionSpace, ObservationSpace
 from actors.players.gato_player import GatoPlayers
 from actors.rollout import play
 from gato.acting import Policy
+from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig, ModelConfig
 from gato.episode import check_episode
 from gato.network.model import Gato
 from gato.sequence import StepLayout
-from gato.task import ArraySpec, Kind, References
+from gato.task import References
 from gato.tokenizer import TokenLayout, decode, encode
 from gato.version import Version
 from gato.weights import Weights, snapshot

@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as hnp
 
 from actors.envs.wire import decode, encode
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.serialization import from_plain, to_plain
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_, ">f4"])
 

@@ -22,9 +22,10 @@ from actors.tasks.catalog import TASKS
 from actors.teachers.kinds import ChoosingTeacher, FunctionTeacher
 from actors.teachers.resolve import teacher_for
 from actors.teachers.specialist import Specialist
+from gato.array_spec import Kind
 from gato.config import ActingConfig
 from gato.episode import check_episode
-from gato.task import Kind, Task
+from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import COUNTING, EchoPlayer, RandomPlayer, counting_envs

@@ -19,7 +19,8 @@ from actors.envs.gymnasium_env import make_gymnasium
 from actors.tasks.atari_table import PUBLISHED
 from actors.tasks.catalog import TASKS
 from actors.tasks.mujoco_table import ROBOTS
-from gato.task import Kind, find_task
+from gato.array_spec import Kind
+from gato.task import find_task
 from tests.actors.jat_scores import JAT_SCORES
 
 GAMES = [task for task in TASKS.values() if task.family == "atari"]

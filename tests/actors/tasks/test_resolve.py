@@ -12,8 +12,8 @@ from actors.envs.provenance import env_spec_of
 from actors.rollout import play
 from actors.tasks.resolve import note_on, resolve_task, resolve_tasks
 from actors.teachers.resolve import has_teacher, teacher_return
+from gato.array_spec import Kind
 from gato.episode import check_episode
-from gato.task import Kind
 
 PACKAGE = """
 import gymnasium

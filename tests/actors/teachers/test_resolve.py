@@ -22,8 +22,8 @@ from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, tea
 from actors.teachers.scripted import RULES, Rule
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED
+from gato.array_spec import Kind
 from gato.episode import check_episode
-from gato.task import Kind
 
 GAMES = list(RULES)
 LEAST = {

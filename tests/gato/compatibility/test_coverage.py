@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from gato.compatibility.coverage import MANY_VALUES, Coverage
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
+from gato.compatibility.coverage import Coverage
+from gato.compatibility.entry import MANY_VALUES
 from gato.text import ByteEncoder, text_to_bytes
 from gato.tokenizer import TokenLayout, encode
 

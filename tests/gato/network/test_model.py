@@ -8,7 +8,8 @@ import torch
 
 from gato.config import PRESETS
 from gato.network.model import Gato, TensorBatch, next_token_loss
-from gato.sequence import RowWriter, StepLayout, Window
+from gato.packing import RowWriter
+from gato.sequence import StepLayout, Window
 from gato.weights import acting_config, load, snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 

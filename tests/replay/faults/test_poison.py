@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import AGENT, BadEpisode, Episode, check_episode
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 from gato.version import Version
 from replay.config import ReplayConfig
 from replay.ingest import check_record

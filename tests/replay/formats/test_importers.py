@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode, check_episode
-from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
 from replay.formats.d4rl import read_d4rl
 from replay.formats.detect import read_source

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
-from gato.task import ArraySpec, Kind
 from gato.text import bytes_to_text
 from replay.formats.detect import read_source
 from replay.formats.jat import read_jat

@@ -12,8 +12,9 @@ import pytest
 
 from actors.envs.provenance import env_spec_of
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import BadEpisode, Episode
-from gato.task import ArraySpec, Kind, Task
+from gato.task import Task
 from gato.text import text_to_bytes
 from replay.formats.detect import read_source
 from replay.formats.minari_export import export_minari

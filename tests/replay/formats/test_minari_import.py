@@ -17,8 +17,9 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
-from gato.task import ArraySpec, Kind, References, Task
+from gato.task import References, Task
 from replay.formats import minari_storage
 from replay.formats.minari_import import read_minari
 

@@ -12,8 +12,8 @@ from gymnasium import spaces
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from actors.tasks.catalog import TASKS
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
-from gato.task import ArraySpec, Kind
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading
 from replay.formats.rllib import read_rllib

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode
-from gato.sequence import Batch, RowWriter, Window
-from gato.task import ArraySpec, Kind
+from gato.packing import RowWriter
+from gato.sequence import Batch, Window
 from gato.tokenizer import TokenLayout
 from replay.sampling.arena import ABSENT, Arena, gather
 from replay.sampling.config import MixConfig, TaskMix

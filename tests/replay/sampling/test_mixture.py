@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gato.array_spec import ArraySpec, Kind
 from gato.episode import AGENT
 from gato.sequence import PLACE_ACTION, Batch
-from gato.task import ArraySpec, Kind
 from gato.tokenizer import encode
 from replay.config import ReplayConfig
 from replay.sampling.config import MixConfig, TaskMix

@@ -27,7 +27,7 @@ from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import teacher_for
 from actors.teachers.sb3.policy import load_sb3
 from actors.teachers.sb3.statistics import read_statistics
-from gato.task import ArraySpec, Kind
+from gato.array_spec import ArraySpec, Kind
 
 DATA = Path(__file__).parents[3] / "data" / "sb3"
 EXPECTED: dict[str, Any] = json.loads((DATA / "expected.json").read_text())

@@ -35,7 +35,8 @@ from actors.teachers.train.loop import (
     train_specialist,
 )
 from actors.teachers.train.rllib import RLlibTrainer, _export, ray_of_its_own, teach
-from gato.task import ArraySpec, Kind, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import Task
 
 TINY = replace(
     TASKS["mujoco/hopper"], action=ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-0.5, high=0.5)

@@ -1,0 +1,320 @@
+"""Writes the two pages of the reference that follow from the code: settings from the dataclasses, commands from the command line.
+
+python -m docs.generate            # docs/reference/settings.md and commands.md, which git ignores; `make docs` runs it
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from typer.main import get_command
+
+from cluster.cli.main import app
+from cluster.runs.config import RunConfig
+from cluster.runs.overrides import GENERAL_OF
+from cluster.runs.presets import RUNS
+from gato.config import PRESETS
+from gato.serialization import to_plain
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+GENERATED = ("settings.md", "commands.md")
+KEYS = {"tables": "NAME", "normalise": "TASK.ARRAY"}
+"""What the keys of a mapping are, where they are not the names of tasks."""
+NO_PATH = ("model.normalise",)
+"""Statistics that `gato start --normalise` computes; nobody types them."""
+
+OF_RUN = "the run's"
+"""The default of a setting that each preset gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One field of the dataclasses that make a run."""
+
+    path: str
+    """As `--set` takes it."""
+    type: str
+    default: str
+    about: str
+
+
+# Settings
+
+
+def field_docs(config: type) -> dict[str, str]:
+    """The string under each field of a dataclass; empty where there is none."""
+    (body,) = ast.parse(inspect.cleandoc(inspect.getsource(config))).body
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    name = ""
+    for statement in body.body:
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                docs[name] = ""
+            case ast.Expr(value=ast.Constant(value=str(text))) if name:
+                docs[name] = " ".join(text.split())
+            case _:
+                name = ""
+    return docs
+
+
+def own_docs(config: type) -> str:
+    """The first paragraph of a dataclass's docstring."""
+    return " ".join((inspect.getdoc(config) or "").split("\n\n")[0].split())
+
+
+def nested(hint: Any) -> tuple[type | None, bool]:
+    """The dataclass that a field holds, if it does, and whether it holds a mapping of them."""
+    if get_origin(hint) is Mapping:
+        value = get_args(hint)[-1]
+        return (value if isinstance(value, type) and is_dataclass(value) else None), True
+    return (hint if isinstance(hint, type) and is_dataclass(hint) else None), False
+
+
+def shown_default(value: Any) -> str:
+    """A default as `--set` takes it (JSON); empty for an empty mapping."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | Mapping):
+        return json.dumps(to_plain(value)) if value else ""
+    return (
+        f"{value:,}".replace(",", "_")
+        if isinstance(value, int) and abs(value) >= 10_000
+        else str(value)
+    )
+
+
+def shown_type(annotation: str) -> str:
+    """The annotation in a reader's words: the alternatives of a Literal, `or` for unions."""
+    annotation = re.sub(
+        r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace('"', ""), annotation
+    )
+    return re.sub(r"\bNone\b", "null", annotation.replace(" | ", " or "))
+
+
+def settings_of(
+    config: type, prefix: str = "", given: Any = None
+) -> Iterator[tuple[type, str, list[Setting]]]:
+    """Each dataclass of a run with its path and its plain fields, the outermost first. `given`: the
+    value that holds its defaults, where the field that it is in has one."""
+    hints, docs = get_type_hints(config), field_docs(config)
+    defaults = {field.name: default_of(field, given) for field in fields(config)}
+    plain: list[Setting] = []
+    inner: list[tuple[type, str, Any]] = []
+    for field in fields(config):
+        path, default = f"{prefix}{field.name}", defaults[field.name]
+        held, is_mapping = nested(hints[field.name])
+        keyed = f"{path}.{KEYS.get(field.name, 'TASK')}"
+        if held is not None and path not in NO_PATH:
+            like = defaults.get(GENERAL_OF.get(field.name, ""), MISSING) if is_mapping else default
+            path_within = f"{keyed}." if is_mapping else f"{path}."
+            inner.append((held, path_within, None if like is MISSING else like))
+        if held is None or is_mapping:
+            is_table = held is None and is_mapping and path not in NO_PATH
+            plain.append(
+                Setting(
+                    path=keyed if is_table else path,
+                    type=shown_type(str(field.type)),
+                    default=OF_RUN if default is MISSING else shown_default(default),
+                    about=docs.get(field.name, ""),
+                )
+            )
+    yield config, prefix, plain
+    for held, path_within, like in inner:
+        yield from settings_of(held, path_within, like)
+
+
+def default_of(field: Field[Any], given: Any) -> Any:
+    """A field's value in `given`, else its default; MISSING where it has none."""
+    if given is not None:
+        return getattr(given, field.name)
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def settings_page() -> str:
+    """docs/reference/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of a run, from the dataclass `cluster.runs.config.RunConfig` and those in it."
+        " Change one with"
+        " `--set PATH=VALUE`; the value is JSON, and text needs no quotes. `gato config show RUN`"
+        " prints those of a run. A default that is *the run's* is given by each preset; the last"
+        " table has them. TASK stands for the name of a task, NAME for one that you choose.",
+        "",
+    ]
+    for config, prefix, plain in settings_of(RunConfig):
+        lines += [
+            f"## {prefix.rstrip('.') or 'The run'}",
+            "",
+            f"`{config.__name__}`: {own_docs(config)}",
+            "",
+        ]
+        lines += ["| setting | type | default | what it does |", "|---|---|---|---|"]
+        lines += [
+            f"| `{s.path}` | {code(s.type)} | {shown(s.default)} | {cell(s.about)} |" for s in plain
+        ]
+        lines.append("")
+    lines += ["## Presets", "", "What `gato start` can be given, and where they differ.", ""]
+    lines += [f"- `{name}`: {cell(config.about)}" for name, config in RUNS.items()]
+    lines += ["", f"| setting | {' | '.join(RUNS)} |", "|---|" + "---|" * len(RUNS)]
+    flat = {name: dict(leaves(to_plain(config))) for name, config in RUNS.items()}
+    paths = dict.fromkeys(path for values in flat.values() for path in values)
+    for path in paths:
+        row = [shown_default(values[path]) if path in values else "" for values in flat.values()]
+        if path not in ("name", "about") and len(set(row)) > 1:
+            lines.append(f"| `{path}` | {' | '.join(map(code, row))} |")
+    lines += [
+        "",
+        "## Sizes of the model",
+        "",
+        "`gato.config.PRESETS`, which the presets of runs are made of.",
+        "",
+    ]
+    shapes = {name: dict(leaves(to_plain(model))) for name, model in PRESETS.items()}
+    lines += [f"| setting | {' | '.join(shapes)} |", "|---|" + "---|" * len(shapes)]
+    for path in next(iter(shapes.values())):
+        row = [shown_default(values.get(path)) for values in shapes.values()]
+        if len(set(row)) > 1:
+            lines.append(f"| `model.{path}` | {' | '.join(map(code, row))} |")
+    return "\n".join(lines) + "\n"
+
+
+def leaves(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and values of all settings of a run as JSON."""
+    for name, value in plain.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def shown(default: str) -> str:
+    return "*the run's*" if default == OF_RUN else code(default)
+
+
+def code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|") if text else ""
+
+
+def cell(text: str) -> str:
+    """Text for the cell of a table."""
+    return text.replace("|", "\\|")
+
+
+# Commands
+
+
+def commands(group: Any, words: str = "gato") -> Iterator[tuple[str, Any]]:
+    """All commands by the words that are typed; of a group, also its own."""
+    yield words, group
+    for name, command in inner(group):
+        yield from commands(command, f"{words} {name}")
+
+
+def inner(command: Any) -> list[tuple[str, Any]]:
+    """The commands of a group, which are imported for it; none of a plain command."""
+    if not hasattr(command, "list_commands"):
+        return []
+    context = command.make_context(command.name, [], resilient_parsing=True)
+    return [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+
+
+def prose(text: str | None) -> str:
+    """Help as Markdown: the example in a block of its own, bold names as code."""
+    text = inspect.cleandoc(text or "")
+    text = re.sub(
+        r"^Example: \[bold\](.*?)\[/bold\]$",
+        "Example:\n\n```sh\n" + r"\1" + "\n```",
+        text,
+        flags=re.MULTILINE,
+    )
+    return re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", text)
+
+
+FORMS = {
+    "str": "TEXT",
+    "list[str]": "TEXT",
+    "path": "PATH",
+    "int": "N",
+    "int range": "N",
+    "float": "X",
+}
+"""What stands for a value, by its type."""
+
+
+def parameter_row(parameter: Any, context: Any) -> str:
+    """One row of a command's table."""
+    kind = parameter.get_usage_pieces(context)
+    is_argument = parameter.param_type_name == "argument"
+    if is_argument:
+        shown = (parameter.metavar or kind[0]).strip("[]{}").upper()
+    elif parameter.is_flag:
+        shown = ", ".join(parameter.opts)
+    else:
+        form = parameter.metavar or parameter.display_type(context).strip("<>")
+        shown = f"{', '.join(parameter.opts)} {FORMS.get(form, form)}"
+    default = parameter.default
+    is_plain = default is None or default is False or default == ""
+    about = parameter.help or ""
+    return f"| {code(shown)} | {'' if is_plain else code(str(default))} | {cell(about)} |"
+
+
+def usage_of(words: str, command: Any, context: Any) -> str:
+    """What is typed: the words, options, arguments."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    names = [(p.metavar or p.get_usage_pieces(context)[0]).strip("[]{}").upper() for p in arguments]
+    shown = [name if p.required else f"[{name}]" for p, name in zip(arguments, names, strict=True)]
+    options = ["[OPTIONS]"] if len(arguments) < len(command.params) else []
+    return " ".join([words, *options, *shown])
+
+
+def commands_page() -> str:
+    """docs/reference/commands.md."""
+    root = get_command(app)
+    lines = [
+        "# Commands",
+        "",
+        f"{root.help} Every command says the same with `--help`. A mistake ends with one line and exit status 2.",
+        "",
+    ]
+    for words, command in commands(root):
+        if hasattr(command, "list_commands"):
+            if words != "gato":
+                lines += [f"## {words}", "", prose(command.help), ""]
+            continue
+        context = command.make_context(words, [], resilient_parsing=True)
+        usage = usage_of(words, command, context)
+        lines += [
+            f"{'###' if words.count(' ') > 1 else '##'} {words}",
+            "",
+            prose(command.help),
+            "",
+            f"`{usage}`",
+            "",
+        ]
+        if command.params:
+            lines += ["| argument or option | default | what it does |", "|---|---|---|"]
+            lines += [parameter_row(parameter, context) for parameter in command.params]
+        lines += ["", prose(command.epilog), ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def write(folder: Path = REFERENCE) -> None:
+    """Write both pages into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in zip(GENERATED, (settings_page(), commands_page()), strict=True):
+        (folder / name).write_text(page)
+
+
+if __name__ == "__main__":
+    write()
