@@ -1,5 +1,4 @@
-"""The MuJoCo robots of Gymnasium, v5 and v4 apart, and the returns that were published or measured
-of them."""
+"""The MuJoCo robots of Gymnasium, v5 and v4 apart, and their published or measured returns."""
 
 from __future__ import annotations
 
@@ -37,16 +36,17 @@ def _robots(
     bound: float = 1.0,
     max_steps: int = 1000,
 ) -> list[Task]:
-    """The robot of v5 and, where it still runs (`v4` is given), that of v4: other friction,
-    contacts and rewards.
+    """The robot of v5, and that of v4 if it still runs: friction, contacts and rewards differ.
 
-    `state`: numbers that it shows, `state_v4` where they are others there; `jat`: the name of JAT's
-    data, which are of v4.
+    Args:
+        state: Size of the observation; `state_v4` that of v4, if it differs.
+        v4: References of v4; None if it does not run with today's mujoco.
+        jat: The name in JAT's data, which are of v4.
     """
     squashed = short.replace("-", "")
     d4rl = [f"{squashed}-{level}-v{version}" for level in LEVELS for version in (0, 1, 2)]
     minari = [f"mujoco/{squashed}/{level}-v0" for level in ("simple", "medium", "expert")]
-    # which only mujoco-py runs; `actors.tasks.resolve` says so
+    # These ran on mujoco-py; `actors.tasks.resolve.note_on` tells the user.
     old = [f"{gym_name}-v3", f"{gym_name}-v2"]
     names_of = {
         5: (f"{gym_name}-v5", *old, short, squashed, *d4rl, *minari),
@@ -107,7 +107,7 @@ ROBOTS: tuple[Task, ...] = (
         "reacher", "Reacher", state=10, state_v4=11, action=2, max_steps=50, jat="reacher",
         v5=_ours(-43.32, -5.6784), v4=_jat(-43.0020, -5.6784),
     ),
-    # Gymnasium's Pusher-v4 refuses mujoco 3 and later.
+    # Gymnasium's Pusher-v4 does not run with mujoco 3 and later.
     *_robots(
         "pusher", "Pusher", state=23, action=7, bound=2.0, max_steps=100, jat="pusher",
         v5=_ours(-146.81, -25.2110), v4=None,

@@ -1,5 +1,4 @@
-"""The kinds of Stable-Baselines3 policies that are read: the tensors and the keywords that each may
-have, and no others."""
+"""The kinds of Stable-Baselines3 policies that are read, with the tensors and keywords of each."""
 
 from __future__ import annotations
 
@@ -14,27 +13,27 @@ TRAINING_ONLY = frozenset(
     {"net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs", "normalize_images",
      "optimizer_class", "optimizer_kwargs"}
 )  # fmt: skip
-"""Keywords of every policy. The first four are checked; images are refused, so nothing is divided
+"""Keywords of every policy. The first four are checked; images are rejected, so nothing is divided
 by 255."""
 EXPLORATION = frozenset({"use_sde", "log_std_init", "use_expln", "sde_net_arch"})
-"""Keywords of the noise in training, which is not played. The last one, of older versions, is
+"""Keywords of exploration in training, which is not played. The last one, of older versions, is
 checked."""
 CRITICS = r"critic(_target)?\.qf\d+\.\d+\.(weight|bias)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyKind:
-    """One way in which policies are built. `path`: names of its layers in their order; one that
-    ends in `.N` has several."""
+    """One kind of policy. `path` has the names of its layers in order; a name that ends in `.N`
+    stands for several."""
 
     modules: tuple[str, ...]
     path: tuple[str, ...]
     unused: str
-    """Matches the names of tensors that are known not to change the greedy action."""
+    """Regular expression of the names of tensors that do not change the greedy action."""
     keywords: frozenset[str]
     activation: str
     hidden: tuple[int, ...]
-    """Sizes of the hidden layers where the file does not say any."""
+    """Default sizes of the hidden layers."""
     may_lack_bias: bool = False
 
 

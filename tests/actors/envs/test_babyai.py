@@ -1,4 +1,4 @@
-"""BabyAI's mission is text, its view discrete, its bot the teacher, whoever plays."""
+"""BabyAI: the mission is text, the view discrete, the bot the teacher."""
 
 import subprocess
 import sys
@@ -147,7 +147,7 @@ for backend in ("loop", "process"):
 """
 
 
-def test_nothing_is_said_where_it_is_played() -> None:
+def test_playing_prints_nothing() -> None:
     """MiniGrid registers more than 150 environments; where that happens twice, each is a
     warning."""
     root = Path(__file__).resolve().parents[3]

@@ -1,5 +1,4 @@
-"""Environments that break: the episode is dropped with its reason, the other rows and seeds play
-on, nobody else dies."""
+"""Environments that break: the episode is dropped with its reason; other rows and seeds play on."""
 
 from __future__ import annotations
 
@@ -121,7 +120,7 @@ class _Loaded(RandomPlayer):
     def load(self, weights: object) -> None: ...
 
 
-def house(task: Task) -> tuple[Worker, ListSink]:
+def new_worker(task: Task) -> tuple[Worker, ListSink]:
     sink = ListSink()
     return (
         Worker(
@@ -137,7 +136,7 @@ def house(task: Task) -> tuple[Worker, ListSink]:
 
 
 def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() -> None:
-    worker, sink = house(faulty("raise"))
+    worker, sink = new_worker(faulty("raise"))
     report, _ = worker.perform(Assignment(role="generate", task="faulty/raise", seeds=(0, 1, 2, 3)))
     assert report.dropped == {"OSError('the wheels came off')": 2}
     assert report.refused == {}
@@ -147,7 +146,7 @@ def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() 
 
 
 def test_an_evaluation_with_a_seed_that_broke_is_failed_and_has_no_returns() -> None:
-    worker, _ = house(faulty("raise"))
+    worker, _ = new_worker(faulty("raise"))
     report, evaluation = worker.perform(
         Assignment(role="evaluate", task="faulty/raise", seeds=(0, 1))
     )
@@ -158,14 +157,14 @@ def test_an_evaluation_with_a_seed_that_broke_is_failed_and_has_no_returns() -> 
 
 
 def test_a_task_that_always_breaks_fails_its_assignment() -> None:
-    worker, _ = house(faulty("raise", always=True))
+    worker, _ = new_worker(faulty("raise", always=True))
     report, _ = worker.perform(Assignment(role="generate", task="faulty/raise", seeds=(0, 1)))
     assert report.dropped == {"OSError('the wheels came off')": 2}
     assert report.failed is not None
     assert "broke in every episode" in report.failed
 
 
-def test_one_that_cannot_be_made_in_a_process_of_its_own_is_a_value_error_and_leaves_nobody() -> (
+def test_an_environment_that_cannot_be_made_in_a_process_raises_value_error_and_leaves_no_process() -> (
     None
 ):
     with pytest.raises(ValueError, match=r"cannot make tests.actors.faulty:Nothing-v0"):
@@ -183,7 +182,7 @@ def test_a_process_ends_with_its_environment() -> None:
         os.kill(env.pid, 0)
 
 
-def test_processes_end_with_who_started_them() -> None:
+def test_processes_end_with_the_process_that_started_them() -> None:
     program = """
 import os, signal
 from actors.envs.factory import make_envs

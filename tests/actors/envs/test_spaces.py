@@ -48,7 +48,7 @@ EVERYTHING = spaces.Dict(
 
 
 class EverythingEnv(gymnasium.Env):
-    """Shows one of everything, takes a nested action, and pays one where that came as it should."""
+    """Shows one of each space, takes a nested action, and returns reward 1 if that is as expected."""
 
     def __init__(self) -> None:
         self.observation_space = EVERYTHING
@@ -102,7 +102,7 @@ def test_whatever_a_space_samples_fits_its_spec() -> None:
             assert space.specs[key].problem_with(values[None], key) is None
 
 
-def test_the_order_of_a_tuple_is_kept_where_it_has_more_than_ten_parts() -> None:
+def test_the_order_of_a_tuple_of_more_than_ten_parts_is_kept() -> None:
     keys = [
         key for key in ObservationSpace(EVERYTHING, text_tokens=3).specs if key.startswith("cards")
     ]
@@ -196,7 +196,7 @@ def test_the_parts_of_a_nested_action_are_in_the_order_of_their_keys() -> None:
         (spaces.Dict(), "empty"),
     ],
 )
-def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(
+def test_a_space_that_cannot_become_tokens_is_rejected_with_its_fix(
     space: spaces.Space, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -215,7 +215,7 @@ def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(
         (spaces.Box(0, 255, (16, 16, 3), np.uint8), "parts that are image"),
     ],
 )
-def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(
+def test_an_action_that_cannot_become_tokens_is_rejected_with_its_fix(
     space: spaces.Space, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -267,10 +267,10 @@ def test_an_environment_without_a_limit_of_steps_needs_one() -> None:
         task_of("test/Nowhere-v0", references=REFERENCES)
 
 
-def test_a_task_that_is_not_its_environment_is_refused() -> None:
+def test_a_task_that_does_not_fit_its_environment_is_rejected() -> None:
     task = task_of("CartPole-v1", references=REFERENCES)
     other = task_of("FrozenLake-v1", references=REFERENCES)
-    with pytest.raises(ValueError, match="make the task anew"):
+    with pytest.raises(ValueError, match="make the task again"):
         make_envs(
             type(task)(
                 name="t",
@@ -285,7 +285,7 @@ def test_a_task_that_is_not_its_environment_is_refused() -> None:
         )
 
 
-def test_a_target_return_is_lowered_by_what_an_environment_pays() -> None:
+def test_a_target_return_is_lowered_by_the_received_rewards() -> None:
     task = task_of(
         "CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6
     )
@@ -347,7 +347,7 @@ def test_a_number_that_float32_cannot_hold_is_named() -> None:
 
 
 class Given(gymnasium.Env):
-    """Gives what it is told to."""
+    """Returns the given values."""
 
     observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
 

@@ -1,4 +1,4 @@
-"""What every player keeps, whoever it is: one suite for all of them."""
+"""The contract of players: one suite for all of them."""
 
 from __future__ import annotations
 

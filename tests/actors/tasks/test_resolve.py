@@ -86,8 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LastWords:
-    """Does what the environment says that a teacher would do, and checks that it is told in
-    time."""
+    """Plays the action in the extras, which fits only if they are of the present step."""
 
     def act(self, step):
         return step.extras["action"]
@@ -136,8 +135,8 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
             "talker_pkg:Listing-v0",
             "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment",
         ),
-        ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
-        ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
+        ("talker_pkg:NUMBER", "is a int, not a gato.task.Task"),
+        ("talker_pkg:Talker", "is a Talker, not a gato.task.Task"),
         ("talker_pkg:Broken-v0", "cannot make talker_pkg:Broken-v0: AttributeError: no wheels"),
         (
             "talker_pkg:unmade",
@@ -151,14 +150,14 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
             "sulky_pkg:MyEnv-v0",
             (
                 r"needs sulky_pkg, which raised RuntimeError\('not today'\) as it was imported;"
-                r" mend the module"
+                r" fix the module"
             ),
         ),
         ("garbled_pkg:MyEnv-v0", "needs garbled_pkg, which raised SyntaxError"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
     ],
 )
-def test_a_name_of_nothing_that_can_be_played_says_what_to_mend(name: str, message: str) -> None:
+def test_a_name_that_does_not_resolve_says_what_to_fix(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_task(name)
 

@@ -67,7 +67,7 @@ def test_its_ids_are_the_text_tokens_of_a_step(model: bytes) -> None:
     assert ids[0].tolist() == (encoder.encode("go to") + [0] * 3)[:3]
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
     for name in ("notes.txt", "missing.model"):
         with pytest.raises(ValueError, match=f"no SentencePiece model in .*{name}.*spm_train"):
