@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode

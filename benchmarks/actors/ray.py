@@ -17,7 +17,7 @@ from actors.assignment import Assignment
 from actors.envs.factory import WorkerEnvs
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.teachers.resolve import Teachers
-from benchmarks.actors_players import TURNS, NoSink, RandomSource, players_of, task_named
+from benchmarks.actors.players import TURNS, NoSink, RandomSource, players_of, task_named
 from benchmarks.rows import Row
 
 

@@ -21,8 +21,8 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks.machine import ROOT, about
-from benchmarks.replay_against import batches_against_dataloader, windows_against_torchrl
-from benchmarks.replay_episodes import (
+from benchmarks.replay.against import batches_against_dataloader, windows_against_torchrl
+from benchmarks.replay.episodes import (
     EPISODES,
     HOPPER,
     LAYOUT,
@@ -33,7 +33,7 @@ from benchmarks.replay_episodes import (
     num_bytes,
     settings,
 )
-from benchmarks.replay_open import open_100k, restart_with_10_gb
+from benchmarks.replay.open import open_100k, restart_with_10_gb
 from benchmarks.rows import Row, add_rows
 from benchmarks.timing import median_s, paired_s
 from gato.sequence import Batch
