@@ -67,19 +67,42 @@ def live_commands() -> list[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """What the commands that need a live run answered. The run is stopped when a test sees them."""
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the runs and data sets of all pages."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATO_RUNS", str(folder / "runs"))
         patch.setenv("COLUMNS", "120")
         patch.chdir(folder)
-        answers: Live = {}
-        with live_run(folder):
-            for words in live_commands():
-                answers[words] = gato(words)
-            answers["gato", "stop", RUN] = gato(["gato", "stop", RUN])
-        yield answers
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def live(here: Path) -> Live:
+    """What the commands that need a live run answered. The run is stopped when a test sees them."""
+    answers: Live = {}
+    with live_run(here):
+        for words in live_commands():
+            answers[words] = gato(words)
+        answers["gato", "stop", RUN] = gato(["gato", "stop", RUN])
+    return answers
+
+
+def needs_run(page: Path) -> bool:
+    """Whether a block that is run looks at the run, or changes it."""
+    blocks = [block for block in blocks_of(page) if not block.mark]
+    python = any(
+        RUN in block.body or "demo" in block.body for block in blocks if block.language == "python"
+    )
+    commands = [
+        words for block in blocks if block.language in SHELL for words in block.commands if words
+    ]
+    return python or any(
+        words[0] == "gato"
+        and name_of(words) != "start"
+        and (is_live(words) or RUN in on_our_run(words))
+        for words in commands
+    )
 
 
 def shell_line(words: list[str], live: Live, folder: Path) -> None:
@@ -120,8 +143,13 @@ def read_only(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(
-    page: Path, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    here: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    live: Live = request.getfixturevalue("live") if needs_run(page) else {}
     monkeypatch.chdir(tmp_path)
     with modules_of(tmp_path):
         for block in blocks_of(page):
