@@ -40,6 +40,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell $$(git ls-files '*.py' '*.md' '*.toml' '*.yml' 2>/dev/null || echo .)
 	$(BIN)/pyright
 
 bench: $(STAMP)

@@ -1,1 +1,1 @@
-"""Environments, teachers and workers: everything that plays."""
+"""Environments, tasks, players and teachers, and the workers that put them together."""

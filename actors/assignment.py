@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and how far it is."""
+"""Assignments: what a worker is asked to do, and its progress."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ Role = Literal["evaluate", "generate", "demonstrate", "relabel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One thing to do: play these seeds of a task, in this role."""
+    """Play these seeds of a task, in this role."""
 
     role: Role
     task: str
     seeds: tuple[int, ...]
-    """One for each episode."""
+    """One for each episode, all different."""
     num_envs: int | None = None
     """Environments stepped together. None: one for each seed."""
     film: bool = False
-    """Whether the first seed's episode is filmed, where it is an evaluation: `Worker.take_clip` has
-    it then."""
+    """Whether the first seed's episode is filmed: `Worker.take_clip` returns the clip then."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -28,19 +27,19 @@ class Assignment:
 
     @property
     def rows(self) -> int:
-        """Environments that it takes."""
+        """Number of environments that it needs."""
         return min(len(self.seeds), self.num_envs or len(self.seeds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerProgress:
-    """How far a worker is, to be asked while it plays."""
+    """A worker's progress, which can be asked for while it plays."""
 
     assignment: Assignment | None
-    """What it is at; None before the first."""
+    """The present or the last one; None before the first."""
     episodes: int
-    """Ended in this assignment."""
+    """Episodes that ended in this assignment."""
     steps: int
-    """Rounds of decisions made in this assignment, each for all of its rows."""
+    """Steps of the player in this assignment, each for all of its rows."""
     last_step_age_s: float
-    """Time since the last of them, or since it was given the assignment."""
+    """Seconds since the last of these steps, or since the assignment began."""

@@ -1,4 +1,4 @@
-"""A worker as a Ray actor, and what acts for all workers of a node as another."""
+"""Ray actors: a worker, and the inference server of a node."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ T = TypeVar("T")
 
 
 INFERENCE = "inference-"
-"""The name of a node's inference process is this, the id of the launch and that of the node."""
+"""An inference actor is called this, then the id of the launch and that of the node."""
 
 
 class InferenceActor:
-    """Holds an `InferenceServer`; each call of a worker waits in a thread of its own."""
+    """An `InferenceServer`; each call of a worker waits in a thread of its own."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class InferenceActor:
         num_threads: int,
     ) -> None:
         os.nice(niceness)
-        use_threads(num_threads)  # Ray gives one to those who claim no core
+        use_threads(num_threads)  # Ray sets one thread for an actor that claims no core
         self._server = InferenceServer(players, tasks, source)
 
     @ray.method(max_task_retries=-1)
@@ -71,7 +71,7 @@ class InferenceActor:
 
     @ray.method
     def pid(self) -> int:
-        """Of its process, which tests kill."""
+        """The id of its process, which tests kill."""
         return os.getpid()
 
 
@@ -87,14 +87,17 @@ def inference_of_node(
     niceness: int = 0,
     num_threads: int = 1,
 ) -> ActorProxy[InferenceActor]:
-    """The one of this node and launch, made by whoever asks first. It outlives who made it: see
-    `end_inference`.
+    """The inference actor of this node and launch; the first caller makes it. It outlives that
+    caller: see `end_inference`.
 
-    `launch` is another each time that a run is started or resumed: what a killed one left is never
-    met. `num_threads` are PyTorch's: as many as the node has cores for it that nobody else is at.
+    The arguments must be small (below 100 kB in all): Ray loses larger ones with the worker that
+    made the actor, and could not restart it.
 
-    What it is made of must be small (below 100 kB in all): Ray loses larger arguments with the
-    worker that made it, and could not start it anew.
+    Args:
+        launch: An id that is new each time a run is started or resumed, so that an actor left by a
+            killed run is never used.
+        niceness: Added to the niceness of its process.
+        num_threads: PyTorch's threads.
     """
     node = ray.get_runtime_context().get_node_id()
     return RemoteInference.options(
@@ -104,14 +107,14 @@ def inference_of_node(
 
 
 def end_inference() -> None:
-    """End the inference processes of all nodes and launches, those of this namespace."""
+    """Kill the inference actors of all nodes and launches in this namespace."""
     for name in ray.util.list_named_actors():
         if name.startswith(INFERENCE):
             ray.kill(ray.get_actor(name), no_restart=True)
 
 
 class ServedByNode:
-    """A node's inference process as its workers call it. NotServedError where it died: the
+    """The client's `Server`, of a node's inference actor. Calls raise NotServedError if it died: the
     assignment is lost with it."""
 
     def __init__(self, actor: ActorProxy[InferenceActor]) -> None:
@@ -124,7 +127,7 @@ class ServedByNode:
         return _answer(self._actor.begin.remote(client, task, role, num_rows, version))
 
     def end(self, ticket: Ticket) -> None:
-        with suppress(NotServedError):  # a dead one keeps nobody waiting
+        with suppress(NotServedError):  # a dead server makes no group wait
             _answer(self._actor.end.remote(ticket))
 
     def act(self, ticket: Ticket, step: TimeStep) -> np.ndarray:
@@ -134,16 +137,14 @@ class ServedByNode:
 def _answer(reference: ray.ObjectRef[T]) -> T:
     try:
         return ray.get(reference)
-    except RayTaskError as failure:  # as it was raised there, without Ray's traceback
+    except RayTaskError as failure:  # raise the cause, without Ray's traceback
         raise failure.cause from None
     except RayActorError as death:
-        raise NotServedError(
-            "the inference process of this node died; Ray starts it anew"
-        ) from death
+        raise NotServedError("the inference process of this node died; Ray restarts it") from death
 
 
 class WorkerActor:
-    """Holds a `Worker` in a process of its own, on one core."""
+    """A `Worker` in a process of its own, on one core."""
 
     def __init__(
         self,
@@ -159,13 +160,13 @@ class WorkerActor:
         launch: str = "",
         inference_threads: int = 1,
     ) -> None:
-        """`shares_inference`: whether the node's one inference process acts for it, that of this
-        `launch`."""
+        """`shares_inference`: whether the inference actor of the node and of this `launch` acts for
+        it."""
         os.nice(niceness)
         use_threads(1)
         self._playing = threading.Lock()
         if shares_inference:
-            assert launch, "an inference process is one launch's: say which"
+            assert launch, "shared inference needs the id of the launch"
             actor = inference_of_node(
                 players,
                 tasks,
@@ -199,7 +200,8 @@ class WorkerActor:
 
     @ray.method
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
-        """One at a time, whatever `max_concurrency` lets in: environments bear no two threads."""
+        """Play an assignment. One at a time, whatever `max_concurrency` is: environments are not
+        thread-safe."""
         with self._playing:
             return self._worker.perform(assignment)
 
@@ -214,7 +216,7 @@ class WorkerActor:
 
     @ray.method
     def pid(self) -> int:
-        """Of the worker's process, which tests kill."""
+        """The id of its process, which tests kill."""
         return os.getpid()
 
 

@@ -1,11 +1,9 @@
-"""A worker: does one assignment after another (evaluate, generate, teach, relabel) with the newest
-weights it can get."""
+"""A worker: plays one assignment after another, with the newest weights."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
@@ -20,10 +18,10 @@ from actors.players.filming import Clip, Filming
 from actors.players.heartbeat import Heartbeat
 from actors.players.player import Player, Teacher
 from actors.rollout import Dropped, rollout
+from actors.tally import Tally
 from actors.teachers.resolve import Teachers
-from gato.compatibility.coverage import Coverage
 from gato.episode import AGENT, RELABELLED, Episode
-from gato.metrics import Evaluation, Mean, WorkerReport
+from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
@@ -32,42 +30,47 @@ from gato.weights import Weights
 
 @runtime_checkable
 class WeightsSource(Protocol):
-    """Where weights come from."""
+    """Source of weights."""
 
     def newer_than(self, version: Version | None) -> Weights | None:
-        """The newest weights, where they are newer than `version`."""
+        """The newest weights, or None if they are not newer than `version`."""
         ...
 
 
 @runtime_checkable
 class WeightedPlayer(Player, Protocol):
-    """A player that weights are put into."""
+    """A player with weights."""
 
-    def load(self, weights: Weights) -> None: ...
+    def load(self, weights: Weights) -> None:
+        """Act with these weights from now on; called between episodes."""
+        ...
 
 
 @runtime_checkable
 class Resting(Protocol):
-    """A player that wants to know when an assignment is over, because others wait for its
-    decisions."""
+    """A player that must know when an assignment is over, because others wait for its steps."""
 
-    def rest(self) -> None: ...
+    def rest(self) -> None:
+        """The assignment is over, however it ended."""
+        ...
 
 
 PlayerFactory = Callable[[Task, int, str], WeightedPlayer]
-"""(task, number of rows, role) to a player."""
+"""Makes a player, of (task, number of rows, role)."""
 TeacherFactory = Callable[[Task, str], Teacher]
-"""(task, role) to who plays, or who says what it would have done."""
+"""Makes the teacher of (task, role)."""
 SHIPPED_TEACHERS = Teachers()
 WORKER_ENVS = WorkerEnvs()
 
 
 class Worker:
-    """Plays what it is told.
+    """Plays assignments, sends their episodes to replay, and reports.
 
     worker = Worker("w0", tasks, players, sink, source)
-    report, evaluation = worker.perform(Assignment(role="evaluate", task="mujoco/hopper", seeds=(1,
-    2)))
+    assignment = Assignment(role="evaluate", task="mujoco/hopper", seeds=(1, 2))
+    report, evaluation = worker.perform(assignment)
+
+    Environments, players and teachers are made when they are first needed, and then reused.
     """
 
     def __init__(
@@ -83,8 +86,17 @@ class Worker:
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
     ) -> None:
-        """`layout`: what the tokens of observations are, to warn in evaluations of what they lose;
-        None: nothing is warned of."""
+        """Args:
+        name: Unique in the run; part of each episode's key.
+        tasks: Tasks by name.
+        players: Makes the players of all roles but `demonstrate`.
+        sink: Where episodes are sent.
+        source: Where weights come from.
+        patience_s: Seconds that one episode may wait for replay.
+        make: Makes N environments of a task.
+        teachers: Makes the teachers of `demonstrate` and `relabel`.
+        layout: The tokens of observations; with it, evaluations warn of what they lose.
+        """
         self.name = name
         self._tasks = tasks
         self._players = players
@@ -102,23 +114,23 @@ class Worker:
         self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
         self._assignment: Assignment | None = None
         self._begun_s = time.monotonic()
-        self._episodes = 0
+        self._tally: Tally | None = None
         self._heartbeat: Heartbeat | None = None
         self._filming: Filming | None = None
         self._clip: Clip | None = None
 
     def _new_key(self) -> str:
-        """Never the same twice, also after this worker was started again under its name."""
+        """A unique key, also after this worker was restarted under its name."""
         self._sequence += 1
         return f"{self.name}.{self._incarnation}.{self._sequence}"
 
     def _newest(self) -> Weights:
-        """The newest weights there are; never older ones than before."""
+        """The newest weights of the source; never older than those before."""
         newer = self._source.newer_than(self._weights.version if self._weights else None)
         if newer is not None and (self._weights is None or newer.version > self._weights.version):
             self._weights = newer
         if self._weights is None:
-            raise RuntimeError("no weights were published yet; there is nothing to play with")
+            raise RuntimeError("no weights were published yet; publish some before assigning play")
         return self._weights
 
     def _envs(self, task: Task, num_envs: int) -> VectorEnv:
@@ -143,88 +155,53 @@ class Worker:
         return player
 
     def perform(self, assignment: Assignment) -> tuple[WorkerReport, Evaluation | None]:
-        """Do it. A broken environment ends it early: an evaluation is then failed, and the worker
-        lives on."""
-        task = self._tasks[assignment.task]
-        self._begun_s, self._assignment, self._episodes, self._heartbeat = (
-            time.monotonic(),
-            assignment,
-            0,
-            None,
-        )
+        """Play an assignment to its end.
+
+        A broken environment ends an evaluation early, which then counts as failed. In other roles
+        it costs its episode alone. The worker goes on in any case.
+
+        Returns:
+            The report, and for the role `evaluate` the evaluation, else None.
+
+        Raises:
+            RuntimeError: if weights are needed, and none were published yet.
+        """
+        task, is_evaluation = self._tasks[assignment.task], assignment.role == "evaluate"
+        self._begun_s, self._assignment = time.monotonic(), assignment
+        self._tally = self._heartbeat = None
         weights = None if assignment.role == "demonstrate" else self._newest()
-        returns: dict[int, float] = {}  # by seed
-        env_steps = 0
         delivery = Delivery(self._sink, patience_s=self._patience_s, on_answer=self._note_life)
-        coverage = (
-            Coverage(task.observations, self._layout)
-            if self._layout and assignment.role == "evaluate"
-            else None
+        self._tally = tally = Tally(
+            task, assignment, weights, layout=self._layout, begun_s=self._begun_s
         )
-        dropped: Counter[str] = Counter()
-        failed: str | None = None
         try:
             for episode in self._play(task, assignment, weights):
                 if isinstance(episode, Dropped):
-                    dropped[episode.reason] += 1
-                    self._note_life()  # what hung was ended; that is a step, too
-                    if assignment.role == "evaluate":
+                    tally.drop(episode)
+                    self._note_life()  # an environment that hung was ended, which took time
+                    if is_evaluation:  # without this episode it cannot be compared with others
                         raise EnvFailedError(str(episode))
                     continue
-                self._episodes += 1
-                env_steps += episode.num_steps
-                returns[episode.seed] = episode.episode_return
-                if coverage is not None:
-                    coverage.observe(episode.observations)
-                if assignment.role != "evaluate":
+                tally.add(episode)
+                if not is_evaluation:
                     delivery.send(episode, task)
-            if dropped and not self._episodes:
-                raise EnvFailedError(
-                    f"{task.name} broke in every episode, the last time with {[*dropped][-1]}"
-                )
+            if tally.only_drops:
+                raise EnvFailedError(tally.only_drops)
         except EnvFailedError as problem:
-            failed = str(problem)
-            # They may be anywhere by now: new ones are made next time.
+            tally.failed = str(problem)
+            # The environments are in an unknown state: new ones are made next time.
             broken = self._made_envs.pop((task.name, assignment.rows), None)
             if broken is not None:
                 with suppress(EnvFailedError):
                     broken.close()
         finally:
-            # here, and not when it is asked for: whoever asks does not wait
+            # Encode the clip now, so that `take_clip` does not take long.
             if self._filming is not None:
                 self._clip, self._filming = self._filming.clip(), None
             made = self._made_players.get((task.name, assignment.rows, assignment.role))
             if made is not None and isinstance(made[0], Resting):
                 made[0].rest()
-        wall_s = time.monotonic() - self._begun_s
-        report = WorkerReport(
-            worker=self.name,
-            role=assignment.role,
-            task=task.name,
-            version=weights.version if weights else None,
-            episodes=self._episodes,
-            env_steps=env_steps,
-            wall_s=wall_s,
-            wait_s=delivery.wait_s,
-            refused=delivery.refused,
-            dropped=dict(dropped),
-            returns=Mean(sum(returns.values(), 0.0), len(returns)),
-            failed=failed,
-        )
-        if assignment.role != "evaluate" or weights is None:
-            return report, None
-        evaluation = Evaluation(
-            task=task.name,
-            version=weights.version,
-            learner_step=weights.learner_step,
-            returns=() if failed else tuple(returns[seed] for seed in assignment.seeds),
-            env_steps=env_steps,
-            wall_s=wall_s,
-            failed=failed,
-            worker=self.name,
-            warnings=tuple(coverage.warnings(task.name)) if coverage else (),
-        )
-        return report, evaluation
+        return tally.report(self.name, delivery), tally.evaluation(self.name)
 
     def _teacher(self, task: Task, role: Role) -> Teacher:
         if (task.name, role) not in self._made_teachers:
@@ -237,8 +214,8 @@ class Worker:
         role, rows = assignment.role, assignment.rows
         envs = self._envs(task, rows)
         teacher = self._teacher(task, role) if role in ("demonstrate", "relabel") else None
-        # Evaluations are not stored: were they numbered, what is stored would have holes, which
-        # replay remembers.
+        # Episodes of evaluations are not stored. If they took numbers, those of stored episodes
+        # would have gaps, which replay's deduplication would have to remember.
         new_key = (lambda: f"{self.name}.evaluation") if role == "evaluate" else self._new_key
         source, labels_of = AGENT, None
         if weights is None:
@@ -262,22 +239,22 @@ class Worker:
         )  # fmt: skip
 
     def progress(self) -> WorkerProgress:
-        """How far it is; may be asked from another thread."""
+        """The progress; may be called from another thread."""
         heartbeat = self._heartbeat
         return WorkerProgress(
             assignment=self._assignment,
-            episodes=self._episodes,
+            episodes=self._tally.episodes if self._tally else 0,
             steps=heartbeat.steps if heartbeat else 0,
             last_step_age_s=time.monotonic()
             - (heartbeat.last_step_s if heartbeat else self._begun_s),
         )
 
     def take_clip(self) -> Clip:
-        """What was filmed in the last assignment that said so; once."""
+        """The clip of the last assignment that was filmed; returned once."""
         clip, self._clip = self._clip, None
         return clip or Clip(problem="nothing was filmed")
 
     def _note_life(self) -> None:
-        """The worker did something other than a step: it is not stuck."""
+        """Count as alive, though no step was made."""
         if self._heartbeat is not None:
             self._heartbeat.beat()

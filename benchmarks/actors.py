@@ -18,6 +18,7 @@ import numpy as np
 
 from actors.assignment import Assignment
 from actors.envs.factory import MAKERS
+from actors.players.player import TimeStep
 from actors.worker import WeightedPlayer
 from benchmarks.actors_players import (
     NAMES,

@@ -1,9 +1,9 @@
-"""Atari games to our conventions, straight from the emulator.
+"""Atari games, straight from the emulator.
 
-A decision every 4 frames; the pixelwise maximum of the last two, shrunk by area to what the task
-shows: 64x80 RGB, or 84x84 grey in all three channels (`grey`), as data sets of others hold it; all
-18 actions; rewards as they are; a lost life ends nothing; sticky actions off. An emulator without
-chance plays the same game each time, so an episode begins with 1 to 30 no-ops drawn by its seed.
+One step is 4 frames. The agent sees the pixelwise maximum of the last two frames, resized by area:
+64x80 RGB, or 84x84 grey in all three channels (`grey`), as public data sets hold it. There are
+always 18 actions, rewards are not clipped, a lost life does not end the episode, and sticky actions
+are off. The emulator is deterministic, so each episode begins with 1 to 30 no-ops, by its seed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ cv2.setNumThreads(1)
 
 
 def with_sticky(task: Task, sticky: float) -> Task:
-    """The same game where an action is not taken with this chance in each frame, and the last one
-    goes on (Machado et al. 2018, who propose 0.25). ValueError where the task is no game, or the
-    chance none."""
+    """The same game with sticky actions: each frame repeats the last action with this probability
+    (Machado et al. 2018, who propose 0.25).
+
+    Raises:
+        ValueError: if the task is not an Atari game, or `sticky` is outside of [0, 1).
+    """
     if task.family != "atari":
         raise ValueError(
-            f"sticky actions are of Atari games, {task.name} is of family {task.family!r}; leave"
+            f"only Atari games have sticky actions, {task.name} is of family {task.family!r}; leave"
             " them out"
         )
     if not 0.0 <= sticky < 1.0:
@@ -41,8 +44,7 @@ def with_sticky(task: Task, sticky: float) -> Task:
 
 
 def noops_of(seed: int, max_noops: int) -> int:
-    """How many frames of doing nothing an episode begins with: 1 to `max_noops`, or none where that
-    is 0."""
+    """Number of no-op frames that an episode begins with: 1 to `max_noops`, or 0 if that is 0."""
     return int(np.random.default_rng(seed).integers(1, max_noops + 1)) if max_noops else 0
 
 
@@ -74,8 +76,8 @@ class AtariEnv:
         self._rom = str(rom)
         self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
         self._num_frames = 0
-        # All 18: what a game does not know (Skiing's and LostLuggage's fire) the emulator takes as
-        # no action.
+        # Always 18: an action that a game does not have (fire in Skiing and LostLuggage) counts as
+        # a no-op.
         self._actions = [ale_py.Action(number) for number in range(18)]
         self._load(0)
         screen = self._ale.getScreenDims()  # 210 x 160, but up to 250 high
@@ -88,7 +90,7 @@ class AtariEnv:
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         if self._sticky:
-            self._load(seed)  # the emulator takes its seed when the game is loaded
+            self._load(seed)  # the emulator reads its seed when the game is loaded
         self._ale.reset_game()
         noops = noops_of(seed, self._max_noops)
         for _ in range(noops):
@@ -99,7 +101,7 @@ class AtariEnv:
         return {"image": self._image()}
 
     def _look(self, place: int) -> None:
-        """Keep the emulator's screen as the one before the last (0) or the last (1)."""
+        """Copy the emulator's screen: `place` 0 is the frame before the last, 1 the last."""
         if self._grey:
             self._ale.getScreenGrayscale(self._frames[place])
         else:
@@ -112,6 +114,7 @@ class AtariEnv:
     def step(
         self, action: Shaped[np.ndarray, ...]
     ) -> tuple[dict[str, np.ndarray], float, bool, bool]:
+        # Repeat the action for `frameskip` frames; only the last two are looked at.
         reward, done_frames = 0.0, 0
         for frame in range(self._frameskip):
             reward += self._ale.act(self._actions[int(action)])
@@ -125,7 +128,7 @@ class AtariEnv:
         if terminated:
             self._look(1)
         if self._frameskip == 1:
-            # there is no frame before it to take the maximum with
+            # There is no frame before it to take the maximum with.
             self._frames[0] = self._frames[1]
         return (
             {"image": self._image()},

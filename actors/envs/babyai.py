@@ -1,7 +1,6 @@
-"""MiniGrid and BabyAI as tasks: the mission as text, what the agent sees as discrete values,
-BabyAI's bot as the teacher.
+"""MiniGrid and BabyAI as tasks: the mission is text, the view discrete values, the bot a teacher.
 
-Needs the extra `minigrid`. A task is `minigrid:` and an id of that package, such as
+Needs the extra `minigrid`. The name of a task is `minigrid:` and an id of that package, such as
 `minigrid:BabyAI-GoToLocal-v0`.
 """
 
@@ -27,17 +26,17 @@ from gato.task import Task
 ENV_ID = "actors.envs.babyai:gato/MiniGrid-v0"
 MISSION_BYTES = 320
 MOST_GOALS = 8
-"""Places that one instruction may send to: two clauses of two parts, each of which puts one thing
-next to another."""
+"""Most places that one instruction sends the agent to: two clauses of two parts, each of which puts
+one thing next to another."""
 SAMPLED_MISSIONS = 50
 CELL_VALUES = len(OBJECT_TO_IDX) * len(COLOR_TO_IDX) * len(STATE_TO_IDX)
 
 
 class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Each cell of the view as one value of (object, colour, state), and the bot's next action in
-    `info["teacher"]`.
+    """Shows each cell of the view as one value of (object, colour, state), and the bot's next
+    action in `info["teacher"]`.
 
-    The bot is asked in each step what it would do, whoever plays: it teaches, and it relabels.
+    The bot is asked in each step, also if the agent plays: it demonstrates and it relabels.
     """
 
     def __init__(self, level: str, render_mode: str | None = None) -> None:
@@ -55,7 +54,7 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        with redirect_stdout(io.StringIO()):  # it prints each layout that it draws and rejects
+        with redirect_stdout(io.StringIO()):  # minigrid prints each layout that it rejects
             observation, info = self.env.reset(seed=seed, options=options)
         self._bot = BabyAIBot(self.env) if self.has_bot else None
         return _shown(observation), info | self._advice(None)
@@ -65,8 +64,8 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
         return _shown(observation), reward, terminated, truncated, info | self._advice(int(action))
 
     def _advice(self, taken: int | None) -> dict[str, Any]:
-        """What the bot would do now, after `taken`. Where a plan fails it makes a new one; where
-        that fails, "done" (6)."""
+        """The bot's next action, after `taken`. If its plan fails it makes a new one; if that fails,
+        the action is "done" (6)."""
         if self._bot is None:
             return {}
         for _ in range(2):
@@ -94,8 +93,13 @@ def act(
 
 
 def task(level: str, *, name: str) -> Task:
-    """The task of a level, such as `BabyAI-GoToLocal-v0`. Its missions get as many tokens as the
-    longest of 50 has bytes."""
+    """The task of a level, such as `BabyAI-GoToLocal-v0`.
+
+    A mission gets as many tokens as the longest of 50 sampled ones has bytes.
+
+    Raises:
+        ValueError: if minigrid does not have the level.
+    """
     if level not in gymnasium.registry or "minigrid" not in str(gymnasium.spec(level).entry_point):
         raise ValueError(
             f"task {name}: minigrid {minigrid.__version__} has no {level!r}; its ids are as"
@@ -115,13 +119,13 @@ def task(level: str, *, name: str) -> Task:
         name=name,
         env_kwargs={"level": level},
         text_tokens=max(len(mission) for mission in missions),
-        # never reached: the level itself cuts an episode, sooner where the instruction is short
+        # Never reached: the level itself ends an episode, sooner if the instruction is short.
         max_steps=limit,
     )
 
 
 def make(level: str, render_mode: str | None = None) -> MiniGrid:
-    """What Gymnasium calls: it would not take a wrapper itself."""
+    """The entry point that Gymnasium calls: it does not accept a wrapper class."""
     return MiniGrid(level, render_mode)
 
 

@@ -1,5 +1,5 @@
-"""What every environment must keep, as checks that run on a user's own: `check_envs(task)` says
-what it does not keep."""
+"""The contract of environments, as checks for a user's own: `check_envs(task)` reports what breaks
+it."""
 
 from __future__ import annotations
 
@@ -18,50 +18,51 @@ from gato.task import Task
 
 MakeEnvs = Callable[[Task, int], VectorEnv]
 WHERE = re.compile(r"^.*? broke (?:at step \d+|at reset with seed \d+|when it was closed): ")
-"""What stands before the same problem when it is met at another place."""
+"""The part of a message that says where a problem was met."""
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 WRAPPED = re.compile(r"""(?:RuntimeError|ValueError|TimeoutError)\(('.*'|".*")\)$""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that an environment does not keep."""
+    """One way in which an environment breaks the contract."""
 
     check: str
-    """The name of the check, which is the promise."""
+    """The name of the check, which is a promise of the contract."""
     problem: str
     is_error: bool
-    """Whether it cannot be trained on, or may just surprise."""
+    """Whether it cannot be trained on; else it may just surprise."""
 
     def __str__(self) -> str:
         return f"{'error' if self.is_error else 'warning'}: {self.check}: {self.problem}"
 
 
 def _readable(problem: str) -> str:
-    """Without the names of exceptions that only say that something is wrong:
-    RuntimeError("ValueError('it paid nan')")."""
+    """The problem without the names of general exceptions:
+    `x` of RuntimeError("ValueError('x')")."""
     while match := WRAPPED.search(problem):
         problem = problem[: match.start()] + ast.literal_eval(match[1])
     return problem
 
 
 def _cause(problem: str) -> str:
-    """What is the same where the same is wrong at another place, or with other numbers."""
+    """The problem without its place and its numbers, to find the same one in other checks."""
     return NUMBER.sub("#", WHERE.sub("", problem))
 
 
 def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
-    """What a task's environments do not keep, check after check. ValueError where they cannot be
-    made at all.
+    """Run all checks on a task's environments; yields what breaks the contract.
 
-    for finding in findings(task_of("my_package:MyEnv-v0", references=References(random=0, expert=1,
-    source="guess"))):
+    for finding in findings(resolve_task("my_package:MyEnv-v0")):
         print(finding)
+
+    Raises:
+        ValueError: if the environments cannot be made at all.
     """
     short = replace(task, max_steps=min(task.max_steps, SHORT_STEPS))
     found: list[Finding] = []
     left_out: dict[str, int] = {}
-    """By what ended them: how many later checks end at the same."""
+    """How many later checks end at the same problem, by problem."""
     envs, other = make(short, 2), make(short, 2)
     try:
         for place, check in enumerate(CHECKS):
@@ -84,12 +85,12 @@ def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
                     left_out[same] = left_out.get(same, 0) + 1
                     continue
                 found.append(Finding(check=name, problem=said, is_error=True))
-                if NO_ANSWER in str(problem):  # each of the others might wait as long
+                if NO_ANSWER in str(problem):  # each further check might wait as long
                     left_out[said] = len(CHECKS) - place - 1
                     break
     finally:
         for made in (envs, other):
-            with suppress(EnvFailedError):  # that was found already
+            with suppress(EnvFailedError):  # a check has found that already
                 made.close()
     for finding in found:
         count = left_out.get(finding.problem, 0)
@@ -102,10 +103,13 @@ def findings(task: Task, make: MakeEnvs = make_envs) -> Iterator[Finding]:
 
 
 def check_envs(task: Task, make: MakeEnvs = make_envs) -> list[Finding]:
-    """The warnings of all checks. ValueError with every error, where there is one.
+    """Return the warnings of all checks.
 
     def test_my_environment_keeps_the_contract():
         assert check_envs(MY_TASK) == []
+
+    Raises:
+        ValueError: with all findings, if one of them is an error.
     """
     found = list(findings(task, make))
     if any(finding.is_error for finding in found):

@@ -19,14 +19,15 @@ from gato.tokenizer import TokenLayout
 SEEDS = (7, 8)
 COVERED_STEPS = 1000
 COVERED_S = 10.0
-"""Random play to see what its tokens keep of what it shows: so many steps, or so long."""
+"""Random play to see what tokens keep of the observations: at most so many steps and seconds."""
 COVERED_AT_ONCE = 100
+"""Steps between two updates of the coverage."""
 SHORT_STEPS = 25
-"""Most checks play this far; the one of episodes that are cut makes the task's limit this."""
+"""Steps that most checks play, and the limit of the task in the check of truncated episodes."""
 
 
 class Surprise(Exception):
-    """What a check finds that is no error: a line each."""
+    """What a check finds that is not an error: one line each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__(*problems)
@@ -34,7 +35,7 @@ class Surprise(Exception):
 
 
 def random_action(task: Task, rng: np.random.Generator) -> Shaped[np.ndarray, ...]:
-    """Any action that the task takes."""
+    """A uniformly random action that the task accepts, of the shape of its spec."""
     spec = task.action
     if spec.kind is Kind.DISCRETE:
         return rng.integers(0, spec.counts).reshape(spec.shape).astype(spec.dtype)
@@ -44,13 +45,13 @@ def random_action(task: Task, rng: np.random.Generator) -> Shaped[np.ndarray, ..
 
 
 def _frame(envs: VectorEnv, row: int, *numbers: float) -> bytes:
-    """All that a row shows, and what it was told beside."""
+    """All that a row shows, and these numbers, as bytes."""
     shown = b"".join(envs.observations[name][row].tobytes() for name in sorted(envs.observations))
     return shown + np.array(numbers, np.float64).tobytes()
 
 
 def _episode(envs: VectorEnv, row: int, seed: int, steps: int = SHORT_STEPS) -> list[bytes]:
-    """What one row shows and is paid in random play that the seed decides, to its end or for some
+    """What one row shows and receives in random play that the seed decides, at most `steps`
     steps."""
     rng, rows = np.random.default_rng(seed), np.arange(len(envs)) == row
     envs.reset_row(row, seed)
@@ -108,7 +109,8 @@ def _play_same_actions(envs: VectorEnv, seed: int) -> list[bytes]:
 
 
 def a_row_plays_alone(envs: VectorEnv, other: VectorEnv) -> None:
-    """A row that waits keeps what it shows, and neither feels what is played beside it."""
+    """A row that waits does not change, and a row that plays is not changed by another."""
+    # Row 1 waits while row 0 plays a whole episode.
     alone = _episode(other, 1, SEEDS[1])
     envs.reset_row(1, SEEDS[1])
     before = _frame(envs, 1)
@@ -117,6 +119,7 @@ def a_row_plays_alone(envs: VectorEnv, other: VectorEnv) -> None:
         raise ValueError(
             "a row that did not play shows something else after another played; share no arrays"
         )
+    # Both rows play: row 1 must repeat what it did alone, in another making of the environments.
     rng, rows = np.random.default_rng(SEEDS[1]), np.ones(len(envs), np.bool_)
     envs.reset_row(0, SEEDS[0])
     for step, expected in enumerate(alone[1:]):
@@ -124,7 +127,7 @@ def a_row_plays_alone(envs: VectorEnv, other: VectorEnv) -> None:
         rewards, terminated, truncated = envs.step(actions, rows)
         if _frame(envs, 1, rewards[1], terminated[1], truncated[1]) != expected:
             raise ValueError(
-                f"seed {SEEDS[1]} plays otherwise beside another row, at step {step}; share no"
+                f"seed {SEEDS[1]} plays otherwise next to another row, at step {step}; share no"
                 " state"
             )
         if terminated[0] or truncated[0]:
@@ -132,8 +135,8 @@ def a_row_plays_alone(envs: VectorEnv, other: VectorEnv) -> None:
 
 
 def an_episode_is_cut_no_earlier_than_at_the_limit(envs: VectorEnv, other: VectorEnv) -> None:
-    """Given a task whose limit is short, at which `VectorEnv` itself cuts: an environment does so before
-    only where a game's no-ops explain it."""
+    """The task's limit is short here, and `VectorEnv` itself truncates at it. An environment
+    truncates earlier only if a game's no-ops explain it."""
     options = envs.task.env_kwargs
     noops = math.ceil(int(options.get("max_noops", 0)) / int(options.get("frameskip", 1)))
     for seed in SEEDS:
@@ -170,7 +173,7 @@ def an_episode_that_ended_is_followed_by_a_whole_one(envs: VectorEnv, other: Vec
 
 
 def what_is_given_stays_as_it_is(envs: VectorEnv, other: VectorEnv) -> None:
-    """Neither the actions that it takes nor the arrays that it gave are changed later."""
+    """Neither the actions nor the returned arrays are changed later."""
     rng, rows = np.random.default_rng(0), np.ones(len(envs), np.bool_)
     for row in range(len(envs)):
         envs.reset_row(row, row)
@@ -187,12 +190,12 @@ def what_is_given_stays_as_it_is(envs: VectorEnv, other: VectorEnv) -> None:
             envs.reset_row(row, row)
     if not all(np.array_equal(given, copy) for given, copy in kept):
         raise ValueError(
-            "an array that was given or taken at one step was changed at a later one; copy it"
+            "an array that was passed or returned at one step was changed at a later one; copy it"
         )
 
 
 def every_edge_of_the_actions_is_taken(envs: VectorEnv, other: VectorEnv) -> None:
-    """All values of a discrete action, the bounds of a continuous one."""
+    """Every value of a discrete action, or both bounds of a continuous one, is accepted."""
     spec = envs.task.action
     if spec.kind is Kind.DISCRETE:
         edges = [np.minimum(value, spec.counts - 1) for value in range(int(spec.counts.max()))]
@@ -214,8 +217,7 @@ def something_moves(envs: VectorEnv, other: VectorEnv) -> None:
 
 
 def extras_are_of_one_shape(envs: VectorEnv, other: VectorEnv) -> None:
-    """What teachers may look at has a row for each environment, and the same names and shapes at
-    every step."""
+    """Extras have a row for each environment, and the same names and shapes at every step."""
     for row in range(len(envs)):
         envs.reset_row(row, row)
     shapes = {name: (values.shape, values.dtype) for name, values in envs.extras().items()}
@@ -226,7 +228,7 @@ def extras_are_of_one_shape(envs: VectorEnv, other: VectorEnv) -> None:
 
 
 def its_values_have_tokens_of_their_own(envs: VectorEnv, other: VectorEnv) -> None:
-    """In random play of whole episodes, whose task is not cut short."""
+    """Random play of whole episodes, with the task's own limit of steps."""
     del other
     coverage = Coverage(envs.task.observations, TokenLayout(text=ByteEncoder()))
     rng, rows, until_s = (
@@ -281,8 +283,8 @@ CHECKS: tuple[Callable[[VectorEnv, VectorEnv], None], ...] = (
     its_values_have_tokens_of_their_own,
     it_can_be_closed_twice,
 )
-"""Each gets two makings of the same two environments, as the one before left them, and raises at
-what it finds. That what is shown and paid fits the task is checked by `VectorEnv` at every step, in
-every run."""
+"""Each check gets the same two environments, made twice, as the check before left them. It raises
+ValueError for an error and `Surprise` for a warning. Observations and rewards are not checked here:
+`VectorEnv` checks them at every step of every run."""
 UNCUT = (its_values_have_tokens_of_their_own,)
-"""Those that play episodes of the task's own length."""
+"""Checks that play episodes of the task's own length."""

@@ -1,4 +1,4 @@
-"""What an environment is to us: its interface, and how it fails."""
+"""The interface of one environment, and the errors that it fails with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from jaxtyping import Shaped, UInt8
 Outcome = tuple[dict[str, np.ndarray], float, bool, bool]
 """Observation, reward, terminated, truncated."""
 DEFAULT_STEPS_PER_S = 15.0
+"""Steps per second of the world, for an environment that does not state it."""
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
+"""By name, a row for each of N environments."""
 Backend = Literal["loop", "process", "envpool"]
+"""Where environments run: in this process one after another, in a process each, or in EnvPool's
+threads."""
 
 
 class EnvFailedError(RuntimeError):
@@ -20,21 +24,23 @@ class EnvFailedError(RuntimeError):
 
 
 class NoPictureError(RuntimeError):
-    """An environment cannot be drawn here; the message says why, and how to mend it."""
+    """An environment cannot be drawn here; the message says why, and how to fix it."""
 
 
 @runtime_checkable
 class Env(Protocol):
-    """One environment as `VectorEnv` needs it."""
+    """One environment, as `VectorEnv` needs it."""
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Begin an episode; the same seed begins the same one."""
         ...
 
-    def step(self, action: Shaped[np.ndarray, ...]) -> Outcome: ...
+    def step(self, action: Shaped[np.ndarray, ...]) -> Outcome:
+        """Take an action of the task's spec; may raise anything, which breaks the environment."""
+        ...
 
     def extras(self) -> dict[str, np.ndarray]:
-        """What only a teacher may look at."""
+        """What only a teacher may look at, of the same names and shapes at every step."""
         ...
 
     def close(self) -> None: ...
@@ -46,9 +52,9 @@ class Pictured(Protocol):
 
     @property
     def steps_per_s(self) -> float:
-        """In the world that it shows."""
+        """Steps per second of the world that it shows."""
         ...
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """What it looks like now. It changes nothing."""
+        """Draw the present state, without changing it."""
         ...

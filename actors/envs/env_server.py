@@ -1,4 +1,7 @@
-"""The process of one environment: makes it, and does with it what its pipe asks."""
+"""The process of one environment: makes it, and carries out the commands of its pipe.
+
+`ProcessEnv` starts it as `python -m actors.envs.env_server FILE_DESCRIPTOR STEP_TIMEOUT_S`.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,35 @@ from gato.task import Task
 
 
 def serve(pipe: Connection, step_timeout_s: float) -> None:
-    """Make an environment and do with it what comes down the pipe, until it closes."""
+    """Carry out commands (make, reset, step, picture, close) until the pipe closes.
+
+    Each command is `(name, argument)`, each answer `(succeeded, result or problem, extras)`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     env: Any = None
     while True:
         try:
-            word, value = decode(pipe.recv_bytes())
+            command, value = decode(pipe.recv_bytes())
         except EOFError:
             return
-        # Who asks may have died; then the system ends a step that never does.
-        signal.setitimer(signal.ITIMER_REAL, 0 if word == "make" else step_timeout_s + 5)
+        # The process that asks may have died: then SIGALRM ends a step that never ends.
+        signal.setitimer(signal.ITIMER_REAL, 0 if command == "make" else step_timeout_s + 5)
         try:
-            if word == "close" and env is None:
+            if command == "close" and env is None:
                 answer = (True, None, {})
-            elif word == "make":
+            elif command == "make":
                 env = make_env(from_plain(Task, value))
                 answer = (True, env.steps_per_s, {})
             else:
-                assert env is not None, "it is asked only once it was made"
-                does = getattr(env, word)
-                result = does(value) if word in ("reset", "step") else does()
-                answer = (True, result, {} if word == "close" else env.extras())
+                assert env is not None, "make is the first command"
+                does = getattr(env, command)
+                result = does(value) if command in ("reset", "step") else does()
+                answer = (True, result, {} if command == "close" else env.extras())
             message = encode(answer)
-        except BaseException as problem:  # whatever others' code raises, sys.exit as well
+        except BaseException as problem:  # the author's code may raise anything, SystemExit as well
             text = (
                 str(problem)
-                if word in ("make", "picture") and isinstance(problem, Exception)
+                if command in ("make", "picture") and isinstance(problem, Exception)
                 else repr(problem)
             )
             ends = (
@@ -50,7 +56,7 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
             message = encode((False, text + ends, {}))
         signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send_bytes(message)
-        if word == "close":
+        if command == "close":
             return
 
 

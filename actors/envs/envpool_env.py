@@ -1,8 +1,8 @@
-"""An Atari game played by EnvPool (extra `envpool`), equal to `actors.envs.atari` bit for bit.
+"""Atari games in EnvPool (extra `envpool`), equal to `actors.envs.atari` bit for bit.
 
-MuJoCo tasks refuse it: EnvPool 1.2.5 has MuJoCo 3.6.0 inside, whose Ant moves otherwise than
-4.0.0's, and draws first states from another generator, so that a seed would begin another episode
-than elsewhere.
+MuJoCo tasks are rejected. EnvPool 1.2.5 contains MuJoCo 3.6.0, whose Ant moves differently from
+that of 4.0.0. It also draws initial states from another generator, so the same seed would begin
+another episode.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def envpool_versions() -> dict[str, str]:
 
 @cache
 def _seed_of(noops: int, max_noops: int) -> int:
-    """The first of EnvPool's seeds that begins with this many no-ops: it scales the first 32 bits
-    of a Mersenne twister."""
+    """EnvPool's first seed that begins with this many no-ops: it scales the first 32 bits of a
+    Mersenne Twister."""
     for seed in range(100 * max_noops):
         first = int(np.random.RandomState(seed).randint(0, 2**32, dtype=np.uint32))
         if (first * max_noops >> 32) + 1 == noops:
@@ -37,12 +37,12 @@ def _seed_of(noops: int, max_noops: int) -> int:
 
 
 class EnvPoolGame:
-    """A game in a thread of EnvPool. Its seed can be given when a pool is made and never after: a
-    pool is an episode."""
+    """One game in a thread of EnvPool. A pool accepts a seed only when it is made, so each episode
+    has a pool of its own."""
 
     def __init__(self, task: Task) -> None:
-        """ValueError where EnvPool is not here, does not have the game, or would play it
-        otherwise."""
+        """Raises ValueError if EnvPool is not installed, does not have the game, or would play it
+        differently."""
         try:
             envpool = import_module("envpool")
         except ImportError as problem:
@@ -53,13 +53,13 @@ class EnvPoolGame:
         options: Mapping[str, Any] = task.env_kwargs
         if task.family != "atari":
             raise ValueError(
-                f"{task.name} is not played by EnvPool: its physics and first states are other than"
-                " ours; use backend 'loop' or 'process'"
+                f"{task.name} is not played by EnvPool, whose physics and initial states differ; use"
+                " backend 'loop' or 'process'"
             )
         if options["sticky"] or not options["max_noops"]:
             raise ValueError(
-                f"{task.name}: EnvPool's sticky actions follow other seeds, and it begins with a"
-                f" no-op; got {dict(options)}, use backend 'loop' or 'process'"
+                f"{task.name}: EnvPool's sticky actions follow other seeds, and it always begins with"
+                f" a no-op; got {dict(options)}, use backend 'loop' or 'process'"
             )
         self._id = task.env_id.removeprefix("ALE/")
         if self._id not in envpool.list_all_envs():
@@ -96,7 +96,7 @@ class EnvPoolGame:
         return self._image(frames)
 
     def begin(self, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]:
-        """Begin a step; the result waits for its end."""
+        """Begin a step. Returns a function that waits for its end and returns the outcome."""
         self._pool.send(np.asarray(action, np.int32)[None], np.zeros(1, np.int32))
         return self._answer
 
@@ -118,7 +118,7 @@ class EnvPoolGame:
         return 60.0 / self._frameskip
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """What the agent sees: EnvPool gives no other screen."""
+        """What the agent sees: EnvPool has no other screen."""
         return self._shown["image"].copy()
 
     def close(self) -> None:

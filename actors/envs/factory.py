@@ -1,8 +1,4 @@
-"""Makes the environments of a task: which kind plays it, and where it runs.
-
-Atari: see `actors.envs.atari`. MuJoCo: Gymnasium's v5 environments as they are. Any other Gymnasium
-environment: as it is, see `actors.envs.gymnasium_env`.
-"""
+"""Makes the environments of a task: by its family, and by the backend that they run in."""
 
 from __future__ import annotations
 
@@ -25,10 +21,15 @@ MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
     "atari": AtariEnv,
     "gymnasium": GymnasiumEnv,
 }
+"""The class of environments, by the task's family."""
 
 
 def make_env(task: Task) -> Env:
-    """One environment of a task. ValueError where its family or its environment is unknown here."""
+    """Make one environment of a task, in this process.
+
+    Raises:
+        ValueError: if its family is unknown, or its environment cannot be made.
+    """
     if task.family not in MAKERS:
         raise ValueError(
             f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}"
@@ -44,20 +45,30 @@ def make_envs(
     step_timeout_s: float = 60.0,
     log: IO[bytes] | None = None,
 ) -> VectorEnv:
-    """N environments of a task: in this process one after another (`loop`), each in a process of
-    its own that is killed where it does not answer in `step_timeout_s` (`process`), or EnvPool's,
-    each in a thread (`envpool`). All play the same. `log`: where those in processes print, which
-    are then checked (see `ProcessEnv`). ValueError where one cannot be made."""
+    """Make N environments of a task, which are stepped together.
+
+    envs = make_envs(resolve_task("hopper"), 4)
+
+    Args:
+        backend: `loop`: in this process, one after another. `process`: each in a process of its
+            own. `envpool`: Atari games, each in a thread of EnvPool. All play the same episodes.
+        step_timeout_s: Seconds after which a process that does not answer is killed.
+        log: File that the processes print to; then problems at their end are raised as well (see
+            `ProcessEnv`).
+
+    Raises:
+        ValueError: if one cannot be made.
+    """
     if backend == "process":
-        made = _made_apart(task, num_envs, step_timeout_s, log)
+        made = _make_in_processes(task, num_envs, step_timeout_s, log)
         return VectorEnv(
             task,
             [*made],
-            make=lambda: _made_apart(task, 1, step_timeout_s, log)[0],
+            make=lambda: _make_in_processes(task, 1, step_timeout_s, log)[0],
             begin=ProcessEnv.begin,
         )
     if backend == "envpool":
-        # an extra, and slow to import
+        # EnvPool is an extra, and slow to import.
         from actors.envs.envpool_env import EnvPoolGame, envpool_versions
 
         games = [EnvPoolGame(task) for _ in range(num_envs)]
@@ -74,14 +85,13 @@ def make_envs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnvs:
-    """Makes the environments of whoever plays a task that a user named: workers, and teachers that
-    demonstrate.
+    """Makes environments for workers, and for teachers that demonstrate.
 
-    With `auto`, ours are in the worker itself and users' own in processes, since only their authors
-    know whether they hang or crash, and one that does would take the worker and all of its episodes
-    along. That costs 0.1 to 0.2 ms of processor a step, where acting takes 1.5 to 4
-    (benchmarks/README.md), and 46 MB an environment. `envpool` is for games; other tasks are made
-    as with `auto`.
+    With `auto`, the environments of this package run in the worker itself, and a user's own in
+    processes: one that hangs or crashes must not end the worker and all of its episodes. A process
+    costs 0.1 to 0.2 ms of processor time a step, where acting takes 1.5 to 4 ms
+    (benchmarks/README.md), and 46 MB. `envpool` applies to Atari games; other tasks are made as
+    with `auto`.
     """
 
     backend: Backend | Literal["auto"] = "auto"
@@ -95,17 +105,17 @@ class WorkerEnvs:
         return make_envs(task, num_envs, backend=chosen, step_timeout_s=self.step_timeout_s)
 
 
-def _made_apart(
+def _make_in_processes(
     task: Task, num_envs: int, step_timeout_s: float, log: IO[bytes] | None = None
 ) -> list[ProcessEnv]:
-    """They start beside each other."""
+    """N environments in processes, which start at the same time."""
     envs = [ProcessEnv(task, step_timeout_s=step_timeout_s, log=log) for _ in range(num_envs)]
     try:
         for env in envs:
             env.wait_until_made()
     except ValueError:
         for env in envs:
-            with suppress(RuntimeError):  # one problem is said
+            with suppress(RuntimeError):  # the first problem is raised
                 env.close()
         raise
     return envs

@@ -1,5 +1,4 @@
-"""Any Gymnasium environment as a task: its spaces laid flat (`actors.envs.spaces`), and the task
-that they make."""
+"""Any Gymnasium environment as a task: `task_of` makes the task, `GymnasiumEnv` plays it."""
 
 from __future__ import annotations
 
@@ -16,29 +15,29 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
+from actors.envs.former_modules import current, former
 from actors.envs.spaces import ActionSpace, ObservationSpace
 from gato.array_spec import Kind
 from gato.compatibility.environment import EnvFacts
 from gato.task import References, Task
 
-# pygame, which many draw with, would greet each run
+# pygame, which many environments draw with, prints a greeting otherwise.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 
 def _keep_warning_out_of_folder(message: str) -> None:
-    """MuJoCo would append its warnings to a MUJOCO_LOG.TXT where one stands; what they mean, an
-    episode shows."""
+    """Drop it: MuJoCo would append it to a MUJOCO_LOG.TXT in the working folder."""
     del message
 
 
 def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """The task's Gymnasium environment itself. ValueError where it cannot be made."""
+    """The task's Gymnasium environment itself. Raises ValueError if it cannot be made."""
     mujoco.set_mju_user_warning(_keep_warning_out_of_folder)  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(task.env_id, disable_env_checker=True, **options)
-        except (Exception, SystemExit) as problem:  # whatever its author's code raises
+            return gymnasium.make(current(task.env_id), disable_env_checker=True, **options)
+        except (Exception, SystemExit) as problem:  # the author's code may raise anything
             raise ValueError(
                 f"cannot make {task.env_id} of task {task.name}: {type(problem).__name__}:"
                 f" {problem}; its package must be on each machine that plays it"
@@ -46,17 +45,18 @@ def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.n
 
 
 def registered(env_id: str) -> EnvSpec:
-    """How an environment is registered; of `module:ID` the module is imported first, as
-    `gymnasium.make` does.
+    """Gymnasium's spec of an id. For `module:ID` the module is imported first, as `gymnasium.make`
+    does.
 
-    ValueError where it is not.
+    Raises:
+        ValueError: if it is not registered, or the module cannot be imported.
     """
-    module, _, name = env_id.rpartition(":")
+    module, _, name = current(env_id).rpartition(":")
     try:
         if module:
             importlib.import_module(module)
         return gymnasium.spec(name)
-    except BaseException as problem:  # an import may end Python, too
+    except BaseException as problem:  # an import may raise SystemExit, too
         raise ValueError(
             f"{env_id} cannot be looked up: {type(problem).__name__}: {problem}"
         ) from problem
@@ -66,7 +66,7 @@ RESET = "def reset(self, *, seed=None, options=None), which returns (observation
 
 
 def _form(given: Any) -> str:
-    """What an environment gave, in short."""
+    """A short description of what an environment returned."""
     if isinstance(given, tuple):
         return f"a tuple of {len(given)}"
     return (
@@ -77,7 +77,7 @@ def _form(given: Any) -> str:
 
 
 def _number(reward: Any) -> float:
-    """The reward. ValueError if it is not one number."""
+    """The reward as a float. Raises ValueError if it is not one number."""
     try:
         array = np.asarray(reward)
     except ValueError:  # a list of lists of different lengths
@@ -96,7 +96,7 @@ class GymnasiumEnv:
     """Any Gymnasium environment whose spaces can become tokens; `task_of` makes its task."""
 
     def __init__(self, task: Task) -> None:
-        """ValueError where it cannot be made, or is not what the task says."""
+        """Make it. Raises ValueError if it cannot be made, or its spaces are not the task's."""
         options: dict[str, Any] = {"max_episode_steps": task.max_steps, **task.env_kwargs}
         self._env: gymnasium.Env[Any, Any] = make_gymnasium(task, **options)
         text_tokens = next(
@@ -109,7 +109,7 @@ class GymnasiumEnv:
             raise ValueError(
                 f"task {task.name} shows {shown} and takes {task.action}, its environment"
                 f" {task.env_id} shows {self._observation.specs} and takes {self._action.spec};"
-                " make the task anew with task_of"
+                " make the task again with task_of"
             )
 
         self._extras: dict[str, np.ndarray] = {}
@@ -120,11 +120,13 @@ class GymnasiumEnv:
         except TypeError as problem:
             if "unexpected keyword argument 'seed'" not in str(problem):
                 raise
-            raise ValueError(f"reset takes no seed; write it as {RESET} ({problem})") from problem
-        # Checked, as an observation of two elements would come apart as well.
+            raise ValueError(
+                f"reset does not accept a seed; write it as {RESET} ({problem})"
+            ) from problem
+        # Checked, because an observation of two elements could be unpacked as well.
         if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
             raise ValueError(
-                f"reset gave {_form(given)}, expected (observation, info): write it as {RESET}"
+                f"reset returned {_form(given)}, expected (observation, info): write it as {RESET}"
             )
         self._keep_extras(given[1])
         return self._observation.flatten(given[0])
@@ -144,8 +146,8 @@ class GymnasiumEnv:
             if "values to unpack" not in str(problem):
                 raise
             raise ValueError(
-                f"step did not give (observation, reward, terminated, truncated, info): {problem};"
-                " an environment of old gym, whose step gives four, is named gym:ID"
+                f"step did not return (observation, reward, terminated, truncated, info): {problem};"
+                " an environment of old gym, whose step returns four values, is named gym:ID"
             ) from problem
         self._keep_extras(info)
         return (
@@ -156,8 +158,7 @@ class GymnasiumEnv:
         )
 
     def extras(self) -> dict[str, np.ndarray]:
-        """The arrays that the environment put into `info["teacher"]`, the same ones in each
-        step."""
+        """The arrays in `info["teacher"]`, whose names and shapes are the same in each step."""
         return self._extras
 
     @property
@@ -165,15 +166,15 @@ class GymnasiumEnv:
         return float(self._env.metadata.get("render_fps") or 15.0)
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """RuntimeError where it draws none."""
+        """Draw the present state. Raises RuntimeError if the environment returns nothing."""
         bare = self._env.unwrapped
-        # Said when the first picture is wanted, and not when it is made: not every environment
-        # takes the word there.
+        # Set when a picture is wanted, not when the environment is made: not every environment
+        # accepts `render_mode` there.
         bare.render_mode = "rgb_array"
         drawn = bare.render()
         if drawn is None:
             raise RuntimeError(
-                f"{type(bare).__name__}.render() gave nothing for render_mode rgb_array"
+                f"{type(bare).__name__}.render() returned None for render_mode rgb_array"
             )
         return np.asarray(drawn, np.uint8)
 
@@ -182,8 +183,8 @@ class GymnasiumEnv:
 
 
 def keyword_defaults(task: Task) -> EnvFacts:
-    """The keywords of the task's environment with their defaults, and its class; nothing if it is
-    not installed here."""
+    """The keywords of the task's environment with their defaults, and its class; empty if it is not
+    installed."""
     if task.family not in ("mujoco", "gymnasium"):
         return EnvFacts()
     try:
@@ -199,13 +200,17 @@ def keyword_defaults(task: Task) -> EnvFacts:
         TypeError,
         ImportError,
         AttributeError,
-    ):  # it needs not be installed to read its data
+    ):  # data of an environment can be read if it is not installed
         return EnvFacts()
     stated = {
         n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty
     }
     entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-    return EnvFacts(keywords={**stated, **spec.kwargs}, entry_point=entry_point)
+    return EnvFacts(
+        keywords={**stated, **spec.kwargs},
+        entry_point=entry_point,
+        former_entry_points=former(entry_point),
+    )
 
 
 def task_of(
@@ -217,23 +222,30 @@ def task_of(
     text_tokens: int | None = None,
     env_kwargs: Mapping[str, str | int | float | bool] | None = None,
 ) -> Task:
-    """The task of any Gymnasium environment, from its spaces. ValueError where they cannot become
-    tokens.
+    """The task of any Gymnasium environment, from its spaces.
 
-    task = task_of("CartPole-v1", references=References(random=22.0, expert=500.0, source="20
-    episodes"))
+    task = task_of("CartPole-v1")
 
-    `max_steps` is needed where the environment is registered without a limit, `text_tokens` where
-    it shows text.
+    Args:
+        env_id: Gymnasium's id, or `module:ID` of a module that registers it.
+        references: Returns that the task's returns are normalised by.
+        name: Default: `gymnasium/` and the id in lower case.
+        max_steps: Needed if the environment is registered without a limit.
+        text_tokens: Number of tokens of a text; needed if it shows text.
+        env_kwargs: Keywords that it is made with.
+
+    Raises:
+        ValueError: if it cannot be made, or its spaces cannot become tokens.
     """
     options: dict[str, Any] = dict(env_kwargs or {})
+    env_id = current(env_id)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             env: gymnasium.Env[Any, Any] = gymnasium.make(
                 env_id, disable_env_checker=True, **options
             )
-    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
+    except BaseException as problem:  # the author's code may raise anything, SystemExit as well
         raise ValueError(
             f"cannot make {env_id}: {type(problem).__name__}: {problem}".rstrip(": ")
         ) from problem
@@ -259,5 +271,5 @@ def task_of(
     finally:
         try:
             env.close()
-        except BaseException as problem:  # whatever its author's code raises
+        except BaseException as problem:  # the author's code may raise anything
             raise ValueError(f"{env_id} raised {problem!r} when it was closed") from problem

@@ -16,21 +16,21 @@ TEXT_TOKENS = 64
 
 
 def make(gym_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """The environment as Gymnasium's. gym's own checker is off: it asks for `numpy.bool8`, which
-    NumPy 2 has not."""
+    """The environment, converted to Gymnasium. gym's checker is off: it uses `numpy.bool8`, which
+    NumPy 2 does not have."""
     return GymV26CompatibilityV0(
         gym_id, make_kwargs={"disable_env_checker": True, "render_mode": render_mode}
     )
 
 
 def task(gym_id: str, *, name: str) -> Task:
-    """The task of an environment that gym has registered. ValueError where it has not."""
+    """The task of an environment that is registered in gym. Raises ValueError if it is not, or is a
+    MuJoCo robot."""
     try:
         spec = gym.spec(gym_id)
         if str(spec.entry_point).startswith("gym.envs.mujoco"):
             raise ValueError(
-                f"task {name}: gym's robots run on no mujoco that gato does; name Gymnasium's, as"
-                " Hopper-v5"
+                f"task {name}: gym's robots need an old mujoco; name Gymnasium's, as Hopper-v5"
             )
         return task_of(
             ENV_ID,

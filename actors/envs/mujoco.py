@@ -1,4 +1,4 @@
-"""A robot of Gymnasium's, as it is; its pictures need no OpenGL (`actors.envs.mujoco_render`)."""
+"""MuJoCo robots of Gymnasium, unchanged; pictures need no OpenGL (`actors.envs.mujoco_render`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gato.task import Task
 
 
 class MujocoEnv:
-    """A Gymnasium MuJoCo environment."""
+    """A MuJoCo environment of Gymnasium: one observation, `state`, as float32."""
 
     def __init__(self, task: Task) -> None:
         self._env = make_gymnasium(task)

@@ -1,12 +1,11 @@
-"""Pictures of a MuJoCo model drawn by casting MuJoCo's own rays: no OpenGL, no display, nothing to
-install.
+"""Pictures of a MuJoCo model by MuJoCo's own ray casting, without OpenGL or a display.
 
 Shape letters: H height, W width, R rays (H W, by rows from the top left), G geoms. Distances in
 metres.
 """
 
 # pyright: reportAttributeAccessIssue=false
-# What mujoco has of C is not in its types.
+# mujoco's C functions have no type stubs.
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -20,18 +19,18 @@ HEIGHT, WIDTH = 240, 320
 FARTHEST_M = 1e3
 SUN = np.array([0.3, -0.5, 0.8]) / np.linalg.norm([0.3, -0.5, 0.8])
 SHADE = 0.45
-"""Light that comes from everywhere; the rest is the sun's."""
+"""Share of the light that is ambient; the rest is the sun's."""
 HORIZON_RGB, ZENITH_RGB = np.array([235.0, 240.0, 250.0]), np.array([70.0, 130.0, 200.0])
 TILES_RGB = np.array([[60.0, 74.0, 90.0], [92.0, 110.0, 128.0]])
-"""Of planes, in a chequer of a metre, so that one sees what moves."""
+"""Planes are a chequerboard of one metre, which makes motion visible."""
 SHOWN_GROUPS = np.array([1, 1, 1, 0, 0, 0], np.uint8)
-"""Groups of geoms that MuJoCo's own viewer shows at first."""
+"""Groups of geoms that MuJoCo's viewer shows by default."""
 UNPAINTED = np.array([0.5, 0.5, 0.5, 1.0], np.float32)
-"""The colour of a geom that has none of its own: its material's is taken."""
+"""The colour of a geom without one of its own, which is drawn in its material's."""
 
 
 class MujocoPainter:
-    """Draws one model, from its camera `track` or, where it has none, from the free camera that
+    """Draws one model, from its camera `track`, or if it has none from the free camera that
     `camera` describes.
 
     painter = MujocoPainter(env.unwrapped.model, {"distance": 3.0})
@@ -61,7 +60,9 @@ class MujocoPainter:
         self._normal_R3 = np.empty((HEIGHT * WIDTH, 3))
 
     def paint(self, data: mujoco.MjData) -> UInt8[np.ndarray, "H W 3"]:
-        """What the camera sees of the present state."""
+        """Draw what the camera sees of the present state."""
+        # Where the camera is, and the direction of each pixel's ray: on a plane at the focal length
+        # in front of it, in pixels.
         mujoco.mjv_updateCamera(self._model, data, self._camera, self._scene)
         eye = self._scene.camera[0]
         forward, up = np.array(eye.forward, float), np.array(eye.up, float)
@@ -71,12 +72,13 @@ class MujocoPainter:
             self._x_W1 * np.cross(forward, up) + (self._y_H11 * up + focal * forward)
         ).reshape(-1, 3)
         ray_R3 /= np.sqrt(np.einsum("ij,ij->i", ray_R3, ray_R3))[:, None]
-        # of a left and a right eye
+        # The scene has a left and a right eye: look from between them.
         position = np.mean([camera.pos for camera in self._scene.camera], axis=0)
         mujoco.mj_multiRay(
             self._model, data, position, ray_R3.reshape(-1), SHOWN_GROUPS, True, -1,
             self._hit_R, self._distance_R, self._normal_R3.reshape(-1), len(ray_R3), FARTHEST_M,
         )  # fmt: skip
+        # The sky first, a gradient from the horizon up; then the geoms that rays hit.
         rgb_R3 = HORIZON_RGB + (ZENITH_RGB - HORIZON_RGB) * ray_R3[:, 2:].clip(0, 1)
         seen = np.flatnonzero(self._hit_R >= 0)
         geom = self._hit_R[seen]
@@ -84,6 +86,7 @@ class MujocoPainter:
         flat = np.flatnonzero(self._is_plane_G[geom])
         at = position[:2] + ray_R3[seen[flat], :2] * self._distance_R[seen[flat], None]
         surface[flat] = TILES_RGB[np.floor(at).sum(-1).astype(int) % 2]
+        # Lambertian shading by the angle between the surface's normal and the sun.
         light = SHADE + (1 - SHADE) * np.einsum("ij,j->i", self._normal_R3[seen], SUN).clip(0)
         rgb_R3[seen] = surface * light[:, None]
         return rgb_R3.astype(np.uint8).reshape(HEIGHT, WIDTH, 3)

@@ -1,5 +1,5 @@
-"""What is kept of an environment with its episodes: its versions, and Gymnasium's own
-description."""
+"""What is recorded of an environment with its episodes: its versions, and Gymnasium's spec of
+it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gato.task import Task
 
 
 def env_spec_of(task: Task) -> str:
-    """Gymnasium's own description of the task's environment as JSON, for data sets that others make
-    it from again.
+    """Gymnasium's spec of the task's environment as JSON, so that users of a data set can make it
+    again.
 
-    A game is described before it is shrunk: 210x160 RGB, the maximum of the last two frames.
+    A game is described before it is resized: 210x160 RGB, the maximum of the last two frames.
     """
     spec = copy.deepcopy(registered(task.env_id))
     if task.family == "atari":
@@ -40,8 +40,8 @@ def env_spec_of(task: Task) -> str:
 
 
 def versions_of(task: Task) -> dict[str, str]:
-    """What an episode must be compared by: the environment's id and its engine's version, which
-    changes the physics."""
+    """The environment's id and the versions of its engine and of Gymnasium: episodes of different
+    ones may not be comparable."""
     engines = {
         "mujoco": f"mujoco {mujoco.__version__}",
         "atari": f"ale-py {ale_py.__version__}",

@@ -14,17 +14,18 @@ from gato.array_spec import MAX_VALUES, ArraySpec, Kind
 from gato.text import text_to_bytes
 
 WIDEST = 1e6
-"""A bound beyond this says nothing about the values: they are companded, as where there is no
-bound."""
+"""A larger bound counts as none: it says nothing about the values, which are companded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceArray:
-    """One space that is an array: its spec, and its values to what episodes keep and back."""
+    """One space that is an array: its spec, and conversion to stored values and back."""
 
     spec: ArraySpec
     keep: Callable[[Any], np.ndarray]
+    """The environment's value as it is stored in episodes."""
     give_back: Callable[[np.ndarray], Any]
+    """The stored value as the environment accepts it."""
 
 
 @singledispatch
@@ -37,7 +38,7 @@ def array_of(space: spaces.Space[Any], name: str, text_tokens: int | None) -> Sp
 
 
 def _per_element(values: np.ndarray) -> Any:
-    """One number where all elements have the same, else one for each."""
+    """One number if all elements are the same, else one for each."""
     flat = values.reshape(-1).tolist()
     return flat[0] if len(set(flat)) == 1 else tuple(flat)
 
@@ -45,7 +46,7 @@ def _per_element(values: np.ndarray) -> Any:
 def _discrete(
     space: spaces.Space[Any], name: str, counts: np.ndarray, start: np.ndarray
 ) -> SpaceArray:
-    """Whole numbers of `start` to `start + counts - 1`, kept from 0 on."""
+    """Integers from `start` to `start + counts - 1`, stored from 0 on."""
     if counts.max() > MAX_VALUES:
         raise ValueError(
             f"{name} is {space}, whose elements take up to {int(counts.max())} values, but discrete"
@@ -84,7 +85,10 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> SpaceArray:
     if is_bytes and len(space.shape) in (2, 3):
         return _image(space, name)
     if np.dtype(space.dtype).kind in "iub":
-        low, high = space.low.astype(object), space.high.astype(object)  # Python's: no overflow
+        low, high = (
+            space.low.astype(object),
+            space.high.astype(object),
+        )  # Python's integers do not overflow
         counts = np.asarray(np.minimum(high - low + 1, 2**62), np.int64)
         return _discrete(space, name, counts, space.low.astype(np.int64))
     low = np.where(np.abs(space.low) <= WIDEST, space.low, -np.inf).astype(np.float64)
@@ -104,20 +108,20 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> SpaceArray:
 
 
 def _as_float32(value: Any, name: str) -> np.ndarray:
-    """ValueError where a finite number is too large for it."""
+    """The value as float32. Raises ValueError if a finite number is too large for it."""
     wide = np.asarray(value)
     with np.errstate(over="ignore"):
         kept = wide.astype(np.float32)
     if wide.dtype != np.float32 and (np.isinf(kept) & np.isfinite(wide)).any():
         raise ValueError(
-            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but float32, in which it is kept, ends"
+            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but it is stored as float32, which ends"
             " at 3.4e38; rescale it, for example by gymnasium.wrappers.TransformObservation"
         )
     return kept
 
 
 def _image(space: spaces.Box, name: str) -> SpaceArray:
-    """Bytes of 0 to 255 in two or three dimensions: grey is repeated to RGB, channels are put
+    """An image of bytes in two or three dimensions: grey is repeated to RGB, channels come
     last."""
     shape = space.shape if len(space.shape) == 3 else (*space.shape, 1)
     channels_first = shape[2] not in (1, 3) and shape[0] in (1, 3)
@@ -157,4 +161,4 @@ def _(space: spaces.Text, name: str, text_tokens: int | None) -> SpaceArray:
 
 
 def _never(kept: np.ndarray) -> Any:
-    raise AssertionError("images and texts are refused as actions")
+    raise AssertionError("images and texts are rejected as actions")

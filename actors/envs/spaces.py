@@ -1,5 +1,5 @@
-"""Gymnasium's spaces as specs: nested observations laid flat, flat actions given back their nested
-form."""
+"""Gymnasium's spaces as specs: nested observations become flat mappings, flat actions become
+nested again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actors.envs.space_arrays import WIDEST, SpaceArray, array_of
 from gato.array_spec import ArraySpec, Kind
 
 SINGLE = {Kind.IMAGE: "image", Kind.TEXT: "text", Kind.CONTINUOUS: "state", Kind.DISCRETE: "state"}
-"""What an observation that is a single array is called."""
+"""The name of an observation that is a single array."""
 Path = tuple[str | int, ...]
 
 
@@ -24,16 +24,15 @@ class ObservationSpace:
 
     space = ObservationSpace(env.observation_space, text_tokens=None)
     task = Task(observations=space.specs, ...)
-    arrays = space.flatten(observation)        # {"camera/left": uint8 [64, 80, 3], "joints":
-    float32 [7]}
+    arrays = space.flatten(observation)  # {"camera/left": uint8 [64, 80, 3], "joints": ...}
 
-    Nested spaces become one mapping. A key is the path: names of a Dict and places in a Tuple,
-    joined by "/"; places have zeros before them, so that the lexicographic order, which is that of
-    the tokens, is the Tuple's own.
+    Nested spaces become one mapping. A key is the path: names of a Dict and indices of a Tuple,
+    joined by "/". Indices are padded with zeros, so that the order of the tokens, which is
+    lexicographic, is the Tuple's own.
     """
 
     def __init__(self, space: spaces.Space[Any], *, text_tokens: int | None = None) -> None:
-        """`text_tokens`: how many tokens a text takes in every step. ValueError where a space
+        """`text_tokens`: number of tokens of a text in every step. Raises ValueError if a space
         cannot become tokens."""
         self._arrays: dict[str, tuple[Path, SpaceArray]] = {}
         for path, key, leaf in _leaves(space):
@@ -63,15 +62,15 @@ class ObservationSpace:
 
 
 class ActionSpace:
-    """An environment's actions as one array; of a Dict or a Tuple, the parts' elements in the order
-    of their keys.
+    """An environment's actions as one array. Elements of a Dict or Tuple stand in the order of
+    their keys.
 
     space = ActionSpace(env.action_space)
-    env.step(space.unflatten(action))          # action: as space.spec says
+    env.step(space.unflatten(action))    # an action of space.spec
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
-        """ValueError where the space cannot be one array of tokens."""
+        """Raises ValueError if the space cannot become one array of tokens."""
         self._space = space
         found = sorted(_leaves(space), key=lambda leaf: leaf[1])
         self._arrays = [
@@ -100,7 +99,7 @@ class ActionSpace:
         self._ends = np.cumsum([0, *(spec.size for spec in specs)])
 
     def unflatten(self, action: Shaped[np.ndarray, ...]) -> Any:
-        """What the environment's `step` takes, of an action as `spec` says."""
+        """The argument of the environment's `step`, of an action of `spec`."""
         flat = action.reshape(-1)
         parts = zip(self._arrays, pairwise(self._ends), strict=True)
         values = {
@@ -126,12 +125,12 @@ def _leaves(
     else:
         yield path, key, space
         return
-    for name, word, part in parts:
-        yield from _leaves(part, (*path, name), f"{key}/{word}" if key else word)
+    for name, label, part in parts:
+        yield from _leaves(part, (*path, name), f"{key}/{label}" if key else label)
 
 
 def _nested(space: spaces.Space[Any], path: Path, values: Mapping[Path, Any]) -> Any:
-    """The inverse of `_leaves`: values by path in the space's own form."""
+    """The inverse of `_leaves`: nest values by path as the space does."""
     if isinstance(space, spaces.Dict):
         return {name: _nested(part, (*path, name), values) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -142,7 +141,7 @@ def _nested(space: spaces.Space[Any], path: Path, values: Mapping[Path, Any]) ->
 
 
 def _joined(specs: list[ArraySpec]) -> ArraySpec:
-    """One array of all elements of several of one kind."""
+    """One spec for the elements of several specs of the same kind."""
     shape = (sum(spec.size for spec in specs),)
     if specs[0].kind is Kind.DISCRETE:
         counts = np.concatenate([spec.counts for spec in specs]).tolist()

@@ -1,4 +1,7 @@
-"""A vector environment: N copies of one task stepped together; the caller resets each row."""
+"""A vector environment: N copies of one task stepped together; the caller resets each row.
+
+Shape letters: N rows, one environment each.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stepped:
-    """What a step of N rows came to; nothing in rows that did not play."""
+    """The result of a step of N rows; zeros and False in rows that did not play."""
 
     rewards: Float[np.ndarray, " N"]
     terminated: Bool[np.ndarray, " N"]
     truncated: Bool[np.ndarray, " N"]
-    """Never where terminated: then nothing comes after."""
+    """False in rows that are terminated."""
     broken: Mapping[int, str]
-    """Why, by row."""
+    """The reason, by row, of environments that broke in this step."""
 
 
 def _in_turn(env: Env, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]:
@@ -41,8 +44,8 @@ def _in_turn(env: Env, action: Shaped[np.ndarray, ...]) -> Callable[[], Outcome]
 
 
 class VectorEnv:
-    """N environments of one task. Rows that do not play keep their last observation; one that broke
-    is made anew when it is reset.
+    """N environments of one task. Rows that do not play keep their last observation; an environment
+    that broke is made again when its row is reset.
 
     envs = make_envs(task, 2)
     envs.reset_row(0, 7)
@@ -58,9 +61,15 @@ class VectorEnv:
         begin: Callable[[Any, Shaped[np.ndarray, ...]], Callable[[], Outcome]] = _in_turn,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """`make` makes one anew (without it a broken one is just reset); `begin` begins a step of
-        one, and its result waits for the end: environments that work beside each other do so
-        between the two."""
+        """Vectorise `envs`, which are all of `task`.
+
+        Args:
+            make: Makes one again after it broke. Without it a broken one is just reset.
+            begin: Begins a step of one and returns a function that waits for its outcome. All rows
+                are begun before the first is waited for, so environments in other processes work
+                in parallel.
+            versions: What each episode records of the environment; default `versions_of(task)`.
+        """
         self.task = task
         self.versions: Mapping[str, str] = versions or versions_of(task)
         self._envs = envs
@@ -70,7 +79,7 @@ class VectorEnv:
         self._broken: set[int] = set()
         self._steps = np.zeros(len(envs), np.int64)
         self._extras_like: dict[str, tuple[int, ...]] | None = None
-        """Shapes of what teachers may look at, by name, as it was shown first."""
+        """Shapes of the extras by name, as they were first."""
         self.observations: dict[str, np.ndarray] = {
             name: np.zeros((len(envs), *spec.shape), spec.dtype)
             for name, spec in task.observations.items()
@@ -80,7 +89,7 @@ class VectorEnv:
         return len(self._envs)
 
     def _take(self, row: int, observation: Mapping[str, np.ndarray]) -> None:
-        """ValueError where an observation is outside of its spec."""
+        """Keep a row's observation. Raises ValueError if it or the extras do not fit."""
         if observation.keys() != self.task.observations.keys():
             raise ValueError(
                 f"it shows {sorted(observation)}, its task says {sorted(self.task.observations)}"
@@ -88,7 +97,7 @@ class VectorEnv:
         for name, values in observation.items():
             problem = self.task.observations[name].problem_with(values[None], name)
             if problem:
-                # of the one step that it was shown
+                # The spec checks several steps; here there is one.
                 raise ValueError(problem.removesuffix(" at step 0"))
             self.observations[name][row] = values
         extras = {name: np.shape(values) for name, values in self._envs[row].extras().items()}
@@ -106,26 +115,30 @@ class VectorEnv:
             )
 
     def reset_row(self, row: int, seed: int) -> None:
-        """Begin an episode in one row; `observations` then shows its first."""
+        """Begin an episode in one row; `observations` then shows its first observation.
+
+        Raises:
+            EnvFailedError: if the environment raised; the row must be reset again.
+        """
         self._steps[row] = 0
         try:
             if row in self._broken:
-                self._make_anew(row)
+                self._make_again(row)
             self._take(row, self._envs[row].reset(seed))
             self._whole.add(row)
         except (Exception, SystemExit) as problem:
-            self._breaks(row)
+            self._mark_broken(row)
             raise EnvFailedError(
                 f"{self.task.name} broke at reset with seed {seed}: {problem!r}"
             ) from problem
 
-    def _breaks(self, row: int) -> None:
+    def _mark_broken(self, row: int) -> None:
         self._whole.discard(row)
         self._broken.add(row)
 
-    def _make_anew(self, row: int) -> None:
+    def _make_again(self, row: int) -> None:
         if self._make is not None:
-            with suppress(Exception, SystemExit):  # it is broken, and may be at its end too
+            with suppress(Exception, SystemExit):  # it is broken, and its end may be too
                 self._envs[row].close()
             self._envs[row] = self._make()
         self._broken.discard(row)
@@ -133,10 +146,19 @@ class VectorEnv:
     def try_step(
         self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]
     ) -> Stepped:
-        """A step of the rows that play. One that breaks is named, and must be reset before it plays
-        again."""
+        """Step the rows that play.
+
+        Args:
+            actions: [N, *shape of the action]; those of other rows are not used.
+            rows: The rows that play.
+
+        Returns:
+            Their results. A row whose environment broke is in `broken`, and must be reset before
+            it plays again; the other rows are not affected.
+        """
         rewards, broken = np.zeros(len(self), np.float32), dict[int, str]()
         terminated, truncated = np.zeros(len(self), np.bool_), np.zeros(len(self), np.bool_)
+        # Begin all steps, then wait for each: environments in other processes work in parallel.
         begun = {
             row: self._begin(self._envs[row], actions[row]) for row in np.flatnonzero(rows).tolist()
         }
@@ -144,30 +166,37 @@ class VectorEnv:
             try:
                 observation, reward, ended, cut = finish()
                 if not abs(float(reward)) <= FLOAT32_MAX:
-                    raise ValueError(f"it paid {reward}")
+                    raise ValueError(f"the environment returned reward {reward}")
                 self._take(row, observation)
                 rewards[row], terminated[row] = float(reward), bool(ended)
             except (Exception, SystemExit) as problem:
-                self._breaks(row)
+                self._mark_broken(row)
                 broken[row] = repr(problem)
                 continue
             self._steps[row] += 1
+            # At the task's limit the episode is truncated, whatever the environment says.
             truncated[row] = not ended and (cut or self._steps[row] >= self.task.max_steps)
         return Stepped(rewards=rewards, terminated=terminated, truncated=truncated, broken=broken)
 
     def step(
         self, actions: Shaped[np.ndarray, "N ..."], rows: Bool[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-        """Rewards, terminated, truncated of the rows that play; EnvFailedError names task and step
-        where one breaks."""
+        """Step the rows that play.
+
+        Returns:
+            Rewards, terminated and truncated, each [N].
+
+        Raises:
+            EnvFailedError: if an environment broke; it names the task and the step.
+        """
         stepped = self.try_step(actions, rows)
         for row, reason in stepped.broken.items():
             raise EnvFailedError(f"{self.task.name} broke at step {self._steps[row]}: {reason}")
         return stepped.rewards, stepped.terminated, stepped.truncated
 
     def extras(self) -> dict[str, Shaped[np.ndarray, "N ..."]]:
-        """What only teachers may look at: for Atari `ram` [N, 128]. Zeros in rows that never began
-        or broke."""
+        """What only teachers may look at, such as `ram` [N, 128] of Atari games. Zeros in rows that
+        broke or never began."""
         shown = {row: self._envs[row].extras() for row in sorted(self._whole)}
         first = next(iter(shown.values()), {})
         nothing = {name: np.zeros_like(values) for name, values in first.items()}
@@ -178,12 +207,12 @@ class VectorEnv:
 
     @property
     def steps_per_s(self) -> float:
-        """In the world that they show."""
+        """Steps per second of the world that they show."""
         env = self._envs[0]
         return env.steps_per_s if isinstance(env, Pictured) else DEFAULT_STEPS_PER_S
 
     def picture(self, row: int) -> UInt8[np.ndarray, "H W 3"]:
-        """What a row looks like now. NoPictureError where it cannot be drawn."""
+        """Draw the present state of a row. Raises NoPictureError if it cannot be drawn."""
         env = self._envs[row]
         if not isinstance(env, Pictured):
             raise NoPictureError(
@@ -208,8 +237,11 @@ class VectorEnv:
         return picture
 
     def close(self) -> None:
-        """May be called again. EnvFailedError where one that was whole breaks at its end, after all
-        were closed."""
+        """Close all environments; may be called again.
+
+        Raises:
+            EnvFailedError: after all were closed, if one raised that had not broken before.
+        """
         problems: list[BaseException] = []
         for row, env in enumerate(self._envs):
             try:

@@ -1,5 +1,4 @@
-"""What our processes tell each other over a pipe: plain values and arrays of numbers, without
-pickles."""
+"""Messages between processes over a pipe: plain values and arrays of numbers, without pickles."""
 
 from __future__ import annotations
 
@@ -12,21 +11,21 @@ ARRAY = 1
 
 
 def encode(value: Any) -> bytes:
-    """None, bool, int, float, str, lists, mappings and arrays of numbers. TypeError for anything
-    else."""
-    # None only where it was given a stream
+    """Encode None, bool, int, float, str, lists, mappings and arrays of numbers. Raises TypeError
+    for anything else."""
+    # packb returns None only if it was given a stream.
     return cast(bytes, msgpack.packb(value, default=_array))
 
 
 def decode(message: bytes) -> Any:
-    """The inverse, with lists in the place of tuples; arrays are read-only."""
+    """Decode a message: tuples have become lists, arrays are read-only."""
     return msgpack.unpackb(message, ext_hook=_extension, strict_map_key=False)
 
 
 def _array(value: Any) -> msgpack.ExtType:
     if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "biuf":
         raise TypeError(
-            f"{type(value).__name__} {value!r} is no plain value and no array of numbers"
+            f"{type(value).__name__} {value!r} is neither a plain value nor an array of numbers"
         )
     return msgpack.ExtType(ARRAY, msgpack.packb((value.dtype.str, value.shape, value.tobytes())))
 

@@ -1,2 +1,1 @@
-"""What plays in an environment: Gato with its weights, the players that wrap another, and the
-inference server."""
+"""Players: Gato with its weights, players that wrap another, and shared inference."""

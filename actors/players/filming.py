@@ -1,4 +1,4 @@
-"""Clips: the first episode of the first environment as a small film, made while it is played.
+"""Clips: the first episode of the first row as a small film, recorded while it is played.
 
 player = Filming(player, envs, caption="1.20")
 for episode in play(envs, player, seeds, ...): ...
@@ -27,42 +27,43 @@ from gato.metrics import Evaluation
 Picture = UInt8[np.ndarray, "H W 3"]
 MOST_PICTURES_PER_S = 25.0
 MOST_S = 180.0
+"""Longest clip, in seconds of the world that it shows."""
 MOST_BITS_PER_S = "200k"
-"""Of MP4: with `MOST_S` a clip is at most 4.5 MB; those of games and bodies that were looked at are
-below 1 MB."""
+"""Of MP4: with `MOST_S` a clip is at most 4.5 MB; clips of games and robots are below 1 MB."""
 MOST_GIF_PICTURES = 300
 BAR_PIXELS = 24
 SMALLEST_WIDTH = 320
-"""A smaller picture is shown larger, each pixel as a square: the bar needs the room."""
+"""A smaller picture is enlarged, each pixel to a square: the caption needs the room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One filmed episode, or why there is none."""
+    """One filmed episode, or the problem why there is none."""
 
     data: bytes = b""
     suffix: str = ""
-    """.mp4, or .gif where no ffmpeg is installed."""
+    """.mp4, or .gif if no ffmpeg is installed."""
     seconds: float = 0.0
-    """How long it lasts, at the speed of the world that it shows."""
+    """Its length, at the speed of the world that it shows."""
     steps: int = 0
-    """Decisions that it shows: all of the episode's, or its first."""
+    """Number of steps that it shows: all of the episode, or its beginning."""
     problem: str = ""
 
 
 class ClipFolder:
-    """Where the newest clip of each task lies: <task>.mp4 and what it shows as <task>.json, each
-    whole or not at all."""
+    """A folder with the newest clip of each task: <task>.mp4, and what it shows as <task>.json.
+    Files are replaced atomically."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.files: dict[str, Path] = {}
-        """Written so far, by task."""
+        """Clips written so far, by task."""
         self.problems: dict[str, str] = {}
-        """Why there is none of a task."""
+        """Why a task has no clip, by task."""
 
     def keep(self, clip: Clip, evaluation: Evaluation) -> str:
-        """What to say of it: that there is none and why, once for each task, or nothing."""
+        """Write the clip. Returns a message if there is none, once for each task; else an empty
+        string."""
         task = evaluation.task
         if clip.problem or evaluation.failed:
             said = self.problems.get(task)
@@ -91,8 +92,8 @@ class ClipFolder:
 
 
 class Mp4:
-    """H.264, encoded as the pictures come. ImportError or RuntimeError where imageio-ffmpeg or its
-    ffmpeg is missing."""
+    """H.264, encoded while pictures are added. The constructor raises ImportError or RuntimeError if
+    imageio-ffmpeg or its ffmpeg is missing."""
 
     suffix = ".mp4"
 
@@ -117,7 +118,7 @@ class Mp4:
         self._send(None)
 
     def _send(self, picture: Picture | None) -> None:
-        """OSError where ffmpeg is dead, or cannot write."""
+        """Raises OSError if ffmpeg has ended, or cannot write."""
         try:
             self._writer.send(picture)
         except OSError as problem:
@@ -128,7 +129,7 @@ class Mp4:
         self._send(np.ascontiguousarray(picture))
 
     def develop(self) -> bytes:
-        """OSError where ffmpeg wrote nothing."""
+        """The file's content. Raises OSError if ffmpeg wrote nothing."""
         self._writer.close()
         try:
             data = self._path.read_bytes()
@@ -140,7 +141,7 @@ class Mp4:
 
 
 class Gif:
-    """What Pillow alone can write: larger for less, so only the beginning."""
+    """A GIF, written by Pillow alone: larger than MP4, so only the beginning of an episode."""
 
     suffix = ".gif"
 
@@ -163,7 +164,7 @@ class Gif:
 
 
 def new_film(height: int, width: int, pictures_per_s: float) -> Mp4 | Gif:
-    """The best there is on this machine."""
+    """An MP4 if this machine can write one, else a GIF."""
     try:
         return Mp4(height, width, pictures_per_s)
     except (ImportError, RuntimeError):
@@ -171,7 +172,7 @@ def new_film(height: int, width: int, pictures_per_s: float) -> Mp4 | Gif:
 
 
 def framed(picture: Picture, text: str) -> UInt8[np.ndarray, "framed_H framed_W 3"]:
-    """The picture, large enough and of even sides, above a bar with the text."""
+    """The picture, large enough and with even sides, above a bar with the text."""
     larger = -(-SMALLEST_WIDTH // picture.shape[1])
     picture = picture.repeat(larger, axis=0).repeat(larger, axis=1)
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
@@ -181,8 +182,8 @@ def framed(picture: Picture, text: str) -> UInt8[np.ndarray, "framed_H framed_W 
 
 
 class Filming:
-    """A player that is filmed: it decides as it would otherwise, and before its decisions a picture
-    is taken."""
+    """Acts as `player` does, and films the first episode of row 0: one picture before each step,
+    at most `MOST_PICTURES_PER_S`."""
 
     def __init__(self, player: Player, envs: VectorEnv, *, caption: str) -> None:
         self._player = player
@@ -195,7 +196,7 @@ class Filming:
         self._steps, self._pictures, self._return = 0, 0, 0.0
 
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
-        if step.is_first[0]:  # the first time an episode begins; the second time it is over
+        if step.is_first[0]:  # film from the first episode's beginning to the second's
             self._rolling, self._begun = not self._begun, True
         if self._rolling:
             self._shoot(float(step.rewards[0]))
@@ -214,7 +215,7 @@ class Filming:
                     *picture.shape[:2], self._envs.steps_per_s / self._every
                 )
                 self._film.add(picture)
-            except NoPictureError as problem:  # what was filmed so far stays
+            except NoPictureError as problem:  # the film so far is kept
                 self._rolling, self._problem = False, str(problem)
                 return
             except OSError as problem:
@@ -225,15 +226,15 @@ class Filming:
         self._rolling = self._steps < MOST_S * self._envs.steps_per_s
 
     def _fails(self, problem: OSError) -> None:
-        """Without a film the play goes on as it would."""
+        """Give up the film; the episodes go on."""
         self._rolling, self._film = False, None
-        where = os.environ.get("TMPDIR", "/tmp")  # its folder itself may be what cannot be found
+        where = os.environ.get("TMPDIR", "/tmp")  # tempfile may raise if it has no folder
         self._problem = (
             f"{self._envs.task.name} cannot be filmed: {problem}; see that there is room in {where}"
         )
 
     def clip(self) -> Clip:
-        """What was filmed; asked once, when the play is over."""
+        """The clip; call it once, after the last episode."""
         data = b""
         try:
             data = self._film.develop() if self._film else b""

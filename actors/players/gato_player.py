@@ -1,5 +1,4 @@
-"""Gato as a player: a policy for one task and number of environments, with whatever weights it was
-given last."""
+"""Gato as a player: acts in N environments of one task, with the weights that were loaded last."""
 
 from __future__ import annotations
 
@@ -28,10 +27,10 @@ DEFAULT_ACTING = ActingConfig()
 
 @runtime_checkable
 class PromptSource(Protocol):
-    """Where demonstrations come from that an agent is prompted with."""
+    """Source of the demonstrations that an agent is prompted with."""
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful one, or None where there is none (yet)."""
+        """The first steps of a successful episode, or None if there is none (yet)."""
         ...
 
 
@@ -107,11 +106,11 @@ class GatoPlayer:
         )
 
     def load(self, weights: Weights) -> None:
-        """Take new weights; contexts begin anew, because what is cached was computed with the old
-        ones."""
+        """Use new weights. Contexts are emptied, because their keys and values were computed with the
+        old weights."""
         load(self._model, weights.arrays)
         if self._config.int8:
-            self._policy = self._new_policy()  # which quantises them
+            self._policy = self._new_policy()  # quantises the new weights
         if self._prompt is None and self._find_prompt is not None:
             self._prompt = self._find_prompt()
         self._state = None
@@ -128,37 +127,36 @@ class GatoPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatoPlayers:
-    """Makes a `GatoPlayer` for each task and role that a worker is asked to play, all on one copy
-    of the weights."""
+    """Makes a `GatoPlayer` for each task and role of a worker, all with one copy of the weights."""
 
     model: ModelConfig
     evaluate: Mapping[str, ActingConfig]
-    """How each task is played in evaluation."""
+    """How actions are decoded in evaluations, by task."""
     generate: Mapping[str, ActingConfig]
+    """How actions are decoded in every other role, by task."""
     seed: int
     text: TextEncoder | None = None
-    """What turns text into ids, where tasks show text."""
+    """Encodes text into ids; needed if a task shows text."""
     prompts: PromptSource | None = None
-    """Asked for a demonstration where an acting config has `prompt_steps`."""
+    """Asked for a demonstration if an acting config has `prompt_steps`."""
     _shared: list[Gato] = field(default_factory=list[Gato], init=False, repr=False, compare=False)
-    """The one model of all players that this makes: whoever plays was given the newest weights
-    before."""
+    """The one model of all these players: the worker loads the newest weights before each plays."""
 
     def acting_of(self, task: Task, role: str) -> ActingConfig:
         return self.evaluate[task.name] if role == "evaluate" else self.generate[task.name]
 
     @property
     def layout(self) -> TokenLayout:
-        """Which ids mean what, with the encoder of text."""
+        """The token layout of the model, with the encoder of text."""
         return replace(self.model.layout, text=self.text)
 
     def new_model(self) -> Gato:
-        """One to put a snapshot into."""
+        """A model of the shape that acts, into which a snapshot can be loaded."""
         return Gato(acting_config(self.model)).eval().requires_grad_(False)
 
     def prompt_finder(self, task: Task, role: str) -> Callable[[], Window | None] | None:
-        """What is asked for the demonstration that a task is prompted with in this role, if it
-        is."""
+        """The function that finds a demonstration to prompt this task with; None if the role uses no
+        prompt."""
         num_steps = self.acting_of(task, role).prompt_steps
         return (
             partial(self.prompts.demonstration, task.name, num_steps)

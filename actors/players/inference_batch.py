@@ -1,8 +1,7 @@
-"""Those who play the same task, in the same role and with the same version: one batch, decided on
-in rounds.
+"""A group: clients that play the same task, role and version, batched step by step.
 
-Contexts of one batch share a ring over time (`gato.network.kv_cache`), so nobody can skip a round:
-whoever is silent for too long is split off with the contexts it has, and goes on by itself.
+The contexts of one batch share a ring over time (`gato.network.kv_cache`), so no member can skip a
+step. A member that is silent for too long is split off with its contexts, and continues alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gato.version import Version
 
 
 class GroupKey(NamedTuple):
-    """What members of a group have in common."""
+    """What the members of a group have in common."""
 
     task: str
     role: str
@@ -28,14 +27,14 @@ class GroupKey(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """One assignment of one client: a later one of the same name is somebody else."""
+    """One assignment of one client; each assignment has another serial."""
 
     client: str
     serial: str
 
 
 class Group:
-    """Members that act in step. Their rows stand in the order in which they joined."""
+    """Members that step together. Their rows stand in the order in which they joined."""
 
     def __init__(self, key: GroupKey, policy: Policy, prompt: Window | None) -> None:
         self.key = key
@@ -43,19 +42,24 @@ class Group:
         self._prompt = prompt
         self._state: ActingState | None = None
         self.members: dict[Ticket, int] = {}
-        """Rows of each."""
+        """Number of rows of each member."""
         self.asked: dict[Ticket, TimeStep] = {}
+        """Steps of the members that wait for actions."""
         self.answers: dict[Ticket, Shaped[np.ndarray, "N ..."]] = {}
+        """Actions that members have not fetched yet."""
 
     def _rows(self, member: Ticket) -> Int64[np.ndarray, " N"]:
+        """Indices of the member's rows in the batch."""
         names = list(self.members)
         begin = sum(self.members[name] for name in names[: names.index(member)])
         return np.arange(begin, begin + self.members[member])
 
     def join(self, member: Ticket, num_rows: int) -> None:
+        """Add rows with empty contexts at the end of the batch."""
         if self._state is None:
             self._state = self._policy.start(num_rows, self._prompt)
         else:
+            # Copies of row 0 have the right shape; `reset` below empties them.
             there = self._state.num_envs
             self._state = self._state.gather(
                 np.append(np.arange(there), np.zeros(num_rows, np.int64))
@@ -64,6 +68,7 @@ class Group:
         self.reset(member, np.ones(num_rows, np.bool_))
 
     def leave(self, member: Ticket) -> None:
+        """Remove the member's rows from the batch."""
         assert self._state is not None
         others = np.delete(np.arange(self._state.num_envs), self._rows(member))
         self._state = self._state.gather(others) if len(others) else None
@@ -71,7 +76,7 @@ class Group:
         self.asked.pop(member, None)
 
     def split_off(self, member: Ticket) -> Group:
-        """It leaves for a group of its own, with its contexts."""
+        """Move the member, with its contexts, to a group of its own."""
         assert self._state is not None
         alone = Group(self.key, self._policy, self._prompt)
         alone._state = self._state.gather(self._rows(member))
@@ -80,20 +85,20 @@ class Group:
         return alone
 
     def reset(self, member: Ticket, rows: Bool[np.ndarray, " N"]) -> None:
-        """These of its rows begin a new episode."""
+        """Empty the contexts of these rows of the member [N]."""
         assert self._state is not None
         of_all = np.zeros(self._state.num_envs, np.bool_)
         of_all[self._rows(member)] = rows
         self._state.reset(of_all)
 
     def ask(self, member: Ticket, step: TimeStep) -> None:
-        """The member waits for actions of this step."""
+        """Note the member's step; its actions are computed when all members have asked."""
         if step.is_first.any():
             self.reset(member, step.is_first)
         self.asked[member] = step
 
     def compute_if_complete(self) -> bool:
-        """One round, once all have asked."""
+        """Compute the actions of all members, if all have asked. Returns whether it did."""
         if self._state is None or len(self.asked) < len(self.members):
             return False
         asked = [self.asked[member] for member in self.members]

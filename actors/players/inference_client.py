@@ -17,7 +17,7 @@ from gato.weights import Weights
 
 @runtime_checkable
 class Server(Protocol):
-    """What a client needs of it, in this process or in another one."""
+    """What a client needs of the server, in this process or in another one."""
 
     def newer_than(self, client: str, version: Version | None) -> Weights | None: ...
 
@@ -31,7 +31,7 @@ class Server(Protocol):
 
 
 class ServedPlayer:
-    """A player that asks a server."""
+    """A player that asks a server for its actions."""
 
     def __init__(self, server: Server, client: str, task: Task, role: str, num_envs: int) -> None:
         self._server = server
@@ -55,7 +55,7 @@ class ServedPlayer:
         return self._server.act(self._ticket, replace(step, extras={}) if step.extras else step)
 
     def rest(self) -> None:
-        """The assignment is over, however it ended."""
+        """End the assignment at the server, however it ended."""
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             self._server.end(ticket)
@@ -63,8 +63,7 @@ class ServedPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedPlayers:
-    """Makes a `ServedPlayer` for each task and role that a worker is asked to play; and is where it
-    gets weights from."""
+    """Makes a `ServedPlayer` for each task and role of a worker, and is its source of weights."""
 
     server: Server
     client: str

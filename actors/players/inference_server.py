@@ -1,10 +1,9 @@
-"""Acting for many workers in one place: one copy of the weights, and one batch of all who play a
-task in one role.
+"""The inference server: acts for many workers with one copy of the weights.
 
-Those who play the same task, in the same role and with the same version act in step
-(`actors.players.inference_batch`): a round is computed when the last of them has asked. Whoever
-begins an assignment joins them, whoever ends it leaves; whoever is silent for longer than their
-patience goes on by itself, to the end of its assignment: its contexts and rows are kept.
+Workers that play the same task, role and version are batched (`actors.players.inference_batch`): a
+step is computed when the last of them has asked. A worker joins the batch when it begins an
+assignment, and leaves when it ends it. One that is silent for longer than the patience of the
+others is split off: it keeps its contexts, and continues alone to the end of its assignment.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from gato.weights import Weights, load
 
 
 class NotServedError(RuntimeError):
-    """The server serves this assignment no more: it was started anew, or does not know the client
-    (any more). No fault of the task's: played again, it may well succeed."""
+    """The server does not know this assignment: it was restarted, or has forgotten the client. The
+    task is not at fault: the assignment may succeed when it is played again."""
 
 
 @runtime_checkable
 class WeightsSource(Protocol):
     def newer_than(self, version: Version | None) -> Weights | None:
-        """The newest weights, where they are newer than `version`."""
+        """The newest weights, or None if they are not newer than `version`."""
         ...
 
 
 class _Copies:
-    """The model of one version, and those in 8 bits that somebody plays."""
+    """The model of one version, and its 8-bit copies, made when they are first used."""
 
     def __init__(self, model: Gato, learner_step: int) -> None:
         self.learner_step = learner_step
@@ -57,12 +56,13 @@ class _Copies:
 
 
 class InferenceServer:
-    """Acts for clients, each of which plays one assignment at a time, in a thread of its own.
+    """Acts for clients. Each client calls from a thread of its own, and plays one assignment at a
+    time.
 
     server = InferenceServer(players, tasks, source)
-    weights = server.newer_than("w0", None)                 # its version alone: the arrays stay
-    here ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
-    actions = server.act(ticket, step)                      # waits for the others of its group
+    weights = server.newer_than("w0", None)           # the version only: the arrays stay here
+    ticket = server.begin("w0", "mujoco/hopper", "evaluate", 4, weights.version)
+    actions = server.act(ticket, step)                # waits for the others of its group
     server.end(ticket)
     """
 
@@ -75,9 +75,14 @@ class InferenceServer:
         patience_s: float = 5.0,
         forgets_after_s: float = 3600.0,
     ) -> None:
-        """`patience_s`: how long a group waits for one of its clients before it goes on without it.
-        `forgets_after_s`: how long the contexts and the version of a silent client are kept, which
-        may have died."""
+        """Args:
+        players: Makes the models, and says how each task is decoded.
+        tasks: Tasks by name.
+        source: Where the weights come from.
+        patience_s: Seconds that a group waits for one of its clients before it goes on without.
+        forgets_after_s: Seconds after which a silent client counts as dead: its contexts and
+            its version are dropped.
+        """
         self._players = players
         self._tasks = tasks
         self._source = source
@@ -88,20 +93,22 @@ class InferenceServer:
         self._joinable: dict[GroupKey, Group] = {}
         self._playing: dict[Ticket, Group] = {}
         self._pinned: dict[str, Version] = {}
-        """The version that each client was told last: it may be about to begin with it."""
+        """The version that each client was told last, which it may be about to begin with."""
         self._heard_s: dict[str, float] = {}
         self._changed = threading.Condition()
         self._preparing = threading.Lock()
-        """Held, before the other, by whoever gets weights, prompts and models, which takes long:
-        meanwhile others act."""
+        """Held while weights, prompts and models are prepared, which takes long; others act
+        meanwhile. Lock order: `_preparing` before `_changed`."""
 
     def newer_than(self, client: str, version: Version | None) -> Weights | None:
-        """The version that the client can play from now on, without its arrays, where it is newer
-        than `version`. The newest one is kept for it until it begins, or asks again."""
+        """The newest version, without its arrays, or None if it is not newer than `version`.
+
+        It is kept for the client until it begins, or asks again.
+        """
         with self._preparing:
             self._pull()
         with self._changed:
-            self._forget_the_lost()
+            self._forget_silent_clients()
             self._heard_s[client] = time.monotonic()
             newest = max(self._copies, default=None)
             if newest is None:
@@ -115,6 +122,7 @@ class InferenceServer:
             )
 
     def _pull(self) -> None:
+        """Load the source's weights into a model, if they are newer."""
         with self._changed:
             newest = max(self._copies, default=None)
         weights = self._source.newer_than(newest)
@@ -126,14 +134,14 @@ class InferenceServer:
             self._copies[weights.version] = _Copies(model, weights.learner_step)
 
     def _drop_old(self) -> None:
-        """All but the newest, and those that somebody may be about to begin with; groups hold on to
-        what they play."""
+        """Drop all versions but the newest, and those that a client may be about to begin with.
+        Groups keep the model that they play."""
         keep = {max(self._copies), *self._pinned.values()} if self._copies else set[Version]()
         self._copies = {
             version: copies for version, copies in self._copies.items() if version in keep
         }
 
-    def _forget_the_lost(self) -> None:
+    def _forget_silent_clients(self) -> None:
         since_s = time.monotonic() - self._forgets_after_s
         for client in [client for client, heard_s in self._heard_s.items() if heard_s < since_s]:
             self._leave(client)
@@ -141,8 +149,12 @@ class InferenceServer:
             del self._heard_s[client]
 
     def begin(self, client: str, task: str, role: str, num_rows: int, version: Version) -> Ticket:
-        """The client plays an assignment from now on, with this version to its end. What it played
-        before is over."""
+        """Begin an assignment, which is played with this version to its end. It ends the client's
+        assignment before.
+
+        Raises:
+            NotServedError: if the version has been dropped.
+        """
         key = GroupKey(task, role, version)
         with self._preparing:
             with self._changed:
@@ -176,7 +188,7 @@ class InferenceServer:
         return Group(key, policy, find_prompt() if find_prompt else None)
 
     def end(self, ticket: Ticket) -> None:
-        """The assignment is over: nobody waits for it any more."""
+        """End the assignment: its group does not wait for it any more."""
         with self._changed:
             if ticket in self._playing:
                 self._leave(ticket.client)
@@ -193,14 +205,19 @@ class InferenceServer:
     def _group(self, ticket: Ticket) -> Group:
         if ticket not in self._playing:
             raise NotServedError(
-                f"{ticket.client} is not served here: it was silent for too long, began something"
-                " else, or this server is a new one"
+                f"{ticket.client} is not served here: it was silent for too long, began another"
+                " assignment, or this server was restarted"
             )
         self._heard_s[ticket.client] = time.monotonic()
         return self._playing[ticket]
 
     def act(self, ticket: Ticket, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
-        """An action for each row of the client, when all of its group have asked."""
+        """Actions [N, *shape] for the client's rows; waits until all of its group have asked.
+
+        Raises:
+            NotServedError: if the server does not know the ticket, or the client began another
+                assignment meanwhile.
+        """
         with self._changed:
             group = self._group(ticket)
             group.ask(ticket, step)
@@ -210,11 +227,12 @@ class InferenceServer:
             def is_over() -> bool:
                 return ticket in group.answers or ticket not in group.members
 
+            # After each patience without an answer, those that have not asked are split off.
             while not self._changed.wait_for(is_over, self._patience_s):
                 for silent in group.members.keys() - group.asked.keys():
                     self._playing[silent] = group.split_off(silent)
                     if group.compute_if_complete():
                         self._changed.notify_all()
             if ticket not in group.answers:
-                raise NotServedError(f"{ticket.client} began something else while this waited")
+                raise NotServedError(f"{ticket.client} began another assignment while this waited")
             return group.answers.pop(ticket)

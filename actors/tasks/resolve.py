@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from actors.envs.former_modules import current
 from actors.tasks.catalog import TASKS
 from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task, find_task
@@ -49,7 +50,7 @@ def resolve_task(name: str) -> Task:
                 raise
             if module not in ADAPTERS:
                 return _of_id(name)
-    found = _import(ADAPTERS.get(module, module), name)
+    found = _import(current(ADAPTERS.get(module, module)), name)
     if module in ADAPTERS:
         return found["task"](attribute, name=name)
     if attribute not in found:
@@ -74,7 +75,7 @@ def resolve_task(name: str) -> Task:
         if task.family != "gymnasium" or ":" in task.env_id
         else f"{module}:{task.env_id}"
     )
-    return replace(task, name=name, env_id=env_id, aliases=())
+    return replace(task, name=name, env_id=current(env_id), aliases=())
 
 
 def _sticky(game: Task, chance: str) -> Task:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from actors.envs.former_modules import current
 from actors.players.player import Teacher
 from actors.teachers.kinds import (
     ChoosingTeacher,
@@ -65,7 +66,7 @@ def _stable_baselines(task: Task, noise: float, where: str) -> Teacher:
 
 
 def _function(task: Task, where: str) -> Teacher:
-    module_name, _, name = where.partition(":")
+    module_name, _, name = current(where).partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
     try:

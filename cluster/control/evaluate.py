@@ -42,7 +42,7 @@ class _NoSink:
 
 
 class _Fixed:
-    """One version, for ever."""
+    """A weights source with one version."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights

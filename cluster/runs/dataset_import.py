@@ -35,7 +35,7 @@ GROUP_S = 1.0
 """Episodes are stored together up to so many, so many bytes and so many seconds: each write waits
 for the disk."""
 FIRST_WRITE = 1024
-"""about.json is written anew after so many new episodes, and whenever they have doubled."""
+"""about.json is written again after so many new episodes, and whenever they have doubled."""
 UNTOLD_MIX = MixConfig(rows=1, row_tokens=2)
 """What a run reads if it is told nothing else."""
 UNFILTERED = "--set replay.mix.min_expert_fraction=null"

@@ -111,7 +111,7 @@ def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
 def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Differences) -> None:
     """A class of Gymnasium's or ale-py's own; of another environment the one that is registered
     here."""
-    if not said.entry_point or said.entry_point == facts.entry_point:
+    if said.entry_point in ("", facts.entry_point, *facts.former_entry_points):
         return
     of_family = CLASSES_FROM.get(task.family)
     if of_family is not None and said.entry_point.startswith(of_family):

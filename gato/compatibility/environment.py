@@ -24,6 +24,8 @@ class EnvFacts:
     """With the values that they have if nothing is said."""
     entry_point: str = ""
     """`module:Class`; empty: not known."""
+    former_entry_points: tuple[str, ...] = ()
+    """What older data sets call the same class."""
 
 
 EnvDefaults = Callable[[Task], EnvFacts]

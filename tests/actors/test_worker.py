@@ -274,7 +274,7 @@ def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
     )
     assert evaluation is not None
     assert evaluation.returns == ()
-    assert "paid nan" in (evaluation.failed or "")
+    assert "returned reward nan" in (evaluation.failed or "")
 
 
 def test_an_environment_that_cannot_be_made_fails_the_evaluation() -> None:

@@ -1,6 +1,7 @@
 """Blocks of code in Markdown, with what is said of them in the comment before.
 
-<!-- not run: long -->       tests only read it: every `gato` line must be one that the command line takes
+<!-- not run: long -->       tests only read it: every `gato` line must be one that the command line
+takes
 <!-- slow -->                the fast test reads it, the slow one runs it
 """
 

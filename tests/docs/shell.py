@@ -1,4 +1,5 @@
-"""The command `gato` and Python as the pages show them: in this process, with one run for all pages."""
+"""The command `gato` and Python as the pages show them: in this process, with one run for all
+pages."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ def until(condition: Callable[[], object], *, timeout_s: float) -> None:
 
 @contextmanager
 def live_run(folder: Path) -> Iterator[None]:
-    """A debug run that goes on until it is stopped; it has a checkpoint and episodes of each role."""
+    """A debug run that goes on until it is stopped; it has a checkpoint and episodes of each
+    role."""
     words = [
         sys.executable, "-m", "cluster.cli.main", "start", RUN, "--detach", "--updates", "1000000",
         "--set", "actors.relabel_share=0.3", "--set", "learner.checkpoint_every=20",

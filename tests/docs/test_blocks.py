@@ -1,7 +1,8 @@
 """Every block of code in README.md and docs/ is run, or says why it is not.
 
-A `gato start` of anything but the debug run is checked up to the moment that Ray would start; blocks marked `slow` are
-run to their end by the slow test. Pages name the run `debug` or `demo`: both are one debug run here.
+A `gato start` of anything but the debug run is checked up to the moment that Ray would start;
+blocks marked `slow` are run to their end by the slow test. Pages name the run `debug` or `demo`:
+both are one debug run here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ NOT_RUN = {
     "several machines": 3,
     "your file": 6,
 }
-"""Blocks of docs/ that are not run, by reason. One more is a decision: change the number with it."""
+"""Blocks of docs/ that are not run, by reason. One more is a decision: change the number with
+it."""
 LOOKS = (
     "runs",
     "status",
@@ -132,7 +134,8 @@ def python_block(block: Block, folder: Path) -> None:
 
 
 def read_only(block: Block) -> None:
-    """What can be said of a block that is not run: its Python compiles, its `gato` lines are taken."""
+    """What can be said of a block that is not run: its Python compiles, its `gato` lines are
+    taken."""
     if block.language == "python":
         compile(block.body, str(block), "exec")
     elif block.language in SHELL:

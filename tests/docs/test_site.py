@@ -1,4 +1,5 @@
-"""What `make docs` would find, as far as it can be found without its tools; and what only we look for."""
+"""What `make docs` would find, as far as it can be found without its tools; and what only we look
+for."""
 
 import re
 from collections.abc import Iterator

@@ -56,11 +56,28 @@ class Source:
 def whole() -> Source:
     rng = np.random.default_rng(0)
     made = Source(
-        spec={"id": "Hopper-v5", "kwargs": {}, "max_episode_steps": LIMIT, "additional_wrappers": []},
-        action_space={"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3},
-        observation_space={"type": "Box", "dtype": "float64", "shape": [11], "low": [-np.inf] * 11, "high": [np.inf] * 11},
+        spec={
+            "id": "Hopper-v5",
+            "kwargs": {},
+            "max_episode_steps": LIMIT,
+            "additional_wrappers": [],
+        },
+        action_space={
+            "type": "Box",
+            "dtype": "float32",
+            "shape": [3],
+            "low": [-1.0] * 3,
+            "high": [1.0] * 3,
+        },
+        observation_space={
+            "type": "Box",
+            "dtype": "float64",
+            "shape": [11],
+            "low": [-np.inf] * 11,
+            "high": [np.inf] * 11,
+        },
         about={"total_episodes": len(LENGTHS)},
-    )  # fmt: skip
+    )
     for steps in LENGTHS:
         made.observations.append(rng.normal(size=(steps + 1, 11)))
         made.actions.append(rng.uniform(-0.9, 0.9, (steps, 3)).astype(np.float32))
@@ -93,9 +110,13 @@ def write_d4rl(made: Source, folder: Path) -> Path:
 def write_minari(made: Source, folder: Path) -> Path:
     (folder / "set" / "data").mkdir(parents=True)
     about = {
-        "dataset_id": "mine/hopper-v0", "data_format": "hdf5", "minari_version": "0.5.4", "env_spec": json.dumps(made.spec),
-        "action_space": json.dumps(made.action_space), "observation_space": json.dumps(made.observation_space),
-    }  # fmt: skip
+        "dataset_id": "mine/hopper-v0",
+        "data_format": "hdf5",
+        "minari_version": "0.5.4",
+        "env_spec": json.dumps(made.spec),
+        "action_space": json.dumps(made.action_space),
+        "observation_space": json.dumps(made.observation_space),
+    }
     (folder / "set" / "data" / "metadata.json").write_text(json.dumps(about | made.about))
     with h5py.File(folder / "set" / "data" / "main_data.hdf5", "w") as file:
         for index in range(len(LENGTHS)):

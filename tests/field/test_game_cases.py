@@ -42,9 +42,13 @@ def pong_set(
     spec = {"id": env_id, "kwargs": kwargs, "additional_wrappers": wrappers or []}
     frame = {"type": "Box", "dtype": "uint8", "shape": [64, 80, 3], "low": 0, "high": 255}
     about = {
-        "dataset_id": "mine/pong-v0", "data_format": "hdf5", "total_episodes": 1, "env_spec": json.dumps(spec),
-        "observation_space": json.dumps(frame), "action_space": json.dumps({"type": "Discrete", "n": num_actions}),
-    }  # fmt: skip
+        "dataset_id": "mine/pong-v0",
+        "data_format": "hdf5",
+        "total_episodes": 1,
+        "env_spec": json.dumps(spec),
+        "observation_space": json.dumps(frame),
+        "action_space": json.dumps({"type": "Discrete", "n": num_actions}),
+    }
     (folder / "data" / "metadata.json").write_text(json.dumps(about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")
@@ -173,9 +177,11 @@ def test_the_conventions_of_dqn_replay_are_said(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     ends = np.arange(4) == 3
     for name, values in {
-        "observation": np.ones((4, 84, 84), np.uint8), "action": np.ones(4, np.int32),
-        "reward": np.ones(4, np.float32), "terminal": ends.astype(np.uint8),
-    }.items():  # fmt: skip
+        "observation": np.ones((4, 84, 84), np.uint8),
+        "action": np.ones(4, np.int32),
+        "reward": np.ones(4, np.float32),
+        "terminal": ends.astype(np.uint8),
+    }.items():
         with gzip.open(folder / f"$store$_{name}_ckpt.0.gz", "wb") as stream:
             np.save(stream, values)
     reading = read(folder)

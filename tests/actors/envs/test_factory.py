@@ -125,9 +125,13 @@ print("played")
 def test_nothing_is_said_and_nothing_is_left_where_one_stands(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parents[3])
     ran = subprocess.run(
-        [sys.executable, "-c", PLAYS_EACH], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PLAYS_EACH],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (ran.stderr, ran.stdout) == ("", "played\n")
     assert list(tmp_path.iterdir()) == []
 

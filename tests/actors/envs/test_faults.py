@@ -30,11 +30,18 @@ from tests.actors.faulty import FAULTS, faulty
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = [0, 1, 2, 3, 4]
 REASONS = {
-    "raise": "the wheels came off", "nan": "state is not finite", "inf": "state is not finite", "shape": "shape",
-    "dtype": "could not convert", "pay nan": "it paid nan", "pay much": r"it paid 1e\+39", "reset": "it will not begin",
-    "hang": "no answer in 0.5 s; its process was killed", "abort": r"its process died \(SIGABRT\)",
+    "raise": "the wheels came off",
+    "nan": "state is not finite",
+    "inf": "state is not finite",
+    "shape": "shape",
+    "dtype": "could not convert",
+    "pay nan": "returned reward nan",
+    "pay much": r"returned reward 1e\+39",
+    "reset": "it will not begin",
+    "hang": "no answer in 0.5 s; its process was killed",
+    "abort": r"its process died \(SIGABRT\)",
     "exit": r"its process died \(exit status 3\)",
-}  # fmt: skip
+}
 
 
 def survives(task: Task, envs: VectorEnv, reason: str) -> None:

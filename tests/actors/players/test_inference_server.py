@@ -31,8 +31,11 @@ from tests.gato.models import small_model
 MODEL: Gato = small_model(64)
 SAMPLING = ActingConfig(window_steps=4, continuous="sample")
 PLAYERS = GatoPlayers(
-    model=MODEL.config, evaluate={COUNTING.name: ActingConfig(window_steps=4)}, generate={COUNTING.name: SAMPLING}, seed=0
-)  # fmt: skip
+    model=MODEL.config,
+    evaluate={COUNTING.name: ActingConfig(window_steps=4)},
+    generate={COUNTING.name: SAMPLING},
+    seed=0,
+)
 
 
 def weights(number: int) -> Weights:
@@ -255,7 +258,7 @@ def test_a_worker_that_was_started_again_gets_its_answer_and_its_old_self_none()
     waiting.join(0.05)
     new = begin(server, "w0")
     waiting.join(30)
-    assert refused == ["w0 began something else while this waited"]
+    assert refused == ["w0 began another assignment while this waited"]
     server.end(old)  # too late: it is over, and not the new one's
     with ThreadPoolExecutor(2) as pool:
         for answer in [pool.submit(server.act, ticket, observed(1)) for ticket in (new, other)]:

@@ -28,8 +28,8 @@ def test_what_is_found_is_said(
     status, out, err = gato(monkeypatch, capsys, "check", "faulty/pay-nan")
     assert (status, err) == (1, "")
     assert (
-        "error: a seed begins the same episode: faulty/pay-nan broke at step 2: it paid nan (and"
-        in out
+        "error: a seed begins the same episode: faulty/pay-nan broke at step 2: the environment"
+        " returned reward nan (and" in out
     )
 
 

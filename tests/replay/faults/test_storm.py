@@ -88,9 +88,22 @@ class Storm:
         known = sorted(self.acknowledged)
         again = [keys + self._rng.sample(known, min(len(known), 2)) for keys in self._unsure]
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITERS, str(self._folder), self._durability, str(self._incarnation), json.dumps(again), self._letter, str(self._capacity_bytes)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                WRITERS,
+                str(self._folder),
+                self._durability,
+                str(self._incarnation),
+                json.dumps(again),
+                self._letter,
+                str(self._capacity_bytes),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
         assert process.stdout is not None
         most = self._rng.randint(1, 120)
         answers: list[str] = []

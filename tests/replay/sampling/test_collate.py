@@ -101,9 +101,11 @@ def laid_by_the_writer(
                 np.concatenate([p_returns, returns]),
             )
         window = Window(
-            observations=seen, actions=actions, prompt_steps=before,
+            observations=seen,
+            actions=actions,
+            prompt_steps=before,
             returns=returns if layout.return_place is not None and told[row] else None,
-        )  # fmt: skip
+        )
         rows.setdefault(row, []).append(window)
     for index, steps in enumerate(mix.layouts.values()):
         mine = [row for row in sorted(rows) if sample.batch.task_index[row] == index]
@@ -118,15 +120,24 @@ def laid_by_the_writer(
 )
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_a_composed_batch_is_the_one_that_the_row_writer_lays(
-    store: EpisodeStore, cache_bytes: int, window_steps: int | None, prompt_fraction: float, loss_on_prompt: bool,
+    store: EpisodeStore,
+    cache_bytes: int,
+    window_steps: int | None,
+    prompt_fraction: float,
+    loss_on_prompt: bool,
     conditioned: bool,
-) -> None:  # fmt: skip
+) -> None:
     layout = replace(LAYOUT, return_place=99) if conditioned else LAYOUT
     config = MixConfig(
-        rows=11, row_tokens=130, prompt_fraction=prompt_fraction, prompt_steps=2 if window_steps else None,
-        loss_on_prompt=loss_on_prompt, min_expert_fraction=None, return_fraction=0.5,
+        rows=11,
+        row_tokens=130,
+        prompt_fraction=prompt_fraction,
+        prompt_steps=2 if window_steps else None,
+        loss_on_prompt=loss_on_prompt,
+        min_expert_fraction=None,
+        return_fraction=0.5,
         tasks={name: TaskMix(window_steps=window_steps) for name in TASKS},
-    )  # fmt: skip
+    )
     mix = Mix(store, TASKS, layout, config, seed=1, teacher_returns={}, cache_bytes=cache_bytes)
     for index in range(4):
         sample = mix.sample_with_info(index)

@@ -333,9 +333,16 @@ def batch_digests(folder: Path, *, conditioned: bool) -> dict[str, int]:
 
 def test_without_returns_a_batch_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
     before = {
-        "ids": 2807292201, "place": 21535587, "segment": 2529629493, "is_target": 758773465, "patches": 2223107744,
-        "patch_at": 1990345663, "patch_intervals": 567662422, "patch_leaders": 3687987014, "task_index": 3062858237,
-    }  # fmt: skip
+        "ids": 2807292201,
+        "place": 21535587,
+        "segment": 2529629493,
+        "is_target": 758773465,
+        "patches": 2223107744,
+        "patch_at": 1990345663,
+        "patch_intervals": 567662422,
+        "patch_leaders": 3687987014,
+        "task_index": 3062858237,
+    }
     assert batch_digests(tmp_path / "off", conditioned=False) == before
     assert batch_digests(tmp_path / "on", conditioned=True)["ids"] != before["ids"]
 

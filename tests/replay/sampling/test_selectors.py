@@ -113,10 +113,17 @@ def chi_square(
 @pytest.mark.parametrize(
     "name",
     [
-        "uniform", "uniform:episode", "prioritized:0.6", "prioritized:0:episode", "recency:20", "return:0.5",
-        "return:0.5:episode", "stratified:uniform", "stratified(0=3,2=0):prioritized:1",
+        "uniform",
+        "uniform:episode",
+        "prioritized:0.6",
+        "prioritized:0:episode",
+        "recency:20",
+        "return:0.5",
+        "return:0.5:episode",
+        "stratified:uniform",
+        "stratified(0=3,2=0):prioritized:1",
     ],
-)  # fmt: skip
+)
 def test_items_are_drawn_as_often_as_their_weights_say(name: str) -> None:
     rng = np.random.default_rng(5)
     items = items_of(
@@ -169,9 +176,13 @@ def test_an_order_is_a_permutation_and_equals_come_oldest_first(
     order_N = selector.order(items)
     assert sorted(order_N) == list(range(len(items)))
     key = {
-        "fifo": items.number, "lifo": -items.number, "max_heap": -items.priority, "min_heap": items.priority,
-        "lowest_return": items.score, "oldest_version": -items.age_versions,
-    }[selector.name]  # fmt: skip
+        "fifo": items.number,
+        "lifo": -items.number,
+        "max_heap": -items.priority,
+        "min_heap": items.priority,
+        "lowest_return": items.score,
+        "oldest_version": -items.age_versions,
+    }[selector.name]
     assert list(order_N) == sorted(range(len(items)), key=lambda index: (key[index], index))
 
 
@@ -267,9 +278,14 @@ def test_draws_with_a_limit_are_those_of_one_after_another() -> None:
         there = 1.0 - np.concatenate([[0], np.cumsum([weights[item] for item in index[:-1]])])
         np.testing.assert_allclose(probabilities, [weights[item] for item in index] / there)
     expected = {
-        (a, b, c): weights[a] * weights[b] / (1 - weights[a]) * weights[c] / (1 - weights[a] - weights[b])
-        for a in range(4) for b in range(4) for c in range(4) if len({a, b, c}) == 3
-    }  # fmt: skip
+        (a, b, c): (
+            weights[a] * weights[b] / (1 - weights[a]) * weights[c] / (1 - weights[a] - weights[b])
+        )
+        for a in range(4)
+        for b in range(4)
+        for c in range(4)
+        if len({a, b, c}) == 3
+    }
     assert sum(expected.values()) == pytest.approx(1.0)
     statistic = sum((seen[order] - 20_000 * p) ** 2 / (20_000 * p) for order, p in expected.items())
     assert statistic / 23 < 2.0
@@ -328,10 +344,21 @@ def test_a_name_gives_its_selector_back(selector: Selector) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "uniform", "prioritized:0.6", "recency:10000", "return:0.1", "fifo", "lifo", "max_heap", "min_heap",
-        "stratified:uniform", "lowest_return", "oldest_version", "uniform:episode", "stratified(3=2,4=0.5):return:0.1",
+        "uniform",
+        "prioritized:0.6",
+        "recency:10000",
+        "return:0.1",
+        "fifo",
+        "lifo",
+        "max_heap",
+        "min_heap",
+        "stratified:uniform",
+        "lowest_return",
+        "oldest_version",
+        "uniform:episode",
+        "stratified(3=2,4=0.5):return:0.1",
     ],
-)  # fmt: skip
+)
 def test_a_selector_gives_its_name_back(text: str) -> None:
     assert selector_from_name(text).name == text
 

@@ -48,8 +48,12 @@ def mixed(
     for episode in episodes:
         store.add(episode, tokens=1)
     plain: dict[str, object] = {
-        "rows": 40, "row_tokens": 40, "prompt_fraction": 0.0, "min_expert_fraction": None, "min_agent_score": None
-    }  # fmt: skip
+        "rows": 40,
+        "row_tokens": 40,
+        "prompt_fraction": 0.0,
+        "min_expert_fraction": None,
+        "min_agent_score": None,
+    }
     made = MixConfig(**(plain | settings), tables=tables)  # type: ignore[arg-type]
     return Mix(store, ONE, LAYOUT, made, seed=1, teacher_returns={})
 

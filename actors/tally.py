@@ -1,0 +1,112 @@
+"""A tally: counts what came of one assignment, and turns it into its report and evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from actors.assignment import Assignment
+from actors.delivery import Delivery
+from actors.rollout import Dropped
+from gato.compatibility.coverage import Coverage
+from gato.episode import Episode
+from gato.metrics import Evaluation, Mean, WorkerReport
+from gato.task import Task
+from gato.tokenizer import TokenLayout
+from gato.weights import Weights
+
+
+class Tally:
+    """Counts the episodes of one assignment.
+
+    tally = Tally(task, assignment, weights, layout=layout, begun_s=time.monotonic())
+    tally.add(episode)
+    report, evaluation = tally.report("w0", delivery), tally.evaluation("w0")
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        assignment: Assignment,
+        weights: Weights | None,
+        *,
+        layout: TokenLayout | None,
+        begun_s: float,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            weights: The weights that act; None if a teacher demonstrates.
+            layout: The tokens of observations. With it, evaluations warn of what tokens lose.
+            begun_s: When the assignment began, in seconds of `time.monotonic`.
+        """
+        self._task = task
+        self._assignment = assignment
+        self._weights = weights
+        self._begun_s = begun_s
+        self.episodes = 0
+        """Episodes that ended."""
+        self.failed: str | None = None
+        """Why the assignment ended early."""
+        self._env_steps = 0
+        self._returns: dict[int, float] = {}
+        """By seed: episodes end in another order than they are assigned in."""
+        self._dropped: Counter[str] = Counter()
+        self._last_reason = ""
+        is_evaluation = assignment.role == "evaluate"
+        self._coverage = Coverage(task.observations, layout) if layout and is_evaluation else None
+
+    def add(self, episode: Episode) -> None:
+        """Count an episode that ended."""
+        self.episodes += 1
+        self._env_steps += episode.num_steps
+        self._returns[episode.seed] = episode.episode_return
+        if self._coverage is not None:
+            self._coverage.observe(episode.observations)
+
+    def drop(self, dropped: Dropped) -> None:
+        """Count an episode whose environment broke."""
+        self._dropped[dropped.reason] += 1
+        self._last_reason = dropped.reason
+
+    @property
+    def only_drops(self) -> str:
+        """A message if every episode was dropped, else an empty string."""
+        if self.episodes or not self._dropped:
+            return ""
+        return f"{self._task.name} broke in every episode, the last time with {self._last_reason}"
+
+    def report(self, worker: str, delivery: Delivery) -> WorkerReport:
+        """The report of `worker`, with what `delivery` waited and could not store."""
+        returns = self._returns.values()
+        return WorkerReport(
+            worker=worker,
+            role=self._assignment.role,
+            task=self._task.name,
+            version=self._weights.version if self._weights else None,
+            episodes=self.episodes,
+            env_steps=self._env_steps,
+            wall_s=time.monotonic() - self._begun_s,
+            wait_s=delivery.wait_s,
+            refused=delivery.rejected,
+            dropped=dict(self._dropped),
+            returns=Mean(sum(returns, 0.0), len(returns)),
+            failed=self.failed,
+        )
+
+    def evaluation(self, worker: str) -> Evaluation | None:
+        """The evaluation, with a return for each seed in order; None in other roles."""
+        if self._assignment.role != "evaluate" or self._weights is None:
+            return None
+        returns = () if self.failed else [self._returns[seed] for seed in self._assignment.seeds]
+        return Evaluation(
+            task=self._task.name,
+            version=self._weights.version,
+            learner_step=self._weights.learner_step,
+            returns=tuple(returns),
+            env_steps=self._env_steps,
+            wall_s=time.monotonic() - self._begun_s,
+            failed=self.failed,
+            worker=worker,
+            warnings=tuple(self._coverage.warnings(self._task.name)) if self._coverage else (),
+        )
