@@ -49,7 +49,7 @@ def on_our_run(words: Sequence[str]) -> tuple[str, ...]:
 def parse(words: Sequence[str]) -> None:
     """Raise if the command line would not take these words."""
     command: Any = get_command(app)
-    parent, name, rest = None, "gato", list(words[1:])
+    parent, name, rest = None, "gato", split_redirection(words)[0][1:]
     while True:
         context = command.make_context(name, rest, parent=parent)
         if not hasattr(command, "list_commands"):
@@ -73,10 +73,20 @@ def gato(words: Sequence[str]) -> tuple[int, str]:
     return status, out.getvalue()
 
 
+def split_redirection(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The command, and the file that its output goes to if it ends with `> FILE`."""
+    if len(words) > 2 and words[-2] == ">":
+        return list(words[:-2]), words[-1]
+    return list(words), None
+
+
 def run(words: Sequence[str]) -> None:
     """Run a command; AssertionError with its output if it fails."""
-    status, out = gato(words)
+    command, file = split_redirection(words)
+    status, out = gato(command)
     assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
+    if file is not None:
+        Path(file).write_text(out)
 
 
 def check_start(words: Sequence[str]) -> None:

@@ -43,6 +43,7 @@ NOT_RUN = {
 it."""
 LOOKS = (
     "runs",
+    "config show",
     "status",
     "watch",
     "replay ls",
@@ -53,6 +54,8 @@ LOOKS = (
 """Commands of the README that only look at the run, and are run."""
 LANGUAGES = {*SHELL, "python", "text", "json", "toml", "yaml"}
 PAGES = [page for page in pages() if blocks_of(page)]
+STARTS_RUN = "gato_ray.start("
+"""Python of the README with this is left to the slow test."""
 Live = dict[tuple[str, ...], tuple[int, str]]
 
 
@@ -107,6 +110,11 @@ def needs_run(page: Path) -> bool:
     )
 
 
+def answer_to(words: list[str]) -> tuple[str, ...]:
+    """Under which words `live` has the answer: the run is stopped once, whatever it is called."""
+    return ("gato", "stop", RUN) if name_of(words) == "stop" else on_our_run(words)
+
+
 def shell_line(words: list[str], live: Live, folder: Path) -> None:
     """Run one line of a page of docs/."""
     if words[0] == "python":
@@ -119,7 +127,7 @@ def shell_line(words: list[str], live: Live, folder: Path) -> None:
     if name_of(words) == "start":
         check_start(words)
     elif is_live(words):
-        status, out = live[on_our_run(words)]
+        status, out = live[answer_to(words)]
         assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
     else:
         run(on_our_run(words))
@@ -180,7 +188,7 @@ def test_what_the_readme_shows_runs_as_far_as_it_is_cheap(
     for block in blocks_of(README):
         try:
             if block.mark or block.language not in SHELL:
-                if block.language == "python" and not block.mark:
+                if block.language == "python" and not (block.mark or STARTS_RUN in block.body):
                     python_block(block, tmp_path)
                 read_only(block)
                 continue
@@ -198,7 +206,7 @@ def readme_line(words: list[str], live: Live) -> None:
     parse(words)
     needs_more = {"--task", "--data", "--teacher", "--text", "--normalise", "--source"} & set(words)
     if is_live(words):
-        status, out = live[on_our_run(words)]
+        status, out = live[answer_to(words)]
         assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
     elif name_of(words) == "start" and not needs_more:
         check_start(words)
@@ -225,6 +233,16 @@ def test_no_code_is_outside_of_a_fence() -> None:
         text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
         for line in re.findall(r"(?<=\n\n)( {4,}\S.*)", text):
             assert not re.match(r" +(gato|python|from|import|def) ", line), f"{page.name}: {line}"
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_that_starts_a_run_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
+    for block in blocks_of(README):
+        if block.language == "python" and STARTS_RUN in block.body and not block.mark:
+            python_block(block, tmp_path)
 
 
 @pytest.mark.slow
