@@ -23,10 +23,15 @@ def played(num_envs: int, seeds: list[int], player: Player, **options: bool) -> 
     numbers = count(1)
     return list(
         play(
-            counting_envs(num_envs), player, seeds, source="agent", new_key=lambda: f"w.i.{next(numbers)}",
-            version=Version(1, 2), **options,
+            counting_envs(num_envs),
+            player,
+            seeds,
+            source="agent",
+            new_key=lambda: f"w.i.{next(numbers)}",
+            version=Version(1, 2),
+            **options,
         )
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=30, deadline=None)

@@ -127,9 +127,13 @@ print("played")
 def test_playing_prints_nothing_and_leaves_no_file_in_the_working_folder(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parents[3])
     ran = subprocess.run(
-        [sys.executable, "-c", PLAYS_EACH], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PLAYS_EACH],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (ran.stderr, ran.stdout) == ("", "played\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -29,11 +29,18 @@ from tests.actors.faulty import FAULTS, faulty
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = [0, 1, 2, 3, 4]
 REASONS = {
-    "raise": "the wheels came off", "nan": "state is not finite", "inf": "state is not finite", "shape": "shape",
-    "dtype": "could not convert", "pay nan": "returned reward nan", "pay much": r"returned reward 1e\+39", "reset": "it will not begin",
-    "hang": "no answer in 0.5 s; its process was killed", "abort": r"its process died \(SIGABRT\)",
+    "raise": "the wheels came off",
+    "nan": "state is not finite",
+    "inf": "state is not finite",
+    "shape": "shape",
+    "dtype": "could not convert",
+    "pay nan": "returned reward nan",
+    "pay much": r"returned reward 1e\+39",
+    "reset": "it will not begin",
+    "hang": "no answer in 0.5 s; its process was killed",
+    "abort": r"its process died \(SIGABRT\)",
     "exit": r"its process died \(exit status 3\)",
-}  # fmt: skip
+}
 
 
 def survives(task: Task, envs: VectorEnv, reason: str) -> None:
@@ -157,9 +164,7 @@ def test_a_task_that_always_breaks_fails_its_assignment() -> None:
     assert "broke in every episode" in report.failed
 
 
-def test_an_environment_that_cannot_be_made_in_a_process_raises_value_error_and_leaves_no_process() -> (
-    None
-):
+def test_one_that_cannot_be_made_in_a_process_is_a_value_error_and_leaves_no_process() -> None:
     with pytest.raises(ValueError, match=r"cannot make tests.actors.faulty:Nothing-v0"):
         make_envs(
             replace(faulty("none"), env_id="tests.actors.faulty:Nothing-v0"), 1, backend="process"

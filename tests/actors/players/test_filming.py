@@ -277,8 +277,14 @@ def test_the_newest_clip_stands_in_the_folder_with_what_it_shows(tmp_path: Path)
     assert (tmp_path / "a" / "b.mp4").read_bytes() == b"new"
     about = json.loads((tmp_path / "a" / "b.json").read_text())
     assert about == {
-        "task": "a/b", "file": "b.mp4", "version": "1.7", "learner_step": 70, "return": 5.0, "shown_steps": 3, "shown_s": 0.5,
-    }  # fmt: skip
+        "task": "a/b",
+        "file": "b.mp4",
+        "version": "1.7",
+        "learner_step": 70,
+        "return": 5.0,
+        "shown_steps": 3,
+        "shown_s": 0.5,
+    }
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.json", "b.mp4"]
 
 
@@ -292,9 +298,13 @@ def test_why_there_is_no_clip_is_said_once(tmp_path: Path) -> None:
 
 def test_a_worker_films_the_assignments_that_say_so() -> None:
     worker = Worker(
-        "w0", {COUNTING.name: COUNTING}, lambda *_: WeightedEcho(), ListSink(), ListSource([Version(1, 1)] * 3),
+        "w0",
+        {COUNTING.name: COUNTING},
+        lambda *_: WeightedEcho(),
+        ListSink(),
+        ListSource([Version(1, 1)] * 3),
         make=lambda task, num_envs: VectorEnv(task, [PicturedEnv() for _ in range(num_envs)]),
-    )  # fmt: skip
+    )
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(4, 1), film=True)
     _, filmed = worker.perform(assignment)
     clip = worker.take_clip()

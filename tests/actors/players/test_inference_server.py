@@ -31,8 +31,11 @@ from tests.gato.models import small_model
 MODEL: Gato = small_model(64)
 SAMPLING = ActingConfig(window_steps=4, continuous="sample")
 PLAYERS = GatoPlayers(
-    model=MODEL.config, evaluate={COUNTING.name: ActingConfig(window_steps=4)}, generate={COUNTING.name: SAMPLING}, seed=0
-)  # fmt: skip
+    model=MODEL.config,
+    evaluate={COUNTING.name: ActingConfig(window_steps=4)},
+    generate={COUNTING.name: SAMPLING},
+    seed=0,
+)
 
 
 def weights(number: int) -> Weights:

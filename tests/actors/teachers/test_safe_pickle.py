@@ -49,20 +49,30 @@ INTERFACE = (
     + b"}("
     + text("__array_interface__")
     + b"}("
-    + text("shape") + FOUR + text("typestr") + text("<f8") + text("version") + b"K\x03"
-    + text("data") + b"K\x08\x89\x86"
+    + text("shape")
+    + FOUR
+    + text("typestr")
+    + text("<f8")
+    + text("version")
+    + b"K\x03"
+    + text("data")
+    + b"K\x08\x89\x86"
     + b"uub"
-)  # fmt: skip
+)
 CRAFTED = {
     "an array of objects out of bytes": FROM_BYTES,
     "a reconstructed array of objects": RECONSTRUCTED + STATE + b"b",
     "a buffer of objects": BUFFER,
     "an object as a scalar": SCALAR,
     "an interface to memory": INTERFACE,
-    "a shape that is larger than its bytes": RECONSTRUCTED + b"(K\x01K\xff\x85" + called("numpy", "dtype", text("f8"))
-    + b"\x89" + short(b"A" * 8) + b"tb",
+    "a shape that is larger than its bytes": RECONSTRUCTED
+    + b"(K\x01K\xff\x85"
+    + called("numpy", "dtype", text("f8"))
+    + b"\x89"
+    + short(b"A" * 8)
+    + b"tb",
     "a type in place of an array": OBJECTS,
-}  # fmt: skip
+}
 
 TRIES = """
 import io, pickle, sys
