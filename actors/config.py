@@ -41,8 +41,8 @@ class ActorsConfig:
     """The share of that time in which the agent plays to learn from its own episodes (those that
     pass the return filter of `replay.mix`)."""
     relabel_share: float = 0.0
-    """The share in which the agent plays and the task's teacher labels each step with its own action
-    (DAgger: Ross et al. 2011)."""
+    """The share in which the agent plays and the task's teacher labels each step with its own
+    action (DAgger: Ross et al. 2011)."""
     demonstrate_share: float = 0.0
     """The share in which teachers demonstrate further, after `demonstration_steps`."""
     play_from: int = 0
@@ -77,9 +77,9 @@ class ActorsConfig:
     none is filmed. Filming costs 1 to 4 s of a core. Evaluations after the training are filmed in
     any case."""
     inference: Literal["worker", "node"] = "worker"
-    """Where actions are computed. worker: each worker has the weights. node: one process of each node
-    has them for all its workers, which takes less memory; workers of the same task are batched, and
-    the last bits of an action depend on the other workers in the batch."""
+    """Where actions are computed. worker: each worker has the weights. node: one process of each
+    node has them for all its workers, which takes less memory; workers of the same task are
+    batched, and the last bits of an action depend on the other workers in the batch."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 

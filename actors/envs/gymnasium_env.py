@@ -146,8 +146,9 @@ class GymnasiumEnv:
             if "values to unpack" not in str(problem):
                 raise
             raise ValueError(
-                f"step did not return (observation, reward, terminated, truncated, info): {problem};"
-                " an environment of old gym, whose step returns four values, is named gym:ID"
+                "step did not return (observation, reward, terminated, truncated, info):"
+                f" {problem}; an environment of old gym, whose step returns four values, is"
+                " named gym:ID"
             ) from problem
         self._keep_extras(info)
         return (

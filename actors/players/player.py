@@ -40,7 +40,8 @@ class TimeStep:
     seeds: Int64[np.ndarray, " N"]
     """The seed that each row's episode began with."""
     extras: Mapping[str, Shaped[np.ndarray, "N ..."]] = field(default_factory=dict[str, np.ndarray])
-    """What only a teacher may look at, such as a game's RAM; empty if the player does not need it."""
+    """What only a teacher may look at, such as a game's RAM; empty if the player does not need
+    it."""
 
     @classmethod
     def first(

@@ -74,10 +74,11 @@ PUBLISHED: Mapping[str, tuple[float, float, float]] = {
 """By ROM: mean returns of random play, of a human tester, and of JAT's expert."""
 
 UNPUBLISHED = """
-adventure air_raid atlantis2 backgammon basic_math blackjack carnival casino crossbow darkchambers donkey_kong earthworld
-elevator_action entombed et flag_capture frogger galaxian hangman haunted_house human_cannonball journey_escape kaboom
-keystone_kapers king_kong klax koolaid laser_gates lost_luggage mario_bros miniature_golf mr_do othello pacman pitfall2
-pooyan sir_lancelot space_war superman tetris tic_tac_toe_3d trondead turmoil video_checkers video_chess video_cube
+adventure air_raid atlantis2 backgammon basic_math blackjack carnival casino crossbow darkchambers
+donkey_kong earthworld elevator_action entombed et flag_capture frogger galaxian hangman
+haunted_house human_cannonball journey_escape kaboom keystone_kapers king_kong klax koolaid
+laser_gates lost_luggage mario_bros miniature_golf mr_do othello pacman pitfall2 pooyan sir_lancelot
+space_war superman tetris tic_tac_toe_3d trondead turmoil video_checkers video_chess video_cube
 word_zapper
 """
 """ROMs of the other games, without published returns."""

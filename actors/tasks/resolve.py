@@ -16,8 +16,8 @@ from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task, find_task
 
 TEXT_TOKENS = 64
-"""Tokens of a text, for an environment that is named by its id alone; a task made in Python may have
-more or fewer."""
+"""Tokens of a text, for an environment that is named by its id alone; a task made in Python may
+have more or fewer."""
 ADAPTERS = {"gym": "actors.envs.legacy_gym", "minigrid": "actors.envs.babyai"}
 """Packages whose environments need an adapter, and our module that is it."""
 

@@ -52,7 +52,8 @@ class SpecialistTeacher:
         self.notes: Sequence[str] = specialist.notes
 
     def _begin(self, step: TimeStep) -> None:
-        """Set scale and generator of the noise in the rows that begin: they follow from the seed."""
+        """Set scale and generator of the noise in the rows that begin: they follow from the
+        seed."""
         if len(self._scale) != step.num_rows:
             self._scale = np.zeros(step.num_rows, np.float32)
             self._rngs = [np.random.default_rng(0) for _ in range(step.num_rows)]

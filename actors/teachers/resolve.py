@@ -44,8 +44,8 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
         return _function(task, "actors.envs.babyai:act")
     if task.family != "mujoco":
         raise ValueError(
-            f"no teacher ships for {task.name}; name one of: {SPECS}, or import recorded episodes by"
-            " `gato import`"
+            f"no teacher ships for {task.name}; name one of: {SPECS}, or import recorded episodes"
+            " by `gato import`"
         )
     return _specialist(task, noise, folder)
 

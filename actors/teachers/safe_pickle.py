@@ -1,4 +1,5 @@
-"""Reads pickles as data: numbers, arrays and attributes of objects, from files that are not trusted.
+"""Reads pickles as data: numbers, arrays and attributes of objects, from files that are not
+trusted.
 
 Reading calls nothing of NumPy: its names build plain records of what the file says of an array.
 The array is made afterwards, of numbers alone, after its length is checked. Classes of
@@ -85,7 +86,8 @@ class _Array:
         return array
 
     def numpy(self) -> Shaped[np.ndarray, ...]:
-        """The array. Raises ValueError if it is not of numbers, or its bytes do not fit its shape."""
+        """The array. Raises ValueError if it is not of numbers, or its bytes do not fit its
+        shape."""
         data, kind, shape, order = self._parts or (None, None, None, None)
         if not (
             isinstance(data, bytes | bytearray)

@@ -70,13 +70,17 @@ class Freeway:
         """[3, N, K]: the value of going up, staying and going down from each height; a step in
         which a car is met is worth less."""
         there_NK = height_NK + later_NK
-        return np.stack([
-            np.roll(there_NK, shift, axis=1) - self.HIT * (hit_NK | np.roll(hit_NK, shift, axis=1)) for shift in (-1, 0, 1)
-        ])  # fmt: skip
+        return np.stack(
+            [
+                np.roll(there_NK, shift, axis=1)
+                - self.HIT * (hit_NK | np.roll(hit_NK, shift, axis=1))
+                for shift in (-1, 0, 1)
+            ]
+        )
 
     def _cars_in_the_way(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> np.ndarray:
-        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a step; the last lane
-        is the pavement."""
+        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a step; the last
+        lane is the pavement."""
         # Pixels in a step, lowest lane first.
         speed_L = np.array([0.8, 1, 4 / 3, 2, 4, -4, -2, -4 / 3, -1, -0.8])
         decision_H1 = np.arange(1, self.ahead + 1)[:, None]

@@ -24,9 +24,24 @@ NEEDED = frozenset({"task", "env_id", "observation_clip", "action_low", "action_
 PLAYED = NEEDED | {"activation", "squash", "output_clip"}
 """Entries of a record that change the actions."""
 TOLD = frozenset(
-    {"algorithm", "command", "config", "date", "env_steps", "kept", "measured_seeds", "return_mean", "return_std",
-     "return_min", "sampled_return_mean", "sampled_return_std", "steps_mean", "versions", "wall_s"}
-)  # fmt: skip
+    {
+        "algorithm",
+        "command",
+        "config",
+        "date",
+        "env_steps",
+        "kept",
+        "measured_seeds",
+        "return_mean",
+        "return_std",
+        "return_min",
+        "sampled_return_mean",
+        "sampled_return_std",
+        "steps_mean",
+        "versions",
+        "wall_s",
+    }
+)
 """Entries that say how the specialist was made."""
 ADVICE = "copy it again, or train it again with `gato teach`"
 

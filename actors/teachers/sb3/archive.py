@@ -1,7 +1,7 @@
 """Reads the zip that Stable-Baselines3's `save` writes; every size is checked before it is read.
 
-`policy.pth` holds tensors only, which PyTorch reads without running code. `data` is JSON; objects in
-it are pickles in base64, next to their readable parts. Only the readable parts are read.
+`policy.pth` holds tensors only, which PyTorch reads without running code. `data` is JSON; objects
+in it are pickles in base64, next to their readable parts. Only the readable parts are read.
 """
 
 from __future__ import annotations
@@ -27,9 +27,21 @@ megabytes."""
 MOST_MEMBERS = 10_000
 """Most files in one archive, so that its list of names stays small."""
 DAMAGED = (
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, LookupError, TypeError,
-    ValueError, ArithmeticError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
-)  # fmt: skip
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+)
 """What reading a damaged file may raise, by the documentation of pickle and zipfile."""
 
 
@@ -59,7 +71,8 @@ def read_archive(path: Path) -> Archive:
     pickles or is too large."""
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} is not a zip, or does not exist; give a file that Stable-Baselines3's `save` wrote"
+            f"{path} is not a zip, or does not exist; give a file that"
+            " Stable-Baselines3's `save` wrote"
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -119,8 +132,8 @@ def _require_known(path: Path, names: list[str]) -> None:
 
 
 def member(archive: zipfile.ZipFile, name: str, most_bytes: int, path: Path) -> bytes:
-    """The content of one file in a zip. Raises TooLargeError if it unpacks to more than `most_bytes`,
-    before it is unpacked."""
+    """The content of one file in a zip. Raises TooLargeError if it unpacks to more than
+    `most_bytes`, before it is unpacked."""
     if len(archive.namelist()) > MOST_MEMBERS:
         raise TooLargeError(
             f"{path} holds {len(archive.namelist()):,} files, at most {MOST_MEMBERS:,} are read"

@@ -71,8 +71,12 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
         notes.append(f"noted: {archive.path} does not say its policy_kwargs; taken as the defaults")
     has_sde = bool(kwargs.get("use_sde", archive.data.get("use_sde", False)))
     require_known_keywords(archive, kind, kwargs, has_sde)
-    path = tuple("actor.mu.0" if part == "actor.mu" and has_sde and "actor.mu.0.weight" in archive.state else part
-                 for part in kind.path)  # fmt: skip
+    path = tuple(
+        "actor.mu.0"
+        if part == "actor.mu" and has_sde and "actor.mu.0.weight" in archive.state
+        else part
+        for part in kind.path
+    )
     layers = _layers(archive, kind, path)
     arrays = _require_network(archive, kind, layers)
     check_hidden(
@@ -88,10 +92,12 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
         log_std=_log_std(archive, layers[-1], has_sde=has_sde) if name == "actor-critic" else None,
         activation=activation_of(archive, kwargs, activation, kind.activation, notes),
         squash=squashes(archive, name, kwargs),
-        output_clip=float(kwargs.get("clip_mean", CLIP_MEAN)) if layers[-1] == "actor.mu.0" and name == "SAC" else np.inf,
+        output_clip=float(kwargs.get("clip_mean", CLIP_MEAN))
+        if layers[-1] == "actor.mu.0" and name == "SAC"
+        else np.inf,
         is_on_policy=name == "actor-critic",
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _kind_of(archive: Archive, allowed: frozenset[str], notes: list[str]) -> str:
@@ -131,8 +137,8 @@ def _is_known(tensor: str, kind: PolicyKind) -> bool:
 
 
 def _layers(archive: Archive, kind: PolicyKind, path: tuple[str, ...]) -> list[str]:
-    """Names of the layers from the observation to the action. Raises ValueError if a tensor is on no
-    list."""
+    """Names of the layers from the observation to the action. Raises ValueError if a tensor is on
+    no list."""
     ordered: list[str] = []
     for part in path:
         stem, is_many = part.removesuffix(".N"), part.endswith(".N")

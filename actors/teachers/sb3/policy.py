@@ -25,8 +25,8 @@ from gato.compatibility.environment import Comparison, Difference
 from gato.task import Task
 
 NOISE = 0.1
-"""Standard deviation of a policy without one of its own, as a share of half an action's range: TD3's
-exploration noise."""
+"""Standard deviation of a policy without one of its own, as a share of half an action's range:
+TD3's exploration noise."""
 NO_STATISTICS = "none"
 """Value of the option `vecnormalize`: observations are not normalised."""
 
@@ -43,8 +43,8 @@ class Options:
 
 
 def read_options(query: str, where: str) -> Options:
-    """Parse `vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. Raises ValueError for
-    any other option."""
+    """Parse `vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. Raises ValueError
+    for any other option."""
     options: dict[str, str] = {}
     allowed: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -238,8 +238,8 @@ def _specialist(
     notes: tuple[str, ...],
     options: Options,
 ) -> Specialist:
-    """The network with the scale of its observations and the bounds of its actions. Raises ValueError
-    if it needs bounds and has none."""
+    """The network with the scale of its observations and the bounds of its actions. Raises
+    ValueError if it needs bounds and has none."""
     shown, taken = network.shown, network.taken
     low, high = fit.action_bounds or (np.full(taken, -1.0), np.full(taken, 1.0))
     if network.squash and fit.has_open_bounds:

@@ -92,8 +92,8 @@ def _whole(value: Any) -> int | None:
 def _printed(
     entry: Mapping[str, Any], name: str, shape: tuple[int, ...] | None
 ) -> Float[np.ndarray, " n"] | None:
-    """The elements of a printed array, row-major. NumPy shortens long ones by "..."; then `NAME_repr`
-    may have one number for all."""
+    """The elements of a printed array, row-major. NumPy shortens long ones by "..."; then
+    `NAME_repr` may have one number for all."""
     if shape is None:
         return None
     size, whole, short = (

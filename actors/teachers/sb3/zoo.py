@@ -40,8 +40,8 @@ class ZooSettings:
 
 
 def folders_beside(policy: Path, env_id: str) -> list[Path]:
-    """The folders where RL-Zoo stores a policy's files: its own, and those named after it or after its
-    environment."""
+    """The folders where RL-Zoo stores a policy's files: its own, and those named after it or after
+    its environment."""
     name = re.sub(r"-v\d+$", "", env_id.replace("/", "-"))
     named = sorted(policy.parent.glob(f"{re.sub(r'[*?[]', '?', name)}-v*"))
     return list(

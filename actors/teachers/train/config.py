@@ -17,8 +17,8 @@ class SpecialistConfig:
     """Settings of PPO (Schulman et al. 2017; observation normalisation and linear decay after
     Andrychowicz et al. 2021).
 
-    SAC (Haarnoja et al. 2018) uses the steps, the seed, `hidden`, `max_rate` as a constant, `gamma`,
-    `reward_scale`, `num_envs`, `evaluate_every`, and `minibatch_steps` as its batch size.
+    SAC (Haarnoja et al. 2018) uses the steps, the seed, `hidden`, `max_rate` as a constant,
+    `gamma`, `reward_scale`, `num_envs`, `evaluate_every`, and `minibatch_steps` as its batch size.
     """
 
     task: str
@@ -37,7 +37,8 @@ class SpecialistConfig:
     gae_lambda: float = 0.95
     clip: float = 0.2
     reward_scale: float = 0.05
-    """Rewards are multiplied by this: the value network learns faster if returns are of order one."""
+    """Rewards are multiplied by this: the value network learns faster if returns are of order
+    one."""
     first_log_std: float = -0.5
     """Log of the initial standard deviation, of actions with bounds -1 and 1."""
     evaluate_every: int = 50
@@ -99,8 +100,8 @@ def settings_for(
         raise ValueError(
             f"no settings for a specialist of {task.name}; there are some for"
             f" {', '.join(SETTINGS)}. On games RLlib's PPO was measured at 90 to 150 steps/s on two"
-            " cores, at which 10 million steps take a day: import recorded episodes by `gato import`,"
-            " or name a trained policy by python:PACKAGE.MODULE:FUNCTION"
+            " cores, at which 10 million steps take a day: import recorded episodes by `gato"
+            " import`, or name a trained policy by python:PACKAGE.MODULE:FUNCTION"
         )
     known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
     if known is None:
@@ -110,7 +111,11 @@ def settings_for(
     config = replace(known, task=task.name, seed=seed, algorithm=algorithm)
     if algorithm == "sac":
         config = replace(
-            config, env_steps=min(config.env_steps, SAC_STEPS), hidden=(256, 256), reward_scale=1.0, num_envs=1,
+            config,
+            env_steps=min(config.env_steps, SAC_STEPS),
+            hidden=(256, 256),
+            reward_scale=1.0,
+            num_envs=1,
             minibatch_steps=256,
-        )  # fmt: skip
+        )
     return replace(config, env_steps=env_steps) if env_steps else config

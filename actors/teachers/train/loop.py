@@ -1,4 +1,5 @@
-"""Trains a specialist: resumes from the last checkpoint, keeps the best weights, and measures them."""
+"""Trains a specialist: resumes from the last checkpoint, keeps the best weights, and measures
+them."""
 
 from __future__ import annotations
 

@@ -46,9 +46,12 @@ def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
         require_own_packages()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(
-            address="local", num_cpus=2 + num_env_runners, include_dashboard=False, logging_level=logging.ERROR,
+            address="local",
+            num_cpus=2 + num_env_runners,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
             log_to_driver=False,
-        )  # fmt: skip
+        )
         try:
             yield
         finally:
@@ -80,8 +83,8 @@ def _ppo(config: SpecialistConfig) -> Any:
 
 
 def _sac(config: SpecialistConfig) -> Any:
-    """SAC without normalisation of observations: the buffer would keep values that were normalised by
-    old statistics."""
+    """SAC without normalisation of observations: the buffer would keep values that were normalised
+    by old statistics."""
     from ray.rllib.algorithms.sac import SACConfig
 
     algorithm: Any = SACConfig()
@@ -140,7 +143,8 @@ def _build(config: SpecialistConfig, task: Task, num_env_runners: int) -> Any:
 
 
 def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of observations, which are in the connector, not in the module."""
+    """Mean and standard deviation of observations, which are in the connector, not in the
+    module."""
     from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
     from ray.rllib.utils.filter import RunningStat
 
@@ -278,21 +282,8 @@ def main() -> None:
         record = teach(config, arguments.out, progress=say, num_env_runners=arguments.env_runners)
     except ValueError as problem:
         parser.error(str(problem))
-    print(
-        json.dumps(
-            {
-                k: record[k]
-                for k in (
-                    "task",
-                    "return_mean",
-                    "return_std",
-                    "sampled_return_mean",
-                    "env_steps",
-                    "wall_s",
-                )
-            }
-        )
-    )
+    shown = ("task", "return_mean", "return_std", "sampled_return_mean", "env_steps", "wall_s")
+    print(json.dumps({name: record[name] for name in shown}))
 
 
 if __name__ == "__main__":

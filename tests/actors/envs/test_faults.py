@@ -164,9 +164,7 @@ def test_a_task_that_always_breaks_fails_its_assignment() -> None:
     assert "broke in every episode" in report.failed
 
 
-def test_an_environment_that_cannot_be_made_in_a_process_raises_value_error_and_leaves_no_process() -> (
-    None
-):
+def test_one_that_cannot_be_made_in_a_process_is_a_value_error_and_leaves_no_process() -> None:
     with pytest.raises(ValueError, match=r"cannot make tests.actors.faulty:Nothing-v0"):
         make_envs(
             replace(faulty("none"), env_id="tests.actors.faulty:Nothing-v0"), 1, backend="process"

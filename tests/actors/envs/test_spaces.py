@@ -48,7 +48,8 @@ EVERYTHING = spaces.Dict(
 
 
 class EverythingEnv(gymnasium.Env):
-    """Shows one of each space, takes a nested action, and returns reward 1 if that is as expected."""
+    """Shows one of each space, takes a nested action, and returns reward 1 if that is as
+    expected."""
 
     def __init__(self) -> None:
         self.observation_space = EVERYTHING

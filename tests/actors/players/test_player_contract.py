@@ -116,11 +116,9 @@ def steps_of(task: Task, seed: int, *, num_steps: int = 6) -> list[TimeStep]:
     steps: list[TimeStep] = []
     for t in range(num_steps):
         shown = {
-            name: (
-                rng.integers(0, 255, (N, *spec.shape), np.uint8)
-                if spec.kind is Kind.IMAGE
-                else rng.normal(0.0, 0.1, (N, *spec.shape)).astype(spec.dtype)
-            )
+            name: rng.integers(0, 255, (N, *spec.shape), np.uint8)
+            if spec.kind is Kind.IMAGE
+            else rng.normal(0.0, 0.1, (N, *spec.shape)).astype(spec.dtype)
             for name, spec in task.observations.items()
         }
         ram = rng.integers(0, 255, (N, 128), np.uint8)

@@ -30,12 +30,12 @@ class Talker(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        shown = {"order": "go left", "place": np.array([1, 2])}
-        return shown, {"teacher": {"action": np.array([1, 2])}}
+        return {"order": "go left", "place": np.array([1, 2])}, {"teacher": {"action": np.array([1,
+        2])}}
 
     def step(self, action):
-        shown = {"order": "stop", "place": np.array([3, 4])}
-        return shown, 1.0, False, False, {"teacher": {"action": np.array([0, 1])}}
+        return {"order": "stop", "place": np.array([3, 4])}, 1.0, False, False, {"teacher":
+        {"action": np.array([0, 1])}}
 
 
 gymnasium.register("Talker-v0", "talker_pkg:Talker", max_episode_steps=3)
@@ -50,8 +50,8 @@ gymnasium.register("Listing-v0", Listing, max_episode_steps=3)
 
 
 def make_task():
-    references = References(random=0.0, expert=3.0, source="made up")
-    return task_of("Talker-v0", text_tokens=8, references=references)
+    return task_of("Talker-v0", text_tokens=8, references=References(random=0.0, expert=3.0,
+    source="made up"))
 
 
 TASK = make_task()

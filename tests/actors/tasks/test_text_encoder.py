@@ -15,17 +15,39 @@ from gato.tokenizer import TokenLayout, encode
 from tests.gato.models import TALK
 
 WORDS = [
-    "the", "red", "blue", "green", "grey", "ball", "box", "key", "door", "go",
-    "to", "left", "right", "pick", "up", "put", "down", "next", "behind", "open",
-]  # fmt: skip
+    "the",
+    "red",
+    "blue",
+    "green",
+    "grey",
+    "ball",
+    "box",
+    "key",
+    "door",
+    "go",
+    "to",
+    "left",
+    "right",
+    "pick",
+    "up",
+    "put",
+    "down",
+    "next",
+    "behind",
+    "open",
+]
 
 
 def train(pad_id: int = -1) -> bytes:
     rng, model = random.Random(0), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([" ".join(rng.choices(WORDS, k=8)) for _ in range(300)]),
-        model_writer=model, vocab_size=100, hard_vocab_limit=False, pad_id=pad_id, minloglevel=2,
-    )  # fmt: skip
+        model_writer=model,
+        vocab_size=100,
+        hard_vocab_limit=False,
+        pad_id=pad_id,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 

@@ -65,14 +65,12 @@ CRAFTED = {
     "a buffer of objects": BUFFER,
     "an object as a scalar": SCALAR,
     "an interface to memory": INTERFACE,
-    "a shape that is larger than its bytes": (
-        RECONSTRUCTED
-        + b"(K\x01K\xff\x85"
-        + called("numpy", "dtype", text("f8"))
-        + b"\x89"
-        + short(b"A" * 8)
-        + b"tb"
-    ),
+    "a shape that is larger than its bytes": RECONSTRUCTED
+    + b"(K\x01K\xff\x85"
+    + called("numpy", "dtype", text("f8"))
+    + b"\x89"
+    + short(b"A" * 8)
+    + b"tb",
     "a type in place of an array": OBJECTS,
 }
 
