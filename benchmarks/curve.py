@@ -57,8 +57,11 @@ def collect(run_folder: Path) -> None:
     scales = json.loads((run_folder / "scales.json").read_text())
     out = subprocess.run(
         [str(GATO), "evaluate", run_folder.name, "--episodes", str(EPISODES), "--json"],
-        env=os.environ | {"GATO_RUNS": str(run_folder.parent)}, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        env=os.environ | {"GATO_RUNS": str(run_folder.parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     tasks = list(scales)
     data = "".join(f" --data {entry}" for entry in info["config"]["data"])
     kept = {
@@ -131,12 +134,22 @@ def draw(name: str) -> None:
     pyplot.close(figure)
     machine = runs[0]["machine"]
     lines = [
-        f"# The run {name} over seeds", "",
-        f"Made by `python -m benchmarks.curve run {name} --seeds ...` (`{runs[0]['command']}`), drawn by `python -m benchmarks.curve draw`.",
-        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {', '.join(dict.fromkeys(r['machine']['commit'] for r in runs))}. Returns of the last checkpoint, never the best,",
-        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.", "",
-        "| seed | task | return | ± | normalised | updates | minutes in all |", "|--:|---|--:|--:|--:|--:|--:|",
-    ]  # fmt: skip
+        f"# The run {name} over seeds",
+        "",
+        (
+            f"Made by `python -m benchmarks.curve run {name} --seeds ...` (`{runs[0]['command']}`),"
+            " drawn by `python -m benchmarks.curve draw`."
+        ),
+        (
+            f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits"
+            f" {', '.join(dict.fromkeys(r['machine']['commit'] for r in runs))}. Returns of the"
+            " last checkpoint, never the best,"
+        ),
+        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.",
+        "",
+        "| seed | task | return | ± | normalised | updates | minutes in all |",
+        "|--:|---|--:|--:|--:|--:|--:|",
+    ]
     for entry in runs:
         for task, last in entry["last_checkpoint"].items():
             lines.append(

@@ -60,9 +60,18 @@ def theirs(task: Task, num_envs: int) -> tuple[str, Callable[[], object]]:
     actions = [np.stack([random_action(task, rng) for _ in range(num_envs)]) for _ in range(256)]
     if task.family == "atari":
         games = AtariVectorEnv(
-            "pong", num_envs, frameskip=4, stack_num=1, grayscale=False, img_height=64, img_width=80,
-            use_fire_reset=False, full_action_space=True, reward_clipping=False, num_threads=1,
-        )  # fmt: skip
+            "pong",
+            num_envs,
+            frameskip=4,
+            stack_num=1,
+            grayscale=False,
+            img_height=64,
+            img_width=80,
+            use_fire_reset=False,
+            full_action_space=True,
+            reward_clipping=False,
+            num_threads=1,
+        )
         games.reset()
         return "ale-py's AtariVectorEnv, one thread", lambda: games.step(
             actions[int(rng.integers(256))]

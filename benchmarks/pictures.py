@@ -1,6 +1,7 @@
 """The pictures of the README from a finished run: its live table, and what it plays.
 
-python -m benchmarks.pictures demo        # writes docs/pictures/watch.svg and docs/pictures/play.gif
+python -m benchmarks.pictures demo        # writes docs/pictures/watch.svg and
+docs/pictures/play.gif
 """
 
 from __future__ import annotations

@@ -33,11 +33,17 @@ def write_table(file: Path) -> None:
     """The newest row of each path as a table in benchmarks/README.md."""
     newest = {row["path"]: row for row in map(json.loads, file.read_text().splitlines())}
     lines = [
-        "# Benchmarks", "",
-        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
-        "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
-        "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
-    ]  # fmt: skip
+        "# Benchmarks",
+        "",
+        (
+            "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
+            " (above 1: faster than it). All rows: `rows.jsonl`."
+        ),
+        "Learning curves are made by `python -m benchmarks.curve` (docs/results/).",
+        "",
+        "| path | against | ratio | ours | machine | date | commit |",
+        "|---|---|--:|--:|---|---|---|",
+    ]
     lines += [
         f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"
         f" {row['cpu']} | {row['date']} | {row['commit']} |"

@@ -1,5 +1,4 @@
-"""The settings of the model and of acting. They need no torch, which takes seconds to import: what
-only reads a run need not wait."""
+"""The settings of the model and of acting. They need no torch, which is slow to import."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ class EmbeddingConfig:
     max_observation_tokens: int = 512
     """Rows of the table of local positions; a task whose step shows more tokens is refused."""
     patch_channels: int = 96
-    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names
-    no number."""
+    """Channels of the patch ResNet: a multiple of its 32 groups. The paper names no number."""
     value_waves: int = 0
     """How many cosines over the bins the rows of continuous values share, beside each row's own
     numbers; 0: none, as in the paper. What is learned at one value then holds near it, which small
@@ -174,18 +172,55 @@ class ModelConfig:
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "79m": ModelConfig(num_layers=8, num_heads=24, width=768, feedforward=3072, context_tokens=1024, stochastic_depth=0.1),
-    "364m": ModelConfig(num_layers=12, num_heads=12, width=1536, feedforward=6144, context_tokens=1024, stochastic_depth=0.1),
-    "1.18b": ModelConfig(num_layers=24, num_heads=16, width=2048, feedforward=8192, context_tokens=1024, stochastic_depth=0.1),
+    "79m": ModelConfig(
+        num_layers=8,
+        num_heads=24,
+        width=768,
+        feedforward=3072,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
+    "364m": ModelConfig(
+        num_layers=12,
+        num_heads=12,
+        width=1536,
+        feedforward=6144,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
+    "1.18b": ModelConfig(
+        num_layers=24,
+        num_heads=16,
+        width=2048,
+        feedforward=8192,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
     "small": ModelConfig(
-        num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4, value_waves=32,
+        num_layers=3,
+        num_heads=4,
+        width=128,
+        feedforward=512,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=4,
+        value_waves=32,
     ),
     "tiny": ModelConfig(
-        num_layers=2, num_heads=2, width=32, feedforward=64, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8, value_waves=32,
+        num_layers=2,
+        num_heads=2,
+        width=32,
+        feedforward=64,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=8,
+        value_waves=32,
     ),
-}  # fmt: skip
+}
 """The paper's three sizes (table 5) and two for CPUs."""
 
 

@@ -15,8 +15,8 @@ from gato.text import TextEncoder, encode_texts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLayout:
-    """Which ids mean what: text from 0, then the bins of continuous values, then ids with a range of
-    their own, last the separator.
+    """Which ids mean what: text from 0, then the bins of continuous values, then ids with a range
+    of their own, last the separator.
 
     The defaults are the paper's: 32,000 text ids, whose first 1,024 are also the discrete values,
     and 1,024 uniform bins in [32000, 33024) for observations and actions. A run without text may

@@ -167,7 +167,7 @@ class GymnasiumEnv:
         return float(self._env.metadata.get("render_fps") or 15.0)
 
     def picture(self) -> UInt8[np.ndarray, ...]:
-        """Draw the present state, not checked yet. Raises RuntimeError if the environment returns nothing."""
+        """Draw the present state, unchecked. Raises RuntimeError if there is no picture."""
         bare = self._env.unwrapped
         # Set when a picture is wanted, not when the environment is made: not every environment
         # accepts `render_mode` there.

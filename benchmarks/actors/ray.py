@@ -80,9 +80,13 @@ def shared(name: str, preset: str, *, num_workers: int = 2, num_envs: int = 4) -
 @contextmanager
 def ray_of(num_cpus: int) -> Generator[None]:
     ray.init(
-        address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, namespace="benchmark",
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        namespace="benchmark",
         logging_level=logging.ERROR,
-    )  # fmt: skip
+    )
     try:
         yield
     finally:

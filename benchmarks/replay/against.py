@@ -58,9 +58,12 @@ def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode
     ours_s, theirs_s = paired_s(ours, lambda: buffer.sample())
     service.close()
     return {
-        "path": f"windows {num_windows}x64 steps, {task.name}, warm", "against": "TorchRL 0.14 SliceSampler, in memory",
-        "ours_s": ours_s, "theirs_s": theirs_s, "windows_per_s": num_windows / ours_s,
-    }  # fmt: skip
+        "path": f"windows {num_windows}x64 steps, {task.name}, warm",
+        "against": "TorchRL 0.14 SliceSampler, in memory",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "windows_per_s": num_windows / ours_s,
+    }
 
 
 class TokenRows(Dataset[dict[str, torch.Tensor]]):
@@ -110,6 +113,9 @@ def batches_against_dataloader(
     )
     service.close()
     return {
-        "path": f"batch {rows}x1024, {task.name}, warm", "against": "PyTorch DataLoader over episodes in memory",
-        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s,
-    }  # fmt: skip
+        "path": f"batch {rows}x1024, {task.name}, warm",
+        "against": "PyTorch DataLoader over episodes in memory",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "batches_per_s": 1 / ours_s,
+    }

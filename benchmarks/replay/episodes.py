@@ -29,10 +29,16 @@ SPECKS = 26
 def hopper_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Episode:
     """As long and wide as Hopper's, of random numbers."""
     return Episode(
-        key=f"bench.h.{number}", task=HOPPER.name, source="teacher:t", terminated=False, truncated=True, seed=number,
+        key=f"bench.h.{number}",
+        task=HOPPER.name,
+        source="teacher:t",
+        terminated=False,
+        truncated=True,
+        seed=number,
         observations={"state": rng.normal(size=(steps, 11)).astype(np.float32)},
-        actions=rng.uniform(-1, 1, (steps, 3)).astype(np.float32), rewards=np.ones(steps, np.float32),
-    )  # fmt: skip
+        actions=rng.uniform(-1, 1, (steps, 3)).astype(np.float32),
+        rewards=np.ones(steps, np.float32),
+    )
 
 
 def pong_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Episode:
@@ -53,9 +59,16 @@ def pong_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Ep
     specks = rng.integers(0, 64, (2, steps, SPECKS))
     frames[np.arange(steps)[:, None], specks[0], specks[1]] = 200
     return Episode(
-        key=f"bench.p.{number}", task=PONG.name, source="teacher:t", terminated=True, truncated=False, seed=number,
-        observations={"image": frames}, actions=rng.integers(0, 18, steps), rewards=np.zeros(steps, np.float32),
-    )  # fmt: skip
+        key=f"bench.p.{number}",
+        task=PONG.name,
+        source="teacher:t",
+        terminated=True,
+        truncated=False,
+        seed=number,
+        observations={"image": frames},
+        actions=rng.integers(0, 18, steps),
+        rewards=np.zeros(steps, np.float32),
+    )
 
 
 MAKE: dict[str, Callable[..., Episode]] = {HOPPER.name: hopper_episode, PONG.name: pong_episode}

@@ -82,10 +82,13 @@ def insert(task: Task, durability: Durability) -> Row:
                     os.fsync(file.fileno())
             theirs_s = time.perf_counter() - begun
     return {
-        "path": f"insert, {task.name}, {durability}", "against": "the same bytes to one file, as durably",
-        "ours_s": ours_s / count, "theirs_s": theirs_s / count, "inserts_per_s": count / ours_s,
+        "path": f"insert, {task.name}, {durability}",
+        "against": "the same bytes to one file, as durably",
+        "ours_s": ours_s / count,
+        "theirs_s": theirs_s / count,
+        "inserts_per_s": count / ours_s,
         "mb_per_s": count * raw / ours_s / 1e6,
-    }  # fmt: skip
+    }
 
 
 def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
@@ -120,9 +123,13 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
         arrays = list(batch.arrays().values())
         theirs_s = median_s(lambda: [array.copy() for array in arrays], repeats=41)
     return {
-        "path": f"sample {rows}x1024, {task.name}, {'warm' if warm else 'cold'}", "against": "memcpy of its bytes",
-        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s, "gb_per_s": num_bytes(batch) / ours_s / 1e9,
-    }  # fmt: skip
+        "path": f"sample {rows}x1024, {task.name}, {'warm' if warm else 'cold'}",
+        "against": "memcpy of its bytes",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "batches_per_s": 1 / ours_s,
+        "gb_per_s": num_bytes(batch) / ours_s / 1e9,
+    }
 
 
 def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
@@ -169,9 +176,13 @@ def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
             ray.kill(cast(Any, actor))
     plural = "s" if num_shards > 1 else ""
     return {
-        "path": f"sample {rows}x1024, {task.name}, warm, {num_shards} shard{plural} on Ray", "against": "memcpy of its bytes",
-        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s, "gb_per_s": size / ours_s / 1e9,
-    }  # fmt: skip
+        "path": f"sample {rows}x1024, {task.name}, warm, {num_shards} shard{plural} on Ray",
+        "against": "memcpy of its bytes",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "batches_per_s": 1 / ours_s,
+        "gb_per_s": size / ours_s / 1e9,
+    }
 
 
 def measures(*, large: bool = True) -> Iterator[Row]:

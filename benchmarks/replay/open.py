@@ -60,9 +60,12 @@ def restart_with_10_gb() -> Row:
                 pass
         theirs_s = time.perf_counter() - begun
     return {
-        "path": "restart with 10 GB stored, to the first batch of 64x1024", "against": "reading the file once",
-        "ours_s": ours_s, "theirs_s": theirs_s, "stored_gb": size / 1e9,
-    }  # fmt: skip
+        "path": "restart with 10 GB stored, to the first batch of 64x1024",
+        "against": "reading the file once",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "stored_gb": size / 1e9,
+    }
 
 
 def open_100k() -> Row:
@@ -91,6 +94,9 @@ def open_100k() -> Row:
         service.close()
         theirs_s = median_s(lambda: json.loads(plain), repeats=5)
     return {
-        "path": "open 100,000 episodes, to the first batch of 64x1024", "against": "parsing their headers as one JSON text",
-        "ours_s": ours_s, "theirs_s": theirs_s, "opened_s": opened_s,
-    }  # fmt: skip
+        "path": "open 100,000 episodes, to the first batch of 64x1024",
+        "against": "parsing their headers as one JSON text",
+        "ours_s": ours_s,
+        "theirs_s": theirs_s,
+        "opened_s": opened_s,
+    }

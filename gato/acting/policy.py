@@ -179,8 +179,8 @@ class Policy:
             if len(observations[key]) != num_rows:
                 raise ValueError(
                     f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a"
-                    " state serves the number of environments it was started for; start another state"
-                    " for another number"
+                    " state serves the number of environments it was started for; start another"
+                    " state for another number"
                 )
             if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
                 raise ValueError(f"{problem}; fix the environment, or the task {self.task.name}")

@@ -1,8 +1,8 @@
 """Attention with a distance term over whole rows, one block of queries at a time.
 
 On a GPU this is PyTorch's fused attention with the distance term as its bias. On a CPU PyTorch has
-no fused kernel for a bias with a gradient, and its fallback takes twice the time; there the gradient
-is written out (docs/adr/0010).
+no fused kernel for a bias with a gradient, and its fallback takes twice the time; there the
+gradient is written out (docs/adr/0010).
 
 Shape letters: H heads, B rows, L tokens, L1 = L + 1, K width of a head, Q queries of one block, R
 the keys that these may see.
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 128
-"""Queries of one block. Keys after the last of them are never multiplied, and the block's scores fit
-a core's cache."""
+"""Queries of one block. Keys after the last of them are never multiplied, and the block's scores
+fit a core's cache."""
 
 
 def blocks(num_tokens: int) -> Iterator[tuple[int, int]]:

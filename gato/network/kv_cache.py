@@ -83,8 +83,8 @@ class CachedStep:
 def in_slot_order(distances: Float[Tensor, "H K C"]) -> Float[Tensor, "H K W"]:
     """Encodings of the distances 0..C-1 in an order that a slice can serve: the C columns from
     column C-1-p on belong to slots 0..C-1 as seen from slot p."""
-    # Seen from slot p, slot j was written (p - j) mod C tokens ago. Flipped, distances fall as slots
-    # rise; written twice, the modulo becomes an offset.
+    # Seen from slot p, slot j was written (p - j) mod C tokens ago. Flipped, distances fall as
+    # slots rise; written twice, the modulo becomes an offset.
     turned = distances.flip(-1)
     return torch.cat([turned, turned], dim=-1)
 

@@ -46,7 +46,7 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The words of each command of a shell block, without comments; `> FILE` stands at the end."""
+        """The words of each command of a shell block, without comments; `> FILE` is last."""
         lines = self.body.replace("\\\n", " ").splitlines()
         if self.language == "console":
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
