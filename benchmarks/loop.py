@@ -1,9 +1,9 @@
 """Whether the loop helps: the same model and number of updates on demonstrations alone, with its
-own play, relabelled.
+own episodes, and with its episodes relabelled.
 
-python -m benchmarks.loop run            # every task, arm and seed that is not there yet; hours
-python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
-python -m benchmarks.loop draw           # docs/results/loop.png and loop.md
+    python -m benchmarks.loop run    # every task, arm and seed that is missing: hours
+    python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
+    python -m benchmarks.loop draw   # docs/results/loop.png and loop.md
 
 Learner, replay and worker are those of a run, here in one process and in turn: so many updates,
 then so many episodes. The result does not depend on the speed of the machine.
@@ -216,15 +216,9 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
             teachers=Teachers(noise=config.actors.demonstration_noise),
         )
         learner = Learner(
-            config.learner,
-            config.model,
-            store,
-            ground,
-            Path(folder) / "checkpoints",
-            epoch=1,
-            task_names=[name],
-            seed=seed,
-        )
+            config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1,
+            task_names=[name], seed=seed
+        )  # fmt: skip
         for _ in learner.run():
             pass
         last = ground.evaluate(LAST_EPISODES)

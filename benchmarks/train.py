@@ -41,14 +41,9 @@ Row = dict[str, float | str | int]
 SETTINGS: tuple[Literal["transformer-xl"], Literal["rotary"]] = ("transformer-xl", "rotary")
 ROW_TOKENS = 1024
 CPU_MODEL = ModelConfig(
-    num_layers=4,
-    num_heads=8,
-    width=512,
-    feedforward=2048,
-    context_tokens=ROW_TOKENS,
-    num_text_ids=1024,
-    stochastic_depth=0.1,
-)
+    num_layers=4, num_heads=8, width=512, feedforward=2048, context_tokens=ROW_TOKENS,
+    num_text_ids=1024, stochastic_depth=0.1
+)  # fmt: skip
 """As wide as its heads times 64, with the paper's proportions, and a step of seconds on one
 core."""
 

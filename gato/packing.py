@@ -107,7 +107,8 @@ class RowWriter:
             self._patches.append(patches)
             self._patch_at.append((start_T[:, None] + steps.patch_at_m).reshape(-1))
             self._intervals.append(np.tile(steps.intervals_m4, (len(start_T), 1)))
-            # Leaders count within a step [m, 2]; here they are indices into all patches so far.
+            # Leaders are counted within a step [m, 2]; here they are indices into all patches so
+            # far.
             first = self._num_patches + np.arange(len(start_T))[:, None, None] * steps.num_patches
             self._leaders.append((first + steps.leaders_m2).reshape(-1, 2))
             self._num_patches += len(patches)

@@ -73,7 +73,8 @@ def _ranges(
 
 
 def bins(y: Float[np.ndarray, ...], num_bins: int) -> Integer[np.ndarray, ...]:
-    """Index of the uniform bin of [-1, 1] that y is in; y is clipped, +1 is in the last bin."""
+    """Index of the uniform bin of [-1, 1] that y is in. y is clipped; +1 belongs to the last
+    bin."""
     return np.clip((y + 1.0) * (num_bins / 2), 0, num_bins - 1).astype(np.int32)
 
 

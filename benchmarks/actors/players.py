@@ -41,7 +41,7 @@ def random_weights(preset: str) -> Weights:
 
 @dataclass(frozen=True)
 class RandomSource:
-    """One version, for ever, made where it is asked for."""
+    """One version that never changes, built when it is asked for."""
 
     preset: str
 
@@ -51,7 +51,7 @@ class RandomSource:
 
 class NoSink:
     def add(self, episode: Episode) -> Receipt:
-        raise AssertionError("evaluations are handed in to nobody")
+        raise AssertionError("evaluations are not sent to replay")
 
 
 def worker_of(task: Task, players: Callable[[Task, int, str], WeightedPlayer]) -> Worker:

@@ -120,7 +120,7 @@ def seconds_a_step(
     """Wall seconds for an environment's step when these workers play the assignment a few times
     each."""
     begun = time.perf_counter()
-    # One at a time for each worker, as the crew gives them.
+    # One at a time for each worker, as the worker pool assigns them.
     done = [
         ray.get([worker.perform.remote(assignment) for worker in workers]) for _ in range(rounds)
     ]

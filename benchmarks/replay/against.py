@@ -23,7 +23,7 @@ from replay.service import ReplayService
 def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode]) -> Row:
     """256 windows of 64 steps as they were stored, against TorchRL's slice sampler over the same
     episodes in memory."""
-    # by name: it is no dependency, so no type checker knows it
+    # By name: it is not a dependency, so no type checker knows it.
     data = import_module("torchrl.data")
     samplers, tensordict = (
         import_module("torchrl.data.replay_buffers.samplers"),
@@ -60,10 +60,8 @@ def windows_against_torchrl(folder: Path, task: Task, episodes: Sequence[Episode
     return {
         "path": f"windows {num_windows}x64 steps, {task.name}, warm",
         "against": "TorchRL 0.14 SliceSampler, in memory",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "windows_per_s": num_windows / ours_s,
-    }
+        "ours_s": ours_s, "theirs_s": theirs_s, "windows_per_s": num_windows / ours_s,
+    }  # fmt: skip
 
 
 class TokenRows(Dataset[dict[str, torch.Tensor]]):
@@ -115,7 +113,5 @@ def batches_against_dataloader(
     return {
         "path": f"batch {rows}x1024, {task.name}, warm",
         "against": "PyTorch DataLoader over episodes in memory",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "batches_per_s": 1 / ours_s,
-    }
+        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s,
+    }  # fmt: skip

@@ -29,16 +29,12 @@ SPECKS = 26
 def hopper_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Episode:
     """As long and wide as Hopper's, of random numbers."""
     return Episode(
-        key=f"bench.h.{number}",
-        task=HOPPER.name,
-        source="teacher:t",
-        terminated=False,
-        truncated=True,
-        seed=number,
+        key=f"bench.h.{number}", task=HOPPER.name, source="teacher:t", terminated=False,
+        truncated=True, seed=number,
         observations={"state": rng.normal(size=(steps, 11)).astype(np.float32)},
         actions=rng.uniform(-1, 1, (steps, 3)).astype(np.float32),
         rewards=np.ones(steps, np.float32),
-    )
+    )  # fmt: skip
 
 
 def pong_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Episode:
@@ -59,16 +55,11 @@ def pong_episode(number: int, rng: np.random.Generator, steps: int = 1000) -> Ep
     specks = rng.integers(0, 64, (2, steps, SPECKS))
     frames[np.arange(steps)[:, None], specks[0], specks[1]] = 200
     return Episode(
-        key=f"bench.p.{number}",
-        task=PONG.name,
-        source="teacher:t",
-        terminated=True,
-        truncated=False,
-        seed=number,
-        observations={"image": frames},
-        actions=rng.integers(0, 18, steps),
+        key=f"bench.p.{number}", task=PONG.name, source="teacher:t", terminated=True,
+        truncated=False, seed=number,
+        observations={"image": frames}, actions=rng.integers(0, 18, steps),
         rewards=np.zeros(steps, np.float32),
-    )
+    )  # fmt: skip
 
 
 MAKE: dict[str, Callable[..., Episode]] = {HOPPER.name: hopper_episode, PONG.name: pong_episode}
@@ -76,7 +67,7 @@ EPISODES = {HOPPER.name: 100, PONG.name: 24}
 
 
 def settings(rows: int, **changes: Any) -> ReplayConfig:
-    """Of a replay that holds nobody back."""
+    """The settings of a replay whose limiter never waits."""
     plain: dict[str, Any] = {
         "capacity_bytes": 64 << 30,
         "limiter": LimiterConfig(warmup_tokens=0),
@@ -97,7 +88,7 @@ def filled(folder: Path, task: Task) -> list[Episode]:
 
 
 def drop_from_memory(folder: Path) -> None:
-    """Have the operating system forget a closed store's file, as far as it listens."""
+    """Ask the operating system to drop a closed store's file from memory."""
     descriptor = os.open(folder / "data.mdb", os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -125,11 +125,9 @@ def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
     return {
         "path": f"sample {rows}x1024, {task.name}, {'warm' if warm else 'cold'}",
         "against": "memcpy of its bytes",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "batches_per_s": 1 / ours_s,
+        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s,
         "gb_per_s": num_bytes(batch) / ours_s / 1e9,
-    }
+    }  # fmt: skip
 
 
 def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
@@ -178,11 +176,9 @@ def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
     return {
         "path": f"sample {rows}x1024, {task.name}, warm, {num_shards} shard{plural} on Ray",
         "against": "memcpy of its bytes",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "batches_per_s": 1 / ours_s,
+        "ours_s": ours_s, "theirs_s": theirs_s, "batches_per_s": 1 / ours_s,
         "gb_per_s": size / ours_s / 1e9,
-    }
+    }  # fmt: skip
 
 
 def measures(*, large: bool = True) -> Iterator[Row]:

@@ -62,10 +62,8 @@ def restart_with_10_gb() -> Row:
     return {
         "path": "restart with 10 GB stored, to the first batch of 64x1024",
         "against": "reading the file once",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "stored_gb": size / 1e9,
-    }
+        "ours_s": ours_s, "theirs_s": theirs_s, "stored_gb": size / 1e9,
+    }  # fmt: skip
 
 
 def open_100k() -> Row:
@@ -96,7 +94,5 @@ def open_100k() -> Row:
     return {
         "path": "open 100,000 episodes, to the first batch of 64x1024",
         "against": "parsing their headers as one JSON text",
-        "ours_s": ours_s,
-        "theirs_s": theirs_s,
-        "opened_s": opened_s,
-    }
+        "ours_s": ours_s, "theirs_s": theirs_s, "opened_s": opened_s,
+    }  # fmt: skip

@@ -7,22 +7,10 @@ import math
 from typing import Any
 
 RENDERING = frozenset(
-    {
-        "render_mode",
-        "width",
-        "height",
-        "camera_id",
-        "camera_name",
-        "default_camera_config",
-        "max_geom",
-        "visual_options",
-        "render_fps",
-        "screen_size",
-        "disable_env_checker",
-        "autoreset",
-        "apply_api_compatibility",
-    }
-)
+    {"render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config",
+    "max_geom", "visual_options",
+     "render_fps", "screen_size", "disable_env_checker", "autoreset", "apply_api_compatibility"}
+)  # fmt: skip
 """Keywords that change what is drawn, not what is played."""
 
 

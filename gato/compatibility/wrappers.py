@@ -13,57 +13,32 @@ from gato.compatibility.values import short, whole
 from gato.task import Task
 
 HARMLESS_WRAPPERS = frozenset(
-    {
-        "OrderEnforcing",
-        "PassiveEnvChecker",
-        "RecordEpisodeStatistics",
-        "RecordVideo",
-        "HumanRendering",
-        "RenderCollection",
-        "AddWhiteNoise",
-        "ObstructView",
-        "DataCollector",
-        "DataCollectorV0",
-        "StepDataCollector",
-        "JaxToNumpy",
-        "JaxToTorch",
-        "NumpyToTorch",
-        "ArrayConversion",
-        "DtypeObservation",
-        "FlattenObservation",
-        "ClipAction",
-        "Monitor",
-    }
-)
+    {"OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo",
+    "HumanRendering", "RenderCollection",
+     "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector",
+     "JaxToNumpy", "JaxToTorch",
+     "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction",
+     "Monitor"}
+)  # fmt: skip
 """Wrappers that change neither observations nor rewards nor the ends of episodes.
 FlattenObservation keeps the values, and their shape is compared separately; ClipAction does to
 actions what the environment does."""
 CHANGES = {
-    "NormalizeObservation": "observations",
-    "TransformObservation": "observations",
+    "NormalizeObservation": "observations", "TransformObservation": "observations",
     "FilterObservation": "observations",
-    "RescaleObservation": "observations",
-    "DelayObservation": "observations",
+    "RescaleObservation": "observations", "DelayObservation": "observations",
     "TimeAwareObservation": "observations",
-    "FrameStackObservation": "observations",
-    "FrameStack": "observations",
+    "FrameStackObservation": "observations", "FrameStack": "observations",
     "ReshapeObservation": "observations",
-    "GrayscaleObservation": "observations",
-    "AddRenderObservation": "observations",
+    "GrayscaleObservation": "observations", "AddRenderObservation": "observations",
     "ResizeObservation": "observations",
-    "DiscretizeObservation": "observations",
-    "AtariPreprocessing": "observations",
+    "DiscretizeObservation": "observations", "AtariPreprocessing": "observations",
     "NormalizeReward": "rewards",
-    "TransformReward": "rewards",
-    "ClipReward": "rewards",
-    "TransformAction": "actions",
+    "TransformReward": "rewards", "ClipReward": "rewards", "TransformAction": "actions",
     "DiscretizeAction": "actions",
-    "StickyAction": "actions",
-    "RepeatAction": "actions",
-    "MaxAndSkipObservation": "time",
-    "Autoreset": "the ends of episodes",
-    "VecNormalize": "observations and rewards",
-}
+    "StickyAction": "actions", "RepeatAction": "actions", "MaxAndSkipObservation": "time",
+    "Autoreset": "the ends of episodes", "VecNormalize": "observations and rewards",
+}  # fmt: skip
 """What other well-known wrappers change, for the message."""
 WRAPPERS_FROM = ("gymnasium.", "gym.", "minari.", "stable_baselines3.common.monitor")
 """Modules whose wrappers do what their names say."""

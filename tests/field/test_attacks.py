@@ -74,13 +74,11 @@ def minari_set(
     (folder / "data").mkdir(parents=True)
     spec = env.spec.to_json() if env.spec is not None else json.dumps({"id": "Mine-v0"})
     metadata = {
-        "dataset_id": "mine/set-v0",
-        "data_format": "hdf5",
-        "total_episodes": episodes,
+        "dataset_id": "mine/set-v0", "data_format": "hdf5", "total_episodes": episodes,
         "env_spec": spec,
         "observation_space": json.dumps(plain(env.observation_space)),
         "action_space": json.dumps(plain(env.action_space)),
-    }
+    }  # fmt: skip
     (folder / "data" / "metadata.json").write_text(json.dumps(metadata | about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         for index in range(episodes):
@@ -96,12 +94,10 @@ def pendulum_set(
     folder: Path, env: gymnasium.Env | None = None, value: float = 0.5, **about: object
 ) -> Path:
     return minari_set(
-        folder,
-        env=env or gymnasium.make("Pendulum-v1"),
-        observation=lambda: np.array([0.1, 0.2, 0.3], np.float32),
-        action=lambda: np.array([value], np.float32),
-        **about,
-    )
+        folder, env=env or gymnasium.make("Pendulum-v1"), observation=lambda: np.array([0.1, 0.2,
+        0.3], np.float32),
+        action=lambda: np.array([value], np.float32), **about,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -110,13 +110,11 @@ def write_d4rl(made: Source, folder: Path) -> Path:
 def write_minari(made: Source, folder: Path) -> Path:
     (folder / "set" / "data").mkdir(parents=True)
     about = {
-        "dataset_id": "mine/hopper-v0",
-        "data_format": "hdf5",
-        "minari_version": "0.5.4",
+        "dataset_id": "mine/hopper-v0", "data_format": "hdf5", "minari_version": "0.5.4",
         "env_spec": json.dumps(made.spec),
         "action_space": json.dumps(made.action_space),
         "observation_space": json.dumps(made.observation_space),
-    }
+    }  # fmt: skip
     (folder / "set" / "data" / "metadata.json").write_text(json.dumps(about | made.about))
     with h5py.File(folder / "set" / "data" / "main_data.hdf5", "w") as file:
         for index in range(len(LENGTHS)):

@@ -42,13 +42,11 @@ def pong_set(
     spec = {"id": env_id, "kwargs": kwargs, "additional_wrappers": wrappers or []}
     frame = {"type": "Box", "dtype": "uint8", "shape": [64, 80, 3], "low": 0, "high": 255}
     about = {
-        "dataset_id": "mine/pong-v0",
-        "data_format": "hdf5",
-        "total_episodes": 1,
+        "dataset_id": "mine/pong-v0", "data_format": "hdf5", "total_episodes": 1,
         "env_spec": json.dumps(spec),
-        "observation_space": json.dumps(frame),
-        "action_space": json.dumps({"type": "Discrete", "n": num_actions}),
-    }
+        "observation_space": json.dumps(frame), "action_space": json.dumps({"type": "Discrete",
+        "n": num_actions}),
+    }  # fmt: skip
     (folder / "data" / "metadata.json").write_text(json.dumps(about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")

@@ -162,16 +162,10 @@ def test_ids_beyond_the_encoders_own_vocabulary_are_refused() -> None:
 def test_an_episode_carries_text_through_its_record_and_bad_text_is_refused() -> None:
     window = talk(["go left", "stop"], ["grün", ""])
     episode = Episode(
-        key="k",
-        task=TALK.name,
-        source="agent",
-        observations=window.observations,
+        key="k", task=TALK.name, source="agent", observations=window.observations,
         actions=window.actions,
-        rewards=np.zeros(2, np.float32),
-        terminated=True,
-        truncated=False,
-        seed=0,
-    )
+        rewards=np.zeros(2, np.float32), terminated=True, truncated=False, seed=0,
+    )  # fmt: skip
     back = unpack(record_from_bytes(to_bytes(episode)))
     check_episode(back, TALK)
     assert bytes_to_text(back.observations["answer"][0]) == "grün"

@@ -53,7 +53,7 @@ CONFIG = LearnerConfig(
 
 
 class ListSource:
-    """Batch `index` for ever the same: the action is a function of the state, so there is something
+    """Batch `index` always the same: the action is a function of the state, so there is something
     to learn."""
 
     def __init__(self) -> None:

@@ -25,11 +25,9 @@ def mix_of(
     for number, source in enumerate(sources):
         store.add(counter_episode(number, STEPS, source=source), tokens=1)
     chosen: dict[str, object] = {
-        "rows": 50,
-        "row_tokens": 16,
-        "prompt_steps": 2,
-        "tasks": {COUNTER.name: TaskMix(weight=1.0, window_steps=2)},
-    }
+        "rows": 50, "row_tokens": 16, "prompt_steps": 2,
+        "tasks": {COUNTER.name: TaskMix(weight=1.0, window_steps=2)}
+    }  # fmt: skip
     config = MixConfig(**(chosen | settings))  # type: ignore[arg-type]
     return Mix(
         store, {COUNTER.name: TASKS[COUNTER.name]}, LAYOUT, config, seed=3, teacher_returns={}

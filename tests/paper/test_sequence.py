@@ -25,11 +25,10 @@ def test_a_step_is_images_then_tensors_then_the_separator_then_actions() -> None
     """Section 2.2: text, image patches, tensors; then the separator; then the action."""
     steps = StepLayout(MIXED, LAYOUT)
     shown = {
-        "a-state": np.array([[1, 2]]),
-        "b-lives": np.array([[3, 4]]),
-        "c-screen": np.full((1, 16, 16, 3), 7, np.uint8),
-        "z-screen": np.full((1, 16, 32, 3), 9, np.uint8),
-    }
+        "a-state": np.array([[1, 2]]), "b-lives": np.array([[3, 4]]),
+        "c-screen": np.full((1, 16, 16, 3), 7, np.uint8), "z-screen": np.full((1, 16, 32, 3), 9,
+        np.uint8),
+    }  # fmt: skip
     ids = steps.step_ids(shown, np.array([5]))[0]
     assert ids[steps.num_patches :].tolist() == [1, 2, 3, 4, LAYOUT.separator, 5]
     assert steps.patches(shown)[0, :, 0, 0, 0].tolist() == [7, 9, 9]

@@ -204,11 +204,9 @@ PAPER_IDS: dict[str, object] = {
     "compand_actions": False,
 }
 FIELDS = {
-    "discrete_ids": "discrete",
-    "action_ids": "actions",
-    "separator_id": "separator_id",
-    "compand_actions": "compand_actions",
-}
+    "discrete_ids": "discrete", "action_ids": "actions", "separator_id": "separator_id",
+    "compand_actions": "compand_actions"
+}  # fmt: skip
 
 
 def test_a_checkpoint_from_before_a_setting_has_its_default(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gato.acting.decoding import drawn_from, probabilities
+from gato.acting.decoding import probabilities, restrict
 from gato.acting.policy import Policy
 from gato.config import ActingConfig
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
@@ -33,7 +33,7 @@ LOGITS = torch.tensor([[0.4, 0.1, 0.3, 0.2], [0.05, 0.05, 0.1, 0.8]]).log()
 def test_a_draw_is_from_the_likeliest_only(
     top_k: int | None, top_p: float | None, kept: list[list[int]]
 ) -> None:
-    out = drawn_from(LOGITS, top_k, top_p)
+    out = restrict(LOGITS, top_k, top_p)
     assert [row.isfinite().nonzero()[:, 0].tolist() for row in out] == kept
     for row, logits, ids in zip(out, LOGITS, kept, strict=True):
         assert torch.equal(row[ids], logits[ids])
@@ -41,8 +41,8 @@ def test_a_draw_is_from_the_likeliest_only(
 
 def test_of_equally_likely_ids_so_many_stay_as_were_asked_for() -> None:
     even = torch.zeros(1, 6)
-    assert drawn_from(even, 2, None).isfinite().nonzero()[:, 1].tolist() == [0, 1]
-    assert drawn_from(even, None, 0.6).isfinite().nonzero()[:, 1].tolist() == [0, 1, 2, 3]
+    assert restrict(even, 2, None).isfinite().nonzero()[:, 1].tolist() == [0, 1]
+    assert restrict(even, None, 0.6).isfinite().nonzero()[:, 1].tolist() == [0, 1, 2, 3]
 
 
 def test_the_temperature_comes_before_the_nucleus() -> None:
