@@ -45,7 +45,9 @@ from replay.service import Added, ReplayService
 from replay.storage.record import pack, record_to_bytes
 
 ROLES: tuple[Role | None, ...] = (None, "generate", "relabel", "relabel", None)
-ARMS = dict(zip(("demonstrations", "generate", "relabel", "early", "more"), ROLES, strict=True))
+ARMS: Mapping[str, Role | None] = dict(
+    zip(("demonstrations", "generate", "relabel", "early", "more"), ROLES, strict=True)
+)
 """What the agent's own play is used for, between two publications. early: from the first version
 on, whatever the plan says."""
 
