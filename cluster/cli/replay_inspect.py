@@ -32,9 +32,10 @@ from cluster.runs.replay_location import Place, find_episode, find_place, opened
 from gato.serialization import from_plain
 from gato.task import Task
 from replay.sampling.config import MixConfig
+from replay.sampling.left_out import left_out_of
 from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
-from replay.storage.stats import Contents, Tally, contents_of, left_out_of
+from replay.storage.stats import Contents, Tally, contents_of
 from replay.storage.store import EpisodeStore
 
 Order = Literal["number", "steps", "return"]

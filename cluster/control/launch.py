@@ -39,8 +39,7 @@ from replay.remote import (
     Shards,
     start_replay,
 )
-from replay.sampling.config import TaskMix
-from replay.sampling.mixture import least_steps
+from replay.sampling.config import TaskMix, least_steps
 
 WorkerHandle = ActorProxy[WorkerActor]
 
