@@ -41,7 +41,8 @@ from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights
 from learner.loop import Learner
-from replay.service import Added, ReplayService
+from replay.ingest import Added
+from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 
 ROLES: tuple[Role | None, ...] = (None, "generate", "relabel", "relabel", None)

@@ -22,11 +22,11 @@ from gato.metrics import Amount
 from gato.task import Task
 from replay.formats.reader import Known, Reading, Report
 from replay.sampling.config import MixConfig
+from replay.sampling.left_out import left_out_of
 from replay.storage.changes import tally_of
 from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import Header
 from replay.storage.record import Record, pack
-from replay.storage.stats import left_out_of
 from replay.storage.store import EpisodeStore
 
 GROUP_EPISODES = 256

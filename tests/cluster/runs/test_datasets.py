@@ -18,7 +18,7 @@ from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
-from replay.service import Added
+from replay.ingest import Added
 
 
 def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None:
