@@ -33,7 +33,7 @@ from tests.docs.shell import (
 pytestmark = pytest.mark.timeout(900)
 NOT_RUN = {
     "GPU": 1,
-    "excerpt": 1,
+    "excerpt": 2,
     "installs": 2,
     "long": 2,
     "several machines": 3,
