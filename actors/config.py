@@ -16,7 +16,7 @@ PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorsConfig:
-    """Who plays, how much, and how."""
+    """How many workers there are, how their time is shared, and how they act."""
 
     num_workers: int = 1
     num_envs: int = 4
@@ -39,47 +39,47 @@ class ActorsConfig:
     claims is idle time, which a learner on the same cores uses."""
     generate_share: float = 0.2
     """The share of that time in which the agent plays to learn from its own episodes (those that
-    pass the mix's filter by return)."""
+    pass the return filter of `replay.mix`)."""
     relabel_share: float = 0.0
-    """The share in which the agent plays and the task's teacher says what it would have done
-    (DAgger: Ross et al. 2011)."""
+    """The share in which the agent plays and the task's teacher labels each step with its own
+    action (DAgger: Ross et al. 2011)."""
     demonstrate_share: float = 0.0
-    """The share in which teachers go on to play after `demonstration_steps`."""
+    """The share in which teachers demonstrate further, after `demonstration_steps`."""
     play_from: int = 0
     """Updates that the learner makes before the agent plays to learn from it (generate, relabel).
-    Where a novice's episodes are as long as an expert's, they hold it back: docs/actors.md."""
+    If a novice's episodes are as long as an expert's, they slow down learning: docs/actors.md."""
     first_demonstration_steps: int = 4_000
-    """Environment steps of its teacher's play that each task has before anything else (unless the
-    run brings data of it)."""
+    """Environment steps of demonstrations that each task gets before anything else (unless the run
+    has data of it)."""
     demonstration_steps: int = 20_000
-    """Environment steps of its teacher's play that each task gets in all, made when no evaluation
-    waits."""
+    """Environment steps of demonstrations that each task gets in all, made when no evaluation is
+    due."""
     demonstration_steps_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """The same for single tasks."""
     teacher_of: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Who teaches single tasks, as `actors.teachers.resolve.teacher_for` reads it: rule,
-    specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. The others have the teacher
-    that ships, where one does."""
+    """Teachers of single tasks, as in `actors.teachers.resolve.teacher_for`: rule,
+    specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. Other tasks have the teacher
+    that ships, if there is one."""
     demonstration_noise: float = 0.3
-    """Specialists perturb every second demonstration by so many of their own standard deviations;
-    its labels are what they meant to do (Laskey et al. 2017, DART)."""
+    """Noise in every second demonstration of a specialist, in its own standard deviations; labels
+    are its actions without noise (Laskey et al. 2017, DART)."""
     env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
-    """How a worker makes its environments. auto: ours in the worker itself, users' own in processes
-    (docs/environments.md)."""
+    """How a worker makes its environments. auto: those of this package in the worker itself, users'
+    own in processes (docs/environments.md)."""
     step_timeout_s: float = 60.0
     """An environment in a process that does not answer for so long is killed; its episode is
     dropped."""
     hung_after_s: float = 150.0
-    """A worker that has made no step for so long is killed and started again; its assignment counts
-    as failed."""
+    """A worker without a step for so long is killed and restarted; its assignment counts as
+    failed."""
     clip_every_s: float = 300.0
     """Seconds from one filmed evaluation of a task to its next, in the run's folder under clips; 0:
-    none is filmed. Filming costs 1 to 4 s of a core. What is evaluated after the training is filmed
-    in any case."""
+    none is filmed. Filming costs 1 to 4 s of a core. Evaluations after the training are filmed in
+    any case."""
     inference: Literal["worker", "node"] = "worker"
-    """Where decisions are made: each worker holds the weights itself, or one process a node holds
-    them for all its workers, which takes less memory; workers that play the same task then decide
-    together, and the last bits of a decision depend on who else is asking."""
+    """Where actions are computed. worker: each worker has the weights. node: one process of each
+    node has them for all its workers, which takes less memory; workers of the same task are
+    batched, and the last bits of an action depend on the other workers in the batch."""
     niceness: int = 0
     """Added to the workers' niceness, so that a learner on the same cores goes first."""
 
@@ -102,7 +102,7 @@ class ActorsConfig:
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
             raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
-        # Written so that nan, which no comparison holds for, is refused too.
+        # Written so that nan, for which every comparison is false, is rejected too.
         if not (
             self.demonstration_noise >= 0.0
             and self.step_timeout_s > 0.0
@@ -135,5 +135,5 @@ class ActorsConfig:
             )
 
     def share(self, role: str) -> float:
-        """Of a role."""
+        """The share of a role in the workers' time."""
         return getattr(self, f"{role}_share")

@@ -25,8 +25,8 @@ class Receipt(Protocol):
 
 @runtime_checkable
 class EpisodeSink(Protocol):
-    """Where episodes are sent. `add` returns when the episode is durable or rejected, or with `wait`
-    if replay had no room for it in time."""
+    """Where episodes are sent. `add` returns when the episode is durable or rejected, or with
+    `wait` if replay had no room for it in time."""
 
     def add(self, episode: Episode) -> Receipt: ...
 

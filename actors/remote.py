@@ -101,9 +101,14 @@ def inference_of_node(
     """
     node = ray.get_runtime_context().get_node_id()
     return RemoteInference.options(
-        name=f"{INFERENCE}{launch}-{node}", get_if_exists=True, lifetime="detached", num_cpus=0, max_restarts=-1,
-        max_concurrency=128, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-    ).remote(players, tasks, source, niceness, num_threads)  # fmt: skip
+        name=f"{INFERENCE}{launch}-{node}",
+        get_if_exists=True,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=-1,
+        max_concurrency=128,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+    ).remote(players, tasks, source, niceness, num_threads)
 
 
 def end_inference() -> None:
@@ -114,8 +119,8 @@ def end_inference() -> None:
 
 
 class ServedByNode:
-    """The client's `Server`, of a node's inference actor. Calls raise NotServedError if it died: the
-    assignment is lost with it."""
+    """The client's `Server`, of a node's inference actor. Calls raise NotServedError if it died:
+    the assignment is lost with it."""
 
     def __init__(self, actor: ActorProxy[InferenceActor]) -> None:
         self._actor = actor

@@ -1,4 +1,5 @@
-"""Rollouts: a player acts in N environments until every seed has been played; yields whole episodes."""
+"""Rollouts: a player acts in N environments until every seed has been played; yields whole
+episodes."""
 
 from __future__ import annotations
 

@@ -233,10 +233,16 @@ class Worker:
             )
         self._heartbeat = Heartbeat(player)
         return rollout(
-            envs, self._heartbeat, assignment.seeds, source=source, new_key=new_key, labels_of=labels_of,
-            version=weights.version if weights else None, with_extras=teacher is not None and teacher.needs_extras,
+            envs,
+            self._heartbeat,
+            assignment.seeds,
+            source=source,
+            new_key=new_key,
+            labels_of=labels_of,
+            version=weights.version if weights else None,
+            with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
-        )  # fmt: skip
+        )
 
     def progress(self) -> WorkerProgress:
         """The progress; may be called from another thread."""

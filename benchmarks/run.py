@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
-from benchmarks import act, envs, replay
+from benchmarks import act, envs
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
+from benchmarks.replay import measure as replay
 from benchmarks.rows import add_rows
 from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
-from benchmarks.flops import Work, training_flops
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
+from gato.network.flops import Work, training_flops
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window

@@ -1,6 +1,8 @@
-"""Writes the two pages of the reference that follow from the code: settings from the dataclasses, commands from the command line.
+"""Writes the two pages of the reference that follow from the code: settings from the dataclasses,
+commands from the command line.
 
-python -m docs.generate            # docs/reference/settings.md and commands.md, which git ignores; `make docs` runs it
+python -m docs.generate            # docs/reference/settings.md and commands.md, which git ignores;
+`make docs` runs it
 """
 
 from __future__ import annotations
@@ -145,11 +147,13 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a run, from the dataclass `cluster.runs.config.RunConfig` and those in it."
-        " Change one with"
-        " `--set PATH=VALUE`; the value is JSON, and text needs no quotes. `gato config show RUN`"
-        " prints those of a run. A default that is *the run's* is given by each preset; the last"
-        " table has them. TASK stands for the name of a task, NAME for one that you choose.",
+        (
+            "Every setting of a run, from the dataclass `cluster.runs.config.RunConfig` and those"
+            " in it. Change one with `--set PATH=VALUE`; the value is JSON, and text needs no"
+            " quotes. `gato config show RUN` prints those of a run. A default that is *the run's*"
+            " is given by each preset; the last table has them. TASK stands for the name of a task,"
+            " NAME for one that you choose."
+        ),
         "",
     ]
     for config, prefix, plain in settings_of(RunConfig):
@@ -284,7 +288,10 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        f"{root.help} Every command says the same with `--help`. A mistake ends with one line and exit status 2.",
+        (
+            f"{root.help} Every command says the same with `--help`. A mistake ends with one line"
+            " and exit status 2."
+        ),
         "",
     ]
     for words, command in commands(root):

@@ -22,8 +22,7 @@ class EmbeddingConfig:
     max_observation_tokens: int = 512
     """Rows of the table of local positions; a task with more tokens in a step is rejected."""
     patch_channels: int = 96
-    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names
-    no number."""
+    """Channels of the patch ResNet: a multiple of its 32 groups. The paper names no number."""
     value_waves: int = 0
     """How many cosines over the bins the rows of continuous values share, in addition to each row's
     own numbers; 0: none, as in the paper. What is learned at one value then also holds near it,
@@ -175,28 +174,54 @@ class ModelConfig:
 
 PRESETS: dict[str, ModelConfig] = {
     "79m": ModelConfig(
-        num_layers=8, num_heads=24, width=768, feedforward=3072, context_tokens=1024,
+        num_layers=8,
+        num_heads=24,
+        width=768,
+        feedforward=3072,
+        context_tokens=1024,
         stochastic_depth=0.1,
     ),
     "364m": ModelConfig(
-        num_layers=12, num_heads=12, width=1536, feedforward=6144, context_tokens=1024,
+        num_layers=12,
+        num_heads=12,
+        width=1536,
+        feedforward=6144,
+        context_tokens=1024,
         stochastic_depth=0.1,
     ),
     "1.18b": ModelConfig(
-        num_layers=24, num_heads=16, width=2048, feedforward=8192, context_tokens=1024,
+        num_layers=24,
+        num_heads=16,
+        width=2048,
+        feedforward=8192,
+        context_tokens=1024,
         stochastic_depth=0.1,
     ),
     "small": ModelConfig(
-        num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4,
+        num_layers=3,
+        num_heads=4,
+        width=128,
+        feedforward=512,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=4,
         value_waves=32,
     ),
     "tiny": ModelConfig(
-        num_layers=2, num_heads=2, width=32, feedforward=64, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8,
+        num_layers=2,
+        num_heads=2,
+        width=32,
+        feedforward=64,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=8,
         value_waves=32,
     ),
-}  # fmt: skip
+}
 """The paper's three sizes (table 5) and two for CPUs."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -27,6 +28,16 @@ KINDS = {
     "longer than the task": "too many steps", "cannot be believed": "rewards not believable", "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
 }  # fmt: skip
 """A word of the reason, and the kind under which such episodes are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """The answer to a writer."""
+
+    status: Literal["stored", "duplicate", "refused", "wait"]
+    """stored: durable, as the setting `durability` says. duplicate: stored before. refused: see
+    `reason`. wait: writers are held back; send it again."""
+    reason: str = ""
 
 
 class Rejected(ValueError):

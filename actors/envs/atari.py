@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import ale_py
@@ -22,25 +21,6 @@ from jaxtyping import Shaped, UInt8
 from gato.task import Task
 
 cv2.setNumThreads(1)
-
-
-def with_sticky(task: Task, sticky: float) -> Task:
-    """The same game with sticky actions: each frame repeats the last action with this probability
-    (Machado et al. 2018, who propose 0.25).
-
-    Raises:
-        ValueError: if the task is not an Atari game, or `sticky` is outside of [0, 1).
-    """
-    if task.family != "atari":
-        raise ValueError(
-            f"only Atari games have sticky actions, {task.name} is of family {task.family!r}; leave"
-            " them out"
-        )
-    if not 0.0 <= sticky < 1.0:
-        raise ValueError(
-            f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off"
-        )
-    return replace(task, env_kwargs={**task.env_kwargs, "sticky": sticky})
 
 
 def noops_of(seed: int, max_noops: int) -> int:

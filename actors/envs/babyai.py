@@ -64,8 +64,8 @@ class MiniGrid(gymnasium.Wrapper[Any, Any, Any, Any]):
         return _shown(observation), reward, terminated, truncated, info | self._advice(int(action))
 
     def _advice(self, taken: int | None) -> dict[str, Any]:
-        """The bot's next action, after `taken`. If its plan fails it makes a new one; if that fails,
-        the action is "done" (6)."""
+        """The bot's next action, after `taken`. If its plan fails it makes a new one; if that
+        fails, the action is "done" (6)."""
         if self._bot is None:
             return {}
         for _ in range(2):

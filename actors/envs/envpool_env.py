@@ -53,13 +53,13 @@ class EnvPoolGame:
         options: Mapping[str, Any] = task.env_kwargs
         if task.family != "atari":
             raise ValueError(
-                f"{task.name} is not played by EnvPool, whose physics and initial states differ; use"
-                " backend 'loop' or 'process'"
+                f"{task.name} is not played by EnvPool, whose physics and initial states differ;"
+                " use backend 'loop' or 'process'"
             )
         if options["sticky"] or not options["max_noops"]:
             raise ValueError(
-                f"{task.name}: EnvPool's sticky actions follow other seeds, and it always begins with"
-                f" a no-op; got {dict(options)}, use backend 'loop' or 'process'"
+                f"{task.name}: EnvPool's sticky actions follow other seeds, and it always begins"
+                f" with a no-op; got {dict(options)}, use backend 'loop' or 'process'"
             )
         self._id = task.env_id.removeprefix("ALE/")
         if self._id not in envpool.list_all_envs():
@@ -86,11 +86,24 @@ class EnvPoolGame:
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         self._frames = noops_of(seed, self._max_noops)
         self._pool = self._make(
-            self._id, num_envs=1, num_threads=1, seed=_seed_of(self._frames, self._max_noops), noop_max=self._max_noops,
-            stack_num=1, frame_skip=self._frameskip, use_fire_reset=False, full_action_space=True, gray_scale=self._grey,
-            img_height=self._height, img_width=self._width, use_inter_area_resize=True, reward_clip=False,
-            episodic_life=False, repeat_action_probability=0.0, max_episode_steps=self._max_frames,
-        )  # fmt: skip
+            self._id,
+            num_envs=1,
+            num_threads=1,
+            seed=_seed_of(self._frames, self._max_noops),
+            noop_max=self._max_noops,
+            stack_num=1,
+            frame_skip=self._frameskip,
+            use_fire_reset=False,
+            full_action_space=True,
+            gray_scale=self._grey,
+            img_height=self._height,
+            img_width=self._width,
+            use_inter_area_resize=True,
+            reward_clip=False,
+            episodic_life=False,
+            repeat_action_probability=0.0,
+            max_episode_steps=self._max_frames,
+        )
         frames, info = self._pool.reset()
         self._extras = {"ram": info["ram"][0]}
         return self._image(frames)

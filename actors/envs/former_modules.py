@@ -1,4 +1,5 @@
-"""Former names of our modules: what runs, checkpoints and data sets recorded of them stays valid."""
+"""Former names of our modules: what runs, checkpoints and data sets recorded of them stays
+valid."""
 
 from __future__ import annotations
 

@@ -146,8 +146,9 @@ class GymnasiumEnv:
             if "values to unpack" not in str(problem):
                 raise
             raise ValueError(
-                f"step did not return (observation, reward, terminated, truncated, info): {problem};"
-                " an environment of old gym, whose step returns four values, is named gym:ID"
+                "step did not return (observation, reward, terminated, truncated, info):"
+                f" {problem}; an environment of old gym, whose step returns four values, is"
+                " named gym:ID"
             ) from problem
         self._keep_extras(info)
         return (
@@ -166,7 +167,7 @@ class GymnasiumEnv:
         return float(self._env.metadata.get("render_fps") or 15.0)
 
     def picture(self) -> UInt8[np.ndarray, ...]:
-        """Draw the present state, not checked yet. Raises RuntimeError if the environment returns nothing."""
+        """Draw the present state, unchecked. Raises RuntimeError if there is no picture."""
         bare = self._env.unwrapped
         # Set when a picture is wanted, not when the environment is made: not every environment
         # accepts `render_mode` there.

@@ -75,9 +75,19 @@ class MujocoPainter:
         # The scene has a left and a right eye: look from between them.
         position = np.mean([camera.pos for camera in self._scene.camera], axis=0)
         mujoco.mj_multiRay(
-            self._model, data, position, ray_R3.reshape(-1), SHOWN_GROUPS, True, -1,
-            self._hit_R, self._distance_R, self._normal_R3.reshape(-1), len(ray_R3), FARTHEST_M,
-        )  # fmt: skip
+            self._model,
+            data,
+            position,
+            ray_R3.reshape(-1),
+            SHOWN_GROUPS,
+            True,
+            -1,
+            self._hit_R,
+            self._distance_R,
+            self._normal_R3.reshape(-1),
+            len(ray_R3),
+            FARTHEST_M,
+        )
         # The sky first, a gradient from the horizon up; then the geoms that rays hit.
         rgb_R3 = HORIZON_RGB + (ZENITH_RGB - HORIZON_RGB) * ray_R3[:, 2:].clip(0, 1)
         seen = np.flatnonzero(self._hit_R >= 0)

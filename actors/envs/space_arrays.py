@@ -114,8 +114,8 @@ def _as_float32(value: Any, name: str) -> np.ndarray:
         kept = wide.astype(np.float32)
     if wide.dtype != np.float32 and (np.isinf(kept) & np.isfinite(wide)).any():
         raise ValueError(
-            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but it is stored as float32, which ends"
-            " at 3.4e38; rescale it, for example by gymnasium.wrappers.TransformObservation"
+            f"{name} holds {wide[np.isinf(kept)].flat[0]:g}, but it is stored as float32, which"
+            " ends at 3.4e38; rescale it, for example by gymnasium.wrappers.TransformObservation"
         )
     return kept
 

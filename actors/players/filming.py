@@ -92,8 +92,8 @@ class ClipFolder:
 
 
 class Mp4:
-    """H.264, encoded while pictures are added. The constructor raises ImportError or RuntimeError if
-    imageio-ffmpeg or its ffmpeg is missing."""
+    """H.264, encoded while pictures are added. The constructor raises ImportError or RuntimeError
+    if imageio-ffmpeg or its ffmpeg is missing."""
 
     suffix = ".mp4"
 

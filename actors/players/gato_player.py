@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Shaped
 
 from actors.players.player import TimeStep
-from gato.acting import Policy
-from gato.acting_state import ActingState
+from gato.acting.policy import Policy
+from gato.acting.state import ActingState
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato
 from gato.sequence import Window
@@ -106,8 +106,8 @@ class GatoPlayer:
         )
 
     def load(self, weights: Weights) -> None:
-        """Use new weights. Contexts are emptied, because their keys and values were computed with the
-        old weights."""
+        """Use new weights. Contexts are emptied, because their keys and values were computed with
+        the old weights."""
         load(self._model, weights.arrays)
         if self._config.int8:
             self._policy = self._new_policy()  # quantises the new weights
@@ -155,8 +155,8 @@ class GatoPlayers:
         return Gato(acting_config(self.model)).eval().requires_grad_(False)
 
     def prompt_finder(self, task: Task, role: str) -> Callable[[], Window | None] | None:
-        """The function that finds a demonstration to prompt this task with; None if the role uses no
-        prompt."""
+        """The function that finds a demonstration to prompt this task with; None if the role uses
+        no prompt."""
         num_steps = self.acting_of(task, role).prompt_steps
         return (
             partial(self.prompts.demonstration, task.name, num_steps)
@@ -168,6 +168,11 @@ class GatoPlayers:
         if not self._shared:
             self._shared.append(self.new_model())
         return GatoPlayer(
-            self._shared[0], task, self.acting_of(task, role), num_envs=num_envs, seed=self.seed,
-            find_prompt=self.prompt_finder(task, role), text=self.text,
-        )  # fmt: skip
+            self._shared[0],
+            task,
+            self.acting_of(task, role),
+            num_envs=num_envs,
+            seed=self.seed,
+            find_prompt=self.prompt_finder(task, role),
+            text=self.text,
+        )

@@ -40,7 +40,8 @@ class TimeStep:
     seeds: Int64[np.ndarray, " N"]
     """The seed that each row's episode began with."""
     extras: Mapping[str, Shaped[np.ndarray, "N ..."]] = field(default_factory=dict[str, np.ndarray])
-    """What only a teacher may look at, such as a game's RAM; empty if nobody needs it."""
+    """What only a teacher may look at, such as a game's RAM; empty if the player does not need
+    it."""
 
     @classmethod
     def first(
@@ -81,7 +82,7 @@ class Teacher(Player, Protocol):
     """A player that knows what to do: it plays itself, or says what the agent should have done.
 
     teacher = teacher_for(task, "sb3:hopper.zip", noise=0.0)
-    advice = teacher.act(step)      # nobody needs to take this action
+    advice = teacher.act(step)      # the action need not be taken
 
     A teacher decides from the time steps alone, never from the actions that were taken. So it can
     advise another player: it is given each step of that player's episodes as if it played itself.

@@ -1,5 +1,4 @@
-"""The Atari games of ale-py that one player can play, and the returns that were published of
-them."""
+"""The Atari games of ale-py for one player, and their published returns."""
 
 from __future__ import annotations
 
@@ -75,13 +74,14 @@ PUBLISHED: Mapping[str, tuple[float, float, float]] = {
 """By ROM: mean returns of random play, of a human tester, and of JAT's expert."""
 
 UNPUBLISHED = """
-adventure air_raid atlantis2 backgammon basic_math blackjack carnival casino crossbow darkchambers donkey_kong earthworld
-elevator_action entombed et flag_capture frogger galaxian hangman haunted_house human_cannonball journey_escape kaboom
-keystone_kapers king_kong klax koolaid laser_gates lost_luggage mario_bros miniature_golf mr_do othello pacman pitfall2
-pooyan sir_lancelot space_war superman tetris tic_tac_toe_3d trondead turmoil video_checkers video_chess video_cube
+adventure air_raid atlantis2 backgammon basic_math blackjack carnival casino crossbow darkchambers
+donkey_kong earthworld elevator_action entombed et flag_capture frogger galaxian hangman
+haunted_house human_cannonball journey_escape kaboom keystone_kapers king_kong klax koolaid
+laser_gates lost_luggage mario_bros miniature_golf mr_do othello pacman pitfall2 pooyan sir_lancelot
+space_war superman tetris tic_tac_toe_3d trondead turmoil video_checkers video_chess video_cube
 word_zapper
 """
-"""ROMs of the other games."""
+"""ROMs of the other games, without published returns."""
 
 
 def _references(rom: str) -> References | None:
@@ -96,7 +96,7 @@ def _references(rom: str) -> References | None:
 
 
 def _camel(rom: str) -> str:
-    """`SpaceInvaders` of `space_invaders`, `TicTacToe3D` of `tic_tac_toe_3d`."""
+    """Camel case: `SpaceInvaders` of `space_invaders`, `TicTacToe3D` of `tic_tac_toe_3d`."""
     return "".join(
         part.upper() if part[0].isdigit() else part.capitalize() for part in rom.split("_")
     )
@@ -120,8 +120,8 @@ def _game(rom: str) -> Task:
 
 
 def _grey(rom: str) -> Task:
-    """The same game, shown as JAT and the DQN replay data set show it: 84x84, grey, here in all
-    three channels."""
+    """The same game, shown as in JAT and in the DQN replay data set: 84x84, grey in all three
+    channels."""
     game, short = _game(rom), rom.replace("_", "-")
     return replace(
         game,
@@ -134,3 +134,22 @@ def _grey(rom: str) -> Task:
 
 ROMS = (*PUBLISHED, *UNPUBLISHED.split())
 GAMES: tuple[Task, ...] = (*map(_game, ROMS), *map(_grey, ROMS))
+
+
+def with_sticky(task: Task, sticky: float) -> Task:
+    """The same game with sticky actions: each frame repeats the last action with this probability
+    (Machado et al. 2018, who propose 0.25).
+
+    Raises:
+        ValueError: if the task is not an Atari game, or `sticky` is outside of [0, 1).
+    """
+    if task.family != "atari":
+        raise ValueError(
+            f"only Atari games have sticky actions, {task.name} is of family {task.family!r}; leave"
+            " them out"
+        )
+    if not 0.0 <= sticky < 1.0:
+        raise ValueError(
+            f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off"
+        )
+    return replace(task, env_kwargs={**task.env_kwargs, "sticky": sticky})

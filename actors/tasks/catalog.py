@@ -1,5 +1,4 @@
-"""The table of tasks: what each environment shows and takes, and the returns that it is measured
-against."""
+"""The catalogue of tasks: observations, actions and reference returns of each environment."""
 
 from __future__ import annotations
 
@@ -10,5 +9,5 @@ from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (*ROBOTS, *GAMES)}
-"""By name. `gato.task.find_task` also finds the names that other projects use,
-`actors.tasks.resolve` users' own tasks."""
+"""By name. `gato.task.find_task` also finds the names that other projects use, and
+`actors.tasks.resolve` the tasks of users."""

@@ -1,4 +1,4 @@
-"""Users' own tasks: any name that a task may have, the table's or a user's, to the task itself."""
+"""Resolves names of tasks: of the catalogue, of Gymnasium, or of a user's own module."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from dataclasses import replace
 from typing import Any
 
 from actors.envs.former_modules import current
+from actors.tasks.atari_table import with_sticky
 from actors.tasks.catalog import TASKS
 from actors.tasks.mujoco_table import ROBOTS
 from gato.task import Task, find_task
 
 TEXT_TOKENS = 64
-"""Tokens of a text of an environment that is named by its id alone; a task of Python's may have
-others."""
+"""Tokens of a text, for an environment that is named by its id alone; a task made in Python may
+have more or fewer."""
 ADAPTERS = {"gym": "actors.envs.legacy_gym", "minigrid": "actors.envs.babyai"}
-"""Modules whose environments are no Gymnasium environments of plain spaces, and ours that make them
-so."""
+"""Packages whose environments need an adapter, and our module that is it."""
 
 
 def resolve_task(name: str) -> Task:
-    """The task called `name`, which is then found by this name again. ValueError says what is wrong
-    with it.
+    """The task called `name`. Its own name resolves to the same task again.
 
-    resolve_task("Hopper-v5")                       # one of the table, by any of its names
-    resolve_task("CartPole-v1")                     # an environment that Gymnasium knows
-    resolve_task("my_pkg:MyEnv-v0")                 # one that importing my_pkg registers
-    resolve_task("my_pkg.tasks:TASK")               # a Task in Python, or a function that returns
-    one
-    resolve_task("minigrid:BabyAI-GoToLocal-v0")    # MiniGrid and BabyAI: see actors.envs.babyai
-    resolve_task("gym:CartPole-v1")                 # an environment of old gym: see
-    actors.envs.legacy_gym
-    resolve_task("pong?sticky=0.25")                # the game with sticky actions, a task of its
-    own
+    resolve_task("Hopper-v5")                     # of the catalogue, by any of its names
+    resolve_task("CartPole-v1")                   # an environment that Gymnasium has registered
+    resolve_task("my_pkg:MyEnv-v0")               # one that importing my_pkg registers
+    resolve_task("my_pkg.tasks:TASK")             # a Task, or a function that returns one
+    resolve_task("minigrid:BabyAI-GoToLocal-v0")  # MiniGrid and BabyAI: actors.envs.babyai
+    resolve_task("gym:CartPole-v1")               # of old gym: actors.envs.legacy_gym
+    resolve_task("pong?sticky=0.25")              # a game with sticky actions: another task
+
+    Raises:
+        ValueError: if there is no such task, or its module or environment does not work.
     """
     base, question, sticky = name.partition("?sticky=")
     if question:
@@ -57,18 +56,18 @@ def resolve_task(name: str) -> Task:
         return _of_id(name)
     try:
         task = found[attribute]() if callable(found[attribute]) else found[attribute]
-    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
+    except BaseException as problem:  # the author's code may raise anything, SystemExit as well
         raise ValueError(
             f"{name} raised {type(problem).__name__}: {problem}; it must be a Task, or a function"
             " without arguments that returns one"
         ) from problem
     if not isinstance(task, Task):
         raise ValueError(
-            f"{name} gives a {type(task).__name__}, not a gato.task.Task or a function that returns"
+            f"{name} is a {type(task).__name__}, not a gato.task.Task or a function that returns"
             " one; make it with actors.envs.gymnasium_env.task_of, or name the id that its"
             " environment is registered by, such as my_pkg:MyEnv-v0"
         )
-    # A worker makes the environment from its id alone: importing the module may be what registers
+    # A worker makes the environment from its id alone, so the id names the module that registers
     # it.
     env_id = (
         task.env_id
@@ -79,13 +78,11 @@ def resolve_task(name: str) -> Task:
 
 
 def _sticky(game: Task, chance: str) -> Task:
-    from actors.envs.atari import with_sticky
-
     try:
         value = float(chance)
     except ValueError as problem:
         raise ValueError(
-            f"sticky={chance} of {game.name} is no number; write it as {game.name}?sticky=0.25"
+            f"sticky={chance} of {game.name} is not a number; write it as {game.name}?sticky=0.25"
         ) from problem
     return replace(with_sticky(game, value), name=f"{game.name}?sticky={value:g}", aliases=())
 
@@ -96,7 +93,7 @@ def resolve_tasks(*names: str) -> dict[str, Task]:
 
 
 def note_on(name: str) -> str | None:
-    """What a user must know of what `name` is taken for, where it is not the same."""
+    """A note for the user if `name` resolves to a task that is not quite the same; else None."""
     robot, _, version = name.rpartition("-")
     task = next((task for task in ROBOTS if task.env_id.lower() == f"{robot}-v5".lower()), None)
     if version not in ("v2", "v3") or task is None:
@@ -107,9 +104,8 @@ def note_on(name: str) -> str | None:
 
 
 def _package_of(env_id: str) -> str:
-    """The package that an environment which Gymnasium knows is from; empty where it knows none of
-    this id."""
-    import gymnasium  # only here: the table's tasks are found without it
+    """The package of an environment that Gymnasium has registered; empty if it has not."""
+    import gymnasium  # imported here: tasks of the catalogue do not need it
 
     return (
         str(gymnasium.registry[env_id].entry_point).split(".")[0]
@@ -125,7 +121,7 @@ def _of_id(env_id: str) -> Task:
 
 
 def _import(module: str, name: str) -> Mapping[str, Any]:
-    """What the module holds. It may lie in the working folder, as with `python -m`."""
+    """The module's names. It may lie in the working folder, as with `python -m`."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -135,8 +131,8 @@ def _import(module: str, name: str) -> Mapping[str, Any]:
             f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or"
             " run gato where it lies"
         ) from problem
-    except BaseException as problem:  # whatever its author's code raises, sys.exit as well
+    except BaseException as problem:  # the author's code may raise anything, SystemExit as well
         raise ValueError(
-            f"task {name!r} needs {module}, which raised {problem!r} as it was imported; mend the"
+            f"task {name!r} needs {module}, which raised {problem!r} as it was imported; fix the"
             f" module: python -c 'import {module}' shows where"
         ) from problem

@@ -1,5 +1,4 @@
-"""Text to ids: by a SentencePiece model, which is a file that the user gives (paper section 2.1),
-or byte by byte."""
+"""Text encoders: a SentencePiece model from a file of the user's (paper section 2.1), or bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +10,17 @@ import sentencepiece
 from gato.text import ByteEncoder, TextEncoder
 
 BYTES = "bytes"
-"""What a run's setting `text` says where no file is given."""
+"""The value of a run's setting `text` without a model file."""
 
 
 class SentencePieceEncoder:
-    """A SentencePiece model as `gato.text.TextEncoder`; pickled, it is the file's bytes.
+    """A SentencePiece model as a `gato.text.TextEncoder`; its pickle is the bytes of the file.
 
     layout = TokenLayout(text=SentencePieceEncoder.from_file(Path("words.model")))
     """
 
     def __init__(self, model: bytes) -> None:
-        """ValueError where these bytes are no SentencePiece model."""
+        """Raises ValueError if these bytes are not a SentencePiece model."""
         try:
             self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as problem:
@@ -30,7 +29,7 @@ class SentencePieceEncoder:
 
     @staticmethod
     def from_file(path: Path) -> SentencePieceEncoder:
-        """The model of a file. ValueError where it cannot be read or is none."""
+        """Load a model file. Raises ValueError if it cannot be read, or is not a model."""
         try:
             return SentencePieceEncoder(path.read_bytes())
         except (OSError, ValueError) as problem:
@@ -48,8 +47,8 @@ class SentencePieceEncoder:
 
     @property
     def pad_id(self) -> int:
-        """The model's padding piece; most have none, and then the unknown piece, from which nothing
-        is to be learned."""
+        """The id of the padding piece, or of the unknown piece if the model has none: no loss is
+        computed for it."""
         pad = int(self._processor.pad_id())
         return pad if pad >= 0 else int(self._processor.unk_id())
 
@@ -58,8 +57,8 @@ class SentencePieceEncoder:
 
 
 def text_encoder(text: str, folder: Path | None = None) -> TextEncoder:
-    """The encoder that a run's setting `text` names: `bytes`, or a SentencePiece model's file,
-    sought in `folder`."""
+    """The encoder of a run's setting `text`: `bytes`, or the file of a SentencePiece model in
+    `folder`. Raises ValueError if the file is not a model."""
     if text == BYTES:
         return ByteEncoder()
     return SentencePieceEncoder.from_file((folder or Path()) / text)

@@ -1,4 +1,4 @@
-"""Demonstrations outside of a run: a task's teacher plays, its episodes are handed on."""
+"""Demonstrations outside of a run: yields episodes of a task's teacher."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ def demonstrate(
     teacher_spec: str | Callable[..., Any] = "",
     noise: float = 0.3,
 ) -> Iterator[Episode]:
-    """Episodes of the task's teacher on the seeds `seed`, `seed` + 1, ...; the same arguments give
-    the same keys.
+    """Play the task's teacher on the seeds `seed`, `seed` + 1, ...; yield each episode as it ends.
 
-    `teacher_spec` and `noise` are as in `teacher_for`. EnvFailedError at the first episode that
-    breaks.
+    The same arguments yield episodes with the same keys.
+
+    Args:
+        num_envs: Environments stepped together, at most `episodes`.
+        teacher_spec: As in `teacher_for`.
+        noise: As in `teacher_for`.
+
+    Raises:
+        ValueError: if there is no such teacher, or it does not fit the task.
+        EnvFailedError: at the first episode whose environment breaks.
     """
-    use_threads()  # a teacher may be a network of PyTorch's
+    use_threads()  # a teacher may be a PyTorch network
     teacher = teacher_for(task, teacher_spec, noise=noise)
     envs = WorkerEnvs()(task, min(num_envs, episodes))
     try:

@@ -1,5 +1,5 @@
-"""How each kind of teacher plays: a specialist's network, a network that names one of several
-actions, a rule, a function."""
+"""The kinds of teachers: a specialist's network, a network over discrete actions, a rule, a
+function."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gato.array_spec import ArraySpec, Kind
 from gato.task import Task
 
 ROUNDING = 1e-5
-"""How far outside of its bounds an action may be by rounding, in parts of the bounds' size."""
+"""How far outside of its bounds an action may be by rounding, as a share of the bounds' size."""
 
 
 class SpecialistTeacher:
-    """A specialist's play. Half of the episodes (odd seeds) are perturbed, so that a student sees
-    how to come back.
+    """Plays the greedy actions of a specialist, with noise in half of the episodes.
 
-    In those, noise of `noise` times the specialist's own standard deviation is added to each
-    action.
+    In episodes of odd seeds, Gaussian noise of `noise` times the specialist's own standard
+    deviation is added to each action, so that a student sees how to recover (Laskey et al. 2017,
+    DART). Labels are the actions without noise.
     """
 
     needs_extras = False
@@ -52,7 +52,8 @@ class SpecialistTeacher:
         self.notes: Sequence[str] = specialist.notes
 
     def _begin(self, step: TimeStep) -> None:
-        """Scale and generator of the noise, in the rows that begin."""
+        """Set scale and generator of the noise in the rows that begin: they follow from the
+        seed."""
         if len(self._scale) != step.num_rows:
             self._scale = np.zeros(step.num_rows, np.float32)
             self._rngs = [np.random.default_rng(0) for _ in range(step.num_rows)]
@@ -74,13 +75,12 @@ class SpecialistTeacher:
         return actions.reshape(-1, *self._shape)
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
-        """What it would have done at the last observations without noise: what a student is to
-        learn."""
+        """The actions [N, *shape] of the last `act` without noise, which a student is to learn."""
         return self._labels
 
 
 class ChoosingTeacher:
-    """A network that gives a number for each action, of which the greatest is taken."""
+    """Plays the action with the largest output of a network."""
 
     needs_extras = False
 
@@ -98,17 +98,17 @@ class ChoosingTeacher:
         )
 
     def labels(self) -> None:
-        """It does what it wants to do."""
+        """None: its actions have no noise."""
 
 
 def rule_name(task: Task) -> str:
-    """The rules' name of a game: shown in another size, or with sticky actions, it has the same
-    RAM."""
+    """The name that `RULES` has of a game: in another size, or with sticky actions, its RAM is the
+    same."""
     return task.name.replace("atari84/", "atari/").partition("?")[0]
 
 
 class RuleTeacher:
-    """A scripted rule that reads the game's RAM."""
+    """Plays a scripted rule, which reads the game's RAM. Raises ValueError if there is none."""
 
     needs_extras = True
 
@@ -117,7 +117,7 @@ class RuleTeacher:
         if name not in RULES:
             raise ValueError(
                 f"no teacher for {task.name}; there are rules for {', '.join(RULES)}, and recorded"
-                " play comes in by `gato import`"
+                " episodes are imported by `gato import`"
             )
         self._rule = RULES[name]
         self.name = f"rule:{task.name}"
@@ -128,14 +128,14 @@ class RuleTeacher:
         return self._rule(step.extras["ram"])
 
     def labels(self) -> None:
-        """A rule does what it wants to do."""
+        """None: its actions have no noise."""
 
 
 def _inside(
     actions: Shaped[np.ndarray, "N ..."], spec: ArraySpec
 ) -> tuple[Shaped[np.ndarray, "N ..."], str | None]:
-    """Continuous actions inside the bounds, and what is wrong with them if they are outside by more
-    than rounding."""
+    """Clip continuous actions [N, *shape] that are outside of the bounds by rounding. Returns them,
+    and the problem if they are outside by more."""
     assert spec.bounds is not None
     low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
     slack = ROUNDING * np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
@@ -155,11 +155,10 @@ def _inside(
 
 
 class FunctionTeacher:
-    """A Python function of the user's: `(observations, extras) -> actions`, all with a row for each
-    environment.
+    """Plays a user's function `(observations, extras) -> actions`, all with N rows.
 
-    Where it has an attribute `reset`, that is called with `(rows, seeds)` as episodes begin: those
-    rows' memory ends.
+    If it has an attribute `reset`, that is called as `reset(rows, seeds)` when episodes begin, both
+    [N]: `rows` is True in the rows whose memory ends.
     """
 
     needs_extras = True
@@ -173,7 +172,7 @@ class FunctionTeacher:
         self.notes: Sequence[str] = ()
 
     def _called(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """What it gives. ValueError for whatever its author's code raises."""
+        """The function's result. Raises ValueError for whatever its author's code raises."""
         try:
             return function(*arguments)
         except Exception as problem:
@@ -198,14 +197,14 @@ class FunctionTeacher:
             )
         else:
             actions = actions.astype(self._action.dtype)
-            problem = self._action.problem_with(actions, "what it gave")
+            problem = self._action.problem_with(actions, "the result")
         if not problem and self._action.bounds is not None:
             actions, problem = _inside(actions, self._action)
         if problem:
             raise ValueError(
-                f"teacher {self.name} of task {self._task_name} gave wrong actions: {problem}"
+                f"teacher {self.name} of task {self._task_name} returned wrong actions: {problem}"
             )
         return actions
 
     def labels(self) -> None:
-        """What it gives is what it wants."""
+        """None: its actions have no noise."""

@@ -23,7 +23,15 @@ MEASURE_SEED = 20_000
 def measure(
     task: Task, *, episodes: int, seed: int = MEASURE_SEED, spec: str = "", noise: float = 0.3
 ) -> dict[str, Any]:
-    """The record of a task's teacher: returns over fresh episodes, played as it demonstrates."""
+    """Measure a task's teacher over fresh episodes, played as it demonstrates.
+
+    Returns:
+        Its record: command, seeds, statistics of the returns, and versions.
+
+    Raises:
+        ValueError: if there is no such teacher.
+        EnvFailedError: if an environment breaks.
+    """
     played = list(demonstrate(task, episodes=episodes, seed=seed, teacher_spec=spec, noise=noise))
     returns = np.array([episode.episode_return for episode in played])
     options = (f" --teacher {spec}" if spec else "") + (
@@ -50,9 +58,14 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=MEASURE_SEED)
-    parser.add_argument("--teacher", default="", help=f"The task's own, or one of {SPECS}.")
     parser.add_argument(
-        "--noise", type=float, default=0.3, help="Of robots' teachers in half of the episodes."
+        "--teacher", default="", help=f"Default: the teacher that ships; or one of {SPECS}."
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.3,
+        help="Noise of robots' teachers in half of the episodes, in their standard deviations.",
     )
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:

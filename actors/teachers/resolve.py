@@ -1,5 +1,4 @@
-"""Teachers: who makes a task's demonstrations, and says what it would have done where the agent
-plays."""
+"""Resolves teachers: the one that ships with a task, or one that a spec names."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ SPECS = (
 
 
 def _is_babyai(task: Task) -> bool:
-    """Whether it is a level of BabyAI, whose bot comes with it."""
+    """Whether it is a level of BabyAI, whose bot is the teacher."""
     return task.name.startswith("minigrid:BabyAI-")
 
 
@@ -45,8 +44,8 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
         return _function(task, "actors.envs.babyai:act")
     if task.family != "mujoco":
         raise ValueError(
-            f"no teacher ships for {task.name}; name one of: {SPECS}, or bring recorded play by"
-            " `gato import`"
+            f"no teacher ships for {task.name}; name one of: {SPECS}, or import recorded episodes"
+            " by `gato import`"
         )
     return _specialist(task, noise, folder)
 
@@ -57,7 +56,7 @@ def _specialist(task: Task, noise: float, folder: Path) -> Teacher:
 
 
 def _stable_baselines(task: Task, noise: float, where: str) -> Teacher:
-    from actors.teachers.sb3.policy import load_sb3  # which needs torch
+    from actors.teachers.sb3.policy import load_sb3  # imports torch
 
     network, name = load_sb3(where, task), f"sb3:{Path(where.partition('?')[0]).stem}"
     if task.action.kind is Kind.DISCRETE:
@@ -71,14 +70,16 @@ def _function(task: Task, where: str) -> Teacher:
         sys.path.append(os.getcwd())  # it may lie in the working folder, as with `python -m`
     try:
         found = getattr(importlib.import_module(module_name), name or "(no function is named)")
-    except (Exception, SystemExit) as problem:  # whatever its author's code raises
+    except (Exception, SystemExit) as problem:  # the author's code may raise anything
         raise ValueError(
             f"teacher python:{where} of task {task.name} cannot be imported:"
             f" {type(problem).__name__}: {problem}; write it as python:PACKAGE.MODULE:FUNCTION, of"
             " a module that `python -c 'import MODULE'` finds"
         ) from problem
     if not callable(found):
-        raise ValueError(f"teacher python:{where} of task {task.name} is no function but {found!r}")
+        raise ValueError(
+            f"teacher python:{where} of task {task.name} is not a function but {found!r}"
+        )
     try:
         function = found(task) if isinstance(found, type) else found
     except (Exception, SystemExit) as problem:
@@ -92,14 +93,22 @@ def _function(task: Task, where: str) -> Teacher:
 def teacher_for(
     task: Task, spec: str | Callable[..., Any] = "", *, noise: float = 0.3, folder: Path = SHIPPED
 ) -> Teacher:
-    """The task's teacher. ValueError where there is none, or where it does not fit the task.
+    """The task's teacher.
 
-    `spec`: "" takes what ships. `rule` and `specialist` name its kind, `specialist:FOLDER` one of
-    one's own, `sb3:FILE.zip[?vecnormalize=FILE]` a policy of Stable-Baselines3
-    (`actors.teachers.sb3.policy.load_sb3`), `python:PACKAGE.MODULE:FUNCTION` a function
-    `(observations, extras) -> actions` (or a class that is made with the task and called); a
-    function itself will do too. `noise`, in standard deviations of its own, perturbs half of the
-    episodes of those that play continuous actions.
+    teacher = teacher_for(task, "sb3:hopper.zip?vecnormalize=hopper.pkl")
+
+    Args:
+        spec: "" for the teacher that ships. `rule` and `specialist` name its kind;
+            `specialist:FOLDER` a specialist in a folder; `sb3:FILE.zip[?vecnormalize=FILE]` a
+            policy of Stable-Baselines3 (`actors.teachers.sb3.policy.load_sb3`);
+            `python:PACKAGE.MODULE:FUNCTION` a function `(observations, extras) -> actions`, or a
+            class that is made with the task and called. Or such a function itself.
+        noise: Noise in half of the episodes of a teacher with continuous actions, in its own
+            standard deviations.
+        folder: Where specialists are looked for.
+
+    Raises:
+        ValueError: if there is no such teacher, or it does not fit the task.
     """
     if not isinstance(spec, str):
         return FunctionTeacher(
@@ -120,7 +129,7 @@ def teacher_for(
 
 
 def absolute_spec(spec: str) -> str:
-    """The same teacher, found from every folder."""
+    """The spec with absolute paths, so that it names the same teacher in every working folder."""
     kind, _, where = spec.partition(":")
     if kind not in ("sb3", "specialist") or not where:
         return spec
@@ -137,7 +146,7 @@ def _absolute(path: str) -> str:
 
 
 def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
-    """Whether anyone who ships can demonstrate this task."""
+    """Whether a teacher of this task ships."""
     return (
         rule_name(task) in RULES
         or _is_babyai(task)
@@ -147,11 +156,11 @@ def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teachers:
-    """Makes a task's teacher for a role: with `noise` to teach, without it to relabel."""
+    """Makes a task's teacher for a role: with `noise` to demonstrate, without it to relabel."""
 
     noise: float = 0.3
     specs: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Who teaches a task, as `teacher_for` reads it; who ships teaches the others."""
+    """Specs of teachers by task, as in `teacher_for`; other tasks have the teacher that ships."""
 
     def __call__(self, task: Task, role: str) -> Teacher:
         return teacher_for(
@@ -160,8 +169,8 @@ class Teachers:
 
 
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
-    """The mean return that the task's teacher was measured at without noise; None where there is
-    none, or no measure."""
+    """The mean return that the task's teacher was measured at without noise; None if there is no
+    teacher, or no measurement."""
     if (not spec and not has_teacher(task, folder)) or task.env_kwargs.get("sticky"):
         return None  # rules were measured without sticky actions
     record = teacher_for(task, spec, folder=folder).record

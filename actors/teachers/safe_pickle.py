@@ -1,9 +1,9 @@
-"""Pickles as data: numbers, arrays and the attributes of objects, out of a file that nobody needs
-to trust.
+"""Reads pickles as data: numbers, arrays and attributes of objects, from files that are not
+trusted.
 
-Nothing of NumPy is called while a file is read: its names build plain records of what the file says
-of an array, and an array is made afterwards, of numbers alone, by what checks its length. All other
-classes become shells; everything else is refused.
+Reading calls nothing of NumPy: its names build plain records of what the file says of an array.
+The array is made afterwards, of numbers alone, after its length is checked. Classes of
+Stable-Baselines3 and Gymnasium become shells without behaviour; everything else is rejected.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 MOST_BYTES = 2**27
-"""Of one array. Statistics of observations are far smaller."""
+"""Largest array, in bytes. Statistics of observations are far smaller."""
 NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
-"""Types of which any bytes are values."""
+"""Names of NumPy types for which any bytes are values."""
 SHELLS = re.compile(r"(stable_baselines3|sb3_contrib|gymnasium|gym|numpy\.random)\..*")
 NUMPY = re.compile(
     r"numpy(?:\._?core\.(?:multiarray|numeric))?\.(_reconstruct|_frombuffer|scalar|ndarray|dtype)"
@@ -29,12 +29,12 @@ NUMPY = re.compile(
 
 
 class Shell:
-    """Stands for any class of the file: holds attributes, does nothing."""
+    """Stands for a class of the file: has its attributes, and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):  # a generator's is a tuple, which nobody asks for
+        if isinstance(state, dict):  # a generator's is a tuple, which is not needed
             # Names such as __array_interface__ would tell NumPy where to look in memory.
             self.__dict__.update(
                 {
@@ -46,7 +46,7 @@ class Shell:
 
 
 class _Marker:
-    """Stands for the class `numpy.ndarray`, which is only ever named."""
+    """Stands for the class `numpy.ndarray`, which pickles name and do not call."""
 
 
 class _Type:
@@ -59,7 +59,7 @@ class _Type:
         self.order = state[1]
 
     def numpy(self) -> np.dtype[Any]:
-        """ValueError where its values are not numbers."""
+        """The NumPy type. Raises ValueError if its values are not numbers."""
         if not (
             isinstance(self.name, str)
             and NUMBERS.fullmatch(self.name)
@@ -86,8 +86,8 @@ class _Array:
         return array
 
     def numpy(self) -> Shaped[np.ndarray, ...]:
-        """ValueError where it is not of numbers, or its bytes are not as many as its shape
-        needs."""
+        """The array. Raises ValueError if it is not of numbers, or its bytes do not fit its
+        shape."""
         data, kind, shape, order = self._parts or (None, None, None, None)
         if not (
             isinstance(data, bytes | bytearray)
@@ -114,7 +114,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Calls nothing that is not written here."""
+    """Calls only what this module defines."""
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
@@ -127,18 +127,22 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_inert(file: BinaryIO) -> Any:
-    """What a pickle holds: shells, plain values, and arrays for `numbers_of`. Damaged ones raise
-    what `pickle` does."""
+    """The content of a pickle: shells, plain values, and arrays for `numbers_of`.
+
+    Raises:
+        pickle.UnpicklingError: if it names anything that is not known to be harmless.
+        Exception: whatever `pickle` raises if the file is damaged.
+    """
     content = file.read()
     for opcode, argument, _ in pickletools.genops(content):
-        # The memo grows to the greatest number at once: a few bytes could ask for all memory.
+        # The memo grows to the largest index at once: a few bytes could ask for all memory.
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError("it numbers more parts than it can have")
     return _Unpickler(io.BytesIO(content)).load()
 
 
 def numbers_of(value: Any) -> Float64[np.ndarray, ...]:
-    """An array or a number of the file, as float64. ValueError where it is neither."""
+    """An array or a number of the file, as float64. Raises ValueError if it is neither."""
     if isinstance(value, _Array):
         value = value.numpy()
     if not (

@@ -1,8 +1,8 @@
-"""Scripted teachers of games: rules that read the emulator's RAM and answer with a button.
+"""Scripted teachers of games: rules that read the emulator's RAM and press a button.
 
-Each rule is a function of the present frame alone and presses one and the same button for one and
-the same move, so that a student who sees a single frame can copy it. Letters: N rows, H decisions
-ahead, K heights, L lanes.
+Each rule is a function of the present frame alone, and always presses the same button for the same
+move, so that a student who sees a single frame can copy it. Shape letters: N rows, B bytes of RAM,
+H steps ahead, K heights, L lanes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOOP, FIRE, UP, RIGHT, LEFT, DOWN, RIGHTFIRE, LEFTFIRE = 0, 1, 2, 3, 4, 5, 11, 1
 """Buttons, as numbered in the full set of 18."""
 MOVES = np.array([[7, UP, 6], [LEFT, NOOP, RIGHT], [9, DOWN, 8]])
 STRIKES = np.array([[15, 10, 14], [LEFTFIRE, FIRE, RIGHTFIRE], [17, 13, 16]])
-"""By direction, upwards to downwards and left to right; the second with the button pressed."""
+"""Buttons by direction, [up to down, left to right]; `STRIKES` are those with fire pressed."""
 
 
 @runtime_checkable
@@ -30,35 +30,36 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeway:
-    """Crosses where no car will be: of all ways through the next `ahead` decisions, the one highest
-    up for longest.
+    """Crosses where no car will be: plans `ahead` steps, and takes the path with the largest sum of
+    heights.
 
-    A lane's cars keep one speed, so where each will be is known. Ways that meet cars come last,
-    those that meet them for longest at the very end, so that there is an answer in front of a car
-    that cannot be escaped as well. Of equal ways the one that goes up is taken, then the one that
-    waits. Byte 14 is the chicken's height, which grows upwards; bytes 108 to 117 are the cars'
-    columns, lowest lane first. Seeds 0 to 9: 31.5 ± 0.5 over 10 episodes.
+    The cars of a lane have one speed, so their positions are known in advance. A step in which a
+    car is met costs more than all heights of a path, so paths that meet fewer cars are better, and
+    there is an answer even if a car cannot be avoided. Of equal paths the one that goes up is
+    taken, then the one that waits. RAM: byte 14 is the chicken's height, which grows upwards; bytes
+    108 to 117 are the cars' columns, lowest lane first. Seeds 0 to 9: 31.5 ± 0.5 over 10 episodes.
     """
 
     ahead: int = 16
 
     CHICKEN, CARS = 14, 108
     TOP, FIRST_LANE, LANE, STRIDE = 174, 14, 16, 4
-    """Heights: where a crossing is done, where the lowest lane begins, of a lane, climbed in a
-    decision."""
+    """Heights: where a crossing ends, where the lowest lane begins, of a lane, and climbed in a
+    step."""
     HIT = 1e4
-    """More than all the heights of a way together."""
+    """More than all heights of a path together."""
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
         hit_NHL = self._cars_in_the_way(ram_NB)
-        # Heights that can be reached, the present one in the middle. What `roll` carries over the
-        # ends is out of reach.
+        # The heights [N, K] that can be reached in H steps, the present one in the middle. Values
+        # that `roll` carries over the ends are out of reach.
         height_NK = ram_NB[:, self.CHICKEN, None] + self.STRIDE * np.arange(
             -self.ahead, self.ahead + 1
         )
         height_NK = np.clip(height_NK, 6, self.TOP + self.STRIDE)
         lane_NK = np.where(height_NK < self.TOP, (height_NK - self.FIRST_LANE) // self.LANE, -1)
         hit_NHK = np.take_along_axis(hit_NHL, lane_NK[:, None, :] % hit_NHL.shape[2], axis=2)
+        # Dynamic programming, backwards in time: the best sum of heights from each height on.
         later_NK = np.zeros(height_NK.shape)
         for step in reversed(range(1, self.ahead)):
             later_NK = self._worth(height_NK, hit_NHK[:, step], later_NK).max(axis=0)
@@ -66,21 +67,25 @@ class Freeway:
         return np.array([UP, NOOP, DOWN])[worth_3N.argmax(axis=0)]
 
     def _worth(self, height_NK: np.ndarray, hit_NK: np.ndarray, later_NK: np.ndarray) -> np.ndarray:
-        """[3, N, K]: going up, staying and going down from each height; a decision in which a car
-        is met is worth less."""
+        """[3, N, K]: the value of going up, staying and going down from each height; a step in
+        which a car is met is worth less."""
         there_NK = height_NK + later_NK
-        return np.stack([
-            np.roll(there_NK, shift, axis=1) - self.HIT * (hit_NK | np.roll(hit_NK, shift, axis=1)) for shift in (-1, 0, 1)
-        ])  # fmt: skip
+        return np.stack(
+            [
+                np.roll(there_NK, shift, axis=1)
+                - self.HIT * (hit_NK | np.roll(hit_NK, shift, axis=1))
+                for shift in (-1, 0, 1)
+            ]
+        )
 
     def _cars_in_the_way(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> np.ndarray:
-        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a decision; the last
+        """[N, H, L + 1]: whether a car of a lane is on the chicken's column in a step; the last
         lane is the pavement."""
-        # pixels in a decision, lowest lane first
+        # Pixels in a step, lowest lane first.
         speed_L = np.array([0.8, 1, 4 / 3, 2, 4, -4, -2, -4 / 3, -1, -0.8])
         decision_H1 = np.arange(1, self.ahead + 1)[:, None]
         car_NHL = (ram_NB[:, None, self.CARS : self.CARS + 10] + speed_L * decision_H1) % 160
-        # A car that ends the decision here was on the column, 40 to 53, for some part of it.
+        # A car that ends the step here was on the column, 40 to 53, during a part of it.
         hit_NHL = (car_NHL >= 40 + np.minimum(speed_L, 0)) & (
             car_NHL <= 53 + np.maximum(speed_L, 0)
         )
@@ -89,36 +94,35 @@ class Freeway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stroke:
-    """How to meet the ball. Heights and columns in the RAM's units, of which a screen pixel is one;
-    height grows downwards."""
+    """How the paddle meets the ball. Heights and columns are those of the RAM, in pixels; height
+    grows downwards."""
 
     offset: int
-    """How far below the paddle's upper edge the ball is met: an edge sends it off steeply, past the
+    """How far below the paddle's upper edge the ball is met: an edge returns it steeply, past the
     opponent."""
     slack: int
-    """The paddle rests while it is off by no more than this: one press carries it 21."""
+    """The paddle rests while it is off by no more than this: one press moves it by 21."""
     tilt: float = 0.0
-    """How much further below that edge the ball is met for each unit that it is below the
-    middle."""
+    """How much further below that edge the ball is met, per pixel that it is below the middle."""
     far: int = 0
-    """Left of this column the ball is away, and the paddle follows from home, by a part of the
-    ball's way."""
+    """Left of this column the ball is far: the paddle then stays near `home`, and follows the ball
+    by the share `follow`."""
     home: int = 0
     follow: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pong:
-    """Holds the paddle at the ball's height, and takes to another stroke after each of the first
-    points that it loses.
+    """Keeps the paddle at the ball's height, and changes its stroke after each of the first points
+    that it loses.
 
-    The emulator has no chance in it: a stroke that scores goes on to score, and one that lost would
-    go on to lose. There are as many games as no-ops at the start, and these strokes, found by
-    random search, win each of them for decisions of 4 frames without sticky actions. The score is
-    on the screen: whoever sees the frame sees which stroke it is. They forgive little: with one
-    button in a hundred pressed at random four games, cut at 6,000 decisions, returned -2 on
-    average. Byte 13 is the opponent's score, 49 and 54 the ball's column and height (height 0: no
-    ball), 51 the paddle's upper edge. Seeds 0 to 9: 20.9 ± 0.3 over 10 episodes.
+    The emulator is deterministic: a stroke that scores would score again, and one that loses would
+    lose again. There are as many games as numbers of no-ops at the start. These strokes, found by
+    random search, win each of them in steps of 4 frames without sticky actions. The score is on the
+    screen, so a student sees which stroke is played. The strokes are not robust: with one button in
+    a hundred pressed at random, four games, truncated at 6,000 steps, returned -2 on average. RAM:
+    byte 13 is the opponent's score, 49 and 54 the ball's column and height (0: no ball), 51 the
+    paddle's upper edge. Seeds 0 to 9: 20.9 ± 0.3 over 10 episodes.
     """
 
     strokes: tuple[_Stroke, ...] = (
@@ -131,6 +135,7 @@ class Pong:
     MIDDLE = 120
 
     def __call__(self, ram_NB: UInt8[np.ndarray, "N 128"]) -> Int[np.ndarray, " N"]:
+        # The stroke of each row, by the points that it has lost: its numbers as columns [N].
         lost_N = np.minimum(ram_NB[:, self.OPPONENTS_SCORE], len(self.strokes) - 1)
         offset_N, slack_N, tilt_N, far_N, home_N, follow_N = np.array(
             [astuple(s) for s in self.strokes]
@@ -145,7 +150,8 @@ class Pong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakout:
-    """Keeps the paddle's middle under the ball, and serves when there is none."""
+    """Keeps the paddle's middle under the ball, and serves if there is none. RAM: see the bytes
+    below."""
 
     offset: int = 10
     slack: int = 6
@@ -162,11 +168,11 @@ class Breakout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boxing:
-    """Stands beside the opponent, a little below, and keeps punching; where the height is wrong,
-    steps back first.
+    """Stands next to the opponent, a little below, and keeps punching; steps back first if the
+    height is wrong.
 
-    Bytes 32 and 33 are the own and the other's column, 34 and 35 the heights, which grow downwards.
-    The numbers below, in these units, were found by random search on the seeds 0 to 4.
+    RAM: bytes 32 and 33 are the own and the opponent's column, 34 and 35 the heights, which grow
+    downwards. The numbers, in these units, were found by random search on the seeds 0 to 4.
     """
 
     gap: int = 15
@@ -195,24 +201,23 @@ class Boxing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemonAttack:
-    """Stays under the nearest demon and shoots; goes out of the way of falling bombs, and waits
-    beside them.
+    """Stays under the nearest demon and shoots; avoids falling bombs, and waits next to them.
 
-    Letters: R the three rows of demons. A column is kept as the hardware wants it, in 15s with a
-    correction, see `_column`. A demon has two halves, which later waves set free as birds: bytes 13
-    to 15 and 17 to 19 are their columns, 29 to 31 and 33 to 35 their pictures, 0 where there is
-    none. Byte 16 is the own column, 20 that of the bombs, 37 to 45 the bombs by height, lowest
-    first. The numbers below, in pixels, were found by random search on the seeds 0 to 7.
+    Shape letter: R the three rows of demons. The hardware stores a column in units of 15 pixels
+    with a correction, see `_column`. A demon has two halves, which become birds in later waves.
+    RAM: bytes 13 to 15 and 17 to 19 are their columns, 29 to 31 and 33 to 35 their pictures (0:
+    none). Byte 16 is the own column, 20 that of the bombs, 37 to 45 the bombs by height, lowest
+    first. The numbers, in pixels, were found by random search on the seeds 0 to 7.
     """
 
     demon: int = 10
     bird: int = 3
-    """Where to stand, right of the column of a demon and of a half that is alone."""
+    """Where to stand: pixels to the right of the column of a demon, and of a single half."""
     slack: int = 4
     bomb: int = -3
-    """Where bombs fall, right of their column."""
+    """Where bombs fall: pixels to the right of their column."""
     away: int = 21
-    """How far from there is safe."""
+    """The distance from there that is safe."""
 
     LEFTS, RIGHTS, LEFT_PICTURES, RIGHT_PICTURES = (
         slice(13, 16),
@@ -222,7 +227,7 @@ class DemonAttack:
     )
     OWN, BOMB, BOMBS, STRIDE = 16, 20, slice(37, 46), 4
     FIRST, LAST, LEFT_EDGE, RIGHT_EDGE = 20, 134, 25, 128
-    """Where it may stand, and beyond what it turns back from a wall."""
+    """Where it may stand, and where it turns back from a wall."""
 
     @staticmethod
     def _column(byte_N: np.ndarray) -> np.ndarray:
@@ -239,6 +244,7 @@ class DemonAttack:
             ram_NB[:, self.LEFT_PICTURES] > 0,
             ram_NB[:, self.RIGHT_PICTURES] > 0,
         )
+        # The targets: whole demons at their left half's place, single halves at their own.
         whole_NR = has_left_NR & has_right_NR & (np.abs(right_NR - left_NR) <= 8)
         place_N2R = np.concatenate(
             [left_NR + np.where(whole_NR, self.demon, self.bird), right_NR + self.bird], axis=1
@@ -252,6 +258,7 @@ class DemonAttack:
             np.abs(right_N) <= self.slack, FIRE, np.where(right_N > 0, RIGHTFIRE, LEFTFIRE)
         )
 
+        # Bombs come first: flee from one that is near, do not walk into one that is close.
         bomb_N, falls_N = (
             self._column(ram_NB[:, self.BOMB]) + self.bomb,
             ram_NB[:, self.BOMBS].any(axis=1),

@@ -9,7 +9,7 @@ from typing import Any
 def _record(
     game: str, *, episodes: int, mean: float, std: float, least: float, steps: float
 ) -> Mapping[str, Any]:
-    """As `python -m actors.teachers.measure TASK` prints it."""
+    """A record as `python -m actors.teachers.measure TASK` prints it."""
     name = f"atari/{game}"
     camel = "".join(part.capitalize() for part in game.split("-"))
     return {
@@ -34,4 +34,4 @@ RECORDS: Mapping[str, Mapping[str, Any]] = {
         "demon-attack", episodes=20, mean=4114.25, std=1608.62, least=1520.0, steps=3928.4
     ),
 }
-"""What each was measured at."""
+"""By task."""

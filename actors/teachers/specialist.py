@@ -1,4 +1,4 @@
-"""A specialist's policy for playing: a small network on normalised observations, in NumPy alone."""
+"""A specialist: a small network on normalised observations, computed by NumPy."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class Specialist:
-    """Maps observations [N, obs] to the greedy actions [N, act]; its record says how it was made.
+    """Maps observations [N, obs] to greedy actions [N, act]; its record says how it was made.
 
     specialist = load_specialist("mujoco/hopper")
     actions = specialist.mean(observations)
 
-    Arrays: `obs_mean`, `obs_std` [obs]; `log_std` [act], of its actions in training;
-    `layer0.weight` [out, in], `layer0.bias`, ... Of the record are read `observation_clip`, the
-    bounds `action_low` and `action_high`, `activation` (of `ACTIVATIONS`), `output_clip`, which the
-    last layer stays within, `squash`: whether a tanh carries it to the bounds, as in SAC, or they
-    cut it off, and `played_low` and `played_high`: bounds that actions are scaled to after that.
+    Arrays: `obs_mean` and `obs_std` [obs]; `log_std` [act], of its actions in training;
+    `layer0.weight` [out, in] and `layer0.bias` [out], and so on. Entries of the record that are
+    read: `observation_clip`; `activation` (of `ACTIVATIONS`); `output_clip`, bound of the last
+    layer; `squash`, whether a tanh scales the last layer to the bounds of actions, as in SAC, or it
+    is clipped to them; these bounds, `action_low` and `action_high`; `played_low` and
+    `played_high`, bounds that actions are scaled to after that.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -50,7 +51,7 @@ class Specialist:
         ]
         self._played = self._bounds("played") if "played_low" in record else None
         self.action_std: Float[np.ndarray, " act"] = np.exp(arrays["log_std"])
-        """Standard deviation of its actions in training, on the scale that they are played in."""
+        """Standard deviation of its actions in training, on the scale of the played actions."""
         if self._played is not None:
             (low, high), own = self._played, self._bounds("action")
             self.action_std = (
@@ -68,8 +69,8 @@ class Specialist:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must be told of it: what was converted, allowed, found or is not known, a
-        line each."""
+        """What a user must know of it (what was converted, allowed, found or is unknown), a line
+        each."""
         return tuple(self.record.get("notes", ()))
 
     @property
@@ -78,12 +79,12 @@ class Specialist:
 
     @property
     def output_size(self) -> int:
-        """Numbers that the last layer gives: one for each part of an action, or for each of the
-        actions."""
+        """Size of the last layer: one output for each element of an action, or for each discrete
+        action."""
         return len(self._layers[-1][1])
 
     def outputs(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N out"]:
-        """What the last layer says: means of a Gaussian, or logits."""
+        """The outputs of the last layer: means of a Gaussian, or logits."""
         if observations.shape[-1] != self.observation_size:
             raise ValueError(self._misfit(f"observations have {observations.shape[-1]} numbers"))
         x = np.clip((observations - self._mean) / self._std, -self._clip, self._clip)
@@ -93,7 +94,7 @@ class Specialist:
         return x @ weight.T + bias
 
     def mean(self, observations: Float[np.ndarray, "N obs"]) -> Float[np.ndarray, "N act"]:
-        """The greedy actions, inside the bounds."""
+        """The greedy actions, inside the bounds that they are played in."""
         outputs = self.outputs(observations)
         if self._squash:
             outputs = np.clip(outputs, -self._output_clip, self._output_clip)
@@ -110,8 +111,8 @@ class Specialist:
         return np.clip(actions, low, high).astype(np.float32)
 
     def require_fit(self, task: Task) -> None:
-        """ValueError where it was trained on another environment, or on another version of it, than
-        the task's."""
+        """Raises ValueError if it was trained on another environment than the task's, or on another
+        version of it."""
         if self.record["env_id"] != task.env_id:
             raise ValueError(
                 f"a specialist of {self.record['env_id']} for task {task.name} of {task.env_id};"
@@ -124,14 +125,17 @@ class Specialist:
         if self.output_size != task.action.size:
             raise ValueError(
                 self._misfit(
-                    f"task {task.name} takes {task.action.size} numbers and it gives"
+                    f"task {task.name} takes {task.action.size} numbers and it returns"
                     f" {self.output_size}"
                 )
             )
 
     def fitted(self, task: Task) -> Specialist:
-        """The same, its actions scaled to the task's bounds. ValueError as `require_fit`, or if
-        bounds contradict the task's."""
+        """The same specialist, its actions scaled to the task's bounds.
+
+        Raises:
+            ValueError: as `require_fit`, or if its bounds contradict the task's.
+        """
         self.require_fit(task)
         low, high = self._bounds("action")
         compared = self._compared(task, low, high)
@@ -163,12 +167,12 @@ class Specialist:
 
 
 def file_stem(task_name: str) -> str:
-    """What a task's files are called: `hopper`, and `mujoco-v4-hopper` of the older version."""
+    """The stem of a task's files: `hopper` of v5, `mujoco-v4-hopper` of v4."""
     return task_name.removeprefix("mujoco/").replace("/", "-")
 
 
 def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
-    """The specialist of a task. ValueError where there is none, or where its files do not belong
+    """The specialist of a task. Raises ValueError if there is none, or its two files do not belong
     together."""
     stem = folder / file_stem(task_name)
     weights, record = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
@@ -189,7 +193,7 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
     for end in ("action_low", "action_high"):
         if np.size(about[end]) not in (1, specialist.output_size):
             raise ValueError(
-                f"{record} has {np.size(about[end])} numbers in {end}, its network gives"
+                f"{record} has {np.size(about[end])} numbers in {end}, its network returns"
                 f" {specialist.output_size}; copy both files again, or train it again with `gato"
                 f" teach {task_name}`"
             )

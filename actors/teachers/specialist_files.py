@@ -1,5 +1,4 @@
-"""The two files of a specialist, arrays and record: read, and refused in one line that names the
-file if anything is wrong.
+"""Reads the two files of a specialist, arrays and record, and rejects what is damaged or unknown.
 
 Shape letters: obs numbers of an observation, act of an action, out and in of a layer.
 """
@@ -19,22 +18,37 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 MOST_ARRAYS_BYTES = 2**29
-"""Of one file of arrays: 512 MiB, where real ones have some kilobytes."""
+"""Largest file of arrays: 512 MiB; real ones have some kilobytes."""
 MOST_RECORD_BYTES = 2**24
 NEEDED = frozenset({"task", "env_id", "observation_clip", "action_low", "action_high"})
 PLAYED = NEEDED | {"activation", "squash", "output_clip"}
-"""Entries of a record that change what is played."""
+"""Entries of a record that change the actions."""
 TOLD = frozenset(
-    {"algorithm", "command", "config", "date", "env_steps", "kept", "measured_seeds", "return_mean", "return_std",
-     "return_min", "sampled_return_mean", "sampled_return_std", "steps_mean", "versions", "wall_s"}
-)  # fmt: skip
-"""Entries that say how it was made."""
+    {
+        "algorithm",
+        "command",
+        "config",
+        "date",
+        "env_steps",
+        "kept",
+        "measured_seeds",
+        "return_mean",
+        "return_std",
+        "return_min",
+        "sampled_return_mean",
+        "sampled_return_std",
+        "steps_mean",
+        "versions",
+        "wall_s",
+    }
+)
+"""Entries that say how the specialist was made."""
 ADVICE = "copy it again, or train it again with `gato teach`"
 
 
 def read_record(path: Path, activations: frozenset[str]) -> dict[str, Any]:
-    """A specialist's record. Raises ValueError if it is damaged, lacks an entry, or has one that is
-    unknown here."""
+    """A specialist's record. Raises ValueError if the file is damaged, or an entry is missing or
+    unknown."""
     try:
         if path.stat().st_size > MOST_RECORD_BYTES:
             raise ValueError(
@@ -45,7 +59,7 @@ def read_record(path: Path, activations: frozenset[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {problem}; {ADVICE}") from problem
     problem = _record_problem(record, activations)
     if problem:
-        raise ValueError(f"{path} is no record of a specialist: {problem}; {ADVICE}")
+        raise ValueError(f"{path} is not a record of a specialist: {problem}; {ADVICE}")
     return record
 
 
@@ -91,7 +105,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def read_arrays(path: Path, *, fix: str = ADVICE) -> dict[str, Float[np.ndarray, ...]]:
-    """A specialist's arrays. Raises ValueError if the file is damaged, or they are not one network
+    """A specialist's arrays. Raises ValueError if the file is damaged, or does not hold one network
     and its statistics."""
     try:
         if path.stat().st_size > MOST_ARRAYS_BYTES:
@@ -111,7 +125,7 @@ def read_arrays(path: Path, *, fix: str = ADVICE) -> dict[str, Float[np.ndarray,
         raise ValueError(f"{path} is damaged: {problem}; {fix}") from problem
     problem = _arrays_problem(arrays)
     if problem:
-        raise ValueError(f"{path} holds no specialist: {problem}; {fix}")
+        raise ValueError(f"{path} does not hold a specialist: {problem}; {fix}")
     return arrays
 
 
@@ -141,12 +155,12 @@ def _arrays_problem(arrays: dict[str, np.ndarray]) -> str | None:
     if not fits:
         return (
             f"its layers have the shapes {', '.join(str(weight.shape) for weight in weights)},"
-            " which do not fit onto each other"
+            " which do not fit each other"
         )
     for name, size in (("obs_mean", sizes[0]), ("obs_std", sizes[0]), ("log_std", sizes[-1])):
         if arrays[name].shape != (size,):
             return (
-                f"{name} has {len(arrays[name])} numbers, the layers take {sizes[0]} and give"
+                f"{name} has {len(arrays[name])} numbers, the layers take {sizes[0]} and return"
                 f" {sizes[-1]}"
             )
     return None

@@ -28,11 +28,11 @@ ALLOW_CLIPPING = "clipped-actions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingest:
+class Converter:
     """Makes the episodes of one source.
 
-    ingest = Ingest(task=task, comparison=compare(said, task), allowed=options.allowed)
-    episode = ingest.episode(key=key, source="file:x", what="episode 3 of x", observations=...,
+    converter = Converter(task=task, comparison=compare(said, task), allowed=options.allowed)
+    episode = converter.episode(key=key, source="file:x", what="episode 3 of x", observations=...,
     actions=..., rewards=..., ...)
     """
 

@@ -23,7 +23,7 @@ from gato.compatibility.compare import compare
 from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import Task
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.env_spec import described
 from replay.formats.hdf5 import opened
 from replay.formats.reader import (
@@ -90,7 +90,7 @@ def read_d4rl(
     return Reading(
         _episodes(path, plan, known),
         total=len(plan.spans),
-        report=Report(task=plan.ingest.task.name, notes=plan.notes),
+        report=Report(task=plan.converter.task.name, notes=plan.notes),
     )
 
 
@@ -108,7 +108,7 @@ class _Span:
 class _Plan:
     """What was found out about a file before its first episode is read."""
 
-    ingest: Ingest
+    converter: Converter
     observation: str
     env_id: str
     has_seeds: bool
@@ -185,7 +185,7 @@ def _plan(
             " the latest"
         )
     return _Plan(
-        ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
+        converter=Converter(task=found, comparison=comparison, allowed=options.allowed),
         observation=observation,
         env_id=env_id or "not stated",
         has_seeds=has_seeds,
@@ -278,7 +278,7 @@ def _episodes(path: Path, plan: _Plan, known: Known) -> Iterator[Attempt | None]
 def _episode(file: h5py.File, path: Path, plan: _Plan, key: str, what: str, span: _Span) -> Episode:
     rows = slice(span.start, span.stop)
     terminated = bool(plan.terminals[span.stop - 1])
-    return plan.ingest.episode(
+    return plan.converter.episode(
         key=key,
         source=f"file:{path.stem}",
         what=what,

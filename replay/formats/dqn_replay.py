@@ -23,7 +23,7 @@ from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import Task
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.reader import (
     NO_OPTIONS,
     Attempt,
@@ -117,7 +117,7 @@ def read_dqn_replay(
     )  # fmt: skip
     comparison.require()
     plan = _Plan(
-        ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
+        converter=Converter(task=found, comparison=comparison, allowed=options.allowed),
         image=specs[0][0],
         buttons=minimal_buttons(found),
         name=_stream_name(path),
@@ -143,7 +143,7 @@ class _Checkpoint:
 class _Plan:
     """What was found out before the first episode is read."""
 
-    ingest: Ingest
+    converter: Converter
     image: str
     buttons: tuple[int, ...]
     name: str
@@ -252,7 +252,7 @@ def _episodes(
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
         digest = content_digest(*checkpoint.files.values())
         # not the folder's name: data that was moved is the same data
-        name = f"{plan.ingest.task.name}.{checkpoint.number}"
+        name = f"{plan.converter.task.name}.{checkpoint.number}"
         keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
         wanted = [not known(key) for key in keys]
         if not any(wanted):
@@ -343,7 +343,7 @@ def _episode(
     stop: int,
 ) -> Episode | None:
     """None for what is only the padding before an episode."""
-    frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.ingest.task.max_steps))
+    frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.converter.task.max_steps))
     blank_T = [
         not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])
         for step, frame in enumerate(frames[:PADDING_STEPS])
@@ -360,11 +360,11 @@ def _episode(
     }
     if start == 0 and checkpoint.number > 0:
         info["begins"] = "where the checkpoint before was written: as a rule in the midst of a game"
-    return plan.ingest.episode(
+    return plan.converter.episode(
         key=key,
         source=f"file:{plan.name}",
         what=what,
-        observations={plan.image: frames[padding:][: plan.ingest.task.max_steps]},
+        observations={plan.image: frames[padding:][: plan.converter.task.max_steps]},
         actions=to_all_buttons(steps.actions[first:stop], plan.buttons, f"actions of {what}"),
         rewards=steps.rewards[first:stop],
         terminated=terminated,

@@ -29,7 +29,7 @@ from gato.task import Task
 from gato.text import text_to_bytes
 from replay.formats import parquet
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
 from replay.formats.schema import Misfit, fit_array, of_frame_size, without_version
 
@@ -99,7 +99,7 @@ def read_jat(
     return Reading(
         parquet.attempts(rows, partial(_episode, plan)),
         total=parquet.num_rows(files),
-        report=Report(task=plan.ingest.task.name, notes=[*plan.notes]),
+        report=Report(task=plan.converter.task.name, notes=[*plan.notes]),
     )
 
 
@@ -107,7 +107,7 @@ def read_jat(
 class _Plan:
     """What was found out about the files before their episodes are read."""
 
-    ingest: Ingest
+    converter: Converter
     path: Path
     columns: Mapping[str, str]
     """The column of each observation of the task."""
@@ -182,7 +182,7 @@ def _plan(
     if unread:
         notes.append(f"not read: {', '.join(unread)}")
     return _Plan(
-        ingest=Ingest(task=task, comparison=comparison, allowed=options.allowed),
+        converter=Converter(task=task, comparison=comparison, allowed=options.allowed),
         path=path,
         columns=columns,
         actions=actions,
@@ -199,7 +199,7 @@ def _v4(task: Task, files: Sequence[Path] = ()) -> str:
 
 
 def _episode(plan: _Plan, row: parquet.Row) -> Episode:
-    task, what = plan.ingest.task, row.where
+    task, what = plan.converter.task, row.where
     try:
         actions = _array(row, plan.actions)
         rewards = _array(row, "rewards")
@@ -213,7 +213,7 @@ def _episode(plan: _Plan, row: parquet.Row) -> Episode:
     except DAMAGE as problem:
         raise BadEpisode(f"{what} is damaged: {problem}") from problem
     truncated = len(actions) >= task.max_steps
-    return plan.ingest.episode(
+    return plan.converter.episode(
         key=row.key,
         source=f"file:{plan.path.stem}",
         what=what,
@@ -237,7 +237,7 @@ def _flat(actions: np.ndarray, spec: ArraySpec) -> tuple[int, ...]:
 
 
 def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[np.ndarray, "T ..."]:
-    task = plan.ingest.task
+    task = plan.converter.task
     spec = task.observations[key]
     if spec.kind is Kind.TEXT:
         return text_to_bytes(

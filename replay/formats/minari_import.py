@@ -28,7 +28,7 @@ from replay.formats.atari_frames import (
     shrink,
     to_all_buttons,
 )
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.env_spec import bounds_of, described
 from replay.formats.minari_folder import find_folder
 from replay.formats.minari_spaces import Conversion, conversion_of
@@ -97,7 +97,7 @@ def read_minari(
     )
     comparison.require()
     fitting = _fitting(about, found, paths)
-    ingest = Ingest(task=found, comparison=comparison, allowed=options.allowed)
+    converter = Converter(task=found, comparison=comparison, allowed=options.allowed)
     report = Report(task=found.name, notes=[*comparison.notes, *fitting.notes])
     storage = MinariStorage(folder, about.data_format, about.observation_space)
     stored = storage.indices()
@@ -113,7 +113,7 @@ def read_minari(
             f" {len(wanted):,}: the others are missing"
         )
     return Reading(
-        _episodes(folder, storage, about, wanted, fitting, ingest, known),
+        _episodes(folder, storage, about, wanted, fitting, converter, known),
         total=len(wanted),
         report=report,
     )
@@ -306,7 +306,7 @@ def _episodes(
     about: _About,
     wanted: Sequence[int],
     fitting: _Fitting,
-    ingest: Ingest,
+    converter: Converter,
     known: Known,
 ) -> Iterator[Attempt | None]:
     name = about.dataset_id
@@ -318,7 +318,7 @@ def _episodes(
         for index in wanted:
             key = episode_key("minari", name, digest, index)
             what = f"episode {index} of {name}"
-            make = partial(_episode, read, index, key, what, f"file:{name}", fitting, ingest)
+            make = partial(_episode, read, index, key, what, f"file:{name}", fitting, converter)
             yield None if known(key) else Attempt(what=what, make=make)
 
 
@@ -329,9 +329,9 @@ def _episode(
     what: str,
     source: str,
     fitting: _Fitting,
-    ingest: Ingest,
+    converter: Converter,
 ) -> Episode:
-    record, task = read(index), ingest.task
+    record, task = read(index), converter.task
     actions = record.actions
     if fitting.buttons:
         actions = to_all_buttons(actions, fitting.buttons, f"actions of {what}")
@@ -356,7 +356,7 @@ def _episode(
     ends = [bool(values[-1]) if len(values) else False for values in flags.values()]
     kept = min(len(actions), task.max_steps)
     seed = record.attributes.get("seed")
-    return ingest.episode(
+    return converter.episode(
         key=key,
         source=source,
         what=what,

@@ -29,7 +29,7 @@ from gato.compatibility.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from replay.formats import parquet
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.env_spec import bounds_of
 from replay.formats.reader import (
     DAMAGE,
@@ -91,23 +91,23 @@ def read_rllib(
     comparison.require()
     # RLlib keeps actions between -1 and 1, whatever bounds it declares: they are scaled from these,
     # and from no others.
-    ingest = Ingest(
+    converter = Converter(
         task=found,
         comparison=replace(comparison, scale_from=_kept_bounds(found)),
         allowed=options.allowed,
     )
     notes = [*comparison.notes]
-    if ingest.comparison.scale_from is not None:
+    if converter.comparison.scale_from is not None:
         notes.append(
             "assumed: actions are RLlib's own, between -1 and 1 (normalize_actions); scaled to the"
             " task's bounds"
         )
     parquet.require_fit(
-        parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path
+        parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, converter), path
     )
     rows = parquet.rows(files, "rllib", [COLUMN], known)
     return Reading(
-        parquet.attempts(rows, partial(_episode, ingest)),
+        parquet.attempts(rows, partial(_episode, converter)),
         total=parquet.num_rows(files),
         report=Report(task=found.name, notes=notes),
     )
@@ -210,9 +210,9 @@ def _unpacked(bound: Any) -> np.ndarray:
         raise BadEpisode(f"its space has bounds that cannot be read: {problem}") from problem
 
 
-def _episode(ingest: Ingest, row: parquet.Row) -> Episode | None:
+def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
     """None for a chunk without a step, as RLlib writes one where an episode had just begun."""
-    what, task = row.where, ingest.task
+    what, task = row.where, converter.task
     state = _state(row)
     actions = _array(_own(state["actions"], what), f"actions of {what}")
     if not len(actions):
@@ -223,7 +223,7 @@ def _episode(ingest: Ingest, row: parquet.Row) -> Episode | None:
     if started:
         info["begins"] = f"at step {started} of its episode"
     terminated = bool(state["is_terminated"])
-    return ingest.episode(
+    return converter.episode(
         key=row.key,
         source=f"file:{row.file.parent.name}",
         what=what,

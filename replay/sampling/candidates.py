@@ -1,4 +1,4 @@
-"""What may be read of one task in one table: filtered, with a chooser over it and its sources told
+"""What may be read of one task in one table: filtered, with a sampler over it and its sources told
 apart.
 
 Shape letters: N episodes that are kept, M of them that may be read, oldest first.
@@ -12,23 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from gato.metrics import Amount
 from gato.task import Task
 from replay.sampling.config import MixConfig, TableConfig
 from replay.sampling.return_filter import least_return
-from replay.sampling.sampler import Chooser, chooser
+from replay.sampling.sampler import Sampler, build_sampler
 from replay.sampling.selector_names import selector_from_name
 from replay.sampling.selectors import Items, RandomSelector, Selector
 from replay.storage.index import NO_VERSION, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readable:
+class Candidates:
     """M episodes of one task that may be read."""
 
     number: Int64[np.ndarray, " M"]
     steps: Int64[np.ndarray, " M"]
-    chooser: Chooser | None
+    sampler: Sampler | None
     """None where there is nothing to draw."""
     draws_are_counted: bool
     """Whether an episode may be drawn only so often."""
@@ -143,7 +142,7 @@ def filters(
     return found
 
 
-def may_read(
+def passes_filters(
     snapshot: Snapshot,
     of_task: Bool[np.ndarray, " N"],
     score: Float64[np.ndarray, " N"],
@@ -155,40 +154,6 @@ def may_read(
     for _, left_out in filters(snapshot, of_task, score, config, newest):
         passed &= ~left_out
     return passed
-
-
-def left_out(
-    snapshot: Snapshot,
-    of_task: Bool[np.ndarray, " N"],
-    score: Float64[np.ndarray, " N"],
-    config: MixConfig,
-    newest: int,
-) -> dict[str, Amount]:
-    """Episodes and steps of a task that are stored but never drawn, each under the first reason
-    that holds for it.
-
-    The filters' reasons, then: in no table that is drawn from, and drawn as often as the table
-    allows.
-    """
-    reasons = filters(snapshot, of_task, score, config, newest)
-    drawn = [table for table in config.tables.values() if table.share > 0]
-    in_table = np.zeros_like(of_task)
-    used_up = np.ones_like(of_task)
-    for table in drawn:
-        inside = members(table, snapshot.by_agent, snapshot.labelled)
-        in_table |= inside
-        most = np.inf if table.max_times_sampled is None else table.max_times_sampled
-        used_up &= ~inside | (snapshot.times_sampled >= most)
-    reasons.append(("in no table that is drawn from", of_task & ~in_table))
-    reasons.append(("drawn as often as it may be", of_task & in_table & used_up))
-    out: dict[str, Amount] = {}
-    left = of_task.copy()
-    for name, rows in reasons:
-        rows = rows & left
-        left &= ~rows
-        if rows.any():
-            out[name] = Amount(episodes=int(rows.sum()), steps=int(snapshot.steps[rows].sum()))
-    return out
 
 
 def members(
@@ -203,13 +168,13 @@ def members(
     }[table.episodes]
 
 
-def readable(
+def build_candidates(
     snapshot: Snapshot,
     rows: Int64[np.ndarray, " M"],
     items: Items,
     table: TableConfig,
     half_life: float | None,
-) -> Readable:
+) -> Candidates:
     """The episodes in `rows` of the index as a table draws them."""
     selector: Selector = selector_from_name(table.selector)
     if half_life is not None and isinstance(selector, RandomSelector):
@@ -220,11 +185,11 @@ def readable(
     group_start = (np.cumsum(sizes) - sizes)[group]
     rank = np.empty(len(rows), np.int64)
     rank[by_source] = np.arange(len(rows)) - group_start[by_source]
-    made = chooser(selector, items, table.max_times_sampled)
-    return Readable(
+    made = build_sampler(selector, items, table.max_times_sampled)
+    return Candidates(
         number=items.number,
         steps=items.steps,
-        chooser=made if len(made.index) else None,
+        sampler=made if len(made.index) else None,
         draws_are_counted=table.max_times_sampled is not None,
         by_source=by_source,
         group_start=group_start,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gato.sequence import StepLayout
+from gato.task import Task
 from replay.sampling.selector_names import selector_from_name
 from replay.sampling.selectors import OrderedSelector
 
@@ -107,6 +109,11 @@ class MixConfig:
     (`replay.sampling.return_filter`). Episodes with labels are read whatever they returned: the
     loss is on what the teacher wanted. None: no such filter."""
 
+    @property
+    def counts_draws(self) -> bool:
+        """Whether a table limits how often an episode is drawn."""
+        return any(table.max_times_sampled is not None for table in self.tables.values())
+
     def __post_init__(self) -> None:
         if self.prompt_steps is not None and self.prompt_steps < 1:
             raise ValueError(
@@ -162,4 +169,43 @@ class MixConfig:
                 f"table {ordered[0]!r} draws in an order ({self.tables[ordered[0]].selector}),"
                 " which no age_half_life_versions can weigh; set it to None, or a selector that"
                 " draws by weight"
+            )
+
+
+def task_weight(config: MixConfig, task: Task) -> float:
+    """Share of the rows of a task, relative to the other tasks."""
+    settings = config.tasks.get(task.name, TaskMix())
+    return task.weight if settings.weight is None else settings.weight
+
+
+def least_steps(config: MixConfig, settings: TaskMix) -> int:
+    """Steps of a task that a row must have room for: a window, and a prompt if there are
+    prompts."""
+    prompt = (config.prompt_steps or 1) if config.prompt_fraction else 0
+    return (settings.window_steps or 1) + prompt
+
+
+def check_tasks(
+    config: MixConfig, layouts: Mapping[str, StepLayout], tasks: Mapping[str, Task]
+) -> None:
+    """Raises ValueError if the settings do not fit the tasks of a run."""
+    unknown = set(config.tasks) - set(tasks)
+    if unknown:
+        raise ValueError(
+            f"the mixture has settings for {sorted(unknown)[0]!r}, which is not a task of this run"
+        )
+    for name, task in tasks.items():
+        if task.references is None and config.min_demonstration_score is not None:
+            raise ValueError(
+                f"min_demonstration_score {config.min_demonstration_score} is of a normalised"
+                f" return, and task {name} has no references to normalise by; set"
+                " min_demonstration_score=null"
+            )
+        steps = least_steps(config, config.tasks.get(name, TaskMix()))
+        needed = steps * layouts[name].tokens_per_step
+        if task_weight(config, task) and needed > config.row_tokens:
+            raise ValueError(
+                f"{steps} steps of {name} (a window, with its prompt) take {needed} tokens, a row"
+                f" has {config.row_tokens}; raise row_tokens, lower window_steps, or set"
+                " prompt_fraction=0"
             )

@@ -16,7 +16,7 @@ from gato.task import Task
 from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
 from replay.sampling.collate import DamagedDraw
 from replay.sampling.sample_info import SampleInfo
-from replay.sampling.window_draw import Draw
+from replay.sampling.window_draw import WindowDraw
 from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode, Header
 from replay.storage.record import CHUNK_STEPS, IMAGE_BYTES, step_bytes
@@ -51,13 +51,13 @@ class WindowReader:
         self._store = store
         self._arena = Arena(cache_bytes)
 
-    def read(self, task: Task, draw: Draw, steps: int) -> dict[str, np.ndarray]:
+    def read(self, task: Task, draw: WindowDraw, steps: int) -> dict[str, np.ndarray]:
         """Columns [N, steps, ...] by name, `o/` before those of observations, and `at_end` and
         `terminated` [N].
 
         DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
         """
-        known = self._store.index.looked_up(draw.number)
+        known = self._store.index.look_up(draw.number)
         if not known.steps.all():
             raise EpisodeGone("an episode that was drawn was evicted")
         columns = [
@@ -104,7 +104,7 @@ class WindowReader:
             made[name] = self._load(header, name, 0, header.steps)
         return made.view(np.uint8).reshape(header.steps, small.itemsize)
 
-    def _images(self, name: str, draw: Draw, width: int) -> np.ndarray:
+    def _images(self, name: str, draw: WindowDraw, width: int) -> np.ndarray:
         """Rows of bytes of a column that is kept in chunks, of all windows one after another."""
         cut = cut_in_chunks(draw.start, draw.length, CHUNK_STEPS)
         keys = [

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from gato.sequence import Batch
 from replay.sampling.candidates import ages
-from replay.sampling.window_draw import Draw
+from replay.sampling.window_draw import WindowDraw
 from replay.storage.index import Index
 
 
@@ -47,13 +47,13 @@ class Sample:
     info: SampleInfo
 
 
-def info_of(draw: Draw, index: Index) -> SampleInfo:
+def info_of(draw: WindowDraw, index: Index) -> SampleInfo:
     """What is known of the windows of a draw."""
-    known = index.looked_up(draw.number)
+    known = index.look_up(draw.number)
     prompted = np.flatnonzero(draw.prompt_length)
     prompt_key = [""] * len(draw.number)
     for window, key in zip(
-        prompted.tolist(), index.looked_up(draw.prompt_number[prompted]).key, strict=True
+        prompted.tolist(), index.look_up(draw.prompt_number[prompted]).key, strict=True
     ):
         prompt_key[window] = key
     return SampleInfo(

@@ -15,7 +15,7 @@ from replay.sampling.selectors import Items, OrderedSelector, Selector
 
 
 @runtime_checkable
-class Chooser(Protocol):
+class Sampler(Protocol):
     """Draws many times fast from columns as they were when it was made: indices, and the
     probability of each draw.
 
@@ -34,7 +34,7 @@ class Chooser(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderedChooser:
+class OrderedSampler:
     """Draws the first again and again; with `left` as often as it may still be drawn, then the
     next. Probability 1, as in Reverb."""
 
@@ -57,7 +57,7 @@ class OrderedChooser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomChooser:
+class RandomSampler:
     """Draws in proportion to weights, by bisection of their cumulative sum.
 
     With `left` the draws are those of one after another, an item being gone once it has none left:
@@ -78,24 +78,24 @@ class RandomChooser:
     ) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
         """`count` draws; fewer where the items have no more left."""
         rounds = [(np.zeros(0, np.int64), np.zeros(0))]
-        chooser = self
-        while count and len(chooser.index):
+        sampler = self
+        while count and len(sampler.index):
             # With limits some are thrown away; a few more at once are cheaper than another round.
-            num_points = count if chooser.left is None else count + count // 8 + 8
-            points_C = rng.random(num_points) * chooser.cumulative[-1]
+            num_points = count if sampler.left is None else count + count // 8 + 8
+            points_C = rng.random(num_points) * sampler.cumulative[-1]
             # A sum's rounding may put the last points beyond its end.
-            place_C = np.searchsorted(chooser.cumulative, points_C, side="right").clip(
-                max=len(chooser.index) - 1
+            place_C = np.searchsorted(sampler.cumulative, points_C, side="right").clip(
+                max=len(sampler.index) - 1
             )
-            if chooser.left is None:
-                return chooser.index[place_C], chooser.weights[place_C] / chooser.cumulative[-1]
-            place_K, probability_K = chooser._within_limits(place_C, chooser.left)
+            if sampler.left is None:
+                return sampler.index[place_C], sampler.weights[place_C] / sampler.cumulative[-1]
+            place_K, probability_K = sampler._within_limits(place_C, sampler.left)
             place_K = place_K[:count]
-            rounds.append((chooser.index[place_K], probability_K[:count]))
+            rounds.append((sampler.index[place_K], probability_K[:count]))
             count -= len(place_K)
             if count:
-                left = chooser.left - np.bincount(place_K, minlength=len(chooser.left))
-                chooser = _random_chooser(chooser.index, chooser.weights * (left > 0), left)
+                left = sampler.left - np.bincount(place_K, minlength=len(sampler.left))
+                sampler = _random_sampler(sampler.index, sampler.weights * (left > 0), left)
         return np.concatenate([index for index, _ in rounds]), np.concatenate(
             [chance for _, chance in rounds]
         )
@@ -119,15 +119,15 @@ class RandomChooser:
         return place_K, weights_K / there_K
 
 
-def _random_chooser(
+def _random_sampler(
     index: Int64[np.ndarray, " N"],
     weights: Float64[np.ndarray, " N"],
     left: Int64[np.ndarray, " N"] | None,
-) -> RandomChooser:
+) -> RandomSampler:
     may = weights > 0
     cumulative = np.cumsum(weights[may])
     assert np.isfinite(cumulative[-1:]).all(), "a weight is not finite"
-    return RandomChooser(
+    return RandomSampler(
         index=index[may],
         weights=weights[may],
         cumulative=cumulative,
@@ -135,7 +135,7 @@ def _random_chooser(
     )
 
 
-def chooser(selector: Selector, items: Items, max_times_sampled: int | None) -> Chooser:
+def build_sampler(selector: Selector, items: Items, max_times_sampled: int | None) -> Sampler:
     """What draws from `items`; made anew whenever they change.
 
     With `max_times_sampled` an item that was drawn so often is gone, as in Reverb; None: there is
@@ -152,34 +152,5 @@ def chooser(selector: Selector, items: Items, max_times_sampled: int | None) -> 
         items = items if len(index) == len(items) else items.take(index)
     if isinstance(selector, OrderedSelector):
         order = selector.order(items)
-        return OrderedChooser(index=index[order], left=None if left is None else left[order])
-    return _random_chooser(index, selector.weights(items), left)
-
-
-def victims(
-    selector: Selector,
-    items: Items,
-    excess_bytes: int,
-    stored_bytes: Int64[np.ndarray, " N"],
-    rng: np.random.Generator,
-) -> Int64[np.ndarray, " K"]:
-    """The fewest items, as the selector takes them, that free `excess_bytes`; all where that is not
-    enough.
-
-    A random selector takes them one after another, in proportion to its weights among those that
-    are left: in the order of log(u) / weight, u uniform in (0, 1), the largest first (Efraimidis
-    and Spirakis 2006, "Weighted random sampling with a reservoir", algorithm A). What has weight 0
-    goes last, the oldest first: there must be room in the end.
-    """
-    if isinstance(selector, OrderedSelector):
-        order_N = selector.order(items)
-    else:
-        weights_N = selector.weights(items)
-        key_N = np.full(len(items), np.inf)
-        has_N = weights_N > 0
-        # log(-log(u) / weight), the least first: the same order, and no weight is too small for it.
-        key_N[has_N] = np.log(rng.exponential(size=int(has_N.sum()))) - np.log(weights_N[has_N])
-        order_N = np.argsort(key_N, kind="stable")
-    freed_N = np.cumsum(stored_bytes[order_N])
-    num_enough = int(np.searchsorted(freed_N, excess_bytes)) + 1 if excess_bytes > 0 else 0
-    return order_N[:num_enough]
+        return OrderedSampler(index=index[order], left=None if left is None else left[order])
+    return _random_sampler(index, selector.weights(items), left)

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from replay.sampling.selectors import (
+from replay.sampling.ordered_selectors import (
     Fifo,
     Lifo,
     LowestReturn,
     MaxHeap,
     MinHeap,
     OldestVersion,
+)
+from replay.sampling.selectors import (
     OrderedSelector,
     Prioritized,
     RandomSelector,
@@ -77,6 +79,11 @@ def selector_from_name(text: str) -> Selector:
     raise ValueError(
         f"selector {text!r} is not known; the nearest is {nearest!r}, of the form {FORMS[nearest]}"
     )
+
+
+def by_priority(selector: str) -> bool:
+    """Whether the selector of this name looks at priorities."""
+    return any(word in selector for word in ("prioritized", "heap"))
 
 
 def _float(number: str, text: str, name: str) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64
 
 Unit = Literal["step", "episode"]
 """What is equally likely where nothing else tells items apart: each stored step (so an episode
@@ -243,80 +243,3 @@ class Stratified:
                 share = (self.task_weights or {}).get(int(items.task[index[0]]), 1.0)
                 weights_N[index] = within / total * share
         return weights_N
-
-
-def _ascending(values_N: Shaped[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
-    """Indices of values from the least to the largest; of equal ones the oldest first.
-
-    Two sorts that need not be stable, the second of (rank of the value, index) in one integer: half
-    the time of a stable one.
-    """
-    order_N = np.argsort(values_N)
-    sorted_N = values_N[order_N]
-    rank_N = np.cumsum(
-        np.concatenate([[0], sorted_N[1:] != sorted_N[:-1]])[: len(values_N)], dtype=np.int64
-    )
-    return np.sort(rank_N * len(values_N) + order_N) - rank_N * len(values_N)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fifo:
-    """The oldest first. With `max_times_sampled=1` a queue."""
-
-    name: Literal["fifo"] = "fifo"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return np.arange(len(items))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifo:
-    """The newest first. With `max_times_sampled=1` a stack."""
-
-    name: Literal["lifo"] = "lifo"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return np.arange(len(items) - 1, -1, -1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxHeap:
-    """The largest priority first; of equal ones the oldest (in Reverb: the one whose priority was
-    set first)."""
-
-    name: Literal["max_heap"] = "max_heap"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(-items.priority)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinHeap:
-    """The least priority first; of equal ones the oldest (in Reverb: the one whose priority was set
-    first)."""
-
-    name: Literal["min_heap"] = "min_heap"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(items.priority)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowestReturn:
-    """The worst score first; of equal ones the oldest."""
-
-    name: Literal["lowest_return"] = "lowest_return"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(items.score)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldestVersion:
-    """What the oldest weights played first; of one version the oldest episode. What no version
-    played counts as of the newest."""
-
-    name: Literal["oldest_version"] = "oldest_version"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(-items.age_versions)

@@ -156,7 +156,7 @@ class Compaction:
             if stream not in streams or number // self._source.num_shards not in streams[stream]:
                 raise ValueError(
                     f"the key {kept.key!r} is kept, but is not among those seen; gato replay verify"
-                    " --mend puts that right"
+                    " --repair fixes that"
                 )
         with env.begin(write=True) as txn:
             for stream, seen in streams.items():

@@ -35,10 +35,10 @@ class _Ticket:
         return sum(len(value) for value in self.record.values.values())
 
 
-class Committer:
+class GroupCommitter:
     """Brings records of many threads to one writer.
 
-    committer = Committer(store.add_all, max_group=1024)
+    committer = GroupCommitter(store.add_all, max_group=1024)
     outcome = committer.commit(record, tokens=15_000)      # returns when it is durable, or refused
     """
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from math import isfinite
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -22,7 +23,7 @@ NO_VERSION = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class EpisodeFacts:
     """What the index knows of n episodes that were drawn; of one that is gone `steps` is 0 and the
     key empty."""
 
@@ -166,7 +167,7 @@ class Index:
             rows = self._rows(numbers)
             np.add.at(self._columns["times_sampled"], rows[rows >= 0], 1)
 
-    def looked_up(self, numbers: Int64[np.ndarray, " n"]) -> Looked:
+    def look_up(self, numbers: Int64[np.ndarray, " n"]) -> EpisodeFacts:
         """What is known of some episodes."""
         with self._lock:
             rows = self._rows(numbers)
@@ -185,7 +186,7 @@ class Index:
                 ("times_sampled", 0),
             ):
                 found[name][gone] = nothing
-        return Looked(key=keys.tolist(), **found)
+        return EpisodeFacts(key=keys.tolist(), **found)
 
     def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Where episodes stand; -1 where they are gone."""
@@ -193,8 +194,37 @@ class Index:
             map(self._row_of.get, numbers.tolist(), repeat(-1)), np.int64, len(numbers)
         )
 
+    def episodes_by_task(self, snapshot: Snapshot) -> dict[str, int]:
+        """Number of episodes of each task that has any, by name."""
+        counts = {
+            name: int((snapshot.task == code).sum()) for name, code in sorted(self.tasks.items())
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def demonstration_steps(self, tasks: Iterable[str]) -> dict[str, int]:
+        """Steps of demonstrations (not the agent's own) of each of these tasks."""
+        snapshot = self.snapshot()
+        shown = ~snapshot.by_agent
+        return {
+            name: int(snapshot.steps[shown & (snapshot.task == self.tasks.get(name, -1))].sum())
+            for name in tasks
+        }
+
     def set_priorities(self, priorities: Mapping[str, float]) -> int:
-        """Priorities by key; keys of episodes that are gone are ignored. How many there were."""
+        """Set priorities by key. Keys of episodes that are gone are ignored.
+
+        Returns:
+            How many keys were found.
+
+        Raises:
+            ValueError: if a priority is not finite or is below 0; then nothing is changed.
+        """
+        for key, priority in priorities.items():
+            if not (isfinite(priority) and priority >= 0):
+                raise ValueError(
+                    f"priority {priority} of {key!r} must be finite and at least 0; nothing was"
+                    " changed"
+                )
         with self._lock:
             known = 0
             for key, priority in priorities.items():

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from gato.metrics import Amount
-from gato.task import Task
-from replay.sampling.candidates import best_returns, left_out, scores
-from replay.sampling.config import MixConfig
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 from replay.storage.verify import streams_of
@@ -117,30 +113,3 @@ def _read_tokens(store: EpisodeStore) -> int:
         if saved is None
         else int(json.loads(saved)["read_tokens"])
     )
-
-
-def left_out_of(
-    stores: Sequence[EpisodeStore],
-    config: MixConfig,
-    tasks: Mapping[str, Task],
-    teacher_returns: Mapping[str, float],
-) -> dict[str, dict[str, Amount]]:
-    """What a run with this mix does not read of some shards, by task and reason.
-
-    `tasks`: those whose references are known here; of others the filters by score cannot be told,
-    and are left out.
-    """
-    out: dict[str, dict[str, Amount]] = {}
-    best = best_returns(tasks, teacher_returns)
-    unscored = replace(config, min_agent_score=None, min_demonstration_score=None)
-    for store in stores:
-        index = store.index
-        snapshot = index.snapshot()
-        score = scores(snapshot, index.tasks, tasks, best)
-        for name, code in sorted(index.tasks.items()):
-            used = config if name in tasks else unscored
-            found = left_out(snapshot, snapshot.task == code, score, used, index.newest_version)
-            for reason, amount in found.items():
-                of_task = out.setdefault(name, {})
-                of_task[reason] = of_task[reason] + amount if reason in of_task else amount
-    return out

@@ -1,5 +1,4 @@
-"""Fakes: an environment that counts, players that answer with what they saw, and the two ends of a
-worker as lists."""
+"""Fakes: an environment that counts, players that echo, and the two ends of a worker as lists."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ def counting_envs(
 
 
 class EchoPlayer:
-    """Answers with the step that it was shown, and notes which rows were begun anew."""
+    """Answers with the step that it was shown, and notes which rows began."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[list[int], list[int]]] = []
@@ -84,7 +83,7 @@ class EchoPlayer:
 
 
 class RandomPlayer:
-    """Uniform actions from each row's own generator, so that a row's play depends on its seed
+    """Uniform actions from a generator for each row, so that a row's episode depends on its seed
     alone."""
 
     def __init__(self, task: Task) -> None:
@@ -103,7 +102,7 @@ class RandomPlayer:
 
 
 class WeightedEcho(EchoPlayer):
-    """An echo that notes which versions were put into it."""
+    """An echo that notes which versions were loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +120,7 @@ class Answer:
 
 @dataclass
 class ListSink:
-    """Keeps what it is given; answers as it was told, in turn, then `stored`."""
+    """Keeps what it stores; returns `answers` in turn, then `stored`."""
 
     answers: list[Answer] = field(default_factory=list[Answer])
     episodes: list[Episode] = field(default_factory=list[Episode])
@@ -137,8 +136,7 @@ class ListSink:
 
 @dataclass
 class ListSource:
-    """Offers the versions in turn, whether they are newer or not, as a source that went wrong
-    would."""
+    """Offers the versions in turn, also if they are not newer, as a faulty source would."""
 
     versions: list[Version]
 

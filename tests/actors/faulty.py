@@ -1,4 +1,4 @@
-"""An environment that breaks as it is told, for processes that must import it:
+"""An environment that breaks in a given way, which processes can import:
 `tests.actors.faulty:Faulty-v0`."""
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gato.array_spec import ArraySpec, Kind
 from gato.task import References, Task
 
 FAULTS = ("raise", "nan", "inf", "shape", "dtype", "pay nan", "pay much", "reset")
-"""Those that can be survived in process."""
+"""Faults that do not end the process."""
 
 
 class FaultyEnv(gymnasium.Env):
-    """Shows (seed, step); episodes last 5 steps; those of odd seeds break in their third, in the
-    way of `fault`, or where that has a comma by turns."""
+    """Shows (seed, step). Episodes last 5 steps; those of odd seeds break in the third step, as
+    `fault` says. Faults separated by commas take turns."""
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Discrete(2)
@@ -45,7 +45,7 @@ class FaultyEnv(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.count += 1
-        shown, paid = self._shown(), 1.0
+        shown, reward = self._shown(), 1.0
         if self._breaks(3):
             ways = self.fault.split(",")
             match ways[self.seeded // 2 % len(ways)]:
@@ -58,9 +58,9 @@ class FaultyEnv(gymnasium.Env):
                 case "dtype":
                     shown = np.array(["a", "b"])
                 case "pay nan":
-                    paid = float("nan")
+                    reward = float("nan")
                 case "pay much":
-                    paid = 1e39
+                    reward = 1e39
                 case "hang":
                     threading.Event().wait()
                 case "abort":
@@ -69,7 +69,7 @@ class FaultyEnv(gymnasium.Env):
                     os._exit(3)
                 case _:
                     pass
-        return shown, paid, self.count == 5, False, {"teacher": {"wanted": 1}}
+        return shown, reward, self.count == 5, False, {"teacher": {"wanted": 1}}
 
     def render(self) -> Any:
         """Bright by step."""

@@ -59,4 +59,4 @@ JAT_SCORES = {
     "wizard_of_wor": (2231.0, 0.03, 0.4),
     "yars_revenge": (11190.85, 0.03, 0.16),
     "zaxxon": (5976.0, 0.08, 0.65),
-}  # fmt: skip
+}

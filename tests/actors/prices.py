@@ -29,9 +29,9 @@ class PricesEnv(gymnasium.Env):
         return self.shown, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        paid = float(action == (self.shown[0] > 45_000.0))
+        reward = float(action == (self.shown[0] > 45_000.0))
         self.count, self.shown = self.count + 1, self._shown()
-        return self.shown, paid, self.count == 30, False, {}
+        return self.shown, reward, self.count == 30, False, {}
 
 
 gymnasium.register("Prices-v0", entry_point=PricesEnv, max_episode_steps=50)

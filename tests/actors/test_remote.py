@@ -117,8 +117,7 @@ def test_workers_of_a_node_share_one_inference_process_and_go_on_after_its_death
             ray.get(reference)
         assert isinstance(failure.value.cause, NotServedError)
         assert (
-            str(failure.value.cause)
-            == "the inference process of this node died; Ray starts it anew"
+            str(failure.value.cause) == "the inference process of this node died; Ray restarts it"
         )
     short = Assignment(role="evaluate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     (_, first), (_, second) = ray.get([worker.perform.remote(short) for worker in workers])

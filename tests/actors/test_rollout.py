@@ -23,10 +23,15 @@ def played(num_envs: int, seeds: list[int], player: Player, **options: bool) -> 
     numbers = count(1)
     return list(
         play(
-            counting_envs(num_envs), player, seeds, source="agent", new_key=lambda: f"w.i.{next(numbers)}",
-            version=Version(1, 2), **options,
+            counting_envs(num_envs),
+            player,
+            seeds,
+            source="agent",
+            new_key=lambda: f"w.i.{next(numbers)}",
+            version=Version(1, 2),
+            **options,
         )
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -50,7 +55,7 @@ def test_an_episode_is_kept_whole_and_in_order(num_envs: int, seeds: list[int]) 
         assert episode.version == Version(1, 2)
 
 
-def test_each_episode_has_a_key_of_its_own_and_says_where_it_was_played() -> None:
+def test_each_episode_has_a_unique_key_and_records_its_environment() -> None:
     episodes = played(2, [1, 2, 3, 4, 5], EchoPlayer())
     assert len({episode.key for episode in episodes}) == 5
     assert episodes[0].info["env_id"] == "Counting-v0"
@@ -69,7 +74,7 @@ def test_more_rows_than_seeds_leave_the_rest_idle() -> None:
     assert played(3, [], EchoPlayer()) == []
 
 
-def test_only_who_asks_for_extras_sees_them() -> None:
+def test_only_a_player_that_asks_for_extras_gets_them() -> None:
     blind, cheat = EchoPlayer(), EchoPlayer()
     played(2, [1, 2], blind)
     played(2, [1, 2], cheat, with_extras=True)
@@ -118,7 +123,7 @@ def test_random_play_returns_about_the_random_reference(
     )
 
 
-def test_a_player_hears_what_its_last_actions_were_paid() -> None:
+def test_a_player_gets_the_rewards_of_its_last_actions() -> None:
     class Listener(EchoPlayer):
         def __init__(self) -> None:
             super().__init__()
@@ -130,5 +135,5 @@ def test_a_player_hears_what_its_last_actions_were_paid() -> None:
 
     player = Listener()
     list(play(counting_envs(2), player, [0, 1], source="agent", new_key=lambda: "k"))
-    # Step n pays n; the episode of seed 0 has 3 steps, that of seed 1 has 4.
+    # Step n returns reward n; the episode of seed 0 has 3 steps, that of seed 1 has 4.
     assert player.heard == [[0, 0], [1, 1], [2, 2], [3, 3]]

@@ -43,7 +43,7 @@ class _Leans(WeightedEcho):
         return step.observations["state"][:, 1:2]
 
 
-class House:
+class WorkerSetup:
     """A worker with lists at both ends."""
 
     def __init__(
@@ -95,8 +95,8 @@ def test_the_fakes_are_what_a_worker_asks_for() -> None:
 
 
 def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() -> None:
-    house = House([Version(1, 3)])
-    report, evaluation = house.worker.perform(counting("evaluate", 4, 0, 2))
+    setup = WorkerSetup([Version(1, 3)])
+    report, evaluation = setup.worker.perform(counting("evaluate", 4, 0, 2))
     assert evaluation is not None
     assert evaluation.version == Version(1, 3)
     assert evaluation.learner_step == 30
@@ -105,7 +105,7 @@ def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() 
     assert evaluation.env_steps == report.env_steps == 15
     assert report.episodes == 3
     assert report.returns.value == pytest.approx(49 / 3)
-    assert house.sink.episodes == []
+    assert setup.sink.episodes == []
 
 
 def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:
@@ -116,7 +116,7 @@ def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:
         lambda *_: WeightedEcho(),
         ListSink([]),
         source,
-        make=House([]).envs,
+        make=WorkerSetup([]).envs,
         layout=TokenLayout(),
     )
     _, evaluation = worker.perform(counting("evaluate", *range(1000, 1010)))
@@ -130,8 +130,8 @@ def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:
 
 
 def test_the_same_assignment_gives_the_same_returns() -> None:
-    house = House([Version(1, 1), Version(1, 2)])
-    first, second = (house.worker.perform(counting("evaluate", 5, 6))[1] for _ in range(2))
+    setup = WorkerSetup([Version(1, 1), Version(1, 2)])
+    first, second = (setup.worker.perform(counting("evaluate", 5, 6))[1] for _ in range(2))
     assert first is not None
     assert second is not None
     assert first.returns == second.returns
@@ -139,66 +139,69 @@ def test_the_same_assignment_gives_the_same_returns() -> None:
 
 
 def test_older_weights_are_never_applied() -> None:
-    house = House([Version(2, 5), Version(1, 9), Version(2, 4), Version(2, 5), Version(2, 6)])
-    played = [house.worker.perform(counting("evaluate", 1))[0].version for _ in range(5)]
+    setup = WorkerSetup([Version(2, 5), Version(1, 9), Version(2, 4), Version(2, 5), Version(2, 6)])
+    played = [setup.worker.perform(counting("evaluate", 1))[0].version for _ in range(5)]
     assert played == [Version(2, 5)] * 4 + [Version(2, 6)]
-    assert house.players["evaluate"].loaded == [Version(2, 5), Version(2, 6)]
+    assert setup.players["evaluate"].loaded == [Version(2, 5), Version(2, 6)]
 
 
 def test_a_version_is_kept_for_as_long_as_an_assignment_lasts() -> None:
-    house = House([Version(1, 1), Version(1, 2)])
-    house.worker.perform(counting("generate", *range(8)))
-    assert {episode.version for episode in house.sink.episodes} == {Version(1, 1)}
+    setup = WorkerSetup([Version(1, 1), Version(1, 2)])
+    setup.worker.perform(counting("generate", *range(8)))
+    assert {episode.version for episode in setup.sink.episodes} == {Version(1, 1)}
 
 
 def test_without_weights_there_is_nothing_to_play_with() -> None:
     with pytest.raises(RuntimeError, match="no weights were published yet"):
-        House([]).worker.perform(counting("generate", 1))
+        WorkerSetup([]).worker.perform(counting("generate", 1))
 
 
 def test_generated_episodes_go_to_the_sink_under_keys_that_never_come_again() -> None:
-    first, again = House([Version(1, 1)]), House([Version(1, 1)])  # the same worker, started again
-    for house in (first, again):
-        house.worker.perform(counting("generate", 1, 2))
-        house.worker.perform(counting("generate", 3, 4))
-        assert {episode.source for episode in house.sink.episodes} == {"agent"}
-        assert sorted(episode.seed for episode in house.sink.episodes) == [1, 2, 3, 4]
-    keys = [episode.key for house in (first, again) for episode in house.sink.episodes]
+    first, again = (
+        WorkerSetup([Version(1, 1)]),
+        WorkerSetup([Version(1, 1)]),
+    )  # the same worker, started again
+    for setup in (first, again):
+        setup.worker.perform(counting("generate", 1, 2))
+        setup.worker.perform(counting("generate", 3, 4))
+        assert {episode.source for episode in setup.sink.episodes} == {"agent"}
+        assert sorted(episode.seed for episode in setup.sink.episodes) == [1, 2, 3, 4]
+    keys = [episode.key for setup in (first, again) for episode in setup.sink.episodes]
     assert len(set(keys)) == 8
 
 
 def test_what_is_handed_in_is_numbered_without_holes_whatever_was_evaluated_in_between() -> None:
-    house = House([Version(1, 1)])
+    setup = WorkerSetup([Version(1, 1)])
     for role in ("generate", "evaluate", "evaluate", "generate"):
-        house.worker.perform(counting(role, 1, 2))
-    numbers = [int(episode.key.rpartition(".")[2]) for episode in house.sink.episodes]
-    assert numbers == [1, 2, 3, 4]  # replay remembers holes, for ever
+        setup.worker.perform(counting(role, 1, 2))
+    numbers = [int(episode.key.rpartition(".")[2]) for episode in setup.sink.episodes]
+    assert numbers == [1, 2, 3, 4]  # deduplication would have to remember gaps
 
 
 def test_a_teacher_needs_no_weights_and_signs_its_episodes() -> None:
-    house = House([])
-    report, evaluation = house.worker.perform(
+    setup = WorkerSetup([])
+    report, evaluation = setup.worker.perform(
         Assignment(role="demonstrate", task="mujoco/inverted-pendulum", seeds=(0, 1))
     )
     assert evaluation is None
     assert report.version is None
-    assert {episode.source for episode in house.sink.episodes} == {
+    assert {episode.source for episode in setup.sink.episodes} == {
         "teacher:specialist:mujoco/inverted-pendulum"
     }
     assert report.returns.value > 500
 
 
 def test_relabelling_plays_as_the_agent_does_and_keeps_what_the_teacher_would_have_done() -> None:
-    house = House([Version(1, 1)])
-    house.players["relabel"] = _Leans()
-    report, evaluation = house.worker.perform(
+    setup = WorkerSetup([Version(1, 1)])
+    setup.players["relabel"] = _Leans()
+    report, evaluation = setup.worker.perform(
         Assignment(role="relabel", task="mujoco/inverted-pendulum", seeds=(0, 1, 2), num_envs=2)
     )
     assert evaluation is None
     assert report.version == Version(1, 1)
     specialist = load_specialist("mujoco/inverted-pendulum")
-    assert len(house.sink.episodes) == 3
-    for episode in house.sink.episodes:
+    assert len(setup.sink.episodes) == 3
+    for episode in setup.sink.episodes:
         assert episode.source == "agent:relabelled"
         assert episode.version == Version(1, 1)
         seen = episode.observations["state"]
@@ -220,8 +223,8 @@ def test_a_rule_relabels_by_what_it_would_have_pressed() -> None:
 
 
 def test_fewer_environments_than_seeds_play_all_of_them() -> None:
-    house = House([Version(1, 1)])
-    _, evaluation = house.worker.perform(
+    setup = WorkerSetup([Version(1, 1)])
+    _, evaluation = setup.worker.perform(
         Assignment(role="evaluate", task=COUNTING.name, seeds=(4, 0, 2, 1), num_envs=2)
     )
     assert evaluation is not None
@@ -229,31 +232,35 @@ def test_fewer_environments_than_seeds_play_all_of_them() -> None:
 
 
 def test_a_full_replay_is_waited_for() -> None:
-    house = House([Version(1, 1)], answers=[Answer("wait"), Answer("wait"), Answer("stored")])
-    report, _ = house.worker.perform(counting("generate", 1))
-    assert house.sink.tries == 3
-    assert len(house.sink.episodes) == 1
+    setup = WorkerSetup([Version(1, 1)], answers=[Answer("wait"), Answer("wait"), Answer("stored")])
+    report, _ = setup.worker.perform(counting("generate", 1))
+    assert setup.sink.tries == 3
+    assert len(setup.sink.episodes) == 1
     assert report.refused == {}
     assert report.wait_s >= 0
 
 
 def test_patience_ends_and_is_reported() -> None:
-    house = House([Version(1, 1)], answers=[Answer("wait", "replay is full")] * 5, patience_s=0.0)
-    report, _ = house.worker.perform(counting("generate", 1, 2))
-    assert house.sink.tries == 2
+    setup = WorkerSetup(
+        [Version(1, 1)], answers=[Answer("wait", "replay is full")] * 5, patience_s=0.0
+    )
+    report, _ = setup.worker.perform(counting("generate", 1, 2))
+    assert setup.sink.tries == 2
     assert report.refused == {"replay is full": 2}
     assert report.episodes == 2
 
 
 def test_refusals_are_counted_by_reason() -> None:
-    house = House([Version(1, 1)], answers=[Answer("refused", "not finite"), Answer("duplicate")])
-    report, _ = house.worker.perform(counting("generate", 1, 2, 3))
+    setup = WorkerSetup(
+        [Version(1, 1)], answers=[Answer("rejected", "not finite"), Answer("duplicate")]
+    )
+    report, _ = setup.worker.perform(counting("generate", 1, 2, 3))
     assert report.refused == {"not finite": 1}
 
 
 def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> None:
-    house = House([Version(1, 1)], breaks_at_seed=2)
-    report, evaluation = house.worker.perform(counting("evaluate", 1, 2))
+    setup = WorkerSetup([Version(1, 1)], breaks_at_seed=2)
+    report, evaluation = setup.worker.perform(counting("evaluate", 1, 2))
     assert evaluation is not None
     assert evaluation.returns == ()
     assert (
@@ -261,15 +268,15 @@ def test_a_failed_evaluation_is_reported_as_failed_and_the_worker_lives_on() -> 
         == "fake/counting broke at step 2 of seed 2: OSError('the wheels came off')"
     )
     assert report.failed == evaluation.failed
-    _, after = house.worker.perform(counting("evaluate", 3, 4))
+    _, after = setup.worker.perform(counting("evaluate", 3, 4))
     assert after is not None
     assert after.failed is None
     assert len(after.returns) == 2
-    assert house.made == 2  # what broke is not played in again
+    assert setup.made == 2  # what broke is not played in again
 
 
 def test_a_return_that_is_no_number_fails_the_evaluation() -> None:
-    _, evaluation = House([Version(1, 1)], pays=float("nan")).worker.perform(
+    _, evaluation = WorkerSetup([Version(1, 1)], pays=float("nan")).worker.perform(
         counting("evaluate", 1)
     )
     assert evaluation is not None
@@ -317,17 +324,17 @@ class _Slow(WeightedEcho):
 
 
 def test_progress_can_be_asked_while_it_plays() -> None:
-    house, slow = House([Version(1, 1)]), _Slow()
-    assert house.worker.progress().assignment is None
-    house.players["generate"] = slow
-    playing = threading.Thread(target=house.worker.perform, args=(counting("generate", 4),))
+    setup, slow = WorkerSetup([Version(1, 1)]), _Slow()
+    assert setup.worker.progress().assignment is None
+    setup.players["generate"] = slow
+    playing = threading.Thread(target=setup.worker.perform, args=(counting("generate", 4),))
     playing.start()
     assert slow.stopped.wait(30)
-    progress = house.worker.progress()
+    progress = setup.worker.progress()
     slow.go.set()
     playing.join(30)
     assert (progress.steps, progress.episodes) == (3, 0)
     assert progress.assignment == counting("generate", 4)
     assert 0 <= progress.last_step_age_s < 30
-    after = house.worker.progress()
+    after = setup.worker.progress()
     assert (after.steps, after.episodes) == (7, 1)

@@ -198,19 +198,33 @@ def test_a_count_of_the_metadata_that_is_wrong_is_said_and_ends(tmp_path: Path, 
 @pytest.mark.parametrize(
     "about",
     [
-        [1, 2], None, {"total_episodes": 3.7}, {"total_episodes": -3}, {"total_episodes": True},
+        [1, 2],
+        None,
+        {"total_episodes": 3.7},
+        {"total_episodes": -3},
+        {"total_episodes": True},
         {"dataset_id": None},
-        {"dataset_id": 5}, {"env_spec": "[1]"}, {"env_spec": json.dumps({"id": [1],
-        "additional_wrappers": 5})},
-        {"env_spec": json.dumps({"id": "Pendulum-v1", "additional_wrappers": [{"name": "TimeLimit",
-        "kwargs": [50]}]})},
+        {"dataset_id": 5},
+        {"env_spec": "[1]"},
+        {"env_spec": json.dumps({"id": [1], "additional_wrappers": 5})},
+        {
+            "env_spec": json.dumps(
+                {
+                    "id": "Pendulum-v1",
+                    "additional_wrappers": [{"name": "TimeLimit", "kwargs": [50]}],
+                }
+            )
+        },
         {"observation_space": json.dumps({"type": "Box", "dtype": "float32", "shape": 1})},
         {"observation_space": json.dumps({"type": "Dict", "subspaces": [1]})},
-        {"action_space": json.dumps({"type": "Box", "shape": [1], "dtype": "float32", "low": "x",
-        "high": {}})},
+        {
+            "action_space": json.dumps(
+                {"type": "Box", "shape": [1], "dtype": "float32", "low": "x", "high": {}}
+            )
+        },
         {"action_space": json.dumps({"type": "MultiDiscrete", "nvec": "x"})},
     ],
-)  # fmt: skip
+)
 def test_odd_metadata_is_one_line(tmp_path: Path, about: Any) -> None:
     folder = pendulum_set(tmp_path / "set")
     file = folder / "data" / "metadata.json"
@@ -231,24 +245,56 @@ class Mine(gymnasium.Env):
 @pytest.mark.parametrize(
     ("observation", "spec", "shown", "expected"),
     [
-        (spaces.MultiBinary(4), ArraySpec(kind=Kind.DISCRETE, shape=(4,), num_values=2), np.ones(4,
-        np.int8), 1),
-        (spaces.Discrete(3, start=-1), ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3),
-        np.int64(-1), 0),
-        (spaces.MultiDiscrete([2, 3], start=[5, 7]), ArraySpec(kind=Kind.DISCRETE, shape=(2,),
-        num_values=(2, 3)), np.array([6, 8]), 1),
-        (spaces.Box(-5, 5, (2,), np.int32), ArraySpec(kind=Kind.DISCRETE, shape=(2,),
-        num_values=11), np.full(2, -5, np.int32), 0),
-        (spaces.Box(0, np.inf, (2,)), ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)), np.full(2, 3,
-        np.float32), 3),
-        (spaces.Box(0, 255, (16, 16, 1), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
-        np.full((16, 16, 1), 9, np.uint8), 9),
-        (spaces.Box(0, 255, (16, 16), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
-        np.full((16, 16), 9, np.uint8), 9),
-        (spaces.Box(0, 255, (3, 16, 12), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 12, 3)),
-        np.full((3, 16, 12), 9, np.uint8), 9),
+        (
+            spaces.MultiBinary(4),
+            ArraySpec(kind=Kind.DISCRETE, shape=(4,), num_values=2),
+            np.ones(4, np.int8),
+            1,
+        ),
+        (
+            spaces.Discrete(3, start=-1),
+            ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3),
+            np.int64(-1),
+            0,
+        ),
+        (
+            spaces.MultiDiscrete([2, 3], start=[5, 7]),
+            ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(2, 3)),
+            np.array([6, 8]),
+            1,
+        ),
+        (
+            spaces.Box(-5, 5, (2,), np.int32),
+            ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=11),
+            np.full(2, -5, np.int32),
+            0,
+        ),
+        (
+            spaces.Box(0, np.inf, (2,)),
+            ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)),
+            np.full(2, 3, np.float32),
+            3,
+        ),
+        (
+            spaces.Box(0, 255, (16, 16, 1), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
+            np.full((16, 16, 1), 9, np.uint8),
+            9,
+        ),
+        (
+            spaces.Box(0, 255, (16, 16), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
+            np.full((16, 16), 9, np.uint8),
+            9,
+        ),
+        (
+            spaces.Box(0, 255, (3, 16, 12), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 12, 3)),
+            np.full((3, 16, 12), 9, np.uint8),
+            9,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_environments_adapter_takes_an_import_takes(
     tmp_path: Path, observation: spaces.Space, spec: ArraySpec, shown: np.ndarray, expected: int
 ) -> None:

@@ -56,14 +56,28 @@ class Source:
 def whole() -> Source:
     rng = np.random.default_rng(0)
     made = Source(
-        spec={"id": "Hopper-v5", "kwargs": {}, "max_episode_steps": LIMIT,
-        "additional_wrappers": []},
-        action_space={"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3,
-        "high": [1.0] * 3},
-        observation_space={"type": "Box", "dtype": "float64", "shape": [11], "low": [-np.inf] * 11,
-        "high": [np.inf] * 11},
+        spec={
+            "id": "Hopper-v5",
+            "kwargs": {},
+            "max_episode_steps": LIMIT,
+            "additional_wrappers": [],
+        },
+        action_space={
+            "type": "Box",
+            "dtype": "float32",
+            "shape": [3],
+            "low": [-1.0] * 3,
+            "high": [1.0] * 3,
+        },
+        observation_space={
+            "type": "Box",
+            "dtype": "float64",
+            "shape": [11],
+            "low": [-np.inf] * 11,
+            "high": [np.inf] * 11,
+        },
         about={"total_episodes": len(LENGTHS)},
-    )  # fmt: skip
+    )
     for steps in LENGTHS:
         made.observations.append(rng.normal(size=(steps + 1, 11)))
         made.actions.append(rng.uniform(-0.9, 0.9, (steps, 3)).astype(np.float32))

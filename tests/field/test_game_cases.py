@@ -175,9 +175,11 @@ def test_the_conventions_of_dqn_replay_are_said(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     ends = np.arange(4) == 3
     for name, values in {
-        "observation": np.ones((4, 84, 84), np.uint8), "action": np.ones(4, np.int32),
-        "reward": np.ones(4, np.float32), "terminal": ends.astype(np.uint8),
-    }.items():  # fmt: skip
+        "observation": np.ones((4, 84, 84), np.uint8),
+        "action": np.ones(4, np.int32),
+        "reward": np.ones(4, np.float32),
+        "terminal": ends.astype(np.uint8),
+    }.items():
         with gzip.open(folder / f"$store$_{name}_ckpt.0.gz", "wb") as stream:
             np.save(stream, values)
     reading = read(folder)

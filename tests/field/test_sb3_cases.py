@@ -74,9 +74,14 @@ def test_statistics_of_rewards_alone_change_no_observation() -> None:
 @pytest.mark.report("HumanCompatibleAI/imitation#576", "hill-a/stable-baselines#1138")
 @pytest.mark.parametrize(
     "beside",
-    ["vecnormalize.pkl", "vec_normalize.pkl", "sac/vecnormalize.pkl", "sac_vecnormalize.pkl",
-     "InvertedPendulum-v2/vecnormalize.pkl"],
-)  # fmt: skip
+    [
+        "vecnormalize.pkl",
+        "vec_normalize.pkl",
+        "sac/vecnormalize.pkl",
+        "sac_vecnormalize.pkl",
+        "InvertedPendulum-v2/vecnormalize.pkl",
+    ],
+)
 def test_statistics_that_lie_beside_a_policy_are_used_and_said(beside: str, tmp_path: Path) -> None:
     shutil.copy(SAVED / "sac.zip", tmp_path / "sac.zip")
     (tmp_path / beside).parent.mkdir(exist_ok=True)
@@ -85,7 +90,7 @@ def test_statistics_that_lie_beside_a_policy_are_used_and_said(beside: str, tmp_
     named = load_sb3(f"{SAVED}/sac.zip?vecnormalize={SAVED}/sac.pkl", PENDULUM)
     seen = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     np.testing.assert_array_equal(found.mean(seen), named.mean(seen))
-    assert f"{beside} was found beside sac.zip" in "\n".join(found.notes)
+    assert f"{beside} was found next to sac.zip" in "\n".join(found.notes)
     assert "not normalised" in noted(f"{tmp_path}/sac.zip?vecnormalize=none")
 
 
@@ -106,7 +111,7 @@ def test_several_statistics_that_differ_ask_which_is_its_own(tmp_path: Path) -> 
     assert find_statistics(Path(policy), [tmp_path], 4).path == tmp_path / "vecnormalize.pkl"
     shutil.copy(SAVED / "ppo.pkl", tmp_path / "vec_normalize.pkl")
     with pytest.raises(
-        ValueError, match=r"several statistics lie beside .*best_model\.zip: .*say which"
+        ValueError, match=r"several statistics lie next to .*best_model\.zip: .*say which"
     ):
         load_sb3(str(policy), PENDULUM)
 
@@ -125,7 +130,7 @@ def test_statistics_of_another_size_or_of_no_use_are_said(tmp_path: Path) -> Non
     (tmp_path / "vecnormalize.pkl").write_bytes(b"x")
     with pytest.raises(
         ValueError,
-        match=r"vecnormalize\.pkl is not read: .*lies beside sac\.zip; .*vecnormalize=none",
+        match=r"vecnormalize\.pkl is not read: .*lies next to sac\.zip; .*vecnormalize=none",
     ):
         load_sb3(str(tmp_path / "sac.zip"), PENDULUM)
 
@@ -145,18 +150,26 @@ ORDERED = "!!python/object/apply:collections.OrderedDict\n- - - n_timesteps\n   
     ("config", "refused"),
     [
         ("  - - normalize\n    - true\n", "was trained behind VecNormalize"),
-        ("  - - normalize\n    - dict(norm_obs=True, norm_reward=False)\n",
-        "was trained behind VecNormalize"),
-        ("  - - env_wrapper\n    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n",
-        "allow=wrapper:TimeFeatureWrapper"),
-        ("  - - env_wrapper\n    - - rl_zoo3.wrappers.HistoryWrapper:\n          horizon: 2\n",
-        "allow=wrapper:HistoryWrapper"),
+        (
+            "  - - normalize\n    - dict(norm_obs=True, norm_reward=False)\n",
+            "was trained behind VecNormalize",
+        ),
+        (
+            "  - - env_wrapper\n    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n",
+            "allow=wrapper:TimeFeatureWrapper",
+        ),
+        (
+            "  - - env_wrapper\n    - - rl_zoo3.wrappers.HistoryWrapper:\n          horizon: 2\n",
+            "allow=wrapper:HistoryWrapper",
+        ),
         ("  - - frame_stack\n    - 4\n", "frame_stack=4"),
-        ("  - - env_kwargs\n    - frame_skip: 4\n      other: 1\n",
-        "frame_skip=4.*allow=keyword:frame_skip,keyword:other"),
+        (
+            "  - - env_kwargs\n    - frame_skip: 4\n      other: 1\n",
+            "frame_skip=4.*allow=keyword:frame_skip,keyword:other",
+        ),
         ("  - - env_kwargs\n    - {'frame_skip': 4}\n", "frame_skip=4"),
     ],
-)  # fmt: skip
+)
 def test_what_rl_zoo_says_of_an_environment_is_compared(
     config: str, refused: str, tmp_path: Path
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_record_that_is_none_is_named(folder: Path, content: bytes) -> None:
         ({"action_low": [-1.0, -1.0]}, "bounds of actions"),
         (
             {"action_low": [-1.0] * 3, "action_high": [1.0] * 3},
-            "has 3 numbers in action_low, its network gives 1",
+            "has 3 numbers in action_low, its network returns 1",
         ),
         ({"env_id": 3}, "env_id is 3"),
         ({"output_scale": 2.0}, "it has output_scale, which may change what it plays"),

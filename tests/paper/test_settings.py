@@ -14,7 +14,7 @@ from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, next_token_loss

@@ -74,8 +74,19 @@ def test_a_bad_episode_is_refused_at_the_door_and_counted(
     assert service.next_batch(0, timeout_s=0) is None
 
 
-HEADER = {"key": "k", "task": COUNTER.name, "source": "agent", "steps": 1, "terminated": True, "truncated": False,
-          "seed": 0, "version": None, "info": {}, "columns": {}, "values": []}  # fmt: skip
+HEADER = {
+    "key": "k",
+    "task": COUNTER.name,
+    "source": "agent",
+    "steps": 1,
+    "terminated": True,
+    "truncated": False,
+    "seed": 0,
+    "version": None,
+    "info": {},
+    "columns": {},
+    "values": [],
+}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
-"""The zip that Stable-Baselines3's `save` writes: its readable data and its tensors, with every
-size looked at before it is read.
+"""Reads the zip that Stable-Baselines3's `save` writes; every size is checked before it is read.
 
-`policy.pth` holds tensors alone, which PyTorch reads without running anything; `data` is JSON in
-which what is not JSON is a pickle in base64 with its readable parts beside it: those are read, the
-pickles are left alone.
+`policy.pth` holds tensors only, which PyTorch reads without running code. `data` is JSON; objects
+in it are pickles in base64, next to their readable parts. Only the readable parts are read.
 """
 
 from __future__ import annotations
@@ -22,23 +20,34 @@ import numpy as np
 from jaxtyping import Shaped
 
 MOST_DATA_BYTES = 2**26
-"""Of the JSON in a zip, unpacked: 64 MiB, where real ones have some kilobytes."""
+"""Largest JSON in a zip, unpacked: 64 MiB; real ones have some kilobytes."""
 MOST_POLICY_BYTES = 2**29
-"""Of a policy's tensors, unpacked: 512 MiB, where networks for arrays of numbers have some
+"""Largest tensors of a policy, unpacked: 512 MiB; networks for arrays of numbers have some
 megabytes."""
 MOST_MEMBERS = 10_000
-"""Of one archive, so that its list of names stays small."""
+"""Most files in one archive, so that its list of names stays small."""
 DAMAGED = (
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, AttributeError, LookupError, TypeError,
-    ValueError, ArithmeticError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
-)  # fmt: skip
-"""What reading a file raises that is not as it should be: any of these, says the documentation of
-pickle."""
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What reading a damaged file may raise, by the documentation of pickle and zipfile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """What a zip of Stable-Baselines3 says."""
+    """The content of a zip of Stable-Baselines3."""
 
     path: Path
     data: Mapping[str, Any]
@@ -49,8 +58,7 @@ class Archive:
     """Of Stable-Baselines3, or empty."""
 
     def readable(self, name: str) -> dict[str, Any]:
-        """The readable parts of one entry of `data`, without what the format adds; empty if it is
-        not there."""
+        """The readable parts of one entry of `data`, without the pickle; empty if there is none."""
         return {
             key: value
             for key, value in (self.data.get(name) or {}).items()
@@ -63,7 +71,8 @@ def read_archive(path: Path) -> Archive:
     pickles or is too large."""
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} is no zip, or is not there; give a file that Stable-Baselines3's `save` wrote"
+            f"{path} is not a zip, or does not exist; give a file that"
+            " Stable-Baselines3's `save` wrote"
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -101,11 +110,11 @@ def read_archive(path: Path) -> Archive:
 
 
 class TooLargeError(ValueError):
-    """A file that unpacks to more than its reader takes."""
+    """A file that unpacks to more than its reader accepts."""
 
 
 class _UnknownFileError(Exception):
-    """A zip of something else."""
+    """A zip that is not of Stable-Baselines3."""
 
 
 def _require_known(path: Path, names: list[str]) -> None:
@@ -123,15 +132,15 @@ def _require_known(path: Path, names: list[str]) -> None:
 
 
 def member(archive: zipfile.ZipFile, name: str, most_bytes: int, path: Path) -> bytes:
-    """The content of one file in a zip. TooLargeError if it unpacks to more than `most_bytes`,
-    before it is unpacked."""
+    """The content of one file in a zip. Raises TooLargeError if it unpacks to more than
+    `most_bytes`, before it is unpacked."""
     if len(archive.namelist()) > MOST_MEMBERS:
         raise TooLargeError(
             f"{path} holds {len(archive.namelist()):,} files, at most {MOST_MEMBERS:,} are read"
         )
     stated_bytes = archive.getinfo(name).file_size
     if stated_bytes <= most_bytes:
-        # A header may state less than there is: no more than the limit is unpacked in any case.
+        # A header may state less than there is: unpack no more than the limit in any case.
         with archive.open(name) as file:
             content = file.read(most_bytes + 1)
         if len(content) <= most_bytes:
@@ -163,7 +172,7 @@ def _tensors(path: Path, weights: bytes) -> dict[str, Shaped[np.ndarray, ...]]:
             )
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        # A tensor's strides may repeat few bytes without end, which only copying them shows.
+        # A tensor's strides may repeat a few bytes: its true size shows only in a copy.
         total_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if total_bytes > MOST_POLICY_BYTES:
             raise TooLargeError(

@@ -1,8 +1,7 @@
-"""Which tensors of a Stable-Baselines3 policy are on the way from the observation to the action,
-and that there are no others.
+"""The layers of a Stable-Baselines3 policy, from the observation to the action.
 
-Everything is on a list: a tensor or a keyword of the policy that is on none is refused by name,
-since it may change the actions.
+Every tensor and keyword must be on a list: one that is not is rejected by name, since it may change
+the actions.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from actors.teachers.sb3.policy_kwargs import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A policy's greedy network, ready to be played."""
+    """The network of a policy's greedy actions."""
 
     kind: str
     arrays: Mapping[str, Float[np.ndarray, ...]]
     """`layer0.weight`, `layer0.bias`, ... from the observation to the action."""
     log_std: Float[np.ndarray, " act"] | None
-    """Of its actions in training, where that is one number for each part of an action."""
+    """Of its actions in training; None if it is not one number for each element of an action."""
     activation: str
     squash: bool
-    """Whether a tanh carries the last layer to the bounds of actions."""
+    """Whether a tanh scales the last layer to the bounds of actions."""
     output_clip: float
     is_on_policy: bool
     notes: tuple[str, ...]
 
     @property
     def shown(self) -> int:
-        """Numbers that it sees."""
+        """Size of the observation."""
         return self.arrays["layer0.weight"].shape[1]
 
     @property
     def taken(self) -> int:
-        """Numbers that it gives."""
+        """Size of the last layer."""
         return len(self.arrays[f"layer{len(self.arrays) // 2 - 1}.bias"])
 
 
@@ -56,11 +55,11 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
     """The network in a zip.
 
     Args:
-        activation: the name that the user gives, in place of the file's own.
-        allowed: what the user allows; of it, `policy-class` is read here.
+        activation: The user's name of the activation, in place of the file's own.
+        allowed: Differences that the user allows, of which `policy-class` is read here.
 
     Raises:
-        ValueError: if anything in it is not known to be played here as Stable-Baselines3 plays it.
+        ValueError: if anything in it may act differently here than in Stable-Baselines3.
     """
     notes: list[str] = []
     name = _kind_of(archive, allowed, notes)
@@ -72,8 +71,12 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
         notes.append(f"noted: {archive.path} does not say its policy_kwargs; taken as the defaults")
     has_sde = bool(kwargs.get("use_sde", archive.data.get("use_sde", False)))
     require_known_keywords(archive, kind, kwargs, has_sde)
-    path = tuple("actor.mu.0" if part == "actor.mu" and has_sde and "actor.mu.0.weight" in archive.state else part
-                 for part in kind.path)  # fmt: skip
+    path = tuple(
+        "actor.mu.0"
+        if part == "actor.mu" and has_sde and "actor.mu.0.weight" in archive.state
+        else part
+        for part in kind.path
+    )
     layers = _layers(archive, kind, path)
     arrays = _require_network(archive, kind, layers)
     check_hidden(
@@ -89,10 +92,12 @@ def network_of(archive: Archive, *, activation: str | None, allowed: frozenset[s
         log_std=_log_std(archive, layers[-1], has_sde=has_sde) if name == "actor-critic" else None,
         activation=activation_of(archive, kwargs, activation, kind.activation, notes),
         squash=squashes(archive, name, kwargs),
-        output_clip=float(kwargs.get("clip_mean", CLIP_MEAN)) if layers[-1] == "actor.mu.0" and name == "SAC" else np.inf,
+        output_clip=float(kwargs.get("clip_mean", CLIP_MEAN))
+        if layers[-1] == "actor.mu.0" and name == "SAC"
+        else np.inf,
         is_on_policy=name == "actor-critic",
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _kind_of(archive: Archive, allowed: frozenset[str], notes: list[str]) -> str:
@@ -132,8 +137,8 @@ def _is_known(tensor: str, kind: PolicyKind) -> bool:
 
 
 def _layers(archive: Archive, kind: PolicyKind, path: tuple[str, ...]) -> list[str]:
-    """Names of the layers from the observation to the action. ValueError if there is a tensor that
-    is on no list."""
+    """Names of the layers from the observation to the action. Raises ValueError if a tensor is on
+    no list."""
     ordered: list[str] = []
     for part in path:
         stem, is_many = part.removesuffix(".N"), part.endswith(".N")
@@ -145,8 +150,8 @@ def _layers(archive: Archive, kind: PolicyKind, path: tuple[str, ...]) -> list[s
         ]
         if is_many:
             places = sorted(map(int, found))
-            # Linear layers and activations alternate; what stands between them otherwise has no
-            # tensors and is unknown.
+            # Linear layers and activations alternate, so linear layers have even indices. Another
+            # module between them may have no tensors, but shifts the indices.
             if places != list(range(0, 2 * len(places), 2)):
                 raise ValueError(
                     f"{archive.path} has layers {places} in {stem}, where linear layers stand at 0,"
@@ -178,8 +183,8 @@ def _layers(archive: Archive, kind: PolicyKind, path: tuple[str, ...]) -> list[s
 def _require_network(
     archive: Archive, kind: PolicyKind, layers: list[str]
 ) -> dict[str, Float[np.ndarray, ...]]:
-    """The layers' arrays. ValueError if they are missing, do not fit onto each other or hold what
-    is no number."""
+    """The layers' arrays. Raises ValueError if one is missing, does not fit the one before, or has
+    values that are not finite."""
     arrays: dict[str, np.ndarray] = {}
     given: int | None = None
     for index, layer in enumerate(layers):
@@ -197,7 +202,7 @@ def _require_network(
             raise ValueError(
                 f"{archive.path} is damaged: {layer} has weights {weight.shape} and bias"
                 f" {bias.shape} for {given or 'what is shown'}, or numbers that are not finite, or"
-                " is no linear layer; save the policy again"
+                " is not a linear layer; save the policy again"
             )
         arrays |= {f"layer{index}.weight": weight, f"layer{index}.bias": bias}
         given = weight.shape[0]
@@ -205,8 +210,8 @@ def _require_network(
 
 
 def _log_std(archive: Archive, last: str, *, has_sde: bool) -> Float[np.ndarray, " act"] | None:
-    """Under state-dependent exploration it is a matrix, which gives no standard deviation by
-    itself."""
+    """The log of the standard deviation [act]; None if there is none, or it is the matrix of
+    state-dependent exploration."""
     held, taken = archive.state.get("log_std"), len(archive.state[f"{last}.bias"])
     if held is None or (has_sde and held.ndim == 2):
         return None

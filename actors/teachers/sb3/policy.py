@@ -1,8 +1,7 @@
-"""Policies of Stable-Baselines3: its zips as the small networks that we play, with no pickle in
-them ever trusted.
+"""Loads policies of Stable-Baselines3: a zip becomes a `Specialist`; its pickles are never loaded.
 
-What a zip says is read against lists: what is on none, or contradicts the task, is refused by name
-or said in a note.
+What a zip says is compared with lists. What is on no list, or contradicts the task, is rejected by
+name or reported in a note.
 """
 
 from __future__ import annotations
@@ -26,24 +25,26 @@ from gato.compatibility.environment import Comparison, Difference
 from gato.task import Task
 
 NOISE = 0.1
-"""Where a policy has no standard deviation of its own: TD3's exploration noise, of half the range
-of an action."""
+"""Standard deviation of a policy without one of its own, as a share of half an action's range:
+TD3's exploration noise."""
 NO_STATISTICS = "none"
-"""As the option `vecnormalize`: the policy sees observations as they are."""
+"""Value of the option `vecnormalize`: observations are not normalised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What stands behind the `?` of a policy's name."""
+    """The options after the `?` of a policy's spec."""
 
     statistics: str | None = None
+    """File of VecNormalize, or `none`; None: look for one."""
     activation: str | None = None
     allowed: frozenset[str] = frozenset()
+    """Subjects of differences from the task that the user allows."""
 
 
 def read_options(query: str, where: str) -> Options:
-    """`vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. ValueError if there is
-    anything else."""
+    """Parse `vecnormalize=FILE&activation=tanh&allow=observation-bounds,start`. Raises ValueError
+    for any other option."""
     options: dict[str, str] = {}
     allowed: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -68,13 +69,13 @@ def read_options(query: str, where: str) -> Options:
 
 
 def load_sb3(where: str, task: Task) -> Specialist:
-    """The policy of `FILE.zip[?vecnormalize=FILE|none&activation=relu&allow=DIFFERENCE,...]`.
+    """Load the policy of `FILE.zip[?vecnormalize=FILE|none&activation=relu&allow=DIFFERENCE,...]`.
 
-    Its record has `notes`: what was converted, allowed, found or is not known, a line each.
+    Its record has `notes`: what was converted, allowed, found or is unknown, a line each.
 
     Raises:
-        ValueError: if the file is not safe, not known to be played here as there, or not made for
-        this task.
+        ValueError: if the file is not safe, may act differently here than in Stable-Baselines3, or
+            was not made for this task.
     """
     name, _, query = where.partition("?")
     path, options = Path(name).expanduser(), read_options(query, where)
@@ -105,7 +106,7 @@ def load_sb3(where: str, task: Task) -> Specialist:
 
 
 def _require_fit(path: Path, task: Task, network: Network, zoo: ZooSettings) -> None:
-    """ValueError if the task shows or takes something else than the policy was trained with."""
+    """Raises ValueError if the sizes of observation and action are not those of the task."""
     spec, action = next(iter(task.observations.values())), task.action
     if (
         spec.kind is not Kind.CONTINUOUS
@@ -147,7 +148,7 @@ def _with_frames(comparison: Comparison, zoo: ZooSettings, allowed: frozenset[st
 
 
 def _require(comparison: Comparison, name: str, task: Task) -> None:
-    """ValueError that names everything in which the policy contradicts the task."""
+    """Raises ValueError with every difference that contradicts the task."""
     if comparison.rejected:
         texts = "; ".join(each.text for each in comparison.rejected)
         subjects = ",".join(dict.fromkeys(each.subject for each in comparison.rejected))
@@ -161,8 +162,8 @@ def _require(comparison: Comparison, name: str, task: Task) -> None:
 def _statistics(
     archive: Archive, network: Network, options: Options, folders: list[Path], zoo: ZooSettings
 ) -> tuple[Statistics | None, list[str]]:
-    """What the policy's observations are normalised by, and notes. ValueError if they are needed
-    and there are none."""
+    """The statistics that observations are normalised by, and notes. Raises ValueError if they are
+    needed and not found."""
     path = archive.path
     if options.statistics == NO_STATISTICS:
         return None, ["allowed: observations are not normalised, as vecnormalize=none says"]
@@ -179,8 +180,8 @@ def _statistics(
                 f" {network.shown} numbers"
             )
         return statistics, []
-    # Of algorithms with a replay buffer this is kept in any case: only of the others it tells
-    # something.
+    # Algorithms with a replay buffer store this entry in any case: it tells something only for the
+    # others.
     says = (
         bool(archive.data["_last_original_obs"])
         if network.is_on_policy and "_last_original_obs" in archive.data
@@ -199,7 +200,7 @@ def _statistics(
         if says is None:
             notes.append(
                 f"noted: {path.name} does not say whether it was trained behind VecNormalize, and"
-                " no statistics lie beside it; if it was, add ?vecnormalize=FILE, if not,"
+                " no statistics lie next to it; if it was, add ?vecnormalize=FILE, if not,"
                 " ?vecnormalize=none"
             )
         return None, notes
@@ -216,12 +217,12 @@ def _statistics(
         what = "normalises its observations; if it was trained without it, add ?vecnormalize=none"
     return found.statistics, [
         *notes,
-        f"noted: {found.path} was found beside {path.name} and {what}",
+        f"noted: {found.path} was found next to {path.name} and {what}",
     ]
 
 
 def _name_notes(path: Path, task: Task, zoo: ZooSettings) -> list[str]:
-    """A file's name is no statement, but worth a line where it names another environment."""
+    """A note if the file is named after another environment, which need not mean anything."""
     match = re.search(r"(?:^|[-_])([A-Z]\w*-v\d+)", path.stem)
     if zoo.env_id or match is None or match[1] == task.env_id.rpartition("/")[2]:
         return []
@@ -237,8 +238,8 @@ def _specialist(
     notes: tuple[str, ...],
     options: Options,
 ) -> Specialist:
-    """The network with its observations' scale and its actions' bounds. ValueError if it scales to
-    bounds that it lacks."""
+    """The network with the scale of its observations and the bounds of its actions. Raises
+    ValueError if it needs bounds and has none."""
     shown, taken = network.shown, network.taken
     low, high = fit.action_bounds or (np.full(taken, -1.0), np.full(taken, 1.0))
     if network.squash and fit.has_open_bounds:

@@ -1,4 +1,4 @@
-"""What the keywords of a Stable-Baselines3 policy say of its network: read, and checked against what is played here."""
+"""Reads the keywords of a Stable-Baselines3 policy, and rejects those that are not played here."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CLIP_MEAN = 2.0
 def require_known_keywords(
     archive: Archive, kind: PolicyKind, kwargs: Mapping[str, Any], has_sde: bool
 ) -> None:
-    """ValueError if a keyword of the policy changes its computation in a way that is not played
-    here."""
+    """Raises ValueError if a keyword of the policy changes its computation in a way that is not
+    played here."""
     problem = None
     extractor = str(kwargs.get("features_extractor_class") or "FlattenExtractor'>")
     unknown = sorted(set(kwargs) - kind.keywords)
@@ -59,8 +59,8 @@ def check_hidden(
     hidden: list[int],
     notes: list[str],
 ) -> None:
-    """Layers against `net_arch`: a layer that is missing may leave the others fitting onto each
-    other."""
+    """Compare the sizes of the hidden layers with `net_arch`: without a layer the others may still
+    fit each other. Raises ValueError if they differ; adds a note if `net_arch` is unknown."""
     said = kwargs.get("net_arch")
     if said is None:
         linear = "ARSLinearPolicy" in str(archive.readable("policy_class").get("__init__"))
@@ -85,8 +85,8 @@ def check_hidden(
 
 
 def _sizes(said: Any) -> list[int] | None:
-    """Hidden sizes of the actor: of `[64, 64]`, `{"pi": [64], "vf": [8]}` and the older `[64,
-    {"pi": [64]}]`."""
+    """Sizes of the actor's hidden layers, of `[64, 64]`, `{"pi": [64], "vf": [8]}` and the older
+    `[64, {"pi": [64]}]`."""
     if isinstance(said, dict):
         said = said.get("pi", [])
     sizes: list[int] = []
@@ -103,7 +103,8 @@ def _sizes(said: Any) -> list[int] | None:
 def activation_of(
     archive: Archive, kwargs: Mapping[str, Any], asked: str | None, default: str, notes: list[str]
 ) -> str:
-    """What was asked for, else what the file says, else Stable-Baselines3's default."""
+    """The activation that the user names, else that of the file, else Stable-Baselines3's
+    default."""
     stated = str(kwargs.get("activation_fn", ""))
     said = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", stated)
     own = said[1].lower() if said else stated or default

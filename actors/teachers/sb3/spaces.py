@@ -1,8 +1,7 @@
-"""What a zip of Stable-Baselines3 says of its spaces of observations and actions, compared with a
-task.
+"""Compares the spaces in a zip of Stable-Baselines3 with a task.
 
-Spaces are pickled in it, with their attributes beside them as JSON or as NumPy prints them; those
-are read here.
+The zip has pickled spaces next to their attributes as JSON, or as NumPy prints them. Only the
+attributes are read.
 
 Shape letters: n elements of an array.
 """
@@ -28,12 +27,12 @@ from gato.task import Task
 
 SPACE = re.compile(r"<class '(?:gym|gymnasium|gymnasium_robotics)\.spaces\.\w+\.(\w+)'>")
 FLOATS = ("float16", "float32", "float64")
-"""Types of observations that a policy sees alike: it casts them to float32."""
+"""Types that the policy casts to float32, so that they do not differ to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What is readable of a space. None: it is not said, or not readable."""
+    """What is readable of a space. None: missing or not readable."""
 
     kind: str | None
     """`Box`, `Discrete`, or another class of Gymnasium's."""
@@ -54,10 +53,9 @@ class Space:
 
 
 def space_of(entry: Mapping[str, Any]) -> Space:
-    """The space of an entry of `data`. ValueError if its parts contradict each other.
+    """The space of an entry of `data`. Raises ValueError if its parts contradict each other.
 
-    space_of({":type:": "<class 'gym.spaces.box.Box'>", "dtype": "float32", "_shape": [2], "low":
-    "[-1. -1.]", ...})
+    space_of({":type:": "<class 'gym.spaces.box.Box'>", "_shape": [2], "low": "[-1. -1.]", ...})
     """
     match = SPACE.fullmatch(str(entry.get(":type:")))
     kind = match[1] if match else None
@@ -83,7 +81,7 @@ def space_of(entry: Mapping[str, Any]) -> Space:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, which NumPy's own types are printed as."""
+    """An integer, also one that was printed as a string."""
     return (
         int(value)
         if type(value) is int or (isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value))
@@ -94,8 +92,8 @@ def _whole(value: Any) -> int | None:
 def _printed(
     entry: Mapping[str, Any], name: str, shape: tuple[int, ...] | None
 ) -> Float[np.ndarray, " n"] | None:
-    """The elements of a printed array, row-major. Long ones are cut by "...": then the same number
-    for all may stand beside."""
+    """The elements of a printed array, row-major. NumPy shortens long ones by "..."; then
+    `NAME_repr` may have one number for all."""
     if shape is None:
         return None
     size, whole, short = (
@@ -120,7 +118,7 @@ def _printed(
 
 
 def _numbers(text: Any) -> Float[np.ndarray, " n"] | None:
-    """All numbers of a printed array; None if there is anything else in it."""
+    """All numbers of a printed array; None if it contains anything else."""
     if not isinstance(text, str) or "..." in text:
         return None
     try:
@@ -132,13 +130,13 @@ def _numbers(text: Any) -> Float[np.ndarray, " n"] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How a policy's environment stands to a task."""
+    """How a policy's environment compares to a task."""
 
     comparison: Comparison
     action_bounds: Bounds | None
-    """The bounds that the policy acts in; None: it has no continuous actions."""
+    """The bounds of the policy's actions; None if they are discrete."""
     has_open_bounds: bool
-    """Whether it declares bounds that are infinite."""
+    """Whether it declares infinite bounds."""
 
 
 def compare_spaces(
@@ -150,16 +148,16 @@ def compare_spaces(
     taken: int,
     allowed: frozenset[str],
 ) -> Fit:
-    """The spaces of a zip, and what else is `said` of its environment, against a task.
+    """Compare the spaces of a zip, and what else is `said` of its environment, with a task.
 
     Args:
-        shown: numbers that its first layer sees.
-        taken: numbers that its last layer gives.
-        allowed: subjects of differences that the user knows of.
+        shown: Size of the first layer's input.
+        taken: Size of the last layer.
+        allowed: Subjects of differences that the user allows.
 
     Raises:
-        ValueError: if a space contradicts the policy's own layers, or is of a kind that the task
-        cannot be played with.
+        ValueError: if a space contradicts the policy's own layers, or is of another kind than the
+            task's.
     """
     (name, spec), differences = next(iter(task.observations.items())), list[Difference]()
     try:
@@ -214,7 +212,7 @@ def _require_kinds(archive: Archive, task: Task, seen: Space, acted: Space) -> N
 
 
 class _Differ:
-    """Collects differences, of which the user may allow some."""
+    """Collects differences; those that the user allows are not rejected."""
 
     def __init__(self, differences: list[Difference], allowed: frozenset[str]) -> None:
         self._differences, self._allowed = differences, allowed
@@ -228,7 +226,7 @@ class _Differ:
 
 
 def _compare_box(differ: _Differ, what: str, space: Space, spec: ArraySpec, task: Task) -> None:
-    """Type, shape and readability; bounds themselves are compared elsewhere."""
+    """Compare type and shape, and note what is not readable; bounds are compared elsewhere."""
     if space.kind is None:
         differ.note(
             f"{what}-space",

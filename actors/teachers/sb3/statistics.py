@@ -1,7 +1,6 @@
-"""The statistics of observations that a Stable-Baselines3 policy was trained behind: VecNormalize's
-file, named or found.
+"""Finds and reads VecNormalize's statistics, by which a policy's observations were normalised.
 
-VecNormalize is saved as a pickle, which is read as data (`actors.teachers.safe_pickle`), or
+VecNormalize is saved as a pickle, which is read as data (`actors.teachers.safe_pickle`), or it is
 converted to an .npz first.
 
 Shape letters: obs numbers of an observation.
@@ -26,18 +25,16 @@ CONVERT = (
     " np.savez('vecnormalize.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon,"
     ' clip=v.clip_obs)"'
 )
-"""Run where the file came from and Stable-Baselines3 is installed."""
+"""A command for the machine where Stable-Baselines3 is installed and the file is trusted."""
 MOST_STATISTICS_BYTES = 2**26
-"""Of one file, and of one array in an .npz, unpacked: 64 MiB, where real ones have some
-kilobytes."""
+"""Largest file, and largest array in an .npz, unpacked: 64 MiB; real ones have some kilobytes."""
 NAMES = ("vecnormalize.pkl", "vec_normalize.pkl", "vecnormalize.npz", "vec_normalize.npz")
-"""What the file is called by Stable-Baselines3's users and by RL-Zoo."""
+"""Names of the file, of RL-Zoo and of other users of Stable-Baselines3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Of observations: what is taken off, what they are divided by, and how far they may be off
-    after that."""
+    """Observations are normalised by (x - mean) / std, and clipped to [-clip, clip]."""
 
     mean: Float[np.ndarray, " obs"]
     std: Float[np.ndarray, " obs"]
@@ -45,11 +42,14 @@ class Statistics:
 
 
 def read_statistics(path: Path) -> Statistics | None:
-    """VecNormalize's statistics of observations, of its pickle or of an .npz made from it; None if
-    it normalises rewards only.
+    """VecNormalize's statistics of observations, from its pickle or from an .npz made of it.
 
-    Raises ValueError if there is no such file, or it is damaged, too large, of several arrays, or
-    not safe to read.
+    Returns:
+        None if it normalises rewards only.
+
+    Raises:
+        ValueError: if there is no such file, or it is damaged, too large, of several arrays, or not
+            safe to read.
     """
     if not path.is_file():
         raise ValueError(
@@ -59,7 +59,7 @@ def read_statistics(path: Path) -> Statistics | None:
         if path.stat().st_size > MOST_STATISTICS_BYTES:
             raise TooLargeError(
                 f"it has {path.stat().st_size:,} bytes, at most {MOST_STATISTICS_BYTES:,} are read:"
-                " this is no file of statistics"
+                " it is not a file of statistics"
             )
         return _of_npz(path) if path.suffix == ".npz" else _of_pickle(path)
     except TooLargeError as problem:
@@ -77,7 +77,7 @@ def read_statistics(path: Path) -> Statistics | None:
 
 
 class _SeveralError(Exception):
-    """Statistics of a Dict of observations."""
+    """The file has statistics of a Dict of observations."""
 
 
 def _of_npz(path: Path) -> Statistics:
@@ -101,7 +101,7 @@ def _of_pickle(path: Path) -> Statistics | None:
             f"it normalises the parts {', '.join(map(str, keys))} of a Dict of observations"
         )
     if not norm_obs.any():
-        return None  # newer versions make no obs_rms then
+        return None  # newer versions have no obs_rms then
     rms = held.obs_rms
     if isinstance(rms, dict):
         raise _SeveralError(
@@ -113,10 +113,10 @@ def _of_pickle(path: Path) -> Statistics | None:
 def _checked(
     mean: np.ndarray, var: np.ndarray, epsilon: np.ndarray, clip: np.ndarray
 ) -> Statistics:
-    """ValueError if the numbers cannot be statistics."""
+    """The statistics. Raises ValueError if the numbers cannot be statistics."""
     if mean.shape != var.shape or not (np.isfinite(mean).all() and np.isfinite(var).all()):
         raise ValueError(
-            f"mean of shape {mean.shape} and variance of shape {var.shape} are no statistics"
+            f"mean of shape {mean.shape} and variance of shape {var.shape} are not statistics"
         )
     if epsilon.shape or clip.shape or not ((var + epsilon > 0).all() and clip > 0):
         raise ValueError(
@@ -130,7 +130,7 @@ def _checked(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Statistics that lie beside a policy."""
+    """Statistics that lie next to a policy; None if there are none."""
 
     path: Path | None = None
     statistics: Statistics | None = None
@@ -138,11 +138,15 @@ class Found:
 
 
 def find_statistics(policy: Path, folders: Sequence[Path], shown: int) -> Found:
-    """The one file of statistics for a policy that sees `shown` numbers, beside it or in one of
-    `folders`.
+    """Find the file of statistics for a policy, next to it or in one of `folders`.
 
-    Files that carry the policy's own name come before those of the folder. Raises ValueError if
-    several of one rank differ, or if one is found that cannot be read.
+    Files with the policy's own name come before those of the folder.
+
+    Args:
+        shown: Size of the policy's observation; files of another size are only noted.
+
+    Raises:
+        ValueError: if several files of the same rank differ, or one cannot be read.
     """
     step = re.fullmatch(r"(.+)_(\d+)_steps", policy.stem)
     own = [policy.with_name(f"{policy.stem}_vecnormalize{suffix}") for suffix in (".pkl", ".npz")]
@@ -157,7 +161,7 @@ def find_statistics(policy: Path, folders: Sequence[Path], shown: int) -> Found:
                 statistics = read_statistics(path)
             except ValueError as problem:
                 raise ValueError(
-                    f"{problem}. It lies beside {policy.name}; if that was not trained behind it,"
+                    f"{problem}. It lies next to {policy.name}; if that was not trained behind it,"
                     " say so: ?vecnormalize=none"
                 ) from problem
             if statistics is not None and statistics.mean.shape != (shown,):
@@ -169,7 +173,7 @@ def find_statistics(policy: Path, folders: Sequence[Path], shown: int) -> Found:
                 fitting.append((path, statistics))
         if len({_digest(statistics) for _, statistics in fitting}) > 1:
             raise ValueError(
-                f"several statistics lie beside {policy}:"
+                f"several statistics lie next to {policy}:"
                 f" {', '.join(str(path) for path, _ in fitting)}; say which is its own:"
                 " ?vecnormalize=FILE, or ?vecnormalize=none"
             )

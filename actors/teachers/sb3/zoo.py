@@ -1,7 +1,7 @@
-"""What RL-Zoo writes beside a policy: config.yml, args.yml and env_kwargs.yml, read as lines of
-text, for what they say of its environment.
+"""Reads RL-Zoo's files next to a policy, for what they say of its environment.
 
-They are YAML with tags that make Python objects, which nothing here follows.
+config.yml, args.yml and env_kwargs.yml are YAML with tags that make Python objects. They are read
+as lines of text, and no tag is followed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooSettings:
-    """What the files say. Empty or None: nothing."""
+    """What the files say. Empty or None: they do not say it."""
 
     env_id: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     wrappers: tuple[Wrapper, ...] = ()
     normalises: bool | None = None
-    """Whether observations were normalised; None: it does not say."""
+    """Whether observations were normalised."""
     frame_stack: int = 1
     notes: tuple[str, ...] = ()
 
@@ -40,8 +40,8 @@ class ZooSettings:
 
 
 def folders_beside(policy: Path, env_id: str) -> list[Path]:
-    """Where RL-Zoo keeps what belongs to a policy: its own folder, and those named after it or
-    after its environment."""
+    """The folders where RL-Zoo stores a policy's files: its own, and those named after it or after
+    its environment."""
     name = re.sub(r"-v\d+$", "", env_id.replace("/", "-"))
     named = sorted(policy.parent.glob(f"{re.sub(r'[*?[]', '?', name)}-v*"))
     return list(
@@ -52,7 +52,7 @@ def folders_beside(policy: Path, env_id: str) -> list[Path]:
 
 
 def read_zoo(folders: Sequence[Path]) -> ZooSettings:
-    """All that the files in `folders` say; what cannot be read is noted."""
+    """The settings of the files in `folders`; a file that cannot be read is noted."""
     values: dict[str, str] = {}
     notes: list[str] = []
     for path in (folder / name for folder in folders for name in FILES):
@@ -85,8 +85,8 @@ def read_zoo(folders: Sequence[Path]) -> ZooSettings:
 
 
 def _entries(path: Path) -> dict[str, str] | None:
-    """Keys and the text of their values: of plain mappings, and of lists of pairs as an OrderedDict
-    is dumped."""
+    """Keys and the text of their values, of plain mappings and of lists of pairs, which is how an
+    OrderedDict is dumped. None if the file cannot be read."""
     try:
         if path.stat().st_size > MOST_TEXT_BYTES:
             return None
@@ -119,8 +119,8 @@ def _entries(path: Path) -> dict[str, str] | None:
 
 
 def _wrappers(text: str) -> list[Wrapper]:
-    """`- rl_zoo3.wrappers.HistoryWrapper: {horizon: 2}` and the like; keywords are left to the
-    name, which is refused."""
+    """Wrappers of lines such as `- rl_zoo3.wrappers.HistoryWrapper: {horizon: 2}`. Keywords are not
+    read: an unknown wrapper is rejected by its name."""
     if text in NOTHING:
         return []
     names = DOTTED.findall(text) or [text.split()[0].strip("-:'\"") or text]
@@ -131,8 +131,8 @@ def _wrappers(text: str) -> list[Wrapper]:
 
 
 def _keywords(text: str) -> dict[str, Any]:
-    """`frame_skip: 4` by lines, or `{'frame_skip': 4}`. What is no such pair becomes a keyword by
-    itself, and is refused."""
+    """Keywords of lines such as `frame_skip: 4`, or of `{'frame_skip': 4}`. Anything else becomes a
+    keyword without a value, which is rejected."""
     if text in NOTHING:
         return {}
     kwargs: dict[str, Any] = {}

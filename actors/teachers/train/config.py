@@ -1,4 +1,4 @@
-"""Settings of specialists' trainings: one a robot, and whether anyone has trained with them yet."""
+"""Settings of the training of specialists, for each robot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ Algorithm = Literal["ppo", "sac"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialistConfig:
-    """PPO's settings (Schulman et al. 2017; observation normalisation and linear decay after
+    """Settings of PPO (Schulman et al. 2017; observation normalisation and linear decay after
     Andrychowicz et al. 2021).
 
-    SAC (Haarnoja et al. 2018) reads of them the steps, the seed, `hidden`, `max_rate` as a
-    constant, `gamma`, `reward_scale`, `num_envs`, `evaluate_every`, and `minibatch_steps` as the
-    rows that it replays in an update.
+    SAC (Haarnoja et al. 2018) uses the steps, the seed, `hidden`, `max_rate` as a constant,
+    `gamma`, `reward_scale`, `num_envs`, `evaluate_every`, and `minibatch_steps` as its batch size.
     """
 
     task: str
@@ -28,21 +27,22 @@ class SpecialistConfig:
     algorithm: Algorithm = "ppo"
     hidden: tuple[int, ...] = (64, 64)
     max_rate: float = 3e-4
-    """Decays linearly to a twentieth."""
+    """Learning rate, which decays linearly to a twentieth."""
     batch_steps: int = 2048
     minibatch_steps: int = 128
     epochs: int = 10
     num_envs: int = 8
-    """In each of the processes that play."""
+    """Environments in each process that plays."""
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip: float = 0.2
     reward_scale: float = 0.05
-    """The value network learns faster where returns are of the order of one."""
+    """Rewards are multiplied by this: the value network learns faster if returns are of order
+    one."""
     first_log_std: float = -0.5
-    """Of actions on a scale where the bounds are -1 and 1."""
+    """Log of the initial standard deviation, of actions with bounds -1 and 1."""
     evaluate_every: int = 50
-    """Iterations between two evaluations, by which the best weights are kept."""
+    """Iterations between two evaluations; the best weights of them are kept."""
 
 
 def _config(short: str, env_steps: int, **settings: Any) -> SpecialistConfig:
@@ -76,10 +76,10 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
         ),
     )
 }
-"""By task; the older versions of an environment have those of the newest. Where no specialist ships
-they are a guess: see `is_tried`."""
+"""By task; v4 of a robot has those of v5. If no specialist of the task ships, they are a guess: see
+`is_tried`."""
 SAC_STEPS = 300_000
-"""SAC needs fewer environment steps, and far more time for each."""
+"""Default of SAC, which needs fewer environment steps, and far more time for each."""
 
 
 def is_tried(task_name: str) -> bool:
@@ -90,15 +90,18 @@ def is_tried(task_name: str) -> bool:
 def settings_for(
     task_name: str, *, seed: int, env_steps: int | None, algorithm: Algorithm = "ppo"
 ) -> SpecialistConfig:
-    """The settings of a task, with this seed and, where given, this many steps. ValueError for an
-    unknown one."""
+    """The settings of a task, with this seed, and this many steps if given.
+
+    Raises:
+        ValueError: if there are no settings for the task.
+    """
     task = resolve_task(task_name)
     if task.family.startswith("atari"):
         raise ValueError(
             f"no settings for a specialist of {task.name}; there are some for"
             f" {', '.join(SETTINGS)}. On games RLlib's PPO was measured at 90 to 150 steps/s on two"
-            " cores, at which 10 million steps take a day: bring recorded play by `gato import`,"
-            " or a trained policy by python:PACKAGE.MODULE:FUNCTION"
+            " cores, at which 10 million steps take a day: import recorded episodes by `gato"
+            " import`, or name a trained policy by python:PACKAGE.MODULE:FUNCTION"
         )
     known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
     if known is None:
@@ -108,7 +111,11 @@ def settings_for(
     config = replace(known, task=task.name, seed=seed, algorithm=algorithm)
     if algorithm == "sac":
         config = replace(
-            config, env_steps=min(config.env_steps, SAC_STEPS), hidden=(256, 256), reward_scale=1.0, num_envs=1,
+            config,
+            env_steps=min(config.env_steps, SAC_STEPS),
+            hidden=(256, 256),
+            reward_scale=1.0,
+            num_envs=1,
             minibatch_steps=256,
-        )  # fmt: skip
+        )
     return replace(config, env_steps=env_steps) if env_steps else config

@@ -1,5 +1,5 @@
-"""Training a specialist: go on from the last checkpoint, keep the best of regular evaluations,
-measure, write the record."""
+"""Trains a specialist: resumes from the last checkpoint, keeps the best weights, and measures
+them."""
 
 from __future__ import annotations
 
@@ -29,27 +29,31 @@ from gato.task import Task, find_task
 
 OBSERVATION_CLIP = 10.0
 SELECTION_SEEDS = range(500, 510)
-"""Episodes by which the best weights of a training are kept."""
+"""Seeds of the evaluations that choose the best weights."""
 MEASURE_SEEDS = range(20_000, 20_020)
-"""Fresh episodes, at which what was kept is measured."""
+"""Seeds of fresh episodes, on which the best weights are measured."""
 CHECKPOINT_EVERY = 20
 """Iterations between two checkpoints: half a minute of PPO on two cores."""
 
 
 @runtime_checkable
 class Trainer(Protocol):
-    """What the training needs of the algorithm."""
+    """What the training needs of an algorithm."""
 
     algorithm: str
     """Its name and version."""
 
     def iterate(self) -> tuple[int, float]:
-        """Train a little: environment steps made in all, and the mean return of late episodes, not
-        finite where none ended."""
+        """Train a little.
+
+        Returns:
+            Environment steps made in all, and the mean return of the last episodes, which is not
+            finite if none has ended.
+        """
         ...
 
     def export(self) -> dict[str, np.ndarray]:
-        """The arrays of `Specialist`, copied."""
+        """Copies of the arrays of a `Specialist`."""
         ...
 
     def save(self, folder: Path) -> None: ...
@@ -61,7 +65,7 @@ class Trainer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class _State:
-    """How far a training is, beside the algorithm's own state."""
+    """The progress of a training, without the algorithm's own state."""
 
     steps: int = 0
     iteration: int = 0
@@ -72,18 +76,18 @@ class _State:
 
 
 def checkpoint_folder(out: Path, config: SpecialistConfig) -> Path:
-    """Where a training is kept until it is done: beside what it will write."""
+    """The folder of the training's checkpoint, next to the files that it will write."""
     return out / f"{file_stem(config.task)}.{config.algorithm}.{config.seed}.training"
 
 
-def _beside(folder: Path, name: str) -> Path:
+def _sibling(folder: Path, name: str) -> Path:
     return folder.with_name(f"{folder.name}.{name}")
 
 
 def _discard(folder: Path) -> None:
-    """Moved aside before it is deleted: what stops the deletion leaves nothing half-deleted in its
-    place."""
-    old = _beside(folder, "old")
+    """Delete a folder. It is renamed first, so that an interrupted deletion leaves no half of it in
+    its place."""
+    old = _sibling(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.is_dir():
         folder.rename(old)
@@ -91,9 +95,9 @@ def _discard(folder: Path) -> None:
 
 
 def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _State) -> None:
-    """Written beside the last one, which it then replaces: whatever stops it leaves one that is
-    whole."""
-    new = _beside(folder, "new")
+    """Write a checkpoint next to the last one, and replace that: an interruption leaves one that is
+    complete."""
+    new = _sibling(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     trainer.save(new / "algorithm")
@@ -102,16 +106,16 @@ def _save(folder: Path, config: SpecialistConfig, trainer: Trainer, state: _Stat
     numbers = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "best"}
     part = new / "state.part"
     part.write_text(json.dumps({"config": asdict(config), **numbers}))
-    part.rename(new / "state.json")  # the last of its files: with it, the folder is whole
+    part.rename(new / "state.json")  # the last file: with it the folder is complete
     _discard(folder)
     new.rename(folder)
 
 
 def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
-    """The state of the training in `folder`, which the trainer goes on from; a new one where there
-    is none."""
-    new = _beside(folder, "new")
-    # it was stopped before this one, whole and newer, was in its place
+    """The state of the training in `folder`, which is loaded into the trainer; a new state if there
+    is none. Raises ValueError if the checkpoint is damaged, or has other settings."""
+    new = _sibling(folder, "new")
+    # The training was interrupted between writing this newer checkpoint and renaming it.
     if (new / "state.json").is_file():
         _discard(folder)
         new.rename(folder)
@@ -143,7 +147,8 @@ def _load(folder: Path, config: SpecialistConfig, trainer: Trainer) -> _State:
 def returns_of(
     task: Task, specialist: Specialist, seeds: range, *, noise: float = 0.0
 ) -> Float[np.ndarray, " episodes"]:
-    """Returns of its play, one episode a seed; `noise` in units of its own standard deviation."""
+    """Returns of the specialist, one episode for each seed; `noise` is in its own standard
+    deviations."""
     teacher = SpecialistTeacher(task, noise=noise, specialist=specialist, perturb_all=True)
     envs = make_envs(task, min(10, len(seeds)))
     episodes = play(envs, teacher, list(seeds), source="measure", new_key=lambda: "measure")
@@ -159,17 +164,27 @@ def train_specialist(
     progress: Callable[[int, float | None], None],
     make_trainer: Callable[[SpecialistConfig, Task], Trainer],
 ) -> dict[str, Any]:
-    """Train, keep the best of regular evaluations, measure that over fresh episodes, write both
-    files; the record.
+    """Train, keep the best weights of regular evaluations, measure them, and write both files.
 
-    `progress` is told the environment steps made and the latest mean return of training episodes
-    (None: none ended yet). Whatever stops it, the same call goes on from the last checkpoint, in a
-    folder beside the files, which goes when it is done.
+    After an interruption, the same call resumes from the last checkpoint, in a folder next to the
+    files, which is deleted when the training is done.
+
+    Args:
+        out: Folder of the two files.
+        progress: Called after each iteration with the environment steps made, and the latest mean
+            return of training episodes (None if none has ended).
+        make_trainer: Makes the algorithm.
+
+    Returns:
+        The record of the specialist.
+
+    Raises:
+        ValueError: if the task is not a MuJoCo robot, or the checkpoint is of other settings.
     """
     task = find_task(config.task, TASKS)
     if task.family != "mujoco":
         raise ValueError(
-            f"{task.name} is no robot; specialists are trained on MuJoCo tasks, such as"
+            f"{task.name} is not a robot; specialists are trained on MuJoCo tasks, such as"
             " mujoco/hopper"
         )
     about: dict[str, Any] = {
@@ -229,7 +244,7 @@ def train_specialist(
 
 
 def command_of(config: SpecialistConfig) -> str:
-    """What makes the same specialist again."""
+    """The command that trains the same specialist again."""
     more = "" if config.algorithm == "ppo" else f" --algorithm {config.algorithm}"
     return (
         f"python -m actors.teachers.train.rllib {config.task} --seed {config.seed} --steps"

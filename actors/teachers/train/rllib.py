@@ -1,8 +1,7 @@
-"""Specialists trained with RLlib: PPO or SAC on one robot, exported as a small network that plays
-without RLlib.
+"""Trains specialists with RLlib: PPO or SAC on one robot, exported as a network without RLlib.
 
-This is the only file that knows RLlib. `python -m actors.teachers.train.rllib mujoco/hopper --seed
-0` makes what is shipped.
+This is the only file that imports RLlib. `python -m actors.teachers.train.rllib mujoco/hopper
+--seed 0` trains what is shipped.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from gato.threads import use_threads
 
 @contextmanager
 def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
-    """A local Ray for the training, unless one is connected already."""
+    """Start a local Ray for the training, unless one is connected already."""
     import ray
 
     use_threads()
@@ -47,9 +46,12 @@ def ray_of_its_own(*, num_env_runners: int = 0) -> Generator[None]:
         require_own_packages()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(
-            address="local", num_cpus=2 + num_env_runners, include_dashboard=False, logging_level=logging.ERROR,
+            address="local",
+            num_cpus=2 + num_env_runners,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
             log_to_driver=False,
-        )  # fmt: skip
+        )
         try:
             yield
         finally:
@@ -81,8 +83,8 @@ def _ppo(config: SpecialistConfig) -> Any:
 
 
 def _sac(config: SpecialistConfig) -> Any:
-    """No normalisation of observations: the buffer would keep what statistics of the past made of
-    them."""
+    """SAC without normalisation of observations: the buffer would keep values that were normalised
+    by old statistics."""
     from ray.rllib.algorithms.sac import SACConfig
 
     algorithm: Any = SACConfig()
@@ -141,7 +143,7 @@ def _build(config: SpecialistConfig, task: Task, num_env_runners: int) -> Any:
 
 
 def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of observations, which live in the connector and not in the
+    """Mean and standard deviation of observations, which are in the connector, not in the
     module."""
     from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
     from ray.rllib.utils.filter import RunningStat
@@ -155,10 +157,9 @@ def _normalisation(algorithm: Any, observation_size: int) -> dict[str, np.ndarra
 
 
 def _export(algorithm: Any, task: Task) -> dict[str, np.ndarray]:
-    """The policy's layers and the normalisation, as `Specialist` has them.
+    """The arrays of a `Specialist`: the policy's layers and the normalisation.
 
-    RLlib lets a policy act on a scale where the bounds are -1 and 1: PPO's last layer is stretched
-    to the task's own.
+    RLlib's policies act with bounds -1 and 1: PPO's last layer is scaled to the task's bounds.
     """
     module = {
         k: v.detach().cpu().numpy()
@@ -180,13 +181,13 @@ def _export(algorithm: Any, task: Task) -> dict[str, np.ndarray]:
     if "pi.log_std" in module:
         layers[-1] = (weight * half[:, None], bias * half + middle)
         log_std = module["pi.log_std"] + np.log(half)
-    else:  # SAC's standard deviation is a second half of the outputs, another one in each state
+    else:  # the second half of SAC's outputs is its standard deviation, which differs by state
         layers[-1] = (weight[: task.action.size], bias[: task.action.size])
         log_std = np.broadcast_to(np.log(NOISE * half), (task.action.size,))
     arrays = {"log_std": log_std, **_normalisation(algorithm, layers[0][0].shape[1])}
     for index, (weight, bias) in enumerate(layers):
         arrays |= {f"layer{index}.weight": weight, f"layer{index}.bias": bias}
-    # copies: training goes on
+    # Copies, because the training goes on.
     return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
@@ -197,7 +198,9 @@ class RLlibTrainer:
         import ray
 
         self.algorithm = f"RLlib {ray.__version__.rpartition('.')[0]} {config.algorithm.upper()}"
-        if num_env_runners:  # they play other episodes than the process that learns would
+        if (
+            num_env_runners
+        ):  # other episodes than those of the learner's process, so said in the name
             self.algorithm += f" --env-runners {num_env_runners}"
         self._reward_scale, self._task = config.reward_scale, task
         self._algorithm = _build(config, task, num_env_runners)
@@ -215,8 +218,8 @@ class RLlibTrainer:
 
     def restore(self, folder: Path) -> None:
         self._algorithm.restore_from_path(str(folder.absolute()))
-        # RLlib 2.60 restores the learner's weights and not those of processes that play: they would
-        # begin untrained.
+        # RLlib 2.60 restores the weights of the learner only: without this the processes that play
+        # would begin untrained.
         self._algorithm.env_runner_group.sync_weights(
             from_worker_or_learner_group=self._algorithm.learner_group
         )
@@ -232,10 +235,16 @@ def teach(
     progress: Callable[[int, float | None], None],
     num_env_runners: int = 0,
 ) -> dict[str, Any]:
-    """Train a specialist with RLlib, in the Ray that is connected or in one of its own; its record.
+    """Train a specialist with RLlib, in the Ray that is connected or in a local one.
 
-    `num_env_runners`: processes that play, on any machine of the cluster; 0: the one that learns
-    plays as well.
+    Args:
+        out: Folder of the specialist's two files.
+        progress: As in `train_specialist`.
+        num_env_runners: Processes that play, on any machine of the cluster. 0: the process that
+            learns also plays.
+
+    Returns:
+        The record of the specialist.
     """
     with ray_of_its_own(num_env_runners=num_env_runners):
         make_trainer = partial(RLlibTrainer, num_env_runners=num_env_runners)
@@ -273,21 +282,8 @@ def main() -> None:
         record = teach(config, arguments.out, progress=say, num_env_runners=arguments.env_runners)
     except ValueError as problem:
         parser.error(str(problem))
-    print(
-        json.dumps(
-            {
-                k: record[k]
-                for k in (
-                    "task",
-                    "return_mean",
-                    "return_std",
-                    "sampled_return_mean",
-                    "env_steps",
-                    "wall_s",
-                )
-            }
-        )
-    )
+    shown = ("task", "return_mean", "return_std", "sampled_return_mean", "env_steps", "wall_s")
+    print(json.dumps({name: record[name] for name in shown}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""BabyAI's mission is text, its view discrete, its bot the teacher, whoever plays."""
+"""BabyAI: the mission is text, the view discrete, the bot the teacher."""
 
 import subprocess
 import sys
@@ -48,8 +48,10 @@ class Follower:
 def test_a_mission_is_text_and_each_cell_one_value() -> None:
     task = resolve_task(LEVEL)
     assert {key: spec.kind for key, spec in task.observations.items()} == {
-        "direction": Kind.DISCRETE, "mission": Kind.TEXT, "view": Kind.DISCRETE,
-    }  # fmt: skip
+        "direction": Kind.DISCRETE,
+        "mission": Kind.TEXT,
+        "view": Kind.DISCRETE,
+    }
     assert task.observations["view"].shape == (7, 7)
     steps = StepLayout(task, TokenLayout(text=ByteEncoder()))
     assert steps.tokens_per_step == task.observations["mission"].max_tokens + 1 + 49 + 1 + 1
@@ -79,10 +81,15 @@ def test_the_bot_says_what_it_would_have_done_when_another_plays() -> None:
     follower = Follower(share=0.5)
     episodes = list(
         play(
-            make_envs(task, 4), follower, range(12), source="t", new_key=lambda: "k", with_extras=True,
+            make_envs(task, 4),
+            follower,
+            range(12),
+            source="t",
+            new_key=lambda: "k",
+            with_extras=True,
             labels_of=follower.labels,
         )
-    )  # fmt: skip
+    )
     assert all(episode.labels is not None for episode in episodes)
     assert any((episode.labels != episode.actions).any() for episode in episodes)
     assert np.mean([episode.episode_return > 0 for episode in episodes]) > 0.9
@@ -117,9 +124,11 @@ def test_what_was_recorded_under_a_former_module_name_still_works(
     played = list(play(make_envs(recorded, 2), teacher, [0, 1], with_extras=True))
     assert all(episode.terminated for episode in played)
     said = EnvDescription(
-        where="old data", env_id="gato/MiniGrid-v0", entry_point="actors.babyai:make",
+        where="old data",
+        env_id="gato/MiniGrid-v0",
+        entry_point="actors.babyai:make",
         kwargs={"level": level},
-    )  # fmt: skip
+    )
     compare(said, task, defaults=keyword_defaults).require()
     other = replace(said, entry_point="somebody.babyai:make")
     with pytest.raises(ValueError, match=r"the class somebody\.babyai:make"):
@@ -138,7 +147,7 @@ for backend in ("loop", "process"):
 """
 
 
-def test_nothing_is_said_where_it_is_played() -> None:
+def test_playing_prints_nothing() -> None:
     """MiniGrid registers more than 150 environments; where that happens twice, each is a
     warning."""
     root = Path(__file__).resolve().parents[3]

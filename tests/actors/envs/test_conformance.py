@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from actors.envs.atari import with_sticky
 from actors.envs.conformance import check_envs, findings
 from actors.envs.env import Env
 from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
+from actors.tasks.atari_table import with_sticky
 from actors.tasks.catalog import TASKS
 from tests.actors.fakes import COUNTING, CountingEnv
 from tests.actors.faulty import FAULTS, faulty
@@ -153,7 +153,7 @@ class Bare(CountingEnv):
     [
         (Forgetful, "error: a seed begins the same episode: seed 7 played again after another"),
         (Dice, "error: a seed begins the same episode: seed 7"),
-        (Twin, "error: a row plays alone: seed 8 plays otherwise beside another row"),
+        (Twin, "error: a row plays alone: seed 8 plays otherwise next to another row"),
         (
             Timid,
             (
@@ -305,7 +305,7 @@ def test_envpool_refuses_what_it_would_play_otherwise() -> None:
         make_envs(replace(TASKS["atari/pong"], env_id="ALE/Pung-v5"), 1, backend="envpool")
 
 
-def test_without_envpool_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_envpool_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(
         ValueError, match=r"EnvPool is not installed .*pip install -e '.\[envpool\]'"

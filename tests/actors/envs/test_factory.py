@@ -30,7 +30,7 @@ def make(name: str, num_envs: int) -> VectorEnv:
 
 
 def some_play(envs: VectorEnv, seeds: list[int], steps: int) -> list[np.ndarray]:
-    """What each row shows and is paid in `steps` steps of random play that its seed decides."""
+    """What each row shows and receives in `steps` steps of random play, which its seed decides."""
     task, rows = envs.task, np.ones(len(envs), np.bool_)
     player = RandomPlayer(task)
     for row, seed in enumerate(seeds):
@@ -46,7 +46,9 @@ def some_play(envs: VectorEnv, seeds: list[int], steps: int) -> list[np.ndarray]
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_seed_begins_the_same_episode_whatever_was_played_before_and_beside(name: str) -> None:
+def test_a_seed_begins_the_same_episode_whatever_was_played_before_or_in_other_rows(
+    name: str,
+) -> None:
     envs, other = make(name, 2), make(name, 1)
     some_play(envs, [5, 6], 3)
     first = some_play(envs, [7, 8], 4)
@@ -122,12 +124,16 @@ print("played")
 """
 
 
-def test_nothing_is_said_and_nothing_is_left_where_one_stands(tmp_path: Path) -> None:
+def test_playing_prints_nothing_and_leaves_no_file_in_the_working_folder(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parents[3])
     ran = subprocess.run(
-        [sys.executable, "-c", PLAYS_EACH], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PLAYS_EACH],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (ran.stderr, ran.stdout) == ("", "played\n")
     assert list(tmp_path.iterdir()) == []
 

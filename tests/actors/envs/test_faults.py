@@ -1,5 +1,4 @@
-"""Environments that break: the episode is dropped with its reason, the other rows and seeds play
-on, nobody else dies."""
+"""Environments that break: the episode is dropped with its reason; other rows and seeds play on."""
 
 from __future__ import annotations
 
@@ -30,11 +29,18 @@ from tests.actors.faulty import FAULTS, faulty
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = [0, 1, 2, 3, 4]
 REASONS = {
-    "raise": "the wheels came off", "nan": "state is not finite", "inf": "state is not finite", "shape": "shape",
-    "dtype": "could not convert", "pay nan": "returned reward nan", "pay much": r"returned reward 1e\+39", "reset": "it will not begin",
-    "hang": "no answer in 0.5 s; its process was killed", "abort": r"its process died \(SIGABRT\)",
+    "raise": "the wheels came off",
+    "nan": "state is not finite",
+    "inf": "state is not finite",
+    "shape": "shape",
+    "dtype": "could not convert",
+    "pay nan": "returned reward nan",
+    "pay much": r"returned reward 1e\+39",
+    "reset": "it will not begin",
+    "hang": "no answer in 0.5 s; its process was killed",
+    "abort": r"its process died \(SIGABRT\)",
     "exit": r"its process died \(exit status 3\)",
-}  # fmt: skip
+}
 
 
 def survives(task: Task, envs: VectorEnv, reason: str) -> None:
@@ -114,7 +120,7 @@ class _Loaded(RandomPlayer):
     def load(self, weights: object) -> None: ...
 
 
-def house(task: Task) -> tuple[Worker, ListSink]:
+def new_worker(task: Task) -> tuple[Worker, ListSink]:
     sink = ListSink()
     return (
         Worker(
@@ -130,7 +136,7 @@ def house(task: Task) -> tuple[Worker, ListSink]:
 
 
 def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() -> None:
-    worker, sink = house(faulty("raise"))
+    worker, sink = new_worker(faulty("raise"))
     report, _ = worker.perform(Assignment(role="generate", task="faulty/raise", seeds=(0, 1, 2, 3)))
     assert report.dropped == {"OSError('the wheels came off')": 2}
     assert report.refused == {}
@@ -140,7 +146,7 @@ def test_a_worker_counts_what_was_dropped_by_its_reason_and_hands_in_the_rest() 
 
 
 def test_an_evaluation_with_a_seed_that_broke_is_failed_and_has_no_returns() -> None:
-    worker, _ = house(faulty("raise"))
+    worker, _ = new_worker(faulty("raise"))
     report, evaluation = worker.perform(
         Assignment(role="evaluate", task="faulty/raise", seeds=(0, 1))
     )
@@ -151,16 +157,14 @@ def test_an_evaluation_with_a_seed_that_broke_is_failed_and_has_no_returns() -> 
 
 
 def test_a_task_that_always_breaks_fails_its_assignment() -> None:
-    worker, _ = house(faulty("raise", always=True))
+    worker, _ = new_worker(faulty("raise", always=True))
     report, _ = worker.perform(Assignment(role="generate", task="faulty/raise", seeds=(0, 1)))
     assert report.dropped == {"OSError('the wheels came off')": 2}
     assert report.failed is not None
     assert "broke in every episode" in report.failed
 
 
-def test_one_that_cannot_be_made_in_a_process_of_its_own_is_a_value_error_and_leaves_nobody() -> (
-    None
-):
+def test_one_that_cannot_be_made_in_a_process_is_a_value_error_and_leaves_no_process() -> None:
     with pytest.raises(ValueError, match=r"cannot make tests.actors.faulty:Nothing-v0"):
         make_envs(
             replace(faulty("none"), env_id="tests.actors.faulty:Nothing-v0"), 1, backend="process"
@@ -176,7 +180,7 @@ def test_a_process_ends_with_its_environment() -> None:
         os.kill(env.pid, 0)
 
 
-def test_processes_end_with_who_started_them() -> None:
+def test_processes_end_with_the_process_that_started_them() -> None:
     program = """
 import os, signal
 from actors.envs.factory import make_envs

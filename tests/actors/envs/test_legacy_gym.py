@@ -27,7 +27,7 @@ def test_an_environment_of_old_gym_is_played_by_its_name() -> None:
         assert 8 <= episode.num_steps <= 11
 
 
-def test_what_gym_does_not_know_is_refused() -> None:
+def test_what_gym_does_not_know_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"gym:Nowhere-v0: gym 0\.26\.2 cannot make Nowhere-v0"):
         resolve_task("gym:Nowhere-v0")
     with pytest.raises(ValueError, match=r"gym:Hopper-v4: .* name Gymnasium's, as Hopper-v5"):

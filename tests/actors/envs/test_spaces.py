@@ -11,7 +11,7 @@ from actors.envs.gymnasium_env import GymnasiumEnv, task_of
 from actors.envs.spaces import ActionSpace, ObservationSpace
 from actors.players.gato_player import GatoPlayers
 from actors.rollout import play
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig, ModelConfig
 from gato.episode import check_episode
@@ -48,7 +48,8 @@ EVERYTHING = spaces.Dict(
 
 
 class EverythingEnv(gymnasium.Env):
-    """Shows one of everything, takes a nested action, and pays one where that came as it should."""
+    """Shows one of each space, takes a nested action, and returns reward 1 if that is as
+    expected."""
 
     def __init__(self) -> None:
         self.observation_space = EVERYTHING
@@ -102,7 +103,7 @@ def test_whatever_a_space_samples_fits_its_spec() -> None:
             assert space.specs[key].problem_with(values[None], key) is None
 
 
-def test_the_order_of_a_tuple_is_kept_where_it_has_more_than_ten_parts() -> None:
+def test_the_order_of_a_tuple_of_more_than_ten_parts_is_kept() -> None:
     keys = [
         key for key in ObservationSpace(EVERYTHING, text_tokens=3).specs if key.startswith("cards")
     ]
@@ -143,10 +144,15 @@ def test_values_are_kept_from_nought_on_and_given_back_as_they_were() -> None:
         spaces.MultiDiscrete([[2, 3], [4, 5]]),
         spaces.MultiBinary(3),
         spaces.Box(np.array([-1, -2], np.float32), np.array([1, 5], np.float32)),
-        spaces.Dict({"b": spaces.Box(-2, 2, (2, 2)), "a": spaces.Tuple((spaces.Box(0, 1, (1,)), spaces.Box(-1, 1, ())))}),
+        spaces.Dict(
+            {
+                "b": spaces.Box(-2, 2, (2, 2)),
+                "a": spaces.Tuple((spaces.Box(0, 1, (1,)), spaces.Box(-1, 1, ()))),
+            }
+        ),
         spaces.Dict(b=spaces.Discrete(3, start=5), a=spaces.MultiBinary(2)),
     ],
-)  # fmt: skip
+)
 def test_an_action_goes_through_tokens_and_is_one_that_the_environment_takes(
     space: spaces.Space,
 ) -> None:
@@ -176,16 +182,22 @@ def test_the_parts_of_a_nested_action_are_in_the_order_of_their_keys() -> None:
     [
         (spaces.Sequence(spaces.Discrete(3)), "Sequence"),
         (spaces.Graph(spaces.Box(0, 1, (2,)), None), "Graph"),
-        (spaces.Dict(a=spaces.Dict(b=spaces.Discrete(1025))), "a/b is Discrete.1025.*1025 values.*digits"),
+        (
+            spaces.Dict(a=spaces.Dict(b=spaces.Discrete(1025))),
+            "a/b is Discrete.1025.*1025 values.*digits",
+        ),
         (spaces.Box(-(2**62), 2**62, (2,), np.int64), "discrete tokens have 1024"),
         (spaces.Text(5), "no encoder.*SentencePiece"),
         (spaces.Box(0, 255, (8, 8, 4), np.uint8), "4 channels"),
         (spaces.Box(0, 1, (0,)), "no elements"),
-        (spaces.Dict({"a": spaces.Dict(b=spaces.Discrete(2)), "a/b": spaces.Discrete(2)}), "two parts.*a/b"),
+        (
+            spaces.Dict({"a": spaces.Dict(b=spaces.Discrete(2)), "a/b": spaces.Discrete(2)}),
+            "two parts.*a/b",
+        ),
         (spaces.Dict(), "empty"),
     ],
-)  # fmt: skip
-def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(
+)
+def test_a_space_that_cannot_become_tokens_is_rejected_with_its_fix(
     space: spaces.Space, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -197,11 +209,14 @@ def test_a_space_that_cannot_become_tokens_is_refused_with_its_mend(
     [
         (spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds.*TransformAction"),
         (spaces.Box(-3e38, 3e38, (2,)), "no finite bounds"),
-        (spaces.Tuple((spaces.Discrete(2), spaces.Box(0, 1, (2,)))), "continuous, discrete.*all discrete"),
+        (
+            spaces.Tuple((spaces.Discrete(2), spaces.Box(0, 1, (2,)))),
+            "continuous, discrete.*all discrete",
+        ),
         (spaces.Box(0, 255, (16, 16, 3), np.uint8), "parts that are image"),
     ],
-)  # fmt: skip
-def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(
+)
+def test_an_action_that_cannot_become_tokens_is_rejected_with_its_fix(
     space: spaces.Space, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -209,8 +224,14 @@ def test_an_action_that_cannot_become_tokens_is_refused_with_its_mend(
 
 
 @pytest.mark.parametrize(
-    ("env_id", "tokens"), [("CartPole-v1", 4 + 1 + 1), ("FrozenLake-v1", 1 + 1 + 1), ("Blackjack-v1", 3 + 1 + 1), ("test/Everything-v0", 3 + (1 + 2 + 4) + (11 + 1 + 4 + 4 + 3 + 3 + 3) + 1 + 5)]
-)  # fmt: skip
+    ("env_id", "tokens"),
+    [
+        ("CartPole-v1", 4 + 1 + 1),
+        ("FrozenLake-v1", 1 + 1 + 1),
+        ("Blackjack-v1", 3 + 1 + 1),
+        ("test/Everything-v0", 3 + (1 + 2 + 4) + (11 + 1 + 4 + 4 + 3 + 3 + 3) + 1 + 5),
+    ],
+)
 def test_an_environment_of_any_spaces_is_played_by_the_model(env_id: str, tokens: int) -> None:
     task = task_of(env_id, references=REFERENCES, max_steps=4, text_tokens=3)
     text = WordEncoder()
@@ -247,27 +268,40 @@ def test_an_environment_without_a_limit_of_steps_needs_one() -> None:
         task_of("test/Nowhere-v0", references=REFERENCES)
 
 
-def test_a_task_that_is_not_its_environment_is_refused() -> None:
+def test_a_task_that_does_not_fit_its_environment_is_rejected() -> None:
     task = task_of("CartPole-v1", references=REFERENCES)
     other = task_of("FrozenLake-v1", references=REFERENCES)
-    with pytest.raises(ValueError, match="make the task anew"):
+    with pytest.raises(ValueError, match="make the task again"):
         make_envs(
             type(task)(
-                name="t", env_id="CartPole-v1", family="gymnasium", observations=other.observations,
-                action=task.action, references=REFERENCES, max_steps=5,
+                name="t",
+                env_id="CartPole-v1",
+                family="gymnasium",
+                observations=other.observations,
+                action=task.action,
+                references=REFERENCES,
+                max_steps=5,
             ),
             1,
-        )  # fmt: skip
+        )
 
 
-def test_a_target_return_is_lowered_by_what_an_environment_pays() -> None:
+def test_a_target_return_is_lowered_by_the_received_rewards() -> None:
     task = task_of(
         "CartPole-v1", references=References(random=0.0, expert=100.0, source="made"), max_steps=6
     )
     config = ModelConfig(
-        num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=64, num_text_ids=1024,
-        max_observation_tokens=8, patch_channels=32, patch_stride=8, return_conditioned=True,
-    )  # fmt: skip
+        num_layers=1,
+        num_heads=2,
+        width=32,
+        feedforward=64,
+        context_tokens=64,
+        num_text_ids=1024,
+        max_observation_tokens=8,
+        patch_channels=32,
+        patch_stride=8,
+        return_conditioned=True,
+    )
     model = Gato(config)
     acting = {task.name: ActingConfig(target_return=0.5)}
     player = GatoPlayers(model=config, evaluate=acting, generate=acting, seed=0)(
@@ -314,7 +348,7 @@ def test_a_number_that_float32_cannot_hold_is_named() -> None:
 
 
 class Given(gymnasium.Env):
-    """Gives what it is told to."""
+    """Returns the given values."""
 
     observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
 
@@ -379,9 +413,11 @@ def test_what_reset_and_step_may_not_give_is_named_with_what_they_should(
 @pytest.mark.parametrize("reward", [1, True, np.float32(1.0), np.array(1.0), np.int64(1)])
 def test_any_single_number_is_a_reward(reward: object) -> None:
     gymnasium.register(
-        "Given-v0", entry_point=Given, max_episode_steps=9,
+        "Given-v0",
+        entry_point=Given,
+        max_episode_steps=9,
         kwargs={"begun": (SHOWN, {}), "stepped": (SHOWN, reward, False, False, {})},
-    )  # fmt: skip
+    )
     try:
         env = GymnasiumEnv(task_of("Given-v0"))
         env.reset(0)

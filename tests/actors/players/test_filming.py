@@ -196,7 +196,7 @@ def test_ffmpeg_that_died_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("backend", ["loop", "process"])
-def test_users_own_environments_are_filmed_where_workers_play_them(backend: Backend) -> None:
+def test_users_environments_are_filmed_in_workers(backend: Backend) -> None:
     task = faulty("none")
     envs = WorkerEnvs(backend=backend)(task, 1)
     filming = Filming(RandomPlayer(task), envs, caption="1.2")
@@ -225,7 +225,9 @@ def test_what_cannot_be_drawn_in_a_process_is_played_and_says_why(fault: str, re
     envs.close()
 
 
-def test_the_pole_is_filmed_or_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pole_is_filmed_or_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     envs = make_envs(resolve_task("CartPole-v1"), 1)
     envs.reset_row(0, 1)
     if find_spec("pygame"):
@@ -243,7 +245,7 @@ def test_the_pole_is_filmed_or_one_is_told_what_to_install(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["mujoco/hopper", "mujoco/reacher", "mujoco/inverted-pendulum"])
-def test_a_body_is_drawn_where_it_stands(name: str) -> None:
+def test_a_robot_is_drawn_at_its_position(name: str) -> None:
     if name not in TASKS:
         pytest.skip(f"no task {name}")
     envs = make_envs(TASKS[name], 1)
@@ -275,8 +277,14 @@ def test_the_newest_clip_stands_in_the_folder_with_what_it_shows(tmp_path: Path)
     assert (tmp_path / "a" / "b.mp4").read_bytes() == b"new"
     about = json.loads((tmp_path / "a" / "b.json").read_text())
     assert about == {
-        "task": "a/b", "file": "b.mp4", "version": "1.7", "learner_step": 70, "return": 5.0, "shown_steps": 3, "shown_s": 0.5,
-    }  # fmt: skip
+        "task": "a/b",
+        "file": "b.mp4",
+        "version": "1.7",
+        "learner_step": 70,
+        "return": 5.0,
+        "shown_steps": 3,
+        "shown_s": 0.5,
+    }
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.json", "b.mp4"]
 
 
@@ -288,11 +296,15 @@ def test_why_there_is_no_clip_is_said_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_films_where_it_is_told_to() -> None:
+def test_a_worker_films_the_assignments_that_say_so() -> None:
     worker = Worker(
-        "w0", {COUNTING.name: COUNTING}, lambda *_: WeightedEcho(), ListSink(), ListSource([Version(1, 1)] * 3),
+        "w0",
+        {COUNTING.name: COUNTING},
+        lambda *_: WeightedEcho(),
+        ListSink(),
+        ListSource([Version(1, 1)] * 3),
         make=lambda task, num_envs: VectorEnv(task, [PicturedEnv() for _ in range(num_envs)]),
-    )  # fmt: skip
+    )
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(4, 1), film=True)
     _, filmed = worker.perform(assignment)
     clip = worker.take_clip()

@@ -1,5 +1,5 @@
-"""One process that acts for many: each gets what it would have decided alone, whoever comes, goes,
-or dies."""
+"""The inference server: each client gets the actions that it would get alone, also if others join,
+leave or die."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ from tests.gato.models import small_model
 MODEL: Gato = small_model(64)
 SAMPLING = ActingConfig(window_steps=4, continuous="sample")
 PLAYERS = GatoPlayers(
-    model=MODEL.config, evaluate={COUNTING.name: ActingConfig(window_steps=4)}, generate={COUNTING.name: SAMPLING}, seed=0
-)  # fmt: skip
+    model=MODEL.config,
+    evaluate={COUNTING.name: ActingConfig(window_steps=4)},
+    generate={COUNTING.name: SAMPLING},
+    seed=0,
+)
 
 
 def weights(number: int) -> Weights:
@@ -92,7 +95,7 @@ def test_the_parts_are_what_others_ask_for() -> None:
 
 
 @pytest.mark.parametrize("role", ["evaluate", "generate"])
-def test_who_is_served_alone_gets_the_very_actions_of_a_player_of_its_own(role: str) -> None:
+def test_a_single_client_gets_the_same_actions_as_a_player_of_its_own(role: str) -> None:
     seeds = [4, 1, 2, 8, 3]
     expected, got = alone(role, seeds, 2), served(server_of(), "w0", role, seeds, 2)
     assert set(got) == set(seeds)
@@ -100,7 +103,7 @@ def test_who_is_served_alone_gets_the_very_actions_of_a_player_of_its_own(role: 
         np.testing.assert_array_equal(got[seed], expected[seed])
 
 
-def test_many_who_come_and_go_get_what_each_would_have_decided_alone() -> None:
+def test_clients_that_join_and_leave_get_the_actions_that_each_would_get_alone() -> None:
     seeds = {"w0": [4, 1, 2], "w1": [9, 14, 19, 3], "w2": [0]}
     server = server_of()
 
@@ -133,7 +136,7 @@ def begin(server: InferenceServer, client: str, num_rows: int = 1) -> Ticket:
     return server.begin(client, COUNTING.name, "evaluate", num_rows, newest.version)
 
 
-def test_those_who_play_the_same_decide_in_one_round_when_the_last_has_asked() -> None:
+def test_clients_of_one_group_are_answered_when_the_last_has_asked() -> None:
     server, got = server_of(), dict[str, np.ndarray]()
     first, second = begin(server, "w0", 2), begin(server, "w1", 2)
     waiting = in_thread(lambda: got.update(w0=server.act(first, observed(2))))
@@ -144,7 +147,7 @@ def test_those_who_play_the_same_decide_in_one_round_when_the_last_has_asked() -
     np.testing.assert_allclose(got["w0"], got["w1"])
 
 
-def test_nobody_waits_for_who_has_ended() -> None:
+def test_a_group_does_not_wait_for_a_client_that_has_ended() -> None:
     server = server_of()
     first, second = begin(server, "w0"), begin(server, "w1")
     waiting = in_thread(lambda: server.act(first, observed(1)))
@@ -153,7 +156,7 @@ def test_nobody_waits_for_who_has_ended() -> None:
     assert not waiting.is_alive()
 
 
-def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiting() -> None:
+def test_a_silent_client_is_split_off_with_its_contexts() -> None:
     steps = [observed(2), *[observed(2, i, is_first=False) for i in range(4)]]
     never_silent = server_of()
     ticket = begin(never_silent, "w0", 2)
@@ -165,13 +168,13 @@ def test_who_is_silent_for_long_goes_on_with_its_contexts_and_keeps_nobody_waiti
         got = [server.act(silent, steps[0])]
         together.result()
     for _ in range(3):
-        # the first of them waits, the others find nobody to wait for
+        # The first call waits for the silent client, the later ones wait for none.
         server.act(busy, observed(1))
     got += [server.act(silent, step) for step in steps[1:]]
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
 
 
-def test_who_is_silent_for_very_long_is_forgotten_with_the_version_that_it_was_told() -> None:
+def test_a_dead_client_is_forgotten_with_the_version_that_it_was_told() -> None:
     source = Source(1)
     server = InferenceServer(PLAYERS, {COUNTING.name: COUNTING}, source, forgets_after_s=0.0)
     dead = begin(server, "w0")
@@ -242,27 +245,27 @@ def test_others_act_while_new_weights_come() -> None:
 
 
 def test_a_worker_that_was_started_again_gets_its_answer_and_its_old_self_none() -> None:
-    server, refused = server_of(), list[str]()
+    server, rejected = server_of(), list[str]()
     old, other = begin(server, "w0"), begin(server, "w1")
 
     def act_as_old() -> None:
         try:
             server.act(old, observed(1))
         except NotServedError as problem:
-            refused.append(str(problem))
+            rejected.append(str(problem))
 
     waiting = in_thread(act_as_old)
     waiting.join(0.05)
     new = begin(server, "w0")
     waiting.join(30)
-    assert refused == ["w0 began another assignment while this waited"]
+    assert rejected == ["w0 began another assignment while this waited"]
     server.end(old)  # too late: it is over, and not the new one's
     with ThreadPoolExecutor(2) as pool:
         for answer in [pool.submit(server.act, ticket, observed(1)) for ticket in (new, other)]:
             assert answer.result(30).shape == (1, 1)
 
 
-def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_quantised_once_for_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     made = list[str]()
 
     def counted(model: Gato, kind: Int8Kind) -> Gato:
@@ -270,7 +273,7 @@ def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.Mo
         return quantised(model, kind)
 
     monkeypatch.setattr("actors.players.inference_server.quantised", counted)
-    monkeypatch.setattr("gato.acting.quantised", counted)
+    monkeypatch.setattr("gato.acting.policy.quantised", counted)
     acting = {COUNTING.name: ActingConfig(window_steps=4, int8="weights")}
     players = GatoPlayers(model=MODEL.config, evaluate=acting, generate=acting, seed=0)
     server = InferenceServer(players, {COUNTING.name: COUNTING}, Source(1))
@@ -280,7 +283,7 @@ def test_weights_are_quantised_once_for_all_who_play_them(monkeypatch: pytest.Mo
     assert made == ["weights"]
 
 
-def test_a_worker_goes_on_when_its_server_was_started_anew() -> None:
+def test_a_worker_goes_on_after_its_server_was_restarted() -> None:
     class Restarting:
         """Forgets all of its clients, as a process that was killed and started again does."""
 

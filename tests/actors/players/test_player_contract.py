@@ -1,4 +1,4 @@
-"""What every player keeps, whoever it is: one suite for all of them."""
+"""The contract of players: one suite for all of them."""
 
 from __future__ import annotations
 
@@ -64,9 +64,12 @@ def _choosing(task: Task) -> Player:
     """A network of one layer, whose largest output is the action."""
     rng = np.random.default_rng(0)
     arrays = {
-        "obs_mean": np.zeros(5, np.float32), "obs_std": np.ones(5, np.float32), "log_std": np.zeros(18, np.float32),
-        "layer0.weight": rng.normal(size=(18, 5)).astype(np.float32), "layer0.bias": np.zeros(18, np.float32),
-    }  # fmt: skip
+        "obs_mean": np.zeros(5, np.float32),
+        "obs_std": np.ones(5, np.float32),
+        "log_std": np.zeros(18, np.float32),
+        "layer0.weight": rng.normal(size=(18, 5)).astype(np.float32),
+        "layer0.bias": np.zeros(18, np.float32),
+    }
     record = {"observation_clip": 10.0, "action_low": -1.0, "action_high": 1.0}
     return ChoosingTeacher(task, network=Specialist(arrays, record), name="choosing")
 
@@ -95,14 +98,16 @@ CASES = {
     "random": Case(ROBOT, RandomPlayer),
     "gato": Case(ROBOT, _gato),
     "served": Case(ROBOT, _served),
-    "relabelled": Case(PENDULUM, lambda task: RelabelledPlayer(RandomPlayer(task), teacher_for(task))),
+    "relabelled": Case(
+        PENDULUM, lambda task: RelabelledPlayer(RandomPlayer(task), teacher_for(task))
+    ),
     "heartbeat": Case(ROBOT, lambda task: Heartbeat(RandomPlayer(task))),
     "filming": Case(COUNTING, lambda _: Filming(EchoPlayer(), counting_envs(N), caption="")),
     "specialist": Case(PENDULUM, teacher_for),
     "choosing": Case(CHOICE, _choosing),
     "rule": Case(FREEWAY, teacher_for),
     "function": Case(PENDULUM, lambda task: FunctionTeacher(task, _Counting(), "function")),
-}  # fmt: skip
+}
 
 
 def steps_of(task: Task, seed: int, *, num_steps: int = 6) -> list[TimeStep]:
@@ -111,10 +116,11 @@ def steps_of(task: Task, seed: int, *, num_steps: int = 6) -> list[TimeStep]:
     steps: list[TimeStep] = []
     for t in range(num_steps):
         shown = {
-            name: rng.integers(0, 255, (N, *spec.shape), np.uint8) if spec.kind is Kind.IMAGE
+            name: rng.integers(0, 255, (N, *spec.shape), np.uint8)
+            if spec.kind is Kind.IMAGE
             else rng.normal(0.0, 0.1, (N, *spec.shape)).astype(spec.dtype)
             for name, spec in task.observations.items()
-        }  # fmt: skip
+        }
         ram = rng.integers(0, 255, (N, 128), np.uint8)
         step = TimeStep.first(shown, seeds=[5, 9 if t >= 3 else 6, 7], extras={"ram": ram})
         if t:

@@ -143,7 +143,7 @@ def test_an_unknown_task_suggests_the_nearest() -> None:
         find_task("hoper", TASKS)
 
 
-def test_every_reference_says_where_it_was_read() -> None:
+def test_every_reference_names_its_source() -> None:
     for task in TASKS.values():
         if task.references is None:
             assert str(task.env_kwargs["rom"]) not in PUBLISHED

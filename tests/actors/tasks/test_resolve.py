@@ -30,10 +30,12 @@ class Talker(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return {"order": "go left", "place": np.array([1, 2])}, {"teacher": {"action": np.array([1, 2])}}
+        return {"order": "go left", "place": np.array([1, 2])}, {"teacher": {"action": np.array([1,
+        2])}}
 
     def step(self, action):
-        return {"order": "stop", "place": np.array([3, 4])}, 1.0, False, False, {"teacher": {"action": np.array([0, 1])}}
+        return {"order": "stop", "place": np.array([3, 4])}, 1.0, False, False, {"teacher":
+        {"action": np.array([0, 1])}}
 
 
 gymnasium.register("Talker-v0", "talker_pkg:Talker", max_episode_steps=3)
@@ -48,7 +50,8 @@ gymnasium.register("Listing-v0", Listing, max_episode_steps=3)
 
 
 def make_task():
-    return task_of("Talker-v0", text_tokens=8, references=References(random=0.0, expert=3.0, source="made up"))
+    return task_of("Talker-v0", text_tokens=8, references=References(random=0.0, expert=3.0,
+    source="made up"))
 
 
 TASK = make_task()
@@ -83,8 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LastWords:
-    """Does what the environment says that a teacher would do, and checks that it is told in
-    time."""
+    """Plays the action in the extras, which fits only if they are of the present step."""
 
     def act(self, step):
         return step.extras["action"]
@@ -133,8 +135,8 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
             "talker_pkg:Listing-v0",
             "Listing-v0 cannot become a task: .*is a Sequence space .*; wrap the environment",
         ),
-        ("talker_pkg:NUMBER", "gives a int, not a gato.task.Task"),
-        ("talker_pkg:Talker", "gives a Talker, not a gato.task.Task"),
+        ("talker_pkg:NUMBER", "is a int, not a gato.task.Task"),
+        ("talker_pkg:Talker", "is a Talker, not a gato.task.Task"),
         ("talker_pkg:Broken-v0", "cannot make talker_pkg:Broken-v0: AttributeError: no wheels"),
         (
             "talker_pkg:unmade",
@@ -148,14 +150,14 @@ def test_tasks_of_the_table_and_of_gymnasium_are_found_as_well() -> None:
             "sulky_pkg:MyEnv-v0",
             (
                 r"needs sulky_pkg, which raised RuntimeError\('not today'\) as it was imported;"
-                r" mend the module"
+                r" fix the module"
             ),
         ),
         ("garbled_pkg:MyEnv-v0", "needs garbled_pkg, which raised SyntaxError"),
         ("Pusher-v4", "cannot make Pusher-v4: .*mujoco<3"),
     ],
 )
-def test_a_name_of_nothing_that_can_be_played_says_what_to_mend(name: str, message: str) -> None:
+def test_a_name_that_does_not_resolve_says_what_to_fix(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_task(name)
 
@@ -204,7 +206,7 @@ def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:
     assert teacher_return(task) is None  # its rule was measured without
     for wrong, message in (
         ("pong?sticky=much", "write it as"),
-        ("hopper?sticky=0.25", "of Atari games"),
+        ("hopper?sticky=0.25", "only Atari games"),
     ):
         with pytest.raises(ValueError, match=message):
             resolve_task(wrong)

@@ -15,17 +15,39 @@ from gato.tokenizer import TokenLayout, encode
 from tests.gato.models import TALK
 
 WORDS = [
-    "the", "red", "blue", "green", "grey", "ball", "box", "key", "door", "go",
-    "to", "left", "right", "pick", "up", "put", "down", "next", "behind", "open",
-]  # fmt: skip
+    "the",
+    "red",
+    "blue",
+    "green",
+    "grey",
+    "ball",
+    "box",
+    "key",
+    "door",
+    "go",
+    "to",
+    "left",
+    "right",
+    "pick",
+    "up",
+    "put",
+    "down",
+    "next",
+    "behind",
+    "open",
+]
 
 
 def train(pad_id: int = -1) -> bytes:
     rng, model = random.Random(0), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([" ".join(rng.choices(WORDS, k=8)) for _ in range(300)]),
-        model_writer=model, vocab_size=100, hard_vocab_limit=False, pad_id=pad_id, minloglevel=2,
-    )  # fmt: skip
+        model_writer=model,
+        vocab_size=100,
+        hard_vocab_limit=False,
+        pad_id=pad_id,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 
@@ -67,7 +89,7 @@ def test_its_ids_are_the_text_tokens_of_a_step(model: bytes) -> None:
     assert ids[0].tolist() == (encoder.encode("go to") + [0] * 3)[:3]
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
     for name in ("notes.txt", "missing.model"):
         with pytest.raises(ValueError, match=f"no SentencePiece model in .*{name}.*spm_train"):

@@ -39,7 +39,7 @@ MOST_BUTTONS = {"atari/boxing": 12}
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_rule_keeps_its_promises_to_whoever_uses_it(name: str) -> None:
+def test_a_rule_keeps_its_promises(name: str) -> None:
     rule, teacher = RULES[name], teacher_for(TASKS[name])
     assert isinstance(rule, Rule)
     assert isinstance(teacher, Player)
@@ -103,7 +103,7 @@ def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> Non
     np.testing.assert_array_equal(first, second)
 
 
-def test_where_there_is_no_teacher_one_is_told_what_to_do() -> None:
+def test_without_a_teacher_the_error_says_what_to_do() -> None:
     assert not has_teacher(TASKS["atari/space-invaders"])
     assert teacher_return(TASKS["atari/space-invaders"]) is None
     with pytest.raises(
@@ -128,7 +128,7 @@ STATES = np.random.default_rng(0).normal(0.0, 0.1, (3, 4)).astype(np.float32)
 
 
 def asked(teacher: Teacher, states: np.ndarray = STATES) -> np.ndarray:
-    """What a teacher who is asked beside an agent says it would have done."""
+    """The labels of a teacher that advises."""
     ram = np.zeros((len(states), 128), np.uint8)
     step = TimeStep.first({"state": states}, seeds=range(len(states)), extras={"ram": ram})
     actions = teacher.act(step)
@@ -189,7 +189,7 @@ def test_a_teachers_memory_ends_with_the_episode_of_its_row() -> None:
     [
         (np.zeros((3, 1), np.int64), "dtype int64, expected float32"),
         (np.zeros(3, np.float32), r"shape \(3,\), expected \(3, 1\): a row for each environment"),
-        (np.full((3, 1), np.nan), "what it gave is not finite"),
+        (np.full((3, 1), np.nan), "the result is not finite"),
         (None, "dtype object, expected float32"),
     ],
     ids=["dtype", "shape", "nan", "nothing"],
@@ -291,7 +291,7 @@ def test_a_teacher_whose_code_is_broken_is_a_line_that_says_where(
             "cannot be imported: AttributeError: module 'json' has no attribute 'no_such'",
         ),
         ("python:json", "cannot be imported"),
-        ("python:json:__name__", "is no function but 'json'"),
+        ("python:json:__name__", "is not a function but 'json'"),
         ("specialist:/nowhere", "no specialist for mujoco/inverted-pendulum in /nowhere"),
     ],
 )
@@ -312,7 +312,7 @@ def test_an_environment_of_the_users_needs_a_teacher_of_the_users() -> None:
     assert asked(teacher_for(theirs, against_the_tilt)).shape == (3, 1)
 
 
-def test_a_specialist_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_specialist_of_another_version_is_rejected(tmp_path: Path) -> None:
     for file in SHIPPED.glob("inverted-pendulum.*"):
         shutil.copy(file, tmp_path)
     same: Callable[[], Teacher] = lambda: teacher_for(PENDULUM, f"specialist:{tmp_path}")  # noqa: E731

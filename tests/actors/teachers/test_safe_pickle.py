@@ -49,20 +49,30 @@ INTERFACE = (
     + b"}("
     + text("__array_interface__")
     + b"}("
-    + text("shape") + FOUR + text("typestr") + text("<f8") + text("version") + b"K\x03"
-    + text("data") + b"K\x08\x89\x86"
+    + text("shape")
+    + FOUR
+    + text("typestr")
+    + text("<f8")
+    + text("version")
+    + b"K\x03"
+    + text("data")
+    + b"K\x08\x89\x86"
     + b"uub"
-)  # fmt: skip
+)
 CRAFTED = {
     "an array of objects out of bytes": FROM_BYTES,
     "a reconstructed array of objects": RECONSTRUCTED + STATE + b"b",
     "a buffer of objects": BUFFER,
     "an object as a scalar": SCALAR,
     "an interface to memory": INTERFACE,
-    "a shape that is larger than its bytes": RECONSTRUCTED + b"(K\x01K\xff\x85" + called("numpy", "dtype", text("f8"))
-    + b"\x89" + short(b"A" * 8) + b"tb",
+    "a shape that is larger than its bytes": RECONSTRUCTED
+    + b"(K\x01K\xff\x85"
+    + called("numpy", "dtype", text("f8"))
+    + b"\x89"
+    + short(b"A" * 8)
+    + b"tb",
     "a type in place of an array": OBJECTS,
-}  # fmt: skip
+}
 
 TRIES = """
 import io, pickle, sys
@@ -77,7 +87,7 @@ for data in pickle.load(sys.stdin.buffer):
 """
 
 
-def test_crafted_arrays_are_refused_and_nobody_dies() -> None:
+def test_crafted_arrays_are_rejected() -> None:
     crafted = pickle.dumps([b"\x80\x04" + craft + b"." for craft in CRAFTED.values()])
     ran = subprocess.run(
         [sys.executable, "-c", TRIES], cwd=ROOT, input=crafted, capture_output=True, check=False
@@ -103,7 +113,7 @@ def test_honest_arrays_and_numbers_are_read_as_they_were(protocol: int, kind: st
         np.testing.assert_array_equal(got, np.asarray(value, np.float64))
 
 
-def test_what_calls_anything_else_is_refused() -> None:
+def test_a_pickle_that_calls_anything_else_is_rejected() -> None:
     for value in (print, np.load, np.array(["a"]), pickle.loads):
         with pytest.raises((pickle.UnpicklingError, ValueError), match=r"it calls|not of numbers"):
             numbers_of(read(pickle.dumps(value)))

@@ -15,7 +15,7 @@ LEAST = {"atari/pong": 15.0, "atari/freeway": 20.0}
 
 
 def returns_of(name: str, seeds: range) -> np.ndarray:
-    """What the rule is paid in one episode of each seed, each of which must end by itself."""
+    """Returns of the rule in one episode of each seed, each of which must end by itself."""
     envs, rows = make_envs(TASKS[name], len(seeds)), np.ones(len(seeds), np.bool_)
     for row, seed in enumerate(seeds):
         envs.reset_row(row, seed)

@@ -165,8 +165,12 @@ def fill_up(folder: Path) -> None:
 def run_in_a_process(program: str, folder: Path, number: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder), str(number)],
-        capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, (done.returncode, done.stderr)
 
 

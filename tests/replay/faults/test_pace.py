@@ -102,16 +102,16 @@ def test_a_batch_that_could_not_be_made_is_not_counted_as_read(tmp_path: Path) -
     for number in range(5):
         service.add(record(f"w.{number}"), timeout_s=1)
     before = service.stats().read_tokens
-    sample = service._mix.sample
+    sample = service._mixture.sample
 
     def broken(index: int) -> object:
         raise MemoryError("no memory for the batch")
 
-    service._mix.sample = broken
+    service._mixture.sample = broken
     with pytest.raises(MemoryError):
         service.next_batch(0, timeout_s=0)
     assert service.stats().read_tokens == before
-    service._mix.sample = sample
+    service._mixture.sample = sample
     assert service.next_batch(0, timeout_s=0) is not None
     service.close()
 

@@ -64,8 +64,13 @@ def test_a_run_is_cut_at_terminals_and_where_a_checkpoint_ends(folder: Path, abo
     for episode in episodes:
         check_episode(episode, PONG84)
     assert [(e.num_steps, e.terminated, e.truncated) for e in episodes] == [
-        (4, True, False), (3, True, False), (3, False, True), (3, False, True), (2, True, False), (2, True, False),
-    ]  # fmt: skip
+        (4, True, False),
+        (3, True, False),
+        (3, False, True),
+        (3, False, True),
+        (2, True, False),
+        (2, True, False),
+    ]
     assert episodes[1].observations["image"][:, 3, 4].tolist() == [[5] * 3, [6] * 3, [7] * 3]
     assert episodes[1].rewards.tolist() == [4.0, 5.0, 6.0]
     assert episodes[0].actions.tolist() == [12] * 4  # the sixth of Pong's own buttons

@@ -68,10 +68,16 @@ def write_minari(
     lengths = (2, 3)
     (folder / "data").mkdir(parents=True)
     metadata = {
-        "total_episodes": len(lengths), "total_steps": sum(lengths), "data_format": "hdf5", "jpeg_encoding": False,
-        "observation_space": box(*observations.shape[1:], dtype=str(observations.dtype)), "action_space": action_space,
-        "env_spec": json.dumps({"id": env_id}), "dataset_id": dataset_id, "minari_version": "0.5.4",
-    }  # fmt: skip
+        "total_episodes": len(lengths),
+        "total_steps": sum(lengths),
+        "data_format": "hdf5",
+        "jpeg_encoding": False,
+        "observation_space": box(*observations.shape[1:], dtype=str(observations.dtype)),
+        "action_space": action_space,
+        "env_spec": json.dumps({"id": env_id}),
+        "dataset_id": dataset_id,
+        "minari_version": "0.5.4",
+    }
     (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         for index, length in enumerate(lengths):
@@ -86,26 +92,39 @@ def write_minari(
 
 def fake_hopper(folder: Path, *, env_id: str = "Hopper-v5") -> Path:
     return write_minari(
-        folder, env_id=env_id, dataset_id="mujoco/hopper/expert-v0", action_space=box(3, bound=1.0),
-        observations=np.arange(44.0).reshape(4, 11), actions=np.full((3, 3), 0.5),
-    )  # fmt: skip
+        folder,
+        env_id=env_id,
+        dataset_id="mujoco/hopper/expert-v0",
+        action_space=box(3, bound=1.0),
+        observations=np.arange(44.0).reshape(4, 11),
+        actions=np.full((3, 3), 0.5),
+    )
 
 
 def fake_pong(folder: Path, *, height: int, width: int, num_actions: int = 18) -> Path:
     return write_minari(
-        folder, env_id="ALE/Pong-v5", dataset_id="atari/pong/expert-v0",
-        action_space=json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": num_actions}),
-        observations=np.full((4, height, width, 3), 9, np.uint8), actions=np.array([0, 3, 17]),
-    )  # fmt: skip
+        folder,
+        env_id="ALE/Pong-v5",
+        dataset_id="atari/pong/expert-v0",
+        action_space=json.dumps(
+            {"type": "Discrete", "dtype": "int64", "start": 0, "n": num_actions}
+        ),
+        observations=np.full((4, height, width, 3), 9, np.uint8),
+        actions=np.array([0, 3, 17]),
+    )
 
 
 def fake_house(folder: Path, *, start: int = 0) -> Path:
     """Nested observations: a text and an array."""
     discrete = json.dumps({"type": "Discrete", "dtype": "int64", "start": start, "n": 4})
     write_minari(
-        folder, env_id="House-v0", dataset_id="house/walk-v0", action_space=discrete,
-        observations=np.arange(8.0).reshape(4, 2), actions=np.array([0, 3, 1]),
-    )  # fmt: skip
+        folder,
+        env_id="House-v0",
+        dataset_id="house/walk-v0",
+        action_space=discrete,
+        observations=np.arange(8.0).reshape(4, 2),
+        actions=np.array([0, 3, 1]),
+    )
     about = folder / "data" / "metadata.json"
     metadata = json.loads(about.read_text())
     inner = {
@@ -412,8 +431,13 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
         "in/order": ArraySpec(kind=Kind.TEXT, shape=(18,), max_tokens=4),
         "seen": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(0.0, -np.inf), high=(3.0, np.inf)),
     }
-    house = replace(HOPPER, name="house", env_id="House-v0", observations=observations,
-                    action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4))  # fmt: skip
+    house = replace(
+        HOPPER,
+        name="house",
+        env_id="House-v0",
+        observations=observations,
+        action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4),
+    )
     _, episode = read_minari(fake_house(tmp_path / "set"), {"house": house})
     check_episode(episode, house)
     assert [bytes_to_text(row) for row in episode.observations["in/order"]] == ["", "ab ä", "c"]

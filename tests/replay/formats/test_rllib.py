@@ -142,14 +142,26 @@ def test_actions_are_scaled_to_bounds_that_are_not_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["steps", "arrays"])
 def test_nested_observations_and_discrete_actions(tmp_path: Path, form: str) -> None:
     house = replace(
-        HOPPER, name="house", env_id="House-v0", aliases=(),
-        observations={"in/pose": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)), "room": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4)},
+        HOPPER,
+        name="house",
+        env_id="House-v0",
+        aliases=(),
+        observations={
+            "in/pose": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)),
+            "room": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4),
+        },
         action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3),
-    )  # fmt: skip
+    )
     episode = SingleAgentEpisode(
-        observations=[{"in": {"pose": np.full(2, step, np.float32)}, "room": step} for step in range(4)],
-        actions=[0, 2, 1], rewards=[0.0, 0.5, 1.0], infos=[{}] * 4, truncated=True, len_lookback_buffer=0,
-    )  # fmt: skip
+        observations=[
+            {"in": {"pose": np.full(2, step, np.float32)}, "room": step} for step in range(4)
+        ],
+        actions=[0, 2, 1],
+        rewards=[0.0, 0.5, 1.0],
+        infos=[{}] * 4,
+        truncated=True,
+        len_lookback_buffer=0,
+    )
     if form == "arrays":
         episode.to_numpy()
     (read,) = read_rllib(

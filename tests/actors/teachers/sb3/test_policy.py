@@ -125,7 +125,7 @@ def test_the_activation_is_read_and_can_be_said() -> None:
         load_sb3(f"{DATA}/ppo_relu.zip?activation=swish", PENDULUM)
 
 
-def test_a_pickle_in_place_of_the_policy_is_refused_and_does_not_run(tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_the_policy_is_rejected_and_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     torch.save({"weight": Exploit(mark)}, tmp_path / "policy.pth")
     bad = with_member(
@@ -151,7 +151,7 @@ def test_pickles_among_the_readable_data_are_left_alone(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_statistics_that_run_a_program_are_refused_and_it_does_not_run(tmp_path: Path) -> None:
+def test_statistics_that_run_a_program_are_rejected_and_it_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(Exploit(mark)))
     with pytest.raises(
@@ -161,7 +161,7 @@ def test_statistics_that_run_a_program_are_refused_and_it_does_not_run(tmp_path:
     assert not mark.exists()
 
 
-def test_statistics_that_are_damaged_are_refused(tmp_path: Path) -> None:
+def test_statistics_that_are_damaged_are_rejected(tmp_path: Path) -> None:
     whole, bad = (DATA / "sac.pkl").read_bytes(), tmp_path / "v.pkl"
     for damaged in (
         b"",
@@ -198,9 +198,7 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no bias", "not a number", "misfit", "flat"])
-def test_a_network_that_cannot_be_one_is_refused_before_it_plays(
-    fault: str, tmp_path: Path
-) -> None:
+def test_a_network_whose_layers_do_not_fit_is_rejected(fault: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(DATA / "td3.zip") as archive, archive.open("policy.pth") as file:
         state = torch.load(io.BytesIO(file.read()), weights_only=True)
     first = next(name for name in state if name.startswith("actor.mu.") and name.endswith("weight"))
@@ -220,7 +218,7 @@ def test_a_network_that_cannot_be_one_is_refused_before_it_plays(
         load_sb3(str(bad), PENDULUM)
 
 
-def test_a_zip_with_a_pickle_beside_its_policy_is_refused(tmp_path: Path) -> None:
+def test_a_zip_with_a_pickle_next_to_its_policy_is_rejected(tmp_path: Path) -> None:
     bad = with_member(DATA / "td3.zip", tmp_path / "bad.zip", "extra.pkl", b"")
     with pytest.raises(ValueError, match=r"bad\.zip holds a pickle, extra\.pkl"):
         load_sb3(str(bad), PENDULUM)
@@ -235,7 +233,7 @@ def test_a_policy_trained_behind_statistics_asks_for_them() -> None:
         load_sb3(f"{DATA}/sac.zip?vecnormalize=nowhere.pkl", PENDULUM)
 
 
-def test_a_file_for_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
         match=r"sees 4 numbers and gives 1, task mujoco/hopper shows 11 .*another version",
@@ -243,7 +241,7 @@ def test_a_file_for_something_else_is_refused(tmp_path: Path) -> None:
         load_sb3(f"{DATA}/td3.zip", TASKS["mujoco/hopper"])
     with pytest.raises(ValueError, match=r"task atari/pong shows image and takes discrete actions"):
         load_sb3(f"{DATA}/dqn.zip", TASKS["atari/pong"])
-    with pytest.raises(ValueError, match=r"gone\.zip is no zip, or is not there"):
+    with pytest.raises(ValueError, match=r"gone\.zip is not a zip, or does not exist"):
         load_sb3(str(tmp_path / "gone.zip"), PENDULUM)
     with pytest.raises(ValueError, match=r"unknown option 'norm' of sb3:"):
         load_sb3(f"{DATA}/td3.zip?norm=x", PENDULUM)

@@ -19,17 +19,17 @@ import torch
 from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
-from gato.acting_state import ActingState
+from gato.acting.decoding import probabilities
+from gato.acting.return_to_go import ReturnToGo
+from gato.acting.state import ActingState
+from gato.acting.step_embedding import StepEmbedding
 from gato.array_spec import Kind
 from gato.config import ActingConfig
-from gato.decoding import probabilities
 from gato.network.kv_cache import CachedStep, hidden_from
 from gato.network.model import Gato
 from gato.network.quantise import quantised
-from gato.return_to_go import ReturnToGo
 from gato.scaling import unscale
 from gato.sequence import StepLayout, Window
-from gato.step_embedding import StepEmbedding
 from gato.task import Task
 from gato.text import TextEncoder
 from gato.tokenizer import action_centres, bin_actions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay_episodes import (
+from benchmarks.replay.episodes import (
     HOPPER,
     LAYOUT,
     PONG,

@@ -20,7 +20,7 @@ from actors.assignment import Assignment
 from actors.envs.factory import MAKERS
 from actors.players.player import TimeStep
 from actors.worker import WeightedPlayer
-from benchmarks.actors_players import (
+from benchmarks.actors.players import (
     NAMES,
     TURNS,
     players_of,
@@ -28,7 +28,7 @@ from benchmarks.actors_players import (
     task_named,
     worker_of,
 )
-from benchmarks.actors_ray import on_ray, shared
+from benchmarks.actors.ray import on_ray, shared
 from benchmarks.machine import ROOT, about
 from benchmarks.rows import Row, add_rows
 from gato.threads import use_threads

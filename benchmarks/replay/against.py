@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.replay_episodes import HOPPER, LAYOUT, ROW_TOKENS, settings
+from benchmarks.replay.episodes import HOPPER, LAYOUT, ROW_TOKENS, settings
 from benchmarks.rows import Row
 from benchmarks.timing import paired_s
 from gato.episode import Episode

@@ -17,7 +17,7 @@ from actors.assignment import Assignment
 from actors.envs.factory import WorkerEnvs
 from actors.remote import INFERENCE, RemoteWorker, WorkerActor
 from actors.teachers.resolve import Teachers
-from benchmarks.actors_players import TURNS, NoSink, RandomSource, players_of, task_named
+from benchmarks.actors.players import TURNS, NoSink, RandomSource, players_of, task_named
 from benchmarks.rows import Row
 
 
@@ -80,10 +80,13 @@ def shared(name: str, preset: str, *, num_workers: int = 2, num_envs: int = 4) -
 @contextmanager
 def ray_of(num_cpus: int) -> Generator[None]:
     ray.init(
-        address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False,
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
         namespace="benchmark",
         logging_level=logging.ERROR,
-    )  # fmt: skip
+    )
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato, TensorBatch
 from gato.packing import RowWriter

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 
+from gato.acting.return_to_go import ReturnToGo
 from gato.network.kv_cache import LayerCache
-from gato.return_to_go import ReturnToGo
 
 
 class ActingState:

@@ -9,15 +9,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.flops import (
+from gato.acting.policy import Policy
+from gato.config import ActingConfig, ModelConfig
+from gato.network.flops import (
     Work,
     activation_bytes,
     cache_bytes_per_token,
     forward_flops,
     training_flops,
 )
-from gato.acting import Policy
-from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window

@@ -21,8 +21,8 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks.machine import ROOT, about
-from benchmarks.replay_against import batches_against_dataloader, windows_against_torchrl
-from benchmarks.replay_episodes import (
+from benchmarks.replay.against import batches_against_dataloader, windows_against_torchrl
+from benchmarks.replay.episodes import (
     EPISODES,
     HOPPER,
     LAYOUT,
@@ -33,7 +33,7 @@ from benchmarks.replay_episodes import (
     num_bytes,
     settings,
 )
-from benchmarks.replay_open import open_100k, restart_with_10_gb
+from benchmarks.replay.open import open_100k, restart_with_10_gb
 from benchmarks.rows import Row, add_rows
 from benchmarks.timing import median_s, paired_s
 from gato.sequence import Batch
@@ -84,9 +84,11 @@ def insert(task: Task, durability: Durability) -> Row:
     return {
         "path": f"insert, {task.name}, {durability}",
         "against": "the same bytes to one file, as durably",
-        "ours_s": ours_s / count, "theirs_s": theirs_s / count, "inserts_per_s": count / ours_s,
+        "ours_s": ours_s / count,
+        "theirs_s": theirs_s / count,
+        "inserts_per_s": count / ours_s,
         "mb_per_s": count * raw / ours_s / 1e6,
-    }  # fmt: skip
+    }
 
 
 def sample(folder: Path, task: Task, rows: int, *, warm: bool) -> Row:
