@@ -16,12 +16,13 @@ from gato.task import Task
 
 GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
     tuple(range(18)): (
-        """
-        adventure alien bank_heist battle_zone berzerk boxing centipede chopper_command crossbow darkchambers defender
-        donkey_kong double_dunk earthworld elevator_action entombed et fishing_derby flag_capture frostbite gravitar hangman
-        haunted_house hero human_cannonball ice_hockey jamesbond kangaroo klax krull laser_gates mario_bros miniature_golf
-        montezuma_revenge pitfall2 pitfall private_eye riverraid road_runner robotank seaquest solaris space_war star_gunner
-        superman tennis trondead venture video_cube word_zapper yars_revenge zaxxon"""
+        "adventure alien bank_heist battle_zone berzerk boxing centipede chopper_command "
+        "crossbow darkchambers defender donkey_kong double_dunk earthworld elevator_action "
+        "entombed et fishing_derby flag_capture frostbite gravitar hangman haunted_house hero "
+        "human_cannonball ice_hockey jamesbond kangaroo klax krull laser_gates mario_bros "
+        "miniature_golf montezuma_revenge pitfall2 pitfall private_eye riverraid road_runner "
+        "robotank seaquest solaris space_war star_gunner superman tennis trondead venture "
+        "video_cube word_zapper yars_revenge zaxxon"
     ),
     (
         0,

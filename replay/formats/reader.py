@@ -17,9 +17,19 @@ from gato.task import Task
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
 DAMAGE = (
-    ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error, TypeError,
-    AttributeError, RuntimeError, MemoryError,
-)  # fmt: skip
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    zlib.error,
+    struct.error,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
 """What reading one episode raises if its bytes are not what they should be: h5py, pyarrow, gzip,
 NumPy and Pillow agree on nothing narrower."""
 NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(?:e[-+]?\d+)?")

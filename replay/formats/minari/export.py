@@ -245,8 +245,15 @@ def _bare_env_spec(task: Task) -> str:
     """Gymnasium's description of an environment of which only the id is known."""
     return json.dumps(
         {
-            "id": task.env_id, "entry_point": None, "reward_threshold": None, "nondeterministic": False,
-            "max_episode_steps": task.max_steps, "order_enforce": True, "disable_env_checker": False, "kwargs": {},
-            "additional_wrappers": [], "vector_entry_point": None,
+            "id": task.env_id,
+            "entry_point": None,
+            "reward_threshold": None,
+            "nondeterministic": False,
+            "max_episode_steps": task.max_steps,
+            "order_enforce": True,
+            "disable_env_checker": False,
+            "kwargs": {},
+            "additional_wrappers": [],
+            "vector_entry_point": None,
         }
-    )  # fmt: skip
+    )

@@ -31,12 +31,7 @@ from replay.formats.convert import Converter
 from replay.formats.minari.folder import find_folder
 from replay.formats.minari.metadata import Metadata, description_of, paths_of, read_metadata
 from replay.formats.minari.spaces import Conversion, conversion_of
-from replay.formats.minari.storage import (
-    Column,
-    MinariStorage,
-    Record,
-    shape_of,
-)
+from replay.formats.minari.storage import Column, MinariStorage, Record, shape_of
 from replay.formats.reader import (
     NO_OPTIONS,
     Attempt,
