@@ -13,7 +13,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -126,7 +126,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it calls {full}")
 
 
-def read_inert(file: BinaryIO) -> Any:
+def read_inert(file: IO[bytes]) -> Any:
     """The content of a pickle: shells, plain values, and arrays for `numbers_of`.
 
     Raises:

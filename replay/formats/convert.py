@@ -46,14 +46,14 @@ class Converter:
         key: str,
         source: str,
         what: str,
-        observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
-        actions: Shaped[np.ndarray, "T ..."],
-        rewards: Shaped[np.ndarray, "T ..."],
+        observations: Mapping[str, Shaped[np.ndarray, "_ ..."]],
+        actions: Shaped[np.ndarray, "_ ..."],
+        rewards: Shaped[np.ndarray, "_ ..."],
         terminated: bool,
         truncated: bool,
         info: Mapping[str, str],
         seed: int = 0,
-        labels: Shaped[np.ndarray, "T ..."] | None = None,
+        labels: Shaped[np.ndarray, "_ ..."] | None = None,
         split_from: int = 0,
     ) -> Episode:
         """The episode in the task's form. If it has more steps than the task's limit, it is cut
