@@ -37,7 +37,7 @@ def batch(number: int) -> Batch:
 @dataclass
 class FakeShards:
     """Shards in a clock of their own. `dead` ones die as they are asked, `silent` ones say nothing,
-    `slow` ones draw for ever, `empty` ones have nothing to read."""
+    `slow` ones draw permanently, `empty` ones have nothing to read."""
 
     now_s: float = 0.0
     dead: set[int] = field(default_factory=set[int])

@@ -393,13 +393,13 @@ def test_a_selector_gives_its_name_back(text: str) -> None:
         ("stratified(3=1 2=5):uniform", "not of the form stratified"),
     ],
 )
-def test_a_name_that_is_wrong_is_refused_in_one_line(text: str, message: str) -> None:
+def test_a_name_that_is_wrong_is_rejected_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         selector_from_name(text)
     assert "\n" not in str(caught.value)
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
+def test_settings_that_make_no_sense_are_rejected() -> None:
     # Where calls are type-checked, that is sooner.
     with pytest.raises((ValueError, TypeError), match="unit"):
         Uniform(unit="frame")  # type: ignore[arg-type]
@@ -413,7 +413,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Prioritized(exponent=1.0).weights(items_of(2, priority=[1, -1]))
 
 
-def test_columns_that_do_not_fit_are_refused() -> None:
+def test_columns_that_do_not_fit_are_rejected() -> None:
     with pytest.raises((ValueError, TypeError), match=r"one entry an item|Expected type"):
         items_of(2, steps=[1])
     with pytest.raises(ValueError, match="not finite"):
