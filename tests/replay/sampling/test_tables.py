@@ -244,7 +244,7 @@ def test_what_cannot_be_is_rejected_in_one_line() -> None:
     for settings, message in [
         ({"selector": "unifrom"}, "nearest is 'uniform'"),
         ({"episodes": "others"}, "'agent' or 'relabelled'"),
-        ({"max_times_sampled": 0}, "without end"),
+        ({"max_times_sampled": 0}, "sets no limit"),
         ({"share": -1.0}, "at least 0"),
     ]:
         with pytest.raises(ValueError, match=message):
