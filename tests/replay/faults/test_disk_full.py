@@ -1,4 +1,4 @@
-"""A disk that is full: what does not fit is rejected by name, all else goes on, and it recovers
+"""A disk that is full: what does not fit is refused by name, all else goes on, and it mends itself
 when space appears."""
 
 import os
@@ -76,7 +76,7 @@ def record(key: str, steps: int) -> bytes:
     return record_to_bytes(pack(counter_episode(7, steps, key=key)))
 
 
-def test_writers_are_rejected_readers_go_on_and_space_lets_them_in_again(disk: Disk) -> None:
+def test_writers_are_refused_readers_go_on_and_space_lets_them_in_again(disk: Disk) -> None:
     service = open_service(disk.folder / "store")
     acknowledged: set[str] = set()
 
@@ -112,7 +112,7 @@ def test_writers_are_rejected_readers_go_on_and_space_lets_them_in_again(disk: D
     store.close()
 
 
-def test_of_a_group_only_what_does_not_fit_is_rejected(disk: Disk) -> None:
+def test_of_a_group_only_what_does_not_fit_is_refused(disk: Disk) -> None:
     store = EpisodeStore(disk.folder / "store", capacity_bytes=64 << 20)
     small = [(pack(counter_episode(n, 5, key=f"small.{n}")), 5) for n in range(6)]
     large = (pack(counter_episode(9, 100_000, key="large.0")), 100_000)
@@ -182,8 +182,8 @@ service = open_service(Path(sys.argv[1]))
 assert len(service.keys()) == int(sys.argv[2])
 for index in range(20):
     service.next_batch(index, timeout_s=0)
-added = [service.add(record(f"more.{n}", 900), timeout_s=0) for n in range(9)]
-assert "rejected" in [one.status for one in added]
+more = (service.add(record(f"more.{n}", 900), timeout_s=0) for n in range(9))
+assert any(added.status == "rejected" for added in more)
 assert service.next_batch(99, timeout_s=0) is not None
 service.close()
 """
