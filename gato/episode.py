@@ -38,6 +38,11 @@ def check_key(key: str) -> None:
         raise BadEpisode(f"key {key!r} must have 1 to {MAX_KEY_BYTES} bytes")
 
 
+def return_of(rewards: Float[np.ndarray, " T"]) -> float:
+    """The undiscounted sum of rewards, in 64 bits."""
+    return float(np.sum(rewards, dtype=np.float64))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
     """At step t, `observations[key][t]` was observed, then `actions[t]` taken, which returned
@@ -89,7 +94,7 @@ class Episode:
     @property
     def episode_return(self) -> float:
         """The undiscounted sum of rewards."""
-        return float(np.sum(self.rewards, dtype=np.float64))
+        return return_of(self.rewards)
 
 
 def check_episode(episode: Episode, task: Task) -> None:
@@ -119,7 +124,7 @@ def check_arrays(
     actions: Shaped[np.ndarray, "T ..."],
     rewards: Shaped[np.ndarray, "T ..."],
     labels: Shaped[np.ndarray, "T ..."] | None,
-) -> None:
+) -> float:
     """Check the arrays of an episode against its task. Code downstream relies on it.
 
     Names, dtypes, shapes and finite values; no more steps than the task's limit; actions and labels
@@ -129,6 +134,9 @@ def check_arrays(
 
     Args:
         key: of the episode, for messages.
+
+    Returns:
+        The episode's return.
 
     Raises:
         BadEpisode: with the reason.
@@ -149,6 +157,7 @@ def check_arrays(
     problems.append(_action_problem(actions, task, "action"))
     if labels is not None:
         problems.append(_action_problem(labels, task, "label"))
+    episode_return = 0.0
     if rewards.dtype != np.float32:
         problems.append(f"rewards have dtype {rewards.dtype}, expected float32")
     elif rewards.ndim != 1:
@@ -156,10 +165,12 @@ def check_arrays(
     elif not np.isfinite(rewards).all():
         problems.append("rewards are not finite")
     else:
-        problems.append(_reward_problem(rewards, task))
+        episode_return = return_of(rewards)
+        problems.append(_reward_problem(rewards, episode_return, task))
     for problem in problems:
         if problem:
             raise BadEpisode(f"episode {key} of {task.name}: {problem}")
+    return episode_return
 
 
 def _action_problem(actions: Shaped[np.ndarray, "T ..."], task: Task, name: str) -> str | None:
@@ -180,9 +191,9 @@ def _action_problem(actions: Shaped[np.ndarray, "T ..."], task: Task, name: str)
     )
 
 
-def _reward_problem(rewards: Float[np.ndarray, " T"], task: Task) -> str | None:
+def _reward_problem(rewards: Float[np.ndarray, " T"], total: float, task: Task) -> str | None:
     step = int(np.argmax(np.abs(rewards)))
-    reward, total = float(rewards[step]), float(np.sum(rewards, dtype=np.float64))
+    reward = float(rewards[step])
     fix = "Task.max_abs_return sets another bound"
     if abs(reward) > task.reward_bound:
         return (

@@ -153,7 +153,7 @@ def check_record(record: Record, task: Task) -> Record:
             " values"
         )
     # 3. All columns together: limits of the task, bounds of actions, rewards and return.
-    check_arrays(
+    episode_return = check_arrays(
         header.key,
         task,
         observations={name[2:]: arrays[name] for name in shown},
@@ -161,7 +161,6 @@ def check_record(record: Record, task: Task) -> Record:
         rewards=arrays["rewards"],
         labels=arrays.get("labels"),
     )
-    episode_return = float(np.sum(arrays["rewards"], dtype=np.float64))
     return replace(record, header=replace(header, episode_return=episode_return))
 
 
@@ -174,13 +173,16 @@ def _column(
     dtype, shape = header.columns[name]
     each = chunk_steps(dtype, shape, header.steps)
     num_chunks = -(-header.steps // each)
-    opened = np.zeros((0, *shape), dtype)
     try:
+        opened = open_value(record.values[index, 0], dtype, shape, min(each, header.steps))
+        if num_chunks == 1:
+            return opened
         for chunk in range(num_chunks):
-            steps = min(each, header.steps - chunk * each)
-            opened = open_value(record.values[index, chunk], dtype, shape, steps)
+            if chunk:
+                steps = min(each, header.steps - chunk * each)
+                opened = open_value(record.values[index, chunk], dtype, shape, steps)
             # Each chunk is checked here, so that one step may stand for all of them below.
-            problem = spec.problem_with(opened, name) if spec and num_chunks > 1 else None
+            problem = spec.problem_with(opened, name) if spec else None
             if problem:
                 raise BadEpisode(
                     f"episode {header.key} of {header.task}: {problem} of chunk {chunk}"
@@ -189,8 +191,6 @@ def _column(
         raise BadEpisode(
             f"episode {header.key} of {header.task}: {name} is damaged: {problem}"
         ) from problem
-    if num_chunks == 1:
-        return opened
     return np.broadcast_to(opened[:1, ...], (header.steps, *shape))
 
 

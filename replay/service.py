@@ -127,8 +127,7 @@ class ReplayService:
             return self._duplicate()
         # 3. Wait until writers may go on.
         tokens = record.header.steps * self._mixture.layouts[record.header.task].tokens_per_step
-        reason = self._gate.enter_writer(tokens, timeout_s=timeout_s, is_paced=is_paced)
-        if reason is not None:
+        if reason := self._gate.enter_writer(tokens, timeout_s=timeout_s, is_paced=is_paced):
             return Added(status="wait", reason=reason)
         # 4. Commit it, together with those of other threads.
         outcome, is_full = None, None

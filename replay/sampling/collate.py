@@ -1,6 +1,6 @@
 """Collation: drawn windows become a batch of tokens, gathered from the arena.
 
-`gato.sequence.RowWriter` defines what a batch is; this builds the same one, fast. The tokens of an
+`gato.packing.RowWriter` defines what a batch is; this builds the same one, fast. The tokens of an
 episode are made once, when it is first read, and its patches chunk by chunk; both stay in memory
 while there is room. The other columns come from templates (`replay.sampling.templates`).
 

@@ -1,4 +1,4 @@
-"""Labels: what a teacher would have done is what is learned, and what was done is kept beside
+"""Labels: what a teacher would have done is what is learned, and what was done is kept next to
 it."""
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_the_loss_is_on_the_labels_and_the_actions_are_kept(tmp_path: Path) -> N
     assert targets.min() >= 500
 
 
-def test_labels_are_checked_at_the_door() -> None:
+def test_labels_are_checked_at_ingest() -> None:
     episode = counter_episode(1)
     with pytest.raises(BadEpisode, match="label"):
         check_episode(replace(episode, labels=episode.actions + 5000), COUNTER)

@@ -60,13 +60,13 @@ def test_a_limiter_goes_on_from_saved_counts() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, math.nan, math.inf, 1e-9, 1e9])
-def test_a_ratio_under_which_a_side_would_wait_for_ever_is_refused(ratio: float) -> None:
+def test_a_ratio_under_which_a_side_would_wait_permanently_is_rejected(ratio: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         LimiterConfig(warmup_tokens=0, reads_per_inserted_token=ratio)
 
 
 @pytest.mark.parametrize("tokens", [-1, math.nan, math.inf])
-def test_a_warm_up_or_slack_that_is_no_count_is_refused(tokens: int) -> None:
+def test_a_warm_up_or_slack_that_is_no_count_is_rejected(tokens: int) -> None:
     with pytest.raises(ValueError, match="finite"):
         LimiterConfig(warmup_tokens=tokens)
     with pytest.raises(ValueError, match="finite"):
@@ -280,7 +280,7 @@ def test_the_number_that_why_tells_is_just_enough(
         assert not numbers
 
 
-def test_a_state_of_another_form_is_refused() -> None:
+def test_a_state_of_another_form_is_rejected() -> None:
     with pytest.raises(ValueError, match="lacks base_inserted_tokens"):
         Limiter.load(LimiterConfig(warmup_tokens=0), {"inserted_tokens": 3, "read_tokens": 4})
 

@@ -72,7 +72,9 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
     np.testing.assert_array_equal(again.ids, expected.ids)
 
 
-def test_a_reader_is_served_beside_any_number_of_writers_that_are_held_back(tmp_path: Path) -> None:
+def test_a_reader_is_served_next_to_any_number_of_writers_that_are_held_back(
+    tmp_path: Path,
+) -> None:
     limiter = LimiterConfig(warmup_tokens=0, reads_per_inserted_token=10_000.0, slack_tokens=10)
     replay = start(tmp_path, config(limiter=limiter))
     assert RemoteEpisodeSink(replay).add(counter_episode(0)).status == "stored"

@@ -1,4 +1,4 @@
-"""The service: the door, the waiting, the counts."""
+"""The service: ingest, the waiting, the counts."""
 
 import pickle
 import shutil
@@ -63,7 +63,7 @@ def bad_episodes() -> list[tuple[str, Episode | bytes]]:
 
 
 @pytest.mark.parametrize(("reason", "episode"), bad_episodes())
-def test_a_bad_episode_is_refused_at_the_door_and_counted(
+def test_a_bad_episode_is_rejected_at_ingest_and_counted(
     tmp_path: Path, reason: str, episode: Episode | bytes
 ) -> None:
     service = make(tmp_path)
@@ -103,7 +103,7 @@ HEADER = {
         pickle.dumps(counter_episode(1)),
     ],
 )
-def test_whatever_comes_is_refused_and_not_raised(tmp_path: Path, record: bytes) -> None:
+def test_anything_else_is_rejected_and_not_raised(tmp_path: Path, record: bytes) -> None:
     service = make(tmp_path)
     added = service.add(record, timeout_s=1)
     assert added.status == "rejected"
@@ -161,7 +161,7 @@ def test_a_crash_forgets_less_than_half_of_the_slack(tmp_path: Path) -> None:
         after.close()
 
 
-def test_a_full_replay_refuses_demonstrations_and_says_so(tmp_path: Path) -> None:
+def test_a_full_replay_rejects_demonstrations_and_says_so(tmp_path: Path) -> None:
     service = make(tmp_path, config(capacity_bytes=1 << 20))
     statuses = [service.add(to_bytes(counter_episode(n, 900)), timeout_s=1) for n in range(60)]
     assert statuses[0].status == "stored"

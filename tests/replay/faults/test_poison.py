@@ -1,4 +1,4 @@
-"""Poison at the door: it is refused and counted, costs no memory, raises nothing, and what is
+"""Poison at ingest: it is rejected and counted, costs no memory, raises nothing, and what is
 stored stays readable."""
 
 import json
@@ -228,7 +228,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplayService]
 
 
 @pytest.mark.parametrize("name", POISON)
-def test_poison_is_refused_and_counted_and_costs_no_memory(
+def test_poison_is_rejected_and_counted_and_costs_no_memory(
     service: ReplayService, name: str
 ) -> None:
     before = sum(service.stats().refused.values())
@@ -380,7 +380,7 @@ def _with_other_value(draw: st.DrawFn, header: dict[str, Any], payload: bytes) -
 )
 @given(mutants())
 @example(changed(GOOD, info={}))
-def test_what_passes_the_door_is_a_whole_episode_and_all_else_is_a_bad_episode(data: bytes) -> None:
+def test_what_passes_ingest_is_a_whole_episode_and_all_else_is_a_bad_episode(data: bytes) -> None:
     try:
         record = record_from_bytes(data)
         task = TASKS.get(record.header.task)

@@ -186,7 +186,7 @@ def test_everything_at_once_tears_no_window_and_loses_no_thread(
     after.close()
 
 
-def test_a_task_that_is_new_disturbs_nobody_who_looks_at_the_index(eager_switches: None) -> None:
+def test_a_task_that_is_new_disturbs_no_reader_of_the_index(eager_switches: None) -> None:
     index = Index()
     header = pack(counter_episode(0)).header
     is_done = threading.Event()

@@ -141,7 +141,7 @@ def test_the_folder_names_the_game(tmp_path: Path, game: str) -> None:
     )
 
 
-def test_an_action_that_a_game_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_an_action_that_a_game_does_not_have_is_rejected(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "Freeway" / "1", 0, 3, (2,), action=3)
     reading = read_dqn_replay(folder, TASKS)
     assert list(reading) == []

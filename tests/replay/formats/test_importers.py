@@ -290,7 +290,7 @@ def test_actions_are_clipped_to_the_bounds_of_the_task(path: Path) -> None:
     assert changes_of(episode.info).clipped == Clipped(values=6, outside=2, furthest=2.0)
 
 
-def test_an_episode_that_is_not_finite_is_refused_and_the_others_are_read(path: Path) -> None:
+def test_an_episode_that_is_not_finite_is_rejected_and_the_others_are_read(path: Path) -> None:
     columns = hopper_columns(9, timeouts=(2, 5, 8))
     columns["observations"][4, 0] = np.nan
     reading = read_d4rl(write_d4rl(path, columns), TASKS)
@@ -326,14 +326,14 @@ def test_a_missing_column_is_named(path: Path, missing: str) -> None:
         ),
     ],
 )
-def test_columns_that_do_not_fit_are_refused_at_once(
+def test_columns_that_do_not_fit_are_rejected_at_once(
     path: Path, columns: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read_d4rl(write_d4rl(path, hopper_columns(10) | columns), TASKS)
 
 
-def test_a_task_of_another_robot_than_the_file_says_is_refused(path: Path) -> None:
+def test_a_task_of_another_robot_than_the_file_says_is_rejected(path: Path) -> None:
     write_d4rl(path, hopper_columns(3) | {"metadata/env_id": b"Hopper-v5"})
     with pytest.raises(ValueError, match="made in Hopper-v5, task mujoco/walker2d"):
         read_d4rl(path, TASKS, TASKS["mujoco/walker2d"])
@@ -356,7 +356,7 @@ def test_a_name_that_tells_nothing_needs_a_task(tmp_path: Path) -> None:
         read_d4rl(path, TASKS, PONG)
 
 
-def test_what_is_not_hdf5_or_not_there_is_refused(path: Path, tmp_path: Path) -> None:
+def test_what_is_not_hdf5_or_not_there_is_rejected(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no file"):
         read_d4rl(path, TASKS)
     path.write_text("a web page that says 404")
@@ -398,7 +398,7 @@ def test_a_minari_id_is_found_under_the_datasets_path(
         read_source("minari:mujoco/hopper/none-v0", TASKS)
 
 
-def test_a_minari_set_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_minari_set_of_another_version_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="made in Hopper-v3, task mujoco/hopper is Hopper-v5"):
         read_minari(fake_hopper(tmp_path / "three", env_id="Hopper-v3"), TASKS)
     four = fake_hopper(tmp_path / "four", env_id="Hopper-v4")
@@ -419,7 +419,7 @@ def test_frames_of_the_tasks_size_stay_as_they_are(tmp_path: Path) -> None:
     assert episodes[1].actions.tolist() == [0, 3, 17]
 
 
-def test_smaller_frames_and_other_actions_are_refused(tmp_path: Path) -> None:
+def test_smaller_frames_and_other_actions_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="images of size 60x80x3"):
         read_minari(fake_pong(tmp_path / "small", height=60, width=80), TASKS)
     with pytest.raises(ValueError, match="5 values of actions"):
@@ -451,7 +451,7 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
         read_minari(tmp_path / "set", {"house": wrong})
 
 
-def test_a_folder_that_is_no_data_set_or_is_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_data_set_or_is_damaged_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no data/metadata\.json"):
         read_minari(tmp_path, TASKS)
     (tmp_path / "metadata.json").write_text("{}")

@@ -154,7 +154,7 @@ def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(
     assert episode.actions.tolist() == [0, 2, 17]
 
 
-def test_frames_of_different_sizes_in_one_episode_are_refused(tmp_path: Path) -> None:
+def test_frames_of_different_sizes_in_one_episode_are_rejected(tmp_path: Path) -> None:
     columns, _ = image_columns("png", 3)
     columns["image_observations"][0][1] = png(np.zeros((80, 84, 4), np.uint8))
     (reason,) = refused(read_jat(write(tmp_path / "atari-pong.parquet", columns), TASKS))
@@ -248,7 +248,7 @@ def test_babyai_needs_a_task_of_its_own(tmp_path: Path) -> None:
         ({"continuous_observations": [[[0.0] * 11] * 2, [[0.0] * 11], [[0.0] * 11]]}, "state"),
     ],
 )
-def test_rows_that_do_not_fit_together_are_refused_and_the_others_read(
+def test_rows_that_do_not_fit_together_are_rejected_and_the_others_read(
     tmp_path: Path, change: dict, message: str
 ) -> None:
     reading = read_jat(

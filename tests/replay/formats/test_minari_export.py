@@ -159,9 +159,9 @@ def test_a_users_mistakes_are_value_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is there already; remove it"):
         export_minari(episodes_of(HOPPER), HOPPER, tmp_path / "there")
     for wrong in ("mine", "../mine-v0", "a//b-v0", "/mine-v0"):
-        with pytest.raises(ValueError, match="no id of a Minari data set"):
+        with pytest.raises(ValueError, match="not an id of a Minari data set"):
             export_minari(episodes_of(HOPPER), HOPPER, wrong)
-    with pytest.raises(ValueError, match="no id of a Minari data set"):
+    with pytest.raises(ValueError, match="not an id of a Minari data set"):
         export_minari(episodes_of(HOPPER), HOPPER, tmp_path / "mine", dataset_id="no version")
     with pytest.raises(ValueError, match="leave out dataset_id"):
         export_minari(episodes_of(HOPPER), HOPPER, "gato/a-v0", dataset_id="gato/b-v0")

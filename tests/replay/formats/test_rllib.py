@@ -191,7 +191,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("column", ["observations", "actions", "rewards"])
-def test_arrays_of_objects_are_refused_and_never_opened(tmp_path: Path, column: str) -> None:
+def test_arrays_of_objects_are_rejected_and_never_opened(tmp_path: Path, column: str) -> None:
     state = hopper_episode(2).get_state()
     bombs = np.array([Bomb(), Bomb(), Bomb()], object)
     path = write(tmp_path / "hopper.parquet", [state | {column: state[column] | {"data": bombs}}])

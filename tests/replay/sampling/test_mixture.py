@@ -301,7 +301,7 @@ def test_of_a_task_without_references_the_agents_own_play_is_read_only_where_all
         mix(min_demonstration_score=0.5)
 
 
-def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_a_mix_that_cannot_be_is_rejected(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     for tasks, message in [
         ({"nobody": TaskMix()}, "nobody"),

@@ -379,7 +379,7 @@ def test_a_selector_gives_its_name_back(text: str) -> None:
         ("maxheap", "nearest is 'max_heap'"),
         ("", "is not known"),
         ("prioritized", r"not of the form prioritized:EXPONENT\[:episode\]"),
-        ("prioritized:much", "'much' is no number"),
+        ("prioritized:much", "'much' is not a number"),
         ("prioritized:-1", "exponent -1.0 must be finite and at least 0"),
         ("recency:0", "half_life_episodes 0.0 must be finite and above 0"),
         ("return:nan", "temperature nan must be finite and above 0"),
@@ -388,18 +388,18 @@ def test_a_selector_gives_its_name_back(text: str) -> None:
         ("stratified", "not of the form stratified"),
         ("stratified:fifo", "order within a task"),
         ("stratified(3=-1):uniform", r"task_weights\[3\] -1.0 must be finite and at least 0"),
-        ("stratified(3=x):uniform", "'x' is no number"),
+        ("stratified(3=x):uniform", "'x' is not a number"),
         ("stratified(3):uniform", "not of the form stratified"),
         ("stratified(3=1 2=5):uniform", "not of the form stratified"),
     ],
 )
-def test_a_name_that_is_wrong_is_refused_in_one_line(text: str, message: str) -> None:
+def test_a_name_that_is_wrong_is_rejected_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         selector_from_name(text)
     assert "\n" not in str(caught.value)
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
+def test_settings_that_make_no_sense_are_rejected() -> None:
     # Where calls are type-checked, that is sooner.
     with pytest.raises((ValueError, TypeError), match="unit"):
         Uniform(unit="frame")  # type: ignore[arg-type]
@@ -413,7 +413,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Prioritized(exponent=1.0).weights(items_of(2, priority=[1, -1]))
 
 
-def test_columns_that_do_not_fit_are_refused() -> None:
+def test_columns_that_do_not_fit_are_rejected() -> None:
     with pytest.raises((ValueError, TypeError), match=r"one entry an item|Expected type"):
         items_of(2, steps=[1])
     with pytest.raises(ValueError, match="not finite"):

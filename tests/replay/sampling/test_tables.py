@@ -1,4 +1,4 @@
-"""Tables, selectors, staleness, priorities, sample info, removers: what a replay offers beside
+"""Tables, selectors, staleness, priorities, sample info, removers: what a replay offers next to
 batches of tokens."""
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def test_age_halves_the_weight_and_is_told(tmp_path: Path) -> None:
     assert dict(zip(info.key, info.age_versions, strict=True)) == {"k1": 4, "k2": 2, "k3": 0}
 
 
-def test_what_cannot_be_is_refused_in_one_line() -> None:
+def test_what_cannot_be_is_rejected_in_one_line() -> None:
     with pytest.raises(ValueError, match="no age_half_life_versions can weigh"):
         MixConfig(
             rows=1,
@@ -244,7 +244,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
     for settings, message in [
         ({"selector": "unifrom"}, "nearest is 'uniform'"),
         ({"episodes": "others"}, "'agent' or 'relabelled'"),
-        ({"max_times_sampled": 0}, "without end"),
+        ({"max_times_sampled": 0}, "sets no limit"),
         ({"share": -1.0}, "at least 0"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -129,7 +129,7 @@ compaction.swap()
 
 
 @pytest.mark.parametrize("at", STEPS_OF_DEATH)
-def test_whoever_dies_at_any_step_leaves_a_whole_store(tmp_path: Path, at: str) -> None:
+def test_a_process_that_dies_at_any_step_leaves_a_whole_store(tmp_path: Path, at: str) -> None:
     kept = filled(tmp_path)
     died = subprocess.run(
         [sys.executable, "-c", DIES, str(tmp_path), at],
@@ -153,7 +153,7 @@ def test_whoever_dies_at_any_step_leaves_a_whole_store(tmp_path: Path, at: str) 
     assert compacted(tmp_path).num_episodes == len(kept) + 1
 
 
-def test_a_store_that_is_written_to_is_refused_and_one_that_is_read_is_not_swapped(
+def test_a_store_that_is_written_to_is_rejected_and_one_that_is_read_is_not_swapped(
     tmp_path: Path,
 ) -> None:
     kept = filled(tmp_path)

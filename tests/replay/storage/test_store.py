@@ -130,7 +130,7 @@ def test_a_damaged_header_costs_one_episode_and_not_the_store(tmp_path: Path) ->
     assert store.add(counter_episode(4), tokens=1) is not None
 
 
-def test_headers_from_before_they_had_a_checksum_are_read_and_newer_ones_are_refused(
+def test_headers_from_before_they_had_a_checksum_are_read_and_newer_ones_are_rejected(
     tmp_path: Path,
 ) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
@@ -160,7 +160,7 @@ def fill(store: EpisodeStore) -> None:
         store.add(counter_episode(number % 1000, 900, key=f"k{number}"), tokens=1)
 
 
-def test_a_full_map_refuses_the_episode_and_more_room_lets_it_in(tmp_path: Path) -> None:
+def test_a_full_map_rejects_the_episode_and_more_room_lets_it_in(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY, map_bytes=1 << 20)
     with pytest.raises(ReplayDiskFull, match="disk full"):
         fill(store)
@@ -218,7 +218,7 @@ print("goes on with", len(store.episodes))
 """
 
 
-def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None:
+def test_a_full_disk_rejects_the_episode_and_reads_go_on(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
         capture_output=True,
@@ -247,7 +247,7 @@ def test_a_record_comes_back_and_a_damaged_one_is_noticed() -> None:
             record_from_bytes(broken)
 
 
-def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(
+def test_a_second_writer_is_rejected_while_the_first_lives_and_readers_are_not(
     tmp_path: Path,
 ) -> None:
     process = subprocess.Popen(
@@ -266,7 +266,7 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(
     for header in reader.episodes.values():
         reader.episode(header)
     reader.close()
-    # as a killed replay leaves it: whoever comes next need not wait for more than its end
+    # as a killed replay leaves it: the next writer need not wait for more than its end
     process.kill()
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
     assert store.episodes
