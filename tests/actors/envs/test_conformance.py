@@ -161,7 +161,7 @@ class Bare(CountingEnv):
                 r" AssertionError('too far')"
             ),
         ),
-        (Greedy, "error: what is given stays as it is: an array that was given or taken"),
+        (Greedy, "error: what is given stays as it is: an array that was passed or returned"),
         (
             Growing,
             (
@@ -196,7 +196,7 @@ class Bare(CountingEnv):
         (Bare, "it shows [], its task says ['state']"),
     ],
 )
-def test_what_does_not_keep_it_is_found(kind: type[Env], found: str) -> None:
+def test_what_breaks_the_contract_is_found(kind: type[Env], found: str) -> None:
     assert any(found in each for each in keeps(kind)), keeps(kind)
 
 

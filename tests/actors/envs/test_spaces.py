@@ -341,7 +341,7 @@ def test_a_box_with_equal_bounds_has_constants_and_plain_numbers() -> None:
 def test_a_number_that_float32_cannot_hold_is_named() -> None:
     space = ObservationSpace(spaces.Box(-np.inf, np.inf, (2,), np.float64))
     with pytest.raises(
-        ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"
+        ValueError, match=r"holds -1e\+300, but it is stored as float32, which ends at 3.4e38"
     ):
         space.flatten(np.array([1.0, -1e300]))
     assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `VectorEnv` refuses
@@ -368,12 +368,12 @@ SHOWN = np.zeros(2, np.float32)
 @pytest.mark.parametrize(
     ("begun", "stepped", "message"),
     [
-        (SHOWN, None, r"reset gave an array of shape \(2,\), expected \(observation, info\)"),
-        ((SHOWN, 0), None, r"reset gave a tuple of 2, expected \(observation, info\)"),
+        (SHOWN, None, r"reset returned an array of shape \(2,\), expected \(observation, info\)"),
+        ((SHOWN, 0), None, r"reset returned a tuple of 2, expected \(observation, info\)"),
         (
             (SHOWN, {}),
             (SHOWN, 1.0, False, {}),
-            r"step did not give .* \(expected 5, got 4\); an environment of old gym",
+            r"step did not return .* \(expected 5, got 4\); an environment of old gym",
         ),
         (
             (SHOWN, {}),
