@@ -18,13 +18,13 @@ from jaxtyping import Float, Shaped
 from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
-from gato.acting import Policy
-from gato.acting_state import ActingState
+from gato.acting.policy import Policy
+from gato.acting.state import ActingState
 from gato.config import PRESETS, ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import KINDS
+from gato.scaling import bin_centres
 from gato.threads import use_threads
-from gato.tokenizer import bin_centres
 from gato.weights import acting_config
 
 HOPPER = TASKS["mujoco/hopper"]

@@ -1,4 +1,5 @@
-"""Writes the coverage of the tests into docs/testing.md; `make coverage` runs it after the tests."""
+"""Writes the coverage of the tests into docs/testing.md; `make coverage` runs it after the
+tests."""
 
 from __future__ import annotations
 

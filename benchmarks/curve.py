@@ -1,14 +1,15 @@
-"""Learning curves over seeds: runs, keeps every evaluation, measures the last checkpoint, draws the
-picture.
+"""Learning curves over seeds: runs, stores every evaluation, measures the last checkpoint and draws
+the picture.
 
-python -m benchmarks.curve run demo --seeds 0 1 2                              # a quarter of an
-hour each
-python -m benchmarks.curve run clone --data ../hopper_expert-v5.hdf5 --seeds 0  # imports the file
-first
-python -m benchmarks.curve collect runs/demo                                   # the same from a run
-that has ended
-python -m benchmarks.curve draw                                                # pictures and tables
-of what was kept
+A quarter of an hour for each seed; the second imports a file first:
+
+    python -m benchmarks.curve run demo --seeds 0 1 2
+    python -m benchmarks.curve run clone --data ../hopper_expert-v5.hdf5 --seeds 0
+
+The same from a run that has ended, and pictures and tables of what is stored:
+
+    python -m benchmarks.curve collect runs/demo
+    python -m benchmarks.curve draw
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def run(name: str, seed: int, data: Path | None) -> None:
 
 
 def collect(run_folder: Path) -> None:
-    """Keep the evaluations of a finished run, and those of its last checkpoint, played anew."""
+    """Keep the evaluations of a finished run, and those of its last checkpoint, played again."""
     info = json.loads((run_folder / "run.json").read_text())
     name, seed, begun_s = info["config"]["name"], info["config"]["seed"], info["created_s"]
     with RedisServer.start(run_folder / "redis") as server:
@@ -57,7 +58,8 @@ def collect(run_folder: Path) -> None:
     scales = json.loads((run_folder / "scales.json").read_text())
     out = subprocess.run(
         [str(GATO), "evaluate", run_folder.name, "--episodes", str(EPISODES), "--json"],
-        env=os.environ | {"GATO_RUNS": str(run_folder.parent)}, check=True, capture_output=True, text=True,
+        env=os.environ | {"GATO_RUNS": str(run_folder.parent)}, check=True, capture_output=True,
+        text=True,
     )  # fmt: skip
     tasks = list(scales)
     data = "".join(f" --data {entry}" for entry in info["config"]["data"])
@@ -130,12 +132,16 @@ def draw(name: str) -> None:
     figure.savefig(RESULTS / f"{name}.png", dpi=110)
     pyplot.close(figure)
     machine = runs[0]["machine"]
+    commits = ", ".join(dict.fromkeys(entry["machine"]["commit"] for entry in runs))
     lines = [
         f"# The run {name} over seeds", "",
-        f"Made by `python -m benchmarks.curve run {name} --seeds ...` (`{runs[0]['command']}`), drawn by `python -m benchmarks.curve draw`.",
-        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {', '.join(dict.fromkeys(r['machine']['commit'] for r in runs))}. Returns of the last checkpoint, never the best,",
+        f"Made by `python -m benchmarks.curve run {name} --seeds ...` (`{runs[0]['command']}`),"
+        " drawn by `python -m benchmarks.curve draw`.",
+        f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {commits}."
+        " Returns of the last checkpoint, never the best,",
         f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher.", "",
-        "| seed | task | return | ± | normalised | updates | minutes in all |", "|--:|---|--:|--:|--:|--:|--:|",
+        "| seed | task | return | ± | normalised | updates | minutes in all |",
+        "|--:|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for entry in runs:
         for task, last in entry["last_checkpoint"].items():

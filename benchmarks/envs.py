@@ -60,7 +60,8 @@ def theirs(task: Task, num_envs: int) -> tuple[str, Callable[[], object]]:
     actions = [np.stack([random_action(task, rng) for _ in range(num_envs)]) for _ in range(256)]
     if task.family == "atari":
         games = AtariVectorEnv(
-            "pong", num_envs, frameskip=4, stack_num=1, grayscale=False, img_height=64, img_width=80,
+            "pong", num_envs, frameskip=4, stack_num=1, grayscale=False, img_height=64,
+            img_width=80,
             use_fire_reset=False, full_action_space=True, reward_clipping=False, num_threads=1,
         )  # fmt: skip
         games.reset()
@@ -100,7 +101,7 @@ def against_loop(task: Task, num_envs: int, backend: Backend) -> dict[str, float
 
 
 def begin_and_start(backend: Backend) -> Iterator[dict[str, float | str]]:
-    """What an episode's begin and a new environment cost beside the loop's."""
+    """What the beginning of an episode and a new environment cost, against the loop's."""
     task = TASKS["atari/pong"]
     envs, loop = make_envs(task, 1, backend=backend), make_envs(task, 1)
     ours_s, theirs_s = (

@@ -1,13 +1,12 @@
 """Whether the loop helps: the same model and number of updates on demonstrations alone, with its
-own play, relabelled.
+own episodes, and with its episodes relabelled.
 
-python -m benchmarks.loop run                                # every task, arm and seed that is not
-there yet; hours python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
-python -m benchmarks.loop draw                               # docs/results/loop.png and loop.md
+    python -m benchmarks.loop run    # every task, arm and seed that is missing: hours
+    python -m benchmarks.loop run --tasks mujoco/hopper --arms relabel --seeds 0
+    python -m benchmarks.loop draw   # docs/results/loop.png and loop.md
 
 Learner, replay and worker are those of a run, here in one process and in turn: so many updates,
-then so many episodes. What is measured does not depend on how fast the machine is, and one that is
-busy may do it.
+then so many episodes. The result does not depend on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -42,16 +41,14 @@ from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights
 from learner.loop import Learner
-from replay.service import Added, ReplayService
+from replay.ingest import Added
+from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
 
-ARMS: Mapping[str, Role | None] = {
-    "demonstrations": None,
-    "generate": "generate",
-    "relabel": "relabel",
-    "early": "relabel",
-    "more": None,
-}
+ROLES: tuple[Role | None, ...] = (None, "generate", "relabel", "relabel", None)
+ARMS: Mapping[str, Role | None] = dict(
+    zip(("demonstrations", "generate", "relabel", "early", "more"), ROLES, strict=True)
+)
 """What the agent's own play is used for, between two publications. early: from the first version
 on, whatever the plan says."""
 
@@ -222,7 +219,8 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
             teachers=Teachers(noise=config.actors.demonstration_noise),
         )
         learner = Learner(
-            config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1, task_names=[name], seed=seed
+            config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1,
+            task_names=[name], seed=seed
         )  # fmt: skip
         for _ in learner.run():
             pass

@@ -81,15 +81,22 @@ def draw(tasks: list[str]) -> None:
         1, len(names), figsize=(5.5 * len(names), 3.8), squeeze=False, sharey=True
     )
     lines = [
-        "# Does the loop help?", "",
-        "The same model and number of updates: on demonstrations alone, with the agent's own play that returned at least 80 % of",
-        "the teacher's, and with the agent's play relabelled by the teacher. Made by `python -m benchmarks.loop run`, drawn by",
-        "`python -m benchmarks.loop draw`; every training is a file in [loop](loop). Returns are of the last weights, never the best,",
-        f"over {LAST_EPISODES} episodes on the same seeds; 0 is a random policy, 1 the teacher. IQM with the 95 % interval of a bootstrap",
-        "over the episodes of each seed.", "",
-        "| task | arm | seeds | return of each seed | normalised | IQM | teacher's labels | own steps |",
+        "# Does the loop help?",
+        "",
+        "The same model and number of updates: on demonstrations alone, with the agent's own"
+        " episodes that returned at least 80 % of",
+        "the teacher's, and with the agent's episodes relabelled by the teacher. Made by `python -m"
+        " benchmarks.loop run`, drawn by",
+        "`python -m benchmarks.loop draw`; every training is a file in [loop](loop). Returns are of"
+        " the last weights, never the best,",
+        f"over {LAST_EPISODES} episodes on the same seeds; 0 is a random policy, 1 the teacher. IQM"
+        " with the 95 % interval of a bootstrap",
+        "over the episodes of each seed.",
+        "",
+        "| task | arm | seeds | return of each seed | normalised | IQM | teacher's labels |"
+        " own steps |",
         "|---|---|--:|---|--:|---|--:|--:|",
-    ]  # fmt: skip
+    ]
     for axis, name in zip(axes[0], names, strict=True):
         for number, arm in enumerate(arms):
             runs = [entry for entry in made if entry["task"] == name and entry["arm"] == arm]

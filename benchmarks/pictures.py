@@ -1,11 +1,13 @@
 """The pictures of the README from a finished run: its live table, and what it plays.
 
-python -m benchmarks.pictures demo        # writes docs/pictures/watch.svg and docs/pictures/play.gif
+python -m benchmarks.pictures demo        # writes docs/pictures/watch.svg and
+docs/pictures/play.gif
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import time
 from pathlib import Path
@@ -36,12 +38,10 @@ FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 def table_svg(run: str) -> str:
     """The live table of a run as it is now, as an SVG picture."""
     folder = find_run(run)
-    console = Console(record=True, width=COLUMNS, quiet=True, force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     with journal_of(folder) as journal:
         summary = read_summary(journal, folder.name, read_scales(folder.path))
-    with console.capture():
-        console.quiet = False
-        console.print(render(summary, now_s=time.time()))
+    console.print(render(summary, now_s=time.time()))
     return FONTS.sub("", console.export_svg(title=f"gato watch {folder.name}"))
 
 
@@ -59,16 +59,14 @@ def film(files: list[Path]) -> list[UInt8[np.ndarray, "H W 3"]]:
     return [np.concatenate(parts, axis=1) for parts in zip(*rows, strict=True)]
 
 
-def newest_clips(folder: Path, tasks: tuple[str, ...]) -> list[Path]:
-    """The newest clip of each task. Raises ValueError if one is missing."""
+def clips_of(folder: Path, tasks: tuple[str, ...]) -> list[Path]:
+    """The clip of each task. Raises ValueError if one is missing."""
     found: list[Path] = []
     for task in tasks:
-        name = task.replace("/", "-")
-        clips = sorted(folder.glob(f"**/*{name}*.*"), key=lambda file: file.stat().st_mtime)
-        clips = [file for file in clips if file.suffix in (".mp4", ".gif")]
-        if not clips:
-            raise ValueError(f"no clip of {task} in {folder}; gato evaluate RUN --video makes one")
-        found.append(clips[-1])
+        files = [file for kind in ("mp4", "gif") if (file := folder / f"{task}.{kind}").is_file()]
+        if not files:
+            raise ValueError(f"there is no clip of {task} in {folder}")
+        found.append(files[0])
     return found
 
 
@@ -81,7 +79,7 @@ def main() -> None:
     out.mkdir(exist_ok=True)
     (out / "watch.svg").write_text(table_svg(asked.run))
     folder = find_run(asked.run)
-    frames = film(newest_clips(folder.path / "clips", folder.config().tasks))
+    frames = film(clips_of(folder.path / "clips", folder.config().tasks))
     pictures = [Image.fromarray(frame).quantize(COLORS) for frame in frames]
     pictures[0].save(
         out / "play.gif",

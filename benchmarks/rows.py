@@ -15,7 +15,7 @@ Row = dict[str, float | str]
 def add_rows(
     rows: Iterable[dict[str, float | str]], machine: dict[str, str | int], file: Path
 ) -> None:
-    """Say and keep each row as it is measured, then write the table."""
+    """Print and append each row as it is measured, then write the table."""
     for measured in rows:
         row = measured | machine
         row.setdefault("ratio", round(float(row["theirs_s"]) / float(row["ours_s"]), 3))
@@ -34,9 +34,11 @@ def write_table(file: Path) -> None:
     newest = {row["path"]: row for row in map(json.loads, file.read_text().splitlines())}
     lines = [
         "# Benchmarks", "",
-        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
+        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
+        " (above 1: faster than it). All rows: `rows.jsonl`.",
         "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
-        "| path | against | ratio | ours | machine | date | commit |", "|---|---|--:|--:|---|---|---|",
+        "| path | against | ratio | ours | machine | date | commit |",
+        "|---|---|--:|--:|---|---|---|",
     ]  # fmt: skip
     lines += [
         f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"

@@ -14,17 +14,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
-from benchmarks import act, envs, replay
+from benchmarks import act, envs
 from benchmarks import train as training
 from benchmarks.machine import ROOT, about
+from benchmarks.replay import measure as replay
 from benchmarks.rows import add_rows
 from benchmarks.timing import median_s
 from gato.config import PRESETS, ModelConfig
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
+from gato.scaling import MU, M
 from gato.sequence import StepLayout, Window
 from gato.threads import use_threads
-from gato.tokenizer import MU, M, TokenLayout, encode
+from gato.tokenizer import TokenLayout, encode
 
 HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
 

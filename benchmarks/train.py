@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
-from benchmarks.flops import Work, training_flops
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
+from gato.network.flops import Work, training_flops
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window
@@ -41,7 +41,8 @@ Row = dict[str, float | str | int]
 SETTINGS: tuple[Literal["transformer-xl"], Literal["rotary"]] = ("transformer-xl", "rotary")
 ROW_TOKENS = 1024
 CPU_MODEL = ModelConfig(
-    num_layers=4, num_heads=8, width=512, feedforward=2048, context_tokens=ROW_TOKENS, num_text_ids=1024, stochastic_depth=0.1
+    num_layers=4, num_heads=8, width=512, feedforward=2048, context_tokens=ROW_TOKENS,
+    num_text_ids=1024, stochastic_depth=0.1
 )  # fmt: skip
 """As wide as its heads times 64, with the paper's proportions, and a step of seconds on one
 core."""

@@ -1,4 +1,5 @@
-"""An environment of one's own: a point moves to a target on a line. Importing this module registers it with Gymnasium."""
+"""An environment of one's own: a point moves to a target on a line. Importing this module registers
+it with Gymnasium."""
 
 from __future__ import annotations
 

@@ -50,16 +50,16 @@ class Statistics:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
     """One array of an observation or an action: its kind, its shape in one step, and the values it
-    may hold.
+    may have.
 
     ArraySpec(kind=Kind.IMAGE, shape=(64, 80, 3))
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))                   # unbounded: companded by the
-    mu-law
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)  # bounded: scaled to [-1, 1]
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))  # the
-    second: mu-law
-    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(45e3,), std=(8e3,))  # normalised by
-    statistics of recorded data ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
+    # Unbounded: companded by the mu-law. Bounded: scaled to [-1, 1]. Mixed: the second companded.
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(11,))
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-3.0, high=3.0)
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(-1.0, -math.inf), high=(1.0, math.inf))
+    # Normalised by statistics of recorded data.
+    ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(45e3,), std=(8e3,))
+    ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=18)
     ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3))   # MultiDiscrete
     ArraySpec(kind=Kind.TEXT, shape=(64,), max_tokens=16)          # UTF-8 bytes, zeros after them
     """
@@ -72,10 +72,10 @@ class ArraySpec:
     whose bounds are both finite is scaled by them; any other one is companded by the mu-law. An
     element whose bounds are equal is a constant. None: no element has bounds."""
     num_values: int | tuple[int, ...] | None = None
-    """How many values (0 to num_values - 1) the elements of a discrete array may take, all or each
-    (row-major)."""
+    """How many values (0 to num_values - 1) an element of a discrete array has: one number for all
+    elements, or one for each (row-major)."""
     max_tokens: int | None = None
-    """Tokens that a text takes in every step: a longer one is cut there, a shorter one padded."""
+    """Tokens of a text in every step: a longer text is cut, a shorter one padded."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     """Statistics of recorded observations, one number for each element (row-major). Given them, a
@@ -122,7 +122,7 @@ class ArraySpec:
                 at = int(wrong[0])
                 raise ValueError(
                     f"element {at} of {self.size} has low {low[at]:.12g} and high {high[at]:.12g};"
-                    " low must not be above high: mend the space's bounds, or swap them"
+                    " low must not be above high: fix the space's bounds, or swap them"
                 )
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"give both statistics or none, got mean={self.mean} std={self.std}")
@@ -136,12 +136,12 @@ class ArraySpec:
 
     @property
     def raw(self) -> ArraySpec:
-        """What the environment shows, without the statistics that it is normalised by."""
+        """The spec without statistics: what the environment itself shows."""
         return self if self.mean is None else replace(self, mean=None, std=None)
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype in which episodes keep this array."""
+        """The dtype in which episodes store this array."""
         dtypes = {
             Kind.IMAGE: np.uint8,
             Kind.CONTINUOUS: np.float32,
@@ -162,12 +162,12 @@ class ArraySpec:
 
     @property
     def counts(self) -> Integer[np.ndarray, " n"]:
-        """How many values each element of a discrete array may take."""
+        """How many values each element of a discrete array has."""
         return np.broadcast_to(np.asarray(self.num_values or 0), (self.size,))
 
     @property
     def bounds(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None:
-        """Low and high of a continuous array's elements: [1] where all share them, else [n]. None:
+        """Low and high of a continuous array's elements: [1] if all share them, else [n]. None:
         unbounded."""
         if self.low is None or self.high is None:
             return None
@@ -184,7 +184,7 @@ class ArraySpec:
         )
 
     def problem_with(self, values: Shaped[np.ndarray, "T ..."], name: str) -> str | None:
-        """Why `values` [T, *shape] do not fit this spec, in one line, or None where they do."""
+        """Why `values` [T, *shape] do not fit this spec, in one line; None if they do."""
         if values.dtype != self.dtype:
             return f"{name} has dtype {values.dtype}, expected {self.dtype}"
         if values.shape[1:] != self.shape:

@@ -1,5 +1,5 @@
-"""The settings of the model and of acting. They need no torch, which takes seconds to import: what
-only reads a run need not wait."""
+"""The settings of the model and of acting. They need no torch, which takes seconds to import, so
+that commands which only read a run start at once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ class EmbeddingConfig:
     width: int
     layout: TokenLayout = TokenLayout()
     max_observation_tokens: int = 512
-    """Rows of the table of local positions; a task whose step shows more tokens is refused."""
+    """Rows of the table of local positions; a task with more tokens in a step is rejected."""
     patch_channels: int = 96
-    """Channels of the patch ResNet, a multiple of 32 (its GroupNorm has 32 groups). The paper names
-    no number."""
+    """Channels of the patch ResNet: a multiple of its 32 groups. The paper names no number."""
     value_waves: int = 0
-    """How many cosines over the bins the rows of continuous values share, beside each row's own
-    numbers; 0: none, as in the paper. What is learned at one value then holds near it, which small
-    runs need."""
+    """How many cosines over the bins the rows of continuous values share, in addition to each row's
+    own numbers; 0: none, as in the paper. What is learned at one value then also holds near it,
+    which small runs need."""
     own_value_rows: bool = True
     """Whether the rows of continuous values have numbers of their own. Without, they are the shared
     cosines alone: a smooth function of the value, which noisy labels cannot teach value by
@@ -65,9 +64,9 @@ class TransformerConfig:
     """Probability of leaving out a sub-layer for a row, in training (paper appendix D)."""
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """How attention knows the order of tokens, on which the paper is silent (ambiguity A4,
-    docs/adr/0011). transformer-xl: a term of each distance, the reading that gives the paper's
-    parameter counts. rotary: queries and keys turned by their position (RoPE, Su et al. 2021), no
-    parameters. Both know differences of positions alone."""
+    docs/adr/0011). transformer-xl: a term for each distance, the reading that gives the paper's
+    parameter counts. rotary: queries and keys rotated by their position (RoPE, Su et al. 2021),
+    without parameters. Both depend on differences of positions alone."""
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -76,7 +75,7 @@ class TransformerConfig:
             raise ValueError(f"positions {self.positions!r} must be 'transformer-xl' or 'rotary'")
         if self.positions == "rotary" and self.head_width % 2:
             raise ValueError(
-                f"rotary positions turn pairs, but a head is {self.head_width} wide (width"
+                f"rotary positions rotate pairs, but a head is {self.head_width} wide (width"
                 f" {self.width} over num_heads {self.num_heads}); make it even"
             )
         if self.width % 2 or self.feedforward % 2:
@@ -122,16 +121,16 @@ class ModelConfig:
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
     return_conditioned: bool = False
-    """Whether each step begins with its return-to-go (Chen et al. 2021), so that a return can be
-    wished in acting."""
+    """Whether each step begins with its return-to-go (Chen et al. 2021), so that acting can be
+    conditioned on a target return."""
     normalise: Mapping[str, Mapping[str, Statistics]] = field(
         default_factory=dict[str, Mapping[str, Statistics]]
     )
-    """By task and array: statistics of recorded observations, which those of the task are
-    normalised by (`gato start --normalise`)."""
+    """By task and array: statistics of recorded observations, by which observations are normalised
+    (`gato start --normalise`)."""
 
     def __post_init__(self) -> None:
-        # Refuse what cannot be, before anything is built.
+        # Both check their own values: a wrong setting is found before anything is built.
         _ = self.embedding, self.transformer
 
     @property
@@ -166,7 +165,7 @@ class ModelConfig:
             actions=self.action_ids,
             separator_id=self.separator_id,
             compand_actions=self.compand_actions,
-            # Behind the places of observations, so that a model without it has the same table.
+            # After the places of observations, so that a model without it has the same table.
             return_place=(
                 FIRST_PLACE + self.max_observation_tokens if self.return_conditioned else None
             ),
@@ -174,29 +173,66 @@ class ModelConfig:
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "79m": ModelConfig(num_layers=8, num_heads=24, width=768, feedforward=3072, context_tokens=1024, stochastic_depth=0.1),
-    "364m": ModelConfig(num_layers=12, num_heads=12, width=1536, feedforward=6144, context_tokens=1024, stochastic_depth=0.1),
-    "1.18b": ModelConfig(num_layers=24, num_heads=16, width=2048, feedforward=8192, context_tokens=1024, stochastic_depth=0.1),
+    "79m": ModelConfig(
+        num_layers=8,
+        num_heads=24,
+        width=768,
+        feedforward=3072,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
+    "364m": ModelConfig(
+        num_layers=12,
+        num_heads=12,
+        width=1536,
+        feedforward=6144,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
+    "1.18b": ModelConfig(
+        num_layers=24,
+        num_heads=16,
+        width=2048,
+        feedforward=8192,
+        context_tokens=1024,
+        stochastic_depth=0.1,
+    ),
     "small": ModelConfig(
-        num_layers=3, num_heads=4, width=128, feedforward=512, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=4, value_waves=32,
+        num_layers=3,
+        num_heads=4,
+        width=128,
+        feedforward=512,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=4,
+        value_waves=32,
     ),
     "tiny": ModelConfig(
-        num_layers=2, num_heads=2, width=32, feedforward=64, context_tokens=48,
-        num_text_ids=1024, max_observation_tokens=128, patch_channels=32, patch_stride=8, value_waves=32,
+        num_layers=2,
+        num_heads=2,
+        width=32,
+        feedforward=64,
+        context_tokens=48,
+        num_text_ids=1024,
+        max_observation_tokens=128,
+        patch_channels=32,
+        patch_stride=8,
+        value_waves=32,
     ),
-}  # fmt: skip
+}
 """The paper's three sizes (table 5) and two for CPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActingConfig:
     """How actions are chosen from the logits, which are always restricted to the ids that the task
-    may emit."""
+    accepts."""
 
     continuous: Literal["mean", "argmax", "sample"] = "mean"
-    """mean: of the predicted distribution over the bins; each dimension sees the earlier ones
-    encoded anew."""
+    """mean: of the predicted distribution over the bins; each dimension sees the bins of
+    the earlier ones."""
     discrete: Literal["argmax", "sample"] = "argmax"
     temperature: float = 1.0
     top_k: int | None = None
@@ -205,18 +241,17 @@ class ActingConfig:
     """Draw from the fewest ids that together have this probability (nucleus, Holtzman et al. 2020).
     None: from all."""
     window_steps: int | None = None
-    """Whole steps a token may look back on, its own included. None: as many as the model's context
-    holds."""
+    """Whole steps that a token can attend to, its own included. None: as many as the model's
+    context holds."""
     prompt_steps: int = 0
     """Begin each episode with so many steps of a successful demonstration in the context (paper
     section 2.4), 0: with none."""
     target_return: float | None = 1.0
-    """Of a return-conditioned model: the return it is asked for, 0 being a random policy's and 1
-    the expert's. None: nothing is asked for, as in the rows that training leaves untold. Other
-    models do not see it."""
+    """The return that a return-conditioned model aims for: 0 is a random policy's, 1 the expert's.
+    None: the model is told no return, as in some rows of training. Other models ignore it."""
     int8: Literal["weights", "dynamic"] | None = None
-    """Act with linear layers in 8 bits on a CPU (`gato.network.quantise`): of the weights alone, or
-    of what enters them too."""
+    """Act with linear layers in 8 bits on a CPU (`gato.network.quantise`): the weights alone, or
+    their inputs too."""
 
     def __post_init__(self) -> None:
         if self.continuous not in ("mean", "argmax", "sample") or self.discrete not in (

@@ -13,10 +13,10 @@ def read_json(file: Path, *, fix: str) -> dict[str, Any]:
 
     Args:
         file: Must exist.
-        fix: What to do where it is damaged, for the end of the error's sentence.
+        fix: What to do if it is damaged, for the end of the error's sentence.
 
     Raises:
-        ValueError: It holds no JSON object; the text names the file, what is wrong and the fix.
+        ValueError: It is not a JSON object; the text names the file, what is wrong and the fix.
         OSError: It cannot be read.
     """
     try:
@@ -29,7 +29,7 @@ def read_json(file: Path, *, fix: str) -> dict[str, Any]:
 
 
 def damaged(file: Path, problem: object, *, fix: str) -> ValueError:
-    """The error of a file that is not what it must be."""
+    """The error for a file with unexpected contents; `problem` says what is wrong."""
     said = f"{problem!s}".strip() or type(problem).__name__
     if isinstance(problem, KeyError):
         said = f"{problem} is missing"

@@ -1,5 +1,4 @@
-"""Records of what happened: kept as sums and counts, so that they merge right; drawn by whoever
-reads them."""
+"""Records of what happened, stored as sums and counts so that they merge right."""
 
 from __future__ import annotations
 
@@ -40,8 +39,8 @@ class Evaluation:
     """Why it has no returns; a failed evaluation is reported as failed and never averaged away."""
     worker: str = ""
     warnings: tuple[str, ...] = ()
-    """What its tokens lost of the observations (`gato.compatibility.coverage`), a line for each
-    fault."""
+    """What its tokens lost of the observations (`gato.compatibility.coverage`), one line for each
+    problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +49,16 @@ class WorkerReport:
 
     worker: str
     role: str
-    """evaluate, generate, teach or relabel."""
+    """evaluate, generate, demonstrate or relabel."""
     task: str
     version: Version | None
     episodes: int
     env_steps: int
     wall_s: float
     wait_s: float = 0.0
-    """Time spent waiting for replay to take episodes (back-pressure)."""
+    """Time spent waiting for replay to accept episodes (back-pressure)."""
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Episodes that replay refused, by reason."""
+    """Episodes that replay rejected, by reason."""
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes whose environment broke, by reason."""
     returns: Mean = field(default_factory=Mean)
@@ -91,7 +90,7 @@ class LearnerReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """So many episodes, and their steps."""
+    """A number of episodes, and their steps."""
 
     episodes: int
     steps: int
@@ -105,7 +104,7 @@ class ReplayStats:
     """The state of replay at one moment."""
 
     episodes: Mapping[str, int]
-    """Episodes kept, by task."""
+    """Episodes stored, by task."""
     steps: int
     inserted_tokens: int
     """Tokens of all episodes ever inserted."""
@@ -113,22 +112,22 @@ class ReplayStats:
     stored_bytes: int
     capacity_bytes: int
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Episodes refused at the door, by reason."""
+    """Episodes rejected at ingest, by reason."""
     duplicates: int = 0
     evicted: int = 0
     """Episodes that made room for others, since replay was opened."""
     left_out: Mapping[str, Mapping[str, Amount]] = field(
         default_factory=dict[str, Mapping[str, Amount]]
     )
-    """What is stored but never drawn, by task and reason: filters, staleness, tables."""
+    """What is stored but never sampled, by task and reason: filters, staleness, tables."""
     writers_waiting: int = 0
     readers_waiting: int = 0
     may_insert: bool = True
     """Whether the limiter lets writers insert now."""
     paused: bool = False
-    """Whether the limiter holds nobody back, until it is told to."""
+    """Whether the limiter is switched off for now."""
     who_waits: str = ""
-    """Who the limiter holds back, and by how many tokens."""
+    """Whom the limiter holds back, and by how many tokens."""
     incarnation: int = 0
     """How often replay was opened on this folder."""
 

@@ -33,10 +33,12 @@ class StepLayout:
     order of patches), tensors, separator, action.
 
     Keys are in lexicographic order within each modality (paper section 2.2). A step has S = k + m +
-    n + 1 + A tokens.
+    n + 1 + A tokens, and one more with a return-to-go.
     """
 
     def __init__(self, task: Task, layout: TokenLayout) -> None:
+        """Raises ValueError if the task shows text but the layout has no encoder, or if steps begin
+        with a return-to-go but the task has no references to scale it by."""
         self.task = task
         self.layout = layout
         ordered = sorted(task.observations.items())
@@ -74,12 +76,13 @@ class StepLayout:
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """Rows and columns of patches of each image; a size that is no multiple of 16 is padded
-        with zeros."""
+        """Rows and columns of patches of each image. An image whose size is not a multiple of 16 is
+        padded with zeros."""
         return [(-(-spec.shape[0] // PATCH), -(-spec.shape[1] // PATCH)) for _, spec in self.images]
 
     @cached_property
     def place_S(self) -> Integer[np.ndarray, " S"]:
+        """The place of each token of a step: a row of the table of local positions."""
         observation = np.arange(self.num_observation_tokens, dtype=np.int32) + FIRST_PLACE
         before = [] if self.layout.return_place is None else [self.layout.return_place]
         after = [PLACE_SEPARATOR] + [PLACE_ACTION] * self.num_action_tokens
@@ -87,12 +90,12 @@ class StepLayout:
 
     @cached_property
     def patch_at_m(self) -> Integer[np.ndarray, " m"]:
-        """Where in a step its patches stand."""
+        """The indices of a step's patches among its tokens."""
         return self.num_return_tokens + self.num_text_tokens + np.arange(self.num_patches)
 
     def is_target(self, ids_TS: Integer[np.ndarray, "T S"]) -> Bool[np.ndarray, "T S"]:
-        """Text and logged actions are targets (paper equation 2); what is only seen, separator and
-        padding are not."""
+        """Which tokens the loss counts: text and actions (paper equation 2), but not other
+        observations, separators or padding."""
         out = np.broadcast_to(self.place_S == PLACE_ACTION, ids_TS.shape).copy()
         if self.texts:
             text = slice(self.num_return_tokens, self.num_return_tokens + self.num_text_tokens)
@@ -117,8 +120,8 @@ class StepLayout:
 
     @cached_property
     def leaders_m2(self) -> Integer[np.ndarray, "m 2"]:
-        """For each patch of a step, the first patch in its row and in its column: they draw one
-        position together."""
+        """For each patch of a step, the first patch in its row and in its column. In training, the
+        patches of a row share one random row position, those of a column one column position."""
         out: list[np.ndarray] = []
         start = 0
         for rows, cols in self.grids:
@@ -130,7 +133,7 @@ class StepLayout:
     def patches(
         self, observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
     ) -> UInt8[np.ndarray, "T m 16 16 3"]:
-        """Patches [T, m, 16, 16, 3] of T steps, in raster order within each image."""
+        """Patches of T steps, in raster order within each image, image after image."""
         out: list[np.ndarray] = []
         for (key, _), (rows, cols) in zip(self.images, self.grids, strict=True):
             image = observations[key]
@@ -144,10 +147,10 @@ class StepLayout:
         return np.concatenate(out, axis=1) if len(out) != 1 else out[0]
 
     def _return_ids(self, returns: Float[np.ndarray, " T"]) -> Integer[np.ndarray, "T 1"]:
-        """Returns-to-go, normalised by the task's references, as any number that is seen; NaN is
-        the separator's id."""
+        """Ids of returns-to-go: normalised by the task's references, then encoded like an unbounded
+        value. NaN becomes the separator's id."""
         references = self.task.references
-        assert references is not None  # else there were no such token
+        assert references is not None  # __init__ rejects a task without
         normalised = (np.nan_to_num(returns) - references.random) / (
             references.expert - references.random
         )
@@ -159,11 +162,16 @@ class StepLayout:
         observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
         returns: Float[np.ndarray, " T"] | None = None,
     ) -> Integer[np.ndarray, "T n"]:
-        """Ids [T, k + m + n + 1] of the observation and the separator; a patch's id is 0 and is
-        never looked up.
+        """Ids of T observations, each with its separator.
 
-        Where steps begin with their return-to-go there is one more, of `returns`; None or NaN: it
-        is not told.
+        Args:
+            observations: By name, each [T, *shape].
+            returns: The return-to-go of each step, for a layout that has one. None or NaN: the
+                model is not told it.
+
+        Returns:
+            Ids [T, k + m + n + 1], one more with a return-to-go. A patch's id is 0 and is never
+            looked up.
         """
         num_steps = len(next(iter(observations.values())))
         parts: list[np.ndarray] = []
@@ -183,7 +191,7 @@ class StepLayout:
         actions: Shaped[np.ndarray, "T ..."],
         returns: Float[np.ndarray, " T"] | None = None,
     ) -> Integer[np.ndarray, "T S"]:
-        """Ids [T, S] of T whole steps."""
+        """Ids [T, S] of T whole steps: `observation_ids`, then the action's."""
         return np.concatenate(
             [
                 self.observation_ids(observations, returns),
@@ -195,21 +203,21 @@ class StepLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """B rows of L tokens. Windows are packed into rows; `segment` (0: padding) keeps them from
-    seeing each other."""
+    """B rows of L tokens. Several windows may be packed into a row; they have different segments
+    (0 is padding), so that they do not attend to each other."""
 
     ids: Integer[np.ndarray, "B L"]
     place: Integer[np.ndarray, "B L"]
     segment: Integer[np.ndarray, "B L"]
     is_target: Bool[np.ndarray, "B L"]
-    """True where the token itself is to be predicted, from the position before it."""
+    """Whether the token is to be predicted, from the position before it."""
     patches: UInt8[np.ndarray, "P 16 16 3"]
     patch_at: Integer[np.ndarray, " P"]
-    """Where each patch stands: row * L + position."""
+    """The token of each patch: row * L + position."""
     patch_intervals: Integer[np.ndarray, "P 4"]
     patch_leaders: Integer[np.ndarray, "P 2"]
     task_index: Int[np.ndarray, " B"]
-    """Which task each row is of: an index into the mix's list of tasks."""
+    """The task of each row: an index into the mixture's list of tasks."""
 
     @property
     def num_tokens(self) -> int:
@@ -217,18 +225,18 @@ class Batch:
         return int(np.count_nonzero(self.segment))
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by the name of their field."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Some whole steps of one episode, or a prompt's steps followed by them: what one packed
-    sequence is made of."""
+    """Whole steps of one episode, perhaps after a prompt's steps: one sequence for packing."""
 
     observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
     actions: Shaped[np.ndarray, "T ..."]
     prompt_steps: int = 0
     """How many of the first steps are the prompt."""
     returns: Float[np.ndarray, " T"] | None = None
-    """Return-to-go of each step: the sum of the rewards from it to its episode's end. None or NaN:
-    it is not told."""
+    """Return-to-go of each step: the sum of rewards from it to its episode's end. None or NaN: the
+    model is not told it."""

@@ -1,5 +1,4 @@
-"""What a task is: data that says what an environment shows, what it takes, and what its returns
-mean."""
+"""A task as data: what an environment shows, which actions it accepts, what its returns mean."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ BELIEVABLE = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """Published or measured mean returns of one task, and where they were read."""
+    """Published or measured mean returns of one task, and their source."""
 
     random: float
     expert: float
@@ -35,7 +34,7 @@ class References:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """An environment as data: what it is made from, what it shows, what it takes and what its
+    """An environment as data: how it is built, what it shows, which actions it accepts and what its
     returns mean."""
 
     name: str
@@ -50,10 +49,9 @@ class Task:
     max_steps: int
     """Steps after which an episode is cut (as the agent counts steps)."""
     references: References | None = None
-    """None: nobody has published or measured any, so returns of this task are only ever shown
-    raw."""
+    """None: there are none, so returns of this task are only shown raw."""
     weight: float = 1.0
-    """Share of this task in the mix, relative to the others."""
+    """Share of this task in the mixture, relative to the others."""
     aliases: tuple[str, ...] = ()
     max_abs_return: float | None = None
     """Largest return, of either sign, that an episode may have; beyond it the data is wrong. None:
@@ -85,11 +83,11 @@ class Task:
 
     @property
     def return_bound(self) -> float:
-        """Beyond this, in either direction, no return is believed.
+        """Returns beyond this, in either direction, are taken for an error.
 
         1,000 times the largest of the reference returns (at least 10,000). A
         user's own references may be a guess, and without references nothing is known: then 1e9,
-        above which a sum of float32 rewards is no longer exact. `max_abs_return` sets another.
+        above which a sum of float32 rewards is no longer exact. `max_abs_return` overrides it.
         """
         if self.max_abs_return is not None:
             return self.max_abs_return
@@ -100,8 +98,8 @@ class Task:
 
     @property
     def reward_bound(self) -> float:
-        """Beyond this no single reward is believed: a tenth of what an episode may return, where
-        references say that."""
+        """A single reward beyond this is taken for an error: a tenth of `return_bound` if that
+        comes from references."""
         is_known = self.max_abs_return is None and self.return_bound != UNKNOWN_RETURN
         return self.return_bound / 10 if is_known else self.return_bound
 
@@ -109,7 +107,7 @@ class Task:
         """The return on a scale where 0 is a random policy and 1 is `one` (default: the expert
         reference).
 
-        NaN where there are no references.
+        NaN if there are no references.
         """
         if self.references is None:
             return math.nan
@@ -118,8 +116,8 @@ class Task:
 
 
 def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
-    """The task with these statistics in its observations, by name. ValueError if it shows no such
-    array."""
+    """The task with these statistics in its observations, by name. Raises ValueError if it shows no
+    such array."""
     unknown = sorted(set(statistics) - set(task.observations))
     if unknown:
         raise ValueError(
@@ -138,7 +136,8 @@ def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
 
 
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
-    """The task called `name`, by its name or an alias. ValueError suggests the nearest names."""
+    """The task called `name`, by its name or an alias. Raises ValueError, which suggests the
+    nearest name, if there is none."""
     by_alias = {
         alias.lower(): task for task in tasks.values() for alias in (task.name, *task.aliases)
     }

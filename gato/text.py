@@ -1,5 +1,5 @@
-"""Text: kept as UTF-8 bytes, so that a new tokeniser never means new data, and turned into ids when
-sequences are made.
+"""Text: stored as UTF-8 bytes, so that a new tokeniser needs no new data, and encoded as ids when
+sequences are built.
 
 Shape letters: T steps, b bytes, k tokens.
 """
@@ -16,8 +16,8 @@ from jaxtyping import Integer, UInt8
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What turns text into ids: a SentencePiece model, as a rule (paper section 2.1;
-    `actors.tasks.text_encoder` has one)."""
+    """Encodes text as ids: usually a SentencePiece model (paper section 2.1;
+    `actors.tasks.text_encoder`)."""
 
     @property
     def vocab_size(self) -> int:
@@ -26,10 +26,12 @@ class TextEncoder(Protocol):
 
     @property
     def pad_id(self) -> int:
-        """The id after a text's end; no target is ever of this id."""
+        """The id after a text's end. It is never a target."""
         ...
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without padding."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ByteEncoder:
 
     @property
     def pad_id(self) -> int:
-        """NUL, which no text holds."""
+        """NUL, which no text contains."""
         return 0
 
     def encode(self, text: str) -> list[int]:
@@ -51,8 +53,8 @@ class ByteEncoder:
 
 
 def text_to_bytes(texts: Sequence[str], max_bytes: int) -> UInt8[np.ndarray, "T b"]:
-    """Texts as episodes keep them: UTF-8, zeros after the end. ValueError where one is too long or
-    holds a NUL."""
+    """Texts as episodes store them: UTF-8, zeros after the end. Raises ValueError if one is too
+    long or contains a NUL."""
     out = np.zeros((len(texts), max_bytes), np.uint8)
     for row, text in zip(out, texts, strict=True):
         encoded = text.encode()
@@ -76,7 +78,7 @@ def bytes_to_text(row: UInt8[np.ndarray, " b"]) -> str:
 
 
 def text_problem(row: UInt8[np.ndarray, " b"]) -> str | None:
-    """Why a row is no text, or None where it is one."""
+    """Why a row is not a text, or None if it is one."""
     try:
         return "holds a NUL before its end" if "\0" in bytes_to_text(row) else None
     except UnicodeDecodeError as problem:
@@ -86,8 +88,8 @@ def text_problem(row: UInt8[np.ndarray, " b"]) -> str | None:
 def encode_texts(
     rows: UInt8[np.ndarray, "T b"], encoder: TextEncoder, max_tokens: int
 ) -> Integer[np.ndarray, "T {max_tokens}"]:
-    """Ids of T texts: each cut to `max_tokens`, or padded with `pad_id`. Texts that come again are
-    encoded once."""
+    """Ids of T texts, each cut to `max_tokens` or padded with `pad_id`. Equal texts are encoded
+    once."""
     distinct, which = np.unique(rows, axis=0, return_inverse=True)
     ids = np.full((len(distinct), max_tokens), encoder.pad_id, np.int32)
     for row, text in zip(ids, distinct, strict=True):

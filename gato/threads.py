@@ -17,9 +17,8 @@ def use_threads(num_threads: int | None = None) -> int:
 
     Args:
         num_threads: At least 1. None: what the environment variable OMP_NUM_THREADS says, else 1.
-        Then the variable is
-            set as well, for a PyTorch that this process imports later and for the processes that it
-            starts.
+            The variable is then set as well, for a PyTorch that this process imports later and for
+            the processes that it starts.
 
     Returns:
         The number of threads.
@@ -29,7 +28,7 @@ def use_threads(num_threads: int | None = None) -> int:
     """
     if num_threads is None:
         said = os.environ.get(VARIABLE) or "1"
-        # OpenMP takes a list, one number for each level of nesting
+        # OpenMP accepts a list, one number for each level of nesting
         first = said.split(",")[0].strip()
         if not first.isdecimal():
             raise ValueError(

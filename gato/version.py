@@ -1,5 +1,5 @@
-"""Versions of weights: ordered by (epoch, number), so that a restarted learner is never taken for
-an older one."""
+"""Versions of weights: ordered by (epoch, number), so that a restarted learner is never mistaken
+for an older one."""
 
 from __future__ import annotations
 

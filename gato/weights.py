@@ -1,4 +1,4 @@
-"""Snapshots of a model's weights as plain arrays: bfloat16 held as uint16, because NumPy has no
+"""Snapshots of a model's weights as plain arrays: bfloat16 stored as uint16, because NumPy has no
 bfloat16."""
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Weights:
 
 
 def acting_config(config: ModelConfig) -> ModelConfig:
-    """The shape of the model that plays a snapshot: plain, whatever training shared or left out at
-    random."""
+    """The shape of the model that acts with a snapshot: without shared rows, dropout or stochastic
+    depth, which only training needs."""
     return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
 
 
 def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
-    """The weights rounded to bfloat16, for a model of `acting_config`. ValueError where one is not
-    finite."""
+    """The weights rounded to bfloat16, for a model of `acting_config`. Raises ValueError if a
+    weight is not finite."""
     arrays: dict[str, np.ndarray] = {}
     state = model.state_dict()
     if model.config.value_waves:
@@ -51,8 +51,7 @@ def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
 
 
 def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
-    """Put a snapshot's weights into the model. ValueError where names or shapes differ: it is of
-    another model."""
+    """Put a snapshot's weights into the model. Raises ValueError if names or shapes differ."""
     state = model.state_dict()
     if set(state) != set(arrays):
         odd = sorted(set(state) ^ set(arrays))

@@ -1,7 +1,9 @@
-"""Checks that the packages `gato`, `learner`, `actors`, `replay` and `cluster` that Python finds are this project's.
+"""Checks that the packages `gato`, `learner`, `actors`, `replay` and `cluster` that Python finds
+are this project's.
 
-Their names are common: a distribution on PyPI or a folder of the user's may have the same. pip overwrites the files of one
-distribution with another's and says nothing, and a folder that is earlier on `sys.path` hides a package. docs/adr/0028-packaging.md.
+Their names are common: a distribution on PyPI or a folder of the user's may have the same. pip
+overwrites the files of one distribution with another's and says nothing, and a folder that is
+earlier on `sys.path` hides a package. docs/adr/0028-packaging.md.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ def check_packages() -> None:
     """Call this before the first import of one of the packages. Imports none of them.
 
     Raises:
-        ImportError: If Python finds another package of the same name. The message names its file and what to do.
+        ImportError: If Python finds another package of the same name. The message names its file
+        and what to do.
     """
     foreign = {name: file for name in PACKAGES if (file := _foreign(name)) is not None}
     if not foreign:
@@ -51,7 +54,8 @@ def _foreign(name: str) -> str | None:
 
 
 def _overwritten(ours: Path) -> bool:
-    """Whether the file differs from the one that was installed. Always false if the project was not installed as a wheel."""
+    """Whether the file differs from the one that was installed. Always false if the project was not
+    installed as a wheel."""
     record = next(ROOT.glob(f"{_normal(DISTRIBUTION)}-*.dist-info/RECORD"), None)
     if record is None:
         return False
@@ -66,7 +70,8 @@ def _overwritten(ours: Path) -> bool:
 
 
 def _owners(name: str) -> str:
-    """Which other distributions have a package of this name, for the message. Reads the metadata of all: slow."""
+    """Which other distributions have a package of this name, for the message. Reads the metadata of
+    all: slow."""
     from importlib import metadata  # only here: it takes longer to import than the check itself
 
     others = {

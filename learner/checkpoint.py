@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON in one folder a step, whole or not there at all."""
+"""Checkpoints: safetensors and JSON in one folder for each step, complete or absent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run stood: all that is needed to go on, beside the weights and the optimiser's
+    """The progress of a run: all that a resume needs next to the weights and the optimiser's
     state."""
 
     step: int
@@ -55,8 +55,17 @@ def save_checkpoint(
     *,
     keep: int = 2,
 ) -> Path:
-    """Write `folder/step-N` and drop all but the newest `keep`. OSError (a full disk) leaves the
-    older ones as they were."""
+    """Write `folder/step-N` and delete all but the newest `keep` checkpoints.
+
+    The files are written under another name, synced and then renamed, so that a process that dies
+    leaves no partial checkpoint.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        OSError: If it cannot be written (a full disk). Older checkpoints are untouched.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{progress.step:09d}"
     draft = folder / f".draft-{os.getpid()}"
@@ -101,7 +110,7 @@ def _about(path: Path) -> dict[str, Any]:
     file = path / "checkpoint.json"
     if not file.is_file():
         raise ValueError(
-            f"{path} is no checkpoint: it has no checkpoint.json; give a folder such as"
+            f"{path} is not a checkpoint: it has no checkpoint.json; give a folder such as"
             " checkpoints/step-000001000"
         )
     about = read_json(file, fix=FIX)
@@ -116,7 +125,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file. ValueError, which names the file, where it is damaged or missing."""
+    """The tensors of a file. Raises ValueError, which names it, if it is damaged or missing."""
     try:
         return load_file(file)
     except FileNotFoundError as problem:
@@ -144,8 +153,11 @@ def read_model_config(path: Path) -> ModelConfig:
 def load_checkpoint(
     path: Path, model: Gato, optimiser: torch.optim.Optimizer | None = None
 ) -> Progress:
-    """Put a checkpoint into the model (and the optimiser). ValueError where it holds a model of
-    another shape."""
+    """Load a checkpoint into the model (and the optimiser).
+
+    Raises:
+        ValueError: If its model has another shape, or a file is damaged.
+    """
     about = _about(path)
     saved_config = read_model_config(path)
     if saved_config != model.config:
@@ -155,10 +167,10 @@ def load_checkpoint(
             for k, v in asdict(saved_config).items()
             if v != mine.get(k)
         ]
-        if saved_config.normalise != model.config.normalise:  # too many numbers for a line
+        if saved_config.normalise != model.config.normalise:  # too many numbers for one line
             wrong = [
                 *(w for w in wrong if not w.startswith("normalise ")),
-                "other statistics that observations are normalised by",
+                "other statistics for normalising observations",
             ]
         raise ValueError(
             f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give"
@@ -173,9 +185,8 @@ def load_checkpoint(
 def _load_model(file: Path, model: Gato) -> None:
     try:
         model.load_state_dict(_tensors(file))
-    except (
-        RuntimeError
-    ) as problem:  # PyTorch names all tensors that are missing, or too many, or of another shape
+    except RuntimeError as problem:
+        # PyTorch names all tensors that are missing, unexpected or of another shape.
         raise damaged(file, " ".join(str(problem).split())[:200], fix=FIX) from problem
 
 
@@ -200,7 +211,7 @@ def _load_optimiser(file: Path, model: Gato, optimiser: torch.optim.Optimizer) -
             )
         step = state.pop("step").reshape(())
         moments = {moment: value.to(parameter.device) for moment, value in state.items()}
-        # A fused AdamW wants its step count beside the parameter, the plain one on the CPU.
+        # A fused AdamW keeps its step count on the parameter's device, the plain one on the CPU.
         optimiser.state[parameter] = {"step": step.to(parameter.device), **moments}
     if states:
         raise damaged(file, f"the model has no parameter {next(iter(states))}", fix=FIX)

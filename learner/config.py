@@ -30,10 +30,10 @@ class LearnerConfig:
     checkpoint_every: int = 500
     report_every: int = 20
     bf16: bool | None = None
-    """Autocast to bfloat16. None: where the machine computes it in hardware."""
+    """Autocast to bfloat16. None: if the machine computes it in hardware."""
     activation_checkpointing: bool = False
-    """Keep only what enters each block, and compute the rest again for the gradient: less memory, a
-    third more work."""
+    """Keep only the inputs of each block and compute the rest again for the gradient: less memory,
+    a third more work."""
     compile: bool = False
     """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and
     minutes at the start."""

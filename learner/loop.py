@@ -1,5 +1,4 @@
-"""The learner's loop: a batch, a gradient, an update; now and then weights out, a checkpoint down,
-a report up."""
+"""The learner's loop: batch, gradient, update; at intervals weights, a checkpoint, a report."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
-from learner.prefetch import BatchSource, Feed
+from learner.prefetch import BatchSource, Prefetcher
 
 
 @runtime_checkable
@@ -29,7 +28,7 @@ class WeightsSink(Protocol):
     """Where published weights go."""
 
     def publish(self, weights: Weights) -> bool:
-        """Take a version. False: a learner of a later epoch has published; this one must end."""
+        """Store a version. False: a learner of a later epoch has published; this one must end."""
         ...
 
 
@@ -39,7 +38,7 @@ class LossNotFinite(RuntimeError):
 
 
 class Fenced(RuntimeError):
-    """Another learner of this run has started since; this one's weights are no longer taken."""
+    """A newer learner of this run has started; this one's weights are no longer accepted."""
 
 
 def parameter_groups(model: Gato, weight_decay: float) -> list[dict[str, object]]:
@@ -66,10 +65,11 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 class Learner:
-    """Trains one model. Resumes from the newest checkpoint in `folder`, where there is one.
+    """Trains one model. Resumes from the newest checkpoint in `folder` if there is one.
 
-    learner = Learner(config, model_config, source, sink, folder, epoch=1,
-    task_names=["mujoco/hopper"], seed=0) for report in learner.run():
+    tasks = ["mujoco/hopper"]
+    learner = Learner(config, model, source, sink, folder, epoch=1, task_names=tasks, seed=0)
+    for report in learner.run():
         ...
     """
 
@@ -86,6 +86,19 @@ class Learner:
         seed: int,
         device: torch.device | None = None,
     ) -> None:
+        """Build the model and load the newest checkpoint.
+
+        Args:
+            config: How to train.
+            model: What to train.
+            source: Of batches.
+            sink: For published weights.
+            folder: Of checkpoints.
+            epoch: How often a learner of this run was started, this one included.
+            task_names: Names of the indices in a batch's `task_index`.
+            seed: Of the run.
+            device: None: a GPU if there is one.
+        """
         self.config = config
         self._source = source
         self._sink = sink
@@ -114,22 +127,22 @@ class Learner:
         )
         self.progress = Progress(step=0, number=0)
         self.problems: list[str] = []
-        """What went wrong and was survived, such as a checkpoint that found no space; the reader
-        takes them out."""
+        """Problems that did not stop training, such as a checkpoint without space; the reader
+        removes them."""
         checkpoints = list_checkpoints(folder)
         if checkpoints:
             self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
 
     def stop(self) -> None:
-        """Ask the loop to end after the present update, with a checkpoint and its weights
-        published."""
+        """Ask the loop to end after the present update; it then publishes and saves."""
         self._stop = True
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
 
     def publish(self) -> None:
-        """Send the present weights out under the next version."""
+        """Publish the present weights as the next version. Raises Fenced if a newer learner
+        runs."""
         number = self.progress.number + 1
         weights = Weights(
             version=Version(self._epoch, number),
@@ -143,8 +156,8 @@ class Learner:
         self.progress = Progress(step=self.progress.step, number=number)
 
     def save(self) -> None:
-        """Write a checkpoint; a disk without space is a problem to report, not an end: the last
-        checkpoint is whole."""
+        """Write a checkpoint. A full disk is a problem to report, not an end: the last checkpoint
+        is still complete."""
         try:
             save_checkpoint(self._folder, self.model, self.optimiser, self.progress)
         except OSError as problem:
@@ -153,11 +166,17 @@ class Learner:
             )
 
     def _update(self, batch: TensorBatch) -> tuple[float, dict[int, Mean]]:
-        """One update; the gradient's norm and the losses of each task. LossNotFinite before
-        anything has changed."""
+        """Make one update.
+
+        Returns:
+            The gradient's norm before clipping, and the loss by task index.
+
+        Raises:
+            LossNotFinite: Before anything has changed.
+        """
         step = self.progress.step
-        # Each update draws (patch positions, dropout) from its own seed: a resumed run goes on, not
-        # again.
+        # Each update draws (patch positions, dropout) from a seed of its own, so that a resumed run
+        # has the same random numbers as an unbroken one.
         torch.manual_seed(int(np.random.default_rng([self._seed, step]).integers(2**62)))
         rate = self._schedule.at(step)
         for group in self.optimiser.param_groups:
@@ -172,6 +191,7 @@ class Learner:
                 f" {self._save_batch(batch)}"
             )
         mean.backward()
+        # Clips in place; without a limit it only measures.
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.clip_gradient_norm or float("inf")
         )
@@ -183,6 +203,8 @@ class Learner:
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        # [n]: the task of each target's row. Sums and counts merge right over updates, means do
+        # not.
         tasks = batch.task_index[loss.rows]
         by_task: dict[int, Mean] = {}
         for index in tasks.unique().tolist():
@@ -201,24 +223,25 @@ class Learner:
         return path
 
     def run(self) -> Iterator[LearnerReport]:
-        """Train until `num_updates` or `stop()`. The first thing is to publish, so that the workers
-        have something to play."""
+        """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
+        that the workers can begin."""
         num_ids = self.model.config.layout.vocab_size
-        feed = Feed(
+        prefetcher = Prefetcher(
             self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids
         )
         try:
             self.publish()
-            yield from self._train(feed)
+            yield from self._train(prefetcher)
         finally:
-            feed.close()
+            prefetcher.close()
 
-    def _train(self, feed: Feed) -> Iterator[LearnerReport]:
+    def _train(self, prefetcher: Prefetcher) -> Iterator[LearnerReport]:
         meter = _Meter()
         while self.progress.step < self.config.num_updates and not self._stop:
             asked = time.monotonic()
-            batch = feed.next(timeout_s=1.0)
+            batch = prefetcher.next(timeout_s=1.0)
             meter.wait_s += time.monotonic() - asked
+            # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
                 norm, by_task = self._update(batch)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
@@ -229,6 +252,7 @@ class Learner:
                 if self.progress.step % self.config.checkpoint_every == 0:
                     self.save()
                 meter.blocked_s += time.monotonic() - begun
+            # A learner that waits for data still reports, so that it is not taken for dead.
             if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
                 yield self._report(meter)
                 meter = _Meter()

@@ -1,4 +1,4 @@
-"""The feed: one thread that has the next batch on the device before it is asked for."""
+"""Prefetching: one thread puts the next batches on the device before they are needed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gato.sequence import Batch
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What the learner needs of replay: batch number `index`, for ever the same for one state of
+    """What the learner needs of replay: batch number `index`, deterministic for a given state of
     replay."""
 
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        """The batch, or None where there was none in time (nothing to read yet, or replay holds
-        readers back)."""
+        """The batch; None if there is none within `timeout_s` (nothing to read yet, or the limiter
+        holds readers back)."""
         ...
 
 
-class Feed:
-    """Batches in the order of their index, `ahead` of them prepared while the learner computes.
+class Prefetcher:
+    """Batches in the order of their index; up to `ahead` are prepared while the learner computes.
 
-    feed = Feed(source, first_index=0, device=torch.device("cpu"))
-    batch = feed.next(timeout_s=1.0)     # None: no batch yet
-    feed.close()
+    prefetcher = Prefetcher(source, first_index=0, device=torch.device("cpu"))
+    batch = prefetcher.next(timeout_s=1.0)     # None: no batch yet
+    prefetcher.close()
     """
 
     def __init__(
@@ -41,7 +41,15 @@ class Feed:
         num_ids: int | None = None,
         ahead: int = 2,
     ) -> None:
-        """`num_ids`: rows of the model's table; a batch with an id beyond them is refused."""
+        """Start the thread.
+
+        Args:
+            source: Where batches come from.
+            first_index: Of the first batch; a resumed run goes on with its step.
+            device: Where batches go.
+            num_ids: Rows of the model's table; a batch with an id beyond them is rejected.
+            ahead: Batches that are prepared in advance.
+        """
         self._source = source
         self._device = device
         self._num_ids = num_ids
@@ -51,7 +59,7 @@ class Feed:
         self._closed = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(
-            target=self._fill, args=(first_index,), name="feed", daemon=True
+            target=self._fill, args=(first_index,), name="prefetch", daemon=True
         )
         self._thread.start()
 
@@ -67,13 +75,13 @@ class Feed:
                     self._ready.append(tensors)
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: len(self._ready) < self._ahead or self._closed)
-        except BaseException as failure:  # handed to the learner's thread, which raises it
+        except BaseException as failure:  # raised by `next`, in the learner's thread
             with self._changed:
                 self._failure = failure
                 self._changed.notify_all()
 
     def next(self, timeout_s: float) -> TensorBatch | None:
-        """The next batch, or None where there is none within `timeout_s`. What broke the source is
+        """The next batch; None if there is none within `timeout_s`. An error of the source is
         raised here."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -88,6 +96,7 @@ class Feed:
             raise self._failure
 
     def close(self) -> None:
+        """End the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,5 +1,4 @@
-"""The learner as a Ray actor: one call trains to the end, others ask how it stands and tell it to
-stop."""
+"""The learner as a Ray actor: one call trains to the end, others read its reports and stop it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from learner.prefetch import BatchSource
 
 
 class LearnerActor:
-    """Holds a `Learner` in a process of its own; Ray starts it anew where it dies, and it goes on
+    """Runs a `Learner` in a process of its own. If it dies, Ray starts it again, and it goes on
     from its checkpoint."""
 
     def __init__(
@@ -40,8 +39,11 @@ class LearnerActor:
 
     @ray.method
     def train(self, epoch: int) -> str:
-        """Train in `epoch` to the run's end or until `stop`; how it ended: finished, stopped,
-        fenced or the reason."""
+        """Train in `epoch` to the run's end or until `stop`.
+
+        Returns:
+            How it ended: "finished", "stopped", "fenced", or why the loss is not finite.
+        """
         learner = Learner(
             *self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed
         )
@@ -70,6 +72,7 @@ class LearnerActor:
 
     @ray.method
     def stop(self) -> None:
+        """End after the present update."""
         self._stop.set()
         if self._learner is not None:
             self._learner.stop()

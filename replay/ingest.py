@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -23,10 +24,28 @@ columns."""
 REWARDS = ("<f4", ())
 """dtype and shape of one step of the rewards."""
 KINDS = {
-    "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
-    "longer than the task": "too many steps", "cannot be believed": "rewards not believable", "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
-}  # fmt: skip
+    "not an episode": "damaged",
+    "damaged": "damaged",
+    "not finite": "not finite",
+    "shape": "wrong shape",
+    "longer than the task": "too many steps",
+    "cannot be believed": "rewards not believable",
+    "dtype": "wrong dtype",
+    "observes": "wrong observations",
+    "outside": "values out of range",
+    "too large": "too large",
+}
 """A word of the reason, and the kind under which such episodes are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """The answer to a writer."""
+
+    status: Literal["stored", "duplicate", "rejected", "wait"]
+    """stored: durable, as the setting `durability` says. duplicate: stored before. rejected: see
+    `reason`. wait: writers are held back; send it again."""
+    reason: str = ""
 
 
 class Rejected(ValueError):

@@ -1,66 +1,60 @@
-"""Shards: where an episode goes, who is asked for a batch, and what all of them hold together. Pure
-arithmetic."""
+"""Shards: which one an episode belongs to, and what all of them hold together. Pure arithmetic."""
 
 from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gato.metrics import Amount, ReplayStats
-from replay.storage.dedup import SequenceKey
-
-PAUSE_S = 1.0
-"""For how long a shard that did not answer is asked last."""
+from replay.storage.dedup import SequenceKey, split_key
 
 
 def shard_of(key: SequenceKey, num_shards: int) -> int:
-    """Where an episode goes: one writer's episodes in turn to all shards, each writer beginning
-    elsewhere.
+    """The shard of an episode. One writer's episodes go to all shards in turn, and each writer
+    starts with another one.
 
-    So what one shard sees of a writer are every `num_shards`-th numbers, which is what
-    `EpisodeStore` counts on.
+    So a shard gets every `num_shards`-th number of a writer, which `Deduplication` relies on.
     """
     return (zlib.crc32(key.stream.encode()) + key.number) % num_shards
 
 
 def shard_folder(folder: Path, shard: int, num_shards: int) -> Path:
-    """Where a shard keeps its episodes; the only one of a run has the folder itself."""
+    """The folder of a shard; an only shard has the folder itself."""
     return folder if num_shards == 1 else folder / f"shard-{shard}"
 
 
 def batch_number(index: int, rank: int, num_ranks: int) -> int:
-    """The number of the `index`-th batch of one of several learner ranks: no two ranks ever read
-    the same."""
+    """The number of the `index`-th batch of a learner rank; no two ranks read the same number.
+
+    Raises:
+        ValueError: if there is no such rank.
+    """
     if not 0 <= rank < num_ranks:
-        raise ValueError(f"rank {rank} is none of {num_ranks} ranks, which count from 0")
+        raise ValueError(
+            f"expected a rank from 0 to {num_ranks - 1}, got {rank}; ranks count from 0"
+        )
     return index * num_ranks + rank
 
 
-class Rotation:
-    """Which shards to ask for a batch, one after another: its home first, and those that failed
-    lately last.
+def priorities_by_shard(
+    priorities: Mapping[str, float], num_shards: int
+) -> dict[int, dict[str, float]]:
+    """Priorities by key, grouped by the shard that has the key."""
+    parts: dict[int, dict[str, float]] = {}
+    for key, priority in priorities.items():
+        parts.setdefault(shard_of(split_key(key), num_shards), {})[key] = priority
+    return parts
 
-    Each number has the same home for ever, so with a frozen replay a number names the same batch
-    for ever. A shard that is dead, has nothing, or whose readers are ahead of its writers, stops
-    nobody while another can serve.
-    """
 
-    def __init__(self, num_shards: int) -> None:
-        self._num_shards = num_shards
-        self._failed_s = [float("-inf")] * num_shards
-
-    def order(self, number: int, now_s: float) -> list[int]:
-        turn = [(number + i) % self._num_shards for i in range(self._num_shards)]
-        return sorted(turn, key=lambda shard: now_s - self._failed_s[shard] < PAUSE_S)
-
-    def failed(self, shard: int, now_s: float) -> None:
-        self._failed_s[shard] = now_s
+def steps_of_all(answers: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Steps by task, summed over shards; all shards name the same tasks."""
+    return {task: sum(answer[task] for answer in answers) for task in answers[0]}
 
 
 def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
-    """All shards as one replay."""
+    """The stats of all shards as those of one replay."""
     if len(stats) == 1:
         return stats[0]
     episodes, refused = Counter[str](), Counter[str]()
@@ -93,8 +87,8 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
 
 
 def _left_out_of_all(stats: Sequence[ReplayStats]) -> dict[str, dict[str, Amount]]:
-    """Each shard filters by the episodes that it has, so that a reason's return may differ between
-    them."""
+    """By task and reason. Each shard filters by its own episodes, so a reason may name a different
+    return in each."""
     out: dict[str, dict[str, Amount]] = {}
     for one in stats:
         for task, reasons in one.left_out.items():

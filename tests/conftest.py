@@ -4,30 +4,41 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+import tests.type_check
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def annotated(*packages: str) -> list[str]:
+    """The modules of these packages that annotate shapes."""
+    files = (file for package in packages for file in (ROOT / package).rglob("*.py"))
+    return [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in files
+        if "\nfrom jaxtyping import" in file.read_text()
+    ]
+
 
 # Before any of ours is imported: jaxtyping rewrites the modules so that beartype checks each call.
 hook = install_import_hook(
-    [
-        "gato",
-        "learner.loop",
-        "learner.prefetch",
-        "learner.schedule",
-        "actors.rollout",
-        "actors.players",
-        "replay.mix",
-    ],
-    "beartype.beartype",
+    ["gato", "learner", *annotated("actors", "replay", "cluster")],
+    f"{tests.type_check.__name__}.checked",
 )
 
+# A busy machine makes no test fail.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Real demonstration data beside the repository, where it is; tests that need it are skipped
-    elsewhere."""
+    """Real demonstration data next to the repository; tests that need it are skipped without it."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no demonstration data at {SHARED_DATA}")
     return SHARED_DATA

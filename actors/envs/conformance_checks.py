@@ -44,7 +44,7 @@ def random_action(task: Task, rng: np.random.Generator) -> Shaped[np.ndarray, ..
     return rng.uniform(low, high).reshape(spec.shape).astype(spec.dtype)
 
 
-def _frame(envs: VectorEnv, row: int, *numbers: float) -> bytes:
+def _frame(envs: VectorEnv, row: int, *numbers: float | np.generic) -> bytes:
     """All that a row shows, and these numbers, as bytes."""
     shown = b"".join(envs.observations[name][row].tobytes() for name in sorted(envs.observations))
     return shown + np.array(numbers, np.float64).tobytes()

@@ -166,8 +166,8 @@ class GymnasiumEnv:
     def steps_per_s(self) -> float:
         return float(self._env.metadata.get("render_fps") or 15.0)
 
-    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """Draw the present state. Raises RuntimeError if the environment returns nothing."""
+    def picture(self) -> UInt8[np.ndarray, ...]:
+        """Draw the present state, unchecked. Raises RuntimeError if there is no picture."""
         bare = self._env.unwrapped
         # Set when a picture is wanted, not when the environment is made: not every environment
         # accepts `render_mode` there.

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Shaped
 
 from actors.players.player import TimeStep
-from gato.acting import Policy
-from gato.acting_state import ActingState
+from gato.acting.policy import Policy
+from gato.acting.state import ActingState
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato
 from gato.sequence import Window

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from actors.players.player import TimeStep
-from gato.acting import Policy
-from gato.acting_state import ActingState
+from gato.acting.policy import Policy
+from gato.acting.state import ActingState
 from gato.sequence import Window
 from gato.version import Version
 

@@ -22,7 +22,7 @@ from jaxtyping import Shaped
 from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Group, GroupKey, Ticket
 from actors.players.player import TimeStep
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
 from gato.task import Task

@@ -93,7 +93,7 @@ def _require_demonstrations(config: RunConfig) -> None:
         if name not in shown and not has_teacher(task):
             train = ", or train one (gato teach)" if task.family == "mujoco" else ""
             raise ValueError(
-                f"nobody demonstrates {name}: it has no teacher that ships; bring data (gato"
+                f"{name} has no demonstrations: no teacher of it ships; bring data (gato"
                 f" import, then --data NAME) or name who teaches it (--teacher {name}=SPEC){train}"
             )
 

@@ -29,7 +29,7 @@ from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
-from replay.sampling.mixture import Mix
+from replay.sampling.demonstrations import Demonstrations
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
 
@@ -42,7 +42,7 @@ class _NoSink:
 
 
 class _Fixed:
-    """One version, for ever."""
+    """A weights source with one version."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -75,11 +75,9 @@ class StoredPrompts:
                 folder, capacity_bytes=config.replay.capacity_bytes, read_only=True
             )
             try:
-                mix = Mix(
-                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={},
-                    cache_bytes=1 << 20,
-                )  # fmt: skip
-                window = mix.demonstration(task_name, num_steps)
+                window = Demonstrations(
+                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={}
+                ).window(task_name, num_steps)
             finally:
                 store.close()
             if window is not None:

@@ -102,9 +102,13 @@ def _carry_out_detached(folder: RunFolder, options: Connections, console: Consol
         process = subprocess.Popen(
             # -P: a folder `cluster` where the user is must not hide ours
             [sys.executable, "-P", "-m", "cluster.control.detached", *arguments],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     while process.poll() is None and folder.info().state not in ("running", "failed"):
         time.sleep(0.1)
     info = folder.info()

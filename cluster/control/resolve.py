@@ -15,8 +15,7 @@ from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.sampling.config import TaskMix
-from replay.sampling.mixture import least_steps
+from replay.sampling.config import TaskMix, least_steps
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:

@@ -53,7 +53,7 @@ def supervise_or_fail(
         _supervise(config, folder, options, console)
     except redis.RedisError as problem:  # a journal without space, or a server that is gone
         reason = (
-            f"the journal of run {folder.name} failed ({problem}); mend its Redis or free some"
+            f"the journal of run {folder.name} failed ({problem}); repair its Redis or free some"
             " space, then gato resume"
         )
         folder.set_state("failed", reason=reason)

@@ -1,5 +1,5 @@
-"""The supervisor: runs learner, replay and pool to the end of a run, obeys control words, and
-journals what happens."""
+"""The supervisor: runs learner, replay and worker pool to the end of a run, obeys control words,
+and journals what happens."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ class Supervisor:
                 RayTaskError
             ) as failure:  # an exception in the learner's code: again would be the same
                 return "failed", f"the learner failed: {failure.cause!r}"
-            except RayError as failure:  # its process died: Ray starts it anew, from its checkpoint
+            except (
+                RayError
+            ) as failure:  # its process died: Ray starts it again, from its checkpoint
                 failures += 1
                 if failures > 20 or stop_by_s is not None:
                     return (
@@ -182,7 +184,7 @@ class Supervisor:
         try:
             if word == "replay-pause":
                 self._parts.replay.pause()
-                self._say("replay paused", "nobody is held back until gato replay resume")
+                self._say("replay paused", "the rate limiter is off until gato replay resume")
             elif word == "replay-resume":
                 self._parts.replay.resume()
                 self._say("replay resumed", "its limiter holds back again")
@@ -205,7 +207,7 @@ class Supervisor:
             self._say(
                 "problem",
                 f"replay has its first limiter again: {first_line(problem)}; gato replay limit"
-                " anew",
+                " sets it again",
             )
 
     def _take_reports(self) -> None:

@@ -1,4 +1,4 @@
-"""The weights store: keeps the newest version for whoever plays, refuses older ones, and has a copy
+"""The weights store: keeps the newest version for the workers, rejects older ones, and has a copy
 on disk."""
 
 from __future__ import annotations

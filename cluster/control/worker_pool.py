@@ -1,5 +1,5 @@
-"""The pool: a run's workers. Gives them their assignments, takes what they did, and starts again
-who died or hangs."""
+"""The worker pool: a run's workers. Gives them their assignments, takes what they did, and starts
+again who died or hangs."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Journal:
     def _rows(
         self, stream: str, after_id: str, *, block_s: float, count: int
     ) -> list[tuple[str, dict[str, str]]]:
-        # A block of 0 ms would wait for ever.
+        # A block of 0 ms would never end.
         block_ms = int(1000 * min(block_s, MAX_BLOCK_S)) or None if block_s > 0 else None
         answer = self._client.xread({stream: after_id}, count=count, block=block_ms)
         streams = cast(list[tuple[str, list[tuple[str, dict[str, str]]]]], answer)

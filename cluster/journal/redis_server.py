@@ -111,7 +111,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, with its password: whoever has this may change the run."""
+        """Its address with the password; anyone who has it may change the run."""
         return self.endpoint.url
 
     @property
@@ -192,7 +192,7 @@ def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
 
 
 def _take_lock(folder: Path) -> int:
-    """A descriptor that holds the folder's lock; whoever inherits it goes on holding it."""
+    """A descriptor that holds the folder's lock; a process that inherits it holds it, too."""
     lock_fd = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline_s = time.monotonic() + LOCK_WAIT_S
     while True:

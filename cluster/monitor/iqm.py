@@ -39,7 +39,7 @@ def interquartile_mean(scores_KE: Float[np.ndarray, "*batch K E"]) -> Float[np.n
     weights = np.clip(
         np.minimum(place + 1, 0.75 * count) - np.maximum(place, 0.25 * count), 0.0, 1.0
     )
-    return flat @ weights / weights.sum()
+    return np.asarray(flat @ weights / weights.sum())
 
 
 def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Aggregate | None:

@@ -69,9 +69,7 @@ def note_table(summary: Summary, size: Size) -> Table | None:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"
             table.add_row("", Text("evaluation failed", style="red"), _one_line(text))
         for warning in task.warnings:
-            table.add_row(
-                "", Text("tokens lose values", style="yellow"), _one_line(f"{name}: {warning}")
-            )
+            table.add_row("", Text("values lost", style="yellow"), _one_line(f"{name}: {warning}"))
     if summary.replay is not None:
         for line, is_much in unread_text(summary.replay):
             table.add_row(
@@ -81,7 +79,7 @@ def note_table(summary: Summary, size: Size) -> Table | None:
         reasons = ", ".join(
             f"{count} x {reason}" for reason, count in summary.replay.refused.items()
         )
-        table.add_row("", Text("episodes refused", style="yellow"), _one_line(reasons))
+        table.add_row("", Text("episodes rejected", style="yellow"), _one_line(reasons))
     for event in summary.events[-MAX_EVENTS:]:
         at = time.strftime("%H:%M:%S", time.localtime(event.time_s))
         alarming = any(word in event.kind for word in ALARMING)

@@ -68,7 +68,7 @@ class RunConfig:
             raise ValueError(
                 f"until actors.play_from, {self.actors.play_from}, the learner reads"
                 f" {read_tokens:,} tokens and replay may let it read no more than"
-                f" {allowed_tokens:,.0f} before somebody plays: it could wait for ever; add --set"
+                f" {allowed_tokens:,.0f} before anyone plays: it could wait forever; add --set"
                 f" replay.limiter.slack_tokens={read_tokens} or --set"
                 " replay.limiter.reads_per_inserted_token=null"
             )

@@ -57,7 +57,7 @@ class About:
         file = path / "about.json"
         before = read_about(file) if file.is_file() else {}
         self._plain: dict[str, Any] = dict(before.get("coverage", {}))
-        """Coverage of each task as JSON: what was read, as far as it is not counted anew."""
+        """Coverage of each task as JSON: what was read, as far as it is not counted again."""
         self._covered: dict[str, int] = {
             task: number
             for task, number in before.get("covered", {}).items()
@@ -136,7 +136,7 @@ class About:
         ]
 
     def write(self, *, is_complete: bool) -> bool:
-        """Write it anew; whether the data set holds anything."""
+        """Write it again. Returns whether the data set holds anything."""
         self._count()
         self._plain |= {name: found.to_json() for name, found in self._coverage.items()}
         tasks = tasks_in(self._store.episodes.values())
@@ -144,7 +144,7 @@ class About:
             "origin": self._origin,
             "source": self._source,
             "complete": is_complete,
-            "refused": dict(self._report.refused),
+            "refused": dict(self._report.rejected),
             "left_out": self._report.left_out,
             "warnings": list(self._warnings()),
             "coverage": self._plain,

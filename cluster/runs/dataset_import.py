@@ -22,11 +22,11 @@ from gato.metrics import Amount
 from gato.task import Task
 from replay.formats.reader import Known, Reading, Report
 from replay.sampling.config import MixConfig
+from replay.sampling.left_out import left_out_of
 from replay.storage.changes import tally_of
 from replay.storage.eviction import ReplayDiskFull
 from replay.storage.header import Header
 from replay.storage.record import Record, pack
-from replay.storage.stats import left_out_of
 from replay.storage.store import EpisodeStore
 
 GROUP_EPISODES = 256
@@ -35,7 +35,7 @@ GROUP_S = 1.0
 """Episodes are stored together up to so many, so many bytes and so many seconds: each write waits
 for the disk."""
 FIRST_WRITE = 1024
-"""about.json is written anew after so many new episodes, and whenever they have doubled."""
+"""about.json is written again after so many new episodes, and whenever they have doubled."""
 UNTOLD_MIX = MixConfig(rows=1, row_tokens=2)
 """What a run reads if it is told nothing else."""
 UNFILTERED = "--set replay.mix.min_expert_fraction=null"
@@ -117,8 +117,8 @@ def make(
 
 
 def _why_none(report: Report) -> str:
-    if report.refused:
-        return f"refused: {counted(report.refused)}"
+    if report.rejected:
+        return f"refused: {counted(report.rejected)}"
     return "; ".join(report.left_out) or "it holds no episodes"
 
 
@@ -218,7 +218,7 @@ def _show(
     table.add_row("taken", f"{stored + there:,}{total}{already}")
     for name, says in changes:
         table.add_row(name, literal(says))
-    for reason, count in reading.report.refused.most_common():
+    for reason, count in reading.report.rejected.most_common():
         table.add_row("[yellow]refused[/yellow]", f"{count:,}: {literal(reason)}")
     counts = {task: int(values["episodes"]) for task, values in made.tasks.items()}
     for line in unread_lines(unread, counts):

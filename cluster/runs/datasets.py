@@ -1,4 +1,4 @@
-"""Data sets of demonstrations: stores beside the runs, filled by `gato import` and `gato record`,
+"""Data sets of demonstrations: stores next to the runs, filled by `gato import` and `gato record`,
 read by new runs."""
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DataSet:
 
     @property
     def doubts(self) -> list[str]:
-        """What whoever trains on it should know, a line each."""
+        """What a user who trains on it should know, a line each."""
         lines: list[str] = []
         if not self.is_complete:
             lines.append(
@@ -70,7 +70,7 @@ def root() -> Path:
 
 
 def name_of(source: str) -> str:
-    """What a data set is called where nobody says: the file's name, or the last words of an id."""
+    """The default name of a data set: the file's name, or the last words of an id."""
     words = [
         word
         for word in source.removeprefix("minari:").split("/")
@@ -247,10 +247,10 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
                 receipt = sink.add(episode)
                 if receipt.status == "wait":
                     raise ValueError(
-                        f"{data.name} could not be handed in whole: {receipt.reason}; start the run"
+                        f"{data.name} could not be inserted whole: {receipt.reason}; start the run"
                         " again"
                     )
-                if receipt.status == "refused":
+                if receipt.status == "rejected":
                     refused[UNNAMED.sub("", receipt.reason)] += 1
     finally:
         store.close()

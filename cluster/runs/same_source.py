@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gato.episode import Episode
-from replay.formats.minari_folder import PREFIX
+from replay.formats.minari.folder import PREFIX
 from replay.storage.dedup import split_key
 from replay.storage.store import EpisodeStore
 
@@ -93,7 +93,7 @@ class SourceCheck:
             raise ValueError(
                 f"{self._source} changed since it was imported (or is another file of that name):"
                 f" its episodes would be stored twice in data set {self._name!r}; {self._fix} to"
-                " import it anew"
+                " import it again"
             )
         for before, tasks in self._tasks.items():
             if (_parts(before).form, _parts(before).digest) == (new.form, new.digest):

@@ -59,26 +59,27 @@ def compare_game(
     )
     if frameskip is None:
         found.note(
-            "frameskip", f"it does not say how many frames an action lasts; taken as {wanted_skip}"
+            "frameskip",
+            f"it does not say how many frames an action lasts; {wanted_skip} is assumed",
         )
     elif frameskip != wanted_skip:
-        found.refuse(
+        found.reject(
             "frameskip",
             f"an action lasted {short(frameskip)} frames, in task {task.name} {wanted_skip}",
         )
     if sticky is not None and (
         isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky < 1
     ):
-        found.refuse(
-            "sticky", f"its chance of sticky actions is {short(sticky)}, which is none from 0 to 1"
+        found.reject(
+            "sticky", f"its chance of sticky actions is {short(sticky)}, not a number in [0, 1)"
         )
     elif sticky is None:
         found.note(
-            "sticky", f"it does not say whether actions were sticky; taken as {wanted_sticky:g}"
+            "sticky", f"it does not say whether actions were sticky; {wanted_sticky:g} is assumed"
         )
     elif not math.isclose(float(sticky), wanted_sticky, abs_tol=1e-6):
         base = task.name.partition("?")[0]
-        found.refuse(
+        found.reject(
             "sticky",
             f"actions were sticky with chance {float(sticky):g}, in task {task.name}"
             f" {wanted_sticky:g} (there is the task"
@@ -90,19 +91,19 @@ def compare_game(
         if name == "game":
             wanted = str(task.env_kwargs.get("rom", value))
             if str(value).replace("_", "") != wanted.replace("_", ""):
-                found.refuse(
+                found.reject(
                     "keyword:game", f"it is of the game {value}, task {task.name} of {wanted}"
                 )
         elif name == "obs_type" and value == "grayscale" and task.env_kwargs.get("grey"):
             continue
         elif name not in ATARI_DEFAULTS:
-            found.refuse(
+            found.reject(
                 f"keyword:{name}",
                 f"it was made with {name}={short(value)}, which task {task.name} does not know",
             )
         elif value not in ATARI_DEFAULTS[name]:
             normal = ATARI_DEFAULTS[name][-1]
-            found.refuse(
+            found.reject(
                 f"keyword:{name}",
                 f"it was made with {name}={short(value)}, task {task.name} has {normal}",
             )

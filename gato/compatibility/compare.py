@@ -1,10 +1,8 @@
-"""The comparison of what a source says of its environment with a task: equal, convertible or
-refused by name.
+"""Compares what a source says of its environment with a task: equal, convertible or rejected.
 
 Everything is checked against lists of what is known to change nothing. What is on no list is
-refused, unless the user says that it is known (`--allow`), which stays with the episodes.
-
-Shape letters: n elements of an action or of an observation.
+rejected with its name, unless the user allows it (`--allow`), which is then stored with the
+episodes.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ CLASSES_FROM = {
     "mujoco": ("gymnasium.envs.mujoco.",),
     "atari": ("ale_py.", "shimmy.atari_env", "gymnasium.envs.atari"),
 }
-"""Modules of the environments' own classes, by family."""
+"""Modules that define the environments' own classes, by family."""
 
 
 def compare(
@@ -41,11 +39,19 @@ def compare(
     defaults: EnvDefaults = no_defaults,
     allowed: Iterable[str] = (),
 ) -> Comparison:
-    """What a source says of its environment against the task. It raises nothing: see
-    `Comparison.require`.
+    """Compare what a source says of its environment with a task.
 
-    compare(EnvDescription(where="x.hdf5", env_id="Hopper-v4"), TASKS["mujoco/hopper"]).require()
-    # ValueError: version
+    said = EnvDescription(where="x.hdf5", env_id="Hopper-v4")
+    compare(said, TASKS["mujoco/hopper"]).require()  # ValueError: version
+
+    Args:
+        said: What the source says.
+        task: The task that its data is to be used for.
+        defaults: The keywords of the task's environment where it is installed.
+        allowed: Subjects of differences that the user knows of.
+
+    Returns:
+        All differences. Nothing is raised: see `Comparison.require`.
     """
     found = Differences(frozenset(allowed))
     facts = defaults(task)
@@ -66,7 +72,7 @@ def compare(
 
 
 def _bare(env_id: str) -> tuple[str, int | None]:
-    """Name and version of an id: `Hopper`, 5 of `my_pkg:Hopper-v5`."""
+    """Name and version of an id: ("Hopper", 5) of `my_pkg:Hopper-v5`."""
     match = re.fullmatch(r"(.*?)(?:-v(\d+))?", env_id.rpartition(":")[2])
     assert match is not None
     return match[1], int(match[2]) if match[2] else None
@@ -76,13 +82,13 @@ def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
     if not said.env_id:
         found.note(
             "environment",
-            f"it does not say in which environment it was made; taken as {task.env_id}",
+            f"it does not say in which environment it was made; {task.env_id} is assumed",
         )
         return
     (name, version), (wanted, wanted_version) = _bare(said.env_id), _bare(task.env_id)
     module, own_module = said.env_id.rpartition(":")[0], task.env_id.rpartition(":")[0]
     if module and module != own_module:
-        found.refuse(
+        found.reject(
             "environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}"
         )
         return
@@ -91,7 +97,7 @@ def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
     if task.family == "atari" and is_same_game(said.env_id, task.env_id):
         return  # what the older ids stand for is compared as frameskip and sticky actions
     if name != wanted:
-        found.refuse(
+        found.reject(
             "environment", f"it was made in {said.env_id}, task {task.name} is {task.env_id}"
         )
     elif said.converts_versions and task.family == "mujoco" and version is not None and version < 4:
@@ -101,16 +107,15 @@ def _compare_id(said: EnvDescription, task: Task, found: Differences) -> None:
             " differ, so returns are not the same",
         )
     else:
-        found.refuse(
+        found.reject(
             "version",
             f"it was made in {said.env_id}, task {task.name} is {task.env_id}: versions differ in"
-            " what they show and pay",
+            " observations and rewards",
         )
 
 
 def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Differences) -> None:
-    """A class of Gymnasium's or ale-py's own; of another environment the one that is registered
-    here."""
+    """The class must be Gymnasium's or ale-py's own, or the one that is registered here."""
     if said.entry_point in ("", facts.entry_point, *facts.former_entry_points):
         return
     of_family = CLASSES_FROM.get(task.family)
@@ -118,7 +123,7 @@ def _compare_class(said: EnvDescription, task: Task, facts: EnvFacts, found: Dif
         return
     if of_family is not None or facts.entry_point:
         own = facts.entry_point or f"{task.env_id}'s own"
-        found.refuse("entry-point", f"its environment is the class {said.entry_point}, not {own}")
+        found.reject("entry-point", f"its environment is the class {said.entry_point}, not {own}")
 
 
 def _compare_keywords(
@@ -129,12 +134,12 @@ def _compare_keywords(
         if name in RENDERING:
             continue
         if name not in wanted:
-            found.refuse(
+            found.reject(
                 f"keyword:{name}",
                 f"it was made with {name}={short(value)}, which task {task.name} does not know",
             )
         elif not equal(value, wanted[name]):
-            found.refuse(
+            found.reject(
                 f"keyword:{name}",
                 f"it was made with {name}={short(value)}, task {task.name} has"
                 f" {short(wanted[name])}",
@@ -145,7 +150,7 @@ def _compare_keywords(
             and name not in RENDERING
             and not (name in defaults and equal(defaults[name], value))
         ):
-            found.refuse(
+            found.reject(
                 f"keyword:{name}",
                 f"task {task.name} sets {name}={short(value)}, and it was made without that"
                 " keyword",
@@ -165,10 +170,10 @@ def _compare_limit(
         steps = whole(limit)
         if steps is not None:
             stated.append(steps)
-        elif limit is not None and limit != -1:  # which Gymnasium's older specs write for none
+        elif limit is not None and limit != -1:  # Gymnasium's older specs write -1 for none
             found.note(
                 "limit",
-                f"its limit of steps is {short(limit)}, which is no number of steps; not compared",
+                f"its limit of steps is {short(limit)}, not a number of steps; it is not compared",
             )
     if stated and min(stated) != task.max_steps:
         what = (

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Integer, Shaped
 
 from gato.array_spec import ArraySpec
 from gato.compatibility.entry import MANY_VALUES, EntryCoverage
+from gato.scaling import bins, scale
 from gato.text import bytes_to_text
-from gato.tokenizer import bins, scale
 
 MOST_ELEMENTS = 4096
 """Elements of one array that are measured; of a larger one, so many at even distances."""
@@ -51,14 +51,12 @@ class NumberCounts:
             self._observe(flat[start : start + rows].astype(np.float32))
 
     def _observe(self, x: Float[np.ndarray, "T n"]) -> None:
-        # What is not finite is refused elsewhere; here it counts as clipped, and nothing else is
-        # said of it.
+        # Values that are not finite are rejected elsewhere; here they count as clipped.
         finite = np.isfinite(x)
         x = x if finite.all() else np.where(finite, x, np.float32(np.finfo(np.float32).max))
         y = scale(x, self._spec)[:, self.elements]
         x = x[:, self.elements]
-        # A bound that rounding passed is no fault: clipped is what lies more than a bin beyond the
-        # last one.
+        # Rounding may pass a bound: only what is more than a bin beyond the last one is clipped.
         self.clipped += (np.abs(y) > 1.0 + 2.0 / self._num_bins).sum(axis=0)
         self.num_values += len(x)
         self.least = np.minimum(self.least, x.min(axis=0))
@@ -113,7 +111,7 @@ class NumberCounts:
         if len(packed) != count or len(packed[0]) != math.ceil(width / 8):
             raise ValueError(
                 f"a stored coverage has {len(packed)} elements, the array {count}, or other bins;"
-                " measure it anew"
+                " measure it again"
             )
         self.tokens = np.unpackbits(np.stack(packed), axis=1)[:, :width].astype(np.bool_)
         self.num_values = int(plain["num_values"])

@@ -35,7 +35,7 @@ class Coverage:
     for line in coverage.warnings(task.name):
         print(line)
 
-    Continuous arrays are counted, and texts where the layout has an encoder. Images and discrete
+    Continuous arrays are counted, and texts if the layout has an encoder. Images and discrete
     values lose nothing.
     """
 
@@ -46,8 +46,8 @@ class Coverage:
         *,
         of: Of = "observations",
     ) -> None:
-        """`of`: whether the warnings speak of what is shown or of what is done: Coverage({"action":
-        task.action}, layout, of="actions")."""
+        """`of` says what is counted, for the warnings: `Coverage({"action": task.action}, layout,
+        of="actions")`."""
         self._specs = dict(specs)
         self._layout = layout
         self._of: Of = of
@@ -67,7 +67,7 @@ class Coverage:
                 counts.observe(observations[name])
 
     def merged(self, other: Coverage) -> Coverage:
-        """Both together. ValueError if they are of other arrays."""
+        """Both together. Raises ValueError if they are of other arrays."""
         if other._specs != self._specs or other._layout != self._layout:
             raise ValueError(
                 "two coverages of other arrays or layouts cannot be merged; measure them on the"
@@ -80,7 +80,7 @@ class Coverage:
         return both
 
     def entries(self) -> list[EntryCoverage]:
-        """One for each element that was measured; none where nothing was observed."""
+        """One for each element that was measured; none if nothing was observed."""
         return [entry for name, counts in self._counts.items() for entry in counts.entries(name)]
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Coverage:
     def from_json(
         specs: Mapping[str, ArraySpec], layout: TokenLayout, plain: Mapping[str, Any]
     ) -> Coverage:
-        """The inverse of `to_json`. ValueError if the arrays are not those that were counted."""
+        """The inverse of `to_json`. Raises ValueError if other arrays were counted."""
         coverage = Coverage(specs, layout)
         if coverage._counts.keys() != plain.keys():
             raise ValueError(

@@ -11,7 +11,7 @@ from gato.array_spec import ArraySpec
 from gato.compatibility.entry import EntryCoverage
 
 Of = Literal["observations", "actions"]
-"""What was counted: the warnings name other ways to fix the one than the other."""
+"""What was counted. The warnings name different fixes for the two."""
 
 
 def clipped_text(entries: Sequence[EntryCoverage]) -> str:
@@ -62,7 +62,7 @@ def _span(numbers: Sequence[float] | Sequence[int]) -> str:
 
 
 def _round_out(least: float, most: float) -> tuple[float, float]:
-    """Two digits of each, outwards: bounds that a person would write."""
+    """Two digits of each, rounded outwards: bounds that a person would write."""
 
     def rounded(value: float, towards: Callable[[float], int]) -> float:
         if value == 0.0:
@@ -87,6 +87,7 @@ def entry_names(entries: Sequence[EntryCoverage], places: Sequence[int], most: i
 
 
 def how_to_fix(entries: Sequence[EntryCoverage], of: Of, task: str) -> str:
+    """The ways to lose less of these entries."""
     if of == "actions":
         return (
             "give the action space the bounds that the data has, or rescale the data's actions"

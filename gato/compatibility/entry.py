@@ -8,38 +8,37 @@ MANY_VALUES = 64
 """Distinct values of an entry are counted up to here."""
 SOME_VALUES = 16
 NO_TOKENS = 2
-"""An entry of SOME_VALUES distinct values that fill no more tokens than these is one the agent is
-blind to."""
+"""The agent is blind to an entry of SOME_VALUES distinct values that fill no more tokens than
+these."""
 LEAST_SPREAD = 0.02
-"""Unless its values differ by less than this share of the largest: the mu-law's bins are 2 % wide,
-and what stays in one for a while is a height or a cosine that hardly moved yet, as in
-HumanoidStandup."""
+"""Unless its values differ by less than this share of the largest. The mu-law's bins are 2 % wide;
+values within one may be a height or a cosine that has hardly moved yet, as in HumanoidStandup."""
 FEW_TOKENS = 8
 WIDE_SPREAD = 0.5
 """An entry of MANY_VALUES that differ by more than this share of the largest is also blind with
 FEW_TOKENS. (Hopper's height of 1.13 to 1.25 has six, and a policy walks by them.)"""
 CLIPPED_SHARE = 0.01
-"""Share of values outside of their bounds that is warned of."""
+"""Share of values outside their bounds above which there is a warning."""
 CLIPPED_SHARE_UNBOUNDED = 0.25
-"""The same beyond the mu-law's +-256. Humanoid's contact forces have rare large values, of which up
-to 20 % are clipped."""
+"""The same for values beyond the mu-law's +-256. Of the rare large values of Humanoid's contact
+forces up to 20 % are clipped."""
 LEAST_CLIPPED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryCoverage:
-    """What was seen of one element of an observation (of a text: of all of it), and what its tokens
+    """What was seen of one element of an observation (or of a whole text), and what its tokens
     keep."""
 
     name: str
     """Such as `state[3]`."""
     num_values: int
     num_clipped: int
-    """Values beyond the range of the tokens, which become its first or last token; of a text, texts
-    that were cut."""
+    """Values beyond the range of the tokens, which become the first or last token; for a text,
+    texts that were cut."""
     least: float
     most: float
-    """Smallest and largest value; of a text, the fewest and most tokens."""
+    """Smallest and largest value; for a text, the fewest and most tokens."""
     distinct_values: int
     """Counted up to `MANY_VALUES`."""
     distinct_tokens: int

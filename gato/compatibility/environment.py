@@ -1,4 +1,4 @@
-"""What a file, a zip or a saved state says of its environment, and how it stands to a task.
+"""What a file, a zip or a saved state says of its environment, and its differences from a task.
 
 Shape letters: T steps, n elements of an action or of an observation.
 """
@@ -21,7 +21,7 @@ class EnvFacts:
     """What is known of a task's environment where it is installed."""
 
     keywords: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """With the values that they have if nothing is said."""
+    """By name, with their default values."""
     entry_point: str = ""
     """`module:Class`; empty: not known."""
     former_entry_points: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ Bounds = tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
 
 
 def no_defaults(task: Task) -> EnvFacts:
-    """Nothing is known of the environment's keywords, so each that is named is refused."""
+    """Nothing is known of the environment's keywords, so each that is named is rejected."""
     del task
     return EnvFacts()
 
@@ -69,80 +69,85 @@ class EnvDescription:
     observation_bounds: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
     """By the task's name of the observation; only of continuous ones."""
     sticky: float | None = None
-    """Chance that an Atari game repeats the last action, where it is known otherwise than by a
+    """Chance that an Atari game repeats the last action, if it is known from other than a
     keyword."""
     converts_versions: bool = False
     """Whether the format only ever held robots of mujoco-py (v0 to v3), which then become those of
     the task's version."""
     traits: tuple[str, ...] = ()
-    """What else the format is known for, such as clipped rewards: said as it is."""
+    """What else is known of the format, such as clipped rewards; each becomes a note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing in which a source is not as the task."""
+    """One difference between a source and the task."""
 
     subject: str
-    """What `--allow` takes: `wrapper:NAME`, `keyword:NAME`, `version`, `sticky`, ..."""
+    """What `--allow` accepts: `wrapper:NAME`, `keyword:NAME`, `version`, `sticky`, ..."""
     text: str
-    outcome: Literal["refused", "converted", "noted", "allowed"]
+    outcome: Literal["rejected", "converted", "noted", "allowed"]
 
 
 class Differences:
-    """Collects differences; what the user allows is no longer refused."""
+    """Collects differences; what the user allows is not rejected."""
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self._allowed = allowed
         self.found: list[Difference] = []
 
-    def refuse(self, subject: str, text: str) -> None:
-        outcome = "allowed" if subject in self._allowed else "refused"
+    def reject(self, subject: str, text: str) -> None:
+        """Add a contradiction, which is rejected unless the user allows its subject."""
+        outcome = "allowed" if subject in self._allowed else "rejected"
         self.found.append(Difference(subject=subject, text=text, outcome=outcome))
 
     def convert(self, subject: str, text: str) -> None:
+        """Add a difference that a conversion removes."""
         self.found.append(Difference(subject=subject, text=text, outcome="converted"))
 
     def note(self, subject: str, text: str) -> None:
+        """Add something that the user should know and that changes nothing."""
         self.found.append(Difference(subject=subject, text=text, outcome="noted"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How a source stands to a task."""
+    """All differences between a source and a task."""
 
     where: str
     differences: tuple[Difference, ...] = ()
     scale_from: Bounds | None = None
-    """Bounds that continuous actions are scaled from, to the task's; None: they stay as they
-    are."""
+    """Bounds that continuous actions are scaled from, to the task's; None: they are not scaled."""
 
     @property
-    def refused(self) -> tuple[Difference, ...]:
-        return tuple(each for each in self.differences if each.outcome == "refused")
+    def rejected(self) -> tuple[Difference, ...]:
+        """The differences that contradict the task."""
+        return tuple(each for each in self.differences if each.outcome == "rejected")
 
     @property
     def notes(self) -> list[str]:
-        """What a user must be told: conversions, what was allowed, what is not stated."""
+        """Lines for the user: conversions, what was allowed, what is not stated."""
         said = {"noted": "", "converted": "converted: ", "allowed": "allowed: "}
         return [
-            said[each.outcome] + each.text for each in self.differences if each.outcome != "refused"
+            said[each.outcome] + each.text
+            for each in self.differences
+            if each.outcome != "rejected"
         ]
 
     @property
     def info(self) -> dict[str, str]:
-        """What is kept with each episode of the source."""
+        """What is stored with each episode of the source."""
         kinds = {"converted": "converted", "allowed": "allowed", "noted": "noted"}
         texts = {name: [d.text for d in self.differences if d.outcome == name] for name in kinds}
         return {kinds[name]: "; ".join(found) for name, found in texts.items() if found}
 
     def require(self) -> None:
-        """ValueError that names everything in which the source contradicts the task, and how to say
-        that it is known."""
-        if self.refused:
-            options = " ".join(dict.fromkeys(f"--allow {each.subject}" for each in self.refused))
+        """Raises ValueError if the source contradicts the task; it names every contradiction and
+        the options that allow them."""
+        if self.rejected:
+            options = " ".join(dict.fromkeys(f"--allow {each.subject}" for each in self.rejected))
             raise ValueError(
                 f"{self.where} contradicts the task:"
-                f" {'; '.join(each.text for each in self.refused)}. Bring data of the task's own"
+                f" {'; '.join(each.text for each in self.rejected)}. Give data of the task's own"
                 f" environment; if you know that it is the same, add {options}"
             )
 
@@ -158,14 +163,14 @@ class Comparison:
 def rescaled(
     values_Tn: Float[np.ndarray, "T n"], of: Bounds, to: Bounds
 ) -> Float[np.ndarray, "T n"]:
-    """Values of the range `of` on the range `to`, element by element. A range without width maps to
-    the least value."""
+    """Scale values from the bounds `of` to the bounds `to`, element by element. Bounds that are
+    equal map to the lower bound of `to`."""
     (low, high), (to_low, to_high) = of, to
     width = np.where(high > low, high - low, 1.0)
     return to_low + (values_Tn - low) / width * (to_high - to_low)
 
 
 def full_bounds(bounds: Bounds, size: int) -> Bounds:
-    """Bounds that all elements share, as those of each."""
+    """Bounds of each of `size` elements, in 64 bits."""
     low, high = (np.broadcast_to(np.asarray(bound, np.float64), (size,)) for bound in bounds)
     return low, high

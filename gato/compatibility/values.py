@@ -7,15 +7,16 @@ import math
 from typing import Any
 
 RENDERING = frozenset(
-    {"render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom", "visual_options",
+    {"render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config",
+    "max_geom", "visual_options",
      "render_fps", "screen_size", "disable_env_checker", "autoreset", "apply_api_compatibility"}
 )  # fmt: skip
 """Keywords that change what is drawn, not what is played."""
 
 
 def whole(value: Any) -> int | None:
-    """A number of steps: a whole number above 0, also as a float or a text of one. None if it is
-    none."""
+    """A number of steps: a whole number above 0, perhaps as a float or as text. None if it is
+    anything else."""
     try:
         number = (
             float(value)
@@ -28,7 +29,7 @@ def whole(value: Any) -> int | None:
 
 
 def equal(value: Any, other: Any) -> bool:
-    """Whether two keywords are the same, whether a list or a tuple holds them."""
+    """Whether two values are equal; lists and tuples of equal values are."""
     if isinstance(value, (int, float)) and isinstance(other, (int, float)):
         return value == other or (abs(value) < 1e300 and math.isclose(value, other, rel_tol=1e-9))
     if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -37,5 +38,6 @@ def equal(value: Any, other: Any) -> bool:
 
 
 def short(value: Any) -> str:
+    """A value as JSON of at most 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -13,31 +13,39 @@ from gato.compatibility.values import short, whole
 from gato.task import Task
 
 HARMLESS_WRAPPERS = frozenset(
-    {"OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection",
-     "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector", "JaxToNumpy", "JaxToTorch",
-     "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction", "Monitor"}
+    {"OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo",
+    "HumanRendering", "RenderCollection",
+     "AddWhiteNoise", "ObstructView", "DataCollector", "DataCollectorV0", "StepDataCollector",
+     "JaxToNumpy", "JaxToTorch",
+     "NumpyToTorch", "ArrayConversion", "DtypeObservation", "FlattenObservation", "ClipAction",
+     "Monitor"}
 )  # fmt: skip
 """Wrappers that change neither observations nor rewards nor the ends of episodes.
-FlattenObservation keeps the values, and what shape they have is compared by itself; ClipAction does
-to actions what the environment does."""
+FlattenObservation keeps the values, and their shape is compared separately; ClipAction does to
+actions what the environment does."""
 CHANGES = {
-    "NormalizeObservation": "observations", "TransformObservation": "observations", "FilterObservation": "observations",
-    "RescaleObservation": "observations", "DelayObservation": "observations", "TimeAwareObservation": "observations",
-    "FrameStackObservation": "observations", "FrameStack": "observations", "ReshapeObservation": "observations",
-    "GrayscaleObservation": "observations", "AddRenderObservation": "observations", "ResizeObservation": "observations",
-    "DiscretizeObservation": "observations", "AtariPreprocessing": "observations", "NormalizeReward": "rewards",
-    "TransformReward": "rewards", "ClipReward": "rewards", "TransformAction": "actions", "DiscretizeAction": "actions",
+    "NormalizeObservation": "observations", "TransformObservation": "observations",
+    "FilterObservation": "observations",
+    "RescaleObservation": "observations", "DelayObservation": "observations",
+    "TimeAwareObservation": "observations",
+    "FrameStackObservation": "observations", "FrameStack": "observations",
+    "ReshapeObservation": "observations",
+    "GrayscaleObservation": "observations", "AddRenderObservation": "observations",
+    "ResizeObservation": "observations",
+    "DiscretizeObservation": "observations", "AtariPreprocessing": "observations",
+    "NormalizeReward": "rewards",
+    "TransformReward": "rewards", "ClipReward": "rewards", "TransformAction": "actions",
+    "DiscretizeAction": "actions",
     "StickyAction": "actions", "RepeatAction": "actions", "MaxAndSkipObservation": "time",
     "Autoreset": "the ends of episodes", "VecNormalize": "observations and rewards",
 }  # fmt: skip
-"""What the best-known other wrappers change, for the message."""
+"""What other well-known wrappers change, for the message."""
 WRAPPERS_FROM = ("gymnasium.", "gym.", "minari.", "stable_baselines3.common.monitor")
-"""Modules whose wrappers are what their names say."""
+"""Modules whose wrappers do what their names say."""
 
 
 def _is_what_it_is_called(wrapper: Wrapper) -> bool:
-    """Whether a wrapper is of a module whose wrappers are known, and of the class that its name
-    says."""
+    """Whether a wrapper is from a known module, and its class has its name."""
     its_class = re.split(r"[:.]", wrapper.entry_point)[-1]
     return not wrapper.entry_point or (
         wrapper.entry_point.startswith(WRAPPERS_FROM) and its_class == wrapper.name
@@ -47,7 +55,11 @@ def _is_what_it_is_called(wrapper: Wrapper) -> bool:
 def compare_wrappers(
     said: EnvDescription, task: Task, found: Differences
 ) -> dict[str, Mapping[str, Any]]:
-    """Keywords of the wrappers that are compared elsewhere; of two of a name the outer's."""
+    """Reject unknown wrappers.
+
+    Returns:
+        Keywords of the wrappers that are compared elsewhere, by name; of two, the outer's.
+    """
     known: dict[str, Mapping[str, Any]] = {}
     once = {"MaxAndSkipObservation", "ResizeObservation"} if task.family == "atari" else set[str]()
     for wrapper in said.wrappers:
@@ -57,7 +69,7 @@ def compare_wrappers(
         ):
             inner = known.get(wrapper.name, {})
             known[wrapper.name] = wrapper.kwargs
-            # the shorter one ends an episode
+            # The shorter of two limits ends an episode.
             if wrapper.name == "TimeLimit" and _limit(inner) is not None:
                 known[wrapper.name] = min(
                     (inner, wrapper.kwargs), key=lambda kwargs: _limit(kwargs) or math.inf
@@ -70,7 +82,7 @@ def compare_wrappers(
             continue
         changes = CHANGES.get(wrapper.name) if is_known else None
         what = f"which changes {changes}" if changes else "which is unknown here"
-        found.refuse(
+        found.reject(
             f"wrapper:{wrapper.name}", f"it was made behind the wrapper {wrapper.name}, {what}"
         )
     if "ResizeObservation" in known:
@@ -79,7 +91,7 @@ def compare_wrappers(
             list(spec.shape[:2]) for spec in task.observations.values() if spec.kind is Kind.IMAGE
         ]
         if not isinstance(shape, (list, tuple)) or [list(shape)] != wanted:
-            found.refuse(
+            found.reject(
                 "wrapper:ResizeObservation",
                 f"frames were resized to {short(shape)}, task {task.name} shows {wanted}",
             )
@@ -87,5 +99,5 @@ def compare_wrappers(
 
 
 def _limit(kwargs: Mapping[str, Any]) -> int | None:
-    """Steps of a TimeLimit, if it says a number of them."""
+    """The steps of a TimeLimit; None if it does not say a number."""
     return whole(kwargs.get("max_episode_steps"))

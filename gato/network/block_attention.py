@@ -1,11 +1,11 @@
-"""Attention with a distance term over whole rows, a block of queries at a time.
+"""Attention with a distance term over whole rows, one block of queries at a time.
 
-On a GPU by PyTorch's fused attention, the distance term being its bias. On a CPU it has no fused
-kernel for a bias that has a gradient, and its stand-in takes twice the time: there the gradient is
-written out (docs/adr/0010).
+On a GPU this is PyTorch's fused attention with the distance term as its bias. On a CPU PyTorch has
+no fused kernel for a bias with a gradient, and its fallback takes twice the time; there the
+gradient is written out (docs/adr/0010).
 
-Shape letters: H heads, B rows, L tokens, K width of a head, Q queries of one block, R the keys that
-these may see.
+Shape letters: H heads, B rows, L tokens, L1 = L + 1, K width of a head, Q queries of one block, R
+the keys that these may see.
 """
 
 from __future__ import annotations
@@ -19,28 +19,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 QUERY_BLOCK = 128
-"""Queries that attend together: keys after the last of them are never multiplied, and their scores
-stay near the core."""
+"""Queries of one block. Keys after the last of them are never multiplied, and the block's scores
+fit a core's cache."""
 
 
 def blocks(num_tokens: int) -> Iterator[tuple[int, int]]:
-    """First and last + 1 query of each block."""
+    """The half-open range of queries of each block."""
     for begin in range(0, num_tokens, QUERY_BLOCK):
         yield begin, min(begin + QUERY_BLOCK, num_tokens)
 
 
 def shift_distances(flat: Float[Tensor, "H B QxR1"], num_queries: int) -> Float[Tensor, "H B Q R"]:
-    """From [i, c], flat, where column c of R + 1 holds distance R - c, to [i, j], the distance from
-    query i to key j.
+    """From distance terms by column to distance terms by key (Dai et al. 2019, appendix B).
 
-    The queries are the last Q of the R keys. It is a view: each row begins one column further left.
-    What lies above the diagonal is junk of the next row.
+    The queries are the last Q of the R keys. It is a view: dropping the first Q entries makes each
+    row begin one column further left. Above the diagonal are the next row's entries, which the mask
+    hides.
+
+    Args:
+        flat: [i, c] laid flat, Q rows of R + 1 columns; column c has distance R - c.
+        num_queries: Q.
+
+    Returns:
+        [i, j]: the term of the distance from query i to key j.
     """
     return flat[..., num_queries:].unflatten(-1, (num_queries, -1))
 
 
 class BlockwiseAttention(torch.autograd.Function):
-    """softmax(c k + shifted(d r) + mask) v, where r are the distances L..0 of each head."""
+    """softmax(c k + shifted(d r) + mask) v, with r the distances L..0 of each head."""
 
     @staticmethod
     def forward(
@@ -57,12 +64,15 @@ class BlockwiseAttention(torch.autograd.Function):
         weights: list[Tensor] = []
         for begin, end in blocks(L):
             Q = end - begin
+            # Products of this block's queries with the distances end..0, [H, B Q, end + 1]: one
+            # product for each head, because distances are the same in all rows.
             by_distance = (
                 distance_HBLK[:, :, begin:end].reshape(H, B * Q, K) @ r_HKL1[:, :, L - end :]
             )
+            # Scores [H, B, Q, end]; keys after the block's last query are left out.
             scores = content_HBLK[:, :, begin:end] @ k_HBLK[:, :, :end].transpose(-1, -2)
             scores += shift_distances(by_distance.view(H, B, -1), Q)
-            if len(mask_BLL) == 1:  # the triangle alone: what is left of this block is visible
+            if len(mask_BLL) == 1:  # causal alone: all keys before the block are visible
                 scores[..., begin:] += mask_BLL[:, begin:end, begin:end]
             else:
                 scores += mask_BLL[:, begin:end, :end]
@@ -80,11 +90,13 @@ class BlockwiseAttention(torch.autograd.Function):
         d_k, d_v, d_r = torch.zeros_like(k), torch.zeros_like(v), torch.zeros_like(r)
         for (begin, end), p in zip(blocks(L), weights, strict=True):
             Q, here, seen = end - begin, slice(begin, end), slice(0, end)
+            # The usual gradient of attention: dp = do v^T, dv = p^T do, ds = p (dp - sum(p dp)).
             d_o = d_out[:, :, here]
             d_p = d_o @ v[:, :, seen].transpose(-1, -2)
             d_v[:, :, seen] += p.transpose(-1, -2) @ d_o
-            # The gradient of the scores, written where `shift_distances` reads: its rows are those
-            # of both terms.
+            # ds is written through the view of `shift_distances`. It is then both the gradient of
+            # the content term [H, B, Q, end] and, read flat, that of the distance term before its
+            # shift [H, B, Q, end + 1]; entries that the view does not reach stay 0.
             flat = p.new_zeros(H, B, Q * (end + 1))
             d_scores = shift_distances(flat, Q)
             d_scores.addcmul_(p, d_p.sub_((p * d_p).sum(-1, keepdim=True)))
@@ -110,8 +122,7 @@ def fused_in_blocks(
     *,
     dropout: float,
 ) -> Float[Tensor, "B L H K"]:
-    """What `BlockwiseAttention` computes, by PyTorch's fused attention with the distance term as
-    its bias."""
+    """The same result by PyTorch's fused attention, with the distance term as its bias."""
     H, B, L, K = k_HBLK.shape
     outs: list[Tensor] = []
     for begin, end in blocks(L):

@@ -16,8 +16,8 @@ class PatchEmbedding(nn.Module):
     """One v2 (pre-activation) residual block on each 16x16 patch, GroupNorm for LayerNorm, GELU for
     ReLU (figure 16).
 
-    The paper does not say how the grid becomes one vector: ours is averaged to 4x4 cells, flattened
-    and projected, which keeps where in the patch a thing was.
+    The paper does not say how the grid becomes one vector. Here it is averaged to 4x4 cells,
+    flattened and projected, which keeps where in the patch something was.
     """
 
     def __init__(self, config: EmbeddingConfig) -> None:
@@ -40,11 +40,20 @@ class PatchEmbedding(nn.Module):
         intervals: Int[Tensor, "P 4"],
         leaders: Int[Tensor, "P 2"],
     ) -> Float[Tensor, "P D"]:
-        """Pixels go to [-1, 1], then are divided by sqrt(16) (section 2.1). Positions are drawn
-        anew in training."""
+        """Vectors of P patches with their positions.
+
+        Pixels are scaled to [-1, 1], then divided by sqrt(16) (section 2.1).
+
+        Args:
+            patches: RGB.
+            intervals: Row and column interval of each patch; see `StepLayout.intervals_m4`.
+            leaders: The patch whose random numbers each patch uses, for row and column.
+        """
         pixels = (patches.permute(0, 3, 1, 2).float() * (2.0 / 255.0) - 1.0) / PATCH**0.5
         x = self.stem(pixels)
         x = x + self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
+        # In training a position is drawn uniformly from each interval, once for all patches of a
+        # row or column; in acting it is the interval's middle (appendix C.3).
         low, high = intervals[:, 0::2], intervals[:, 1::2]
         if self.training:
             uniform = torch.rand(len(patches), 2, device=patches.device)
@@ -57,8 +66,8 @@ class PatchEmbedding(nn.Module):
 
 
 def cosines(num_bins: int, num_waves: int) -> Float[Tensor, "bins waves"]:
-    """The first cosines over the bins (those of a DCT-II), from one half wave to num_waves / 2
-    whole ones."""
+    """The first cosines over the bins (those of a DCT-II), from half a wave to num_waves / 2
+    waves."""
     position = (torch.arange(num_bins) + 0.5) / num_bins
     return torch.cos(torch.pi * position[:, None] * torch.arange(1, num_waves + 1))
 
@@ -116,8 +125,10 @@ class Embedding(nn.Module):
         patch_intervals: Int[Tensor, "P 4"],
         patch_leaders: Int[Tensor, "P 2"],
     ) -> Float[Tensor, "B L D"]:
+        """Vectors of a batch's tokens; the arguments are the arrays of `gato.sequence.Batch`."""
         x = F.embedding(ids, self.weight)
         if len(patches):
+            # Patches replace the rows of id 0 that were looked up in their place.
             vectors = self.patch(patches, patch_intervals, patch_leaders).to(x.dtype)
             x = x.flatten(0, 1).index_copy(0, patch_at, vectors).view_as(x)
         return x + self.place(place)

@@ -1,12 +1,12 @@
-"""The context of N environments as keys and values: a ring over time that all write in step, and a
-prompt.
+"""The context of N environments as keys and values: a ring buffer that all rows write together, and
+one prompt.
 
-Shape letters: N environments, H heads, K width of a head, C slots of the ring, W = 2 C, S new
-tokens, Q the last of them, which ask, P tokens of the prompt.
+Shape letters: N environments, M of them, H heads, K width of a head, C slots of the ring buffer,
+W = 2 C, S new tokens, Q the last of them, which are the queries, P tokens of the prompt.
 
 All environments write the same slots at the same time, so the distance from a slot to a new token
-is the same for all of them, whenever their episodes began: one table of distances, laid out in the
-order of slots, serves them by slicing.
+is the same in all rows, whenever their episodes began. One table of distances in the order of slots
+therefore serves all rows, by slicing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SCORES_AT_ONCE = 1 << 18
-"""Scores that are made and used up together, a head at least: as float32 they fit a core's
+"""Scores that are computed and used together, of one head at least: as float32 they fit a core's
 second-level cache."""
 
 
 @dataclass(slots=True, kw_only=True)
 class LayerCache:
-    """What one layer remembers. Heads come first: one product a head serves all environments."""
+    """What one layer remembers. Heads come first: one product for each head serves all rows."""
 
     keys: Float[Tensor, "H N C K"]
     values: Float[Tensor, "H N C K"]
     distances: Float[Tensor, "H K W"] | None = None
     """Column j is the projected encoding of distance (C - 1 - j) mod C: see `in_slot_order`. None
-    where positions are rotary."""
+    if positions are rotary."""
     prompt_keys: Float[Tensor, "H P K"] | None = None
     """Of one prompt that all environments share."""
     prompt_values: Float[Tensor, "H P K"] | None = None
@@ -56,7 +56,7 @@ class LayerCache:
         )
 
     def gather(self, rows: Int[Tensor, " M"]) -> LayerCache:
-        """That of some environments."""
+        """The cache of some environments, copied."""
         return replace(self, keys=self.keys[:, rows], values=self.values[:, rows])
 
 
@@ -65,15 +65,15 @@ class CachedStep:
     """Where S new tokens of N environments go, and what they may see: 0, or -inf where not."""
 
     first_slot: int
-    """They go to this slot and those after it, never past the ring's end."""
+    """They go to this slot and those after it, never past the ring buffer's end."""
     position: Int[Tensor, "N S"]
-    """Since the beginning of each environment's episode; the prompt's are negative."""
+    """Tokens since each environment's episode began; the prompt's are negative."""
     mask: Float[Tensor, "N S C"]
     prompt_distance: Int[Tensor, "N S P"] | None = None
-    """Tokens between each new token and each of the prompt's. None: nobody sees the prompt."""
+    """Tokens between each new token and each of the prompt's. None: no row sees the prompt."""
     prompt_mask: Float[Tensor, "N S P"] | None = None
     rotations: Float[Tensor, "N S K"] | None = None
-    """Of the new tokens, where positions are rotary: made once for all layers."""
+    """Of the new tokens, if positions are rotary: computed once for all layers."""
 
     @property
     def last_slot(self) -> int:
@@ -81,8 +81,10 @@ class CachedStep:
 
 
 def in_slot_order(distances: Float[Tensor, "H K C"]) -> Float[Tensor, "H K W"]:
-    """Encodings of the distances 0..C-1 such that C of them from column C-1-p belong to the slots
-    seen from slot p."""
+    """Encodings of the distances 0..C-1 in an order that a slice can serve: the C columns from
+    column C-1-p on belong to slots 0..C-1 as seen from slot p."""
+    # Seen from slot p, slot j was written (p - j) mod C tokens ago. Flipped, distances fall as
+    # slots rise; written twice, the modulo becomes an offset.
     turned = distances.flip(-1)
     return torch.cat([turned, turned], dim=-1)
 
@@ -90,14 +92,17 @@ def in_slot_order(distances: Float[Tensor, "H K C"]) -> Float[Tensor, "H K W"]:
 def distance_terms(
     queries: Float[Tensor, "H N Q K"], distances: Float[Tensor, "H K W"], last_slot: int
 ) -> Float[Tensor, "H N Q C"]:
-    """Products of queries in the slots up to `last_slot` with the encoding of their distance to
-    each slot."""
+    """Products of each query with the encoding of its distance to each slot.
+
+    The queries are in the Q slots that end with `last_slot`.
+    """
     H, N, Q, K = queries.shape
     C = distances.shape[-1] // 2
+    # One product over C + Q - 1 columns has the terms of all Q queries, each at its own offset.
     begin = C - 1 - last_slot
     wide = queries.reshape(H, N * Q, K) @ distances[..., begin : begin + C + Q - 1]
-    # Query i of Q stands Q-1-i slots before the last: its terms begin as many columns later. A
-    # view, no copy.
+    # Query i of Q is Q-1-i slots before the last: its C terms begin as many columns later. A stride
+    # that is one shorter for each query reads them: [H, N, Q, C] as a view, no copy.
     wide = wide.view(H, N, Q, C + Q - 1)
     by_head, by_row, by_query, _ = wide.stride()
     return wide.as_strided(
@@ -111,11 +116,15 @@ def attend(
     for_content: Float[Tensor, "H N Q K"],
     for_distance: Float[Tensor, "H N Q K"] | None = None,
 ) -> Float[Tensor, "H N Q K"]:
-    """What the last Q new tokens read: softmax(content + distance) of all that each may see.
-    Queries come scaled; without `for_distance` (rotary positions) scores are the content's alone.
+    """What the last Q new tokens read: softmax(content + distance) over all that each may see.
 
-    The work has the same shape at every step, and less of it once no environment sees the prompt
-    any more.
+    The work has the same shape at every step, and is less once no row sees the prompt any more.
+
+    Args:
+        cache: With the new tokens already written.
+        step: What each new token may see.
+        for_content: Queries for the keys, scaled.
+        for_distance: Queries for the distances, scaled; None if positions are rotary.
     """
     num_heads, N, Q, _ = for_content.shape
     at_once = max(1, SCORES_AT_ONCE // (N * Q * cache.keys.shape[2]))
@@ -137,6 +146,7 @@ def _attend(
     for_distance: Float[Tensor, "H N Q K"] | None,
 ) -> Float[Tensor, "H N Q K"]:
     H, N, Q, K = for_content.shape
+    # Mask and distance term are added to the content's scores within the product: [H, N, Q, C].
     bias = step.mask[:, -Q:].expand(H, -1, -1, -1)
     if for_distance is not None:
         assert cache.distances is not None
@@ -149,19 +159,22 @@ def _attend(
         return (scores.softmax(-1) @ values).view(H, N, Q, K)
     assert cache.prompt_keys is not None
     assert cache.prompt_values is not None
+    # The prompt's scores, [H, N, Q, P]: its keys are shared, so rows and queries are one dimension.
     C, P = cache.keys.shape[2], cache.prompt_keys.shape[1]
     of_prompt = (for_content.reshape(H, N * Q, K) @ cache.prompt_keys.transpose(1, 2)).view(
         H, N, Q, P
     )
     if for_distance is not None:
         assert cache.distances is not None
-        # Environments stand at different distances from the prompt: each looks its own up.
+        # Rows are at different distances from the prompt: all C terms are computed, and each row
+        # gathers the P that are its own.
         column = (C - 1 - step.prompt_distance[:, -Q:]).expand(H, N, Q, P)
         by_distance = (for_distance.reshape(H, N * Q, K) @ cache.distances[..., :C]).view(
             H, N, Q, C
         )
         of_prompt = of_prompt + by_distance.gather(-1, column)
     of_prompt = of_prompt + step.prompt_mask[:, -Q:]
+    # One softmax over prompt and context: [H, N, Q, P + C].
     weights = torch.cat([of_prompt, scores.view(H, N, Q, C)], dim=-1).softmax(-1)
     from_prompt = (weights[..., :P].reshape(H, N * Q, P) @ cache.prompt_values).view(H, N, Q, K)
     return from_prompt + weights[..., P:] @ cache.values
@@ -170,7 +183,7 @@ def _attend(
 def hidden_from(
     distance: Int[Tensor, "*S C"], reach: Int[Tensor, "*S"], dtype: torch.dtype
 ) -> Float[Tensor, "*S C"]:
-    """0 where a distance is within reach, -inf where it is beyond."""
+    """A mask: 0 if a distance is within reach, -inf if it is beyond."""
     return torch.zeros(distance.shape, dtype=dtype, device=distance.device).masked_fill_(
         distance > reach[..., None], -math.inf
     )

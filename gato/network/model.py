@@ -27,10 +27,9 @@ class TensorBatch:
     segment: Int[Tensor, "B L"]
     is_target: Tensor
     target_at: Int[Tensor, " n"]
-    """Where each target stands: row * L + position. A token with no earlier one in its segment is
-    never a target."""
+    """The n targets: row * L + position. The first token of a segment is never a target."""
     one_segment: bool
-    """Whether no row is of more than one segment, and padding comes last."""
+    """Whether no row has more than one segment, and padding comes last."""
     patches: Tensor
     patch_at: Tensor
     patch_intervals: Tensor
@@ -43,8 +42,11 @@ class TensorBatch:
     def of(
         batch: Batch, device: torch.device | str = "cpu", *, num_ids: int | None = None
     ) -> TensorBatch:
-        """On `device`. ValueError where an id is not below `num_ids`: a device would only say that
-        something was wrong."""
+        """The batch on `device`.
+
+        Raises:
+            ValueError: If an id is not below `num_ids`. A GPU would only say that something failed.
+        """
         if num_ids is not None and not 0 <= batch.ids.min() <= batch.ids.max() < num_ids:
             raise ValueError(
                 f"a batch has ids {batch.ids.min()}..{batch.ids.max()}, the model's table has"
@@ -56,8 +58,8 @@ class TensorBatch:
             writable = array if array.flags.writeable else array.copy()
             return torch.from_numpy(writable).to(device, dtype, non_blocking=True)
 
-        # What depends on the data is found here, on the host: the model's shapes then need no look
-        # at the device.
+        # Whatever depends on values is computed here, on the host: the forward pass then never
+        # waits for the device to know a shape.
         before, after = batch.segment[:, :-1], batch.segment[:, 1:]
         has_past = np.zeros_like(batch.is_target)
         has_past[:, 1:] = before == after
@@ -88,7 +90,7 @@ class Gato(nn.Module):
         self.transformer = Transformer(config.transformer)
 
     def check(self, steps: StepLayout) -> None:
-        """ValueError where the task's steps do not fit this model."""
+        """Raises ValueError if the task's steps do not fit this model."""
         if steps.num_observation_tokens > self.config.max_observation_tokens:
             raise ValueError(
                 f"task {steps.task.name} shows {steps.num_observation_tokens} tokens a step, the"
@@ -102,7 +104,7 @@ class Gato(nn.Module):
             )
 
     def forward(self, batch: TensorBatch) -> Float[Tensor, "B L D"]:
-        """Hidden states; `logits` of the one at a position are about the token after it."""
+        """Hidden states [B, L, D]; the one at a position predicts the token after it."""
         x = self.embedding(
             batch.ids,
             batch.place,
@@ -116,15 +118,15 @@ class Gato(nn.Module):
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None
     ) -> Float[Tensor, "... V"]:
-        """Logits of the ids [low, high): products with the embedding table, which is shared (table
-        5)."""
+        """Logits of the ids [low, high): products with the embedding table, which the head shares
+        (table 5)."""
         return hidden @ self.embedding.weight[low:high].to(hidden.dtype).T
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
     def shape(self) -> dict[str, Any]:
-        """The config as plain values, for a checkpoint to keep and to compare."""
+        """The config as plain values, for a checkpoint to store and to compare."""
         return asdict(self.config)
 
 
@@ -144,17 +146,23 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     """Cross-entropy of each target token, predicted from the position before it (paper equations 1
     and 2).
 
-    Logits are made for the targets alone. `spread_bins` > 0 spreads the target of a continuous
-    value over the bins near it, as a normal distribution with that standard deviation (our option;
-    the paper has none).
+    Logits are computed for the targets alone.
+
+    Args:
+        model: In training or evaluation mode.
+        batch: On the model's device.
+        spread_bins: Above 0, the target of a continuous action is a normal distribution over the
+            bins near it with this standard deviation, in bins (our option; the paper has none).
     """
     hidden_BLD = model(batch)
+    # [n, V]: the hidden state one position earlier predicts the target.
     rows = batch.target_at // batch.ids.shape[1]
     targets = batch.ids.flatten()[batch.target_at]
     logits = model.logits(hidden_BLD.flatten(0, 1).index_select(0, batch.target_at - 1)).float()
     if not spread_bins:
         return Loss(F.cross_entropy(logits, targets, reduction="none"), rows)
     log_p = logits.log_softmax(-1)
+    # [n, V]; the plain loss is kept for targets that are not bins of actions.
     layout = model.config.layout
     losses = -log_p.gather(1, targets[:, None])[:, 0]
     first, end = (layout.first_action_bin + index for index in layout.action_bins)

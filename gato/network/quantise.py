@@ -19,11 +19,11 @@ from gato.network.model import Gato
 Int8Kind = Literal["weights", "dynamic"]
 KINDS: tuple[Int8Kind, ...] = ("weights", "dynamic")
 FEW_ROWS = 8
-"""Up to so many rows the product on int8 weights is the faster one, above it that on the same
+"""Up to this many rows the product with int8 weights is faster, above it the product with the same
 weights as bfloat16."""
 WHOLE_INPUTS = 16
-"""PyTorch 2.13's product on int8 weights reads beyond the end of rows whose length is no multiple
-of this."""
+"""PyTorch 2.13's product on int8 weights reads beyond the end of rows whose length is not a
+multiple of this."""
 
 
 def to_int8(x: Float[Tensor, "M I"]) -> tuple[Int8[Tensor, "M I"], Float[Tensor, "M 1"]]:
@@ -36,9 +36,8 @@ def to_int8(x: Float[Tensor, "M I"]) -> tuple[Int8[Tensor, "M I"], Float[Tensor,
 class Int8Linear(nn.Module):
     """A linear layer whose weights are int8.
 
-    `weights`: what enters stays as it is, but for bfloat16 products. `dynamic`: what enters is
-    quantised too, each row by a scale of its own, and the products are of whole numbers, exact in
-    int32.
+    `weights`: inputs are not quantised; products are in bfloat16. `dynamic`: inputs are quantised
+    too, each row by a scale of its own; products are of whole numbers, exact in int32.
     """
 
     def __init__(self, linear: nn.Linear, kind: Int8Kind) -> None:
@@ -73,11 +72,11 @@ class Int8Linear(nn.Module):
 
 
 def quantised(model: Gato, kind: Int8Kind) -> Gato:
-    """A copy whose linear layers are int8, for acting; all else is shared with `model`, of which
-    nothing changes.
+    """A copy whose linear layers are int8, for acting. All else is shared with `model`, which does
+    not change.
 
-    The projection of distances stays: it is done once for all steps. ValueError where the model is
-    not on a CPU.
+    The projection of distances is not quantised: it is computed once for all steps. Raises
+    ValueError if the model is not on a CPU.
     """
     device = model.embedding.table.weight.device
     if device.type != "cpu":

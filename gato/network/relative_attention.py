@@ -53,10 +53,17 @@ class RelativeAttention(nn.Module):
         return self.distance(encoding_RD).view(-1, self.num_heads, self.head_width).permute(1, 2, 0)
 
     def forward(self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor) -> Tensor:
-        """Whole rows. `encoding_LD` has the distances 0..L-1, `mask_BLL` is 0 where visible and
-        -inf elsewhere, which it must be above the diagonal; one row of it may serve all."""
+        """Attend within whole rows.
+
+        Args:
+            x_BLD: Normalised inputs.
+            encoding_LD: Of the distances 0..L-1.
+            mask_BLL: 0 for what a token sees and -inf for the rest, always above the diagonal; or
+                [1, L, L] for all rows.
+        """
         B, L, D = x_BLD.shape
-        # Heads before rows: one product a head gives the distance terms of all rows.
+        # [H, B, L, K], heads before rows: one product for each head has the distance terms of all
+        # rows.
         qkv = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
         q, k, v = qkv.unbind(0)
         scale = self.head_width**-0.5
@@ -90,7 +97,7 @@ class RelativeAttention(nn.Module):
     def cached(
         self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int
     ) -> Float[Tensor, "N Q D"]:
-        """Write new tokens to the cache; what the last Q = `num_asking` of them see in it."""
+        """Write S new tokens to the cache; return what the last Q = `num_asking` of them read."""
         N, S, D = x_NSD.shape
         qkv = self.qkv(x_NSD).view(N, S, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
         cache.write(step.first_slot, qkv[1], qkv[2])

@@ -18,8 +18,8 @@ from gato.network.kv_cache import CachedStep, LayerCache, attend
 
 
 def rotations(position: Int[Tensor, "*S"], head_width: int) -> Float[Tensor, "*S K"]:
-    """Cosines, then sines, of the angles by which a head's pairs are turned at each position (RoPE,
-    section 3.2.2).
+    """Cosines, then sines, of the angles by which a head's pairs are rotated at each position
+    (RoPE, section 3.2.2).
 
     In double precision: an episode may be a million tokens long, where float32 has lost the
     difference of two angles.
@@ -30,15 +30,15 @@ def rotations(position: Int[Tensor, "*S"], head_width: int) -> Float[Tensor, "*S
 
 
 def rotate(x: Float[Tensor, "*S K"], rotations: Float[Tensor, "*#S K"]) -> Float[Tensor, "*S K"]:
-    """Each pair (first half, second half) of `x` turned by its angle."""
+    """Rotate each pair (first half, second half) of `x` by its angle."""
     cos, sin = rotations.to(x.dtype).chunk(2, dim=-1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class RotaryAttention(nn.Module):
-    """Multi-head attention whose queries and keys are turned by their positions (RoPE): scores know
-    differences alone."""
+    """Multi-head attention whose queries and keys are rotated by their positions (RoPE): scores
+    depend on differences alone."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -53,13 +53,18 @@ class RotaryAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         B, L, _ = x_BLD.shape
         qk, v = self.qkv(x_BLD).view(B, L, 3, self.num_heads, self.head_width).split([2, 1], dim=2)
-        # Queries and keys are turned in one go.
+        # Queries and keys are rotated together.
         q, k = rotate(qk, rotations[..., None, None, :]).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v[:, :, 0].transpose(1, 2)
 
     def forward(self, x_BLD: Tensor, encoding_LK: Tensor, mask_BLL: Tensor | None) -> Tensor:
-        """Whole rows. `encoding_LK` has the rotations of positions 0..L-1; no mask: each token sees
-        all before it."""
+        """Attend within whole rows.
+
+        Args:
+            x_BLD: Normalised inputs.
+            encoding_LK: The rotations of positions 0..L-1.
+            mask_BLL: 0 for what a token sees and -inf for the rest; None: causal.
+        """
         q, k, v = self._heads(x_BLD, encoding_LK)
         mask = None if mask_BLL is None else mask_BLL[:, None].to(q.dtype)
         out = F.scaled_dot_product_attention(
@@ -80,8 +85,8 @@ class RotaryAttention(nn.Module):
     def cached(
         self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int
     ) -> Float[Tensor, "N Q D"]:
-        """Write new tokens, turned, to the cache; what the last Q = `num_asking` of them see in
-        it."""
+        """Write S new tokens, rotated, to the cache; return what the last Q = `num_asking` of them
+        read."""
         assert step.rotations is not None
         N, S, D = x_NSD.shape
         q, k, v = (part.transpose(0, 1) for part in self._heads(x_NSD, step.rotations))

@@ -69,7 +69,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False
-        """Keep only what enters each block and compute the rest again for the gradient: a third
+        """Keep only the inputs of each block and compute the rest again for the gradient: a third
         more time, least memory."""
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
@@ -84,15 +84,15 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def encoding(self, num_tokens: int, device: torch.device) -> Tensor:
-        """What a block's forward needs of positions: encoded distances [L, D], or rotations [L, K]
-        of 0..L-1."""
+        """Positions for a block's forward: encoded distances [L, D], or rotations [L, K] of
+        0..L-1."""
         if self.config.positions == "rotary":
             return rotations(torch.arange(num_tokens, device=device), self.config.head_width)
         return distance_encoding(num_tokens, self.config.width, device)
 
     def _mask(self, segment_BL: Tensor, one_segment: bool, dtype: torch.dtype) -> Tensor | None:
-        """0 where a token sees another and -inf elsewhere, [B, L, L] or [1, L, L], once for all
-        layers."""
+        """0 if a token sees another, else -inf: [B, L, L] or [1, L, L], for all layers. None: plain
+        causal attention."""
         if one_segment and self.config.positions == "rotary":
             return None
         L = segment_BL.shape[1]
@@ -112,8 +112,9 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """Each token sees itself and the earlier tokens of its segment.
 
-        `one_segment` promises that each row is one segment, padding after it at most: no segments
-        need be compared. What padding then sees is nobody's concern, since nothing sees padding.
+        `one_segment` promises that each row is one segment, then only padding, so that segments
+        need no comparison. Padding then sees the row, which does no harm because nothing sees
+        padding.
         """
         kind = x_BLD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
@@ -127,7 +128,7 @@ class Transformer(nn.Module):
         return self.norm(x_BLD)
 
     def caches(self, num_envs: int, num_slots: int) -> list[LayerCache]:
-        """Empty caches of all layers, made for the weights of this moment."""
+        """Empty caches of all layers, valid for the present weights."""
         like = self.norm.weight
         encoding = distance_encoding(num_slots, self.config.width, like.device).to(like.dtype)
         out: list[LayerCache] = []
@@ -139,9 +140,9 @@ class Transformer(nn.Module):
     def cached(
         self, x_NSD: Float[Tensor, "N S D"], step: CachedStep, caches: list[LayerCache]
     ) -> Float[Tensor, "N D"]:
-        """Write S new tokens to the caches; the hidden state after the last of them.
+        """Write S new tokens to the caches; return the hidden state after the last.
 
-        The last block has nothing to compute for the others but their keys and values.
+        For the other tokens the last block computes only keys and values.
         """
         if self.config.positions == "rotary":
             step = replace(step, rotations=rotations(step.position, self.config.head_width))

@@ -6,16 +6,12 @@ Shape letters: N steps of a checkpoint, T steps of an episode, H height, W width
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8
 
 from gato.array_spec import Kind
 from gato.compatibility.compare import compare
@@ -23,7 +19,16 @@ from gato.compatibility.environment import EnvDescription
 from gato.episode import Episode
 from gato.task import Task
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
+from replay.formats.dqn_checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Frames,
+    Steps,
+    find_checkpoints,
+    frame_shape,
+    read_steps,
+)
 from replay.formats.reader import (
     NO_OPTIONS,
     Attempt,
@@ -41,9 +46,6 @@ from replay.formats.schema import (
     unknown_task,
 )
 
-COLUMNS = ("observation", "action", "reward", "terminal")
-NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
-FORMAT = f"each checkpoint has files $store$_{{{','.join(COLUMNS)}}}_ckpt.N.gz"
 CAPACITY_STEPS = 1_000_000
 """Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is
 then an old one."""
@@ -51,14 +53,11 @@ PADDING_STEPS = 3
 """Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be
 stacked."""
 CONVENTIONS = "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame"
-BLOCK_BYTES = 1 << 20
-DAMAGE = (OSError, EOFError, zlib.error, ValueError)
-"""What gzip and NumPy raise for bytes that are not what they should be."""
 
 
 def holds_dqn_replay(path: Path) -> bool:
     """Whether a folder, or its `replay_logs`, holds checkpoints of this form."""
-    return path.is_dir() and bool(_checkpoints(path))
+    return path.is_dir() and bool(find_checkpoints(path))
 
 
 def read_dqn_replay(
@@ -69,19 +68,18 @@ def read_dqn_replay(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a run's folder. ValueError, at once, where they do not fit the task.
+    """The episodes of a run's folder. Raises ValueError at once if they do not fit the task.
 
     for episode in read_dqn_replay(Path("dqn/Pong/1/replay_logs"), tasks, known=store.known):
         ...
 
-    Without `task`, a folder's name must tell the game; the task is the one that shows 84x84 grey
+    Without `task`, a folder's name must contain the game; the task is the one that shows 84x84 grey
     frames (`atari84/pong`). Actions, which count a game's own buttons, become those of all 18. An
     episode that runs on into the next checkpoint is cut there. Rewards are clipped to [-1, 1] and a
-    quarter of the actions was repeated (sticky): `info` says so. Where all of a checkpoint's
-    episodes are known, none of its frames are read; else those before the first new one are passed
-    over.
+    quarter of the actions was repeated (sticky): `info` says so. If all of a checkpoint's episodes
+    are known, none of its frames are read; otherwise those before the first new one are skipped.
     """
-    checkpoints = _checkpoints(path)
+    checkpoints = find_checkpoints(path)
     if not checkpoints:
         raise ValueError(f"{path} holds no checkpoints of the DQN replay data set; {FORMAT}")
     found = task or guess_task(
@@ -92,7 +90,7 @@ def read_dqn_replay(
         raise unknown_task(
             str(path), tasks, names, " from the names of its folders, which say the game"
         )
-    shape = _frame_shape(checkpoints[0])
+    shape = frame_shape(checkpoints[0])
     fitting = of_frame_size(found, tasks, (*shape, 3))
     if task not in (None, fitting):
         raise ValueError(
@@ -110,14 +108,14 @@ def read_dqn_replay(
     comparison = compare(
         EnvDescription(
             where=str(path), env_id=found.env_id, kwargs={"frameskip": 4},
-            # What the data set is known for cannot be had otherwise, so it is said and taken.
+            # The data set exists only with these conventions, so they are noted and not rejected.
             sticky=float(found.env_kwargs.get("sticky", 0.0)), traits=(CONVENTIONS,),
         ),
         found, defaults=options.defaults, allowed=options.allowed,
     )  # fmt: skip
     comparison.require()
     plan = _Plan(
-        ingest=Ingest(task=found, comparison=comparison, allowed=options.allowed),
+        converter=Converter(task=found, comparison=comparison, allowed=options.allowed),
         image=specs[0][0],
         buttons=minimal_buttons(found),
         name=_stream_name(path),
@@ -132,44 +130,13 @@ def read_dqn_replay(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Checkpoint:
-    """The four files of one checkpoint."""
-
-    number: int
-    files: Mapping[str, Path]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What was found out before the first episode is read."""
+    """What is known before the first episode is read."""
 
-    ingest: Ingest
+    converter: Converter
     image: str
     buttons: tuple[int, ...]
     name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Steps:
-    """The small columns of a checkpoint."""
-
-    actions: Integer[np.ndarray, " N"]
-    rewards: Float[np.ndarray, " N"]
-    terminals: Bool[np.ndarray, " N"]
-
-
-def _checkpoints(path: Path) -> list[_Checkpoint]:
-    """By number. ValueError where one lacks a file."""
-    folder = path / "replay_logs" if (path / "replay_logs").is_dir() else path
-    found = (NAME.fullmatch(file.name) for file in folder.iterdir())
-    checkpoints: list[_Checkpoint] = []
-    for number in sorted(int(match[1]) for match in found if match):
-        files = {column: folder / f"$store$_{column}_ckpt.{number}.gz" for column in COLUMNS}
-        missing = [file.name for file in files.values() if not file.is_file()]
-        if missing:
-            raise ValueError(f"{folder} lacks {', '.join(missing)}; {FORMAT}")
-        checkpoints.append(_Checkpoint(number=number, files=files))
-    return checkpoints
 
 
 def _stream_name(path: Path) -> str:
@@ -178,81 +145,15 @@ def _stream_name(path: Path) -> str:
     return "-".join(parts[-2:])
 
 
-def _frame_shape(checkpoint: _Checkpoint) -> tuple[int, int]:
-    file = checkpoint.files["observation"]
-    try:
-        with gzip.GzipFile(file) as stream:
-            shape = _header(stream)
-    except DAMAGE as problem:
-        raise _damaged(file, problem) from problem
-    return shape[1], shape[2]
-
-
-def _header(stream: gzip.GzipFile) -> tuple[int, int, int]:
-    """The shape of the observations, which follow in the stream."""
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of NumPy's format")
-    shape, is_column_major, dtype = read(stream)
-    if len(shape) != 3 or dtype != np.uint8 or is_column_major:
-        raise ValueError(
-            f"observations of shape {shape} and {dtype}, expected (steps, height, width) of uint8"
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def _damaged(file: Path, problem: Exception) -> ValueError:
-    return ValueError(
-        f"{file} is damaged, or not of the DQN replay data set: {' '.join(str(problem).split())}"
-    )
-
-
-def _steps(checkpoint: _Checkpoint) -> _Steps:
-    columns: dict[str, np.ndarray] = {}
-    for name in COLUMNS[1:]:
-        file = checkpoint.files[name]
-        try:
-            with gzip.GzipFile(file) as stream:
-                columns[name] = np.lib.format.read_array(stream, allow_pickle=False)
-        except DAMAGE as problem:
-            raise _damaged(file, problem) from problem
-    shapes = {name: values.shape for name, values in columns.items()}
-    if (
-        len(set(shapes.values())) != 1
-        or len(shapes["action"]) != 1
-        or columns["action"].dtype.kind not in "iu"
-    ):
-        raise ValueError(
-            f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a"
-            " step in each"
-        )
-    if columns["reward"].dtype.kind not in "fiu" or not np.isin(columns["terminal"], (0, 1)).all():
-        raise ValueError(
-            f"checkpoint {checkpoint.number}: rewards of {columns['reward'].dtype}, or terminals"
-            f" other than 0 and 1; {FORMAT}"
-        )
-    return _Steps(
-        actions=columns["action"].astype(np.int64),
-        rewards=columns["reward"].astype(np.float32),
-        terminals=columns["terminal"].astype(np.bool_),
-    )
-
-
-def _episodes(
-    checkpoints: list[_Checkpoint], plan: _Plan, known: Known
-) -> Iterator[Attempt | None]:
+def _episodes(checkpoints: list[Checkpoint], plan: _Plan, known: Known) -> Iterator[Attempt | None]:
     for checkpoint in checkpoints:
-        steps = _steps(checkpoint)
+        steps = read_steps(checkpoint)
         num_steps = len(steps.actions) - (len(steps.actions) == CAPACITY_STEPS)
         ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
         digest = content_digest(*checkpoint.files.values())
         # not the folder's name: data that was moved is the same data
-        name = f"{plan.ingest.task.name}.{checkpoint.number}"
+        name = f"{plan.converter.task.name}.{checkpoint.number}"
         keys = [episode_key("dqn", name, digest, index) for index in range(len(ends))]
         wanted = [not known(key) for key in keys]
         if not any(wanted):
@@ -262,10 +163,10 @@ def _episodes(
 
 
 def _read(
-    checkpoint: _Checkpoint, plan: _Plan, steps: _Steps, spans: list[tuple[str, int, bool]]
+    checkpoint: Checkpoint, plan: _Plan, steps: Steps, spans: list[tuple[str, int, bool]]
 ) -> Iterator[Attempt | None]:
     """The episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
-    frames = _Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
+    frames = Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
     try:
         start = 0
         for key, stop, is_wanted in spans:
@@ -277,73 +178,18 @@ def _read(
         frames.close()
 
 
-class _Frames:
-    """The frames of a checkpoint, read forwards from the stream. ValueError where it is damaged."""
-
-    def __init__(self, file: Path, *, num_steps: int) -> None:
-        self._file = file
-        self._stream = gzip.GzipFile(file)
-        self._step = 0
-        self._damage: ValueError | None = None
-        try:
-            found_steps, *self._size = _header(self._stream)
-        except DAMAGE as problem:
-            self.close()
-            raise _damaged(file, problem) from problem
-        if found_steps != num_steps:
-            self.close()
-            raise ValueError(
-                f"{file} has {found_steps} observations, but there are {num_steps} actions"
-            )
-
-    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
-        """The frames of steps [start, stop), grey in all three channels; those before them are
-        passed over."""
-        if self._damage is not None:
-            raise self._damage  # what comes after the damage cannot be reached in the stream
-        height, width = self._size
-        out = np.empty((stop - start, height, width, 3), np.uint8)
-        try:
-            _pass_over(self._stream, (start - self._step) * height * width)
-            for frame in out:
-                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(
-                    height, width
-                )
-                frame[:] = grey[..., None]
-        except DAMAGE as problem:
-            self._damage = _damaged(self._file, problem)
-            raise self._damage from problem
-        self._step = stop
-        return out
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _pass_over(stream: gzip.GzipFile, num_bytes: int) -> None:
-    while num_bytes:
-        num_bytes -= len(_exactly(stream, min(num_bytes, BLOCK_BYTES)))
-
-
-def _exactly(stream: gzip.GzipFile, num_bytes: int) -> bytes:
-    block = stream.read(num_bytes)
-    if len(block) != num_bytes:
-        raise EOFError("it ends in the midst of an episode")
-    return block
-
-
 def _episode(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     plan: _Plan,
-    steps: _Steps,
-    stream: _Frames,
+    steps: Steps,
+    stream: Frames,
     key: str,
     what: str,
     start: int,
     stop: int,
 ) -> Episode | None:
-    """None for what is only the padding before an episode."""
-    frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.ingest.task.max_steps))
+    """None for padding before an episode."""
+    frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.converter.task.max_steps))
     blank_T = [
         not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])
         for step, frame in enumerate(frames[:PADDING_STEPS])
@@ -360,11 +206,11 @@ def _episode(
     }
     if start == 0 and checkpoint.number > 0:
         info["begins"] = "where the checkpoint before was written: as a rule in the midst of a game"
-    return plan.ingest.episode(
+    return plan.converter.episode(
         key=key,
         source=f"file:{plan.name}",
         what=what,
-        observations={plan.image: frames[padding:][: plan.ingest.task.max_steps]},
+        observations={plan.image: frames[padding:][: plan.converter.task.max_steps]},
         actions=to_all_buttons(steps.actions[first:stop], plan.buttons, f"actions of {what}"),
         rewards=steps.rewards[first:stop],
         terminated=terminated,

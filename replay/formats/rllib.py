@@ -9,9 +9,6 @@ Shape letters: T steps.
 
 from __future__ import annotations
 
-import base64
-import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -29,7 +26,7 @@ from gato.compatibility.environment import Bounds, EnvDescription, full_bounds
 from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from replay.formats import parquet
-from replay.formats.convert import Ingest
+from replay.formats.convert import Converter
 from replay.formats.env_spec import bounds_of
 from replay.formats.reader import (
     DAMAGE,
@@ -40,19 +37,11 @@ from replay.formats.reader import (
     Report,
     nothing_known,
 )
+from replay.formats.rllib_codec import array_of, decode, is_nested, nested_of, own_steps, unpacked
 from replay.formats.schema import Misfit
 
 COLUMN = "item"
 NEEDED = ("observations", "actions", "rewards", "is_terminated", "is_truncated")
-MOST_BOUND_BYTES = 1 << 24
-"""Of the bounds of a space, unpacked."""
-MOST_LOOKBACK = 1_000_000
-PLAIN_KINDS = "biufSU"
-"""Kinds of dtype that are only numbers or text."""
-
-
-class _Refused:
-    """In place of what may not be decoded: an array of objects, or a structured one."""
 
 
 def read_rllib(
@@ -63,7 +52,7 @@ def read_rllib(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a file that RLlib wrote, or of a folder of such. ValueError, at once, where
+    """The episodes of a file that RLlib wrote, or of a folder of such. Raises ValueError at once if
     they do not fit.
 
     for episode in read_rllib(Path("out/hopperenv"), tasks, known=store.known):
@@ -71,8 +60,8 @@ def read_rllib(
 
     Without `task`, the name of a file or folder must tell it: RLlib names a folder after the
     environment's class. RLlib cuts episodes into chunks unless `batch_mode="complete_episodes"`:
-    each is an episode here, and `info` says at which step it begins. RLlib keeps actions as its
-    policy gave them; where the task's bounds are not -1 and 1 they are scaled to them, as RLlib
+    each is an episode here, and `info` says at which step it begins. RLlib stores actions as its
+    policy returned them. If the task's bounds are not -1 and 1, they are scaled to these, as RLlib
     does for the environment (`normalize_actions`, its default).
     """
     files = parquet.find_files(path)
@@ -91,23 +80,23 @@ def read_rllib(
     comparison.require()
     # RLlib keeps actions between -1 and 1, whatever bounds it declares: they are scaled from these,
     # and from no others.
-    ingest = Ingest(
+    converter = Converter(
         task=found,
         comparison=replace(comparison, scale_from=_kept_bounds(found)),
         allowed=options.allowed,
     )
     notes = [*comparison.notes]
-    if ingest.comparison.scale_from is not None:
+    if converter.comparison.scale_from is not None:
         notes.append(
             "assumed: actions are RLlib's own, between -1 and 1 (normalize_actions); scaled to the"
             " task's bounds"
         )
     parquet.require_fit(
-        parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, ingest), path
+        parquet.rows(files, "rllib", [COLUMN], nothing_known), partial(_episode, converter), path
     )
     rows = parquet.rows(files, "rllib", [COLUMN], known)
     return Reading(
-        parquet.attempts(rows, partial(_episode, ingest)),
+        parquet.attempts(rows, partial(_episode, converter)),
         total=parquet.num_rows(files),
         report=Report(task=found.name, notes=notes),
     )
@@ -138,7 +127,7 @@ def _description(path: Path, files: list[Path], task: Task) -> EnvDescription:
 
 
 def _declared(path: Path, state: Mapping[str, Any], task: Task) -> EnvDescription:
-    """ValueError if its spaces are of other kinds or sizes than the task's."""
+    """Raises ValueError if its spaces are of other kinds or sizes than the task's."""
     action, observation = (
         state.get(name) or {} for name in ("_action_space", "_observation_space")
     )
@@ -195,41 +184,30 @@ def _plain_box(space: Mapping[str, Any]) -> dict[str, Any]:
     """A box of RLlib's with its bounds as arrays: they are compressed and in base64, as `.npy`."""
     return {
         "shape": space.get("shape", ()),
-        **{name: _unpacked(space[name]) for name in ("low", "high")},
+        **{name: unpacked(space[name]) for name in ("low", "high")},
     }
 
 
-def _unpacked(bound: Any) -> np.ndarray:
-    """ValueError if it is no array of numbers; pickles are not opened."""
-    if not isinstance(bound, (str, bytes)):
-        return np.asarray(bound, np.float64)
-    try:
-        packed = zlib.decompressobj().decompress(base64.b64decode(bound), MOST_BOUND_BYTES)
-        return np.load(io.BytesIO(packed), allow_pickle=False)
-    except (ValueError, zlib.error, EOFError, OSError) as problem:
-        raise BadEpisode(f"its space has bounds that cannot be read: {problem}") from problem
-
-
-def _episode(ingest: Ingest, row: parquet.Row) -> Episode | None:
-    """None for a chunk without a step, as RLlib writes one where an episode had just begun."""
-    what, task = row.where, ingest.task
+def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
+    """None for a chunk without steps, which RLlib writes if an episode has just begun."""
+    what, task = row.where, converter.task
     state = _state(row)
-    actions = _array(_own(state["actions"], what), f"actions of {what}")
+    actions = array_of(own_steps(state["actions"], what), f"actions of {what}")
     if not len(actions):
         return None
-    observations = _observations(_own(state["observations"], what), len(actions), task, what)
+    observations = _observations(own_steps(state["observations"], what), len(actions), task, what)
     started = int(state.get("t_started") or 0)
     info = {"file": row.file.name, "rllib_episode": str(state.get("id_", ""))[:64]}
     if started:
         info["begins"] = f"at step {started} of its episode"
     terminated = bool(state["is_terminated"])
-    return ingest.episode(
+    return converter.episode(
         key=row.key,
         source=f"file:{row.file.parent.name}",
         what=what,
         observations=observations,
         actions=actions,
-        rewards=_array(_own(state["rewards"], what), f"rewards of {what}"),
+        rewards=array_of(own_steps(state["rewards"], what), f"rewards of {what}"),
         terminated=terminated,
         truncated=bool(state["is_truncated"]) or not terminated,
         info=info,
@@ -237,13 +215,13 @@ def _episode(ingest: Ingest, row: parquet.Row) -> Episode | None:
 
 
 def _state(row: parquet.Row) -> Mapping[str, Any]:
-    """What was packed. BadEpisode if it is no episode of a single agent."""
+    """The packed mapping. Raises BadEpisode if it is not the episode of a single agent."""
     where = row.where
     packed = row.values.column(COLUMN)[0].as_py()
     try:
         state = msgpack.unpackb(packed, object_hook=decode, strict_map_key=False)
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as problem:
-        raise ValueError(f"{where} is damaged, or no packed episode: {problem}") from problem
+        raise ValueError(f"{where} is damaged, or not a packed episode: {problem}") from problem
     if not isinstance(state, dict) or any(name not in state for name in NEEDED):
         named = (
             ", ".join(map(str, list(state)[:6]))
@@ -257,64 +235,6 @@ def _state(row: parquet.Row) -> Mapping[str, Any]:
     return state
 
 
-def decode(packed: Mapping[Any, Any]) -> Any:
-    """One mapping of msgpack, as a NumPy array or number where it is one. Never opens a pickle.
-
-    The encoding: `{b"nd": True, b"type": dtype, b"kind": b"", b"shape": ..., b"data": bytes}` for
-    an array, and without kind and shape for a number; kind `O` has a pickle as data, kind `V` a
-    structured dtype.
-    """
-    if b"nd" not in packed:
-        return packed
-    kind, dtype = packed.get(b"kind", b""), packed[b"type"]
-    if kind or not isinstance(dtype, str):
-        return _Refused()
-    plain = np.dtype(dtype)
-    if plain.kind not in PLAIN_KINDS:
-        return _Refused()
-    values = np.frombuffer(packed[b"data"], plain)
-    return values.reshape(tuple(packed[b"shape"])) if packed[b"nd"] else values[0]
-
-
-def _own(buffer: Any, where: str) -> Any:
-    """What belongs to this chunk: before it a buffer repeats the last steps of the one before."""
-    try:
-        data, lookback = buffer["data"], int(buffer["lookback"])
-        if not 0 <= lookback <= MOST_LOOKBACK:
-            raise BadEpisode(f"{where}: a lookback of {lookback} steps")
-    except BadEpisode:
-        raise
-    except (TypeError, KeyError, ValueError) as problem:
-        raise ValueError(f"{where} is no episode of RLlib: a column lacks {problem}") from problem
-    return _sliced(data, lookback)
-
-
-def _sliced(data: Any, start: int) -> Any:
-    if isinstance(data, dict):
-        return {name: _sliced(part, start) for name, part in data.items()}
-    return data[start:] if isinstance(data, (list, np.ndarray)) else data
-
-
-def _array(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """Rows, each an array or a number, or all in one array. ValueError where they differ, or are
-    objects."""
-    parts = data if isinstance(data, list) else [data]
-    if any(isinstance(part, _Refused) for part in parts):
-        raise BadEpisode(
-            f"{what}: an array of Python objects; such may run code and is never opened"
-        )
-    try:
-        array = np.asarray(data)
-    except ValueError as problem:
-        raise BadEpisode(f"{what}: steps of different shapes") from problem
-    if array.ndim == 0 or array.dtype.kind not in PLAIN_KINDS:
-        raise ValueError(
-            f"{what}: {array.dtype} of shape {array.shape}, expected an array with a row for each"
-            " step"
-        )
-    return array
-
-
 def _observations(
     data: Any, num_steps: int, task: Task, where: str
 ) -> dict[str, Shaped[np.ndarray, "T ..."]]:
@@ -322,10 +242,10 @@ def _observations(
     observations: dict[str, np.ndarray] = {}
     for key in task.observations:
         what = f"{key} of {where}"
-        if _is_nested(data):
-            values = _array(_nested(data, key.split("/"), what), what)
+        if is_nested(data):
+            values = array_of(nested_of(data, key.split("/"), what), what)
         elif len(task.observations) == 1:
-            values = _array(data, what)
+            values = array_of(data, what)
         else:
             raise Misfit(f"{where} shows one array, task {task.name} {sorted(task.observations)}")
         if len(values) != num_steps + 1:
@@ -334,19 +254,3 @@ def _observations(
             )
         observations[key] = values[:-1]
     return observations
-
-
-def _is_nested(data: Any) -> bool:
-    return isinstance(data, dict) or (
-        isinstance(data, list) and bool(data) and isinstance(data[0], dict)
-    )
-
-
-def _nested(data: Any, path: list[str], what: str) -> Any:
-    """One part of nested observations: of a list of mappings, or of a mapping of arrays."""
-    try:
-        if isinstance(data, list):
-            return [_nested(step, path, what) for step in data]
-        return _nested(data[path[0]], path[1:], what) if path else data
-    except (KeyError, TypeError, IndexError) as problem:
-        raise Misfit(f"{what}: the file shows no {'/'.join(path)}") from problem

@@ -1,7 +1,6 @@
-"""What may be read of one task in one table: filtered, with a chooser over it and its sources told
-apart.
+"""Candidates: the episodes of one task in one table that may be drawn, with their sampler.
 
-Shape letters: N episodes that are kept, M of them that may be read, oldest first.
+Shape letters: N stored episodes, M of them that may be drawn, oldest first.
 """
 
 from __future__ import annotations
@@ -12,26 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from gato.metrics import Amount
 from gato.task import Task
 from replay.sampling.config import MixConfig, TableConfig
 from replay.sampling.return_filter import least_return
-from replay.sampling.sampler import Chooser, chooser
+from replay.sampling.sampler import Sampler, build_sampler
 from replay.sampling.selector_names import selector_from_name
 from replay.sampling.selectors import Items, RandomSelector, Selector
 from replay.storage.index import NO_VERSION, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readable:
-    """M episodes of one task that may be read."""
+class Candidates:
+    """M episodes of one task that may be drawn."""
 
     number: Int64[np.ndarray, " M"]
     steps: Int64[np.ndarray, " M"]
-    chooser: Chooser | None
-    """None where there is nothing to draw."""
+    sampler: Sampler | None
+    """None if there is nothing to draw."""
     draws_are_counted: bool
-    """Whether an episode may be drawn only so often."""
+    """Whether the table limits how often an episode is drawn."""
     by_source: Int64[np.ndarray, " M"]
     """Indices, grouped by source."""
     group_start: Int64[np.ndarray, " M"]
@@ -57,7 +55,7 @@ class Aged:
 
 
 def ages(version: Int64[np.ndarray, " M"], newest: int) -> Int64[np.ndarray, " M"]:
-    """How many versions are newer than each; 0 for what no version played."""
+    """How many versions are newer than each; 0 for episodes without a version."""
     return np.where(version == NO_VERSION, 0, np.maximum(newest - version, 0))
 
 
@@ -67,10 +65,12 @@ def scores(
     tasks: Mapping[str, Task],
     best: Mapping[str, float | None] | None = None,
 ) -> Float64[np.ndarray, " N"]:
-    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the
-    reference expert's).
+    """Normalised return of each episode: 0 is the random policy, 1 the return in `best`, or the
+    reference expert's. For a task without references it is 0.
 
-    Of a task without references it is not known, and 0.
+    Args:
+        codes: the code of each task in the snapshot.
+        best: return that counts as 1, by task; None: the reference expert's.
     """
     low, high = np.zeros(len(codes)), np.ones(len(codes))
     for name, code in codes.items():
@@ -87,8 +87,8 @@ def scores(
 def best_returns(
     tasks: Mapping[str, Task], teacher_returns: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """By what each task's agent is measured: its teacher's return, or None, the reference expert's,
-    if the teacher is no better than chance."""
+    """The return that counts as score 1, by task: its teacher's; None, for the reference expert's,
+    if the teacher is not better than chance."""
     randoms = {
         name: task.references.random for name, task in tasks.items() if task.references is not None
     }
@@ -99,7 +99,7 @@ def best_returns(
 def items_of(
     snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int
 ) -> Items:
-    """What selectors look at, of some rows of the index."""
+    """The columns that selectors read, for some rows of the index."""
     return Items(
         number=snapshot.number[rows],
         steps=snapshot.steps[rows],
@@ -118,7 +118,7 @@ def filters(
     config: MixConfig,
     newest: int,
 ) -> list[tuple[str, Bool[np.ndarray, " N"]]]:
-    """What each filter is called, and which episodes of a task it leaves out."""
+    """The name of each filter, and which episodes of a task it leaves out."""
     returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
     found: list[tuple[str, Bool[np.ndarray, " N"]]] = []
     shown = of_task & ~by_agent
@@ -143,7 +143,7 @@ def filters(
     return found
 
 
-def may_read(
+def passes_filters(
     snapshot: Snapshot,
     of_task: Bool[np.ndarray, " N"],
     score: Float64[np.ndarray, " N"],
@@ -155,40 +155,6 @@ def may_read(
     for _, left_out in filters(snapshot, of_task, score, config, newest):
         passed &= ~left_out
     return passed
-
-
-def left_out(
-    snapshot: Snapshot,
-    of_task: Bool[np.ndarray, " N"],
-    score: Float64[np.ndarray, " N"],
-    config: MixConfig,
-    newest: int,
-) -> dict[str, Amount]:
-    """Episodes and steps of a task that are stored but never drawn, each under the first reason
-    that holds for it.
-
-    The filters' reasons, then: in no table that is drawn from, and drawn as often as the table
-    allows.
-    """
-    reasons = filters(snapshot, of_task, score, config, newest)
-    drawn = [table for table in config.tables.values() if table.share > 0]
-    in_table = np.zeros_like(of_task)
-    used_up = np.ones_like(of_task)
-    for table in drawn:
-        inside = members(table, snapshot.by_agent, snapshot.labelled)
-        in_table |= inside
-        most = np.inf if table.max_times_sampled is None else table.max_times_sampled
-        used_up &= ~inside | (snapshot.times_sampled >= most)
-    reasons.append(("in no table that is drawn from", of_task & ~in_table))
-    reasons.append(("drawn as often as it may be", of_task & in_table & used_up))
-    out: dict[str, Amount] = {}
-    left = of_task.copy()
-    for name, rows in reasons:
-        rows = rows & left
-        left &= ~rows
-        if rows.any():
-            out[name] = Amount(episodes=int(rows.sum()), steps=int(snapshot.steps[rows].sum()))
-    return out
 
 
 def members(
@@ -203,14 +169,18 @@ def members(
     }[table.episodes]
 
 
-def readable(
+def build_candidates(
     snapshot: Snapshot,
     rows: Int64[np.ndarray, " M"],
     items: Items,
     table: TableConfig,
     half_life: float | None,
-) -> Readable:
-    """The episodes in `rows` of the index as a table draws them."""
+) -> Candidates:
+    """The candidates of a table, from some rows of the index.
+
+    Args:
+        half_life: `MixConfig.age_half_life_versions`.
+    """
     selector: Selector = selector_from_name(table.selector)
     if half_life is not None and isinstance(selector, RandomSelector):
         selector = Aged(inner=selector, half_life_versions=half_life)
@@ -220,11 +190,11 @@ def readable(
     group_start = (np.cumsum(sizes) - sizes)[group]
     rank = np.empty(len(rows), np.int64)
     rank[by_source] = np.arange(len(rows)) - group_start[by_source]
-    made = chooser(selector, items, table.max_times_sampled)
-    return Readable(
+    sampler = build_sampler(selector, items, table.max_times_sampled)
+    return Candidates(
         number=items.number,
         steps=items.steps,
-        chooser=made if len(made.index) else None,
+        sampler=sampler if len(sampler.index) else None,
         draws_are_counted=table.max_times_sampled is not None,
         by_source=by_source,
         group_start=group_start,

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from replay.sampling.selectors import (
+from replay.sampling.ordered_selectors import (
     Fifo,
     Lifo,
     LowestReturn,
     MaxHeap,
     MinHeap,
     OldestVersion,
+)
+from replay.sampling.selectors import (
     OrderedSelector,
     Prioritized,
     RandomSelector,
@@ -40,14 +42,13 @@ FORMS = {name: name for name in ORDERED} | {
     "return": "return:TEMPERATURE[:episode]",
     "stratified": "stratified[(TASK=WEIGHT,...)]:INNER",
 }
-"""How each selector is written. Steps are equally likely unless `:episode` says that episodes
-are."""
+"""How each selector is written. Steps are equally likely; with `:episode`, episodes are."""
 SHARE = r"-?\d+=[^,()=]+"
 
 
 def selector_from_name(text: str) -> Selector:
     """A selector from text such as "fifo", "prioritized:0.6", "recency:10000:episode" or
-    "stratified(3=2):uniform"."""
+    "stratified(3=2):uniform". Raises ValueError, with the form of the nearest one."""
     text = text.strip()
     if text in ORDERED:
         return ORDERED[text]
@@ -79,10 +80,15 @@ def selector_from_name(text: str) -> Selector:
     )
 
 
+def by_priority(selector: str) -> bool:
+    """Whether the selector of this name looks at priorities."""
+    return any(word in selector for word in ("prioritized", "heap"))
+
+
 def _float(number: str, text: str, name: str) -> float:
     try:
         return float(number)
     except ValueError:
         raise ValueError(
-            f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is no number"
+            f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is not a number"
         ) from None

@@ -1,4 +1,4 @@
-"""Which episodes are drawn and which make room, as arithmetic on columns; nothing here has a state.
+"""Selectors: which episodes are drawn or evicted, as arithmetic on columns, without state.
 
 Shape letters: N items, M of them that may be drawn, C draws.
 """
@@ -11,16 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64
 
 Unit = Literal["step", "episode"]
-"""What is equally likely where nothing else tells items apart: each stored step (so an episode
+"""What is equally likely if nothing else distinguishes items: each stored step (so an episode
 counts as often as it has steps), or each episode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """Columns of the N kept episodes, in order of insertion (oldest first)."""
+    """Columns of N stored episodes, in order of insertion (oldest first)."""
 
     number: Int64[np.ndarray, " N"]
     """Order of insertion, increasing."""
@@ -28,11 +28,10 @@ class Items:
     task: Int64[np.ndarray, " N"]
     """A code of the task."""
     score: Float64[np.ndarray, " N"]
-    """Normalised return: 0 random play, 1 expert."""
+    """Normalised return: 0 random policy, 1 expert."""
     priority: Float64[np.ndarray, " N"]
     age_versions: Int64[np.ndarray, " N"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version
-    played it."""
+    """How many versions of the weights are newer than the episode's; 0 if it has none."""
     times_sampled: Int64[np.ndarray, " N"]
 
     def __post_init__(self) -> None:
@@ -69,7 +68,7 @@ class RandomSelector(Protocol):
 
 @runtime_checkable
 class OrderedSelector(Protocol):
-    """Takes items in a fixed order: a permutation of their indices."""
+    """Takes items in an order: a permutation of their indices."""
 
     @property
     def name(self) -> str: ...
@@ -77,7 +76,7 @@ class OrderedSelector(Protocol):
 
 
 Selector = RandomSelector | OrderedSelector
-"""Draws episodes (a sampler) or makes room (a remover), as in Reverb.
+"""Draws episodes (as a sampler) or evicts them (as a remover), as in Reverb.
 `selector_from_name(selector.name) == selector`."""
 
 
@@ -125,8 +124,8 @@ class Prioritized:
     """In proportion to priority^exponent (Schaul et al. 2016, "Prioritized experience replay",
     equation 1).
 
-    As in Reverb, what has priority 0 is not drawn, whatever the exponent (so 0^0 counts as 0 here);
-    where every priority is 0, all are drawn as by `Uniform`.
+    As in Reverb, items of priority 0 are not drawn, whatever the exponent (0^0 counts as 0 here).
+    If every priority is 0, all are drawn as by `Uniform`.
     """
 
     exponent: float
@@ -155,8 +154,8 @@ class Prioritized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recency:
-    """Half as likely for each `half_life_episodes` newer ones that are kept; beyond some 1,070
-    half-lives never."""
+    """Half as likely for each `half_life_episodes` stored episodes that are newer; beyond some
+    1,070 half-lives never."""
 
     half_life_episodes: float
     unit: Unit = "step"
@@ -176,8 +175,8 @@ class Recency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnWeighted:
-    """In proportion to exp(score / temperature): a softmax of the scores, taken relative to the
-    best so that none overflows."""
+    """In proportion to exp(score / temperature): a softmax of the scores, relative to the best so
+    that none overflows."""
 
     temperature: float
     unit: Unit = "step"
@@ -197,16 +196,16 @@ class ReturnWeighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratified:
-    """Tasks get their shares first; within a task `inner` decides, and sees the items of that task
+    """Tasks get their shares first; within a task `inner` draws, given the items of that task
     alone.
 
-    A task none of whose items `inner` would draw leaves its share to the others.
+    A task with nothing that `inner` would draw leaves its share to the others.
     """
 
     inner: RandomSelector
     task_weights: Mapping[int, float] | None = None
-    """Code of a task to its share, relative to the others. A task not named here has 1.0; None: all
-    tasks alike."""
+    """Code of a task to its share, relative to the others. Other tasks have 1.0. None: all are
+    equal."""
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, OrderedSelector):
@@ -243,80 +242,3 @@ class Stratified:
                 share = (self.task_weights or {}).get(int(items.task[index[0]]), 1.0)
                 weights_N[index] = within / total * share
         return weights_N
-
-
-def _ascending(values_N: Shaped[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
-    """Indices of values from the least to the largest; of equal ones the oldest first.
-
-    Two sorts that need not be stable, the second of (rank of the value, index) in one integer: half
-    the time of a stable one.
-    """
-    order_N = np.argsort(values_N)
-    sorted_N = values_N[order_N]
-    rank_N = np.cumsum(
-        np.concatenate([[0], sorted_N[1:] != sorted_N[:-1]])[: len(values_N)], dtype=np.int64
-    )
-    return np.sort(rank_N * len(values_N) + order_N) - rank_N * len(values_N)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fifo:
-    """The oldest first. With `max_times_sampled=1` a queue."""
-
-    name: Literal["fifo"] = "fifo"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return np.arange(len(items))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifo:
-    """The newest first. With `max_times_sampled=1` a stack."""
-
-    name: Literal["lifo"] = "lifo"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return np.arange(len(items) - 1, -1, -1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxHeap:
-    """The largest priority first; of equal ones the oldest (in Reverb: the one whose priority was
-    set first)."""
-
-    name: Literal["max_heap"] = "max_heap"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(-items.priority)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinHeap:
-    """The least priority first; of equal ones the oldest (in Reverb: the one whose priority was set
-    first)."""
-
-    name: Literal["min_heap"] = "min_heap"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(items.priority)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowestReturn:
-    """The worst score first; of equal ones the oldest."""
-
-    name: Literal["lowest_return"] = "lowest_return"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(items.score)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldestVersion:
-    """What the oldest weights played first; of one version the oldest episode. What no version
-    played counts as of the newest."""
-
-    name: Literal["oldest_version"] = "oldest_version"
-
-    def order(self, items: Items) -> Int64[np.ndarray, " N"]:
-        return _ascending(-items.age_versions)

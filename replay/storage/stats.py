@@ -1,17 +1,13 @@
-"""What is in a store, told from its headers alone: episodes, steps and returns by task and source,
-bytes, what was seen."""
+"""Contents of a store from its headers alone: episodes, steps and returns by task and source,
+bytes, keys."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from gato.metrics import Amount
-from gato.task import Task
-from replay.sampling.candidates import best_returns, left_out, scores
-from replay.sampling.config import MixConfig
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 from replay.storage.verify import streams_of
@@ -19,7 +15,7 @@ from replay.storage.verify import streams_of
 
 @dataclass(slots=True)
 class Tally:
-    """Episodes of one kind, as sums, which add up over sources and shards."""
+    """Sums over episodes of one kind, which add up over sources and shards."""
 
     episodes: int = 0
     steps: int = 0
@@ -51,14 +47,14 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class Contents:
-    """What is in all shards of a store."""
+    """The contents of all shards of a store."""
 
     tallies: dict[str, dict[str, Tally]] = field(default_factory=dict[str, dict[str, Tally]])
     """By task and source."""
     stored_bytes: int = 0
     """As episodes are counted against the capacity."""
     file_bytes: int = 0
-    """Of the disk; freed pages among it."""
+    """Disk space, with freed pages."""
     inserted_tokens: int = 0
     read_tokens: int = 0
     damaged: dict[str, str] = field(default_factory=dict[str, str])
@@ -70,7 +66,7 @@ class Contents:
     """Of schema 1."""
     schemas: set[int] = field(default_factory=set[int])
     num_shards: int = 1
-    """That the store says it is made of."""
+    """As the store was written."""
 
     def by_task(self) -> dict[str, Tally]:
         """All sources of each task."""
@@ -83,7 +79,7 @@ class Contents:
 
 
 def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
-    """What is in some shards together; no column is read."""
+    """The contents of some shards together; no column is read."""
     found = Contents()
     for shard, store in enumerate(stores):
         for header in store.episodes.values():
@@ -117,30 +113,3 @@ def _read_tokens(store: EpisodeStore) -> int:
         if saved is None
         else int(json.loads(saved)["read_tokens"])
     )
-
-
-def left_out_of(
-    stores: Sequence[EpisodeStore],
-    config: MixConfig,
-    tasks: Mapping[str, Task],
-    teacher_returns: Mapping[str, float],
-) -> dict[str, dict[str, Amount]]:
-    """What a run with this mix does not read of some shards, by task and reason.
-
-    `tasks`: those whose references are known here; of others the filters by score cannot be told,
-    and are left out.
-    """
-    out: dict[str, dict[str, Amount]] = {}
-    best = best_returns(tasks, teacher_returns)
-    unscored = replace(config, min_agent_score=None, min_demonstration_score=None)
-    for store in stores:
-        index = store.index
-        snapshot = index.snapshot()
-        score = scores(snapshot, index.tasks, tasks, best)
-        for name, code in sorted(index.tasks.items()):
-            used = config if name in tasks else unscored
-            found = left_out(snapshot, snapshot.task == code, score, used, index.newest_version)
-            for reason, amount in found.items():
-                of_task = out.setdefault(name, {})
-                of_task[reason] = of_task[reason] + amount if reason in of_task else amount
-    return out

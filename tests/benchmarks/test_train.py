@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.flops import Work, training_flops
 from benchmarks.train import (
     BareGPT,
     hopper_batch,
@@ -17,6 +16,7 @@ from benchmarks.train import (
     utilisation,
 )
 from gato.config import ModelConfig
+from gato.network.flops import Work, training_flops
 
 CONFIG = ModelConfig(
     num_layers=2, num_heads=4, width=64, feedforward=256, context_tokens=1024, num_text_ids=1024

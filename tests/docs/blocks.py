@@ -1,6 +1,7 @@
 """Blocks of code in Markdown, with what is said of them in the comment before.
 
-<!-- not run: long -->       tests only read it: every `gato` line must be one that the command line takes
+<!-- not run: long -->       tests only read it: every `gato` line must be one that the command line
+takes
 <!-- slow -->                the fast test reads it, the slow one runs it
 """
 
@@ -45,11 +46,17 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The words of each command of a shell block, without comments."""
+        """The words of each command of a shell block, without comments; `> FILE` is last."""
         lines = self.body.replace("\\\n", " ").splitlines()
         if self.language == "console":
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        return [words for line in lines if (words := shlex.split(line, comments=True))]
+        commands = [shlex.split(part) for line in lines for part in _parts(line)]
+        return [words for words in commands if words]
+
+
+def _parts(line: str) -> list[str]:
+    """What `&&` joins, without the comment."""
+    return shlex.join(shlex.split(line, comments=True)).replace("'>'", ">").split(" '&&' ")
 
 
 def blocks_of(page: Path) -> list[Block]:

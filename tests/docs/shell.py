@@ -1,9 +1,11 @@
-"""The command `gato` and Python as the pages show them: in this process, with one run for all pages."""
+"""The command `gato` and Python as the pages show them: in this process, with one run for all
+pages."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +25,9 @@ from tests.docs.blocks import ROOT
 
 RUN = "debug"
 """The run that pages which say `debug` or `demo` are tested with."""
+STARTS = 3
+BUSY = "a local Ray did not start"
+"""Ray gives up after half a minute on a busy machine; the next start may do."""
 LIVE = ("scale", "roles", "stop", "replay pause", "replay resume", "replay limit")
 """Commands that need a run which goes on."""
 
@@ -44,7 +49,7 @@ def on_our_run(words: Sequence[str]) -> tuple[str, ...]:
 def parse(words: Sequence[str]) -> None:
     """Raise if the command line would not take these words."""
     command: Any = get_command(app)
-    parent, name, rest = None, "gato", list(words[1:])
+    parent, name, rest = None, "gato", split_redirection(words)[0][1:]
     while True:
         context = command.make_context(name, rest, parent=parent)
         if not hasattr(command, "list_commands"):
@@ -68,10 +73,20 @@ def gato(words: Sequence[str]) -> tuple[int, str]:
     return status, out.getvalue()
 
 
+def split_redirection(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The command, and the file that its output goes to if it ends with `> FILE`."""
+    if len(words) > 2 and words[-2] == ">":
+        return list(words[:-2]), words[-1]
+    return list(words), None
+
+
 def run(words: Sequence[str]) -> None:
     """Run a command; AssertionError with its output if it fails."""
-    status, out = gato(words)
+    command, file = split_redirection(words)
+    status, out = gato(command)
     assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
+    if file is not None:
+        Path(file).write_text(out)
 
 
 def check_start(words: Sequence[str]) -> None:
@@ -105,16 +120,21 @@ def until(condition: Callable[[], object], *, timeout_s: float) -> None:
 
 @contextmanager
 def live_run(folder: Path) -> Iterator[None]:
-    """A debug run that goes on until it is stopped; it has a checkpoint and episodes of each role."""
+    """A debug run that goes on until it is stopped; it has a checkpoint and episodes of each
+    role."""
     words = [
         sys.executable, "-m", "cluster.cli.main", "start", RUN, "--detach", "--updates", "1000000",
         "--set", "actors.relabel_share=0.3", "--set", "learner.checkpoint_every=20",
         "--set", "actors.clip_every_s=0", "--set", "actors.evaluate_every_s=2",
     ]  # fmt: skip
-    done = subprocess.run(
-        words, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    for _ in range(STARTS):
+        done = subprocess.run(
+            words, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if BUSY not in done.stderr:
+            break
+        shutil.rmtree(Path(os.environ["GATO_RUNS"], RUN))  # or the next would be called debug-2
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
     def is_ready() -> bool:

@@ -1,7 +1,8 @@
 """Every block of code in README.md and docs/ is run, or says why it is not.
 
-A `gato start` of anything but the debug run is checked up to the moment that Ray would start; blocks marked `slow` are
-run to their end by the slow test. Pages name the run `debug` or `demo`: both are one debug run here.
+A `gato start` of anything but the debug run is checked up to the moment that Ray would start;
+blocks marked `slow` are run to their end by the slow test. Pages name the run `debug` or `demo`:
+both are one debug run here.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ from tests.docs.shell import (
 pytestmark = pytest.mark.timeout(900)
 NOT_RUN = {
     "GPU": 1,
-    "excerpt": 1,
+    "excerpt": 2,
     "installs": 2,
     "long": 2,
     "several machines": 3,
     "your file": 6,
 }
-"""Blocks of docs/ that are not run, by reason. One more is a decision: change the number with it."""
+"""Blocks of docs/ that are not run, by reason. One more is a decision: change the number with
+it."""
 LOOKS = (
     "runs",
+    "config show",
     "status",
     "watch",
     "replay ls",
@@ -51,6 +54,8 @@ LOOKS = (
 """Commands of the README that only look at the run, and are run."""
 LANGUAGES = {*SHELL, "python", "text", "json", "toml", "yaml"}
 PAGES = [page for page in pages() if blocks_of(page)]
+STARTS_RUN = "gato_ray.start("
+"""Python of the README with this is left to the slow test."""
 Live = dict[tuple[str, ...], tuple[int, str]]
 
 
@@ -67,19 +72,47 @@ def live_commands() -> list[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """What the commands that need a live run answered. The run is stopped when a test sees them."""
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the runs and data sets of all pages."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATO_RUNS", str(folder / "runs"))
         patch.setenv("COLUMNS", "120")
         patch.chdir(folder)
-        answers: Live = {}
-        with live_run(folder):
-            for words in live_commands():
-                answers[words] = gato(words)
-            answers["gato", "stop", RUN] = gato(["gato", "stop", RUN])
-        yield answers
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def live(here: Path) -> Live:
+    """What the commands that need a live run answered. The run is stopped when a test sees them."""
+    answers: Live = {}
+    with live_run(here):
+        for words in live_commands():
+            answers[words] = gato(words)
+        answers["gato", "stop", RUN] = gato(["gato", "stop", RUN])
+    return answers
+
+
+def needs_run(page: Path) -> bool:
+    """Whether a block that is run looks at the run, or changes it."""
+    blocks = [block for block in blocks_of(page) if not block.mark]
+    python = any(
+        RUN in block.body or "demo" in block.body for block in blocks if block.language == "python"
+    )
+    commands = [
+        words for block in blocks if block.language in SHELL for words in block.commands if words
+    ]
+    return python or any(
+        words[0] == "gato"
+        and name_of(words) != "start"
+        and (is_live(words) or RUN in on_our_run(words))
+        for words in commands
+    )
+
+
+def answer_to(words: list[str]) -> tuple[str, ...]:
+    """Under which words `live` has the answer: the run is stopped once, whatever it is called."""
+    return ("gato", "stop", RUN) if name_of(words) == "stop" else on_our_run(words)
 
 
 def shell_line(words: list[str], live: Live, folder: Path) -> None:
@@ -94,7 +127,7 @@ def shell_line(words: list[str], live: Live, folder: Path) -> None:
     if name_of(words) == "start":
         check_start(words)
     elif is_live(words):
-        status, out = live[on_our_run(words)]
+        status, out = live[answer_to(words)]
         assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
     else:
         run(on_our_run(words))
@@ -109,7 +142,8 @@ def python_block(block: Block, folder: Path) -> None:
 
 
 def read_only(block: Block) -> None:
-    """What can be said of a block that is not run: its Python compiles, its `gato` lines are taken."""
+    """What can be said of a block that is not run: its Python compiles, its `gato` lines are
+    taken."""
     if block.language == "python":
         compile(block.body, str(block), "exec")
     elif block.language in SHELL:
@@ -120,8 +154,13 @@ def read_only(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(
-    page: Path, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    here: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    live: Live = request.getfixturevalue("live") if needs_run(page) else {}
     monkeypatch.chdir(tmp_path)
     with modules_of(tmp_path):
         for block in blocks_of(page):
@@ -149,7 +188,7 @@ def test_what_the_readme_shows_runs_as_far_as_it_is_cheap(
     for block in blocks_of(README):
         try:
             if block.mark or block.language not in SHELL:
-                if block.language == "python" and not block.mark:
+                if block.language == "python" and not (block.mark or STARTS_RUN in block.body):
                     python_block(block, tmp_path)
                 read_only(block)
                 continue
@@ -167,7 +206,7 @@ def readme_line(words: list[str], live: Live) -> None:
     parse(words)
     needs_more = {"--task", "--data", "--teacher", "--text", "--normalise", "--source"} & set(words)
     if is_live(words):
-        status, out = live[on_our_run(words)]
+        status, out = live[answer_to(words)]
         assert status == 0, f"{' '.join(words)}: exit status {status}\n{out}"
     elif name_of(words) == "start" and not needs_more:
         check_start(words)
@@ -194,6 +233,16 @@ def test_no_code_is_outside_of_a_fence() -> None:
         text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
         for line in re.findall(r"(?<=\n\n)( {4,}\S.*)", text):
             assert not re.match(r" +(gato|python|from|import|def) ", line), f"{page.name}: {line}"
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_that_starts_a_run_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
+    for block in blocks_of(README):
+        if block.language == "python" and STARTS_RUN in block.body and not block.mark:
+            python_block(block, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""What `make docs` would find, as far as it can be found without its tools; and what only we look for."""
+"""What `make docs` would find, as far as it can be found without its tools; and what only we look
+for."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from typer.main import get_command
 from cluster.cli.main import app
 from cluster.runs.config import RunConfig
 from cluster.runs.presets import RUNS
-from docs.generate import GENERATED, commands_page, inner, leaves, settings_of, settings_page
+from docs.commands import commands_page, inner
+from docs.generate import GENERATED, leaves, settings_of, settings_page
 from gato.serialization import to_plain
 from tests.docs.blocks import DOCS, README, ROOT, pages
 
@@ -38,7 +40,8 @@ def in_navigation(nav: Any) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     listed = list(in_navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     there = [str(page.relative_to(DOCS)) for page in pages()]
-    assert sorted(listed) == sorted([*there, *(f"reference/{name}" for name in GENERATED)])
+    expected = [*there, *(f"reference/{name}" for name in GENERATED)]
+    assert sorted(listed) == sorted(expected), "each page of docs/ stands once in nav of mkdocs.yml"
 
 
 def anchors(text: str) -> set[str]:

@@ -74,8 +74,10 @@ def minari_set(
     (folder / "data").mkdir(parents=True)
     spec = env.spec.to_json() if env.spec is not None else json.dumps({"id": "Mine-v0"})
     metadata = {
-        "dataset_id": "mine/set-v0", "data_format": "hdf5", "total_episodes": episodes, "env_spec": spec,
-        "observation_space": json.dumps(plain(env.observation_space)), "action_space": json.dumps(plain(env.action_space)),
+        "dataset_id": "mine/set-v0", "data_format": "hdf5", "total_episodes": episodes,
+        "env_spec": spec,
+        "observation_space": json.dumps(plain(env.observation_space)),
+        "action_space": json.dumps(plain(env.action_space)),
     }  # fmt: skip
     (folder / "data" / "metadata.json").write_text(json.dumps(metadata | about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
@@ -92,7 +94,8 @@ def pendulum_set(
     folder: Path, env: gymnasium.Env | None = None, value: float = 0.5, **about: object
 ) -> Path:
     return minari_set(
-        folder, env=env or gymnasium.make("Pendulum-v1"), observation=lambda: np.array([0.1, 0.2, 0.3], np.float32),
+        folder, env=env or gymnasium.make("Pendulum-v1"), observation=lambda: np.array([0.1, 0.2,
+        0.3], np.float32),
         action=lambda: np.array([value], np.float32), **about,
     )  # fmt: skip
 
@@ -129,7 +132,7 @@ def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -
     found = compare(
         EnvDescription(where="x", env_id="ALE/Pong-v5", wrappers=wrapped), TASKS["atari/pong"]
     )
-    assert [difference.subject for difference in found.refused] == [f"wrapper:{name}"]
+    assert [difference.subject for difference in found.rejected] == [f"wrapper:{name}"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,7 @@ def test_a_wrapper_is_the_class_that_it_is_called(name: str, entry_point: str) -
 )
 def test_what_names_another_environment_is_refused(said: dict, subject: str) -> None:
     found = compare(EnvDescription(where="x", **said), PENDULUM, defaults=keyword_defaults)
-    assert [difference.subject for difference in found.refused] == [subject]
+    assert [difference.subject for difference in found.rejected] == [subject]
 
 
 def break_rewards(group: Any) -> None:
@@ -182,7 +185,7 @@ def test_a_malformed_episode_costs_itself_alone(
         damage(file["episode_1"])
     reading = read(folder, PENDULUM)
     assert [episode.key.rpartition(":")[2] for episode in reading] == ["0", "2"]
-    assert reading.report.refused.total() == 1
+    assert reading.report.rejected.total() == 1
 
 
 @pytest.mark.parametrize("total", [10**12, 5, 2])
@@ -195,15 +198,33 @@ def test_a_count_of_the_metadata_that_is_wrong_is_said_and_ends(tmp_path: Path, 
 @pytest.mark.parametrize(
     "about",
     [
-        [1, 2], None, {"total_episodes": 3.7}, {"total_episodes": -3}, {"total_episodes": True}, {"dataset_id": None},
-        {"dataset_id": 5}, {"env_spec": "[1]"}, {"env_spec": json.dumps({"id": [1], "additional_wrappers": 5})},
-        {"env_spec": json.dumps({"id": "Pendulum-v1", "additional_wrappers": [{"name": "TimeLimit", "kwargs": [50]}]})},
+        [1, 2],
+        None,
+        {"total_episodes": 3.7},
+        {"total_episodes": -3},
+        {"total_episodes": True},
+        {"dataset_id": None},
+        {"dataset_id": 5},
+        {"env_spec": "[1]"},
+        {"env_spec": json.dumps({"id": [1], "additional_wrappers": 5})},
+        {
+            "env_spec": json.dumps(
+                {
+                    "id": "Pendulum-v1",
+                    "additional_wrappers": [{"name": "TimeLimit", "kwargs": [50]}],
+                }
+            )
+        },
         {"observation_space": json.dumps({"type": "Box", "dtype": "float32", "shape": 1})},
         {"observation_space": json.dumps({"type": "Dict", "subspaces": [1]})},
-        {"action_space": json.dumps({"type": "Box", "shape": [1], "dtype": "float32", "low": "x", "high": {}})},
+        {
+            "action_space": json.dumps(
+                {"type": "Box", "shape": [1], "dtype": "float32", "low": "x", "high": {}}
+            )
+        },
         {"action_space": json.dumps({"type": "MultiDiscrete", "nvec": "x"})},
     ],
-)  # fmt: skip
+)
 def test_odd_metadata_is_one_line(tmp_path: Path, about: Any) -> None:
     folder = pendulum_set(tmp_path / "set")
     file = folder / "data" / "metadata.json"
@@ -224,16 +245,56 @@ class Mine(gymnasium.Env):
 @pytest.mark.parametrize(
     ("observation", "spec", "shown", "expected"),
     [
-        (spaces.MultiBinary(4), ArraySpec(kind=Kind.DISCRETE, shape=(4,), num_values=2), np.ones(4, np.int8), 1),
-        (spaces.Discrete(3, start=-1), ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3), np.int64(-1), 0),
-        (spaces.MultiDiscrete([2, 3], start=[5, 7]), ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(2, 3)), np.array([6, 8]), 1),
-        (spaces.Box(-5, 5, (2,), np.int32), ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=11), np.full(2, -5, np.int32), 0),
-        (spaces.Box(0, np.inf, (2,)), ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)), np.full(2, 3, np.float32), 3),
-        (spaces.Box(0, 255, (16, 16, 1), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)), np.full((16, 16, 1), 9, np.uint8), 9),
-        (spaces.Box(0, 255, (16, 16), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)), np.full((16, 16), 9, np.uint8), 9),
-        (spaces.Box(0, 255, (3, 16, 12), np.uint8), ArraySpec(kind=Kind.IMAGE, shape=(16, 12, 3)), np.full((3, 16, 12), 9, np.uint8), 9),
+        (
+            spaces.MultiBinary(4),
+            ArraySpec(kind=Kind.DISCRETE, shape=(4,), num_values=2),
+            np.ones(4, np.int8),
+            1,
+        ),
+        (
+            spaces.Discrete(3, start=-1),
+            ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3),
+            np.int64(-1),
+            0,
+        ),
+        (
+            spaces.MultiDiscrete([2, 3], start=[5, 7]),
+            ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(2, 3)),
+            np.array([6, 8]),
+            1,
+        ),
+        (
+            spaces.Box(-5, 5, (2,), np.int32),
+            ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=11),
+            np.full(2, -5, np.int32),
+            0,
+        ),
+        (
+            spaces.Box(0, np.inf, (2,)),
+            ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)),
+            np.full(2, 3, np.float32),
+            3,
+        ),
+        (
+            spaces.Box(0, 255, (16, 16, 1), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
+            np.full((16, 16, 1), 9, np.uint8),
+            9,
+        ),
+        (
+            spaces.Box(0, 255, (16, 16), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3)),
+            np.full((16, 16), 9, np.uint8),
+            9,
+        ),
+        (
+            spaces.Box(0, 255, (3, 16, 12), np.uint8),
+            ArraySpec(kind=Kind.IMAGE, shape=(16, 12, 3)),
+            np.full((3, 16, 12), 9, np.uint8),
+            9,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_environments_adapter_takes_an_import_takes(
     tmp_path: Path, observation: spaces.Space, spec: ArraySpec, shown: np.ndarray, expected: int
 ) -> None:
@@ -295,7 +356,7 @@ def test_a_row_that_does_not_fit_is_refused_alone_wherever_it_stands(tmp_path: P
     for widths in ((10, 11, 11), (11, 11, 10)):
         reading = read(jat(tmp_path / "mujoco-hopper.parquet", widths=widths, actions=3))
         assert len(list(reading)) == 2
-        assert reading.report.refused.total() == 1
+        assert reading.report.rejected.total() == 1
     with pytest.raises(ValueError, match=r"\(10,\) in each step"):
         read(jat(tmp_path / "mujoco-hopper.parquet", widths=(10, 10), actions=3))
 
@@ -336,7 +397,7 @@ def test_one_joint_of_another_scale_is_refused(tmp_path: Path) -> None:
         file["rewards"], file["terminals"] = np.ones(60), np.arange(60) == 59
     reading = read(path)
     assert list(reading) == []
-    assert "of another scale" in next(iter(reading.report.refused))
+    assert "of another scale" in next(iter(reading.report.rejected))
 
 
 def test_reasons_that_differ_in_numbers_count_together(tmp_path: Path) -> None:
@@ -347,7 +408,7 @@ def test_reasons_that_differ_in_numbers_count_together(tmp_path: Path) -> None:
         file["rewards"], file["terminals"] = 1e9 + 1e7 * np.arange(rows), np.ones(rows, np.bool_)
     reading = read(path)
     assert list(reading) == []
-    assert list(reading.report.refused.values()) == [rows]
+    assert list(reading.report.rejected.values()) == [rows]
 
 
 def test_a_data_set_is_copied_and_still_the_same(tmp_path: Path) -> None:

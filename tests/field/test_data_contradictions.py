@@ -56,11 +56,28 @@ class Source:
 def whole() -> Source:
     rng = np.random.default_rng(0)
     made = Source(
-        spec={"id": "Hopper-v5", "kwargs": {}, "max_episode_steps": LIMIT, "additional_wrappers": []},
-        action_space={"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3},
-        observation_space={"type": "Box", "dtype": "float64", "shape": [11], "low": [-np.inf] * 11, "high": [np.inf] * 11},
+        spec={
+            "id": "Hopper-v5",
+            "kwargs": {},
+            "max_episode_steps": LIMIT,
+            "additional_wrappers": [],
+        },
+        action_space={
+            "type": "Box",
+            "dtype": "float32",
+            "shape": [3],
+            "low": [-1.0] * 3,
+            "high": [1.0] * 3,
+        },
+        observation_space={
+            "type": "Box",
+            "dtype": "float64",
+            "shape": [11],
+            "low": [-np.inf] * 11,
+            "high": [np.inf] * 11,
+        },
         about={"total_episodes": len(LENGTHS)},
-    )  # fmt: skip
+    )
     for steps in LENGTHS:
         made.observations.append(rng.normal(size=(steps + 1, 11)))
         made.actions.append(rng.uniform(-0.9, 0.9, (steps, 3)).astype(np.float32))
@@ -93,8 +110,10 @@ def write_d4rl(made: Source, folder: Path) -> Path:
 def write_minari(made: Source, folder: Path) -> Path:
     (folder / "set" / "data").mkdir(parents=True)
     about = {
-        "dataset_id": "mine/hopper-v0", "data_format": "hdf5", "minari_version": "0.5.4", "env_spec": json.dumps(made.spec),
-        "action_space": json.dumps(made.action_space), "observation_space": json.dumps(made.observation_space),
+        "dataset_id": "mine/hopper-v0", "data_format": "hdf5", "minari_version": "0.5.4",
+        "env_spec": json.dumps(made.spec),
+        "action_space": json.dumps(made.action_space),
+        "observation_space": json.dumps(made.observation_space),
     }  # fmt: skip
     (folder / "set" / "data" / "metadata.json").write_text(json.dumps(about | made.about))
     with h5py.File(folder / "set" / "data" / "main_data.hdf5", "w") as file:
@@ -140,7 +159,7 @@ def read(write: Callable[[Source, Path], Path], made: Source) -> tuple[int, set[
         check_episode(episode, KNOWN[episode.task])
     report = reading.report
     changes = {f"changed: {episode.info[FIELD]}" for episode in episodes if FIELD in episode.info}
-    refused = {f"refused: {reason}" for reason in report.refused}
+    refused = {f"refused: {reason}" for reason in report.rejected}
     return len(episodes), {*report.notes, *report.left_out, *refused, *changes}
 
 

@@ -42,8 +42,10 @@ def pong_set(
     spec = {"id": env_id, "kwargs": kwargs, "additional_wrappers": wrappers or []}
     frame = {"type": "Box", "dtype": "uint8", "shape": [64, 80, 3], "low": 0, "high": 255}
     about = {
-        "dataset_id": "mine/pong-v0", "data_format": "hdf5", "total_episodes": 1, "env_spec": json.dumps(spec),
-        "observation_space": json.dumps(frame), "action_space": json.dumps({"type": "Discrete", "n": num_actions}),
+        "dataset_id": "mine/pong-v0", "data_format": "hdf5", "total_episodes": 1,
+        "env_spec": json.dumps(spec),
+        "observation_space": json.dumps(frame), "action_space": json.dumps({"type": "Discrete",
+        "n": num_actions}),
     }  # fmt: skip
     (folder / "data" / "metadata.json").write_text(json.dumps(about))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
@@ -144,7 +146,7 @@ def test_what_the_older_ids_of_a_game_stand_for_is_compared(
     env_id: str, refused: list[str]
 ) -> None:
     found = compare(EnvDescription(where="x", env_id=env_id), PONG)
-    assert [difference.subject for difference in found.refused] == refused
+    assert [difference.subject for difference in found.rejected] == refused
 
 
 def test_grey_frames_are_refused_for_a_game_that_is_shown_in_colour(tmp_path: Path) -> None:
@@ -173,9 +175,11 @@ def test_the_conventions_of_dqn_replay_are_said(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     ends = np.arange(4) == 3
     for name, values in {
-        "observation": np.ones((4, 84, 84), np.uint8), "action": np.ones(4, np.int32),
-        "reward": np.ones(4, np.float32), "terminal": ends.astype(np.uint8),
-    }.items():  # fmt: skip
+        "observation": np.ones((4, 84, 84), np.uint8),
+        "action": np.ones(4, np.int32),
+        "reward": np.ones(4, np.float32),
+        "terminal": ends.astype(np.uint8),
+    }.items():
         with gzip.open(folder / f"$store$_{name}_ckpt.0.gz", "wb") as stream:
             np.save(stream, values)
     reading = read(folder)
@@ -209,7 +213,7 @@ def test_rllibs_normalised_actions_are_scaled_and_raw_ones_are_refused(tmp_path:
     assert any("between -1 and 1 (normalize_actions)" in note for note in reading.report.notes)
     raw = read(rllib_file(tmp_path / "b.parquet", action=2.5, low=-3, high=3), task=task)
     assert list(raw) == []
-    assert "of another scale" in next(iter(raw.report.refused))
+    assert "of another scale" in next(iter(raw.report.rejected))
 
 
 def test_other_spaces_in_rllibs_state_are_converted_or_refused(tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_a_keyword_at_its_default_passes() -> None:
         where="x", env_id="Hopper-v5", kwargs={"frame_skip": 4, "healthy_z_range": [0.7, np.inf]}
     )
     assert compare(said, hopper, defaults=keyword_defaults).differences == ()
-    assert [found.subject for found in compare(said, hopper).refused] == [
+    assert [found.subject for found in compare(said, hopper).rejected] == [
         "keyword:frame_skip",
         "keyword:healthy_z_range",
     ]

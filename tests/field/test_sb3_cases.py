@@ -74,9 +74,14 @@ def test_statistics_of_rewards_alone_change_no_observation() -> None:
 @pytest.mark.report("HumanCompatibleAI/imitation#576", "hill-a/stable-baselines#1138")
 @pytest.mark.parametrize(
     "beside",
-    ["vecnormalize.pkl", "vec_normalize.pkl", "sac/vecnormalize.pkl", "sac_vecnormalize.pkl",
-     "InvertedPendulum-v2/vecnormalize.pkl"],
-)  # fmt: skip
+    [
+        "vecnormalize.pkl",
+        "vec_normalize.pkl",
+        "sac/vecnormalize.pkl",
+        "sac_vecnormalize.pkl",
+        "InvertedPendulum-v2/vecnormalize.pkl",
+    ],
+)
 def test_statistics_that_lie_beside_a_policy_are_used_and_said(beside: str, tmp_path: Path) -> None:
     shutil.copy(SAVED / "sac.zip", tmp_path / "sac.zip")
     (tmp_path / beside).parent.mkdir(exist_ok=True)
@@ -145,14 +150,26 @@ ORDERED = "!!python/object/apply:collections.OrderedDict\n- - - n_timesteps\n   
     ("config", "refused"),
     [
         ("  - - normalize\n    - true\n", "was trained behind VecNormalize"),
-        ("  - - normalize\n    - dict(norm_obs=True, norm_reward=False)\n", "was trained behind VecNormalize"),
-        ("  - - env_wrapper\n    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n", "allow=wrapper:TimeFeatureWrapper"),
-        ("  - - env_wrapper\n    - - rl_zoo3.wrappers.HistoryWrapper:\n          horizon: 2\n", "allow=wrapper:HistoryWrapper"),
+        (
+            "  - - normalize\n    - dict(norm_obs=True, norm_reward=False)\n",
+            "was trained behind VecNormalize",
+        ),
+        (
+            "  - - env_wrapper\n    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n",
+            "allow=wrapper:TimeFeatureWrapper",
+        ),
+        (
+            "  - - env_wrapper\n    - - rl_zoo3.wrappers.HistoryWrapper:\n          horizon: 2\n",
+            "allow=wrapper:HistoryWrapper",
+        ),
         ("  - - frame_stack\n    - 4\n", "frame_stack=4"),
-        ("  - - env_kwargs\n    - frame_skip: 4\n      other: 1\n", "frame_skip=4.*allow=keyword:frame_skip,keyword:other"),
+        (
+            "  - - env_kwargs\n    - frame_skip: 4\n      other: 1\n",
+            "frame_skip=4.*allow=keyword:frame_skip,keyword:other",
+        ),
         ("  - - env_kwargs\n    - {'frame_skip': 4}\n", "frame_skip=4"),
     ],
-)  # fmt: skip
+)
 def test_what_rl_zoo_says_of_an_environment_is_compared(
     config: str, refused: str, tmp_path: Path
 ) -> None:

@@ -29,15 +29,21 @@ PATHS = {
 """Layers from the observation to the action, by the file."""
 CONTINUOUS = ("ppo_relu", "sac", "tqc", "td3", "ars")
 EXTRA_TENSORS = (
-    "features_extractor.linear.weight", "actor.features_extractor.0.weight", "pi_features_extractor.cnn.0.bias",
-    "actor.latent_pi.1.weight", "actor.mu.1.running_mean", "mlp_extractor.policy_net.1.weight", "q_net.q_net.1.bias",
-    "action_net.1.weight", "lstm_actor.weight_ih_l0", "actor.mu.scale", "obs_rms.mean", "quantile_net.0.weight",
+    "features_extractor.linear.weight", "actor.features_extractor.0.weight",
+    "pi_features_extractor.cnn.0.bias",
+    "actor.latent_pi.1.weight", "actor.mu.1.running_mean", "mlp_extractor.policy_net.1.weight",
+    "q_net.q_net.1.bias",
+    "action_net.1.weight", "lstm_actor.weight_ih_l0", "actor.mu.scale", "obs_rms.mean",
+    "quantile_net.0.weight",
     "critic.features_extractor.weight", "log_std_head.weight", "x",
 )  # fmt: skip
 KEYWORDS = {
-    "features_extractor_class": "<class '__main__.Scaled'>", "features_extractor_kwargs": {"features_dim": 4},
-    "activation_fn": "<class '__main__.Tanh'>", "net_arch": [8, 7, 6], "batch_norm": True, "clip_mean": "2",
-    "squash_output": "yes", "post_linear_modules": "[<class 'torch.nn.modules.normalization.LayerNorm'>]",
+    "features_extractor_class": "<class '__main__.Scaled'>",
+    "features_extractor_kwargs": {"features_dim": 4},
+    "activation_fn": "<class '__main__.Tanh'>", "net_arch": [8, 7, 6], "batch_norm": True,
+    "clip_mean": "2",
+    "squash_output": "yes",
+    "post_linear_modules": "[<class 'torch.nn.modules.normalization.LayerNorm'>]",
     "lstm_hidden_size": 8, "scale": 2.0,
 }  # fmt: skip
 

@@ -66,10 +66,17 @@ def small_model(
 ) -> Gato:
     torch.manual_seed(0)
     config = ModelConfig(
-        num_layers=3, num_heads=2, width=32, feedforward=64, context_tokens=context_tokens,
-        num_text_ids=1024, max_observation_tokens=max_observation_tokens, patch_channels=32, patch_stride=4,
+        num_layers=3,
+        num_heads=2,
+        width=32,
+        feedforward=64,
+        context_tokens=context_tokens,
+        num_text_ids=1024,
+        max_observation_tokens=max_observation_tokens,
+        patch_channels=32,
+        patch_stride=4,
         positions=positions,  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
+    )
     model = Gato(config).eval()
     # away from the symmetric start, where positions and biases would not matter
     with torch.no_grad():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode
@@ -85,9 +85,7 @@ def test_the_first_token_of_each_packed_window_is_no_target() -> None:
     assert writer.batch().is_target[0, [0, 13, 26]].tolist() == [False, False, True]
 
 
-def test_the_loss_of_a_text_token_is_about_that_token_and_a_window_has_the_same_packed_and_alone() -> (
-    None
-):
+def test_the_loss_of_a_text_token_is_of_that_token_and_the_same_packed_and_alone() -> None:
     model = small_model(64)
     windows = [talk(["go left", "stop"], ["yes", "no no"]), talk(["stop"], ["no"])]
 
@@ -164,7 +162,8 @@ def test_ids_beyond_the_encoders_own_vocabulary_are_refused() -> None:
 def test_an_episode_carries_text_through_its_record_and_bad_text_is_refused() -> None:
     window = talk(["go left", "stop"], ["grün", ""])
     episode = Episode(
-        key="k", task=TALK.name, source="agent", observations=window.observations, actions=window.actions,
+        key="k", task=TALK.name, source="agent", observations=window.observations,
+        actions=window.actions,
         rewards=np.zeros(2, np.float32), terminated=True, truncated=False, seed=0,
     )  # fmt: skip
     back = unpack(record_from_bytes(to_bytes(episode)))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gato.array_spec import ArraySpec, Kind
-from gato.tokenizer import TokenLayout, bin_centres, bins, decode, encode, mu_law, scale, unscale
+from gato.scaling import bin_centres, bins, mu_law, scale, unscale
+from gato.tokenizer import TokenLayout, decode, encode
 
 LAYOUT = TokenLayout()
 OBSERVATION = ArraySpec(kind=Kind.CONTINUOUS, shape=())
@@ -46,9 +47,7 @@ BODY = ArraySpec(
 )
 
 
-def test_the_elements_of_an_array_have_bounds_of_their_own_and_the_mu_law_where_they_have_none() -> (
-    None
-):
+def test_elements_of_an_array_have_their_own_bounds_and_the_mu_law_if_they_have_none() -> None:
     values = np.array([[0.5, 0.5, 6.0], [-1.0, 1000.0, 8.0]], np.float32)
     assert encode(values, BODY, LAYOUT).tolist() == [[32768, 32710, 32768], [32000, 33023, 33023]]
 

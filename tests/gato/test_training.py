@@ -271,7 +271,8 @@ from gato.network.model import Gato, next_token_loss
 counters = torch._dynamo.utils.counters
 for positions in ("transformer-xl", "rotary"):
     torch._dynamo.reset()
-    model = Gato(replace(small_model(64, positions=positions).config, stochastic_depth=0.1, num_layers=1)).train()
+    config = small_model(64, positions=positions).config
+    model = Gato(replace(config, stochastic_depth=0.1, num_layers=1)).train()
     compiled = torch.compile(next_token_loss, backend="eager")
     for task in (ROBOT, GAME):
         for lengths in ([[2], [3]], [[1], [2]], [[3], [1]]):

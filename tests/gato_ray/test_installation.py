@@ -1,4 +1,5 @@
-"""Where another package hides one of this project's, `gato` says so in one line before anything is imported."""
+"""Where another package hides one of this project's, `gato` says so in one line before anything is
+imported."""
 
 import base64
 import hashlib
@@ -43,7 +44,8 @@ def install(site: Path, name: str, version: str, files: dict[str, str]) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A site-packages that holds this project as a wheel installs it: only what the check looks at."""
+    """A site-packages that holds this project as a wheel installs it: only what the check looks
+    at."""
     kept = [
         "gato_ray/__init__.py",
         "gato_ray/installation.py",
@@ -108,5 +110,8 @@ def test_a_module_of_the_user_that_comes_first_is_named(site: Path, tmp_path: Pa
 
 
 def test_importing_gato_ray_imports_nothing_that_is_heavy_or_may_be_hidden() -> None:
-    code = f"import sys, gato_ray.installation; print(sorted({{*{PACKAGES}, 'torch', 'ray'}} & sys.modules.keys()))"
+    code = (
+        f"import sys, gato_ray.installation; print(sorted({{*{PACKAGES}, 'torch', 'ray'}} &"
+        " sys.modules.keys()))"
+    )
     assert run(ROOT, code=code).stdout == "[]\n"

@@ -21,8 +21,13 @@ def run(
     *words: str | Path, cwd: Path, status: int = 0, env: Mapping[str, str] | None = None
 ) -> str:
     done = subprocess.run(
-        [*map(str, words)], cwd=cwd, env=os.environ | (env or {}), check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        [*map(str, words)],
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == status, f"{words}: {done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
@@ -37,9 +42,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "scratch"),
     )
     run(
-        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
-        "-w", folder, folder / "tree", cwd=folder,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        folder,
+        folder / "tree",
+        cwd=folder,
+    )
     return next(folder.glob("gato_ray-*.whl"))
 
 
@@ -49,8 +63,13 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", folder, cwd=folder)
     run(
-        folder / "bin" / "pip", "install", "--no-deps", "--no-index", wheel, cwd=folder,
-    )  # fmt: skip
+        folder / "bin" / "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=folder,
+    )
     scheme = {"base": str(folder), "platbase": str(folder)}
     site = Path(sysconfig.get_path("purelib", vars=scheme))
     (site / "zz_packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
@@ -102,14 +121,28 @@ def test_a_distribution_that_is_installed_over_it_is_named(
     (project / "learner" / "__init__.py").write_text("raise RuntimeError('imported')\n")
     (project / "pyproject.toml").write_text('[project]\nname = "learner"\nversion = "0.1.3"\n')
     run(
-        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
-        "-w", tmp_path / "out", project, cwd=tmp_path,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path / "out",
+        project,
+        cwd=tmp_path,
+    )
     (tmp_path / "elsewhere").mkdir()
     made = next((tmp_path / "out").glob("learner-*.whl"))
     run(
-        environment / "bin" / "pip", "install", "--no-deps", "--no-index", made, cwd=tmp_path,
-    )  # fmt: skip
+        environment / "bin" / "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        made,
+        cwd=tmp_path,
+    )
     said = run(environment / "bin" / "gato", "runs", cwd=tmp_path / "elsewhere", status=2)
     assert "`import learner` finds " in said
     assert "(of learner 0.1.3)" in said

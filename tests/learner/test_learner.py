@@ -30,9 +30,17 @@ from learner.schedule import Schedule
 from tests.gato.models import ROBOT, random_observations
 
 MODEL = ModelConfig(
-    num_layers=1, num_heads=2, width=32, feedforward=64, context_tokens=32,
-    num_text_ids=1024, max_observation_tokens=16, patch_channels=32, patch_stride=8, value_waves=8,
-)  # fmt: skip
+    num_layers=1,
+    num_heads=2,
+    width=32,
+    feedforward=64,
+    context_tokens=32,
+    num_text_ids=1024,
+    max_observation_tokens=16,
+    patch_channels=32,
+    patch_stride=8,
+    value_waves=8,
+)
 CONFIG = LearnerConfig(
     num_updates=12,
     max_rate=1e-2,
@@ -45,7 +53,7 @@ CONFIG = LearnerConfig(
 
 
 class ListSource:
-    """Batch `index` for ever the same: the action is a function of the state, so there is something
+    """Batch `index` always the same: the action is a function of the state, so there is something
     to learn."""
 
     def __init__(self) -> None:
@@ -91,9 +99,16 @@ def make(
     epoch: int = 1,
 ) -> Learner:
     return Learner(
-        config, MODEL, source or ListSource(), sink or ListSink(), folder, epoch=epoch, task_names=[ROBOT.name], seed=5,
+        config,
+        MODEL,
+        source or ListSource(),
+        sink or ListSink(),
+        folder,
+        epoch=epoch,
+        task_names=[ROBOT.name],
+        seed=5,
         device=torch.device("cpu"),
-    )  # fmt: skip
+    )
 
 
 def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
@@ -186,9 +201,16 @@ def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path: Path) ->
     learner.save()
     with pytest.raises(ValueError, match=r"another shape: width 32 \(wanted 64\)"):
         Learner(
-            CONFIG, replace(MODEL, width=64), ListSource(), ListSink(), tmp_path, epoch=1, task_names=[ROBOT.name], seed=0,
+            CONFIG,
+            replace(MODEL, width=64),
+            ListSource(),
+            ListSink(),
+            tmp_path,
+            epoch=1,
+            task_names=[ROBOT.name],
+            seed=0,
             device=torch.device("cpu"),
-        )  # fmt: skip
+        )
 
 
 def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(
@@ -207,7 +229,7 @@ def test_a_checkpoint_keeps_the_statistics_that_observations_are_normalised_by(
     assert load_checkpoint(path, Gato(config)).step == 3
     with pytest.raises(
         ValueError,
-        match="of another shape: other statistics that observations are normalised by; start",
+        match="of another shape: other statistics for normalising observations; start",
     ):
         load_checkpoint(path, Gato(MODEL))
 

@@ -8,7 +8,7 @@ import pytest
 
 from gato.episode import AGENT
 from replay.sampling.config import MixConfig
-from replay.sampling.mixture import Mix
+from replay.sampling.mixture import Mixture
 from replay.sampling.return_filter import expert_return, least_return, window_of
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode
@@ -53,7 +53,7 @@ def test_what_is_kept_has_80_per_cent_of_the_expert_return() -> None:
         expert_return(np.zeros(0))
 
 
-def read(mix: Mix, batches: int = 12) -> set[int]:
+def read(mix: Mixture, batches: int = 12) -> set[int]:
     """Episodes that some batches are made of."""
     out: set[int] = set()
     for index in range(batches):
@@ -63,8 +63,10 @@ def read(mix: Mix, batches: int = 12) -> set[int]:
     return out
 
 
-def mix_of(store: EpisodeStore, **settings: object) -> Mix:
-    return Mix(store, TASKS, LAYOUT, replace(config().mix, **settings), seed=0, teacher_returns={})  # type: ignore[arg-type]
+def mix_of(store: EpisodeStore, **settings: object) -> Mixture:
+    return Mixture(
+        store, TASKS, LAYOUT, replace(config().mix, **settings), seed=0, teacher_returns={}
+    )  # type: ignore[arg-type]
 
 
 def test_the_mix_reads_the_good_demonstrations_alone(tmp_path: Path) -> None:
@@ -112,7 +114,9 @@ def test_each_task_has_a_bar_of_its_own(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(0, reward=100.0), tokens=1)
     store.add(replace(counter_episode(1, reward=1.0), task=other.name), tokens=1)
-    mix = Mix(store, tasks, LAYOUT, MixConfig(rows=8, row_tokens=40), seed=0, teacher_returns={})
+    mix = Mixture(
+        store, tasks, LAYOUT, MixConfig(rows=8, row_tokens=40), seed=0, teacher_returns={}
+    )
     assert read(mix) == {0, 1}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from replay.sampling.config import MixConfig, TaskMix
-from replay.sampling.mixture import Mix
+from replay.sampling.mixture import Mixture
 from replay.storage.store import EpisodeStore
 from tests.paper.tasks import STATE, batch_of, model_of, window_of
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, counter_episode
@@ -18,22 +18,23 @@ Windows = list[list[tuple[int, int]]]
 
 def mix_of(
     folder: Path, *, sources: tuple[str, ...] = ("teacher:a",) * 5, **settings: object
-) -> Mix:
+) -> Mixture:
     """Episodes of 20 steps, one of each source; windows of 2 steps and prompts of 2 unless the
     settings say otherwise."""
     store = EpisodeStore(folder, capacity_bytes=1 << 26)
     for number, source in enumerate(sources):
         store.add(counter_episode(number, STEPS, source=source), tokens=1)
     chosen: dict[str, object] = {
-        "rows": 50, "row_tokens": 16, "prompt_steps": 2, "tasks": {COUNTER.name: TaskMix(weight=1.0, window_steps=2)}
+        "rows": 50, "row_tokens": 16, "prompt_steps": 2,
+        "tasks": {COUNTER.name: TaskMix(weight=1.0, window_steps=2)}
     }  # fmt: skip
     config = MixConfig(**(chosen | settings))  # type: ignore[arg-type]
-    return Mix(
+    return Mixture(
         store, {COUNTER.name: TASKS[COUNTER.name]}, LAYOUT, config, seed=3, teacher_returns={}
     )
 
 
-def drawn(mix: Mix, batches: int = 20) -> Windows:
+def drawn(mix: Mixture, batches: int = 20) -> Windows:
     """(episode, step) of each step of each window of some batches; a window of 4 steps begins with
     a prompt of 2."""
     out: Windows = []

@@ -26,7 +26,8 @@ def test_a_step_is_images_then_tensors_then_the_separator_then_actions() -> None
     steps = StepLayout(MIXED, LAYOUT)
     shown = {
         "a-state": np.array([[1, 2]]), "b-lives": np.array([[3, 4]]),
-        "c-screen": np.full((1, 16, 16, 3), 7, np.uint8), "z-screen": np.full((1, 16, 32, 3), 9, np.uint8),
+        "c-screen": np.full((1, 16, 16, 3), 7, np.uint8), "z-screen": np.full((1, 16, 32, 3), 9,
+        np.uint8),
     }  # fmt: skip
     ids = steps.step_ids(shown, np.array([5]))[0]
     assert ids[steps.num_patches :].tolist() == [1, 2, 3, 4, LAYOUT.separator, 5]
@@ -48,10 +49,18 @@ def test_keys_are_in_lexicographic_order_whatever_order_they_come_in() -> None:
 @pytest.mark.parametrize(
     ("height", "width", "state", "actions", "tokens"),
     [
-        (64, 80, 0, 1, 22), (80, 80, 0, 1, 27), (84, 84, 0, 1, 38), (208, 160, 0, 1, 132),
-        (0, 0, 11, 3, 15), (0, 0, 17, 6, 24), (0, 0, 27, 8, 36), (0, 0, 105, 8, 114), (0, 0, 10, 2, 13), (0, 0, 4, 1, 6),
+        (64, 80, 0, 1, 22),
+        (80, 80, 0, 1, 27),
+        (84, 84, 0, 1, 38),
+        (208, 160, 0, 1, 132),
+        (0, 0, 11, 3, 15),
+        (0, 0, 17, 6, 24),
+        (0, 0, 27, 8, 36),
+        (0, 0, 105, 8, 114),
+        (0, 0, 10, 2, 13),
+        (0, 0, 4, 1, 6),
     ],
-)  # fmt: skip
+)
 def test_a_sequence_of_t_steps_has_t_times_k_m_n_1_and_a_tokens(
     height: int, width: int, state: int, actions: int, tokens: int
 ) -> None:

@@ -14,7 +14,7 @@ from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
 from gato.config import ActingConfig, ModelConfig
 from gato.network.model import Gato, next_token_loss
@@ -204,7 +204,8 @@ PAPER_IDS: dict[str, object] = {
     "compand_actions": False,
 }
 FIELDS = {
-    "discrete_ids": "discrete", "action_ids": "actions", "separator_id": "separator_id", "compand_actions": "compand_actions"
+    "discrete_ids": "discrete", "action_ids": "actions", "separator_id": "separator_id",
+    "compand_actions": "compand_actions"
 }  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def test_a_checkpoint_from_before_a_setting_has_its_default(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"separator_id": 33_024}, r"no text id in \[0, 32000\)"),
+        ({"separator_id": 33_024}, r"not a text id in \[0, 32000\)"),
         ({"num_text_ids": 1000}, "at least 1024"),
     ],
 )

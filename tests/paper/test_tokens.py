@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gato.array_spec import ArraySpec, Kind
-from gato.tokenizer import TokenLayout, decode, encode, mu_law
+from gato.scaling import mu_law
+from gato.tokenizer import TokenLayout, decode, encode
 from tests.paper.tasks import BUTTON, model_of
 
 LAYOUT = TokenLayout()
@@ -57,11 +58,31 @@ def test_the_mu_law_is_that_of_appendix_b() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (0, 32512), (0.001, 32516), (0.01, 32546), (0.1, 32632), (0.25, 32676), (0.5, 32710), (1, 32744), (2, 32779),
-        (5, 32825), (10, 32860), (25, 32906), (50, 32941), (100, 32976), (128, 32989), (256, 33023), (1000, 33023),
-        (-0.001, 32507), (-0.1, 32391), (-0.5, 32313), (-1, 32279), (-10, 32163), (-100, 32047), (-256, 32000),
+        (0, 32512),
+        (0.001, 32516),
+        (0.01, 32546),
+        (0.1, 32632),
+        (0.25, 32676),
+        (0.5, 32710),
+        (1, 32744),
+        (2, 32779),
+        (5, 32825),
+        (10, 32860),
+        (25, 32906),
+        (50, 32941),
+        (100, 32976),
+        (128, 32989),
+        (256, 33023),
+        (1000, 33023),
+        (-0.001, 32507),
+        (-0.1, 32391),
+        (-0.5, 32313),
+        (-1, 32279),
+        (-10, 32163),
+        (-100, 32047),
+        (-256, 32000),
     ],
-)  # fmt: skip
+)
 def test_observations_are_companded_clipped_and_binned(value: float, expected: int) -> None:
     """Section 2.1, appendix B: mu-law, clip to [-1, 1], 1,024 bins of equal width, shift by
     32,000."""

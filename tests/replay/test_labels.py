@@ -11,7 +11,7 @@ from actors.tasks.catalog import TASKS as ALL_TASKS
 from actors.teachers.demonstrate import demonstrate
 from gato.episode import BadEpisode, check_episode
 from gato.sequence import PLACE_ACTION
-from replay.sampling.mixture import Mix
+from replay.sampling.mixture import Mixture
 from replay.storage.record import record_from_bytes
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes, unpack
@@ -27,7 +27,7 @@ def test_the_loss_is_on_the_labels_and_the_actions_are_kept(tmp_path: Path) -> N
     np.testing.assert_array_equal(back.actions, plain.actions)
     assert back.labels is not None
     np.testing.assert_array_equal(back.labels, plain.actions + 500)
-    batch = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={}).sample(0)
+    batch = Mixture(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={}).sample(0)
     assert batch is not None
     targets = batch.ids[batch.is_target]
     assert (batch.place[batch.is_target] == PLACE_ACTION).all()

@@ -138,7 +138,7 @@ def _with_frames(comparison: Comparison, zoo: ZooSettings, allowed: frozenset[st
     if zoo.frame_stack <= 1:
         return comparison
     text = f"it was trained with frame_stack={zoo.frame_stack}, which is not played here"
-    outcome = "allowed" if "frame-stack" in allowed else "refused"
+    outcome = "allowed" if "frame-stack" in allowed else "rejected"
     frames = Difference(subject="frame-stack", text=text, outcome=outcome)
     return Comparison(
         where=comparison.where,
@@ -149,9 +149,9 @@ def _with_frames(comparison: Comparison, zoo: ZooSettings, allowed: frozenset[st
 
 def _require(comparison: Comparison, name: str, task: Task) -> None:
     """Raises ValueError with every difference that contradicts the task."""
-    if comparison.refused:
-        texts = "; ".join(each.text for each in comparison.refused)
-        subjects = ",".join(dict.fromkeys(each.subject for each in comparison.refused))
+    if comparison.rejected:
+        texts = "; ".join(each.text for each in comparison.rejected)
+        subjects = ",".join(dict.fromkeys(each.subject for each in comparison.rejected))
         raise ValueError(
             f"{comparison.where} contradicts task {task.name}: {texts}. Give a policy of the task's"
             " own environment; if you know that it is the same, add it as an option:"

@@ -218,7 +218,7 @@ class _Differ:
         self._differences, self._allowed = differences, allowed
 
     def refuse(self, subject: str, text: str) -> None:
-        outcome = "allowed" if subject in self._allowed else "refused"
+        outcome = "allowed" if subject in self._allowed else "rejected"
         self._differences.append(Difference(subject=subject, text=text, outcome=outcome))
 
     def note(self, subject: str, text: str) -> None:

@@ -30,8 +30,9 @@ from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_place, opened
 from gato.task import Task
 from replay.sampling.config import MixConfig
+from replay.sampling.left_out import left_out_of
 from replay.storage.header import Header
-from replay.storage.stats import Contents, Tally, contents_of, left_out_of
+from replay.storage.stats import Contents, Tally, contents_of
 
 Order = Literal["number", "steps", "return"]
 app = command_group()

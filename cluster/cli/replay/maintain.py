@@ -15,7 +15,7 @@ from cluster.monitor.format import bytes_text, literal
 from cluster.runs.replay_location import Place, find_place, open_to_read
 from replay.storage.compact import Compaction
 from replay.storage.store import EpisodeStore
-from replay.storage.verify import Fault, disagreements, faults_of, header_faults, mend
+from replay.storage.verify import Fault, disagreements, faults_of, header_faults, repair
 
 app = command_group()
 
@@ -23,10 +23,10 @@ app = command_group()
 @app.command("verify")
 def verify_command(
     what: Where = None,
-    mend: Annotated[
+    repair: Annotated[
         bool,
         typer.Option(
-            "--mend", help="Remove damaged episodes for good. The run must not be active."
+            "--repair", help="Remove damaged episodes for good. The run must not be active."
         ),
     ] = False,
 ) -> None:
@@ -34,7 +34,7 @@ def verify_command(
 
     Example: [bold]gato replay verify demo[/bold]
     """
-    if not verify(what, mends=mend, console=console):
+    if not verify(what, repairs=repair, console=console):
         raise typer.Exit(1)
 
 
@@ -53,15 +53,15 @@ def _of_shard(place: Place, shard: int) -> str:
     return f"{label}, shard {shard}" if len(place.folders) > 1 else label
 
 
-def verify(what: str | None, *, mends: bool, console: Console) -> bool:
+def verify(what: str | None, *, repairs: bool, console: Console) -> bool:
     """Read everything. Whether all is well, or was made so."""
     place = find_place(what)
-    if mends:
+    if repairs:
         place.require_idle()
     is_whole = True
     for shard, folder in enumerate(place.folders):
         label = _of_shard(place, shard)
-        store = _open_to_mend(folder) if mends else open_to_read(folder, place)
+        store = _open_to_repair(folder) if repairs else open_to_read(folder, place)
         try:
             if store.num_shards != len(place.folders):
                 console.print(
@@ -74,10 +74,10 @@ def verify(what: str | None, *, mends: bool, console: Console) -> bool:
             for sentence in (*map(_fault_text, faults), *map(literal, said)):
                 console.print(f"[red]{label}:[/red] {sentence}", highlight=False, soft_wrap=True)
             earlier = before - len({fault.number for fault in faults if not fault.column})
-            if mends and (faults or said):
-                mend(store, faults)
-            _conclude(label, store, faults, said, earlier=earlier, mends=mends, console=console)
-            is_whole = is_whole and (mends or not (faults or said))
+            if repairs and (faults or said):
+                repair(store, faults)
+            _conclude(label, store, faults, said, earlier=earlier, repairs=repairs, console=console)
+            is_whole = is_whole and (repairs or not (faults or said))
         finally:
             store.close()
     return is_whole
@@ -102,7 +102,7 @@ def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fau
         return faults, disagreements(store)
 
 
-def _open_to_mend(folder: Path) -> EpisodeStore:
+def _open_to_repair(folder: Path) -> EpisodeStore:
     """To write, as it was made: nothing but notes is written."""
     found = EpisodeStore(
         folder, capacity_bytes=0, map_bytes=2 * (folder / "data.mdb").stat().st_size, read_only=True
@@ -122,7 +122,7 @@ def _conclude(
     said: Sequence[str],
     *,
     earlier: int,
-    mends: bool,
+    repairs: bool,
     console: Console,
 ) -> None:
     """One line that says how it stands, and what to do."""
@@ -136,8 +136,8 @@ def _conclude(
     if num_damaged or said:
         line += (
             "; taken out for good and put right"
-            if mends
-            else "; gato replay verify --mend takes out what is damaged"
+            if repairs
+            else "; gato replay verify --repair takes out what is damaged"
         )
     if earlier > 0:
         line += f" ({earlier:,} were taken out earlier; gato replay compact frees their bytes)"
@@ -145,7 +145,7 @@ def _conclude(
 
 
 def compact(what: str | None, *, console: Console) -> None:
-    """Write each store anew without what it does not need."""
+    """Copy each store without what it does not need."""
     place = find_place(what)
     place.require_idle()
     for shard, folder in enumerate(place.folders):

@@ -119,7 +119,7 @@ def _print_columns(
 def _values_text(values: Shaped[np.ndarray, "T ..."]) -> str:
     """Steps one after another: numbers, or short lists of them."""
 
-    def of_step(step: np.ndarray) -> str:
+    def of_step(step: np.ndarray | np.generic) -> str:
         flat = [f"{value:.3g}" for value in np.ravel(step).tolist()]
         return (
             flat[0]

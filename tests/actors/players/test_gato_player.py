@@ -6,7 +6,7 @@ import torch
 
 from actors.players.gato_player import GatoPlayer, GatoPlayers
 from actors.players.player import TimeStep
-from gato.acting import Policy
+from gato.acting.policy import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind

@@ -273,7 +273,7 @@ def test_weights_are_quantised_once_for_all_groups(monkeypatch: pytest.MonkeyPat
         return quantised(model, kind)
 
     monkeypatch.setattr("actors.players.inference_server.quantised", counted)
-    monkeypatch.setattr("gato.acting.quantised", counted)
+    monkeypatch.setattr("gato.acting.policy.quantised", counted)
     acting = {COUNTING.name: ActingConfig(window_steps=4, int8="weights")}
     players = GatoPlayers(model=MODEL.config, evaluate=acting, generate=acting, seed=0)
     server = InferenceServer(players, {COUNTING.name: COUNTING}, Source(1))

@@ -61,7 +61,8 @@ class Odd(gymnasium.Env):
         return self.shown(), paid, self.count > 9, False, {}
 
 for how in ("wide", "exits", "prints", "pays an array", "pays nothing", "exits as it is made"):
-    gymnasium.register(how.replace(" ", "-") + "-v0", entry_point=Odd, max_episode_steps=50, kwargs={"how": how})
+    name = how.replace(" ", "-") + "-v0"
+    gymnasium.register(name, entry_point=Odd, max_episode_steps=50, kwargs={"how": how})
 """
 
 

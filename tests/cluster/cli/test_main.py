@@ -243,7 +243,7 @@ def test_a_task_that_nobody_shows_is_refused_before_a_run_takes_its_name(
 ) -> None:
     status, _, err = gato(monkeypatch, capsys, "start", "debug", "--tasks", "CartPole-v1")
     assert status == 2
-    assert "nobody demonstrates CartPole-v1" in err
+    assert "CartPole-v1 has no demonstrations" in err
     assert list_runs() == []
 
 

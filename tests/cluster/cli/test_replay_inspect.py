@@ -203,7 +203,7 @@ def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(
     assert "episode 2: the header does not match its checksum" in out
     assert "2 episodes are whole, 3 damaged" in out
     assert (folder / "data.mdb").read_bytes() == before
-    status, out, _ = gato("verify", "store", "--mend")
+    status, out, _ = gato("verify", "store", "--repair")
     assert status == 0
     assert "taken out" in out
     status, out, _ = gato("verify", "store")
@@ -237,13 +237,13 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(
     status, out, _ = gato("verify", "store")
     assert status == 1
     for words in (
-        "key 'k1' is not among those seen",
+        "key 'k1' is not among the known ones",
         "'k3",
         "next one to be stored is 2",
         "only 7 were inserted",
     ):
         assert words in out
-    assert gato("verify", "store", "--mend")[0] == 0
+    assert gato("verify", "store", "--repair")[0] == 0
     assert gato("verify", "store")[0] == 0
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     assert all(store.known(f"k{number}") for number in range(4))
@@ -290,13 +290,13 @@ def test_a_run_that_goes_on_is_not_compacted_or_mended(here: Path, gato: Gato) -
     for words in (
         ("compact", "live"),
         ("compact", "runs/live/replay"),
-        ("verify", "live", "--mend"),
+        ("verify", "live", "--repair"),
     ):
         status, _, err = gato(*words)
         assert status == 2
         assert "gato stop live first" in err
     writer = FolderLock(make_store(here / "loose"), WRITING)
-    for words in (("compact", "loose"), ("verify", "loose", "--mend")):
+    for words in (("compact", "loose"), ("verify", "loose", "--repair")):
         status, _, err = gato(*words)
         assert status == 2
         assert "writes to" in err
@@ -367,9 +367,12 @@ while True:
 def written_to(here: Path) -> Iterator[Path]:
     """A store that another process writes to, and lets go of what is old."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(here / "busy")], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        [sys.executable, "-c", WRITER, str(here / "busy")],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     process.stdout.readline()
     yield here / "busy"
@@ -393,8 +396,8 @@ def test_looking_is_possible_while_another_process_writes(written_to: Path, gato
 
 
 def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None:
-    if importlib.util.find_spec("replay.formats.minari_export") is None:
-        pytest.skip("replay.formats.minari_export, which writes Minari data sets, is not here")
+    if importlib.util.find_spec("replay.formats.minari.export") is None:
+        pytest.skip("replay.formats.minari.export, which writes Minari data sets, is not here")
     import h5py
 
     source = shared_data / "minari" / "mujoco" / "hopper" / "random-v0"
@@ -414,7 +417,10 @@ def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None
 
 def gato_import(source: Path) -> int:
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli.main", "import", str(source), "--name", "hopper"], check=False, cwd=Path.cwd(),
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "cluster.cli.main", "import", str(source), "--name", "hopper"],
+        check=False,
+        cwd=Path.cwd(),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     return done.returncode

@@ -32,11 +32,18 @@ def test_a_checkpoint_is_prompted_from_its_runs_own_replay(tmp_path: Path) -> No
     store = EpisodeStore(tmp_path / "replay", capacity_bytes=1 << 26)
     store.add(
         Episode(
-            key="a", task=PENDULUM.name, source="teacher:t", terminated=False, truncated=True, seed=0,
-            observations={"state": states}, actions=np.zeros((20, 1), np.float32), rewards=np.ones(20, np.float32),
+            key="a",
+            task=PENDULUM.name,
+            source="teacher:t",
+            terminated=False,
+            truncated=True,
+            seed=0,
+            observations={"state": states},
+            actions=np.zeros((20, 1), np.float32),
+            rewards=np.ones(20, np.float32),
         ),
         tokens=1,
-    )  # fmt: skip
+    )
     store.close()
     shown = prompts.demonstration(PENDULUM.name, 3)
     assert shown is not None

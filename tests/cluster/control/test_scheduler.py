@@ -388,9 +388,7 @@ def test_new_shares_do_not_stop_demonstrations() -> None:
     assert roles_of(scheduler, rounds=100, begun=300).count("demonstrate") > 30
 
 
-def test_a_run_whose_only_teachers_fail_and_that_has_no_data_is_hopeless_though_it_can_be_evaluated() -> (
-    None
-):
+def test_a_run_without_data_whose_teachers_fail_is_hopeless_though_it_can_be_evaluated() -> None:
     scheduler = make()
     for now in range(0, 40_000, 40):
         scheduler.published(Version(1, 1 + now))

@@ -55,9 +55,14 @@ class Player:
             Path(self._dies_once).touch()
             os._exit(1)
         report = WorkerReport(
-            worker=self._name, role=assignment.role, task=assignment.task, version=None, episodes=1, env_steps=60,
+            worker=self._name,
+            role=assignment.role,
+            task=assignment.task,
+            version=None,
+            episodes=1,
+            env_steps=60,
             wall_s=0.1,
-        )  # fmt: skip
+        )
         return report, None
 
     def progress(self) -> WorkerProgress:

@@ -117,10 +117,15 @@ def test_what_is_no_redis_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        "redis://:{}@127.0.0.1:1/0", "redis://user:{}@127.0.0.1:1", "rediss://:{}@127.0.0.1:1", "{}@127.0.0.1:1",
-        "redis:{}@127.0.0.1:1", "unix://:{}@/tmp/no-such-socket", "redis://127.0.0.1:1?password={}",
+        "redis://:{}@127.0.0.1:1/0",
+        "redis://user:{}@127.0.0.1:1",
+        "rediss://:{}@127.0.0.1:1",
+        "{}@127.0.0.1:1",
+        "redis:{}@127.0.0.1:1",
+        "unix://:{}@/tmp/no-such-socket",
+        "redis://127.0.0.1:1?password={}",
     ],
-)  # fmt: skip
+)
 def test_no_part_of_a_password_is_shown_whatever_it_holds(
     form: str, first: str, second: str
 ) -> None:

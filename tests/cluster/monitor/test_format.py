@@ -96,10 +96,21 @@ def test_a_table_shows_cells_as_they_are_and_as_wide_as_they_are() -> None:
 def test_a_picture_of_a_run_shows_what_the_journal_holds_as_it_is(width: int) -> None:
     summary = Summary(run=EVIL, scales={EVIL: Scale(random_return=0.0, teacher_return=1.0)})
     stats = ReplayStats(
-        episodes={EVIL: 1}, steps=1, inserted_tokens=1, read_tokens=0, stored_bytes=1, capacity_bytes=9,
-        refused={EVIL: 2}, duplicates=0, evicted=0, writers_waiting=0, readers_waiting=0, may_insert=True,
-        who_waits=EVIL, incarnation=1,
-    )  # fmt: skip
+        episodes={EVIL: 1},
+        steps=1,
+        inserted_tokens=1,
+        read_tokens=0,
+        stored_bytes=1,
+        capacity_bytes=9,
+        refused={EVIL: 2},
+        duplicates=0,
+        evicted=0,
+        writers_waiting=0,
+        readers_waiting=0,
+        may_insert=True,
+        who_waits=EVIL,
+        incarnation=1,
+    )
     records = [
         stats,
         Evaluation(task=EVIL, version=Version(1, 1), learner_step=1, failed=EVIL),
@@ -139,7 +150,7 @@ def test_an_episode_with_such_names_can_be_listed_peeked_at_counted_and_verified
     ls(where, task=None, source=None, limit=0, order="number", as_json=False, console=console)
     peek("0", where, frames=None, console=console)
     stats(where, as_json=False, console=console)
-    assert verify(where, mends=False, console=console)
+    assert verify(where, repairs=False, console=console)
     text = shown_by(console)
     assert text.count(SHOWN) >= 5
     assert text.count("x\\x1b[2J[bold]") >= 4

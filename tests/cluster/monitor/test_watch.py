@@ -186,10 +186,16 @@ def test_what_is_stored_but_not_read_is_named() -> None:
     unread = {task_names(1)[0]: {"below 80% of the best": Amount(episodes=6, steps=5000)}}
     of.append(
         ReplayStats(
-            episodes={task_names(1)[0]: 7}, steps=7000, inserted_tokens=1, read_tokens=1, stored_bytes=1,
-            capacity_bytes=2, left_out=unread, evicted=4,
+            episodes={task_names(1)[0]: 7},
+            steps=7000,
+            inserted_tokens=1,
+            read_tokens=1,
+            stored_bytes=1,
+            capacity_bytes=2,
+            left_out=unread,
+            evicted=4,
         )
-    )  # fmt: skip
+    )
     text = drawn(folded(1, of), 140)
     assert "of 7 episodes 6 (5,000 steps) below 80% of the best" in text
     assert "4 episodes made room for others" in text
@@ -204,7 +210,7 @@ def test_what_tokens_lose_is_named_until_an_evaluation_loses_nothing() -> None:
         warnings=("state[0]: 9 % clipped",),
     )
     text = drawn(folded(1, [evaluation]), 120)
-    assert "tokens lose values" in text
+    assert "values lost" in text
     assert "state[0]: 9 % clipped" in text
     assert "tokens lose" not in drawn(
         folded(1, [evaluation, replace(evaluation, warnings=())]), 120

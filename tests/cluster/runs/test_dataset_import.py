@@ -24,7 +24,7 @@ from cluster.runs import datasets
 from cluster.runs.datasets import DataSet
 from gato.episode import Episode
 from replay.formats.detect import read_source
-from replay.formats.minari_export import export_minari
+from replay.formats.minari.export import export_minari
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.storage.store import EpisodeStore
 
@@ -170,9 +170,16 @@ class Folder:
 
 def an_episode(key: str) -> Episode:
     return Episode(
-        key=key, task="mujoco/hopper", source="file:x", seed=0, observations={"state": np.zeros((2, 11), np.float32)},
-        actions=np.zeros((2, 3), np.float32), rewards=np.ones(2, np.float32), terminated=True, truncated=False,
-    )  # fmt: skip
+        key=key,
+        task="mujoco/hopper",
+        source="file:x",
+        seed=0,
+        observations={"state": np.zeros((2, 11), np.float32)},
+        actions=np.zeros((2, 3), np.float32),
+        rewards=np.ones(2, np.float32),
+        terminated=True,
+        truncated=False,
+    )
 
 
 def of_folder(files: dict[str, int]) -> DataSet:
@@ -283,11 +290,21 @@ def test_groups_are_bounded_and_all_is_stored(
 @pytest.mark.parametrize(
     "broken",
     [
-        {"coverage": []}, {"coverage": None}, {"refused": None}, {"refused": [1]}, {"left_out": None}, {"warnings": None},
-        {"warnings": "x"}, {"tasks": {"mujoco/hopper": 3}}, {"tasks": None}, {"tasks": {"mujoco/hopper": {}}}, {"origin": None},
-        {"source": 1}, {"covered": []},
+        {"coverage": []},
+        {"coverage": None},
+        {"refused": None},
+        {"refused": [1]},
+        {"left_out": None},
+        {"warnings": None},
+        {"warnings": "x"},
+        {"tasks": {"mujoco/hopper": 3}},
+        {"tasks": None},
+        {"tasks": {"mujoco/hopper": {}}},
+        {"origin": None},
+        {"source": 1},
+        {"covered": []},
     ],
-)  # fmt: skip
+)
 def test_a_damaged_about_json_is_one_line_with_the_fix(
     tmp_path: Path, broken: dict[str, object]
 ) -> None:

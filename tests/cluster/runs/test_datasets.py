@@ -18,7 +18,7 @@ from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
-from replay.service import Added
+from replay.ingest import Added
 
 
 def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None:
@@ -153,7 +153,7 @@ def imported(file: Path, name: str, console: Console | None = None) -> DataSet:
 
 def test_a_data_set_is_handed_in_whole_or_the_run_does_not_begin(file: Path) -> None:
     data = imported(file, "whole")
-    with pytest.raises(ValueError, match="could not be handed in whole: writers are held back"):
+    with pytest.raises(ValueError, match="could not be inserted whole: writers are held back"):
         datasets.hand_in(
             data,
             Refusing(Added(status="wait", reason="writers are held back")),

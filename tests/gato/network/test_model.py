@@ -22,7 +22,8 @@ def batch_of(task, model: Gato, *, num_steps: int = 2) -> TensorBatch:
         actions = np.zeros((num_steps, *task.action.shape), task.action.dtype)
         writer.write_row(
             row, task_index=row, steps=steps,
-            windows=[Window(observations=random_observations(task, num_steps, rng), actions=actions)],
+            windows=[Window(observations=random_observations(task, num_steps, rng),
+            actions=actions)],
         )  # fmt: skip
     return TensorBatch.of(writer.batch())
 

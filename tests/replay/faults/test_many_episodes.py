@@ -5,8 +5,8 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from replay.sampling.mixture import Mix
-from replay.storage.record import Record, pack
+from replay.sampling.mixture import Mixture
+from replay.storage.record import Record, pack, record_of
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
 
@@ -27,7 +27,7 @@ def write(folder: Path) -> None:
 
 
 def _named(record: Record, key: str) -> Record:
-    return Record(header=replace(record.header, key=key, episode_return=2.0), values=record.values)
+    return record_of(replace(record.header, key=key, episode_return=2.0), record.values)
 
 
 def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_once(
@@ -37,7 +37,9 @@ def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_onc
     begun_s = time.perf_counter()
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY_BYTES)
     opened_s = time.perf_counter()
-    mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={}, cache_bytes=1 << 20)
+    mix = Mixture(
+        store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={}, cache_bytes=1 << 20
+    )
     assert mix.sample(0) is not None
     drawn_s = time.perf_counter()
     assert (len(store.episodes), store.inserted_tokens) == (NUM_EPISODES, 8 * NUM_EPISODES)

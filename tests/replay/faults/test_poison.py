@@ -151,7 +151,9 @@ POISON: dict[str, bytes] = {
     "an extra column": with_column("reward", "<f4", []),
     "an extra observation": with_column("o/more", "<i8", [2]),
     "labels that are not there": with_column("labels", "<i8", []),
-    "labels of another shape": record_to_bytes(pack(replace(GOOD, labels=np.zeros((10, 2), np.int64)))),
+    "labels of another shape": record_to_bytes(
+        pack(replace(GOOD, labels=np.zeros((10, 2), np.int64)))
+    ),
     "labels out of range": record_to_bytes(pack(replace(GOOD, labels=GOOD.actions + 5000))),
     "no columns": changed(GOOD, columns={}),
     "no rewards": changed(GOOD, columns={name: COLUMNS[name] for name in ("o/state", "actions")}),
@@ -166,21 +168,31 @@ POISON: dict[str, bytes] = {
     "steps below zero": changed(GOOD, steps=-1),
     "steps without end": changed(GOOD, steps=float("inf")),
     "steps of a million digits": record_of(b'{"steps":' + b"9" * 1_000_000 + b"}"),
-    "a damaged chunk": with_values(PICTURE, lambda v: [(c, k, valued(b"\xff" + x[5:])) for c, k, x in v]),
+    "a damaged chunk": with_values(
+        PICTURE, lambda v: [(c, k, valued(b"\xff" + x[5:])) for c, k, x in v]
+    ),
     "an LZ4 bomb": bomb(),
-    "a claim that LZ4 could not fill": with_values(PICTURE, lambda v: [(c, k, valued(b"\0" * 20)) for c, k, _ in v]),
+    "a claim that LZ4 could not fill": with_values(
+        PICTURE, lambda v: [(c, k, valued(b"\0" * 20)) for c, k, _ in v]
+    ),
     "a wrong checksum": with_values(GOOD, lambda v: [(c, k, b"\0\0\0\0" + x[4:]) for c, k, x in v]),
-    "a header with a wrong checksum": record_to_bytes(pack(GOOD)).replace(b"teacher:t", b"teacher:u"),
+    "a header with a wrong checksum": (
+        record_to_bytes(pack(GOOD)).replace(b"teacher:t", b"teacher:u")
+    ),
     "an absurd chunk": with_values(GOOD, lambda v: [(c, 10**12, x) for c, k, x in v]),
     "an absurd chunk too many": with_values(GOOD, lambda v: [*v, (0, 2**40, valued(b""))]),
     "a negative column": with_values(GOOD, lambda v: [(c - 1, k, x) for c, k, x in v]),
     "a value twice": with_values(GOOD, lambda v: [v[0], *v]),
-    "a value twice, the first being another": with_values(GOOD, lambda v: [(0, 0, valued(b"junk")), *v]),
+    "a value twice, the first being another": with_values(
+        GOOD, lambda v: [(0, 0, valued(b"junk")), *v]
+    ),
     "a value that is missing": with_values(GOOD, lambda v: v[1:]),
     "a value of nothing": with_values(GOOD, lambda v: [(c, k, b"") for c, k, x in v]),
     "bytes after the end": record_to_bytes(pack(GOOD)) + b"x",
     "bytes short of the end": record_to_bytes(pack(GOOD))[:-1],
-    "a length below zero": record_of(header_of(record_to_bytes(pack(GOOD))) | {"values": [[0, 0, -4]]}),
+    "a length below zero": record_of(
+        header_of(record_to_bytes(pack(GOOD))) | {"values": [[0, 0, -4]]}
+    ),
     "a huge header": record_of(b'{"key":"' + b"k" * (8 << 20) + b'"}'),
     "a header of empty lists": record_of(b'{"values":[' + b"[]," * (8 << 20) + b"[]]}"),
     "a huge info": changed(GOOD, info={"a": "x" * (8 << 20)}),
@@ -204,7 +216,7 @@ POISON: dict[str, bytes] = {
     "a version of texts": changed(GOOD, version=["a", "b"]),
     "a seed that is a text": changed(GOOD, seed="x"),
     "a seed that is NaN": changed(GOOD, seed=float("nan")),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +238,7 @@ def test_poison_is_refused_and_counted_and_costs_no_memory(
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert added.status == "refused", added
+    assert added.status == "rejected", added
     assert len(added.reason) <= 1000
     assert sum(service.stats().refused.values()) == before + 1
     assert most_bytes < MOST_EXTRA_BYTES
@@ -237,7 +249,7 @@ def test_poison_is_refused_and_counted_and_costs_no_memory(
 def test_after_all_poison_the_store_opens_and_takes_the_next_episode(tmp_path: Path) -> None:
     service = make(tmp_path)
     for data in POISON.values():
-        assert service.add(data, timeout_s=0).status == "refused"
+        assert service.add(data, timeout_s=0).status == "rejected"
     service.close()
     service = make(tmp_path)
     assert service.add(record_to_bytes(pack(GOOD)), timeout_s=0).status == "stored"

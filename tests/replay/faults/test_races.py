@@ -110,9 +110,12 @@ def test_everything_at_once_tears_no_window_and_loses_no_thread(
     num_writers, num_each, num_batches = 8, 40, 60
     replay = config(capacity_bytes=1 << 20, row_tokens=44, weights=(1.0, 0.2), prompt_fraction=0.3)
     replay = replace(
-        replay, mix=replace(replay.mix, tables={"all": TableConfig(selector=selector)}, min_agent_score=None),
+        replay,
+        mix=replace(
+            replay.mix, tables={"all": TableConfig(selector=selector)}, min_agent_score=None
+        ),
         cache_bytes=1 << 20,
-    )  # fmt: skip
+    )
     service = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0)
     stored: dict[int, int] = {}
     drawn: list[tuple[int, int]] = []
@@ -165,8 +168,11 @@ def test_everything_at_once_tears_no_window_and_loses_no_thread(
             service.keys()
 
     run_all(
-        *[lambda w=w: write(w) for w in range(num_writers)], *[lambda r=r: read(r) for r in range(3)], damage, publish
-    )  # fmt: skip
+        *[lambda w=w: write(w) for w in range(num_writers)],
+        *[lambda r=r: read(r) for r in range(3)],
+        damage,
+        publish,
+    )
     stats = service.stats()
     assert {number for number, _ in drawn} <= set(stored)
     assert all(step < stored[number] for number, step in drawn)

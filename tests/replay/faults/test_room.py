@@ -53,8 +53,11 @@ def test_a_reader_that_was_killed_while_it_read_keeps_no_space(tmp_path: Path) -
     store.add(counter_episode(0, 900, key="w.0", source=AGENT), tokens=1)
     reader = subprocess.Popen(
         [sys.executable, "-c", STUCK_READER, str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert reader.stdin is not None
     assert reader.stdout is not None
     assert reader.stdout.readline() == b"reading\n"

@@ -28,9 +28,11 @@ from replay.service import ReplayService
 from tests.replay.episodes import LAYOUT, TASKS, config
 from tests.replay.faults.test_storm import episode_of_key
 
-folder, durability, incarnation, again = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+folder, durability = Path(sys.argv[1]), sys.argv[2]
+incarnation, again = int(sys.argv[3]), json.loads(sys.argv[4])
 letter, capacity_bytes = sys.argv[5], int(sys.argv[6])
-service = ReplayService(folder, TASKS, LAYOUT, replace(config(capacity_bytes=capacity_bytes), durability=durability), seed=0)
+chosen = replace(config(capacity_bytes=capacity_bytes), durability=durability)
+service = ReplayService(folder, TASKS, LAYOUT, chosen, seed=0)
 
 def write(writer):
     keys = (f"{letter}{writer}.{incarnation}.{n}" for n in range(10**9))
@@ -88,9 +90,22 @@ class Storm:
         known = sorted(self.acknowledged)
         again = [keys + self._rng.sample(known, min(len(known), 2)) for keys in self._unsure]
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITERS, str(self._folder), self._durability, str(self._incarnation), json.dumps(again), self._letter, str(self._capacity_bytes)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                WRITERS,
+                str(self._folder),
+                self._durability,
+                str(self._incarnation),
+                json.dumps(again),
+                self._letter,
+                str(self._capacity_bytes),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
         assert process.stdout is not None
         most = self._rng.randint(1, 120)
         answers: list[str] = []

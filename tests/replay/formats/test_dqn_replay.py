@@ -64,8 +64,13 @@ def test_a_run_is_cut_at_terminals_and_where_a_checkpoint_ends(folder: Path, abo
     for episode in episodes:
         check_episode(episode, PONG84)
     assert [(e.num_steps, e.terminated, e.truncated) for e in episodes] == [
-        (4, True, False), (3, True, False), (3, False, True), (3, False, True), (2, True, False), (2, True, False),
-    ]  # fmt: skip
+        (4, True, False),
+        (3, True, False),
+        (3, False, True),
+        (3, False, True),
+        (2, True, False),
+        (2, True, False),
+    ]
     assert episodes[1].observations["image"][:, 3, 4].tolist() == [[5] * 3, [6] * 3, [7] * 3]
     assert episodes[1].rewards.tolist() == [4.0, 5.0, 6.0]
     assert episodes[0].actions.tolist() == [12] * 4  # the sixth of Pong's own buttons
@@ -105,11 +110,11 @@ def test_known_episodes_are_skipped_and_a_known_checkpoints_frames_not_opened(fo
     np.testing.assert_array_equal(last.observations["image"], everything[5].observations["image"])
     assert (reading.num_passed, reading.num_known) == (6, 5)
     opened: list[Path] = []
-    frames = dqn_replay._Frames
+    frames = dqn_replay.Frames
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             dqn_replay,
-            "_Frames",
+            "Frames",
             lambda file, num_steps: opened.append(file) or frames(file, num_steps=num_steps),
         )
         list(read_dqn_replay(folder, TASKS, known=set(keys[:4]).__contains__))
@@ -140,7 +145,7 @@ def test_an_action_that_a_game_does_not_have_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "Freeway" / "1", 0, 3, (2,), action=3)
     reading = read_dqn_replay(folder, TASKS)
     assert list(reading) == []
-    assert list(reading.report.refused) == ["actions: from 3 to 3, but the game has 3 buttons"]
+    assert list(reading.report.rejected) == ["actions: from 3 to 3, but the game has 3 buttons"]
 
 
 def test_a_folder_that_names_no_game_needs_a_task_of_its_frames(tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_of_a_cut_file_the_episodes_before_the_cut_are_read(folder: Path) -> Non
     damage(write_checkpoint(folder, 0, 10, (3, 6)), "cut")
     reading = read_source(str(folder), TASKS)
     assert [episode.num_steps for episode in reading] == [4]
-    ((reason, count),) = reading.report.refused.items()
+    ((reason, count),) = reading.report.rejected.items()
     assert (count, "damaged" in reason) == (2, True)
 
 

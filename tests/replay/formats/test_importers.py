@@ -16,7 +16,7 @@ from gato.episode import Episode, check_episode
 from gato.text import bytes_to_text
 from replay.formats.d4rl import read_d4rl
 from replay.formats.detect import read_source
-from replay.formats.minari_import import read_minari
+from replay.formats.minari.importer import read_minari
 from replay.formats.schema import content_digest
 from replay.storage.changes import Clipped, changes_of
 
@@ -68,10 +68,16 @@ def write_minari(
     lengths = (2, 3)
     (folder / "data").mkdir(parents=True)
     metadata = {
-        "total_episodes": len(lengths), "total_steps": sum(lengths), "data_format": "hdf5", "jpeg_encoding": False,
-        "observation_space": box(*observations.shape[1:], dtype=str(observations.dtype)), "action_space": action_space,
-        "env_spec": json.dumps({"id": env_id}), "dataset_id": dataset_id, "minari_version": "0.5.4",
-    }  # fmt: skip
+        "total_episodes": len(lengths),
+        "total_steps": sum(lengths),
+        "data_format": "hdf5",
+        "jpeg_encoding": False,
+        "observation_space": box(*observations.shape[1:], dtype=str(observations.dtype)),
+        "action_space": action_space,
+        "env_spec": json.dumps({"id": env_id}),
+        "dataset_id": dataset_id,
+        "minari_version": "0.5.4",
+    }
     (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         for index, length in enumerate(lengths):
@@ -86,26 +92,39 @@ def write_minari(
 
 def fake_hopper(folder: Path, *, env_id: str = "Hopper-v5") -> Path:
     return write_minari(
-        folder, env_id=env_id, dataset_id="mujoco/hopper/expert-v0", action_space=box(3, bound=1.0),
-        observations=np.arange(44.0).reshape(4, 11), actions=np.full((3, 3), 0.5),
-    )  # fmt: skip
+        folder,
+        env_id=env_id,
+        dataset_id="mujoco/hopper/expert-v0",
+        action_space=box(3, bound=1.0),
+        observations=np.arange(44.0).reshape(4, 11),
+        actions=np.full((3, 3), 0.5),
+    )
 
 
 def fake_pong(folder: Path, *, height: int, width: int, num_actions: int = 18) -> Path:
     return write_minari(
-        folder, env_id="ALE/Pong-v5", dataset_id="atari/pong/expert-v0",
-        action_space=json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": num_actions}),
-        observations=np.full((4, height, width, 3), 9, np.uint8), actions=np.array([0, 3, 17]),
-    )  # fmt: skip
+        folder,
+        env_id="ALE/Pong-v5",
+        dataset_id="atari/pong/expert-v0",
+        action_space=json.dumps(
+            {"type": "Discrete", "dtype": "int64", "start": 0, "n": num_actions}
+        ),
+        observations=np.full((4, height, width, 3), 9, np.uint8),
+        actions=np.array([0, 3, 17]),
+    )
 
 
 def fake_house(folder: Path, *, start: int = 0) -> Path:
     """Nested observations: a text and an array."""
     discrete = json.dumps({"type": "Discrete", "dtype": "int64", "start": start, "n": 4})
     write_minari(
-        folder, env_id="House-v0", dataset_id="house/walk-v0", action_space=discrete,
-        observations=np.arange(8.0).reshape(4, 2), actions=np.array([0, 3, 1]),
-    )  # fmt: skip
+        folder,
+        env_id="House-v0",
+        dataset_id="house/walk-v0",
+        action_space=discrete,
+        observations=np.arange(8.0).reshape(4, 2),
+        actions=np.array([0, 3, 1]),
+    )
     about = folder / "data" / "metadata.json"
     metadata = json.loads(about.read_text())
     inner = {
@@ -276,7 +295,7 @@ def test_an_episode_that_is_not_finite_is_refused_and_the_others_are_read(path: 
     columns["observations"][4, 0] = np.nan
     reading = read_d4rl(write_d4rl(path, columns), TASKS)
     assert [e.rewards.tolist() for e in checked(reading)] == [[0, 1, 2], [6, 7, 8]]
-    assert dict(reading.report.refused) == {"state is not finite": 1}
+    assert dict(reading.report.rejected) == {"state is not finite": 1}
 
 
 @pytest.mark.parametrize("missing", ["observations", "actions", "rewards", "terminals"])
@@ -372,7 +391,7 @@ def test_a_minari_id_is_found_under_the_datasets_path(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     by_id = [e.key for e in read_minari("mujoco/hopper/expert-v0", TASKS)]
     assert [e.key for e in read_source("minari:mujoco/hopper/expert-v0", TASKS)] == by_id
-    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: None)
+    monkeypatch.setattr("replay.formats.minari.folder.find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"
     ):
@@ -412,8 +431,13 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
         "in/order": ArraySpec(kind=Kind.TEXT, shape=(18,), max_tokens=4),
         "seen": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=(0.0, -np.inf), high=(3.0, np.inf)),
     }
-    house = replace(HOPPER, name="house", env_id="House-v0", observations=observations,
-                    action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4))  # fmt: skip
+    house = replace(
+        HOPPER,
+        name="house",
+        env_id="House-v0",
+        observations=observations,
+        action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4),
+    )
     _, episode = read_minari(fake_house(tmp_path / "set"), {"house": house})
     check_episode(episode, house)
     assert [bytes_to_text(row) for row in episode.observations["in/order"]] == ["", "ab ä", "c"]
@@ -421,7 +445,7 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
     assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [4, 5]]
     reading = read_minari(fake_house(tmp_path / "shifted", start=-1), {"house": house})
     assert list(reading) == []  # 3 became 4, which is none of 0 to 3
-    assert set(reading.report.refused) == {"action has values outside 0..3: 4"}
+    assert set(reading.report.rejected) == {"action has values outside 0..3: 4"}
     wrong = replace(house, observations=dict.fromkeys(observations, observations["seen"]))
     with pytest.raises(ValueError, match="a Text space as in/order, task house continuous"):
         read_minari(tmp_path / "set", {"house": wrong})

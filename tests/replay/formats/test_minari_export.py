@@ -17,12 +17,16 @@ from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from gato.text import text_to_bytes
 from replay.formats.detect import read_source
-from replay.formats.minari_export import export_minari
-from replay.formats.minari_import import read_minari
+from replay.formats.minari.export import export_minari
+from replay.formats.minari.importer import read_minari
 
 HOPPER, PONG, PONG84 = TASKS["mujoco/hopper"], TASKS["atari/pong"], TASKS["atari84/pong"]
 HOUSE = replace(
-    HOPPER, name="house/walk", env_id="House-v0", family="gymnasium", aliases=(),
+    HOPPER,
+    name="house/walk",
+    env_id="House-v0",
+    family="gymnasium",
+    aliases=(),
     observations={
         "in/order": ArraySpec(kind=Kind.TEXT, shape=(18,), max_tokens=4),
         "in/eye": ArraySpec(kind=Kind.IMAGE, shape=(40, 36, 3)),
@@ -30,7 +34,7 @@ HOUSE = replace(
         "room": ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(4, 3)),
     },
     action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4),
-)  # fmt: skip
+)
 
 
 def some(spec: ArraySpec, steps: int, rng: np.random.Generator) -> np.ndarray:
@@ -49,12 +53,18 @@ def episodes_of(task: Task, lengths: tuple[int, ...] = (3, 1, 5)) -> Iterator[Ep
     for index, steps in enumerate(lengths):
         rng = np.random.default_rng([len(task.name), index])
         yield Episode(
-            key=f"w0.{index}", task=task.name, source="agent", seed=90 + index, info={"engine": "x"},
+            key=f"w0.{index}",
+            task=task.name,
+            source="agent",
+            seed=90 + index,
+            info={"engine": "x"},
             observations={name: some(spec, steps, rng) for name, spec in task.observations.items()},
-            actions=some(task.action, steps, rng), rewards=rng.normal(size=steps).astype(np.float32),
+            actions=some(task.action, steps, rng),
+            rewards=rng.normal(size=steps).astype(np.float32),
             labels=some(task.action, steps, rng) if index == 1 else None,
-            terminated=index != 2, truncated=index == 2,
-        )  # fmt: skip
+            terminated=index != 2,
+            truncated=index == 2,
+        )
 
 
 @pytest.mark.parametrize("task", [HOPPER, PONG, PONG84, HOUSE], ids=lambda task: task.name)
@@ -65,8 +75,11 @@ def test_what_is_exported_comes_back_equal(tmp_path: Path, task: Task) -> None:
     read = list(read_minari(written.folder, {**TASKS, task.name: task}))
     for before, after in zip(episodes_of(task), read, strict=True):
         assert (after.task, after.seed, after.terminated, after.truncated) == (
-            before.task, before.seed, before.terminated, before.truncated,
-        )  # fmt: skip
+            before.task,
+            before.seed,
+            before.terminated,
+            before.truncated,
+        )
         for name, values in before.observations.items():
             np.testing.assert_array_equal(after.observations[name], values)
         np.testing.assert_array_equal(after.actions, before.actions)

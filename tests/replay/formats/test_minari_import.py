@@ -20,8 +20,8 @@ from actors.tasks.catalog import TASKS
 from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
 from gato.task import References, Task
-from replay.formats import minari_storage
-from replay.formats.minari_import import read_minari
+from replay.formats.minari import storage as minari_storage
+from replay.formats.minari.importer import read_minari
 
 PONG = TASKS["atari/pong"]
 SEEN = spaces.Dict(
@@ -104,9 +104,14 @@ def robot_set(folder: Path, data_format: str, *, jpeg: bool) -> Path:
         for index, length in enumerate((2, 3))
     ]
     return write(
-        folder, data_format, buffers, env_id="House-v0", jpeg=jpeg, observation_space=SEEN,
+        folder,
+        data_format,
+        buffers,
+        env_id="House-v0",
+        jpeg=jpeg,
+        observation_space=SEEN,
         action_space=spaces.Box(-1, 1, (2,), np.float32),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("jpeg", [True, False])
@@ -119,8 +124,9 @@ def test_every_storage_gives_the_same_episodes_with_decoded_frames(
     for episode in (first, second):
         check_episode(episode, ROBOT)
     assert [(e.num_steps, e.terminated, e.truncated, e.seed) for e in (first, second)] == [
-        (2, True, False, 30), (3, False, True, 31),
-    ]  # fmt: skip
+        (2, True, False, 30),
+        (3, False, True, 31),
+    ]
     assert second.rewards.tolist() == [1.5] * 3
     assert second.observations["arm/pose"].tolist() == [[0, 1], [2, 3], [4, 5]]
     assert second.observations["pair/0"].tolist() == [0, 1, 2]
@@ -168,7 +174,7 @@ def test_damage_is_one_clear_line_and_costs_what_it_struck(
         return
     reading = read_minari(folder, {ROBOT.name: ROBOT})
     assert [episode.num_steps for episode in reading] == [3]  # the other episode is whole
-    (reason,) = reading.report.refused
+    (reason,) = reading.report.rejected
     assert reason.startswith("damaged")
     assert "\n" not in reason
 
@@ -176,13 +182,23 @@ def test_damage_is_one_clear_line_and_costs_what_it_struck(
 def atari_set(folder: Path, *, jpeg: bool, num_actions: int = 6) -> tuple[Path, np.ndarray]:
     frames = np.stack([picture(step, 210, 160) for step in range(5)])
     buffer = EpisodeBuffer(
-        id=0, observations=frames, actions=[0, 1, 2, num_actions - 1], rewards=[0.0, 1.0, 0.0, -1.0],
-        terminations=[False, False, False, True], truncations=[False] * 4,
-    )  # fmt: skip
+        id=0,
+        observations=frames,
+        actions=[0, 1, 2, num_actions - 1],
+        rewards=[0.0, 1.0, 0.0, -1.0],
+        terminations=[False, False, False, True],
+        truncations=[False] * 4,
+    )
     made = write(
-        folder, "hdf5", [buffer], env_id="ALE/Pong-v5", jpeg=jpeg, observation_space=spaces.Box(0, 255, (210, 160, 3), np.uint8),
-        action_space=spaces.Discrete(num_actions), env_kwargs={"frameskip": 4, "repeat_action_probability": 0.0},
-    )  # fmt: skip
+        folder,
+        "hdf5",
+        [buffer],
+        env_id="ALE/Pong-v5",
+        jpeg=jpeg,
+        observation_space=spaces.Box(0, 255, (210, 160, 3), np.uint8),
+        action_space=spaces.Discrete(num_actions),
+        env_kwargs={"frameskip": 4, "repeat_action_probability": 0.0},
+    )
     return made, frames
 
 
@@ -237,13 +253,22 @@ def test_frames_that_others_have_shrunk_are_of_the_task_that_says_so_or_of_none(
     tmp_path: Path,
 ) -> None:
     buffer = EpisodeBuffer(
-        id=0, observations=np.zeros((3, 84, 84, 3), np.uint8), actions=[0, 17], rewards=[0.0, 1.0],
-        terminations=[False, True], truncations=[False, False],
-    )  # fmt: skip
+        id=0,
+        observations=np.zeros((3, 84, 84, 3), np.uint8),
+        actions=[0, 17],
+        rewards=[0.0, 1.0],
+        terminations=[False, True],
+        truncations=[False, False],
+    )
     folder = write(
-        tmp_path / "set", "hdf5", [buffer], env_id="ALE/Pong-v5", jpeg=False, action_space=spaces.Discrete(18),
+        tmp_path / "set",
+        "hdf5",
+        [buffer],
+        env_id="ALE/Pong-v5",
+        jpeg=False,
+        action_space=spaces.Discrete(18),
         observation_space=spaces.Box(0, 255, (84, 84, 3), np.uint8),
-    )  # fmt: skip
+    )
     with pytest.raises(
         ValueError, match=r"images of size 84x84x3 in each step, task atari/pong \(64, 80, 3\)"
     ):
@@ -263,8 +288,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     errors.HTTPError = FakeHubError  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", package)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: object())
-    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", lambda: None)
+    monkeypatch.setattr("replay.formats.minari.folder.find_spec", lambda name: object())
+    monkeypatch.setattr("replay.formats.minari.folder._reach_hub", lambda: None)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
     return package
 
@@ -298,7 +323,7 @@ def test_a_hub_out_of_reach_is_not_waited_for(
     def out_of_reach() -> None:
         raise FakeHubError("[Errno -2] Name or service not known")
 
-    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", out_of_reach)
+    monkeypatch.setattr("replay.formats.minari.folder._reach_hub", out_of_reach)
     monkeypatch.setattr(
         minari, "download_dataset", lambda *args, **options: pytest.fail("it was tried")
     )

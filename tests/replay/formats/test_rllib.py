@@ -142,14 +142,26 @@ def test_actions_are_scaled_to_bounds_that_are_not_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["steps", "arrays"])
 def test_nested_observations_and_discrete_actions(tmp_path: Path, form: str) -> None:
     house = replace(
-        HOPPER, name="house", env_id="House-v0", aliases=(),
-        observations={"in/pose": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)), "room": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4)},
+        HOPPER,
+        name="house",
+        env_id="House-v0",
+        aliases=(),
+        observations={
+            "in/pose": ArraySpec(kind=Kind.CONTINUOUS, shape=(2,)),
+            "room": ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=4),
+        },
         action=ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=3),
-    )  # fmt: skip
+    )
     episode = SingleAgentEpisode(
-        observations=[{"in": {"pose": np.full(2, step, np.float32)}, "room": step} for step in range(4)],
-        actions=[0, 2, 1], rewards=[0.0, 0.5, 1.0], infos=[{}] * 4, truncated=True, len_lookback_buffer=0,
-    )  # fmt: skip
+        observations=[
+            {"in": {"pose": np.full(2, step, np.float32)}, "room": step} for step in range(4)
+        ],
+        actions=[0, 2, 1],
+        rewards=[0.0, 0.5, 1.0],
+        infos=[{}] * 4,
+        truncated=True,
+        len_lookback_buffer=0,
+    )
     if form == "arrays":
         episode.to_numpy()
     (read,) = read_rllib(
@@ -166,7 +178,7 @@ def test_nested_observations_and_discrete_actions(tmp_path: Path, form: str) -> 
 def refused(reading: Reading) -> str:
     """Why the only episode was not taken."""
     assert list(reading) == []
-    ((reason, count),) = reading.report.refused.items()
+    ((reason, count),) = reading.report.rejected.items()
     assert count == 1
     return reason
 
@@ -193,7 +205,7 @@ def test_arrays_of_objects_are_refused_and_never_opened(tmp_path: Path, column: 
 def test_other_rows_are_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "hopper.parquet"
     pq.write_table(pa.table({"item": [b"\xc1 nothing"]}), path)
-    assert "damaged, or no packed episode" in refused(read_source(str(path), TASKS))
+    assert "damaged, or not a packed episode" in refused(read_source(str(path), TASKS))
     assert "expected a single agent's episode" in refused(
         read_source(str(write(path, [{"agent_episodes": {}}])), TASKS)
     )

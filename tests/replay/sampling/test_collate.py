@@ -21,7 +21,7 @@ from gato.sequence import Batch, Window
 from gato.tokenizer import TokenLayout
 from replay.sampling.arena import ABSENT, Arena, gather
 from replay.sampling.config import MixConfig, TaskMix
-from replay.sampling.mixture import Mix
+from replay.sampling.mixture import Mixture
 from replay.sampling.sample_info import Sample
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import COUNTER, LAYOUT, PICTURES, counter_episode, picture_episode
@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
 
 
 def laid_by_the_writer(
-    store: EpisodeStore, sample: Sample, mix: Mix, config: MixConfig, layout: TokenLayout
+    store: EpisodeStore, sample: Sample, mix: Mixture, config: MixConfig, layout: TokenLayout
 ) -> Batch:
     """The batch of the same windows, read one by one and laid by the writer that says what a batch
     is."""
@@ -101,9 +101,11 @@ def laid_by_the_writer(
                 np.concatenate([p_returns, returns]),
             )
         window = Window(
-            observations=seen, actions=actions, prompt_steps=before,
+            observations=seen,
+            actions=actions,
+            prompt_steps=before,
             returns=returns if layout.return_place is not None and told[row] else None,
-        )  # fmt: skip
+        )
         rows.setdefault(row, []).append(window)
     for index, steps in enumerate(mix.layouts.values()):
         mine = [row for row in sorted(rows) if sample.batch.task_index[row] == index]
@@ -118,16 +120,25 @@ def laid_by_the_writer(
 )
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_a_composed_batch_is_the_one_that_the_row_writer_lays(
-    store: EpisodeStore, cache_bytes: int, window_steps: int | None, prompt_fraction: float, loss_on_prompt: bool,
+    store: EpisodeStore,
+    cache_bytes: int,
+    window_steps: int | None,
+    prompt_fraction: float,
+    loss_on_prompt: bool,
     conditioned: bool,
-) -> None:  # fmt: skip
+) -> None:
     layout = replace(LAYOUT, return_place=99) if conditioned else LAYOUT
     config = MixConfig(
-        rows=11, row_tokens=130, prompt_fraction=prompt_fraction, prompt_steps=2 if window_steps else None,
-        loss_on_prompt=loss_on_prompt, min_expert_fraction=None, return_fraction=0.5,
+        rows=11,
+        row_tokens=130,
+        prompt_fraction=prompt_fraction,
+        prompt_steps=2 if window_steps else None,
+        loss_on_prompt=loss_on_prompt,
+        min_expert_fraction=None,
+        return_fraction=0.5,
         tasks={name: TaskMix(window_steps=window_steps) for name in TASKS},
-    )  # fmt: skip
-    mix = Mix(store, TASKS, layout, config, seed=1, teacher_returns={}, cache_bytes=cache_bytes)
+    )
+    mix = Mixture(store, TASKS, layout, config, seed=1, teacher_returns={}, cache_bytes=cache_bytes)
     for index in range(4):
         sample = mix.sample_with_info(index)
         assert sample is not None
@@ -192,7 +203,7 @@ def test_nothing_is_read_twice_while_there_is_room(tmp_path: Path) -> None:
         for number in range(4):
             store.add(picture_episode(number), tokens=1)
         config = MixConfig(rows=16, row_tokens=130, prompt_fraction=0.0)
-        mix = Mix(store, {PICTURES.name: PICTURES}, LAYOUT, config, seed=1, teacher_returns={})
+        mix = Mixture(store, {PICTURES.name: PICTURES}, LAYOUT, config, seed=1, teacher_returns={})
         for index in range(30):
             assert mix.sample(index) is not None
         first = mix.sample(3)

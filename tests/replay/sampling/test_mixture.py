@@ -15,7 +15,8 @@ from gato.sequence import PLACE_ACTION, Batch
 from gato.tokenizer import encode
 from replay.config import ReplayConfig
 from replay.sampling.config import MixConfig, TaskMix
-from replay.sampling.mixture import Mix
+from replay.sampling.demonstrations import Demonstrations
+from replay.sampling.mixture import Mixture
 from replay.storage.store import EpisodeStore
 from tests.replay.episodes import (
     COUNTER,
@@ -31,11 +32,15 @@ from tests.replay.episodes import (
 
 def make(
     tmp_path: Path, replay: ReplayConfig, *, episodes: int = 5, steps: int = 10
-) -> tuple[EpisodeStore, Mix]:
+) -> tuple[EpisodeStore, Mixture]:
     store = EpisodeStore(tmp_path, capacity_bytes=replay.capacity_bytes)
     for number in range(episodes):
         store.add(counter_episode(number, steps), tokens=1)
-    return store, Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+    return store, Mixture(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+
+
+def demonstrations(store: EpisodeStore, replay: ReplayConfig) -> Demonstrations:
+    return Demonstrations(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
 
 
 def windows_of(batch: Batch) -> list[list[tuple[int, int]]]:
@@ -85,7 +90,7 @@ def test_a_number_names_the_same_batch_also_after_a_restart(tmp_path: Path) -> N
     store, mix = make(tmp_path, replay)
     first, other = mix.sample(11), mix.sample(12)
     store.close()
-    again = Mix(
+    again = Mixture(
         EpisodeStore(tmp_path, capacity_bytes=1 << 26),
         TASKS,
         LAYOUT,
@@ -146,7 +151,7 @@ def test_short_episodes_leave_no_room_in_a_row(tmp_path: Path) -> None:
 def test_a_mix_that_saw_episodes_come_and_go_reads_the_same_as_a_new_one(tmp_path: Path) -> None:
     replay = config(prompt_fraction=0.5)
     store = EpisodeStore(tmp_path, capacity_bytes=6000)  # four of them
-    mix = Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+    mix = Mixture(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
     store.add(counter_episode(0), tokens=1)
     for number in range(1, 12):
         assert store.add(counter_episode(number, source=AGENT), tokens=1) is not None
@@ -154,7 +159,7 @@ def test_a_mix_that_saw_episodes_come_and_go_reads_the_same_as_a_new_one(tmp_pat
             store.quarantine(store.episodes[number], "for the test")
         seen, fresh = (
             mix.sample(number),
-            Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={}).sample(number),
+            Mixture(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={}).sample(number),
         )
         assert seen is not None
         assert fresh is not None
@@ -176,7 +181,7 @@ def test_a_damaged_episode_is_taken_out_for_good_and_the_batch_is_drawn_from_the
     for known in ([], [2]):  # the second opening knows before anything is read
         store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
         assert list(store.damaged) == known
-        mix = Mix(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
+        mix = Mixture(store, TASKS, LAYOUT, replay.mix, seed=3, teacher_returns={})
         for index in range(3):
             batch = mix.sample(index)
             assert batch is not None
@@ -193,31 +198,32 @@ def test_a_damaged_demonstration_prompts_nobody(tmp_path: Path) -> None:
     store.close()
     for number in range(2):
         flip_a_bit(tmp_path, number=number)
-    store, mix = make(tmp_path, config(), episodes=2)
-    assert mix.demonstration(COUNTER.name, 3) is None
+    store, _ = make(tmp_path, config(), episodes=2)
+    assert demonstrations(store, config()).window(COUNTER.name, 3) is None
     assert sorted(store.damaged) == [0, 1]
 
 
 def test_a_prompt_for_acting_is_the_beginning_of_a_good_demonstration(tmp_path: Path) -> None:
     every = replace(config(), mix=replace(config().mix, min_expert_fraction=None))
-    store, mix = make(tmp_path, every, episodes=0)
+    store, _ = make(tmp_path, every, episodes=0)
     for number in range(8):
         store.add(
             counter_episode(number, reward=float(number), source=f"teacher:{number % 2}"), tokens=1
         )
     store.add(counter_episode(8, reward=99.0, source=AGENT), tokens=1)
     seen: set[int] = set()
+    shown = demonstrations(store, every)
     for draw in range(20):
-        window = mix.demonstration(COUNTER.name, 3, draw=draw)
+        window = shown.window(COUNTER.name, 3, draw=draw)
         assert window is not None
         assert window.observations["state"][:, 1].tolist() == [0, 1, 2]
         seen.add(int(window.observations["state"][0, 0]))
     assert seen == {4, 5, 6, 7}
-    window = mix.demonstration(COUNTER.name, 3, source="teacher:1")
+    window = shown.window(COUNTER.name, 3, source="teacher:1")
     assert window is not None
     assert window.observations["state"][0, 0] in (5, 7)
     with pytest.raises(ValueError, match="test/counter"):
-        mix.demonstration("test/nobody", 3)
+        shown.window("test/nobody", 3)
 
 
 @pytest.mark.parametrize("teacher_return", [0.0, -3.0])
@@ -226,7 +232,7 @@ def test_a_teacher_that_is_no_better_than_chance_does_not_measure_the_agent(
 ) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(1, source=AGENT, reward=-0.5), tokens=1)
-    mix = Mix(
+    mix = Mixture(
         store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={COUNTER.name: teacher_return}
     )
     assert mix.sample(0) is None
@@ -244,7 +250,7 @@ def test_tasks_are_drawn_by_weight(tmp_path: Path) -> None:
 def test_patches_in_a_batch_belong_to_their_actions(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(picture_episode(0), tokens=1)
-    mix = Mix(
+    mix = Mixture(
         store,
         TASKS,
         LAYOUT,
@@ -264,7 +270,7 @@ def test_patches_in_a_batch_belong_to_their_actions(tmp_path: Path) -> None:
 def test_the_agents_own_episodes_are_read_only_if_they_are_good(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(1, 10, source=AGENT, reward=0.5), tokens=1)  # half of the expert
-    mix = Mix(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={})
+    mix = Mixture(store, TASKS, LAYOUT, config().mix, seed=0, teacher_returns={})
     assert mix.sample(0) is None
     store.add(counter_episode(2, 10, source=AGENT, reward=0.9), tokens=1)
     batch = mix.sample(0)
@@ -279,8 +285,8 @@ def test_of_a_task_without_references_the_agents_own_play_is_read_only_where_all
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     store.add(counter_episode(1, 10, source=AGENT, reward=9.0), tokens=1)
 
-    def mix(**settings: float | None) -> Mix:
-        return Mix(
+    def mix(**settings: float | None) -> Mixture:
+        return Mixture(
             store,
             tasks,
             LAYOUT,
@@ -303,7 +309,7 @@ def test_a_mix_that_cannot_be_is_refused(tmp_path: Path) -> None:
         ({COUNTER.name: TaskMix(window_steps=10)}, "with its prompt.* set prompt_fraction=0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            Mix(
+            Mixture(
                 store,
                 TASKS,
                 LAYOUT,
@@ -323,7 +329,7 @@ def batch_digests(folder: Path, *, conditioned: bool) -> dict[str, int]:
     replay = config(rows=8, prompt_fraction=0.5, weights=(1.0, 1.0))
     layout = replace(LAYOUT, return_place=99 if conditioned else None)
     every = replace(replay.mix, min_expert_fraction=None)
-    batch = Mix(store, TASKS, layout, every, seed=5, teacher_returns={}).sample(3)
+    batch = Mixture(store, TASKS, layout, every, seed=5, teacher_returns={}).sample(3)
     assert batch is not None
     return {
         name: zlib.crc32(np.ascontiguousarray(values).tobytes())
@@ -333,9 +339,16 @@ def batch_digests(folder: Path, *, conditioned: bool) -> dict[str, int]:
 
 def test_without_returns_a_batch_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
     before = {
-        "ids": 2807292201, "place": 21535587, "segment": 2529629493, "is_target": 758773465, "patches": 2223107744,
-        "patch_at": 1990345663, "patch_intervals": 567662422, "patch_leaders": 3687987014, "task_index": 3062858237,
-    }  # fmt: skip
+        "ids": 2807292201,
+        "place": 21535587,
+        "segment": 2529629493,
+        "is_target": 758773465,
+        "patches": 2223107744,
+        "patch_at": 1990345663,
+        "patch_intervals": 567662422,
+        "patch_leaders": 3687987014,
+        "task_index": 3062858237,
+    }
     assert batch_digests(tmp_path / "off", conditioned=False) == before
     assert batch_digests(tmp_path / "on", conditioned=True)["ids"] != before["ids"]
 
@@ -346,7 +359,7 @@ def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_r
     layout = replace(LAYOUT, return_place=99)
     store, _ = make(tmp_path, config(), steps=10)  # each step pays 1; the expert's return is 10
     replay = config(rows=40, row_tokens=45, window_steps=2, prompt_fraction=0.5, prompt_steps=2)
-    mix = Mix(
+    mix = Mixture(
         store, TASKS, layout, replace(replay.mix, return_fraction=0.5), seed=3, teacher_returns={}
     )
     batch = mix.sample(0)
@@ -364,7 +377,9 @@ def test_each_step_tells_the_sum_of_the_rewards_from_it_to_the_end_or_all_of_a_r
         told_rows[np.count_nonzero(segment == 1) == 4 * 5] += told
     assert min(told_rows[False], told_rows[True]) >= 5
     assert told_rows.total() < 30
-    shown = mix.demonstration(COUNTER.name, 3)
+    shown = Demonstrations(store, TASKS, layout, replay.mix, seed=3, teacher_returns={}).window(
+        COUNTER.name, 3
+    )
     assert shown is not None
     assert shown.returns is not None
     assert shown.returns.tolist() == [10, 9, 8]

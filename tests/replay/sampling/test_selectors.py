@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.sampling.sampler import chooser, victims
-from replay.sampling.selector_names import selector_from_name
-from replay.sampling.selectors import (
+from replay.sampling.ordered_selectors import (
     Fifo,
-    Items,
     Lifo,
     LowestReturn,
     MaxHeap,
     MinHeap,
     OldestVersion,
+)
+from replay.sampling.remover import victims
+from replay.sampling.sampler import build_sampler
+from replay.sampling.selector_names import selector_from_name
+from replay.sampling.selectors import (
+    Items,
     OrderedSelector,
     Prioritized,
     RandomSelector,
@@ -98,7 +101,7 @@ def chi_square(
 ) -> float:
     """Of 100,000 draws against the weights, per degree of freedom; near 1 where they agree."""
     weights_N = selector.weights(items)
-    index, probabilities = chooser(selector, items, max_times_sampled).draw(
+    index, probabilities = build_sampler(selector, items, max_times_sampled).draw(
         np.random.default_rng(seed), 100_000
     )
     expected_N = weights_N / weights_N.sum()
@@ -113,10 +116,17 @@ def chi_square(
 @pytest.mark.parametrize(
     "name",
     [
-        "uniform", "uniform:episode", "prioritized:0.6", "prioritized:0:episode", "recency:20", "return:0.5",
-        "return:0.5:episode", "stratified:uniform", "stratified(0=3,2=0):prioritized:1",
+        "uniform",
+        "uniform:episode",
+        "prioritized:0.6",
+        "prioritized:0:episode",
+        "recency:20",
+        "return:0.5",
+        "return:0.5:episode",
+        "stratified:uniform",
+        "stratified(0=3,2=0):prioritized:1",
     ],
-)  # fmt: skip
+)
 def test_items_are_drawn_as_often_as_their_weights_say(name: str) -> None:
     rng = np.random.default_rng(5)
     items = items_of(
@@ -149,7 +159,9 @@ def test_the_probabilities_of_what_is_drawn_are_shares_of_all_weights(
     selector: RandomSelector, items: Items, seed: int
 ) -> None:
     weights_N = selector.weights(items)
-    index, probabilities = chooser(selector, items, None).draw(np.random.default_rng(seed), 300)
+    index, probabilities = build_sampler(selector, items, None).draw(
+        np.random.default_rng(seed), 300
+    )
     assert len(index) == len(probabilities) == (300 if weights_N.sum() > 0 else 0)
     assert (weights_N[index] > 0).all()
     distinct = dict(zip(index.tolist(), probabilities.tolist(), strict=True))
@@ -169,9 +181,13 @@ def test_an_order_is_a_permutation_and_equals_come_oldest_first(
     order_N = selector.order(items)
     assert sorted(order_N) == list(range(len(items)))
     key = {
-        "fifo": items.number, "lifo": -items.number, "max_heap": -items.priority, "min_heap": items.priority,
-        "lowest_return": items.score, "oldest_version": -items.age_versions,
-    }[selector.name]  # fmt: skip
+        "fifo": items.number,
+        "lifo": -items.number,
+        "max_heap": -items.priority,
+        "min_heap": items.priority,
+        "lowest_return": items.score,
+        "oldest_version": -items.age_versions,
+    }[selector.name]
     assert list(order_N) == sorted(range(len(items)), key=lambda index: (key[index], index))
 
 
@@ -226,7 +242,9 @@ def test_weights_follow_their_formulas() -> None:
 def test_with_a_limit_an_order_is_a_queue(
     selector: OrderedSelector, items: Items, most: int, count: int, seed: int
 ) -> None:
-    index, probabilities = chooser(selector, items, most).draw(np.random.default_rng(seed), count)
+    index, probabilities = build_sampler(selector, items, most).draw(
+        np.random.default_rng(seed), count
+    )
     queue = [
         item for item in selector.order(items) for _ in range(most - items.times_sampled[item])
     ]
@@ -238,7 +256,7 @@ def test_with_a_limit_an_order_is_a_queue(
 def test_without_a_limit_an_order_gives_its_first_again_and_again(
     selector: OrderedSelector, items: Items, count: int, seed: int
 ) -> None:
-    index, _ = chooser(selector, items, None).draw(np.random.default_rng(seed), count)
+    index, _ = build_sampler(selector, items, None).draw(np.random.default_rng(seed), count)
     assert index.tolist() == selector.order(items).tolist()[:1] * count
 
 
@@ -246,7 +264,9 @@ def test_without_a_limit_an_order_gives_its_first_again_and_again(
 def test_with_a_limit_no_item_is_drawn_more_often_and_nothing_is_left_undrawn(
     selector: RandomSelector, items: Items, most: int, count: int, seed: int
 ) -> None:
-    index, probabilities = chooser(selector, items, most).draw(np.random.default_rng(seed), count)
+    index, probabilities = build_sampler(selector, items, most).draw(
+        np.random.default_rng(seed), count
+    )
     live = np.flatnonzero(items.times_sampled < most)
     may = live[selector.weights(items.take(live)) > 0]
     left = {int(item): int(most - items.times_sampled[item]) for item in may}
@@ -258,7 +278,7 @@ def test_with_a_limit_no_item_is_drawn_more_often_and_nothing_is_left_undrawn(
 def test_draws_with_a_limit_are_those_of_one_after_another() -> None:
     items = items_of(4, steps=[1, 2, 3, 14])
     weights = [0.05, 0.1, 0.15, 0.7]
-    limited = chooser(Uniform(), items, 1)
+    limited = build_sampler(Uniform(), items, 1)
     rng = np.random.default_rng(3)
     seen: Counter[tuple[int, ...]] = Counter()
     for _ in range(20_000):
@@ -267,16 +287,21 @@ def test_draws_with_a_limit_are_those_of_one_after_another() -> None:
         there = 1.0 - np.concatenate([[0], np.cumsum([weights[item] for item in index[:-1]])])
         np.testing.assert_allclose(probabilities, [weights[item] for item in index] / there)
     expected = {
-        (a, b, c): weights[a] * weights[b] / (1 - weights[a]) * weights[c] / (1 - weights[a] - weights[b])
-        for a in range(4) for b in range(4) for c in range(4) if len({a, b, c}) == 3
-    }  # fmt: skip
+        (a, b, c): (
+            weights[a] * weights[b] / (1 - weights[a]) * weights[c] / (1 - weights[a] - weights[b])
+        )
+        for a in range(4)
+        for b in range(4)
+        for c in range(4)
+        if len({a, b, c}) == 3
+    }
     assert sum(expected.values()) == pytest.approx(1.0)
     statistic = sum((seen[order] - 20_000 * p) ** 2 / (20_000 * p) for order, p in expected.items())
     assert statistic / 23 < 2.0
 
 
 def test_a_chooser_draws_the_same_with_the_same_generator() -> None:
-    limited = chooser(Uniform(), items_of(50, steps=range(1, 51)), 3)
+    limited = build_sampler(Uniform(), items_of(50, steps=range(1, 51)), 3)
     first = limited.draw(np.random.default_rng(1), 100)
     again = limited.draw(np.random.default_rng(1), 100)
     np.testing.assert_array_equal(first, again)
@@ -328,10 +353,21 @@ def test_a_name_gives_its_selector_back(selector: Selector) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "uniform", "prioritized:0.6", "recency:10000", "return:0.1", "fifo", "lifo", "max_heap", "min_heap",
-        "stratified:uniform", "lowest_return", "oldest_version", "uniform:episode", "stratified(3=2,4=0.5):return:0.1",
+        "uniform",
+        "prioritized:0.6",
+        "recency:10000",
+        "return:0.1",
+        "fifo",
+        "lifo",
+        "max_heap",
+        "min_heap",
+        "stratified:uniform",
+        "lowest_return",
+        "oldest_version",
+        "uniform:episode",
+        "stratified(3=2,4=0.5):return:0.1",
     ],
-)  # fmt: skip
+)
 def test_a_selector_gives_its_name_back(text: str) -> None:
     assert selector_from_name(text).name == text
 
@@ -372,7 +408,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="task_weights is empty"):
         Stratified(inner=Uniform(), task_weights={})
     with pytest.raises(ValueError, match="max_times_sampled 0 must be at least 1"):
-        chooser(Fifo(), items_of(1), 0)
+        build_sampler(Fifo(), items_of(1), 0)
     with pytest.raises(ValueError, match=r"priority -1\.0 is below 0"):
         Prioritized(exponent=1.0).weights(items_of(2, priority=[1, -1]))
 

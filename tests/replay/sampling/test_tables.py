@@ -16,7 +16,7 @@ from gato.version import Version
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
 from replay.sampling.config import MixConfig, TableConfig
-from replay.sampling.mixture import Mix
+from replay.sampling.mixture import Mixture
 from replay.sampling.sample_info import Sample
 from replay.service import ReplayService
 from replay.storage.record import pack, record_to_bytes
@@ -43,18 +43,22 @@ def agent_episode(
 
 def mixed(
     tmp_path: Path, episodes: list[Episode], tables: dict[str, TableConfig], **settings: object
-) -> Mix:
+) -> Mixture:
     store = EpisodeStore(tmp_path, capacity_bytes=1 << 26)
     for episode in episodes:
         store.add(episode, tokens=1)
     plain: dict[str, object] = {
-        "rows": 40, "row_tokens": 40, "prompt_fraction": 0.0, "min_expert_fraction": None, "min_agent_score": None
-    }  # fmt: skip
+        "rows": 40,
+        "row_tokens": 40,
+        "prompt_fraction": 0.0,
+        "min_expert_fraction": None,
+        "min_agent_score": None,
+    }
     made = MixConfig(**(plain | settings), tables=tables)  # type: ignore[arg-type]
-    return Mix(store, ONE, LAYOUT, made, seed=1, teacher_returns={})
+    return Mixture(store, ONE, LAYOUT, made, seed=1, teacher_returns={})
 
 
-def drawn(mix: Mix, index: int) -> Sample:
+def drawn(mix: Mixture, index: int) -> Sample:
     sample = mix.sample_with_info(index)
     assert sample is not None
     return sample
@@ -140,14 +144,14 @@ def test_priorities_move_what_is_drawn_and_are_kept_with_the_times_sampled(tmp_p
     for bad in (float("nan"), -1.0, float("inf")):
         with pytest.raises(ValueError, match="nothing was changed"):
             service.update_priorities({"k2": 1.0, "k1": bad})
-    state = service.sampling_state()
+    state = service._store.index.state()
     service.close()
     again = ReplayService(tmp_path, TASKS, LAYOUT, replay, seed=0)
-    assert again.sampling_state() == state
+    assert again._store.index.state() == state
     first = again.next_batch(1, timeout_s=1)
     again.update_priorities({"k0": 5.0, "k1": 0.0})
     other = again.next_batch(1, timeout_s=1)
-    again.load_sampling_state(state)
+    again._store.index.load(state)
     same = again.next_batch(1, timeout_s=1)
     assert first is not None
     assert other is not None
@@ -166,8 +170,8 @@ def test_priorities_survive_a_crash_as_they_were_last_saved(tmp_path: Path) -> N
     assert service.next_batch(0, timeout_s=1) is not None  # the first to be read saves
     shutil.copytree(tmp_path / "live", tmp_path / "crashed")
     after = ReplayService(tmp_path / "crashed", TASKS, LAYOUT, replay, seed=0)
-    assert after.sampling_state()["k1"][0] == 7.0
-    assert after.sampling_state() == service.sampling_state()
+    assert after._store.index.state()["k1"][0] == 7.0
+    assert after._store.index.state() == service._store.index.state()
 
 
 def test_old_episodes_of_the_agent_are_dropped_and_demonstrations_never_age(tmp_path: Path) -> None:
@@ -298,7 +302,7 @@ def test_readers_are_not_held_back_for_writers_who_find_no_room(tmp_path: Path) 
         assert service.next_batch(index, timeout_s=5) is not None
     assert service.stats().read_tokens == before.read_tokens + 30 * 320
     # Once there is room again the ratio judges only what comes from then on.
-    service._is_full = False
+    service._gate._admission.is_full = False
     assert service.next_batch(30, timeout_s=0) is not None
 
 
@@ -334,7 +338,7 @@ def test_raw_windows_are_what_was_stored(tmp_path: Path, cache_bytes: int) -> No
         store.add(counter_episode(number, 5 + 9 * number), tokens=1)
         store.add(picture_episode(number, 4 + 7 * number), tokens=1)
     every = replace(config().mix, min_expert_fraction=None)
-    mix = Mix(store, TASKS, LAYOUT, every, seed=1, teacher_returns={}, cache_bytes=cache_bytes)
+    mix = Mixture(store, TASKS, LAYOUT, every, seed=1, teacher_returns={}, cache_bytes=cache_bytes)
     by_key = {header.key: header for header in store.episodes.values()}
     for index in range(5):
         for task, name in ((COUNTER, "state"), (PICTURES, "image")):
@@ -373,6 +377,6 @@ def test_raw_windows_are_paced_and_told_like_batches(tmp_path: Path) -> None:
     assert service.stats().read_tokens == 3 * 4 * 4
     with pytest.raises(ValueError, match="name one of test/counter"):
         service.next_windows(0, num_windows=1, steps=4, timeout_s=1, task_name="nope")
-    with pytest.raises(ValueError, match="ask for at least one"):
+    with pytest.raises(ValueError, match="at least 1 window of 1 step"):
         service.next_windows(0, num_windows=0, steps=4, timeout_s=1)
     assert service.stats().read_tokens == 3 * 4 * 4  # nothing stays reserved

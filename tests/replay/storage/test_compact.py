@@ -133,8 +133,12 @@ def test_whoever_dies_at_any_step_leaves_a_whole_store(tmp_path: Path, at: str) 
     kept = filled(tmp_path)
     died = subprocess.run(
         [sys.executable, "-c", DIES, str(tmp_path), at],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}, check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "."},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert (tmp_path / DRAFT).exists() == (at != "open")
     store = EpisodeStore(tmp_path, capacity_bytes=CAPACITY)
@@ -164,9 +168,13 @@ def test_a_store_that_is_written_to_is_refused_and_one_that_is_read_is_not_swapp
         with pytest.raises(ValueError, match="writes to"):
             EpisodeStore(tmp_path, capacity_bytes=CAPACITY, lock_wait_s=0.0)
         reader = subprocess.Popen(
-            [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": "."},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", READER, str(tmp_path)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": "."},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert reader.stdout is not None
         assert reader.stdout.readline() == f"{len(kept)}\n"
         with pytest.raises(ValueError, match="reads"):

@@ -43,8 +43,12 @@ def test_an_episode_is_kept_whole_and_in_order(tmp_path: Path) -> None:
         assert header is not None
         back = store.episode(header)
         assert (back.key, back.task, back.source, back.terminated, back.seed) == (
-            episode.key, episode.task, episode.source, episode.terminated, episode.seed,
-        )  # fmt: skip
+            episode.key,
+            episode.task,
+            episode.source,
+            episode.terminated,
+            episode.seed,
+        )
         np.testing.assert_array_equal(back.actions, episode.actions)
         np.testing.assert_array_equal(back.rewards, episode.rewards)
         for name, values in episode.observations.items():
@@ -76,8 +80,11 @@ def test_every_acknowledged_episode_survives_kill_9_in_a_write_storm(tmp_path: P
     for first in (0, 1000, 2000):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(first)],
-            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env=os.environ | {"PYTHONPATH": "."},
+        )
         assert process.stdout is not None
         for line in process.stdout:
             acknowledged.append(int(line))
@@ -214,8 +221,12 @@ print("goes on with", len(store.episodes))
 def test_a_full_disk_refuses_the_episode_and_reads_go_on(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."}, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONPATH": "."},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "disk full" in done.stdout
     assert "goes on with" in done.stdout
@@ -241,8 +252,11 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_readers_are_not(
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path), "0"],
-        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONPATH": "."},
+    )
     assert process.stdout is not None
     process.stdout.readline()
     with pytest.raises(ValueError, match=rf"\({process.pid}\) writes to {tmp_path}"):
@@ -275,9 +289,12 @@ def test_a_folder_that_may_not_be_written_to_can_be_read(
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", UNWRITABLE], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", UNWRITABLE],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     folder.chmod(0o755)
     assert done.stdout == "['k1']\n", done.stderr
 
@@ -314,9 +331,13 @@ except EpisodeGone as problem:
     print(problem)
 """
     reader = subprocess.Popen(
-        [sys.executable, "-c", reading, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": "."},
-    )  # fmt: skip
+        [sys.executable, "-c", reading, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONPATH": "."},
+    )
     assert reader.stdout is not None
     reader.stdout.readline()
     store = EpisodeStore(tmp_path, capacity_bytes=3 * size)

@@ -1,0 +1,1 @@
+"""A policy acts step by step: its contexts, decoding and target returns."""

@@ -1,0 +1,282 @@
+"""Acting: N environments of one task step together; their contexts are cached as keys and values,
+and an action is chosen token by token.
+
+Shape letters: N environments, S new tokens, C slots of the cache, D width, V ids, A action tokens.
+
+policy = Policy(model, task, ActingConfig(window_steps=1))
+state = policy.start(num_envs=4)
+actions = policy.act(state, observations)            # A forward passes
+state.reset(np.array([False, True, False, False]))   # before the next act: row 1 begins an episode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64, Shaped
+from torch import Tensor
+
+from gato.acting.decoding import probabilities
+from gato.acting.return_to_go import ReturnToGo
+from gato.acting.state import ActingState
+from gato.acting.step_embedding import StepEmbedding
+from gato.array_spec import Kind
+from gato.config import ActingConfig
+from gato.network.kv_cache import CachedStep, hidden_from
+from gato.network.model import Gato
+from gato.network.quantise import quantised
+from gato.scaling import unscale
+from gato.sequence import StepLayout, Window
+from gato.task import Task
+from gato.text import TextEncoder
+from gato.tokenizer import action_centres, bin_actions
+
+
+class Policy:
+    """Plays one task with a model: batched, cached, restricted to the task's ids.
+
+    With `config.int8` it plays a quantised copy of the weights that the model has when the policy
+    is built.
+    """
+
+    def __init__(
+        self,
+        model: Gato,
+        task: Task,
+        config: ActingConfig,
+        *,
+        generator: torch.Generator | None = None,
+        text: TextEncoder | None = None,
+    ) -> None:
+        """Prepare to act.
+
+        Args:
+            model: The weights to act with.
+            task: The task to play.
+            config: How many steps are seen, and how tokens are chosen.
+            generator: Draws the tokens that are sampled; None: torch's own.
+            text: Encodes the task's texts, if it shows any.
+
+        Raises:
+            ValueError: If the task's steps do not fit the model.
+        """
+        self.model = quantised(model, config.int8) if config.int8 else model
+        self.task = task
+        self.config = config
+        self.steps = StepLayout(task, replace(model.config.layout, text=text))
+        model.check(self.steps)
+        self._generator = generator
+        self._low, _ = model.config.layout.ids_of(task.action, is_action=True)
+        self._device = model.embedding.table.weight.device
+        self._centres = torch.from_numpy(action_centres(model.config.layout)).to(self._device)
+        self._place = self._tensor(self.steps.place_S)
+        self._embedding = StepEmbedding(self.model.embedding, self.steps)
+        most = model.config.context_tokens // self.steps.tokens_per_step
+        self.window_steps = min(config.window_steps or most, most)
+
+    @torch.inference_mode()
+    def start(self, num_envs: int, prompt: Window | None = None) -> ActingState:
+        """A state of N fresh episodes, valid for the present weights.
+
+        Args:
+            num_envs: Rows.
+            prompt: Steps of another episode of this task. Its last steps that fit are encoded once
+                and shared by all rows.
+
+        Raises:
+            ValueError: If the prompt does not fit the task.
+        """
+        state = self._empty(num_envs)
+        prompt_steps = min(len(prompt.actions), self.window_steps - 1) if prompt else 0
+        if prompt and prompt_steps:
+            shown = {key: values[-prompt_steps:] for key, values in prompt.observations.items()}
+            done = prompt.actions[-prompt_steps:]
+            self._check(shown, prompt_steps, "the prompt's observation")
+            if problem := self.task.action.problem_with(done, "the prompt's action"):
+                raise ValueError(
+                    f"{problem}; prompt {self.task.name} with steps of its own episodes"
+                )
+            returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
+            ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
+            # A state of one row encodes it. Its positions are negative: the episode begins at 0.
+            one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
+            x = self._embedding.observations(ids, self._place.repeat(prompt_steps), shown)
+            step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
+            self.model.transformer.cached(x, step, one.caches)
+            # Slot 0 is for a last action token, which a prompt does not have.
+            for cache, encoded in zip(state.caches, one.caches, strict=True):
+                cache.prompt_keys = encoded.keys[:, 0, 1 : len(at) + 1].clone()
+                cache.prompt_values = encoded.values[:, 0, 1 : len(at) + 1].clone()
+        return state
+
+    def _empty(self, num_envs: int) -> ActingState:
+        # One block more than the window: the last action token still looks back as far as its own
+        # step did.
+        num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
+        no_action = torch.full((num_envs, 1), self._low, device=self._device)
+        caches = self.model.transformer.caches(num_envs, num_slots)
+        returns_to_go = ReturnToGo(num_envs, self.config.target_return, self.task.references)
+        return ActingState(
+            caches=caches, num_envs=num_envs, no_action=no_action, returns_to_go=returns_to_go
+        )
+
+    @torch.inference_mode()
+    def act(
+        self,
+        state: ActingState,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        rewards: Float[np.ndarray, " N"] | None = None,
+    ) -> Shaped[np.ndarray, "N ..."]:
+        """Choose one action for each row; observations and actions are appended to the contexts.
+
+        Args:
+            state: The contexts, from `start` with these N rows.
+            observations: By name, each [N, *shape].
+            rewards: Those of the last step. A return-conditioned model needs them if
+                `config.target_return` is set.
+
+        Returns:
+            Actions [N, *shape] in the task's own dtype and units.
+
+        Raises:
+            ValueError: If the observations are not of N rows or outside the task's spec, or if
+                needed rewards are missing.
+        """
+        self._check(observations, state.num_envs, "observation")
+        if self.steps.num_return_tokens:
+            state.returns_to_go.subtract(rewards)
+        ids = self._tensor(self.steps.observation_ids(observations, state.returns_to_go.values))
+        x = self._embedding.observations(ids, self._place[: ids.shape[1]], observations)
+        # The last action token was chosen but never encoded: it goes first, [N, 1 + S, D]. In a row
+        # that begins an episode it belongs to the old one, and its reach hides it from all others.
+        x = torch.cat([self._embedding.action(state.last_action_ids), x], dim=1)
+        action_ids, values = self._choose(self._logits(self._append(state, x, -1), 0))
+        chosen = [values]
+        # Each further element of the action is conditioned on those before it.
+        for index in range(1, self.steps.num_action_tokens):
+            x = self._embedding.action(action_ids)
+            action_ids, values = self._choose(
+                self._logits(self._append(state, x, ids.shape[1] + index - 1), index)
+            )
+            chosen.append(values)
+        state.last_action_ids = action_ids
+        state.step += 1
+        return self._decode(torch.stack(chosen, dim=1).cpu().numpy())
+
+    def _check(
+        self, observations: Mapping[str, Shaped[np.ndarray, "N ..."]], num_rows: int, what: str
+    ) -> None:
+        """Raises ValueError if observations are not of this task or not of `num_rows` rows."""
+        for key, spec in self.task.observations.items():
+            if key not in observations:
+                raise ValueError(
+                    f"{what} {key!r} is missing, got {', '.join(sorted(observations)) or 'none'};"
+                    f" {self.task.name} shows {', '.join(sorted(self.task.observations))}"
+                )
+            if len(observations[key]) != num_rows:
+                raise ValueError(
+                    f"{what} {key!r} has {len(observations[key])} rows, expected {num_rows}; a"
+                    " state serves the number of environments it was started for; start another"
+                    " state for another number"
+                )
+            if problem := spec.problem_with(observations[key], f"{what} {key!r}"):
+                raise ValueError(f"{problem}; fix the environment, or the task {self.task.name}")
+
+    def _append(
+        self, state: ActingState, x_NSD: Float[Tensor, "N S D"], offset: int
+    ) -> Float[Tensor, "N D"]:
+        """Append S tokens to all contexts; return the hidden state after the last.
+
+        `offset`: where in the present step the first of them is; -1 is the action token before it.
+        """
+        step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
+        # Positions [N, S] are counted in tokens since each row's episode began; slots are shared.
+        in_episode = self._tensor(state.step - state.first_step)
+        position = in_episode[:, None] * step_tokens + torch.arange(
+            offset, offset + x_NSD.shape[1], device=self._device
+        )
+        oldest_step = position.div(step_tokens, rounding_mode="floor") - (self.window_steps - 1)
+        # How many tokens back each may see: to the window's oldest step, or to its episode's begin.
+        # At least itself, also before the episode's begin: a softmax needs a finite score.
+        reach = (position - oldest_step.clamp(min=0) * step_tokens).clamp(min=0)
+        first_slot = (state.step % num_blocks) * step_tokens + offset + 1
+        # The prompt is seen while any row's window still reaches back beyond its first step. The
+        # last action token's window begins one step before its block's.
+        sees_prompt = (
+            state.prompt_tokens > 0 and state.step - state.first_step.max() < self.window_steps
+        )
+        prompt_reach = position - oldest_step * step_tokens if sees_prompt else None
+        step = self._cached_step(
+            state, first_slot, position=position, reach=reach, prompt_reach=prompt_reach
+        )
+        return self.model.transformer.cached(x_NSD, step, state.caches)
+
+    def _cached_step(
+        self,
+        state: ActingState,
+        first_slot: int,
+        *,
+        position: Int[Tensor, "N S"],
+        reach: Int[Tensor, "N S"],
+        prompt_reach: Int[Tensor, "N S"] | None = None,
+    ) -> CachedStep:
+        """Where new tokens go, and what they see of the ring buffer and the prompt: nothing further
+        back than their reach."""
+        dtype, num_slots = self.model.embedding.table.weight.dtype, state.caches[0].keys.shape[2]
+        slots = torch.arange(num_slots, device=self._device)
+        # [S, C]: how long ago each slot was written, in tokens. Slots that are empty, of a former
+        # episode or still to be overwritten are further away than any reach.
+        distance = (
+            torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None]
+            - slots
+        ) % num_slots
+        mask = hidden_from(distance.expand(len(position), -1, -1), reach, dtype)
+        if prompt_reach is None:
+            return CachedStep(first_slot=first_slot, position=position, mask=mask)
+        # [N, S, P]: the prompt's last token is one before the episode's first.
+        to_prompt = position[..., None] + torch.arange(
+            state.prompt_tokens, 0, -1, device=self._device
+        )
+        return CachedStep(
+            first_slot=first_slot,
+            position=position,
+            mask=mask,
+            prompt_distance=to_prompt.clamp(max=num_slots - 1),
+            prompt_mask=hidden_from(to_prompt, prompt_reach, dtype),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Int64[Tensor, ...]:
+        return torch.from_numpy(array).to(self._device, torch.int64)
+
+    def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
+        """Logits of the ids that this element of the action may have."""
+        return self.model.logits(
+            hidden, *self.model.config.layout.ids_of(self.task.action, element, is_action=True)
+        ).float()
+
+    def _choose(self, logits: Float[Tensor, "N V"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
+        """One action token of each row: its id, and its value (in [-1, 1] if continuous)."""
+        continuous = self.task.action.kind is Kind.CONTINUOUS
+        how = self.config.continuous if continuous else self.config.discrete
+        p = probabilities(logits, how, self.config)
+        if how == "mean":
+            # The expectation over bins is finer than a bin; the context gets the bin it falls in.
+            values = p @ self._centres
+            index = self._tensor(bin_actions(values.cpu().numpy(), self.model.config.layout))
+            return index[:, None] + self._low, values
+        index = (
+            p.argmax(-1)
+            if how == "argmax"
+            else torch.multinomial(p, 1, generator=self._generator)[:, 0]
+        )
+        return index[:, None] + self._low, self._centres[index] if continuous else index
+
+    def _decode(self, values: Shaped[np.ndarray, "N A"]) -> Shaped[np.ndarray, "N ..."]:
+        """Actions [N, *shape] in the environment's units."""
+        spec = self.task.action
+        if spec.kind is Kind.CONTINUOUS:
+            values = unscale(values, spec)
+        return values.astype(spec.dtype).reshape(len(values), *spec.shape)
