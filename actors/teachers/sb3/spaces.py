@@ -181,7 +181,7 @@ def compare_spaces(
     for what, space, of in (("observation", seen, spec), ("action", acted, task.action)):
         _compare_box(differ, what, space, of, task)
     if acted.start:
-        differ.refuse(
+        differ.reject(
             "start", f"its actions begin with {acted.start}, a policy names them from 0 on"
         )
     bounds = {name: seen.bounds} if seen.bounds is not None else {}
@@ -217,7 +217,7 @@ class _Differ:
     def __init__(self, differences: list[Difference], allowed: frozenset[str]) -> None:
         self._differences, self._allowed = differences, allowed
 
-    def refuse(self, subject: str, text: str) -> None:
+    def reject(self, subject: str, text: str) -> None:
         outcome = "allowed" if subject in self._allowed else "rejected"
         self._differences.append(Difference(subject=subject, text=text, outcome=outcome))
 
@@ -245,7 +245,7 @@ def _compare_box(differ: _Differ, what: str, space: Space, spec: ArraySpec, task
             f"{what}-dtype", f"the type of its {what}s cannot be read; taken as {spec.dtype}"
         )
     elif space.dtype not in FLOATS:
-        differ.refuse(
+        differ.reject(
             f"{what}-dtype",
             f"its {what}s are of type {space.dtype}, task {task.name} has {spec.dtype}: they mean"
             " something else",
@@ -261,7 +261,7 @@ def _compare_box(differ: _Differ, what: str, space: Space, spec: ArraySpec, task
         if 1 in (len(space.shape), len(spec.shape)):
             differ.note(f"{what}-shape", f"{said}: taken row by row")
         else:
-            differ.refuse(f"{what}-shape", f"{said}: rows and columns differ")
+            differ.reject(f"{what}-shape", f"{said}: rows and columns differ")
     if space.bounds is None:
         differ.note(
             f"{what}-bounds",

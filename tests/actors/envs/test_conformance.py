@@ -196,7 +196,7 @@ class Bare(CountingEnv):
         (Bare, "it shows [], its task says ['state']"),
     ],
 )
-def test_what_does_not_keep_it_is_found(kind: type[Env], found: str) -> None:
+def test_what_breaks_the_contract_is_found(kind: type[Env], found: str) -> None:
     assert any(found in each for each in keeps(kind)), keeps(kind)
 
 

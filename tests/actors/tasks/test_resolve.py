@@ -206,7 +206,7 @@ def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:
     assert teacher_return(task) is None  # its rule was measured without
     for wrong, message in (
         ("pong?sticky=much", "write it as"),
-        ("hopper?sticky=0.25", "only Atari games"),
+        ("hopper?sticky=0.25", "only Atari games have sticky actions"),
     ):
         with pytest.raises(ValueError, match=message):
             resolve_task(wrong)

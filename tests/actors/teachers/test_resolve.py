@@ -202,7 +202,7 @@ def test_a_function_that_gives_something_else_is_named(
 
     with pytest.raises(
         ValueError,
-        match=rf"teacher python:.*wrong of task mujoco/inverted-pendulum gave.*{problem}",
+        match=rf"teacher python:.*wrong of task mujoco/inverted-pendulum returned.*{problem}",
     ):
         asked(teacher_for(PENDULUM, wrong))
 

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 from actors.tasks.catalog import TASKS
 from actors.teachers.specialist import SHIPPED, load_specialist
 from actors.teachers.train.loop import (
-    OBSERVATION_CLIP,
     SELECTION_SEEDS,
     returns_of,
 )
+from tests.actors.teachers.arrays import arrays_of
 
 SHIPPED_TASKS = [json.loads(path.read_text())["task"] for path in sorted(SHIPPED.glob("*.json"))]
 LEAST = {
@@ -28,13 +28,6 @@ LEAST = {
     "mujoco/reacher": -5.6784,  # JAT's expert, on v4
 }
 """The return below which a specialist is no teacher."""
-ABOUT: dict[str, Any] = {
-    "task": "mujoco/tiny",
-    "env_id": "Tiny-v5",
-    "observation_clip": OBSERVATION_CLIP,
-    "action_low": -0.5,
-    "action_high": 0.5,
-}
 
 
 def test_seven_robots_ship() -> None:

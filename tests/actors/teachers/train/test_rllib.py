@@ -7,9 +7,9 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +37,15 @@ from actors.teachers.train.loop import (
 from actors.teachers.train.rllib import RLlibTrainer, _export, ray_of_its_own, teach
 from gato.array_spec import ArraySpec, Kind
 from gato.task import Task
+from tests.actors.teachers.arrays import arrays_of
 
+ABOUT: dict[str, Any] = {
+    "task": "mujoco/tiny",
+    "env_id": "Tiny-v5",
+    "observation_clip": OBSERVATION_CLIP,
+    "action_low": -0.5,
+    "action_high": 0.5,
+}
 TINY = replace(
     TASKS["mujoco/hopper"], action=ArraySpec(kind=Kind.CONTINUOUS, shape=(2,), low=-0.5, high=0.5)
 )
@@ -104,20 +112,6 @@ def observations() -> np.ndarray:
 @pytest.fixture
 def algorithm(observations: np.ndarray) -> TinyAlgorithm:
     return TinyAlgorithm(observations)
-
-
-def arrays_of(sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """The arrays of a network of these layer sizes, with statistics that change nothing."""
-    rng = np.random.default_rng(1)
-    arrays = {
-        "obs_mean": np.zeros(sizes[0], np.float32),
-        "obs_std": np.ones(sizes[0], np.float32),
-        "log_std": np.zeros(sizes[-1], np.float32),
-    }
-    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
-        arrays[f"layer{index}.weight"] = rng.normal(size=(outputs, inputs)).astype(np.float32)
-        arrays[f"layer{index}.bias"] = rng.normal(size=outputs).astype(np.float32)
-    return arrays
 
 
 def test_the_exported_network_plays_as_torch_does(
