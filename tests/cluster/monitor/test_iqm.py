@@ -52,6 +52,23 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert held >= 50
 
 
+def test_the_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=40)
+    over = [aggregate([scores.tolist()], seed=seed) for seed in range(8)]
+    again = interquartile_mean(rng.choice(scores, size=(20_000, 1, 40)))
+    below = [np.mean(again < each.low) for each in over if each is not None]
+    above = [np.mean(again > each.high) for each in over if each is not None]
+    assert np.mean(below) == pytest.approx(0.025, abs=0.004)
+    assert np.mean(above) == pytest.approx(0.025, abs=0.004)
+
+
+def test_of_each_task_as_many_episodes_count_as_the_task_with_the_fewest_has() -> None:
+    over = aggregate([[1.0, 1.0, 9.0, 9.0, 9.0], [3.0, 3.0]])
+    assert over is not None
+    assert over.iqm == 2.0
+
+
 def test_a_task_without_a_score_is_left_out_and_nothing_is_no_number() -> None:
     over = aggregate([[1.0, 1.0], [], [float("nan")]])
     assert over is not None
