@@ -34,8 +34,8 @@ KINDS = {
 class Added:
     """The answer to a writer."""
 
-    status: Literal["stored", "duplicate", "refused", "wait"]
-    """stored: durable, as the setting `durability` says. duplicate: stored before. refused: see
+    status: Literal["stored", "duplicate", "rejected", "wait"]
+    """stored: durable, as the setting `durability` says. duplicate: stored before. rejected: see
     `reason`. wait: writers are held back; send it again."""
     reason: str = ""
 

@@ -193,9 +193,8 @@ class Shards:
     def update_priorities(self, priorities: Mapping[str, float]) -> int:
         """Set priorities by key. Returns how many keys were found."""
         parts = priorities_by_shard(priorities, len(self.actors))
-        return sum(
-            ray.get([self.actors[s].update_priorities.remote(part) for s, part in parts.items()])
-        )
+        calls = [self.actors[s].update_priorities.remote(part) for s, part in parts.items()]
+        return sum(ray.get(calls))
 
     def reconfigure(self, config: ReplayConfig) -> None:
         """Use other settings of the limiter, for all shards together."""
@@ -230,8 +229,7 @@ class RemoteEpisodeSink:
         """
         Args:
             patience_s: how long to try while replay does not answer.
-            is_paced: False: the limiter does not hold the writer back, as for data that is there
-                before any reader.
+            is_paced: False: the limiter does not hold the writer back.
         """
         self._shards = shards
         self._is_paced = is_paced

@@ -63,13 +63,11 @@ class ReplayService:
         """`shard`: which of `config.num_shards` this is; see `replay.shards.shard_of`."""
         self._tasks = tasks
         self._config = config
-        self._best = best_returns(tasks, teacher_returns or {})
+        returns = teacher_returns or {}
+        self._best = best_returns(tasks, returns)
         self._ingest = Ingest(
-            tasks,
-            max_episode_bytes=config.max_episode_bytes,
-            shard=shard,
-            num_shards=config.num_shards,
-        )
+            tasks, max_episode_bytes=config.max_episode_bytes, shard=shard, num_shards=config.num_shards
+        )  # fmt: skip
         self._store = EpisodeStore(
             folder,
             capacity_bytes=config.capacity_bytes,
@@ -83,11 +81,11 @@ class ReplayService:
             takes_demonstrations=config.evict == "all", seed=seed,
         )  # fmt: skip
         self._mixture = Mixture(
-            self._store, tasks, layout, config.mix, seed=seed, teacher_returns=teacher_returns or {},
+            self._store, tasks, layout, config.mix, seed=seed, teacher_returns=returns,
             cache_bytes=config.cache_bytes,
         )  # fmt: skip
         self._demonstrations = Demonstrations(
-            self._store, tasks, layout, config.mix, seed=seed, teacher_returns=teacher_returns or {}
+            self._store, tasks, layout, config.mix, seed=seed, teacher_returns=returns
         )
         saves_sampling = self._mixture.draws_by_state or by_priority(config.remover)
         self._saved = SavedState(self._store, saves_sampling=saves_sampling)
@@ -153,7 +151,7 @@ class ReplayService:
     def _reject(self, kind: str, reason: str) -> Added:
         with self._gate.changed:
             self._rejected[kind] += 1
-        return Added(status="refused", reason=reason)
+        return Added(status="rejected", reason=reason)
 
     def _duplicate(self) -> Added:
         with self._gate.changed:

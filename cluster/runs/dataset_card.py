@@ -144,7 +144,7 @@ class About:
             "origin": self._origin,
             "source": self._source,
             "complete": is_complete,
-            "refused": dict(self._report.refused),
+            "refused": dict(self._report.rejected),
             "left_out": self._report.left_out,
             "warnings": list(self._warnings()),
             "coverage": self._plain,

@@ -117,8 +117,8 @@ def make(
 
 
 def _why_none(report: Report) -> str:
-    if report.refused:
-        return f"refused: {counted(report.refused)}"
+    if report.rejected:
+        return f"refused: {counted(report.rejected)}"
     return "; ".join(report.left_out) or "it holds no episodes"
 
 
@@ -218,7 +218,7 @@ def _show(
     table.add_row("taken", f"{stored + there:,}{total}{already}")
     for name, says in changes:
         table.add_row(name, literal(says))
-    for reason, count in reading.report.refused.most_common():
+    for reason, count in reading.report.rejected.most_common():
         table.add_row("[yellow]refused[/yellow]", f"{count:,}: {literal(reason)}")
     counts = {task: int(values["episodes"]) for task, values in made.tasks.items()}
     for line in unread_lines(unread, counts):

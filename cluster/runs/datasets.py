@@ -250,7 +250,7 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
                         f"{data.name} could not be inserted whole: {receipt.reason}; start the run"
                         " again"
                     )
-                if receipt.status == "refused":
+                if receipt.status == "rejected":
                     refused[UNNAMED.sub("", receipt.reason)] += 1
     finally:
         store.close()

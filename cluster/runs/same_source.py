@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gato.episode import Episode
-from replay.formats.minari_folder import PREFIX
+from replay.formats.minari.folder import PREFIX
 from replay.storage.dedup import split_key
 from replay.storage.store import EpisodeStore
 

@@ -13,8 +13,8 @@ from replay.formats.convert import ALLOW_CLIPPING
 from replay.formats.d4rl import read_d4rl
 from replay.formats.dqn_replay import holds_dqn_replay, read_dqn_replay
 from replay.formats.jat import read_jat
-from replay.formats.minari_folder import PREFIX
-from replay.formats.minari_import import read_minari
+from replay.formats.minari.folder import PREFIX
+from replay.formats.minari.importer import read_minari
 from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
 from replay.formats.rllib import COLUMN, read_rllib
 

@@ -6,16 +6,12 @@ Shape letters: N steps of a checkpoint, T steps of an episode, H height, W width
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8
 
 from gato.array_spec import Kind
 from gato.compatibility.compare import compare
@@ -24,6 +20,15 @@ from gato.episode import Episode
 from gato.task import Task
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
 from replay.formats.convert import Converter
+from replay.formats.dqn_checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Frames,
+    Steps,
+    find_checkpoints,
+    frame_shape,
+    read_steps,
+)
 from replay.formats.reader import (
     NO_OPTIONS,
     Attempt,
@@ -41,9 +46,6 @@ from replay.formats.schema import (
     unknown_task,
 )
 
-COLUMNS = ("observation", "action", "reward", "terminal")
-NAME = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
-FORMAT = f"each checkpoint has files $store$_{{{','.join(COLUMNS)}}}_ckpt.N.gz"
 CAPACITY_STEPS = 1_000_000
 """Of Dopamine's buffer. A checkpoint is written when a full one lacks its last step, whose row is
 then an old one."""
@@ -51,14 +53,11 @@ PADDING_STEPS = 3
 """Steps of zeros that Dopamine's buffer has before each episode, so that the first frame can be
 stacked."""
 CONVENTIONS = "DQN replay: rewards clipped to [-1, 1], sticky actions 0.25, every 4th frame"
-BLOCK_BYTES = 1 << 20
-DAMAGE = (OSError, EOFError, zlib.error, ValueError)
-"""What gzip and NumPy raise for bytes that are not what they should be."""
 
 
 def holds_dqn_replay(path: Path) -> bool:
     """Whether a folder, or its `replay_logs`, holds checkpoints of this form."""
-    return path.is_dir() and bool(_checkpoints(path))
+    return path.is_dir() and bool(find_checkpoints(path))
 
 
 def read_dqn_replay(
@@ -81,7 +80,7 @@ def read_dqn_replay(
     episodes are known, none of its frames are read; else those before the first new one are passed
     over.
     """
-    checkpoints = _checkpoints(path)
+    checkpoints = find_checkpoints(path)
     if not checkpoints:
         raise ValueError(f"{path} holds no checkpoints of the DQN replay data set; {FORMAT}")
     found = task or guess_task(
@@ -92,7 +91,7 @@ def read_dqn_replay(
         raise unknown_task(
             str(path), tasks, names, " from the names of its folders, which say the game"
         )
-    shape = _frame_shape(checkpoints[0])
+    shape = frame_shape(checkpoints[0])
     fitting = of_frame_size(found, tasks, (*shape, 3))
     if task not in (None, fitting):
         raise ValueError(
@@ -132,14 +131,6 @@ def read_dqn_replay(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Checkpoint:
-    """The four files of one checkpoint."""
-
-    number: int
-    files: Mapping[str, Path]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What was found out before the first episode is read."""
 
@@ -149,104 +140,15 @@ class _Plan:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Steps:
-    """The small columns of a checkpoint."""
-
-    actions: Integer[np.ndarray, " N"]
-    rewards: Float[np.ndarray, " N"]
-    terminals: Bool[np.ndarray, " N"]
-
-
-def _checkpoints(path: Path) -> list[_Checkpoint]:
-    """By number. ValueError where one lacks a file."""
-    folder = path / "replay_logs" if (path / "replay_logs").is_dir() else path
-    found = (NAME.fullmatch(file.name) for file in folder.iterdir())
-    checkpoints: list[_Checkpoint] = []
-    for number in sorted(int(match[1]) for match in found if match):
-        files = {column: folder / f"$store$_{column}_ckpt.{number}.gz" for column in COLUMNS}
-        missing = [file.name for file in files.values() if not file.is_file()]
-        if missing:
-            raise ValueError(f"{folder} lacks {', '.join(missing)}; {FORMAT}")
-        checkpoints.append(_Checkpoint(number=number, files=files))
-    return checkpoints
-
-
 def _stream_name(path: Path) -> str:
     """`Pong-1` of `dqn/Pong/1/replay_logs`."""
     parts = [part for part in path.absolute().parts if part != "replay_logs"]
     return "-".join(parts[-2:])
 
 
-def _frame_shape(checkpoint: _Checkpoint) -> tuple[int, int]:
-    file = checkpoint.files["observation"]
-    try:
-        with gzip.GzipFile(file) as stream:
-            shape = _header(stream)
-    except DAMAGE as problem:
-        raise _damaged(file, problem) from problem
-    return shape[1], shape[2]
-
-
-def _header(stream: gzip.GzipFile) -> tuple[int, int, int]:
-    """The shape of the observations, which follow in the stream."""
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of NumPy's format")
-    shape, is_column_major, dtype = read(stream)
-    if len(shape) != 3 or dtype != np.uint8 or is_column_major:
-        raise ValueError(
-            f"observations of shape {shape} and {dtype}, expected (steps, height, width) of uint8"
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def _damaged(file: Path, problem: Exception) -> ValueError:
-    return ValueError(
-        f"{file} is damaged, or not of the DQN replay data set: {' '.join(str(problem).split())}"
-    )
-
-
-def _steps(checkpoint: _Checkpoint) -> _Steps:
-    columns: dict[str, np.ndarray] = {}
-    for name in COLUMNS[1:]:
-        file = checkpoint.files[name]
-        try:
-            with gzip.GzipFile(file) as stream:
-                columns[name] = np.lib.format.read_array(stream, allow_pickle=False)
-        except DAMAGE as problem:
-            raise _damaged(file, problem) from problem
-    shapes = {name: values.shape for name, values in columns.items()}
-    if (
-        len(set(shapes.values())) != 1
-        or len(shapes["action"]) != 1
-        or columns["action"].dtype.kind not in "iu"
-    ):
-        raise ValueError(
-            f"checkpoint {checkpoint.number}: columns of shapes {shapes}; expected one number a"
-            " step in each"
-        )
-    if columns["reward"].dtype.kind not in "fiu" or not np.isin(columns["terminal"], (0, 1)).all():
-        raise ValueError(
-            f"checkpoint {checkpoint.number}: rewards of {columns['reward'].dtype}, or terminals"
-            f" other than 0 and 1; {FORMAT}"
-        )
-    return _Steps(
-        actions=columns["action"].astype(np.int64),
-        rewards=columns["reward"].astype(np.float32),
-        terminals=columns["terminal"].astype(np.bool_),
-    )
-
-
-def _episodes(
-    checkpoints: list[_Checkpoint], plan: _Plan, known: Known
-) -> Iterator[Attempt | None]:
+def _episodes(checkpoints: list[Checkpoint], plan: _Plan, known: Known) -> Iterator[Attempt | None]:
     for checkpoint in checkpoints:
-        steps = _steps(checkpoint)
+        steps = read_steps(checkpoint)
         num_steps = len(steps.actions) - (len(steps.actions) == CAPACITY_STEPS)
         ends = [int(last) + 1 for last in np.flatnonzero(steps.terminals[:num_steps])]
         ends = [*ends, num_steps] if ends[-1:] != [num_steps] and num_steps else ends
@@ -262,10 +164,10 @@ def _episodes(
 
 
 def _read(
-    checkpoint: _Checkpoint, plan: _Plan, steps: _Steps, spans: list[tuple[str, int, bool]]
+    checkpoint: Checkpoint, plan: _Plan, steps: Steps, spans: list[tuple[str, int, bool]]
 ) -> Iterator[Attempt | None]:
     """The episodes of a checkpoint: key, one past its last step, and whether it is wanted."""
-    frames = _Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
+    frames = Frames(checkpoint.files["observation"], num_steps=len(steps.actions))
     try:
         start = 0
         for key, stop, is_wanted in spans:
@@ -277,66 +179,11 @@ def _read(
         frames.close()
 
 
-class _Frames:
-    """The frames of a checkpoint, read forwards from the stream. ValueError where it is damaged."""
-
-    def __init__(self, file: Path, *, num_steps: int) -> None:
-        self._file = file
-        self._stream = gzip.GzipFile(file)
-        self._step = 0
-        self._damage: ValueError | None = None
-        try:
-            found_steps, *self._size = _header(self._stream)
-        except DAMAGE as problem:
-            self.close()
-            raise _damaged(file, problem) from problem
-        if found_steps != num_steps:
-            self.close()
-            raise ValueError(
-                f"{file} has {found_steps} observations, but there are {num_steps} actions"
-            )
-
-    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "T H W 3"]:
-        """The frames of steps [start, stop), grey in all three channels; those before them are
-        passed over."""
-        if self._damage is not None:
-            raise self._damage  # what comes after the damage cannot be reached in the stream
-        height, width = self._size
-        out = np.empty((stop - start, height, width, 3), np.uint8)
-        try:
-            _pass_over(self._stream, (start - self._step) * height * width)
-            for frame in out:
-                grey = np.frombuffer(_exactly(self._stream, height * width), np.uint8).reshape(
-                    height, width
-                )
-                frame[:] = grey[..., None]
-        except DAMAGE as problem:
-            self._damage = _damaged(self._file, problem)
-            raise self._damage from problem
-        self._step = stop
-        return out
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _pass_over(stream: gzip.GzipFile, num_bytes: int) -> None:
-    while num_bytes:
-        num_bytes -= len(_exactly(stream, min(num_bytes, BLOCK_BYTES)))
-
-
-def _exactly(stream: gzip.GzipFile, num_bytes: int) -> bytes:
-    block = stream.read(num_bytes)
-    if len(block) != num_bytes:
-        raise EOFError("it ends in the midst of an episode")
-    return block
-
-
 def _episode(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     plan: _Plan,
-    steps: _Steps,
-    stream: _Frames,
+    steps: Steps,
+    stream: Frames,
     key: str,
     what: str,
     start: int,

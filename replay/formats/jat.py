@@ -6,20 +6,16 @@ Shape letters: T steps, H height, W width, C channels.
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Shaped, UInt8
-from PIL import Image
+from jaxtyping import Shaped
 
 from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
@@ -30,6 +26,7 @@ from gato.text import text_to_bytes
 from replay.formats import parquet
 from replay.formats.atari_frames import minimal_buttons, to_all_buttons
 from replay.formats.convert import Converter
+from replay.formats.jat_columns import array_of, frames_of, list_of
 from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, Report, nothing_known
 from replay.formats.schema import Misfit, fit_array, of_frame_size, without_version
 
@@ -38,8 +35,6 @@ FORMAT = (
     " discrete_, text_ and image_observations, one row an episode"
 )
 VERSION = re.compile(r"-v(\d+)$")
-STACKED = 4
-"""Frames in the channels of one image."""
 DAMAGE = (pa.ArrowException, OSError, SyntaxError, TypeError)
 """What pyarrow and Pillow raise for bytes that are not what they should be."""
 KINDS = {f"{kind}_observations": kind for kind in Kind}
@@ -201,8 +196,8 @@ def _v4(task: Task, files: Sequence[Path] = ()) -> str:
 def _episode(plan: _Plan, row: parquet.Row) -> Episode:
     task, what = plan.converter.task, row.where
     try:
-        actions = _array(row, plan.actions)
-        rewards = _array(row, "rewards")
+        actions = array_of(row, plan.actions)
+        rewards = array_of(row, "rewards")
         if plan.buttons:
             actions = to_all_buttons(actions, plan.buttons, f"actions of {what}")
         observations = {
@@ -241,11 +236,11 @@ def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[n
     spec = task.observations[key]
     if spec.kind is Kind.TEXT:
         return text_to_bytes(
-            [str(text) for text in _list(row, plan.columns[key]).to_pylist()], spec.shape[0]
+            [str(text) for text in list_of(row, plan.columns[key]).to_pylist()], spec.shape[0]
         )
     if spec.kind is Kind.IMAGE:
-        return fit_array(_frames(_list(row, plan.columns[key]), what), spec, what)
-    values = _array(row, plan.columns[key])
+        return fit_array(frames_of(list_of(row, plan.columns[key]), what), spec, what)
+    values = array_of(row, plan.columns[key])
     if values.shape[1:] != spec.shape:
         raise Misfit(
             f"{what}: {values.shape[1:]} in each step, task {task.name} ({task.env_id}) shows"
@@ -253,41 +248,6 @@ def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[n
             " Ant-v5: 105)"
         )
     return fit_array(values, spec, what)
-
-
-def _list(row: parquet.Row, name: str) -> Any:
-    """What a row has in a column, one entry a step."""
-    column = row.values.column(name)
-    if column.null_count or not len(column[0].values):
-        raise BadEpisode(f"{row.where} has nothing in {name}")
-    return column[0].values
-
-
-def _array(row: parquet.Row, name: str) -> np.ndarray:
-    """A list of numbers, or of lists of as many numbers each, of one row."""
-    return _numbers(_list(row, name), f"{name} of {row.file.name}")
-
-
-def _numbers(values: Any, what: str) -> np.ndarray:
-    """Nested lists as an array: the lists of each level must be of one length."""
-    shape = [len(values)]
-    while (
-        pa.types.is_list(values.type)
-        or pa.types.is_large_list(values.type)
-        or pa.types.is_fixed_size_list(values.type)
-    ):
-        lengths = np.unique(
-            pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False)
-        )
-        if len(lengths) != 1 or not lengths[0] >= 1:
-            raise ValueError(
-                f"{what}: lists of {lengths.tolist()} numbers, expected as many in each step"
-            )
-        shape.append(int(lengths[0]))
-        values = values.flatten()
-    if values.null_count:
-        raise BadEpisode(f"{what}: {values.null_count} of its values are missing")
-    return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
@@ -299,54 +259,7 @@ def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
         try:
             if not row.problem:
                 what = f"image_observations of {path}"
-                return _frames(_list(row, "image_observations")[:1], what)[0].shape
+                return frames_of(list_of(row, "image_observations")[:1], what)[0].shape
         except (*DAMAGE, ValueError) as found:
             problem = problem or found
     raise ValueError(f"{path} is damaged: {problem or 'none of its frames can be read'}")
-
-
-def _frames(values: Any, what: str) -> UInt8[np.ndarray, "T H W 3"]:
-    """Images, as files in the file or as nested lists, in three channels; of four, which are the
-    last four frames, the last."""
-    if pa.types.is_struct(values.type):
-        values = values.field("bytes")
-    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        if values.null_count:
-            raise ValueError(f"{what}: images kept outside of the file; embed them first")
-        images = (np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in values)
-        return _filled(images, len(values), what)
-    frames = _numbers(values, what)
-    if frames.ndim == 4 and frames.shape[1] == STACKED != frames.shape[3]:
-        frames = np.moveaxis(frames, 1, 3)
-    if frames.dtype.kind not in "iu" or not 0 <= frames.min() <= frames.max() <= 255:
-        raise ValueError(f"{what}: {frames.dtype} values, expected whole numbers from 0 to 255")
-    return _filled((frame.astype(np.uint8) for frame in frames), len(frames), what)
-
-
-def _filled(
-    images: Iterator[np.ndarray], num_steps: int, what: str
-) -> UInt8[np.ndarray, "T H W 3"]:
-    """All images in one array, so that they are not held twice."""
-    first = _rgb(next(images), what)
-    out = np.empty((num_steps, *first.shape), np.uint8)
-    out[0] = first
-    for step, image in enumerate(images, start=1):
-        frame = _rgb(image, what)
-        if frame.shape != first.shape:
-            raise ValueError(f"{what}: images of shape {first.shape} and of {frame.shape}")
-        out[step] = frame
-    return out
-
-
-def _rgb(frame: np.ndarray, what: str) -> UInt8[np.ndarray, "H W 3"]:
-    if (
-        frame.dtype != np.uint8
-        or frame.ndim not in (2, 3)
-        or (frame.ndim == 3 and frame.shape[2] not in (1, 3, STACKED))
-    ):
-        raise ValueError(
-            f"{what}: an image of shape {frame.shape} and {frame.dtype}, expected 84x84x4 of uint8"
-        )
-    if frame.ndim == 3 and frame.shape[2] == 3:
-        return frame
-    return np.repeat((frame if frame.ndim == 2 else frame[..., -1])[..., None], 3, axis=-1)

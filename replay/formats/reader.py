@@ -79,17 +79,17 @@ class Report:
     """What was assumed, converted or allowed, for all episodes."""
     left_out: list[str] = field(default_factory=list[str])
     """What the source holds beyond what is read: then the data set is not complete."""
-    refused: Counter[str] = field(default_factory=Counter[str])
+    rejected: Counter[str] = field(default_factory=Counter[str])
     """Episodes by reason; reasons that differ in numbers alone count under the first of them."""
     _first: dict[str, str] = field(default_factory=dict[str, str])
     """The first reason of each kind."""
 
-    def refuse(self, reason: str) -> None:
+    def reject(self, reason: str) -> None:
         """Count an episode that was not taken."""
         kind = NUMBER.sub("#", reason)
         if kind not in self._first and len(self._first) >= MOST_REASONS:
             kind = reason = "for other reasons"
-        self.refused[self._first.setdefault(kind, reason)] += 1
+        self.rejected[self._first.setdefault(kind, reason)] += 1
 
 
 class Reading(Iterator[Episode]):
@@ -99,7 +99,7 @@ class Reading(Iterator[Episode]):
     reading = read_d4rl(path, tasks, known=store.known)
     for episode in reading:
         print(f"{reading.num_passed} of {reading.total}")
-    print(f"{reading.num_known} were there already, refused: {reading.report.refused}")
+    print(f"{reading.num_known} were there already, refused: {reading.report.rejected}")
     """
 
     def __init__(
@@ -126,16 +126,16 @@ class Reading(Iterator[Episode]):
             try:
                 episode = attempt.make()
             except DAMAGE as problem:
-                self._refuse(problem, attempt.what)
+                self._reject(problem, attempt.what)
                 continue
             if episode is not None:
                 self._has_given = True
                 return episode
         raise StopIteration
 
-    def _refuse(self, problem: BaseException, what: str) -> None:
-        self.report.refuse(reason_of(problem, what))
-        count = self.report.refused.total()
+    def _reject(self, problem: BaseException, what: str) -> None:
+        self.report.reject(reason_of(problem, what))
+        count = self.report.rejected.total()
         if count >= HOPELESS and not self._has_given and not self.num_known:
             raise ValueError(
                 f"the first {count} episodes were all refused, the last one: {problem}; it is of"

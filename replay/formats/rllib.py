@@ -9,9 +9,6 @@ Shape letters: T steps.
 
 from __future__ import annotations
 
-import base64
-import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -40,19 +37,11 @@ from replay.formats.reader import (
     Report,
     nothing_known,
 )
+from replay.formats.rllib_codec import array_of, decode, is_nested, nested_of, own_steps, unpacked
 from replay.formats.schema import Misfit
 
 COLUMN = "item"
 NEEDED = ("observations", "actions", "rewards", "is_terminated", "is_truncated")
-MOST_BOUND_BYTES = 1 << 24
-"""Of the bounds of a space, unpacked."""
-MOST_LOOKBACK = 1_000_000
-PLAIN_KINDS = "biufSU"
-"""Kinds of dtype that are only numbers or text."""
-
-
-class _Refused:
-    """In place of what may not be decoded: an array of objects, or a structured one."""
 
 
 def read_rllib(
@@ -195,29 +184,18 @@ def _plain_box(space: Mapping[str, Any]) -> dict[str, Any]:
     """A box of RLlib's with its bounds as arrays: they are compressed and in base64, as `.npy`."""
     return {
         "shape": space.get("shape", ()),
-        **{name: _unpacked(space[name]) for name in ("low", "high")},
+        **{name: unpacked(space[name]) for name in ("low", "high")},
     }
-
-
-def _unpacked(bound: Any) -> np.ndarray:
-    """ValueError if it is no array of numbers; pickles are not opened."""
-    if not isinstance(bound, (str, bytes)):
-        return np.asarray(bound, np.float64)
-    try:
-        packed = zlib.decompressobj().decompress(base64.b64decode(bound), MOST_BOUND_BYTES)
-        return np.load(io.BytesIO(packed), allow_pickle=False)
-    except (ValueError, zlib.error, EOFError, OSError) as problem:
-        raise BadEpisode(f"its space has bounds that cannot be read: {problem}") from problem
 
 
 def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
     """None for a chunk without a step, as RLlib writes one where an episode had just begun."""
     what, task = row.where, converter.task
     state = _state(row)
-    actions = _array(_own(state["actions"], what), f"actions of {what}")
+    actions = array_of(own_steps(state["actions"], what), f"actions of {what}")
     if not len(actions):
         return None
-    observations = _observations(_own(state["observations"], what), len(actions), task, what)
+    observations = _observations(own_steps(state["observations"], what), len(actions), task, what)
     started = int(state.get("t_started") or 0)
     info = {"file": row.file.name, "rllib_episode": str(state.get("id_", ""))[:64]}
     if started:
@@ -229,7 +207,7 @@ def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
         what=what,
         observations=observations,
         actions=actions,
-        rewards=_array(_own(state["rewards"], what), f"rewards of {what}"),
+        rewards=array_of(own_steps(state["rewards"], what), f"rewards of {what}"),
         terminated=terminated,
         truncated=bool(state["is_truncated"]) or not terminated,
         info=info,
@@ -257,64 +235,6 @@ def _state(row: parquet.Row) -> Mapping[str, Any]:
     return state
 
 
-def decode(packed: Mapping[Any, Any]) -> Any:
-    """One mapping of msgpack, as a NumPy array or number where it is one. Never opens a pickle.
-
-    The encoding: `{b"nd": True, b"type": dtype, b"kind": b"", b"shape": ..., b"data": bytes}` for
-    an array, and without kind and shape for a number; kind `O` has a pickle as data, kind `V` a
-    structured dtype.
-    """
-    if b"nd" not in packed:
-        return packed
-    kind, dtype = packed.get(b"kind", b""), packed[b"type"]
-    if kind or not isinstance(dtype, str):
-        return _Refused()
-    plain = np.dtype(dtype)
-    if plain.kind not in PLAIN_KINDS:
-        return _Refused()
-    values = np.frombuffer(packed[b"data"], plain)
-    return values.reshape(tuple(packed[b"shape"])) if packed[b"nd"] else values[0]
-
-
-def _own(buffer: Any, where: str) -> Any:
-    """What belongs to this chunk: before it a buffer repeats the last steps of the one before."""
-    try:
-        data, lookback = buffer["data"], int(buffer["lookback"])
-        if not 0 <= lookback <= MOST_LOOKBACK:
-            raise BadEpisode(f"{where}: a lookback of {lookback} steps")
-    except BadEpisode:
-        raise
-    except (TypeError, KeyError, ValueError) as problem:
-        raise ValueError(f"{where} is no episode of RLlib: a column lacks {problem}") from problem
-    return _sliced(data, lookback)
-
-
-def _sliced(data: Any, start: int) -> Any:
-    if isinstance(data, dict):
-        return {name: _sliced(part, start) for name, part in data.items()}
-    return data[start:] if isinstance(data, (list, np.ndarray)) else data
-
-
-def _array(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """Rows, each an array or a number, or all in one array. ValueError where they differ, or are
-    objects."""
-    parts = data if isinstance(data, list) else [data]
-    if any(isinstance(part, _Refused) for part in parts):
-        raise BadEpisode(
-            f"{what}: an array of Python objects; such may run code and is never opened"
-        )
-    try:
-        array = np.asarray(data)
-    except ValueError as problem:
-        raise BadEpisode(f"{what}: steps of different shapes") from problem
-    if array.ndim == 0 or array.dtype.kind not in PLAIN_KINDS:
-        raise ValueError(
-            f"{what}: {array.dtype} of shape {array.shape}, expected an array with a row for each"
-            " step"
-        )
-    return array
-
-
 def _observations(
     data: Any, num_steps: int, task: Task, where: str
 ) -> dict[str, Shaped[np.ndarray, "T ..."]]:
@@ -322,10 +242,10 @@ def _observations(
     observations: dict[str, np.ndarray] = {}
     for key in task.observations:
         what = f"{key} of {where}"
-        if _is_nested(data):
-            values = _array(_nested(data, key.split("/"), what), what)
+        if is_nested(data):
+            values = array_of(nested_of(data, key.split("/"), what), what)
         elif len(task.observations) == 1:
-            values = _array(data, what)
+            values = array_of(data, what)
         else:
             raise Misfit(f"{where} shows one array, task {task.name} {sorted(task.observations)}")
         if len(values) != num_steps + 1:
@@ -334,19 +254,3 @@ def _observations(
             )
         observations[key] = values[:-1]
     return observations
-
-
-def _is_nested(data: Any) -> bool:
-    return isinstance(data, dict) or (
-        isinstance(data, list) and bool(data) and isinstance(data[0], dict)
-    )
-
-
-def _nested(data: Any, path: list[str], what: str) -> Any:
-    """One part of nested observations: of a list of mappings, or of a mapping of arrays."""
-    try:
-        if isinstance(data, list):
-            return [_nested(step, path, what) for step in data]
-        return _nested(data[path[0]], path[1:], what) if path else data
-    except (KeyError, TypeError, IndexError) as problem:
-        raise Misfit(f"{what}: the file shows no {'/'.join(path)}") from problem

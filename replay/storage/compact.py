@@ -8,7 +8,6 @@ what is left of a draft goes when the store is next written to.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import struct
@@ -35,6 +34,7 @@ from replay.storage.header import SCHEMA, Header, header_to_bytes
 from replay.storage.lock import OPEN, WRITING, FolderLock
 from replay.storage.record import Record
 from replay.storage.store import EpisodeStore
+from replay.storage.swap import match_owner, require_closed, sync_folder
 from replay.storage.verify import Fault, damage_of, streams_of
 
 COMMIT_BYTES = 64 << 20
@@ -245,15 +245,15 @@ class Compaction:
         after_bytes = _disk_bytes(copy)
         alone = FolderLock(self._folder, OPEN, wait_s=self._swap_wait_s)
         try:
-            _require_closed(self._folder)
+            require_closed(self._folder)
             if _written(file) != self._written:
                 raise ValueError(
                     f"{self._folder} was written to while it was copied; nothing was changed, try"
                     " again"
                 )
-            _like(file, copy)
+            match_owner(file, copy)
             os.replace(copy, file)
-            _sync(self._folder)
+            sync_folder(self._folder)
         finally:
             alone.release()
         return Compacted(
@@ -273,37 +273,3 @@ def _written(file: Path) -> tuple[int, int]:
     """When, and how long it is."""
     about = file.stat()
     return about.st_mtime_ns, about.st_size
-
-
-def _require_closed(folder: Path) -> None:
-    """Refuse where LMDB's own lock shows somebody who does not take ours. The next to open it makes
-    LMDB's table anew."""
-    try:
-        descriptor = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-    except OSError as problem:
-        raise ValueError(
-            f"another process has {folder} open; try again when it has ended"
-        ) from problem
-    finally:
-        os.close(descriptor)
-
-
-def _like(file: Path, copy: Path) -> None:
-    """The copy belongs to whom the file belongs to."""
-    about = file.stat()
-    shutil.copymode(file, copy)
-    if about.st_uid != os.geteuid():
-        os.chown(copy, about.st_uid, about.st_gid)
-
-
-def _sync(folder: Path) -> None:
-    """Have a rename on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -185,7 +185,7 @@ def test_a_malformed_episode_costs_itself_alone(
         damage(file["episode_1"])
     reading = read(folder, PENDULUM)
     assert [episode.key.rpartition(":")[2] for episode in reading] == ["0", "2"]
-    assert reading.report.refused.total() == 1
+    assert reading.report.rejected.total() == 1
 
 
 @pytest.mark.parametrize("total", [10**12, 5, 2])
@@ -356,7 +356,7 @@ def test_a_row_that_does_not_fit_is_refused_alone_wherever_it_stands(tmp_path: P
     for widths in ((10, 11, 11), (11, 11, 10)):
         reading = read(jat(tmp_path / "mujoco-hopper.parquet", widths=widths, actions=3))
         assert len(list(reading)) == 2
-        assert reading.report.refused.total() == 1
+        assert reading.report.rejected.total() == 1
     with pytest.raises(ValueError, match=r"\(10,\) in each step"):
         read(jat(tmp_path / "mujoco-hopper.parquet", widths=(10, 10), actions=3))
 
@@ -397,7 +397,7 @@ def test_one_joint_of_another_scale_is_refused(tmp_path: Path) -> None:
         file["rewards"], file["terminals"] = np.ones(60), np.arange(60) == 59
     reading = read(path)
     assert list(reading) == []
-    assert "of another scale" in next(iter(reading.report.refused))
+    assert "of another scale" in next(iter(reading.report.rejected))
 
 
 def test_reasons_that_differ_in_numbers_count_together(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_reasons_that_differ_in_numbers_count_together(tmp_path: Path) -> None:
         file["rewards"], file["terminals"] = 1e9 + 1e7 * np.arange(rows), np.ones(rows, np.bool_)
     reading = read(path)
     assert list(reading) == []
-    assert list(reading.report.refused.values()) == [rows]
+    assert list(reading.report.rejected.values()) == [rows]
 
 
 def test_a_data_set_is_copied_and_still_the_same(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_actions_of_another_scale_are_refused(tmp_path: Path) -> None:
         opened["actions"][:] = opened["actions"][:] * 20.0
     episodes, reading = read(file)
     assert not episodes
-    assert all("of another scale" in reason for reason in reading.report.refused)
+    assert all("of another scale" in reason for reason in reading.report.rejected)
     assert len(read(file, "clipped-actions")[0]) == 3
 
 
@@ -295,7 +295,7 @@ def test_a_reward_that_cannot_be_is_refused_with_its_episode(tmp_path: Path, rew
         opened["rewards"][1500] = reward
     episodes, reading = read(file)
     assert len(episodes) == 2
-    (reason,) = reading.report.refused
+    (reason,) = reading.report.rejected
     assert "not finite" in reason or "cannot be believed" in reason
 
 

@@ -159,7 +159,7 @@ def read(write: Callable[[Source, Path], Path], made: Source) -> tuple[int, set[
         check_episode(episode, KNOWN[episode.task])
     report = reading.report
     changes = {f"changed: {episode.info[FIELD]}" for episode in episodes if FIELD in episode.info}
-    refused = {f"refused: {reason}" for reason in report.refused}
+    refused = {f"refused: {reason}" for reason in report.rejected}
     return len(episodes), {*report.notes, *report.left_out, *refused, *changes}
 
 

@@ -213,7 +213,7 @@ def test_rllibs_normalised_actions_are_scaled_and_raw_ones_are_refused(tmp_path:
     assert any("between -1 and 1 (normalize_actions)" in note for note in reading.report.notes)
     raw = read(rllib_file(tmp_path / "b.parquet", action=2.5, low=-3, high=3), task=task)
     assert list(raw) == []
-    assert "of another scale" in next(iter(raw.report.refused))
+    assert "of another scale" in next(iter(raw.report.rejected))
 
 
 def test_other_spaces_in_rllibs_state_are_converted_or_refused(tmp_path: Path) -> None:

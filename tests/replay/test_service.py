@@ -68,7 +68,7 @@ def test_a_bad_episode_is_refused_at_the_door_and_counted(
 ) -> None:
     service = make(tmp_path)
     added = service.add(episode if isinstance(episode, bytes) else to_bytes(episode), timeout_s=1)
-    assert added.status == "refused"
+    assert added.status == "rejected"
     assert reason in added.reason
     assert service.stats().refused == {reason: 1}
     assert service.next_batch(0, timeout_s=0) is None
@@ -106,7 +106,7 @@ HEADER = {
 def test_whatever_comes_is_refused_and_not_raised(tmp_path: Path, record: bytes) -> None:
     service = make(tmp_path)
     added = service.add(record, timeout_s=1)
-    assert added.status == "refused"
+    assert added.status == "rejected"
     assert service.stats().refused == {"damaged": 1}
     assert service.add(to_bytes(counter_episode(1)), timeout_s=1).status == "stored"
 
@@ -165,7 +165,7 @@ def test_a_full_replay_refuses_demonstrations_and_says_so(tmp_path: Path) -> Non
     service = make(tmp_path, config(capacity_bytes=1 << 20))
     statuses = [service.add(to_bytes(counter_episode(n, 900)), timeout_s=1) for n in range(60)]
     assert statuses[0].status == "stored"
-    assert statuses[-1].status == "refused"
+    assert statuses[-1].status == "rejected"
     assert "raise capacity_bytes" in statuses[-1].reason
     assert set(service.stats().refused) == {"replay full"}
     assert service.stats().fill <= 1.0

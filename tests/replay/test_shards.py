@@ -113,7 +113,7 @@ def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(
     wrong = here[1 - shard_of(split_key(stray.key), 2)].add(
         record_to_bytes(pack(stray)), timeout_s=1
     )
-    assert (wrong.status, "belongs to shard" in wrong.reason) == ("refused", True)
+    assert (wrong.status, "belongs to shard" in wrong.reason) == ("rejected", True)
     for number in range(12):
         episode = counter_episode(number, key=f"w.1.{number}")
         assert [sink.add(episode).status for _ in range(2)] == ["stored", "duplicate"]

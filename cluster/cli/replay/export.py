@@ -17,7 +17,7 @@ from cluster.cli.replay.rows import Row, rows_of
 from cluster.monitor.format import literal
 from cluster.runs.replay_location import Place, find_place, opened
 from gato.episode import Episode
-from replay.formats.minari_export import export_minari
+from replay.formats.minari.export import export_minari
 from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode
 from replay.storage.store import EpisodeStore

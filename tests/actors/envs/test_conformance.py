@@ -161,7 +161,7 @@ class Bare(CountingEnv):
                 r" AssertionError('too far')"
             ),
         ),
-        (Greedy, "error: what is given stays as it is: an array that was given or taken"),
+        (Greedy, "error: what is given stays as it is: an array that was passed or returned"),
         (
             Growing,
             (

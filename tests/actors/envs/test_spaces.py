@@ -368,12 +368,12 @@ SHOWN = np.zeros(2, np.float32)
 @pytest.mark.parametrize(
     ("begun", "stepped", "message"),
     [
-        (SHOWN, None, r"reset gave an array of shape \(2,\), expected \(observation, info\)"),
-        ((SHOWN, 0), None, r"reset gave a tuple of 2, expected \(observation, info\)"),
+        (SHOWN, None, r"reset returned an array of shape \(2,\), expected \(observation, info\)"),
+        ((SHOWN, 0), None, r"reset returned a tuple of 2, expected \(observation, info\)"),
         (
             (SHOWN, {}),
             (SHOWN, 1.0, False, {}),
-            r"step did not give .* \(expected 5, got 4\); an environment of old gym",
+            r"step did not return .* \(expected 5, got 4\); an environment of old gym",
         ),
         (
             (SHOWN, {}),

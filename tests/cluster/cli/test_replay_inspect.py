@@ -396,8 +396,8 @@ def test_looking_is_possible_while_another_process_writes(written_to: Path, gato
 
 
 def test_an_episode_is_exported_to_minari(shared_data: Path, gato: Gato) -> None:
-    if importlib.util.find_spec("replay.formats.minari_export") is None:
-        pytest.skip("replay.formats.minari_export, which writes Minari data sets, is not here")
+    if importlib.util.find_spec("replay.formats.minari.export") is None:
+        pytest.skip("replay.formats.minari.export, which writes Minari data sets, is not here")
     import h5py
 
     source = shared_data / "minari" / "mujoco" / "hopper" / "random-v0"

@@ -24,7 +24,7 @@ from cluster.runs import datasets
 from cluster.runs.datasets import DataSet
 from gato.episode import Episode
 from replay.formats.detect import read_source
-from replay.formats.minari_export import export_minari
+from replay.formats.minari.export import export_minari
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.storage.store import EpisodeStore
 

@@ -84,7 +84,7 @@ def test_writers_are_refused_readers_go_on_and_space_lets_them_in_again(disk: Di
         for nth in range(10**6):
             key = f"w{writer}.1.{nth}"
             added = service.add(record(key, 900), timeout_s=WAIT_S)
-            if added.status == "refused":
+            if added.status == "rejected":
                 assert "disk full" in added.reason
                 return
             assert added.status == "stored"
@@ -94,7 +94,7 @@ def test_writers_are_refused_readers_go_on_and_space_lets_them_in_again(disk: Di
     assert len(acknowledged) > 10
     assert service.stats().refused.keys() == {"disk full"}
     assert service.add(record("w0.1.0", 900), timeout_s=0).status == "duplicate"
-    assert service.add(record("large.0", 900), timeout_s=0).status == "refused"
+    assert service.add(record("large.0", 900), timeout_s=0).status == "rejected"
     for index in range(20):  # beyond the slack, as no writer can keep up
         assert service.next_batch(index, timeout_s=0) is not None
     assert service.stats().read_tokens > 2 * SLACK_TOKENS
@@ -182,7 +182,7 @@ service = open_service(Path(sys.argv[1]))
 assert len(service.keys()) == int(sys.argv[2])
 for index in range(20):
     service.next_batch(index, timeout_s=0)
-assert any(service.add(record(f"more.{n}", 900), timeout_s=0).status == "refused" for n in range(9))
+assert any(service.add(record(f"more.{n}", 900), timeout_s=0).status == "rejected" for n in range(9))
 assert service.next_batch(99, timeout_s=0) is not None
 service.close()
 """

@@ -136,7 +136,7 @@ def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts
 ) -> None:
     service = make(tmp_path, capacity_bytes=1 << 20)
     number = 0
-    while service.add(record(f"w.{number}", 900), timeout_s=0).status != "refused":
+    while service.add(record(f"w.{number}", 900), timeout_s=0).status != "rejected":
         for index in range(60):
             service.next_batch(index, timeout_s=0)
         number += 1
@@ -144,6 +144,6 @@ def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts
     for index in range(200):  # far beyond the slack
         assert service.next_batch(index, timeout_s=0) is not None
     assert service.stats().read_tokens - read_before == 200 * BATCH_TOKENS
-    assert service.add(record("agent.0", 900, AGENT), timeout_s=0).status == "refused"
-    assert service.add(record("small.0", 2), timeout_s=0).status in ("stored", "refused")
+    assert service.add(record("agent.0", 900, AGENT), timeout_s=0).status == "rejected"
+    assert service.add(record("small.0", 2), timeout_s=0).status in ("stored", "rejected")
     service.close()

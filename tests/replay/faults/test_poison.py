@@ -238,7 +238,7 @@ def test_poison_is_refused_and_counted_and_costs_no_memory(
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert added.status == "refused", added
+    assert added.status == "rejected", added
     assert len(added.reason) <= 1000
     assert sum(service.stats().refused.values()) == before + 1
     assert most_bytes < MOST_EXTRA_BYTES
@@ -249,7 +249,7 @@ def test_poison_is_refused_and_counted_and_costs_no_memory(
 def test_after_all_poison_the_store_opens_and_takes_the_next_episode(tmp_path: Path) -> None:
     service = make(tmp_path)
     for data in POISON.values():
-        assert service.add(data, timeout_s=0).status == "refused"
+        assert service.add(data, timeout_s=0).status == "rejected"
     service.close()
     service = make(tmp_path)
     assert service.add(record_to_bytes(pack(GOOD)), timeout_s=0).status == "stored"

@@ -145,7 +145,7 @@ def test_an_action_that_a_game_does_not_have_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "Freeway" / "1", 0, 3, (2,), action=3)
     reading = read_dqn_replay(folder, TASKS)
     assert list(reading) == []
-    assert list(reading.report.refused) == ["actions: from 3 to 3, but the game has 3 buttons"]
+    assert list(reading.report.rejected) == ["actions: from 3 to 3, but the game has 3 buttons"]
 
 
 def test_a_folder_that_names_no_game_needs_a_task_of_its_frames(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_of_a_cut_file_the_episodes_before_the_cut_are_read(folder: Path) -> Non
     damage(write_checkpoint(folder, 0, 10, (3, 6)), "cut")
     reading = read_source(str(folder), TASKS)
     assert [episode.num_steps for episode in reading] == [4]
-    ((reason, count),) = reading.report.refused.items()
+    ((reason, count),) = reading.report.rejected.items()
     assert (count, "damaged" in reason) == (2, True)
 
 

@@ -16,7 +16,7 @@ from gato.episode import Episode, check_episode
 from gato.text import bytes_to_text
 from replay.formats.d4rl import read_d4rl
 from replay.formats.detect import read_source
-from replay.formats.minari_import import read_minari
+from replay.formats.minari.importer import read_minari
 from replay.formats.schema import content_digest
 from replay.storage.changes import Clipped, changes_of
 
@@ -295,7 +295,7 @@ def test_an_episode_that_is_not_finite_is_refused_and_the_others_are_read(path: 
     columns["observations"][4, 0] = np.nan
     reading = read_d4rl(write_d4rl(path, columns), TASKS)
     assert [e.rewards.tolist() for e in checked(reading)] == [[0, 1, 2], [6, 7, 8]]
-    assert dict(reading.report.refused) == {"state is not finite": 1}
+    assert dict(reading.report.rejected) == {"state is not finite": 1}
 
 
 @pytest.mark.parametrize("missing", ["observations", "actions", "rewards", "terminals"])
@@ -391,7 +391,7 @@ def test_a_minari_id_is_found_under_the_datasets_path(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     by_id = [e.key for e in read_minari("mujoco/hopper/expert-v0", TASKS)]
     assert [e.key for e in read_source("minari:mujoco/hopper/expert-v0", TASKS)] == by_id
-    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: None)
+    monkeypatch.setattr("replay.formats.minari.folder.find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"no data set 'mujoco/hopper/none-v0'.*pip install 'minari\[hf\]'"
     ):
@@ -445,7 +445,7 @@ def test_nested_observations_and_text_of_minari_fit_a_task_of_the_same_keys(tmp_
     assert episode.observations["seen"].tolist() == [[0, 1], [2, 3], [4, 5]]
     reading = read_minari(fake_house(tmp_path / "shifted", start=-1), {"house": house})
     assert list(reading) == []  # 3 became 4, which is none of 0 to 3
-    assert set(reading.report.refused) == {"action has values outside 0..3: 4"}
+    assert set(reading.report.rejected) == {"action has values outside 0..3: 4"}
     wrong = replace(house, observations=dict.fromkeys(observations, observations["seen"]))
     with pytest.raises(ValueError, match="a Text space as in/order, task house continuous"):
         read_minari(tmp_path / "set", {"house": wrong})

@@ -56,8 +56,8 @@ def png(frame: np.ndarray) -> dict:
 def refused(reading: Reading) -> list[str]:
     """Why the only episode was not taken."""
     assert list(reading) == []
-    assert reading.report.refused.total() == 1
-    return list(reading.report.refused)
+    assert reading.report.rejected.total() == 1
+    return list(reading.report.rejected)
 
 
 def stacks(steps: int) -> np.ndarray:
@@ -254,7 +254,7 @@ def test_rows_that_do_not_fit_together_are_refused_and_the_others_read(
     reading = read_jat(
         write(tmp_path / "hopper.parquet", hopper_rows((3, 1000, 2)) | change), TASKS
     )
-    refused = sum(1 for _ in reading), reading.report.refused
+    refused = sum(1 for _ in reading), reading.report.rejected
     assert refused[0] + refused[1].total() == 3
     assert refused[1].total() >= 1
     assert any(message in reason for reason in refused[1])
@@ -277,7 +277,7 @@ def test_other_or_damaged_files_are_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(content)
     reading = read_source(str(path), TASKS)
     assert [episode.num_steps for episode in reading] == [2]  # of the group that is whole
-    ((reason, count),) = reading.report.refused.items()
+    ((reason, count),) = reading.report.rejected.items()
     assert (count, "damaged" in reason) == (2, True)
 
 

@@ -17,8 +17,8 @@ from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from gato.text import text_to_bytes
 from replay.formats.detect import read_source
-from replay.formats.minari_export import export_minari
-from replay.formats.minari_import import read_minari
+from replay.formats.minari.export import export_minari
+from replay.formats.minari.importer import read_minari
 
 HOPPER, PONG, PONG84 = TASKS["mujoco/hopper"], TASKS["atari/pong"], TASKS["atari84/pong"]
 HOUSE = replace(

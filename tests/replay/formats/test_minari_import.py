@@ -20,8 +20,8 @@ from actors.tasks.catalog import TASKS
 from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
 from gato.task import References, Task
-from replay.formats import minari_storage
-from replay.formats.minari_import import read_minari
+from replay.formats.minari import storage as minari_storage
+from replay.formats.minari.importer import read_minari
 
 PONG = TASKS["atari/pong"]
 SEEN = spaces.Dict(
@@ -174,7 +174,7 @@ def test_damage_is_one_clear_line_and_costs_what_it_struck(
         return
     reading = read_minari(folder, {ROBOT.name: ROBOT})
     assert [episode.num_steps for episode in reading] == [3]  # the other episode is whole
-    (reason,) = reading.report.refused
+    (reason,) = reading.report.rejected
     assert reason.startswith("damaged")
     assert "\n" not in reason
 
@@ -288,8 +288,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     errors.HTTPError = FakeHubError  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", package)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    monkeypatch.setattr("replay.formats.minari_folder.find_spec", lambda name: object())
-    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", lambda: None)
+    monkeypatch.setattr("replay.formats.minari.folder.find_spec", lambda name: object())
+    monkeypatch.setattr("replay.formats.minari.folder._reach_hub", lambda: None)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
     return package
 
@@ -323,7 +323,7 @@ def test_a_hub_out_of_reach_is_not_waited_for(
     def out_of_reach() -> None:
         raise FakeHubError("[Errno -2] Name or service not known")
 
-    monkeypatch.setattr("replay.formats.minari_folder._reach_hub", out_of_reach)
+    monkeypatch.setattr("replay.formats.minari.folder._reach_hub", out_of_reach)
     monkeypatch.setattr(
         minari, "download_dataset", lambda *args, **options: pytest.fail("it was tried")
     )

@@ -178,7 +178,7 @@ def test_nested_observations_and_discrete_actions(tmp_path: Path, form: str) -> 
 def refused(reading: Reading) -> str:
     """Why the only episode was not taken."""
     assert list(reading) == []
-    ((reason, count),) = reading.report.refused.items()
+    ((reason, count),) = reading.report.rejected.items()
     assert count == 1
     return reason
 

@@ -18,7 +18,6 @@ from jaxtyping import Shaped
 
 from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.compare import compare
-from gato.compatibility.environment import EnvDescription
 from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from replay.formats.atari_frames import (
@@ -29,16 +28,13 @@ from replay.formats.atari_frames import (
     to_all_buttons,
 )
 from replay.formats.convert import Converter
-from replay.formats.env_spec import bounds_of, described
-from replay.formats.minari_folder import find_folder
-from replay.formats.minari_spaces import Conversion, conversion_of
-from replay.formats.minari_storage import (
-    FORMATS,
-    HDF5_FILE,
+from replay.formats.minari.folder import find_folder
+from replay.formats.minari.metadata import Metadata, description_of, paths_of, read_metadata
+from replay.formats.minari.spaces import Conversion, conversion_of
+from replay.formats.minari.storage import (
     Column,
     MinariStorage,
     Record,
-    leaves,
     shape_of,
 )
 from replay.formats.reader import (
@@ -82,7 +78,7 @@ def read_minari(
     `info` says so.
     """
     folder = find_folder(path_or_id)
-    about = _read_about(folder)
+    about = read_metadata(folder)
     found = task or guess_task([about.made_for, about.env_id, about.dataset_id], tasks)
     if found is None:
         raise unknown_task(
@@ -91,9 +87,12 @@ def read_minari(
             [about.env_id, about.dataset_id],
             f" (environment {about.env_id or 'not stated'})",
         )
-    paths = _paths(about, found)
+    paths = paths_of(about, found)
     comparison = compare(
-        _description(about, found, paths), found, defaults=options.defaults, allowed=options.allowed
+        description_of(about, found, paths),
+        found,
+        defaults=options.defaults,
+        allowed=options.allowed,
     )
     comparison.require()
     fitting = _fitting(about, found, paths)
@@ -120,24 +119,6 @@ def read_minari(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _About:
-    """What a data set says of itself."""
-
-    dataset_id: str
-    env_id: str
-    """Empty where it does not say."""
-    env_spec: Mapping[str, Any]
-    made_for: str
-    """The task that it was exported from by us; else empty."""
-    data_format: str
-    num_episodes: int
-    observation_space: Mapping[str, Any]
-    spaces: Mapping[str, Mapping[str, Any]]
-    """The parts of the observation space, by path."""
-    action_space: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitting:
     """Where in a data set the task's arrays are."""
 
@@ -151,91 +132,7 @@ class _Fitting:
     notes: Sequence[str]
 
 
-def _read_about(folder: Path) -> _About:
-    try:
-        metadata = json.loads((folder / "metadata.json").read_text())
-        if not isinstance(metadata, dict):
-            raise ValueError(f"metadata.json holds {type(metadata).__name__}, expected a mapping")
-        data_format = metadata.get("data_format", "hdf5")
-        if data_format == "hdf5" and not (folder / HDF5_FILE).is_file():
-            raise ValueError(f"it has no {HDF5_FILE}")
-        if data_format not in FORMATS:
-            raise ValueError(
-                f"its format is {data_format}; those that can be read are {', '.join(FORMATS)}"
-            )
-        dataset_id, num_episodes = metadata["dataset_id"], metadata["total_episodes"]
-        if not isinstance(dataset_id, str) or not dataset_id:
-            raise ValueError(f"its dataset_id is {dataset_id!r}, expected a name")
-        if type(num_episodes) is not int or num_episodes < 0:
-            raise ValueError(
-                f"its total_episodes is {num_episodes!r}, expected a number of episodes"
-            )
-        env = _json(metadata, "env_spec") if metadata.get("env_spec") else None
-        space, action_space = _json(metadata, "observation_space"), _json(metadata, "action_space")
-        if not isinstance(space, dict) or not isinstance(action_space, dict):
-            raise ValueError(
-                f"its spaces are {space!r} and {action_space!r}, expected Gymnasium's in JSON"
-            )
-        if env is not None and not isinstance(env, dict):
-            raise ValueError(f"its env_spec is {env!r}, expected an environment's in JSON, or null")
-        env = env or {}
-        return _About(
-            dataset_id=dataset_id,
-            env_id=str(env.get("id") or ""),
-            env_spec=env,
-            made_for=str(metadata.get("gato_task", "")),
-            data_format=data_format,
-            num_episodes=num_episodes,
-            observation_space=space,
-            spaces=dict(leaves(space)),
-            action_space=action_space,
-        )
-    except KeyError as error:
-        raise ValueError(
-            f"{folder} is not a Minari data set that can be read: metadata.json lacks {error}"
-        ) from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{folder} is not a Minari data set that can be read: {error}") from error
-
-
-def _json(metadata: Mapping[str, Any], name: str) -> Any:
-    """A value of the metadata that is JSON in a text, as Minari writes it, or as it is."""
-    value = metadata[name]
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _description(about: _About, task: Task, paths: Mapping[str, str]) -> EnvDescription:
-    bounds = {key: bounds_of(about.spaces[path]) for key, path in paths.items()}
-    return described(
-        about.env_spec,
-        where=about.dataset_id,
-        action_bounds=(
-            bounds_of(about.action_space) if task.action.kind is Kind.CONTINUOUS else None
-        ),
-        observation_bounds={
-            key: found
-            for key, found in bounds.items()
-            if found is not None and task.observations[key].kind is Kind.CONTINUOUS
-        },
-    )
-
-
-def _paths(about: _About, task: Task) -> dict[str, str]:
-    """Where in the data set each observation of the task is. ValueError if one is not there."""
-    plain = "" in about.spaces
-    if plain and len(task.observations) != 1:
-        raise ValueError(
-            f"{about.dataset_id} shows one array, task {task.name} {sorted(task.observations)}"
-        )
-    if not plain and not set(task.observations) <= set(about.spaces):
-        raise ValueError(
-            f"{about.dataset_id} shows {sorted(about.spaces)}, task {task.name}"
-            f" {sorted(task.observations)}"
-        )
-    return {key: "" if plain else key for key in task.observations}
-
-
-def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
+def _fitting(about: Metadata, task: Task, paths: Mapping[str, str]) -> _Fitting:
     """ValueError where the spaces of the data set are not those of the task: before anything large
     is read."""
     info = {"env_id": about.env_id or "not stated", "file": about.dataset_id}
@@ -272,7 +169,7 @@ def _fitting(about: _About, task: Task, paths: Mapping[str, str]) -> _Fitting:
 
 
 def _conversion(
-    about: _About, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec
+    about: Metadata, task: Task, name: str, space: Mapping[str, Any], spec: ArraySpec
 ) -> Conversion:
     try:
         # A game is shown in colour unless its task says otherwise; other environments' grey is what
@@ -283,7 +180,7 @@ def _conversion(
         raise ValueError(f"{about.dataset_id} {problem}") from problem
 
 
-def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
+def _buttons(about: Metadata, task: Task) -> tuple[int, ...] | None:
     """The game's own buttons where the data set's actions count those; None where they are the
     task's."""
     num_actions = about.action_space.get("n")
@@ -303,7 +200,7 @@ def _buttons(about: _About, task: Task) -> tuple[int, ...] | None:
 def _episodes(
     folder: Path,
     storage: MinariStorage,
-    about: _About,
+    about: Metadata,
     wanted: Sequence[int],
     fitting: _Fitting,
     converter: Converter,

@@ -49,7 +49,7 @@ class Record:
     terminations: np.ndarray
     truncations: np.ndarray
     labels: np.ndarray | None
-    """What a teacher would have done, in a data set that `replay.formats.minari_export` wrote of
+    """What a teacher would have done, in a data set that `replay.formats.minari.export` wrote of
     such episodes."""
     attributes: Mapping[str, Any]
 

@@ -24,8 +24,8 @@ from gato.array_spec import ArraySpec, Kind
 from gato.episode import Episode, check_episode
 from gato.task import Task
 from gato.text import bytes_to_text
-from replay.formats.minari_folder import PREFIX, datasets_root
-from replay.formats.minari_storage import HDF5_FILE
+from replay.formats.minari.folder import PREFIX, datasets_root
+from replay.formats.minari.storage import HDF5_FILE
 
 DATASET_ID = re.compile(r"([-\w]+/)*[-\w][-\w.]*-v\d+")
 CHUNK_BYTES = 1 << 20

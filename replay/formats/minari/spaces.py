@@ -15,7 +15,7 @@ from jaxtyping import Integer, Shaped
 
 from gato.array_spec import ArraySpec, Kind
 from replay.formats.atari_frames import may_shrink
-from replay.formats.minari_storage import shape_of
+from replay.formats.minari.storage import shape_of
 
 SPACES: Mapping[Kind, tuple[str, ...]] = {
     Kind.IMAGE: ("Box",),

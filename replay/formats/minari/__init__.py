@@ -1,0 +1,1 @@
+"""Minari data sets: read as episodes, and written."""
