@@ -29,7 +29,8 @@ from hypothesis import Phase, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "testing.md"
-BEGIN, END = "<!-- mutants -->", "<!-- end of mutants -->"
+BEGIN = "<!-- mutants: written by `make mutate` -->"
+END = "<!-- mutants: end -->"
 
 TESTS: dict[str, list[str]] = {
     "learner/schedule.py": ["tests/learner/test_schedule.py"],

@@ -54,7 +54,13 @@ def test_replay_parses_checks_and_keys_a_record_once_and_rebuilds_no_episode(
     service = ReplayService(tmp_path, TASKS, LAYOUT, config(), seed=0)
     data = record_to_bytes(pack(episode))
     calls = calls_of(lambda: service.add(data, timeout_s=1))
-    once = ("record_from_bytes", "check_record", "check_arrays", "split_key", "EpisodeStore.add_all")
+    once = (
+        "record_from_bytes",
+        "check_record",
+        "check_arrays",
+        "split_key",
+        "EpisodeStore.add_all",
+    )
     assert {name: calls[name] for name in once} == dict.fromkeys(once, 1)
     num_values = len(pack(episode).values)
     assert calls["open_value"] == num_values  # each checksum is compared once

@@ -22,6 +22,12 @@ def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(
     assert float(interquartile_mean(values)) == pytest.approx(trim_mean(values.ravel(), 0.25))
 
 
+def test_a_batch_of_resamples_has_the_mean_of_each() -> None:
+    scores = np.random.default_rng(1).normal(size=(5, 3, 7))
+    each = [float(interquartile_mean(resample)) for resample in scores]
+    assert interquartile_mean(scores).tolist() == pytest.approx(each)
+
+
 def test_scores_on_the_border_count_in_part() -> None:
     # Of 6 the middle half is 3: the third and fourth whole, the second and fifth by half.
     values = np.array([[0.0, 1.0, 2.0, 4.0, 8.0, 100.0]])
