@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool
 
-from gato.task import ArraySpec, Kind, Task
+from gato.array_spec import ArraySpec, Kind
+from gato.task import Task
 from replay.formats.schema import one_number_a_step
 
 NEEDED = ("observations", "actions", "rewards", "terminals")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gato.array_spec import Kind
 from gato.compatibility.environment import EnvDescription
-from gato.task import Kind, Task
+from gato.task import Task
 from replay.formats.env_spec import bounds_of, described
 from replay.formats.minari.storage import FORMATS, HDF5_FILE, leaves
 

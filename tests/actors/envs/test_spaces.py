@@ -341,7 +341,7 @@ def test_a_box_with_equal_bounds_has_constants_and_plain_numbers() -> None:
 def test_a_number_that_float32_cannot_hold_is_named() -> None:
     space = ObservationSpace(spaces.Box(-np.inf, np.inf, (2,), np.float64))
     with pytest.raises(
-        ValueError, match=r"holds -1e\+300, but float32, in which it is kept, ends at 3.4e38"
+        ValueError, match=r"holds -1e\+300, but it is stored as float32, which ends at 3.4e38"
     ):
         space.flatten(np.array([1.0, -1e300]))
     assert np.isnan(space.flatten(np.array([1.0, np.nan]))["state"][1])  # which `VectorEnv` refuses
