@@ -16,7 +16,6 @@ import copy
 import importlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -170,7 +169,6 @@ def _put(parent: ast.AST, name: str, index: int | None, node: ast.AST) -> None:
 def run_tests(module: Path, source: str, tests: list[str]) -> NoReturn:
     """Exit with pytest's status on these tests, with `source` in the module's place."""
     os.setpgrp()
-    sys.dont_write_bytecode = True
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
