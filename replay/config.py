@@ -16,24 +16,25 @@ class ReplayConfig:
     """All settings of replay."""
 
     capacity_bytes: int
-    """Stored bytes at which episodes make room."""
+    """Stored bytes above which episodes are evicted."""
     limiter: LimiterConfig
     mix: MixConfig
     durability: Durability = "group"
     remover: str = "fifo"
-    """Which episodes make room, as `replay.sampling.selector_names.selector_from_name` reads it."""
+    """Which episodes are evicted first, as `replay.sampling.selector_names.selector_from_name`
+    reads it."""
     evict: Literal["agent", "all"] = "agent"
-    """Whose episodes may make room: only the agent's own, or also demonstrations."""
+    """Which episodes may be evicted: only the agent's own, or all."""
     cache_bytes: int = 1 << 30
-    """Memory for what was read lately: tokens, and patches of images. Raw windows, where they are
-    asked for, take as much again."""
+    """Memory for tokens and patches that were read lately. Raw windows, if they are asked for, take
+    as much again."""
     num_shards: int = 1
     """Processes that replay is spread over, each with a store of its own; fixed when a run
-    begins."""
+    starts."""
     prefetch: int = 2
-    """Batches that the learner has asked for before it needs them."""
+    """Batches that the learner asks for in advance."""
     max_episode_bytes: int = 1 << 30
-    """An episode that is larger on its way is refused."""
+    """Larger records are rejected."""
 
     def __post_init__(self) -> None:
         if self.capacity_bytes < 1 << 20:
@@ -62,7 +63,7 @@ class ReplayConfig:
             )
 
     def of_one_shard(self) -> ReplayConfig:
-        """What one of `num_shards` works with: its part of what is counted over all of them."""
+        """The settings of one of `num_shards` shards: its part of all totals."""
         limiter = replace(
             self.limiter,
             warmup_tokens=-(-self.limiter.warmup_tokens // self.num_shards),

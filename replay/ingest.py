@@ -24,9 +24,17 @@ columns."""
 REWARDS = ("<f4", ())
 """dtype and shape of one step of the rewards."""
 KINDS = {
-    "not an episode": "damaged", "damaged": "damaged", "not finite": "not finite", "shape": "wrong shape",
-    "longer than the task": "too many steps", "cannot be believed": "rewards not believable", "dtype": "wrong dtype", "observes": "wrong observations", "outside": "values out of range", "too large": "too large",
-}  # fmt: skip
+    "not an episode": "damaged",
+    "damaged": "damaged",
+    "not finite": "not finite",
+    "shape": "wrong shape",
+    "longer than the task": "too many steps",
+    "cannot be believed": "rewards not believable",
+    "dtype": "wrong dtype",
+    "observes": "wrong observations",
+    "outside": "values out of range",
+    "too large": "too large",
+}
 """A word of the reason, and the kind under which such episodes are counted."""
 
 

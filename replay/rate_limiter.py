@@ -1,5 +1,5 @@
-"""The limiter: whether writers may insert and readers may read, as arithmetic on token counts. It
-never waits itself."""
+"""The rate limiter: whether writers may insert and readers may read, as arithmetic on token counts.
+It never waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MIN_READS, MAX_READS = 1e-6, 1e6
-"""Of an inserted token. Beyond, one side would in effect wait for ever for the other."""
+"""Bounds of the ratio. Beyond them one side would in effect wait permanently for the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class LimiterConfig:
     """Read tokens by which either side may be ahead."""
 
     def __post_init__(self) -> None:
-        # Written so that nan, which no comparison holds for, is refused too.
+        # Written so that NaN, for which every comparison is false, is rejected too.
         if not (0 <= self.warmup_tokens < math.inf and 1 <= self.slack_tokens < math.inf):
             raise ValueError(
                 f"warmup_tokens {self.warmup_tokens} must be at least 0, slack_tokens"
@@ -45,14 +45,14 @@ class Limiter:
     slack_tokens=100))
     limiter.inserted(10); limiter.may_read()   # True
 
-    The ratio judges what comes after a base: with B what readers owed there, and i and r what was
-    inserted and read since,
+    The ratio applies to tokens after a base. With B the tokens that readers owed there, and i and r
+    those inserted and read since,
 
         owed = B + i * reads_per_inserted_token - r
 
-    A new limiter's base is all zeros. One of two sides can always move: while the warm-up lasts
-    writers can; after it, as the slack is above 0 and `owed` a number, it is at most the slack
-    (writers can) or at least minus the slack (readers can).
+    A new limiter's base is all zeros. One of the two sides can always move. During the warm-up
+    writers can. After it, because the slack is above 0, `owed` is at most the slack (writers can)
+    or at least minus the slack (readers can).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Limiter:
 
     @property
     def owed_tokens(self) -> float:
-        """Tokens that readers are behind by; negative where they are ahead."""
+        """Tokens by which readers are behind; negative if they are ahead."""
         ratio = self.config.reads_per_inserted_token
         if ratio is None:
             return 0.0
@@ -85,8 +85,8 @@ class Limiter:
 
     @property
     def _needed_tokens(self) -> int:
-        """Inserted tokens before which nothing is read: the warm-up's, but while paused only
-        something to read."""
+        """Inserted tokens before which nothing is read: the warm-up, or a single one during a
+        pause."""
         return 1 if self._paused else max(1, self.config.warmup_tokens)
 
     def may_insert(self) -> bool:
@@ -112,21 +112,23 @@ class Limiter:
             self._base_read_tokens += tokens
 
     def reconfigure(self, config: LimiterConfig) -> None:
-        """New settings, which judge what comes from now on: the base moves here, and B becomes what
-        readers owe under the old settings, within the new slack (so neither side is punished for
-        what the old settings let it do). Equal settings change nothing. The warm-up is of all
-        tokens ever inserted, so a larger one may begin it again."""
+        """Use other settings from now on. Equal settings change nothing.
+
+        The warm-up counts all tokens ever inserted, so a larger one may begin it again.
+        """
         if config == self.config:
             return
+        # The base moves here. B is what readers owe under the old settings, within the new slack,
+        # so that neither side is punished for what the old settings let it do.
         slack_tokens = float(config.slack_tokens)
         self._base_owed_tokens = min(max(self.owed_tokens, -slack_tokens), slack_tokens)
         self._base_inserted_tokens, self._base_read_tokens = self.inserted_tokens, self.read_tokens
         self.config = config
 
     def pause(self) -> None:
-        """Let both sides go on freely, as for an offline fill: readers need one token to read, the
-        warm-up is no matter. What comes in between counts in the totals (so for the warm-up) but
-        moves the base along: `owed` stays as it is."""
+        """Let both sides go on freely, as for an offline fill. Readers need one inserted token and
+        no warm-up. Tokens count in the totals, and so for the warm-up, but move the base along:
+        `owed` does not change."""
         self._paused = True
 
     def resume(self) -> None:
@@ -152,8 +154,8 @@ class Limiter:
         return "nobody waits, the limiter is paused" if self._paused else "nobody waits"
 
     def state(self) -> dict[str, int | float]:
-        """All that `load` needs to go on: plain numbers, the settings they were counted under among
-        them (a ratio of 0: none)."""
+        """What `load` needs, as plain numbers, with the settings that they were counted under (a
+        ratio of 0: none)."""
         return {
             "inserted_tokens": self.inserted_tokens,
             "read_tokens": self.read_tokens,
@@ -168,9 +170,12 @@ class Limiter:
 
     @staticmethod
     def load(config: LimiterConfig, state: Mapping[str, int | float]) -> Limiter:
-        """The limiter that gave `state`, as if nothing had happened; where `config` is another than
-        it had, reconfigured. So a restart obeys the settings it is given, not those that were
-        saved."""
+        """The limiter that returned `state`, reconfigured to `config`: a restart obeys its own
+        settings, not the saved ones.
+
+        Raises:
+            ValueError: if `state` lacks a number.
+        """
         missing = sorted(Limiter(config).state().keys() - state.keys())
         if missing:
             raise ValueError(

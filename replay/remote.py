@@ -136,13 +136,19 @@ def start_replay(
     return Shards(
         tuple(
             RemoteReplay.options(
-                name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=4,
+                name=name,
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                max_concurrency=4,
                 scheduling_strategy=scheduling_strategy,
-            ).remote(shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard)
+            ).remote(
+                shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard
+            )
             for shard, name in enumerate(names)
         ),
         names,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +186,6 @@ class Shards:
     def demonstration_steps(self) -> dict[str, int]:
         """Stored steps of demonstrations of each task, over all shards."""
         return steps_of_all(ray.get([actor.demonstration_steps.remote() for actor in self.actors]))
-
-    def keys(self) -> list[str]:
-        """Keys of all stored episodes, shard by shard."""
-        return [k for keys in ray.get([actor.keys.remote() for actor in self.actors]) for k in keys]
 
     def published(self, version: Version) -> None:
         """Tell that a version was published, without waiting for an answer."""
@@ -226,11 +228,8 @@ class RemoteEpisodeSink:
     """Inserts episodes, each until it is durable."""
 
     def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
-        """
-        Args:
-            patience_s: how long to try while replay does not answer.
-            is_paced: False: the limiter does not hold the writer back.
-        """
+        """`patience_s`: how long to try while replay does not answer; `is_paced`: whether the
+        limiter holds the writer back."""
         self._shards = shards
         self._is_paced = is_paced
         self._patience_s = patience_s

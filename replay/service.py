@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,15 +29,12 @@ from replay.sampling.sample_info import Sample
 from replay.sampling.selector_names import by_priority
 from replay.saved_state import SavedState
 from replay.storage.eviction import ReplayDiskFull, ReplayFull
-from replay.storage.group_commit import GroupCommitter
+from replay.storage.group_commit import MAX_GROUP, GroupCommitter
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
 
-MAX_GROUP = 1024
-"""Episodes in one commit."""
 PREDECESSOR_WAIT_S = 60.0
-"""How long a replay waits for a killed one to let go of its store. A process that fails to start is
-not started again."""
+"""How long a restarted replay waits for the killed one to release the store."""
 
 Drawn = TypeVar("Drawn")
 
@@ -66,8 +64,11 @@ class ReplayService:
         returns = teacher_returns or {}
         self._best = best_returns(tasks, returns)
         self._ingest = Ingest(
-            tasks, max_episode_bytes=config.max_episode_bytes, shard=shard, num_shards=config.num_shards
-        )  # fmt: skip
+            tasks,
+            max_episode_bytes=config.max_episode_bytes,
+            shard=shard,
+            num_shards=config.num_shards,
+        )
         self._store = EpisodeStore(
             folder,
             capacity_bytes=config.capacity_bytes,
@@ -108,15 +109,11 @@ class ReplayService:
             return self._mixture.can_sample()
 
     def add(self, data: bytes, *, timeout_s: float, is_paced: bool = True) -> Added:
-        """Insert an episode, as `record_to_bytes` packs it.
+        """Insert an episode, as `record_to_bytes` packs it. Returns when it is durable, rejected,
+        or writers are held back for `timeout_s`.
 
-        Args:
-            timeout_s: how long to wait while writers are held back.
-            is_paced: False: do not hold it back, as for data that is there before any reader. It
-                counts all the same.
-
-        Returns:
-            When the episode is durable, rejected, or writers are held back beyond the timeout.
+        `is_paced`: whether it is held back; if not, as for data that is there before any reader, it
+        counts all the same.
         """
         # 1. Check it, without any lock: most of the work, and each writer has a thread.
         try:
@@ -141,7 +138,7 @@ class ReplayService:
         finally:
             is_stored = isinstance(outcome, Header)
             self._gate.leave_writer(tokens, is_stored=is_stored, is_full=is_full)
-        if outcome is None:  # the same key came twice at once
+        if outcome is None:
             return self._duplicate()
         if isinstance(outcome, ReplayDiskFull):
             kind = "replay full" if isinstance(outcome, ReplayFull) else "disk full"
@@ -170,9 +167,15 @@ class ReplayService:
         )
 
     def next_windows(
-        self, index: int, *, num_windows: int, steps: int, timeout_s: float, task_name: str | None = None,
+        self,
+        index: int,
+        *,
+        num_windows: int,
+        steps: int,
+        timeout_s: float,
+        task_name: str | None = None,
         table: str | None = None,
-    ) -> Windows | None:  # fmt: skip
+    ) -> Windows | None:
         """Windows as they were stored, for learners that read no tokens; see `Mixture.windows`. The
         limiter counts the tokens that their steps would be."""
         step_tokens = self._mixture.only_layout(task_name).tokens_per_step
@@ -206,12 +209,10 @@ class ReplayService:
                 self._save_counts()
                 return drawn
             # Nothing may be drawn: look again once the store has changed.
-            self._gate.wait_for_change(self._has_changed_since(change), seconds_until(deadline))
+            index = self._store.index
+            self._gate.wait_for_change(partial(index.has_changed, change), seconds_until(deadline))
             if time.monotonic() >= deadline:
                 return None
-
-    def _has_changed_since(self, change: int) -> Callable[[], bool]:
-        return lambda: self._store.index.change != change
 
     def _save_counts(self) -> None:
         """Save the counts of the limiter now and then; it waits for the disk."""

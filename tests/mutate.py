@@ -1,8 +1,8 @@
 """Mutation testing of the arithmetic: changes one operator or number at a time and sees whether a
 test fails.
 
-    make mutate                                            # all modules, the table of docs/testing.md
-    python -m tests.mutate learner/schedule.py             # one module, without the table
+    make mutate                                   # all modules, the table of docs/testing.md
+    python -m tests.mutate learner/schedule.py    # one module, without the table
 
 Each mutant is a fork of one process that has imported the libraries, and runs the module's tests
 until the first failure. A mutant that runs ten times as long as the tests do counts as killed.
@@ -44,7 +44,7 @@ TESTS: dict[str, list[str]] = {
 """The tests of each module; they must pass on the module as it is."""
 
 EQUIVALENT: dict[str, dict[str, str]] = {}
-"""Survivors that were looked at: by module and mutant, why no test can tell it from the original."""
+"""Survivors that were looked at: by module and mutant, why no test can tell it apart."""
 
 COMPARE: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
     ast.Lt: [ast.LtE, ast.GtE],

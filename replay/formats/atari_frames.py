@@ -1,5 +1,4 @@
-"""What importers must know of Atari: the buttons that other projects count, and frames of other
-sizes and colours.
+"""Atari for importers: the buttons that other projects count, and frames of other sizes.
 
 Shape letters: T steps, H height, W width, C channels.
 """
@@ -16,12 +15,13 @@ from gato.task import Task
 
 GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
     tuple(range(18)): (
-        """
-        adventure alien bank_heist battle_zone berzerk boxing centipede chopper_command crossbow darkchambers defender
-        donkey_kong double_dunk earthworld elevator_action entombed et fishing_derby flag_capture frostbite gravitar hangman
-        haunted_house hero human_cannonball ice_hockey jamesbond kangaroo klax krull laser_gates mario_bros miniature_golf
-        montezuma_revenge pitfall2 pitfall private_eye riverraid road_runner robotank seaquest solaris space_war star_gunner
-        superman tennis trondead venture video_cube word_zapper yars_revenge zaxxon"""
+        "adventure alien bank_heist battle_zone berzerk boxing centipede chopper_command "
+        "crossbow darkchambers defender donkey_kong double_dunk earthworld elevator_action "
+        "entombed et fishing_derby flag_capture frostbite gravitar hangman haunted_house hero "
+        "human_cannonball ice_hockey jamesbond kangaroo klax krull laser_gates mario_bros "
+        "miniature_golf montezuma_revenge pitfall2 pitfall private_eye riverraid road_runner "
+        "robotank seaquest solaris space_war star_gunner superman tennis trondead venture "
+        "video_cube word_zapper yars_revenge zaxxon"
     ),
     (
         0,
@@ -61,8 +61,8 @@ GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
 MINIMAL_BUTTONS: Mapping[str, tuple[int, ...]] = {
     rom: buttons for buttons, roms in GAMES_OF_BUTTONS.items() for rom in roms.split()
 }
-"""By ROM: which of the 18 buttons a game reads. Others count actions among these: action 2 of
-Freeway is button 5."""
+"""By ROM: which of the 18 buttons a game reads. Other projects count actions among these: action 2
+of Freeway is button 5."""
 
 
 SCREEN = (210, 160, 3)
@@ -70,7 +70,7 @@ SCREEN = (210, 160, 3)
 
 
 def minimal_buttons(task: Task) -> tuple[int, ...]:
-    """The buttons of the task's game. ValueError where they are not known here."""
+    """The buttons of the task's game. Raises ValueError if they are not known here."""
     rom = str(task.env_kwargs.get("rom", ""))
     if rom not in MINIMAL_BUTTONS:
         raise ValueError(
@@ -83,8 +83,8 @@ def minimal_buttons(task: Task) -> tuple[int, ...]:
 def to_all_buttons(
     actions_T: Integer[np.ndarray, " T"], buttons: tuple[int, ...], what: str
 ) -> Integer[np.ndarray, " T"]:
-    """Actions that count the minimal buttons of a game, as the 18 that all games share. ValueError
-    where one is outside."""
+    """Convert actions that count a game's minimal buttons to the 18 that all games share.
+    Raises ValueError if one is outside."""
     if len(actions_T) and not 0 <= actions_T.min() <= actions_T.max() < len(buttons):
         raise ValueError(
             f"{what}: from {actions_T.min()} to {actions_T.max()}, but the game has {len(buttons)}"
@@ -96,7 +96,7 @@ def to_all_buttons(
 def shrink(
     frames_THWC: UInt8[np.ndarray, "T H W C"], spec: ArraySpec
 ) -> UInt8[np.ndarray, "T h w C"]:
-    """Frames in the size of `spec`, shrunk by area as our Atari environment does it."""
+    """Frames in the size of `spec`, shrunk by area as the Atari environment does it."""
     import cv2  # only here: most data sets need no resizing
 
     height, width = spec.shape[:2]
@@ -107,6 +107,6 @@ def shrink(
 
 
 def may_shrink(shape: tuple[int, ...]) -> bool:
-    """Whether frames of this shape are the emulator's own: shrunk twice, others would not be what
-    the task shows."""
+    """Whether frames of this shape are the emulator's own. Others were shrunk before, and shrunk
+    twice they would not be those of the task."""
     return shape == SCREEN

@@ -1,5 +1,5 @@
-"""From what a source holds to a checked episode of its task: actions scaled, cut and clipped, and
-each change written down.
+"""Conversion: the arrays of a source become a checked episode of its task. Actions are scaled, cut
+and clipped, and each change is noted.
 
 Shape letters: T steps.
 """
@@ -20,18 +20,18 @@ from replay.formats.schema import check_lengths, fit_array, one_number_a_step
 from replay.storage.changes import Changes, Clipped
 
 MOST_CLIPPED = 0.5
-"""More of an episode's action values outside of the bounds are not noise beyond them, but another
-scale."""
+"""Share of action values outside of the bounds above which they are of another scale, and not
+noise."""
 MOST_WIDTHS = 10.0
-"""So many widths of the range beyond a bound is no noise either."""
+"""Distance from a bound, in widths of the range, above which a value is not noise either."""
 ALLOW_CLIPPING = "clipped-actions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converter:
-    """Makes the episodes of one source.
+    """Builds the episodes of one source.
 
-    converter = Converter(task=task, comparison=compare(said, task), allowed=options.allowed)
+    converter = Converter(task=task, comparison=compare(described, task), allowed=options.allowed)
     episode = converter.episode(key=key, source="file:x", what="episode 3 of x", observations=...,
     actions=..., rewards=..., ...)
     """
@@ -56,15 +56,16 @@ class Converter:
         labels: Shaped[np.ndarray, "T ..."] | None = None,
         split_from: int = 0,
     ) -> Episode:
-        """The episode as the task has it. BadEpisode, with the reason, if it contradicts the task.
+        """The episode in the task's form. If it has more steps than the task's limit, it is cut
+        there, as an environment with that limit truncates it.
 
         Args:
-            what: the episode, as messages call it.
-            observations: before each action; as many as the task's limit are enough.
+            what: name of the episode in messages.
+            observations: one before each action; those up to the task's limit are enough.
             split_from: rows of the unmarked run that this is a part of; 0: it is whole.
 
-        Of an episode with more steps than the task's limit the first are taken, as an environment
-        with that limit would have played them.
+        Raises:
+            BadEpisode: with the reason, if it contradicts the task.
         """
         task, steps = self.task, len(actions)
         if not steps:
@@ -109,7 +110,7 @@ class Converter:
     def _actions(
         self, actions: Shaped[np.ndarray, "T ..."], what: str
     ) -> tuple[Shaped[np.ndarray, "T ..."], Clipped | None]:
-        """Actions scaled to the task's bounds and clipped to them, and how much that was."""
+        """Actions scaled and clipped to the task's bounds, and how many were clipped."""
         spec = self.task.action
         if spec.kind is not Kind.CONTINUOUS or not len(actions):
             return fit_array(actions, spec, what), None
@@ -128,8 +129,8 @@ class Converter:
 def clip_actions(
     actions: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str, *, may_clip_all: bool
 ) -> tuple[Shaped[np.ndarray, "T ..."], Clipped | None]:
-    """Actions within their bounds, as environments clip them. BadEpisode if most lie outside: they
-    are of another scale."""
+    """Actions clipped to their bounds, as environments do it. Raises BadEpisode if most are
+    outside: they are of another scale."""
     assert spec.bounds is not None
     low, high = (np.broadcast_to(bound, (spec.size,)).reshape(spec.shape) for bound in spec.bounds)
     beyond = np.maximum(low - actions, actions - high)
@@ -150,6 +151,6 @@ def clip_actions(
 
 
 def _rewards(rewards: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
-    # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    # what 32 bits cannot hold becomes infinite, and is rejected as not finite
     with np.errstate(over="ignore"):
         return one_number_a_step(rewards, what).astype(np.float32)

@@ -1,5 +1,4 @@
-"""D4RL files: HDF5 with all steps in a row, cut into episodes where `terminals` or `timeouts` say
-so.
+"""D4RL files: HDF5 with all steps in one sequence, cut into episodes at `terminals` and `timeouts`.
 
 Shape letters: N rows of a file, S size of an observation.
 """
@@ -56,12 +55,12 @@ from replay.formats.schema import (
 
 ENV_NAMES = ("metadata/env_id", "metadata/env_name", "metadata/env", "metadata/task")
 VERSION = re.compile(r"-v(\d+)$")
-"""In the name of a file: D4RL's own v0 to v2 are of the robots that mujoco-py ran as v2."""
+"""In the name of a file. D4RL's own v0 to v2 are of the robots that mujoco-py ran as v2."""
 MOST_BREAKS = 0.1
-"""In more of the rows an episode cannot end without a mark: then the rows are not in the order in
-which they were played."""
+"""Share of the rows that may end an episode without a mark. If there are more, the rows are not in
+their original order."""
 IN_ORDER = "row-order"
-"""What `--allow` takes for that."""
+"""The subject of `--allow` for that."""
 
 
 def read_d4rl(
@@ -72,17 +71,17 @@ def read_d4rl(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a D4RL file, one in memory at a time. ValueError, at once, if it cannot be
-    read as `task`.
+    """The episodes of a D4RL file, one in memory at a time. Raises ValueError at once if it cannot
+    be read as `task`.
 
     for episode in read_d4rl(Path("hopper-medium-v2.hdf5"), tasks, known=store.known):
         ...
 
-    Without `task`, the file's metadata or its name must tell it. An episode ends where `terminals`
-    or `timeouts` say so, and where they do not: after the task's `max_steps`; where
-    `next_observations`, if the file has them, are not the observations of the next row, as in the
-    middle of a medium-expert file; and where `infos/seed` changes. A last piece that ends with the
-    file is truncated. An episode that contradicts the task is refused alone, and counted.
+    Without `task`, the file's metadata or its name must tell it. An episode ends at a mark of
+    `terminals` or `timeouts`. Without a mark it ends after the task's `max_steps`; when
+    `next_observations`, if the file has them, differ from the observations of the next row, as in
+    the middle of a medium-expert file; and when `infos/seed` changes. A last part that ends with
+    the file is truncated. An episode that contradicts the task is rejected alone, and counted.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}")
@@ -99,7 +98,7 @@ def read_d4rl(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What was found out about a file before its first episode is read."""
+    """What is known of a file before its first episode is read."""
 
     converter: Converter
     observation: str
@@ -189,8 +188,8 @@ def _plan(
 
 
 def _description(file: h5py.File, path: Path, env_id: str, task: Task) -> EnvDescription:
-    """What the file says of its environment. Files of D4RL itself say it by the version in their
-    name alone."""
+    """The file's description of its environment. D4RL's own files have only a version in their
+    name."""
     spec, kwargs = (
         mapping_of(file, path, f"metadata/{name}") for name in ("env_spec", "env_kwargs")
     )

@@ -39,13 +39,13 @@ class Span:
 
 
 def mapping_of(file: h5py.File, path: Path, name: str) -> dict[str, Any]:
-    """What a text of the file says in JSON; nothing if there is none. ValueError if it is no
-    mapping."""
+    """A mapping that the file has as JSON in a text; empty if there is none. Raises ValueError if
+    it is not a mapping."""
     try:
         found = json.loads(text_of(file, name) or "null")
     except (ValueError, RecursionError) as problem:
         raise ValueError(
-            f"{path} has {name} that is no JSON: {problem}; remove it, or write it again"
+            f"{path} has {name} that is not JSON: {problem}; remove it, or write it again"
         ) from problem
     if not isinstance(found, dict | None):
         raise ValueError(
@@ -55,7 +55,7 @@ def mapping_of(file: h5py.File, path: Path, name: str) -> dict[str, Any]:
 
 
 def marks_of(file: h5py.File, path: Path, name: str) -> Bool[np.ndarray, " N"]:
-    """A column of flags. ValueError if it holds more than yes and no."""
+    """A column of flags. Raises ValueError if it has values other than 0 and 1."""
     values = one_number_a_step(np.asarray(column_of(file, name)[()]), f"{name} of {path}")
     if not np.isin(values, (0, 1)).all():
         odd = values[~np.isin(values, (0, 1))][0]
@@ -67,17 +67,17 @@ def breaks_of(file: h5py.File, num_rows: int) -> Bool[np.ndarray, " N"]:
     """Rows after which the next row is of another episode, as far as `next_observations` tell."""
     breaks_N = np.zeros(num_rows, np.bool_)
     after = file.get("next_observations")
-    seen = column_of(file, "observations")
+    observed = column_of(file, "observations")
     if (
         not isinstance(after, h5py.Dataset)
-        or after.shape != seen.shape
+        or after.shape != observed.shape
         or after.dtype.kind not in "fiu"
     ):
         return breaks_N
     for start in range(0, num_rows - 1, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, num_rows - 1)
         same_NS = np.isclose(
-            after[start:stop], seen[start + 1 : stop + 1], rtol=SAME, atol=SAME, equal_nan=True
+            after[start:stop], observed[start + 1 : stop + 1], rtol=SAME, atol=SAME, equal_nan=True
         )
         breaks_N[start:stop] = ~same_NS.all(axis=1)
     return breaks_N

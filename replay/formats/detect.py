@@ -1,5 +1,4 @@
-"""Which importer reads a source, told by the form of its name and, where that is not enough, by
-what it holds."""
+"""Detection: which importer reads a source, from its name and its contents."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ ODD = (
     MemoryError,
     NotImplementedError,
 )
-"""What reading metadata raises that has not the form it should have, beside ValueError and
-OSError."""
+"""Exceptions of malformed metadata, besides ValueError and OSError."""
 HDF5 = (".hdf5", ".h5")
 READABLE = (
     "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
@@ -45,18 +43,18 @@ def read_source(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a file, a folder or `minari:ID`. ValueError, at once, where the source cannot
-    be read.
+    """The episodes of a file, a folder or `minari:ID`. Raises ValueError at once if the source
+    cannot be read.
 
-    An episode whose key is `known` is skipped before its data is read. What a folder holds in
-    another form than the one that is read is said in the report.
+    An episode whose key is `known` is skipped before its data is read. The report names data of
+    other forms in the folder, which is not read.
     """
     try:
         reading = _read(source, tasks, task, known, options)
-    except ODD as problem:  # of metadata, whose forms are without end
+    except ODD as problem:  # malformed metadata
         raise ValueError(
             f"{source} cannot be read: {type(problem).__name__}"
-            f" ({' '.join(str(problem).split())[:200]}) in what it says of itself"
+            f" ({' '.join(str(problem).split())[:200]}) in its metadata"
         ) from problem
     if not source.startswith(PREFIX) and (path := Path(source).expanduser()).is_dir():
         reading.report.left_out += passed_over(path)
@@ -64,13 +62,13 @@ def read_source(
 
 
 def passed_over(folder: Path) -> list[str]:
-    """A line for each form of data in a folder that `read_source` does not read, because it reads
-    another one there."""
+    """A line for each form of data in a folder that `read_source` does not read because it reads
+    another one."""
     is_minari = any((inside / "metadata.json").is_file() for inside in (folder, folder / "data"))
     is_dqn = not is_minari and holds_dqn_replay(folder)
     hdf5 = [file for suffix in HDF5 for file in folder.rglob(f"*{suffix}") if file.is_file()]
     arrow_or_parquet = parquet.find_files(folder)
-    if is_minari:  # its own files lie in data/, or beside metadata.json
+    if is_minari:  # its own files are in data/, or next to metadata.json
         inside = folder / "data" if (folder / "data" / "metadata.json").is_file() else folder
         hdf5 = [file for file in hdf5 if file.parent != inside]
         arrow_or_parquet = [file for file in arrow_or_parquet if file.parent.parent != inside]
@@ -89,8 +87,8 @@ def passed_over(folder: Path) -> list[str]:
 def needless(
     source: str, tasks: Mapping[str, Task], task: Task | None = None, *, options: ImportOptions
 ) -> list[str]:
-    """What `options` allow although the source can be opened without it. What single episodes need
-    is not looked at."""
+    """Allowed subjects without which the source can be opened just as well. Single episodes are not
+    read."""
     found: list[str] = []
     for subject in sorted(options.allowed - {ALLOW_CLIPPING}):
         try:

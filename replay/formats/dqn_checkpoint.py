@@ -41,7 +41,7 @@ class Steps:
 
 
 def find_checkpoints(path: Path) -> list[Checkpoint]:
-    """By number. ValueError where one lacks a file."""
+    """By number. Raises ValueError if one lacks a file."""
     folder = path / "replay_logs" if (path / "replay_logs").is_dir() else path
     found = (NAME.fullmatch(file.name) for file in folder.iterdir())
     checkpoints: list[Checkpoint] = []
@@ -119,7 +119,8 @@ def read_steps(checkpoint: Checkpoint) -> Steps:
 
 
 class Frames:
-    """The frames of a checkpoint, read forwards from the stream. ValueError where it is damaged."""
+    """The frames of a checkpoint, read forwards from the stream. Raises ValueError if it is
+    damaged."""
 
     def __init__(self, file: Path, *, num_steps: int) -> None:
         self._file = file

@@ -68,17 +68,16 @@ def read_dqn_replay(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a run's folder. ValueError, at once, where they do not fit the task.
+    """The episodes of a run's folder. Raises ValueError at once if they do not fit the task.
 
     for episode in read_dqn_replay(Path("dqn/Pong/1/replay_logs"), tasks, known=store.known):
         ...
 
-    Without `task`, a folder's name must tell the game; the task is the one that shows 84x84 grey
+    Without `task`, a folder's name must contain the game; the task is the one that shows 84x84 grey
     frames (`atari84/pong`). Actions, which count a game's own buttons, become those of all 18. An
     episode that runs on into the next checkpoint is cut there. Rewards are clipped to [-1, 1] and a
-    quarter of the actions was repeated (sticky): `info` says so. Where all of a checkpoint's
-    episodes are known, none of its frames are read; else those before the first new one are passed
-    over.
+    quarter of the actions was repeated (sticky): `info` says so. If all of a checkpoint's episodes
+    are known, none of its frames are read; otherwise those before the first new one are skipped.
     """
     checkpoints = find_checkpoints(path)
     if not checkpoints:
@@ -109,7 +108,7 @@ def read_dqn_replay(
     comparison = compare(
         EnvDescription(
             where=str(path), env_id=found.env_id, kwargs={"frameskip": 4},
-            # What the data set is known for cannot be had otherwise, so it is said and taken.
+            # The data set exists only with these conventions, so they are noted and not rejected.
             sticky=float(found.env_kwargs.get("sticky", 0.0)), traits=(CONVENTIONS,),
         ),
         found, defaults=options.defaults, allowed=options.allowed,
@@ -132,7 +131,7 @@ def read_dqn_replay(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What was found out before the first episode is read."""
+    """What is known before the first episode is read."""
 
     converter: Converter
     image: str
@@ -189,7 +188,7 @@ def _episode(
     start: int,
     stop: int,
 ) -> Episode | None:
-    """None for what is only the padding before an episode."""
+    """None for padding before an episode."""
     frames = stream.read(start, min(stop, start + PADDING_STEPS + plan.converter.task.max_steps))
     blank_T = [
         not (frame.any() or steps.actions[start + step] or steps.rewards[start + step])

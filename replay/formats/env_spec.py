@@ -20,8 +20,8 @@ def described(
     action_bounds: Bounds | None = None,
     observation_bounds: Mapping[str, Bounds] | None = None,
 ) -> EnvDescription:
-    """What a spec (`EnvSpec.to_json`) says, and what is known of the environment beside it.
-    ValueError if it is no spec."""
+    """The description of an environment from its spec (`EnvSpec.to_json`) and what else is known.
+    Raises ValueError if it is not a spec."""
     stated, wrappers = spec.get("kwargs") or {}, spec.get("additional_wrappers") or ()
     if not isinstance(stated, dict) or not isinstance(wrappers, (list, tuple)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Opening HDF5 files of others: what is locked is told from what is damaged."""
+"""Opening HDF5 files of other projects: locked files are distinguished from damaged ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import h5py
 
 LOCKED = ("unable to lock file", "resource temporarily unavailable")
-"""What HDF5 says of a file that another program writes to."""
+"""Parts of HDF5's message for a file that another program writes to."""
 
 
 @contextmanager
 def opened(path: Path) -> Generator[h5py.File]:
-    """The file, to read. ValueError if another program has it open to write, or if it cannot be
-    opened."""
+    """The file, to read. Raises ValueError if another program has it open to write, or if it cannot
+    be opened."""
     try:
         file = h5py.File(path, "r")
     except PermissionError as problem:

@@ -52,8 +52,8 @@ def read_jat(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a JAT file or of a folder of such. ValueError, at once, where they do not fit
-    the task.
+    """The episodes of a JAT file or of a folder of such. Raises ValueError at once if they do not
+    fit the task.
 
     for episode in read_jat(Path("mujoco-hopper"), tasks, known=store.known):
         ...
@@ -61,13 +61,13 @@ def read_jat(
     Without `task`, the name of a file or folder must tell it (`mujoco-hopper`, `atari-pong`). Of
     frames of four grey channels the newest is kept, grey in all three, and the task is the one that
     shows such frames (`atari84/pong`). Actions of Atari count a game's own buttons, unless there
-    are more. JAT does not say how an episode ended: one shorter than the task's `max_steps` is
-    taken as terminated.
+    are more. JAT does not store how an episode ended: one shorter than the task's `max_steps`
+    counts as terminated.
     """
     files = parquet.find_files(path)
     names = parquet.column_names(path)
-    seen = {name: kind for name, kind in KINDS.items() if name in names}
-    if not set(ACTIONS) & set(names) or not seen or "rewards" not in names:
+    kinds = {name: kind for name, kind in KINDS.items() if name in names}
+    if not set(ACTIONS) & set(names) or not kinds or "rewards" not in names:
         raise ValueError(f"{path} has columns {', '.join(names)}; {FORMAT}")
     _require_lists(path, files)
     found = parquet.task_of(
@@ -77,7 +77,7 @@ def read_jat(
         found = next((other for other in tasks.values() if other.env_id == _v4(found)), found)
     if not parquet.num_rows(files):
         raise ValueError(f"{path} is empty: it holds no episodes")
-    if "image_observations" in seen:
+    if "image_observations" in kinds:
         fitting = of_frame_size(found, tasks, _frame_shape(files, path))
         if task not in (None, fitting):
             raise ValueError(
@@ -85,7 +85,7 @@ def read_jat(
                 " that --task"
             )
         found = fitting
-    plan = _plan(path, found, names, seen, files, options)
+    plan = _plan(path, found, names, kinds, files, options)
     columns = [*plan.columns.values(), plan.actions, "rewards"]
     parquet.require_fit(
         parquet.rows(files, "jat", columns, nothing_known), partial(_episode, plan), path
@@ -100,7 +100,7 @@ def read_jat(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What was found out about the files before their episodes are read."""
+    """What is known of the files before their episodes are read."""
 
     converter: Converter
     path: Path
@@ -112,7 +112,7 @@ class _Plan:
 
 
 def _require_lists(path: Path, files: list[Path]) -> None:
-    """ValueError if a row is a step and not an episode."""
+    """Raises ValueError if a row is a step and not an episode."""
     for name, kind in parquet.column_types(files[0]).items():
         if name in (*KINDS, *ACTIONS, "rewards") and not (
             pa.types.is_list(kind)
@@ -129,7 +129,7 @@ def _plan(
     path: Path,
     task: Task,
     names: Sequence[str],
-    seen: Mapping[str, Kind],
+    kinds: Mapping[str, Kind],
     files: list[Path],
     options: ImportOptions,
 ) -> _Plan:
@@ -137,10 +137,10 @@ def _plan(
     for key, spec in task.observations.items():
         rivals = [other for other, its in task.observations.items() if its.kind is spec.kind]
         column = f"{spec.kind}_observations"
-        if column not in seen or len(rivals) > 1:
+        if column not in kinds or len(rivals) > 1:
             wanted = {name: str(its.kind) for name, its in task.observations.items()}
             raise ValueError(
-                f"{path} shows {', '.join(seen)}, one of each kind; task {task.name} observes"
+                f"{path} shows {', '.join(kinds)}, one of each kind; task {task.name} observes"
                 f" {wanted}"
             )
         columns[key] = column
@@ -149,7 +149,7 @@ def _plan(
         there = next(name for name in ACTIONS if name in names)
         raise ValueError(f"{path} has {there}, task {task.name} takes {task.action.kind} ones")
     is_game = task.family == "atari"
-    said = EnvDescription(
+    description = EnvDescription(
         where=str(path),
         env_id=task.env_id if is_game else _v4(task, files),
         sticky=0.0 if is_game else None,
@@ -162,7 +162,7 @@ def _plan(
             ),
         ),
     )
-    comparison = compare(said, task, defaults=options.defaults, allowed=options.allowed)
+    comparison = compare(description, task, defaults=options.defaults, allowed=options.allowed)
     comparison.require()
     notes = list(comparison.notes)
     buttons = None
@@ -187,8 +187,8 @@ def _plan(
 
 
 def _v4(task: Task, files: Sequence[Path] = ()) -> str:
-    """The version of a robot that JAT's data is of, unless a file's name says another; of other
-    environments nothing is known."""
+    """The version of a robot in JAT's data, unless a file's name has another; empty for other
+    environments."""
     named = [match[1] for file in files if (match := VERSION.search(file.stem))]
     return f"{without_version(task.env_id)}-v{(*named, '4')[0]}" if task.family == "mujoco" else ""
 
@@ -251,7 +251,7 @@ def _observation(row: parquet.Row, plan: _Plan, key: str, what: str) -> Shaped[n
 
 
 def _frame_shape(files: list[Path], path: Path) -> tuple[int, ...]:
-    """Of the first frame that can be read. ValueError if there is none."""
+    """Of the first frame that can be read. Raises ValueError if there is none."""
     problem: Exception | None = None
     for row in islice(
         parquet.rows(files, "jat", ["image_observations"], nothing_known), parquet.LOOKED_AT

@@ -1,7 +1,7 @@
-"""Parquet files of episodes, one a row: found, checked, and read row by row, so that one episode is
-in memory.
+"""Parquet files with an episode a row: found, checked, and read row by row, with one episode in
+memory.
 
-JAT and RLlib share the form; what a row holds, `jat` and `rllib` know.
+JAT and RLlib share this form; `jat` and `rllib` read the contents of a row.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from replay.formats.reader import DAMAGE, Attempt, Known
 from replay.formats.schema import Misfit, content_digest, episode_key, guess_task, unknown_task
 
 LOOKED_AT = 20
-"""Rows, at most, that are looked at to see whether a file is of its task."""
+"""Rows, at most, that are read to see whether a file is of its task."""
 BUFFER_BYTES = 1 << 20
-"""How much of a column is read from the file at once: without it pyarrow takes a whole group of
-rows into memory."""
+"""Bytes of a column that are read at once. Otherwise pyarrow reads a whole group of rows into
+memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def where(self) -> str:
-        """As messages call it."""
+        """Name of the row in messages."""
         return f"{self.file.name}, row {self.key.rpartition(':')[2]}"
 
 
@@ -56,14 +56,13 @@ def find_files(path: Path) -> list[Path]:
 
 
 def shown(file: Path, path: Path) -> str:
-    """What a file is called in the info of its episodes: by its place in the folder that was
-    imported."""
+    """Name of a file in the info of its episodes: its path within the imported folder."""
     return str(file.relative_to(path)) if path.is_dir() else file.name
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of the files at `path`. ValueError where there are none, one is damaged, or they
-    differ."""
+    """The columns of the files at `path`. Raises ValueError if there are none, one is damaged, or
+    they differ."""
     files = find_files(path)
     if not files:
         raise ValueError(f"no file {path}" if path.suffix else f"{path} holds no *.parquet")
@@ -88,7 +87,7 @@ def _opened(file: Path) -> pq.ParquetFile:
         return pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as problem:
         raise ValueError(
-            f"{file} is damaged, or no Parquet file: {' '.join(str(problem).split())}"
+            f"{file} is damaged, or not a Parquet file: {' '.join(str(problem).split())}"
         ) from problem
 
 
@@ -98,7 +97,7 @@ def num_rows(files: Sequence[Path]) -> int:
 
 
 def largest(files: Sequence[Path], column: str) -> int | None:
-    """The largest number in a column of lists, from the files' own statistics; None where they do
+    """The largest number in a column of lists, from the files' own statistics; None if they do
     not say."""
     most: int | None = None
     for file in files:
@@ -139,15 +138,17 @@ def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known)
                         key=keys[done - 1], file=file, values=None if are_known[done - 1] else batch
                     )
             except (pa.ArrowException, OSError) as problem:
-                said = f"{file} is damaged: {' '.join(str(problem).split())}"
+                problem_text = f"{file} is damaged: {' '.join(str(problem).split())}"
                 for key, is_known in list(zip(keys, are_known, strict=True))[done:]:
-                    yield Row(key=key, file=file, values=None, problem="" if is_known else said)
+                    yield Row(
+                        key=key, file=file, values=None, problem="" if is_known else problem_text
+                    )
 
 
 def attempts(
     found: Iterator[Row], make: Callable[[Row], Episode | None]
 ) -> Iterator[Attempt | None]:
-    """What `Reading` takes: rows that are known, and those whose episodes are still to be made."""
+    """Rows as `Reading` accepts them: None for known ones, attempts for the others."""
 
     def made(row: Row) -> Episode | None:
         if row.problem:
@@ -163,8 +164,9 @@ def attempts(
 
 
 def require_fit(found: Iterator[Row], make: Callable[[Row], Episode | None], path: Path) -> None:
-    """ValueError if none of the first rows fits, and one is of another environment: before anything
-    is stored, and without reading everything. Bad rows among good ones are counted later."""
+    """Raises ValueError if none of the first rows fits, and one is of another environment: before
+    anything is stored, and without reading everything. Bad rows among good ones are counted
+    later."""
     misfit: Misfit | None = None
     for row in islice(found, LOOKED_AT):
         try:
@@ -182,31 +184,34 @@ def task_of(
     path: Path, files: Sequence[Path], tasks: Mapping[str, Task], task: Task | None, what: str
 ) -> Task:
     """The task of files: the one given, or what their names or those of folders above them say.
-    ValueError if none does, or if they say different ones."""
+    Raises ValueError if none does, or if they say different ones."""
     root = path.absolute() if path.is_dir() else path.absolute().parent
-    said_inside: dict[str, Path] = {}
+    named_inside: dict[str, Path] = {}
     for file in files:
         inside = file.absolute().relative_to(root)
         own = guess_task(
             _names([inside.stem, *(folder.name for folder in inside.parents if folder.name)]), tasks
         )
         if own is not None:
-            said_inside.setdefault(own.name, file)
-    if len(said_inside) > 1:
-        (one, file), (other, beside) = list(said_inside.items())[:2]
+            named_inside.setdefault(own.name, file)
+    if len(named_inside) > 1:
+        (one, file), (other, other_file) = list(named_inside.items())[:2]
         raise ValueError(
             f"{path} holds files of several tasks: {file.relative_to(path)} is of {one},"
-            f" {beside.relative_to(path)} of {other}; import them one by one"
+            f" {other_file.relative_to(path)} of {other}; import them one by one"
         )
     if task is not None:
         return task
-    if said_inside:
-        return tasks[next(iter(said_inside))]
-    said = [folder.name for folder in (root, *root.parents)]
-    found = guess_task(_names(said), tasks)
+    if named_inside:
+        return tasks[next(iter(named_inside))]
+    names = [folder.name for folder in (root, *root.parents)]
+    found = guess_task(_names(names), tasks)
     if found is None:
         raise unknown_task(
-            str(path), tasks, [files[0].stem, *said[:1]], f" from its name or its folder's ({what})"
+            str(path),
+            tasks,
+            [files[0].stem, *names[:1]],
+            f" from its name or its folder's ({what})",
         )
     return found
 

@@ -1,5 +1,5 @@
-"""What every importer gives: episodes one at a time, what became of the others, and how far the
-reading has come."""
+"""Reading: what every importer returns. Episodes one at a time, reasons for the rejected ones, and
+progress."""
 
 from __future__ import annotations
 
@@ -17,16 +17,26 @@ from gato.task import Task
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
 DAMAGE = (
-    ValueError, OSError, EOFError, LookupError, ArithmeticError, SyntaxError, zlib.error, struct.error, TypeError,
-    AttributeError, RuntimeError, MemoryError,
-)  # fmt: skip
-"""What reading one episode raises if its bytes are not what they should be: h5py, pyarrow, gzip,
-NumPy and Pillow agree on nothing narrower."""
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    zlib.error,
+    struct.error,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
+"""Exceptions for a damaged episode. h5py, pyarrow, gzip, NumPy and Pillow have nothing narrower in
+common."""
 NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
 MOST_REASONS = 40
-"""Kinds of reasons that are told apart."""
+"""Kinds of reasons that are counted separately."""
 HOPELESS = 100
-"""After so many refusals before the first good episode the source is given up: it is of something
+"""Rejected episodes before the first good one after which reading stops: the source is of something
 else."""
 
 
@@ -38,7 +48,7 @@ def nothing_known(key: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """What a user says of a source, and what is known of environments."""
+    """What the user knows of a source, and the defaults of environments."""
 
     allowed: frozenset[str] = frozenset()
     """Subjects of differences that the user knows, such as `wrapper:NormalizeObservation`."""
@@ -50,17 +60,17 @@ NO_OPTIONS = ImportOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An episode that is still to be read."""
+    """An episode that was not read yet."""
 
     what: str
-    """The episode, as messages call it."""
+    """Name of the episode in messages."""
     make: Callable[[], Episode | None]
-    """The checked episode; None if there is nothing to read, such as a chunk without steps. It
-    raises one of `DAMAGE` if the episode is bad."""
+    """Reads and checks it. None: there is nothing to read, such as a chunk without steps. Raises
+    one of `DAMAGE` if the episode is bad."""
 
 
 def attempt_of(episode: Episode, task: Task) -> Attempt:
-    """An episode that was played here, which passes the same check as one of a file."""
+    """An episode that is in memory; it gets the same check as one of a file."""
 
     def make() -> Episode:
         check_episode(episode, task)
@@ -71,21 +81,22 @@ def attempt_of(episode: Episode, task: Task) -> Attempt:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What is known of a source beside the episodes that were taken."""
+    """What is known of a source besides its episodes."""
 
     task: str = ""
-    """The task that all episodes of the source are taken as."""
+    """The task of all episodes."""
     notes: list[str] = field(default_factory=list[str])
-    """What was assumed, converted or allowed, for all episodes."""
+    """Assumptions, conversions and allowed differences, for all episodes."""
     left_out: list[str] = field(default_factory=list[str])
-    """What the source holds beyond what is read: then the data set is not complete."""
+    """Data of the source that is not read: then the data set is not complete."""
     rejected: Counter[str] = field(default_factory=Counter[str])
-    """Episodes by reason; reasons that differ in numbers alone count under the first of them."""
+    """Number of rejected episodes by reason; reasons that differ only in numbers are counted
+    together."""
     _first: dict[str, str] = field(default_factory=dict[str, str])
     """The first reason of each kind."""
 
     def reject(self, reason: str) -> None:
-        """Count an episode that was not taken."""
+        """Count a rejected episode."""
         kind = NUMBER.sub("#", reason)
         if kind not in self._first and len(self._first) >= MOST_REASONS:
             kind = reason = "for other reasons"
@@ -94,30 +105,30 @@ class Report:
 
 class Reading(Iterator[Episode]):
     """The episodes of a source that are not known yet, one in memory at a time; bad ones are
-    counted and passed over.
+    counted and skipped.
 
     reading = read_d4rl(path, tasks, known=store.known)
     for episode in reading:
         print(f"{reading.num_passed} of {reading.total}")
-    print(f"{reading.num_known} were there already, refused: {reading.report.rejected}")
+    print(f"{reading.num_known} were known, rejected: {reading.report.rejected}")
     """
 
     def __init__(
         self, source: Iterator[Attempt | None], *, total: int | None, report: Report | None = None
     ) -> None:
-        """`source` says None for an episode that is known. `total` counts known ones too; None if
-        it is not known."""
+        """`source` yields None for a known episode. `total` counts known ones too; None: not
+        known."""
         self._source = source
         self.total = total
         self.report = report or Report()
         self.num_passed = 0
-        """Episodes that were given, refused or skipped so far."""
+        """Episodes that were returned, rejected or skipped so far."""
         self.num_known = 0
-        """Episodes that were skipped, because they are known."""
-        self._has_given = False
+        """Episodes that were skipped because they are known."""
+        self._has_returned = False
 
     def __next__(self) -> Episode:
-        """ValueError if the first `HOPELESS` episodes were all refused."""
+        """Raises ValueError if the first `HOPELESS` episodes were all rejected."""
         for attempt in self._source:
             self.num_passed += 1
             if attempt is None:
@@ -129,22 +140,22 @@ class Reading(Iterator[Episode]):
                 self._reject(problem, attempt.what)
                 continue
             if episode is not None:
-                self._has_given = True
+                self._has_returned = True
                 return episode
         raise StopIteration
 
     def _reject(self, problem: BaseException, what: str) -> None:
         self.report.reject(reason_of(problem, what))
         count = self.report.rejected.total()
-        if count >= HOPELESS and not self._has_given and not self.num_known:
+        if count >= HOPELESS and not self._has_returned and not self.num_known:
             raise ValueError(
-                f"the first {count} episodes were all refused, the last one: {problem}; it is of"
+                f"the first {count} episodes were all rejected, the last one: {problem}; it is of"
                 " something else, or damaged"
             ) from problem
 
 
 def reason_of(problem: BaseException, what: str) -> str:
-    """Why an episode was refused, without its name and the step, so that equal reasons are counted
+    """Why an episode was rejected, without its name and step, so that equal reasons count
     together."""
     text = " ".join(str(problem).split())
     if not isinstance(problem, ValueError):

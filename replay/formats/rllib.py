@@ -52,7 +52,7 @@ def read_rllib(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a file that RLlib wrote, or of a folder of such. ValueError, at once, where
+    """The episodes of a file that RLlib wrote, or of a folder of such. Raises ValueError at once if
     they do not fit.
 
     for episode in read_rllib(Path("out/hopperenv"), tasks, known=store.known):
@@ -60,8 +60,8 @@ def read_rllib(
 
     Without `task`, the name of a file or folder must tell it: RLlib names a folder after the
     environment's class. RLlib cuts episodes into chunks unless `batch_mode="complete_episodes"`:
-    each is an episode here, and `info` says at which step it begins. RLlib keeps actions as its
-    policy gave them; where the task's bounds are not -1 and 1 they are scaled to them, as RLlib
+    each is an episode here, and `info` says at which step it begins. RLlib stores actions as its
+    policy returned them. If the task's bounds are not -1 and 1, they are scaled to these, as RLlib
     does for the environment (`normalize_actions`, its default).
     """
     files = parquet.find_files(path)
@@ -127,7 +127,7 @@ def _description(path: Path, files: list[Path], task: Task) -> EnvDescription:
 
 
 def _declared(path: Path, state: Mapping[str, Any], task: Task) -> EnvDescription:
-    """ValueError if its spaces are of other kinds or sizes than the task's."""
+    """Raises ValueError if its spaces are of other kinds or sizes than the task's."""
     action, observation = (
         state.get(name) or {} for name in ("_action_space", "_observation_space")
     )
@@ -189,7 +189,7 @@ def _plain_box(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
-    """None for a chunk without a step, as RLlib writes one where an episode had just begun."""
+    """None for a chunk without steps, which RLlib writes if an episode has just begun."""
     what, task = row.where, converter.task
     state = _state(row)
     actions = array_of(own_steps(state["actions"], what), f"actions of {what}")
@@ -215,13 +215,13 @@ def _episode(converter: Converter, row: parquet.Row) -> Episode | None:
 
 
 def _state(row: parquet.Row) -> Mapping[str, Any]:
-    """What was packed. BadEpisode if it is no episode of a single agent."""
+    """The packed mapping. Raises BadEpisode if it is not the episode of a single agent."""
     where = row.where
     packed = row.values.column(COLUMN)[0].as_py()
     try:
         state = msgpack.unpackb(packed, object_hook=decode, strict_map_key=False)
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as problem:
-        raise ValueError(f"{where} is damaged, or no packed episode: {problem}") from problem
+        raise ValueError(f"{where} is damaged, or not a packed episode: {problem}") from problem
     if not isinstance(state, dict) or any(name not in state for name in NEEDED):
         named = (
             ", ".join(map(str, list(state)[:6]))

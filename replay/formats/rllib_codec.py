@@ -25,11 +25,11 @@ PLAIN_KINDS = "biufSU"
 
 
 class Unreadable:
-    """In place of what may not be decoded: an array of objects, or a structured one."""
+    """In place of an array that must not be decoded: of objects, or structured."""
 
 
 def decode(packed: Mapping[Any, Any]) -> Any:
-    """One mapping of msgpack, as a NumPy array or number where it is one. Never opens a pickle.
+    """Decode one mapping of msgpack; a NumPy array or number becomes one. Never opens a pickle.
 
     The encoding: `{b"nd": True, b"type": dtype, b"kind": b"", b"shape": ..., b"data": bytes}` for
     an array, and without kind and shape for a number; kind `O` has a pickle as data, kind `V` a
@@ -48,7 +48,8 @@ def decode(packed: Mapping[Any, Any]) -> Any:
 
 
 def own_steps(buffer: Any, where: str) -> Any:
-    """What belongs to this chunk: before it a buffer repeats the last steps of the one before."""
+    """The steps of this chunk. Before them a buffer repeats the last steps of the previous
+    chunk."""
     try:
         data, lookback = buffer["data"], int(buffer["lookback"])
         if not 0 <= lookback <= MOST_LOOKBACK:
@@ -56,7 +57,9 @@ def own_steps(buffer: Any, where: str) -> Any:
     except BadEpisode:
         raise
     except (TypeError, KeyError, ValueError) as problem:
-        raise ValueError(f"{where} is no episode of RLlib: a column lacks {problem}") from problem
+        raise ValueError(
+            f"{where} is not an episode of RLlib: a column lacks {problem}"
+        ) from problem
     return _sliced(data, lookback)
 
 
@@ -67,8 +70,8 @@ def _sliced(data: Any, start: int) -> Any:
 
 
 def array_of(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
-    """Rows, each an array or a number, or all in one array. ValueError where they differ, or are
-    objects."""
+    """Rows, each an array or a number, or all in one array. Raises ValueError if they differ, or
+    are objects."""
     parts = data if isinstance(data, list) else [data]
     if any(isinstance(part, Unreadable) for part in parts):
         raise BadEpisode(
@@ -87,7 +90,7 @@ def array_of(data: Any, what: str) -> Shaped[np.ndarray, "T ..."]:
 
 
 def unpacked(bound: Any) -> np.ndarray:
-    """ValueError if it is no array of numbers; pickles are not opened."""
+    """Raises ValueError if it is no array of numbers; pickles are not opened."""
     if not isinstance(bound, (str, bytes)):
         return np.asarray(bound, np.float64)
     try:

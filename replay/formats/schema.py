@@ -1,5 +1,4 @@
-"""What every importer needs: which task some data is of, keys that stay, and arrays made to fit the
-task.
+"""Schema: the task of a source, permanent keys, and arrays in the task's form.
 
 Shape letters: T steps.
 """
@@ -21,26 +20,24 @@ from gato.task import Task, find_task
 from gato.text import text_to_bytes
 
 NAME_BYTES = 120
-"""Of a data set's name in the keys of its episodes; its digest tells apart what a cut name does
-not."""
+"""Bytes of a data set's name in the keys of its episodes; the digest distinguishes cut names."""
 
 DIGESTED_BYTES = 64 << 20
-"""How much of a source is read to digest it; a smaller one is read whole."""
+"""Bytes of a source that are digested; a smaller one is read whole."""
 NUM_PIECES = 32
 LEAST_PIECE_BYTES = 1 << 10
 
 
 class Misfit(BadEpisode):
-    """Data of another shape or type than the task's: of an environment that is not the task's."""
+    """Data of another shape or type than the task's, so of another environment."""
 
 
 def content_digest(*paths: Path) -> str:
-    """12 hex digits of the files' content: the same wherever they lie, others once the content has
-    changed.
+    """12 hex digits of the files' content, independent of their location.
 
     Of a file above 64 MiB (of several: above 64 MiB over their number) they cover the size and 32
     pieces, evenly spread, the first and last bytes among them. A change of single bytes between
-    those is not seen; another data set is, and one that grew or was cut off.
+    those is not noticed; another data set is, and one that grew or was cut off.
     """
     if len(paths) == 1 and paths[0].stat().st_size <= DIGESTED_BYTES:
         with paths[0].open("rb") as file:
@@ -61,16 +58,16 @@ def content_digest(*paths: Path) -> str:
 
 def episode_key(form: str, name: str, digest: str, index: int) -> str:
     """The key of an imported episode: the same at every import of the same data, so that a second
-    one is a no-op.
+    import is a no-op.
 
-    All before the last colon names the stream; `index` counts its episodes, in order, from 0.
+    The part before the last colon is the stream; `index` counts its episodes, in order, from 0.
     """
     return f"{form}:{name.encode()[:NAME_BYTES].decode(errors='ignore')}:{digest}:{index}"
 
 
 def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
-    """The task of the first name that says one; `hopper_expert-v5` and `mujoco/hopper/expert-v0`
-    both say hopper."""
+    """The task of the first name that contains one; `hopper_expert-v5` and
+    `mujoco/hopper/expert-v0` both contain hopper."""
     for name in names:
         words = [word for word in re.split(r"[-_]", name) if word]
         parts = [part for part in name.split("/") if part]
@@ -90,13 +87,13 @@ def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:
 def unknown_task(
     what: str, tasks: Mapping[str, Task], names: Iterable[str], hint: str = ""
 ) -> ValueError:
-    """The error for a source whose task cannot be told, with the names that come nearest to its
+    """The error for a source whose task is not known, with the names that are nearest to its
     own."""
-    said = [name.lower() for name in names if name]
+    lowered = [name.lower() for name in names if name]
     known = {
         alias.lower(): task.name for task in tasks.values() for alias in (task.name, *task.aliases)
     }
-    shorts = {word for name in said for word in re.split(r"[-_/]", name)} | set(said)
+    shorts = {word for name in lowered for word in re.split(r"[-_/]", name)} | set(lowered)
     near = [
         known[n]
         for word in sorted(shorts, key=len, reverse=True)
@@ -111,8 +108,8 @@ def unknown_task(
 
 
 def of_frame_size(task: Task, tasks: Mapping[str, Task], shape: tuple[int, ...]) -> Task:
-    """The task of the same environment that shows images of this very shape, where there is one;
-    else `task` itself."""
+    """The task of the same environment whose images have this shape, if there is one; otherwise
+    `task`."""
     for other in (task, *tasks.values()):
         shapes = [spec.shape for spec in other.observations.values() if spec.kind is Kind.IMAGE]
         if other.env_id == task.env_id and shapes == [shape]:
@@ -128,8 +125,8 @@ def without_version(env_id: str) -> str:
 def fit_array(
     values: Shaped[np.ndarray, "T ..."], spec: ArraySpec, what: str
 ) -> Shaped[np.ndarray, "T ..."]:
-    """`values` in the dtype of `spec`; NaN and values outside of its bounds pass. Misfit if they
-    have another shape or dtype.
+    """`values` in the dtype of `spec`; NaN and values outside of its bounds pass. Raises Misfit if
+    they have another shape or dtype.
 
     Text comes as strings or UTF-8 bytes [T].
     """
@@ -149,14 +146,14 @@ def fit_array(
     ]
     if values.dtype.kind not in wanted or (spec.kind is Kind.IMAGE and values.dtype != spec.dtype):
         raise Misfit(f"{what}: dtype {values.dtype}, expected {spec.dtype}")
-    # what 32 bits cannot hold becomes infinite, and is refused as not finite
+    # what 32 bits cannot hold becomes infinite, and is rejected as not finite
     with np.errstate(over="ignore"):
         return values.astype(spec.dtype, copy=False)
 
 
 def one_number_a_step(values: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[np.ndarray, " T"]:
-    """Numbers [T], also of [T, 1], which D4RL's own loader squeezes. Misfit if there are several a
-    step, or no numbers."""
+    """Numbers [T], also of [T, 1], which D4RL's own loader squeezes. Raises Misfit if there are
+    several a step, or no numbers."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "fiub":
@@ -167,7 +164,7 @@ def one_number_a_step(values: Shaped[np.ndarray, "T ..."], what: str) -> Shaped[
 def check_lengths(
     what: str, num_steps: int, columns: Mapping[str, Shaped[np.ndarray, ...]]
 ) -> None:
-    """BadEpisode if a column has not one row for each step."""
+    """Raises BadEpisode if a column has not one row for each step."""
     lengths = {name: len(values) for name, values in columns.items() if len(values) != num_steps}
     if lengths:
         raise BadEpisode(f"{what} has {num_steps} actions but {lengths}")

@@ -1,4 +1,5 @@
-"""Warm memory: what was read lately, as rows of bytes, so that a batch is gathered by whole rows.
+"""The arena: memory for what was read lately, as rows of bytes, so that a batch is gathered by
+whole rows.
 
 Shape letters: P pieces (runs of rows of one key), C pieces cut at the ends of chunks, T rows of all
 pieces.
@@ -26,7 +27,7 @@ class Arena:
 
     def __init__(self, capacity_bytes: int) -> None:
         self._buffer = np.empty(capacity_bytes, np.uint8)
-        """The operating system gives its pages when they are first written."""
+        """The operating system provides its pages when they are first written."""
         self._head = 0
         self._entries: deque[tuple[int, int, Hashable]] = deque()
         """(first byte, one past the last, key), oldest first."""
@@ -46,19 +47,19 @@ class Arena:
         return self._buffer[: len(self._buffer) // width * width].reshape(-1, width)
 
     def put(self, key: Hashable, rows: UInt8[np.ndarray, "n width"]) -> None:
-        """Keep a copy; what takes more than half of the arena is not kept."""
+        """Store a copy of the rows; rows that take more than half of the arena are not stored."""
         size, width = rows.nbytes, rows.shape[1]
         if key in self._row_of or 2 * size > len(self._buffer):
             return
         start, free_from = -(-self._head // width) * width, self._head
         if start + size > len(self._buffer):
-            # What lies behind the head is the oldest; it goes, so that the order of places stays
-            # that of age.
+            # The end of the ring: entries behind the head are the oldest. They go, so that the
+            # order of places stays that of age.
             while self._entries and self._entries[0][0] >= self._head:
                 self._drop_oldest()
             start = free_from = 0
-        # From the head, not from `start`: one that lies between them is older than those that are
-        # written over.
+        # Drop what will be overwritten. From the head, not from the aligned `start`: an entry
+        # between them is older than those that are overwritten.
         while (
             self._entries and self._entries[0][0] < start + size and self._entries[0][1] > free_from
         ):
@@ -83,25 +84,27 @@ def gather(
     *,
     out: UInt8[np.ndarray, "T width"] | None = None,
 ) -> UInt8[np.ndarray, "T width"]:
-    """The rows of all pieces, one after another: piece p is rows [start, start + length) of what
-    lies under its key.
+    """The rows of all pieces, one after another: piece p is rows [start, start + length) of its
+    key.
 
-    `load(key)` reads all rows of a key that the arena has not; they are kept once the batch is
-    done, so that what one batch needs never pushes out what it needs as well. `out` is filled and
-    returned, where it is given.
+    Args:
+        width: bytes of a row.
+        load: reads all rows of a key that the arena does not have. They are stored after the batch
+            is gathered, so that one row of a batch never pushes out another.
+        out: is filled and returned, if it is given.
     """
     first_P = arena.places(keys_P)
     begin_P = np.cumsum(length_P) - length_P
     at_P = first_P + start_P
-    # Rows of a piece follow one another, so the sum of ones, with a jump at each piece's beginning,
-    # says where they lie.
+    # Row numbers of all pieces in one pass: rows of a piece are consecutive, so they are the
+    # cumulative sum of ones, with a jump at the beginning of each piece.
     step_T = np.ones(int(length_P.sum()), np.int64)
     if len(step_T):
         step_T[begin_P] = np.concatenate([at_P[:1], at_P[1:] - at_P[:-1] - length_P[:-1] + 1])
     here = arena.rows(width)
     where_T = np.cumsum(step_T)
     rows_TW = np.empty((len(where_T), width), np.uint8) if out is None else out
-    if len(here):  # Rows of pieces that are not here are anything, until they are loaded.
+    if len(here):  # rows of absent pieces are garbage until they are loaded
         np.take(here, where_T, axis=0, out=rows_TW, mode="clip")
     loaded: dict[Hashable, np.ndarray] = {}
     for p in np.flatnonzero(first_P == ABSENT).tolist():
@@ -118,7 +121,7 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Pieces cut where chunks end."""
+    """Pieces cut at the ends of chunks."""
 
     of: Int64[np.ndarray, " C"]
     """Which piece each is a part of."""

@@ -1,7 +1,6 @@
-"""What may be read of one task in one table: filtered, with a sampler over it and its sources told
-apart.
+"""Candidates: the episodes of one task in one table that may be drawn, with their sampler.
 
-Shape letters: N episodes that are kept, M of them that may be read, oldest first.
+Shape letters: N stored episodes, M of them that may be drawn, oldest first.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from replay.storage.index import NO_VERSION, Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """M episodes of one task that may be read."""
+    """M episodes of one task that may be drawn."""
 
     number: Int64[np.ndarray, " M"]
     steps: Int64[np.ndarray, " M"]
     sampler: Sampler | None
-    """None where there is nothing to draw."""
+    """None if there is nothing to draw."""
     draws_are_counted: bool
-    """Whether an episode may be drawn only so often."""
+    """Whether the table limits how often an episode is drawn."""
     by_source: Int64[np.ndarray, " M"]
     """Indices, grouped by source."""
     group_start: Int64[np.ndarray, " M"]
@@ -56,7 +55,7 @@ class Aged:
 
 
 def ages(version: Int64[np.ndarray, " M"], newest: int) -> Int64[np.ndarray, " M"]:
-    """How many versions are newer than each; 0 for what no version played."""
+    """How many versions are newer than each; 0 for episodes without a version."""
     return np.where(version == NO_VERSION, 0, np.maximum(newest - version, 0))
 
 
@@ -66,10 +65,12 @@ def scores(
     tasks: Mapping[str, Task],
     best: Mapping[str, float | None] | None = None,
 ) -> Float64[np.ndarray, " N"]:
-    """Normalised return of each episode: 0 random play, 1 the return `best` names (None: the
-    reference expert's).
+    """Normalised return of each episode: 0 is the random policy, 1 the return in `best`, or the
+    reference expert's. For a task without references it is 0.
 
-    Of a task without references it is not known, and 0.
+    Args:
+        codes: the code of each task in the snapshot.
+        best: return that counts as 1, by task; None: the reference expert's.
     """
     low, high = np.zeros(len(codes)), np.ones(len(codes))
     for name, code in codes.items():
@@ -86,8 +87,8 @@ def scores(
 def best_returns(
     tasks: Mapping[str, Task], teacher_returns: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """By what each task's agent is measured: its teacher's return, or None, the reference expert's,
-    if the teacher is no better than chance."""
+    """The return that counts as score 1, by task: its teacher's; None, for the reference expert's,
+    if the teacher is not better than chance."""
     randoms = {
         name: task.references.random for name, task in tasks.items() if task.references is not None
     }
@@ -98,7 +99,7 @@ def best_returns(
 def items_of(
     snapshot: Snapshot, rows: Int64[np.ndarray, " M"], score: Float64[np.ndarray, " N"], newest: int
 ) -> Items:
-    """What selectors look at, of some rows of the index."""
+    """The columns that selectors read, for some rows of the index."""
     return Items(
         number=snapshot.number[rows],
         steps=snapshot.steps[rows],
@@ -117,7 +118,7 @@ def filters(
     config: MixConfig,
     newest: int,
 ) -> list[tuple[str, Bool[np.ndarray, " N"]]]:
-    """What each filter is called, and which episodes of a task it leaves out."""
+    """The name of each filter, and which episodes of a task it leaves out."""
     returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
     found: list[tuple[str, Bool[np.ndarray, " N"]]] = []
     shown = of_task & ~by_agent
@@ -175,7 +176,11 @@ def build_candidates(
     table: TableConfig,
     half_life: float | None,
 ) -> Candidates:
-    """The episodes in `rows` of the index as a table draws them."""
+    """The candidates of a table, from some rows of the index.
+
+    Args:
+        half_life: `MixConfig.age_half_life_versions`.
+    """
     selector: Selector = selector_from_name(table.selector)
     if half_life is not None and isinstance(selector, RandomSelector):
         selector = Aged(inner=selector, half_life_versions=half_life)
@@ -185,11 +190,11 @@ def build_candidates(
     group_start = (np.cumsum(sizes) - sizes)[group]
     rank = np.empty(len(rows), np.int64)
     rank[by_source] = np.arange(len(rows)) - group_start[by_source]
-    made = build_sampler(selector, items, table.max_times_sampled)
+    sampler = build_sampler(selector, items, table.max_times_sampled)
     return Candidates(
         number=items.number,
         steps=items.steps,
-        sampler=made if len(made.index) else None,
+        sampler=sampler if len(sampler.index) else None,
         draws_are_counted=table.max_times_sampled is not None,
         by_source=by_source,
         group_start=group_start,

@@ -137,9 +137,14 @@ class Collator:
         if len(self._scratch) < size:
             self._scratch = np.empty(size, np.uint8)
         rows = gather(
-            self._tokens, pieces.number.tolist(), pieces.start, pieces.length, width,
-            lambda number: self._load_ids(layout, number), out=self._scratch[:size].reshape(-1, width),
-        )  # fmt: skip
+            self._tokens,
+            pieces.number.tolist(),
+            pieces.start,
+            pieces.length,
+            width,
+            lambda number: self._load_ids(layout, number),
+            out=self._scratch[:size].reshape(-1, width),
+        )
         return rows.view(np.int32)
 
     def _header(self, number: int) -> Header:
@@ -227,8 +232,10 @@ class _Pieces:
         if not draw.prompt_length.any():
             return cls(draw.number, draw.start, draw.length)
         pairs = (
-            (draw.prompt_number, draw.number), (draw.prompt_start, draw.start), (draw.prompt_length, draw.length),
-        )  # fmt: skip
+            (draw.prompt_number, draw.number),
+            (draw.prompt_start, draw.start),
+            (draw.prompt_length, draw.length),
+        )
         number, start, length = (np.stack(pair, axis=1).reshape(-1) for pair in pairs)
         has_steps = length > 0
         return cls(number[has_steps], start[has_steps], length[has_steps])

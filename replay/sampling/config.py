@@ -15,20 +15,19 @@ from replay.sampling.selectors import OrderedSelector
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableConfig:
-    """One view of the store and how it is drawn from. Tables share what is stored: an episode may
-    be in several."""
+    """A view of the store, and how it is drawn from. An episode may be in several tables."""
 
     episodes: Literal["all", "demonstrations", "agent", "relabelled"] = "all"
-    """Which episodes are in it: every one, teachers' and imported ones, those that the agent played
-    itself, or of these only the ones that a teacher relabelled."""
+    """Which episodes are in it: all; those of teachers and files; the agent's own; or of these only
+    the relabelled ones."""
     selector: str = "uniform"
-    """Which of them are drawn, as `replay.sampling.selector_names.selector_from_name` reads it."""
+    """How they are drawn, as `replay.sampling.selector_names.selector_from_name` reads it."""
     share: float = 1.0
-    """Share of a batch's rows, relative to the other tables. A table in which nothing may be read
-    leaves its rows to them."""
+    """Share of a batch's rows, relative to the other tables. A table with nothing to draw leaves
+    its rows to them."""
     max_times_sampled: int | None = None
-    """How often an episode may be drawn before it is not drawn any more. None: without end. Every
-    draw of an episode counts, so such a table is the only one of its replay."""
+    """How often an episode may be drawn; None: any number of times. Every draw of an episode
+    counts, so such a table must be the only one."""
 
     def __post_init__(self) -> None:
         if self.episodes not in ("all", "demonstrations", "agent", "relabelled"):
@@ -41,8 +40,7 @@ class TableConfig:
             raise ValueError(f"share {self.share} must be at least 0")
         if self.max_times_sampled is not None and self.max_times_sampled < 1:
             raise ValueError(
-                f"max_times_sampled {self.max_times_sampled} must be at least 1; None draws"
-                " without end"
+                f"max_times_sampled {self.max_times_sampled} must be at least 1; None sets no limit"
             )
 
 
@@ -52,12 +50,12 @@ def _one_table() -> dict[str, TableConfig]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMix:
-    """How one task is mixed in."""
+    """How one task takes part in the mixture."""
 
     weight: float | None = None
     """Share of the rows, relative to the other tasks. None: the task's own weight."""
     window_steps: int | None = None
-    """Steps of each packed window. None: one window a row, of as many whole steps as fit."""
+    """Steps of each window. None: as many whole steps as fit in a row."""
 
     def __post_init__(self) -> None:
         if self.weight is not None and self.weight < 0:
@@ -68,7 +66,7 @@ class TaskMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixConfig:
-    """What batches are made of. The prompt's fractions are the paper's (section 2.3)."""
+    """Settings of the mixture. The fractions of prompts are the paper's (section 2.3)."""
 
     rows: int
     row_tokens: int
@@ -77,8 +75,8 @@ class MixConfig:
     source."""
     prompt_episode: Literal["another", "any"] = "another"
     """another: never the window's own episode, unless its source has no other. any: each episode of
-    the source alike. Of the window's own episode a prompt holds steps before the window, so it
-    never overlaps what it prompts (ADR 8)."""
+    the source is equally likely. A prompt from the window's own episode consists of steps before
+    the window, so the two never overlap (ADR 8)."""
     prompt_end_fraction: float = 0.5
     """Share of the prompts taken from their episode's end; the others lie anywhere in it."""
     prompt_steps: int | None = None
@@ -87,27 +85,27 @@ class MixConfig:
     loss_on_prompt: bool = True
     return_fraction: float = 0.75
     """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The
-    others do not, so that the model also plays without a wish."""
+    others do not, so that the model also acts without a target return."""
     tasks: Mapping[str, TaskMix] = field(default_factory=dict[str, TaskMix])
     tables: Mapping[str, TableConfig] = field(default_factory=_one_table)
-    """By name. Each row is drawn from one of them, by its share."""
+    """By name. Each row is drawn from one table, by its share."""
     max_age_versions: int | None = None
-    """The agent's episodes are read only while no more than this many versions of the weights are
-    newer than the one that played them. None: however old they are."""
+    """The agent's episodes are drawn only while at most this many versions of the weights are newer
+    than theirs. None: however old they are."""
     age_half_life_versions: float | None = None
-    """Newer versions after which an episode of the agent counts half. None: age does not count."""
+    """Newer versions after which an episode of the agent is half as likely. None: age does not
+    count."""
     min_agent_score: float | None = 0.8
-    """Self-imitation: the agent's own episodes are read only if their normalised return (0: random
-    play, 1: the teacher's) reaches this; of a task without references they are not read. None: all
-    are read. Relabelled ones are read whatever they returned: the loss is on the teacher's
-    actions."""
+    """Self-imitation: the agent's own episodes are drawn only if their normalised return (0: random
+    policy, 1: the teacher) reaches this; never for a task without references. None: all are drawn.
+    Relabelled ones are drawn whatever their return: the loss is on the teacher's actions."""
     min_demonstration_score: float | None = None
-    """Likewise for teachers' and imported episodes."""
+    """The same for episodes of teachers and files."""
     min_expert_fraction: float | None = 0.8
-    """The paper's filter: teachers' and imported episodes are read only if their return is at least
-    this fraction of the task's expert return, the best windowed average of what is stored of it
-    (`replay.sampling.return_filter`). Episodes with labels are read whatever they returned: the
-    loss is on what the teacher wanted. None: no such filter."""
+    """The paper's filter: episodes of teachers and files are drawn only if their return is at least
+    this fraction of the task's expert return, the best windowed average of the stored ones
+    (`replay.sampling.return_filter`). Episodes with labels are drawn whatever their return. None:
+    no such filter."""
 
     @property
     def counts_draws(self) -> bool:

@@ -215,8 +215,14 @@ class Mixture:
             rows_R = np.flatnonzero(cell_B == cell)
             fit = config.row_tokens // self.layouts[self._tasks[task].name].tokens_per_step
             draw = fill_rows(
-                rng, candidates[table][task], config, self._settings[task], fit, rows_R, prompted_B[rows_R]
-            )  # fmt: skip
+                rng,
+                candidates[table][task],
+                config,
+                self._settings[task],
+                fit,
+                rows_R,
+                prompted_B[rows_R],
+            )
             if len(draw.row):
                 by_task.setdefault(task, []).append(draw)
         return [(task, in_order(draws), told_B) for task, draws in sorted(by_task.items())]

@@ -82,8 +82,8 @@ class LowestReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldestVersion:
-    """What the oldest weights played first; of one version the oldest episode. What no version
-    played counts as of the newest."""
+    """Episodes of the oldest weights first; of one version the oldest episode. Episodes without a
+    version count as of the newest."""
 
     name: Literal["oldest_version"] = "oldest_version"
 

@@ -1,5 +1,5 @@
-"""Windows as they were stored, for learners of other kinds: observations, actions and rewards
-instead of tokens.
+"""Raw windows: observations, actions and rewards as they were stored, for learners that read no
+tokens.
 
 Shape letters: N windows, T steps of each, P steps of all windows.
 """
@@ -25,23 +25,23 @@ from replay.storage.store import EpisodeStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """N windows of one task. Steps of a window beyond its length are zeros. Arrays may be views of
-    one block of memory."""
+    """N windows of one task. Steps beyond a window's length are zeros. Arrays may be views of one
+    block of memory."""
 
     observations: Mapping[str, Shaped[np.ndarray, "N T ..."]]
     actions: Shaped[np.ndarray, "N T ..."]
-    """What was done, or what a teacher would have done, where that is known."""
+    """Labels instead of actions, if the episode has labels."""
     rewards: Float[np.ndarray, "N T"]
     length: Int64[np.ndarray, " N"]
     at_end: Bool[np.ndarray, " N"]
     """Whether the window's last step is its episode's last."""
     terminated: Bool[np.ndarray, " N"]
-    """Whether the episode ended there for good, and was not cut."""
+    """Whether the window's last step ended the episode, rather than truncated it."""
     info: SampleInfo
 
 
 class WindowReader:
-    """Reads windows that were drawn, from warm memory of its own.
+    """Reads drawn windows, through an arena of its own.
 
     reader = WindowReader(store, cache_bytes=1 << 28)
     arrays = reader.read(task, draw, steps=64)
@@ -55,7 +55,9 @@ class WindowReader:
         """Columns [N, steps, ...] by name, `o/` before those of observations, and `at_end` and
         `terminated` [N].
 
-        DamagedDraw where an episode is damaged, EpisodeGone where one was evicted in between.
+        Raises:
+            DamagedDraw: if an episode is damaged.
+            EpisodeGone: if one was evicted since it was drawn.
         """
         known = self._store.index.look_up(draw.number)
         if not known.steps.all():
@@ -98,14 +100,14 @@ class WindowReader:
         return header
 
     def _load_small(self, header: Header, small: np.dtype) -> np.ndarray:
-        """All columns but images, side by side, so that one step is one row."""
+        """All columns except images, next to each other, so that one step is one row."""
         made = np.empty(header.steps, small)
         for name in small.names or ():
             made[name] = self._load(header, name, 0, header.steps)
         return made.view(np.uint8).reshape(header.steps, small.itemsize)
 
     def _images(self, name: str, draw: WindowDraw, width: int) -> np.ndarray:
-        """Rows of bytes of a column that is kept in chunks, of all windows one after another."""
+        """A column that is stored in chunks, as rows of bytes, all windows one after another."""
         cut = cut_in_chunks(draw.start, draw.length, CHUNK_STEPS)
         keys = [
             (number, name, chunk)
@@ -128,7 +130,7 @@ class WindowReader:
 
 
 def _spread(rows_P: np.ndarray, length: np.ndarray, steps: int) -> np.ndarray:
-    """Steps one after another as [N, steps, ...], zeros behind those of a short window."""
+    """Consecutive steps as [N, steps, ...], zeros behind the steps of a short window."""
     if len(rows_P) == len(length) * steps:
         return rows_P.reshape(len(length), steps, *rows_P.shape[1:])
     out = np.zeros((len(length), steps, *rows_P.shape[1:]), rows_P.dtype)

@@ -1,4 +1,4 @@
-"""The paper's filter of demonstrations: which returns count as an expert's (section 3.1).
+"""The paper's filter of demonstrations by return (section 3.1).
 
 Shape letters: N episodes of one task, oldest first.
 """
@@ -14,13 +14,12 @@ WINDOW_FRACTION = 0.1
 
 
 def window_of(num_episodes: int) -> int:
-    """Episodes in one window, W = min(1000, 0.1 N); at least one, which the paper need not say."""
+    """Episodes in one window, W = min(1000, 0.1 N), and at least one."""
     return max(1, min(MAX_WINDOW, int(WINDOW_FRACTION * num_episodes)))
 
 
 def expert_return(returns: Float[np.ndarray, " N"]) -> float:
-    """The largest mean return of any W episodes in a row: the best performance that was kept up for
-    a while."""
+    """The largest mean return of any W consecutive episodes."""
     if not len(returns):
         raise ValueError("no returns, so no expert return; give at least one episode")
     window = window_of(len(returns))
@@ -29,10 +28,10 @@ def expert_return(returns: Float[np.ndarray, " N"]) -> float:
 
 
 def least_return(returns: Float[np.ndarray, " N"], fraction: float) -> float:
-    """The least return that is kept: `fraction` of the expert return.
+    """The least return that passes: `fraction` of the expert return.
 
-    Where the expert return is negative, which the paper does not speak of, it may fall short of it
-    by as large a part of its size: 80 % of -10 is -12. The best episode is always kept.
+    The paper does not treat negative expert returns. Here the same part of its size is allowed
+    below it: 80 % of -10 is -12. The best episode always passes.
     """
     expert = expert_return(returns)
     return min(expert - (1.0 - fraction) * abs(expert), float(returns.max()))

@@ -1,4 +1,4 @@
-"""What is known of what was drawn, beside the batch itself: Reverb's sample info, for windows.
+"""Sample info: key, probability, times sampled and age of each window of a batch, as Reverb has it.
 
 Shape letter: W windows.
 """
@@ -18,37 +18,36 @@ from replay.storage.index import Index
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleInfo:
-    """What is known of the windows of a batch, in order of its rows."""
+    """Facts on the windows of a batch, in order of its rows."""
 
     row: Int64[np.ndarray, " W"]
     key: list[str]
-    """Of the episode; `ReplayService.update_priorities` takes it back."""
+    """Of the episode; `ReplayService.update_priorities` accepts it."""
     start: Int64[np.ndarray, " W"]
     """First step of the window in its episode."""
     length: Int64[np.ndarray, " W"]
     prompt_key: list[str]
-    """Of the prompt's episode; empty where there is no prompt."""
+    """Of the prompt's episode; empty if there is no prompt."""
     prompt_start: Int64[np.ndarray, " W"]
     prompt_length: Int64[np.ndarray, " W"]
     probability: Float64[np.ndarray, " W"]
-    """With which the episode was chosen among those of its task and table."""
+    """Of the episode being drawn, among those of its task and table."""
     times_sampled: Int64[np.ndarray, " W"]
-    """How often the episode was drawn so far, this batch included."""
+    """How often the episode was drawn, this batch included."""
     age_versions: Int64[np.ndarray, " W"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version
-    did."""
+    """How many versions of the weights are newer than the episode's; 0 if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A batch and what is known of its windows."""
+    """A batch and its sample info."""
 
     batch: Batch
     info: SampleInfo
 
 
 def info_of(draw: WindowDraw, index: Index) -> SampleInfo:
-    """What is known of the windows of a draw."""
+    """The sample info of a draw."""
     known = index.look_up(draw.number)
     prompted = np.flatnonzero(draw.prompt_length)
     prompt_key = [""] * len(draw.number)

@@ -1,6 +1,6 @@
-"""Drawing by a selector, many times fast, and naming what makes room.
+"""Samplers: draw many times, fast, as a selector says.
 
-Shape letters: N items, M of them that may be drawn, C draws, K of them that are kept, or K victims.
+Shape letters: N items, M of them that may be drawn, C draws, K of these within their limits.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from replay.sampling.selectors import Items, OrderedSelector, Selector
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws many times fast from columns as they were when it was made: indices, and the
-    probability of each draw.
+    """Draws indices of items, with the probability of each draw, from columns at one moment.
 
-    It never changes: after draws with a `max_times_sampled` count them in `times_sampled`, and make
-    the next one.
+    It has no state. With a `max_times_sampled` the caller counts the draws in `times_sampled` and
+    builds the next sampler.
     """
 
     @property
@@ -35,7 +34,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderedSampler:
-    """Draws the first again and again; with `left` as often as it may still be drawn, then the
+    """Draws the first item every time; with `left` as often as it may still be drawn, then the
     next. Probability 1, as in Reverb."""
 
     index: Int64[np.ndarray, " M"]
@@ -46,7 +45,7 @@ class OrderedSampler:
     def draw(
         self, rng: np.random.Generator, count: int
     ) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
-        """`count` draws; fewer where the items have no more left."""
+        """`count` draws; fewer if the items have no more left."""
         if self.left is None:
             drawn = np.repeat(self.index[:1], count)
         else:  # Each has at least one left, so the first `count` items are enough.
@@ -60,9 +59,9 @@ class OrderedSampler:
 class RandomSampler:
     """Draws in proportion to weights, by bisection of their cumulative sum.
 
-    With `left` the draws are those of one after another, an item being gone once it has none left:
-    a draw of an item that is gone by then is thrown away and made anew among the others, which
-    leaves each its share. The probability of a draw is that among the items not gone by then.
+    With `left` an item is gone once it has no draws left. A draw of an item that is gone is thrown
+    away and repeated among the others, which leaves each its share: the result is that of one draw
+    after another. The probability of a draw is that among the items not gone by then.
     """
 
     index: Int64[np.ndarray, " M"]
@@ -80,10 +79,11 @@ class RandomSampler:
         rounds = [(np.zeros(0, np.int64), np.zeros(0))]
         sampler = self
         while count and len(sampler.index):
-            # With limits some are thrown away; a few more at once are cheaper than another round.
+            # With limits some draws are thrown away; a few more at once are cheaper than another
+            # round.
             num_points = count if sampler.left is None else count + count // 8 + 8
             points_C = rng.random(num_points) * sampler.cumulative[-1]
-            # A sum's rounding may put the last points beyond its end.
+            # Rounding of the sum may put the last points beyond its end.
             place_C = np.searchsorted(sampler.cumulative, points_C, side="right").clip(
                 max=len(sampler.index) - 1
             )
@@ -103,18 +103,21 @@ class RandomSampler:
     def _within_limits(
         self, place_C: Int64[np.ndarray, " C"], left: Int64[np.ndarray, " M"]
     ) -> tuple[Int64[np.ndarray, " K"], Float64[np.ndarray, " K"]]:
-        """The K draws of items that were not gone (the first always is one), and their
-        probabilities."""
+        """The K draws of items that were not gone, in order, and their probabilities. The first
+        draw is always among them."""
+        # How often each draw's item was drawn earlier in this round: its rank among equal places.
         order_C = np.argsort(place_C, kind="stable")
         sorted_C = place_C[order_C]
-        earlier_C = np.empty_like(place_C)  # How often the item was drawn before, in this round.
+        earlier_C = np.empty_like(place_C)
         earlier_C[order_C] = np.arange(len(place_C)) - np.searchsorted(sorted_C, sorted_C)
         kept_C = earlier_C < left[place_C]
         place_K = place_C[kept_C]
         weights_K = self.weights[place_K]
+        # The weight of an item is gone after its last draw: what remains before each draw is the
+        # total less those that left earlier.
         leaving_K = weights_K * (earlier_C[kept_C] + 1 == left[place_K])
         gone_K = np.cumsum(leaving_K) - leaving_K
-        # What is drawn was there, whatever is rounded.
+        # An item that was drawn was there, whatever the rounding says.
         there_K = np.maximum(self.cumulative[-1] - gone_K, weights_K)
         return place_K, weights_K / there_K
 
@@ -136,10 +139,9 @@ def _random_sampler(
 
 
 def build_sampler(selector: Selector, items: Items, max_times_sampled: int | None) -> Sampler:
-    """What draws from `items`; made anew whenever they change.
+    """The sampler of `items`; build it again whenever they change.
 
-    With `max_times_sampled` an item that was drawn so often is gone, as in Reverb; None: there is
-    no limit.
+    With `max_times_sampled` an item that was drawn so often is gone, as in Reverb; None: no limit.
     """
     if max_times_sampled is not None and max_times_sampled < 1:
         raise ValueError(

@@ -42,14 +42,13 @@ FORMS = {name: name for name in ORDERED} | {
     "return": "return:TEMPERATURE[:episode]",
     "stratified": "stratified[(TASK=WEIGHT,...)]:INNER",
 }
-"""How each selector is written. Steps are equally likely unless `:episode` says that episodes
-are."""
+"""How each selector is written. Steps are equally likely; with `:episode`, episodes are."""
 SHARE = r"-?\d+=[^,()=]+"
 
 
 def selector_from_name(text: str) -> Selector:
     """A selector from text such as "fifo", "prioritized:0.6", "recency:10000:episode" or
-    "stratified(3=2):uniform"."""
+    "stratified(3=2):uniform". Raises ValueError, with the form of the nearest one."""
     text = text.strip()
     if text in ORDERED:
         return ORDERED[text]
@@ -91,5 +90,5 @@ def _float(number: str, text: str, name: str) -> float:
         return float(number)
     except ValueError:
         raise ValueError(
-            f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is no number"
+            f"selector {text!r} is not of the form {FORMS[name]}: {number!r} is not a number"
         ) from None

@@ -1,4 +1,4 @@
-"""Which episodes are drawn and which make room, as arithmetic on columns; nothing here has a state.
+"""Selectors: which episodes are drawn or evicted, as arithmetic on columns, without state.
 
 Shape letters: N items, M of them that may be drawn, C draws.
 """
@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 Unit = Literal["step", "episode"]
-"""What is equally likely where nothing else tells items apart: each stored step (so an episode
+"""What is equally likely if nothing else distinguishes items: each stored step (so an episode
 counts as often as it has steps), or each episode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """Columns of the N kept episodes, in order of insertion (oldest first)."""
+    """Columns of N stored episodes, in order of insertion (oldest first)."""
 
     number: Int64[np.ndarray, " N"]
     """Order of insertion, increasing."""
@@ -28,11 +28,10 @@ class Items:
     task: Int64[np.ndarray, " N"]
     """A code of the task."""
     score: Float64[np.ndarray, " N"]
-    """Normalised return: 0 random play, 1 expert."""
+    """Normalised return: 0 random policy, 1 expert."""
     priority: Float64[np.ndarray, " N"]
     age_versions: Int64[np.ndarray, " N"]
-    """How many versions of the weights are newer than the one that played it; 0 where no version
-    played it."""
+    """How many versions of the weights are newer than the episode's; 0 if it has none."""
     times_sampled: Int64[np.ndarray, " N"]
 
     def __post_init__(self) -> None:
@@ -69,7 +68,7 @@ class RandomSelector(Protocol):
 
 @runtime_checkable
 class OrderedSelector(Protocol):
-    """Takes items in a fixed order: a permutation of their indices."""
+    """Takes items in an order: a permutation of their indices."""
 
     @property
     def name(self) -> str: ...
@@ -77,7 +76,7 @@ class OrderedSelector(Protocol):
 
 
 Selector = RandomSelector | OrderedSelector
-"""Draws episodes (a sampler) or makes room (a remover), as in Reverb.
+"""Draws episodes (as a sampler) or evicts them (as a remover), as in Reverb.
 `selector_from_name(selector.name) == selector`."""
 
 
@@ -125,8 +124,8 @@ class Prioritized:
     """In proportion to priority^exponent (Schaul et al. 2016, "Prioritized experience replay",
     equation 1).
 
-    As in Reverb, what has priority 0 is not drawn, whatever the exponent (so 0^0 counts as 0 here);
-    where every priority is 0, all are drawn as by `Uniform`.
+    As in Reverb, items of priority 0 are not drawn, whatever the exponent (0^0 counts as 0 here).
+    If every priority is 0, all are drawn as by `Uniform`.
     """
 
     exponent: float
@@ -155,8 +154,8 @@ class Prioritized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recency:
-    """Half as likely for each `half_life_episodes` newer ones that are kept; beyond some 1,070
-    half-lives never."""
+    """Half as likely for each `half_life_episodes` stored episodes that are newer; beyond some
+    1,070 half-lives never."""
 
     half_life_episodes: float
     unit: Unit = "step"
@@ -176,8 +175,8 @@ class Recency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnWeighted:
-    """In proportion to exp(score / temperature): a softmax of the scores, taken relative to the
-    best so that none overflows."""
+    """In proportion to exp(score / temperature): a softmax of the scores, relative to the best so
+    that none overflows."""
 
     temperature: float
     unit: Unit = "step"
@@ -197,16 +196,16 @@ class ReturnWeighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratified:
-    """Tasks get their shares first; within a task `inner` decides, and sees the items of that task
+    """Tasks get their shares first; within a task `inner` draws, given the items of that task
     alone.
 
-    A task none of whose items `inner` would draw leaves its share to the others.
+    A task with nothing that `inner` would draw leaves its share to the others.
     """
 
     inner: RandomSelector
     task_weights: Mapping[int, float] | None = None
-    """Code of a task to its share, relative to the others. A task not named here has 1.0; None: all
-    tasks alike."""
+    """Code of a task to its share, relative to the others. Other tasks have 1.0. None: all are
+    equal."""
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, OrderedSelector):

@@ -1,5 +1,5 @@
-"""What was done to an episode on its way in, written into its info, and summed over the episodes of
-a store."""
+"""Changes that an import made to an episode, noted in its info, and summed over the episodes of a
+store."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ FIELD = "changes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clipped:
-    """Action values that lay outside of the task's bounds and were put onto them."""
+    """Action values outside of the task's bounds that were clipped to them."""
 
     values: int
     outside: int
     furthest: float
-    """How far the furthest one was beyond its bound, in units of the action."""
+    """Distance of the furthest one from its bound, in units of the action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What was done to one episode."""
+    """Changes to one episode."""
 
     cut_from: int = 0
-    """Steps that it had, if more than the task's limit; 0: it is whole."""
+    """Steps that it had, if more than the task's limit; 0: it was not cut."""
     split_from: int = 0
-    """Rows of the run that it is a part of, if the file does not mark where episodes end; 0: it is
-    marked."""
+    """Rows of the unmarked run that it is a part of; 0: the file marks where it ends."""
     is_scaled: bool = False
     """Whether its actions were scaled from the source's bounds."""
     clipped: Clipped | None = None
 
     @property
     def info(self) -> dict[str, str]:
-        """As an episode's info keeps it; nothing if nothing was done."""
+        """As entries of an episode's info; empty if nothing was changed."""
         plain: dict[str, object] = {}
         if self.cut_from:
             plain["cut_from"] = self.cut_from
@@ -51,8 +50,7 @@ class Changes:
 
 
 def changes_of(info: Mapping[str, str]) -> Changes:
-    """The inverse of `Changes.info`; no changes where nothing, or nothing that can be read, is
-    written."""
+    """The inverse of `Changes.info`; no changes if there is no readable entry."""
     try:
         plain = json.loads(info.get(FIELD, "{}"))
         clipped = plain.get("clipped")
@@ -86,7 +84,7 @@ class ChangeTally:
     clipped: int = 0
     """Episodes with clipped actions."""
     values: int = 0
-    """Action values of those."""
+    """Action values of these episodes."""
     values_clipped: int = 0
     furthest: float = 0.0
 
@@ -104,7 +102,8 @@ class ChangeTally:
             self.furthest = max(self.furthest, changes.clipped.furthest)
 
     def lines(self) -> list[tuple[str, str]]:
-        """What was done and to how many episodes, in words, for a table; only what happened."""
+        """Lines of a table, (kind of change, what and how often); only of changes that were
+        made."""
         lines: list[tuple[str, str]] = []
         if self.cut:
             lines.append(

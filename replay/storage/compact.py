@@ -1,8 +1,8 @@
-"""Compaction: a store's file never shrinks, so what is kept is written into a new one, which takes
-its place in one step.
+"""Compaction: a store's file never shrinks, so its episodes are written into a new file, which
+replaces it in one step.
 
-Whoever dies in between leaves a whole store: the old one before the rename, the new one after it;
-what is left of a draft goes when the store is next written to.
+A process that dies in between leaves a whole store: the old one before the rename, the new one
+after it. The next writer of the store deletes the draft.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from replay.storage.swap import match_owner, require_closed, sync_folder
 from replay.storage.verify import Fault, damage_of, streams_of
 
 COMMIT_BYTES = 64 << 20
-"""Copied in one transaction."""
+"""Bytes that are copied in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compacted:
-    """What a compaction did."""
+    """The result of a compaction."""
 
     num_episodes: int
     left_out: tuple[Fault, ...]
@@ -55,8 +55,7 @@ class Compacted:
 
 
 class Compaction:
-    """One store being compacted. The steps are apart so that whoever calls them can show how far
-    they are, or stop.
+    """One store being compacted, in steps, so that the caller can show progress or stop.
 
     with Compaction(folder) as compaction:
         for copied_bytes in compaction.copy():
@@ -64,7 +63,7 @@ class Compaction:
         compaction.check()
         done = compaction.swap()
 
-    ValueError where another process has the store open. Nothing changes before `swap`.
+    Raises ValueError if another process writes to the store. Nothing changes before `swap`.
     """
 
     def __init__(self, folder: Path, *, swap_wait_s: float = SWAP_WAIT_S) -> None:
@@ -90,7 +89,7 @@ class Compaction:
             self._writing.release()
             raise
         self.total_bytes = sum(header.stored_bytes for header in self._source.episodes.values())
-        """That will be copied, as the store counts them."""
+        """Bytes to copy, as the store counts them."""
 
     def __enter__(self) -> Compaction:
         return self
@@ -106,7 +105,12 @@ class Compaction:
         self._writing.release()
 
     def copy(self) -> Iterator[int]:
-        """Write the copy, beside. Yields the bytes of each episode that was looked at."""
+        """Write the copy next to the store. Yields the bytes of each episode that was read.
+
+        Raises:
+            ValueError: if the disk has no room for it, or a stored key is not known.
+            OSError: if it cannot be written.
+        """
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self.total_bytes:
             raise ValueError(
@@ -155,8 +159,8 @@ class Compaction:
             stream, number = split_key(kept.key)
             if stream not in streams or number // self._source.num_shards not in streams[stream]:
                 raise ValueError(
-                    f"the key {kept.key!r} is kept, but is not among those seen; gato replay verify"
-                    " --repair fixes that"
+                    f"the key {kept.key!r} is stored, but not among the known ones; gato replay"
+                    " verify --repair fixes that"
                 )
         with env.begin(write=True) as txn:
             for stream, seen in streams.items():
@@ -165,8 +169,8 @@ class Compaction:
                 txn.put(name, value, db=databases.counters)
 
     def _copy_episode(self, txn: lmdb.Transaction, databases: Any, header: Header) -> Fault | None:
-        """Its values as they are, where all are there with the right checksums; else what is
-        wrong."""
+        """Copy the values as they are. Returns what is wrong, if one is missing or damaged; then
+        nothing is copied."""
         try:
             record = read_record(self._source.database, header)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:
@@ -179,7 +183,7 @@ class Compaction:
     def _put(self, txn: lmdb.Transaction, databases: Any, record: Record) -> None:
         number = record.header.number
         for (column, chunk), value in sorted(record.values.items()):
-            # In order, at the end: LMDB then fills its pages.
+            # In order, appended: LMDB then fills its pages.
             txn.put(column_key(number, column, chunk), value, db=databases.columns, append=True)
         header = header_to_bytes(replace(record.header, schema=SCHEMA))
         txn.put(struct.pack(">Q", number), header, db=databases.headers, append=True)
@@ -187,7 +191,7 @@ class Compaction:
         self._num_values += len(record.values)
 
     def _counters(self) -> list[tuple[bytes, bytes]]:
-        """All counters and notes but those of episodes that are left out."""
+        """All counters and notes, except those of episodes that are left out."""
         databases = self._source.database.parts
         with self._source.database.transaction() as txn:
             if databases.keys is not None:
@@ -199,7 +203,8 @@ class Compaction:
             ]
 
     def check(self) -> None:
-        """Open the copy and compare it with the store: episodes, values, streams, counters."""
+        """Open the copy and compare episodes, values, streams and counters. Raises OSError if they
+        differ."""
         copy = EpisodeStore(
             self._draft,
             capacity_bytes=0,
@@ -238,8 +243,11 @@ class Compaction:
             copy.close()
 
     def swap(self) -> Compacted:
-        """Let the copy take the store's place. ValueError, with nothing changed, where somebody
-        goes on reading the store."""
+        """Replace the store by the copy.
+
+        Raises:
+            ValueError: if another process reads the store, or wrote to it; then nothing is changed.
+        """
         self._source.close()
         file, copy = self._folder / FILE, self._draft / FILE
         after_bytes = _disk_bytes(copy)
@@ -270,6 +278,6 @@ def _disk_bytes(file: Path) -> int:
 
 
 def _written(file: Path) -> tuple[int, int]:
-    """When, and how long it is."""
+    """When it was written, and its length."""
     about = file.stat()
     return about.st_mtime_ns, about.st_size

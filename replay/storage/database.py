@@ -1,9 +1,10 @@
-"""The database: an LMDB file in a folder, locked for one writer, looked at before it is trusted,
-with counters and notes.
+"""The database: an LMDB file in a folder, locked for one writer, verified when it is opened, with
+counters and notes.
 
 Parts: `headers` (episode number to JSON), `columns` (number, column, chunk to bytes), `streams`
-(what keys were ever seen, `replay.storage.dedup`), `keys` (whole keys, of stores that schema 1
-wrote), `counters` (numbers, notes, what was taken out).
+    (keys
+that were ever stored, `replay.storage.dedup`), `keys` (whole keys, in stores of schema 1),
+`counters` (numbers, notes, why episodes were taken out).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import lmdb
 
 from replay.storage.checksum import (
-    MEND,
+    HOW_TO_FIX,
     check_structure,
     number_from_bytes,
     number_to_bytes,
@@ -31,11 +32,11 @@ from replay.storage.lock import OPEN, WRITING, FolderLock
 FILE = "data.mdb"
 HEADROOM_BYTES = 64 << 20
 DAMAGED = b"damaged/"
-"""Before the number of an episode that was taken out, among the counters."""
+"""Prefix of the number of an episode that was taken out, among the counters."""
 DRAFT = "compact.draft"
-"""Folder of a compact copy that is being made (`replay.storage.compact`)."""
+"""Folder of an unfinished compact copy (`replay.storage.compact`)."""
 LOCK_WAIT_S = 5.0
-"""For another writer to end, such as a killed one that has not quite gone."""
+"""How long to wait for another writer to end, such as a killed one."""
 SWAP_WAIT_S = 10.0
 
 
@@ -49,8 +50,7 @@ def column_key(number: int, column: int, chunk: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """LMDB's handles. None: written by an earlier release, which had no such part, and opened to
-    read."""
+    """LMDB's handles. None: a store of an earlier release without this part, opened to read."""
 
     headers: Any
     columns: Any
@@ -60,7 +60,7 @@ class Parts:
 
 
 def open_parts(env: lmdb.Environment, *, read_only: bool) -> Parts:
-    """All parts of a store; where it is written to they are made."""
+    """All parts of a store; created, unless it is read-only."""
     opened: dict[str, Any] = {}
     for name in ("headers", "columns", "keys", "counters", "streams"):
         try:
@@ -90,8 +90,16 @@ class Database:
         lock_wait_s: float,
         trusts_counters: bool = True,
     ) -> None:
-        """ValueError, which says how to mend it, where it cannot be opened, or another writer does
-        not end in time."""
+        """
+        Args:
+            sync: whether a commit waits for the disk.
+            lock_wait_s: how long to wait for another writer to end.
+            trusts_counters: whether a damaged counter is an error.
+
+        Raises:
+            ValueError: if it cannot be opened, or another process writes to it. It says how to fix
+                it.
+        """
         self.folder = folder
         self.read_only = read_only
         self._trusts_counters = trusts_counters and not read_only
@@ -103,11 +111,11 @@ class Database:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._locks.append(FolderLock(folder, WRITING, wait_s=lock_wait_s))
-                shutil.rmtree(folder / DRAFT, ignore_errors=True)  # of one who died
+                shutil.rmtree(folder / DRAFT, ignore_errors=True)  # of a process that was killed
                 reserve_lock_file(folder)
             self._locks.append(FolderLock(folder, OPEN, shared=True, wait_s=SWAP_WAIT_S))
             if not read_only:
-                check_structure(folder)  # nobody writes meanwhile
+                check_structure(folder)  # the locks keep writers out meanwhile
             self.env = self._open(map_bytes, sync)
             self.parts = open_parts(self.env, read_only=read_only)
             if (
@@ -116,27 +124,31 @@ class Database:
                 or self.parts.counters is None
             ):
                 raise ValueError(
-                    f"{folder} holds an LMDB file that is no replay store, or one that was never"
-                    " written to"
+                    f"{folder} holds an LMDB file that is not a replay store, or a store that was"
+                    " never written to"
                 )
         except BaseException as problem:
             self.close()
             if isinstance(problem, (lmdb.Error, OSError)):
                 raise ValueError(
-                    f"cannot open the replay store in {folder}: {problem}; {MEND}"
+                    f"cannot open the replay store in {folder}: {problem}; {HOW_TO_FIX}"
                 ) from problem
             raise
 
     def _open(self, map_bytes: int, sync: bool) -> Any:
         settings: dict[str, Any] = {
-            "map_size": map_bytes, "max_dbs": 5, "readahead": False, "sync": sync, "readonly": self.read_only,
+            "map_size": map_bytes,
+            "max_dbs": 5,
+            "readahead": False,
+            "sync": sync,
+            "readonly": self.read_only,
             "create": not self.read_only,
-        }  # fmt: skip
+        }
         try:
             return lmdb.open(str(self.folder), **settings)
         except (lmdb.Error, OSError) as problem:
-            # A folder that may not be written to has no place for LMDB's table of readers; nobody
-            # writes there.
+            # A folder without write permission has no place for LMDB's table of readers. No process
+            # writes there, so none is needed.
             unwritable = any(
                 words in str(problem)
                 for words in ("Permission denied", "Read-only", "not permitted")
@@ -147,7 +159,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Generator[lmdb.Transaction]:
-        """A transaction over all parts. OSError where LMDB finds something wrong."""
+        """A transaction over all parts. Raises OSError for LMDB's errors."""
         try:
             with self.env.begin(write=write) as txn:
                 yield txn
@@ -155,8 +167,11 @@ class Database:
             raise OSError(f"the replay store in {self.folder}: {problem}") from problem
 
     def counter(self, name: str) -> int:
-        """A number that was kept; 0 where there is none. ValueError where it is damaged, unless it
-        is only read, or mended."""
+        """A stored number; 0 if there is none.
+
+        Raises:
+            ValueError: if it is damaged, unless the store is read-only or being repaired.
+        """
         with self.env.begin(db=self.parts.counters) as txn:
             value = txn.get(name.encode())
         try:
@@ -168,25 +183,26 @@ class Database:
 
     def damaged_counter(self, name: str, problem: str) -> ValueError:
         return ValueError(
-            f"counter {name} of the replay store in {self.folder} is damaged: {problem}; {MEND}"
+            f"counter {name} of the replay store in {self.folder} is damaged: {problem};"
+            f" {HOW_TO_FIX}"
         )
 
     def set_counters(self, **values: int) -> None:
-        """Write counters, in one transaction. Where the disk is full they stay as they were."""
+        """Write counters in one transaction. If the disk is full, they stay as they were."""
         self.put(
             {name.encode(): number_to_bytes(value) for name, value in values.items()},
             self.parts.counters,
         )
 
     def note(self, name: str, value: bytes) -> None:
-        """Keep some bytes under a name. Where the disk is full they stay as they were."""
+        """Store some bytes under a name. If the disk is full, they stay as they were."""
         self.put(
             {b"note/" + name.encode(): zlib.crc32(value).to_bytes(4, "little") + value},
             self.parts.counters,
         )
 
     def noted(self, name: str) -> bytes | None:
-        """What was kept under a name. None where that is nothing, or damaged."""
+        """The bytes that were stored under a name; None if there are none, or they are damaged."""
         with self.env.begin(db=self.parts.counters) as txn:
             value = txn.get(b"note/" + name.encode())
         if (
@@ -198,7 +214,7 @@ class Database:
         return bytes(value[4:])
 
     def put(self, values: Mapping[bytes, bytes], part: Any) -> None:
-        """Write some small values in one transaction. Where the disk is full they stay as they
+        """Write some small values in one transaction. If the disk is full, they stay as they
         were."""
         try:
             with self.env.begin(db=part, write=True) as txn:
@@ -209,11 +225,11 @@ class Database:
 
     @property
     def file_bytes(self) -> int:
-        """What the file takes of the disk."""
+        """Disk space of the file."""
         return (self.folder / FILE).stat().st_blocks * 512
 
     def sync(self) -> None:
-        """Have everything on the disk, whatever the durability."""
+        """Write everything to the disk, whatever the durability."""
         if not self.read_only:
             self.env.sync(True)
 

@@ -1,8 +1,8 @@
 """Group commit: one transaction for all the records that came while the last one was written.
 
-Whoever finds nobody writing writes for everyone who waits; the others wait for that, which takes
-one or two commits. So a writer that is alone never waits for a timer, and eight that come at once
-share one write to the disk.
+A thread that finds no other thread writing writes for all that wait; the others wait for one or two
+commits. There is no timer: a lone writer never waits for others, and eight that come at once share
+one write to the disk.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from replay.storage.record import Record
 from replay.storage.store import Outcome
 
+MAX_GROUP = 1024
+"""Records in one group."""
 GROUP_BYTES = 64 << 20
-"""A group is closed at this size, so that a commit stays within tens of milliseconds on a disk of a
+"""Size at which a group is closed, so that a commit takes tens of milliseconds on a disk of a
 GB/s."""
 
 Write = Callable[[Sequence[tuple[Record, int]]], Sequence[Outcome]]
@@ -36,10 +38,10 @@ class _Ticket:
 
 
 class GroupCommitter:
-    """Brings records of many threads to one writer.
+    """Hands the records of many threads to one writer at a time.
 
     committer = GroupCommitter(store.add_all, max_group=1024)
-    outcome = committer.commit(record, tokens=15_000)      # returns when it is durable, or refused
+    outcome = committer.commit(record, tokens=15_000)      # returns when it is durable, or rejected
     """
 
     def __init__(self, write: Write, *, max_group: int) -> None:
@@ -50,18 +52,23 @@ class GroupCommitter:
         self._is_writing = False
 
     def commit(self, record: Record, tokens: int) -> Outcome:
-        """What became of the record. What broke the writer is raised in every thread that it wrote
-        for."""
+        """Write a record and wait for it. Returns what became of it.
+
+        An exception of the writer is raised in every thread that it wrote for.
+        """
         mine = _Ticket(record, tokens)
         with self._changed:
             self._waiting.append(mine)
         while True:
             with self._changed:
+                # Either another thread wrote this record, or it is this thread's turn to write.
                 self._changed.wait_for(lambda: mine.is_done or not self._is_writing)
                 if mine.is_done:
                     break
                 self._is_writing = True
                 group = self._take_group()
+            # Without the condition, so that further records can queue up meanwhile. The group may
+            # not contain this thread's own record: then it waits again.
             self._write_group(group)
         if mine.failure is not None:
             raise mine.failure
@@ -80,7 +87,7 @@ class GroupCommitter:
             outcomes = self._write([(ticket.record, ticket.tokens) for ticket in group])
             for ticket, outcome in zip(group, outcomes, strict=True):
                 ticket.outcome = outcome
-        except BaseException as failure:  # handed to each thread that waits, which raises it
+        except BaseException as failure:  # each waiting thread raises it
             for ticket in group:
                 ticket.failure = failure
         finally:

@@ -1,27 +1,25 @@
-"""Headers: what is known of a stored episode without reading it, as bytes with a checksum, and what
-it costs on disk."""
+"""Headers: the facts on a stored episode without its columns, as bytes with a checksum; disk space
+of values."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gato.episode import is_by_agent
 from gato.version import Version
 
 SCHEMA = 2
-"""1: keys were kept whole, for ever. 2: as intervals of sequence numbers
-(`replay.storage.dedup`)."""
+"""1: whole keys were stored. 2: intervals of sequence numbers (`replay.storage.dedup`)."""
 MARK = b"\x01"
-"""Before the checksum of a header; one that begins with a brace was written before headers had a
-checksum."""
+"""Prefix of a header with a checksum. Older headers have none and begin with a brace."""
 PAGE_BYTES = 4096
-"""LMDB keeps a value larger than half a page in whole pages of its own."""
+"""LMDB stores a value larger than half a page in whole pages of its own."""
 ENTRY_BYTES = 48
-"""A key, a node's header and the checksum, beside a value that shares a page."""
+"""Key, node header and checksum, next to a value that shares a page."""
 
 
 class DamagedEpisode(ValueError):
@@ -38,7 +36,7 @@ Columns = Mapping[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What is known of a stored episode without reading it."""
+    """The facts on an episode without its columns."""
 
     number: int
     """Order of insertion; -1 while it is not stored."""
@@ -71,14 +69,19 @@ def header_to_bytes(header: Header) -> bytes:
 
 
 def header_from_bytes(value: bytes) -> Header:
-    """DamagedEpisode where the checksum is wrong. ValueError where a newer release wrote it."""
+    """The inverse of `header_to_bytes`.
+
+    Raises:
+        DamagedEpisode: if the checksum is wrong.
+        NewerStore: if a newer release wrote it.
+    """
     text = value if value[:1] == b"{" else value[5:]
     if text is not value and (
         value[:1] != MARK or zlib.crc32(text) != int.from_bytes(value[1:5], "little")
     ):
         raise DamagedEpisode("the header does not match its checksum")
     try:
-        # of bytes, json would guess the encoding first
+        # decoded here: json would guess the encoding of bytes first
         plain: dict[str, Any] = json.loads(text.decode())
         if plain["schema"] > SCHEMA:
             raise NewerStore(
@@ -97,12 +100,26 @@ def header_from_bytes(value: bytes) -> Header:
         KeyError,
         TypeError,
         AttributeError,
-    ) as problem:  # no checksum told that it is damaged
+    ) as problem:  # an old header without a checksum
         raise DamagedEpisode(f"the header cannot be read: {problem}") from problem
 
 
 def disk_bytes(value_bytes: int) -> int:
-    """What a value takes of LMDB's file: whole pages of its own, or its share of a page that is two
-    thirds full."""
+    """Bytes of LMDB's file that a value takes: whole pages of its own, or its share of a page that
+    is two thirds full."""
     used = value_bytes + ENTRY_BYTES
     return -(-used // PAGE_BYTES) * PAGE_BYTES if used > PAGE_BYTES // 2 else used * 3 // 2
+
+
+def numbered(
+    header: Header, value_bytes: Iterable[int], number: int, tokens: int
+) -> tuple[Header, bytes]:
+    """The header as it is stored, with the disk space of its episode, and its bytes.
+
+    `value_bytes`: the length of each value of the episode.
+    """
+    unsized = replace(header, number=number, tokens=tokens, stored_bytes=0)
+    # The header contains its own size: 20 bytes stand for the digits that are not known yet.
+    size = sum(map(disk_bytes, value_bytes)) + disk_bytes(len(header_to_bytes(unsized)) + 20)
+    sized = replace(unsized, stored_bytes=size)
+    return sized, header_to_bytes(sized)

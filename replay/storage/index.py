@@ -1,7 +1,7 @@
-"""The index: what selectors look at, as columns in memory, one row for each kept episode, oldest
-first.
+"""The index: the facts that selectors read, as columns in memory, one row for each stored episode,
+oldest first.
 
-Shape letter: N kept episodes.
+Shape letter: N stored episodes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ NO_VERSION = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeFacts:
-    """What the index knows of n episodes that were drawn; of one that is gone `steps` is 0 and the
-    key empty."""
+    """Facts on n episodes. For one that was evicted, `steps` is 0 and the key empty."""
 
     key: list[str]
     steps: Int64[np.ndarray, " n"]
@@ -46,22 +45,31 @@ class Snapshot:
     episode_return: Float64[np.ndarray, " N"]
     by_agent: Bool[np.ndarray, " N"]
     labelled: Bool[np.ndarray, " N"]
-    """Whether it carries what a teacher would have done."""
+    """Whether it has labels."""
     version: Int64[np.ndarray, " N"]
-    """Publication number of the weights that played it; -1 where no version did."""
+    """Publication number of the weights that played it; -1 if it has no version."""
     priority: Float64[np.ndarray, " N"]
     times_sampled: Int64[np.ndarray, " N"]
     stored_bytes: Int64[np.ndarray, " N"]
     terminated: Bool[np.ndarray, " N"]
     change: int
-    """Which state of the index this is."""
+    """The state of the index that this is; see `Index.change`."""
 
 
 _DTYPES = {
-    "number": np.int64, "steps": np.int64, "task": np.int64, "source": np.int64, "episode_return": np.float64,
-    "by_agent": np.bool_, "labelled": np.bool_, "version": np.int64, "priority": np.float64,
-    "times_sampled": np.int64, "stored_bytes": np.int64, "terminated": np.bool_,
-}  # fmt: skip
+    "number": np.int64,
+    "steps": np.int64,
+    "task": np.int64,
+    "source": np.int64,
+    "episode_return": np.float64,
+    "by_agent": np.bool_,
+    "labelled": np.bool_,
+    "version": np.int64,
+    "priority": np.float64,
+    "times_sampled": np.int64,
+    "stored_bytes": np.int64,
+    "terminated": np.bool_,
+}
 
 
 class Index:
@@ -81,21 +89,21 @@ class Index:
         self._number_of: dict[str, int] = {}
         """Key to number, for priorities."""
         self.tasks: dict[str, int] = {}
-        """Task to code. Never changed but replaced, so that whoever looks at it sees one state of
+        """Task to code. Replaced, never changed, so that readers without the lock see one state of
         it."""
         self.sources: dict[str, int] = {}
         self.newest_version = NO_VERSION
-        """The newest publication that anything here was played with, or that was told of."""
+        """The newest version that played an episode here, or was published."""
         self.change = 0
-        """Counts what came, went, or got another priority or newest version; not how often
-        something was sampled."""
+        """Counts inserts, evictions and changes of priorities and of the newest version, but not
+        draws."""
         self._snapshot: Snapshot | None = None
 
     def __len__(self) -> int:
         return self._num_alive
 
     def add(self, headers: Iterable[Header]) -> None:
-        """Take episodes in, each with priority 1."""
+        """Add episodes, each with priority 1."""
         with self._lock:
             for header in headers:
                 self._append(header)
@@ -109,10 +117,19 @@ class Index:
             self.tasks = self.tasks | {header.task: len(self.tasks)}
         version = NO_VERSION if header.version is None else header.version.number
         values = (
-            header.number, header.steps, self.tasks[header.task],
-            self.sources.setdefault(header.source, len(self.sources)), header.episode_return, header.by_agent,
-            "labels" in header.columns, version, 1.0, 0, header.stored_bytes, header.terminated,
-        )  # fmt: skip
+            header.number,
+            header.steps,
+            self.tasks[header.task],
+            self.sources.setdefault(header.source, len(self.sources)),
+            header.episode_return,
+            header.by_agent,
+            "labels" in header.columns,
+            version,
+            1.0,
+            0,
+            header.stored_bytes,
+            header.terminated,
+        )
         for column, value in zip(self._columns.values(), values, strict=True):
             column[row] = value
         self._alive[row], self._key[row] = True, header.key
@@ -122,7 +139,7 @@ class Index:
         self.newest_version = max(self.newest_version, version)
 
     def _make_room(self) -> None:
-        """Close the gaps that removals left, and double where that is not enough."""
+        """Close the gaps that removals left; double the columns if that is not enough."""
         rows = np.flatnonzero(self._alive[: self._used])
         size = max(FIRST_ROWS, 2 * len(rows))
         for name, column in self._columns.items():
@@ -139,7 +156,7 @@ class Index:
         }
 
     def remove(self, numbers: Sequence[int]) -> None:
-        """Let episodes go; those that are not here are ignored."""
+        """Remove episodes; numbers that are not here are ignored."""
         with self._lock:
             for number in numbers:
                 row = self._row_of.pop(number, None)
@@ -150,8 +167,8 @@ class Index:
             self.change += 1
 
     def snapshot(self, *, fresh: bool = False) -> Snapshot:
-        """The columns now; the same object until something changes. `times_sampled` is only right
-        in a fresh one."""
+        """The columns now; the same object until `change` counts. Only a fresh one has the current
+        `times_sampled`."""
         with self._lock:
             if fresh or self._snapshot is None or self._snapshot.change != self.change:
                 rows = np.flatnonzero(self._alive[: self._used])
@@ -162,13 +179,13 @@ class Index:
             return self._snapshot
 
     def sampled(self, numbers: Int64[np.ndarray, " n"]) -> None:
-        """Count that these were drawn; an episode that is gone is ignored."""
+        """Count a draw of each of these episodes; evicted ones are ignored."""
         with self._lock:
             rows = self._rows(numbers)
             np.add.at(self._columns["times_sampled"], rows[rows >= 0], 1)
 
     def look_up(self, numbers: Int64[np.ndarray, " n"]) -> EpisodeFacts:
-        """What is known of some episodes."""
+        """The facts on some episodes."""
         with self._lock:
             rows = self._rows(numbers)
             found = {
@@ -189,7 +206,7 @@ class Index:
         return EpisodeFacts(key=keys.tolist(), **found)
 
     def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Where episodes stand; -1 where they are gone."""
+        """Rows of episodes; -1 for evicted ones."""
         return np.fromiter(
             map(self._row_of.get, numbers.tolist(), repeat(-1)), np.int64, len(numbers)
         )
@@ -236,15 +253,19 @@ class Index:
             return known
 
     def published(self, version: Version) -> None:
-        """A version of the weights is out: what older ones played has aged."""
+        """Note that a version of the weights was published: episodes of older ones age."""
         with self._lock:
             if version.number > self.newest_version:
                 self.newest_version = version.number
                 self.change += 1
 
+    def has_changed(self, since: int) -> bool:
+        """Whether `change` is not `since` any more."""
+        return self.change != since
+
     def state(self) -> dict[str, tuple[float, int]]:
-        """Priority and times sampled by key, of what differs from a fresh episode: what sampling
-        depends on beside the store."""
+        """Priority and times sampled by key, of episodes that differ from a new one: what draws
+        depend on besides the episodes."""
         with self._lock:
             rows = np.flatnonzero(self._alive[: self._used])
             priority, times = self._columns["priority"][rows], self._columns["times_sampled"][rows]
@@ -253,7 +274,7 @@ class Index:
             return {keys[i]: (float(priority[i]), int(times[i])) for i in changed.tolist()}
 
     def load(self, state: Mapping[str, tuple[float, int]]) -> None:
-        """Take a state back; episodes that it does not name begin afresh, keys that are gone are
+        """The inverse of `state`. Other episodes become as new ones; keys that are not here are
         ignored."""
         with self._lock:
             self._columns["priority"][: self._used] = 1.0

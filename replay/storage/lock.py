@@ -1,8 +1,7 @@
-"""Locks on a store's folder: one process writes to it, and its file is not swapped while anybody
+"""Locks on a store's folder: one process writes to it, and its file is not swapped while a process
 has it open.
 
-The kernel lets go of them where a process dies, so a killed writer keeps nobody from taking its
-place.
+The kernel releases them when a process dies, so a killed writer does not block the next one.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ import time
 from pathlib import Path
 
 WRITING = "writing.lock"
-"""Held by the one who writes."""
+"""Held by the process that writes."""
 OPEN = "open.lock"
-"""Shared by all who have the store open; held alone while its file is swapped."""
+"""Shared by all processes that have the store open; held exclusively while its file is swapped."""
 RETRY_S = 0.05
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class FolderLock:
-    """One lock, held from its making until `release`, or until the process dies.
+    """One lock, held until `release`, or until the process dies.
 
-    lock = FolderLock(folder, WRITING, wait_s=5.0)      # ValueError where another has it for longer
-    than that
+    lock = FolderLock(folder, WRITING, wait_s=5.0)
+
+    Raises ValueError if another process holds it for longer than `wait_s`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FolderLock:
         return True
 
     def _sign(self) -> None:
-        """Leave this process's number for whoever is refused."""
+        """Write this process's number into the file, for the messages of others."""
         if self._descriptor is not None:
             try:
                 os.ftruncate(self._descriptor, 0)
@@ -70,7 +70,7 @@ class FolderLock:
         return f" ({text.decode()})" if text.isdigit() else ""
 
     def release(self) -> None:
-        """Let go; a second time does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -81,8 +81,8 @@ class FolderLock:
 
 
 def _open(file: Path, *, may_be_missing: bool) -> int | None:
-    """The file's descriptor. None for a reader of a folder that it may not write to: nobody swaps
-    there either."""
+    """The file's descriptor. None for a reader without write permission, where no process can swap
+    either."""
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as problem:

@@ -27,7 +27,8 @@ from replay.storage.header import Columns, DamagedEpisode, Header
 
 MAGIC = b"GEP2"
 MAX_HEADER_BYTES = 2 << 20
-"""Of the JSON header of a record, which may take 30 times its bytes of memory while it is parsed."""
+"""Of the JSON header of a record, which may take 30 times its bytes of memory while it is
+parsed."""
 CHUNK_STEPS = 8
 """Steps of images in one compressed chunk."""
 IMAGE_BYTES = 4096

@@ -1,5 +1,5 @@
-"""What is in a store, told from its headers alone: episodes, steps and returns by task and source,
-bytes, what was seen."""
+"""Contents of a store from its headers alone: episodes, steps and returns by task and source,
+bytes, keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replay.storage.verify import streams_of
 
 @dataclass(slots=True)
 class Tally:
-    """Episodes of one kind, as sums, which add up over sources and shards."""
+    """Sums over episodes of one kind, which add up over sources and shards."""
 
     episodes: int = 0
     steps: int = 0
@@ -47,14 +47,14 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class Contents:
-    """What is in all shards of a store."""
+    """The contents of all shards of a store."""
 
     tallies: dict[str, dict[str, Tally]] = field(default_factory=dict[str, dict[str, Tally]])
     """By task and source."""
     stored_bytes: int = 0
     """As episodes are counted against the capacity."""
     file_bytes: int = 0
-    """Of the disk; freed pages among it."""
+    """Disk space, with freed pages."""
     inserted_tokens: int = 0
     read_tokens: int = 0
     damaged: dict[str, str] = field(default_factory=dict[str, str])
@@ -66,7 +66,7 @@ class Contents:
     """Of schema 1."""
     schemas: set[int] = field(default_factory=set[int])
     num_shards: int = 1
-    """That the store says it is made of."""
+    """As the store was written."""
 
     def by_task(self) -> dict[str, Tally]:
         """All sources of each task."""
@@ -79,7 +79,7 @@ class Contents:
 
 
 def contents_of(stores: Sequence[EpisodeStore]) -> Contents:
-    """What is in some shards together; no column is read."""
+    """The contents of some shards together; no column is read."""
     found = Contents()
     for shard, store in enumerate(stores):
         for header in store.episodes.values():

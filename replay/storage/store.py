@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -33,7 +32,7 @@ from replay.storage.eviction import (
     oldest_of_the_agent,
     raising_disk_full,
 )
-from replay.storage.header import Header, disk_bytes, header_to_bytes
+from replay.storage.header import Header, numbered
 from replay.storage.index import Index
 from replay.storage.loading import load_headers, repair_streams
 from replay.storage.record import Record, pack
@@ -89,10 +88,13 @@ class EpisodeStore:
         self.durability = durability
         self.read_only = read_only
         self.database = Database(
-            folder, map_bytes=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES, sync=durability != "none",
-            read_only=read_only, lock_wait_s=lock_wait_s,
+            folder,
+            map_bytes=map_bytes or 2 * capacity_bytes + HEADROOM_BYTES,
+            sync=durability != "none",
+            read_only=read_only,
+            lock_wait_s=lock_wait_s,
             trusts_counters=not repairing,
-        )  # fmt: skip
+        )
         self.index = Index()
         self.evicts_demonstrations = False
         """Whether damaged demonstrations may make room. Which others may is up to the remover."""
@@ -206,7 +208,9 @@ class EpisodeStore:
                 if is_known or self._dedup.number(record.key) in intervals:
                     outcomes.append(None)
                     continue
-                header, header_bytes = _numbered(record, number, tokens)
+                header, header_bytes = numbered(
+                    record.header, map(len, record.values.values()), number, tokens
+                )
                 room_bytes -= header.stored_bytes
                 if room_bytes < 0:
                     for victim in eviction.make_room(-room_bytes, header):
@@ -287,13 +291,3 @@ class EpisodeStore:
         if self.durability == "none":
             self.database.sync()
         self.database.close()
-
-
-def _numbered(record: Record, number: int, tokens: int) -> tuple[Header, bytes]:
-    """The header as it is stored, with the disk space of the episode, and its bytes."""
-    header = replace(record.header, number=number, tokens=tokens, stored_bytes=0)
-    size = sum(disk_bytes(len(value)) for value in record.values.values())
-    # The header contains its own size: 20 bytes stand for the digits that are not known yet.
-    size += disk_bytes(len(header_to_bytes(header)) + 20)
-    header = replace(header, stored_bytes=size)
-    return header, header_to_bytes(header)

@@ -1,5 +1,5 @@
-"""Verification: every value of a store is read, and its counts, keys and streams are compared;
-damage can be taken out."""
+"""Verification: reads every value of a store, compares its counts, keys and streams, and repairs
+it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from replay.storage.record import IMAGE_BYTES, Record, chunk_steps, crc_matches,
 from replay.storage.store import EpisodeStore
 
 IMAGE_STEPS = 512
-"""Steps of an image column that are in memory at once."""
+"""Steps of an image column in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +25,14 @@ class Fault:
 
     number: int
     key: str
-    """Empty where its header cannot be read."""
+    """Empty if its header cannot be read."""
     column: str
-    """Empty where it is the header."""
+    """Empty if it is the header."""
     reason: str
 
 
 def faults_of(store: EpisodeStore, header: Header) -> list[Fault]:
-    """Every column of an episode read, its checksums compared and its images decompressed; none
-    where it was evicted."""
+    """Read every column of an episode. Returns the damaged ones; none if it was evicted."""
     faults: list[Fault] = []
     for name, (dtype, shape) in header.columns.items():
         each = IMAGE_STEPS if step_bytes(dtype, shape) >= IMAGE_BYTES else header.steps
@@ -50,7 +49,7 @@ def faults_of(store: EpisodeStore, header: Header) -> list[Fault]:
 
 
 def header_faults(store: EpisodeStore) -> list[Fault]:
-    """Headers that cannot be read and were not taken out for good."""
+    """Headers that cannot be read and were not taken out permanently."""
     with store.database.transaction() as txn:
         return [
             Fault(number=number, key="", column="", reason=reason)
@@ -74,40 +73,42 @@ def damage_of(record: Record) -> Fault | None:
 
 
 def disagreements(store: EpisodeStore) -> list[str]:
-    """Where counts, keys and streams contradict each other, a sentence each."""
-    said: list[str] = []
+    """Contradictions of counts, keys and streams, a sentence each."""
+    problems: list[str] = []
     streams, damaged = streams_of(store)
-    said += [
-        f"what was seen of stream {stream!r} does not match its checksum" for stream in damaged
+    problems += [
+        f"the intervals of stream {stream!r} do not match their checksum" for stream in damaged
     ]
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
-    # the key of one that was taken out may have been forgotten
+    # only episodes that may be read: the key of one that was taken out may be forgotten
     for header in store.episodes.values():
         stream, number = split_key(header.key)
-        seen = streams.get(stream)
-        if stream not in damaged and (seen is None or number // store.num_shards not in seen):
-            said.append(
-                f"episode {header.number} is kept, but its key {header.key!r} is not among those"
-                " seen"
+        intervals = streams.get(stream)
+        if stream not in damaged and (
+            intervals is None or number // store.num_shards not in intervals
+        ):
+            problems.append(
+                f"episode {header.number} is kept, but its key {header.key!r} is not among the"
+                " known ones"
             )
-    said += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
+    problems += [f"episode {number} {reason}" for number, reason in _twice(store).items()]
     newest = max((header.number for header in kept), default=-1)
     if newest >= store.database.counter("next"):
-        said.append(
+        problems.append(
             f"episode {newest} is kept, but the next one to be stored is"
             f" {store.database.counter('next')}"
         )
     tokens = sum(header.tokens for header in kept)
     if tokens > store.database.counter("inserted_tokens"):
-        said.append(
+        problems.append(
             f"{tokens:,} tokens are kept, but only {store.database.counter('inserted_tokens'):,}"
             " were inserted"
         )
-    return said
+    return problems
 
 
 def _twice(store: EpisodeStore) -> dict[int, str]:
-    """Episodes whose key an older one has, and which that is."""
+    """Episodes whose key an older one has, by number, with that one named."""
     first: dict[str, int] = {}
     return {
         header.number: f"has the key {header.key!r} of episode {first[header.key]}"
@@ -117,10 +118,10 @@ def _twice(store: EpisodeStore) -> dict[int, str]:
 
 
 def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
-    """What was ever seen, by stream, whole keys of schema 1 among it; and the streams whose value
-    is damaged.
+    """The keys that were ever stored, by stream, with whole keys of schema 1; and the damaged
+    streams.
 
-    Of those it is what the kept episodes tell.
+    A damaged stream has the keys of the stored episodes.
     """
     streams: dict[str, Intervals] = {}
     damaged: list[str] = []
@@ -138,12 +139,11 @@ def streams_of(store: EpisodeStore) -> tuple[dict[str, Intervals], list[str]]:
     return streams, damaged
 
 
-def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
-    """Take damaged episodes out for good, and end all contradictions. Open the store again
+def repair(store: EpisodeStore, faults: Sequence[Fault]) -> None:
+    """Take damaged episodes out permanently, and resolve all contradictions. Open the store again
     afterwards.
 
-    The key of a damaged episode is forgotten, so that whoever still has the episode may hand it in
-    again.
+    The key of a damaged episode is forgotten, so that it may be inserted again.
     """
     streams, _ = streams_of(store)
     kept = list(chain(store.episodes.values(), store.taken_out.values()))
@@ -173,5 +173,5 @@ def mend(store: EpisodeStore, faults: Sequence[Fault]) -> None:
             )
         for name, value in counters.items():
             txn.put(name.encode(), number_to_bytes(value), db=store.database.parts.counters)
-        for stream, seen in streams.items():
-            txn.put(stream.encode(), seen.to_bytes(), db=store.database.parts.streams)
+        for stream, intervals in streams.items():
+            txn.put(stream.encode(), intervals.to_bytes(), db=store.database.parts.streams)

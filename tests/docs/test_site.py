@@ -14,7 +14,8 @@ from typer.main import get_command
 from cluster.cli.main import app
 from cluster.runs.config import RunConfig
 from cluster.runs.presets import RUNS
-from docs.generate import GENERATED, commands_page, inner, leaves, settings_of, settings_page
+from docs.commands import commands_page, inner
+from docs.generate import GENERATED, leaves, settings_of, settings_page
 from gato.serialization import to_plain
 from tests.docs.blocks import DOCS, README, ROOT, pages
 

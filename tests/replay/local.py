@@ -25,6 +25,11 @@ def kill(shards: Shards, shard: int = 0) -> None:
     os.kill(ray.get(shards.actors[shard].pid.remote()), signal.SIGKILL)
 
 
+def keys_of(shards: Shards) -> list[str]:
+    """Keys of all stored episodes, sorted."""
+    return sorted(k for keys in ray.get([a.keys.remote() for a in shards.actors]) for k in keys)
+
+
 def batch_from(source: RemoteBatchSource, index: int) -> Batch:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

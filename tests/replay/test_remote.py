@@ -16,7 +16,7 @@ from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes
-from tests.replay.local import batch_from, kill, start
+from tests.replay.local import batch_from, keys_of, kill, start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
         assert sink.add(counter_episode(number)).status in ("stored", "duplicate")
     ray.wait(under_way, num_returns=len(under_way), timeout=30)
     assert sink.add(counter_episode(0)).status == "duplicate"
-    assert sorted(replay.keys()) == sorted(f"k{number}" for number in range(40))
+    assert keys_of(replay) == sorted(f"k{number}" for number in range(40))
     stats = replay.stats()
     assert stats.incarnation >= 2
     assert stats.episodes == {COUNTER.name: 40}
@@ -98,4 +98,4 @@ def test_a_sink_says_so_where_replay_is_gone_for_good(tmp_path: Path) -> None:
     assert "did not answer" in added.reason
     assert RemoteBatchSource(replay).next_batch(0, timeout_s=1.0) is None
     with pytest.raises(RayActorError):
-        replay.keys()
+        keys_of(replay)

@@ -28,10 +28,16 @@ def batch(number: int) -> Batch:
     """Its first id is its number."""
     column = np.full((1, 2), number, np.int32)
     return Batch(
-        ids=column, place=column, segment=column, is_target=column > 0, task_index=np.zeros(1, np.int64),
-        patches=np.zeros((0, 16, 16, 3), np.uint8), patch_at=np.zeros(0, np.int64),
-        patch_intervals=np.zeros((0, 4), np.int32), patch_leaders=np.zeros((0, 2), np.int64),
-    )  # fmt: skip
+        ids=column,
+        place=column,
+        segment=column,
+        is_target=column > 0,
+        task_index=np.zeros(1, np.int64),
+        patches=np.zeros((0, 16, 16, 3), np.uint8),
+        patch_at=np.zeros(0, np.int64),
+        patch_intervals=np.zeros((0, 4), np.int32),
+        patch_leaders=np.zeros((0, 2), np.int64),
+    )
 
 
 @dataclass

@@ -26,7 +26,7 @@ from replay.storage.dedup import split_key
 from replay.storage.lock import WRITING, FolderLock
 from replay.storage.record import pack, record_to_bytes
 from tests.replay.episodes import LAYOUT, TASKS, config, counter_episode
-from tests.replay.local import batch_from, kill, start
+from tests.replay.local import batch_from, keys_of, kill, start
 
 
 @given(st.integers(1, 9), st.sampled_from(["w0.4f2a.", "d4rl:hopper:9c:", "w1.77."]))
@@ -118,7 +118,7 @@ def test_two_shards_hold_every_episode_once_and_serve_what_each_would_alone(
         episode = counter_episode(number, key=f"w.1.{number}")
         assert [sink.add(episode).status for _ in range(2)] == ["stored", "duplicate"]
         here[shard_of(split_key(episode.key), 2)].add(record_to_bytes(pack(episode)), timeout_s=1)
-    assert sorted(shards.keys()) == sorted(f"w.1.{number}" for number in range(12))
+    assert keys_of(shards) == sorted(f"w.1.{number}" for number in range(12))
     assert [len(one.keys()) for one in here] == [6, 6]
     assert shards.stats().duplicates == 12
     ranks = [RemoteBatchSource(shards, rank=rank, num_ranks=3) for rank in range(3)]
@@ -151,7 +151,7 @@ def test_the_death_of_one_shard_stops_neither_readers_nor_the_writers_of_the_oth
     assert not ray.wait([back], timeout=0.1)[0]
     held.release()
     assert sink.add(counter_episode(8, key="w.1.8")).status == "stored"
-    assert sorted(shards.keys()) == sorted(f"w.1.{number}" for number in range(10))
+    assert keys_of(shards) == sorted(f"w.1.{number}" for number in range(10))
     assert shards.stats().incarnation >= 3
     shards.close()
 

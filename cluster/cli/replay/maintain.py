@@ -15,7 +15,7 @@ from cluster.monitor.format import bytes_text, literal
 from cluster.runs.replay_location import Place, find_place, open_to_read
 from replay.storage.compact import Compaction
 from replay.storage.store import EpisodeStore
-from replay.storage.verify import Fault, disagreements, faults_of, header_faults, mend
+from replay.storage.verify import Fault, disagreements, faults_of, header_faults, repair
 
 app = command_group()
 
@@ -75,7 +75,7 @@ def verify(what: str | None, *, repairs: bool, console: Console) -> bool:
                 console.print(f"[red]{label}:[/red] {sentence}", highlight=False, soft_wrap=True)
             earlier = before - len({fault.number for fault in faults if not fault.column})
             if repairs and (faults or said):
-                mend(store, faults)
+                repair(store, faults)
             _conclude(label, store, faults, said, earlier=earlier, repairs=repairs, console=console)
             is_whole = is_whole and (repairs or not (faults or said))
         finally:

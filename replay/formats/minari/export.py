@@ -1,5 +1,5 @@
-"""Export: episodes of one task as a Minari data set that others can open, and that imports as the
-same episodes again.
+"""Export: writes episodes of one task as a Minari data set, which imports as the same episodes
+again.
 
 Shape letters: T steps.
 """
@@ -65,8 +65,10 @@ def export_minari(
     it is made of the task's and the folder's names, with a dash for what an id may not have.
     `env_spec` is Gymnasium's description as JSON (`actors.envs.factory.env_spec_of`): with it,
     Minari can make the environment again; without it, the data set names only the environment's id.
-    ValueError for a destination that is there already, an id of another form, an episode of another
-    task, or none at all; then, and where writing fails, nothing is left behind.
+
+    Raises:
+        ValueError: if the destination exists, the id has another form, an episode is of another
+            task, or there are none. Then, and if writing fails, nothing is left behind.
     """
     folder, dataset_id = _destination(destination, dataset_id, task)
     if folder.exists():
@@ -116,7 +118,8 @@ def _destination(destination: str | Path, dataset_id: str | None, task: Task) ->
             )
     if not DATASET_ID.fullmatch(found):
         raise ValueError(
-            f"{found!r} is no id of a Minari data set; they are such as {_namespace(task)}/mine-v0"
+            f"{found!r} is not an id of a Minari data set; they are such as"
+            f" {_namespace(task)}/mine-v0"
         )
     return folder, found
 
@@ -180,7 +183,7 @@ def _write_episodes(
 def _write(
     group: h5py.Group, name: str, values: Shaped[np.ndarray, "T ..."], *, repeat_last: bool = False
 ) -> None:
-    """`values`, compressed; with the last row once more where one more is wanted."""
+    """Write `values`, compressed; with `repeat_last`, the last row twice."""
     rows = max(1, min(len(values), CHUNK_BYTES // max(1, values[:1].nbytes)))
     data = group.create_dataset(
         name,
@@ -245,8 +248,15 @@ def _bare_env_spec(task: Task) -> str:
     """Gymnasium's description of an environment of which only the id is known."""
     return json.dumps(
         {
-            "id": task.env_id, "entry_point": None, "reward_threshold": None, "nondeterministic": False,
-            "max_episode_steps": task.max_steps, "order_enforce": True, "disable_env_checker": False, "kwargs": {},
-            "additional_wrappers": [], "vector_entry_point": None,
+            "id": task.env_id,
+            "entry_point": None,
+            "reward_threshold": None,
+            "nondeterministic": False,
+            "max_episode_steps": task.max_steps,
+            "order_enforce": True,
+            "disable_env_checker": False,
+            "kwargs": {},
+            "additional_wrappers": [],
+            "vector_entry_point": None,
         }
-    )  # fmt: skip
+    )

@@ -1,5 +1,5 @@
-"""Where a Minari data set lies: a folder, or an id under MINARI_DATASETS_PATH, downloaded where it
-is not there yet."""
+"""The folder of a Minari data set: given, or found by id under MINARI_DATASETS_PATH, or
+downloaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 PREFIX = "minari:"
 REACH_S = 10.0
-"""How long the hub may take to answer before it counts as out of reach."""
+"""How long to wait for the hub's answer."""
 
 
 def datasets_root() -> Path:
@@ -20,8 +20,8 @@ def datasets_root() -> Path:
 
 
 def find_folder(path_or_id: str | Path) -> Path:
-    """The folder that holds metadata.json; an id that is not here is downloaded. ValueError where
-    that cannot be."""
+    """The folder that holds metadata.json; an id that is not here is downloaded. Raises ValueError
+    if that cannot be."""
     name = str(path_or_id)
     given = Path(name).expanduser()
     if not name.startswith(PREFIX) and given.is_dir():
@@ -61,8 +61,8 @@ def _download(dataset_id: str, root: Path) -> None:
 
 
 def _reach_hub() -> None:
-    """One request, so that without a network the answer takes seconds, not the minute of the hub's
-    own retries."""
+    """Make one request, so that without a network the error takes seconds, not the minute of the
+    hub's own retries."""
     if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
         endpoint = import_module("huggingface_hub.constants").ENDPOINT
         import_module("huggingface_hub.utils").get_session().head(endpoint, timeout=REACH_S)

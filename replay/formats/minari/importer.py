@@ -31,12 +31,7 @@ from replay.formats.convert import Converter
 from replay.formats.minari.folder import find_folder
 from replay.formats.minari.metadata import Metadata, description_of, paths_of, read_metadata
 from replay.formats.minari.spaces import Conversion, conversion_of
-from replay.formats.minari.storage import (
-    Column,
-    MinariStorage,
-    Record,
-    shape_of,
-)
+from replay.formats.minari.storage import Column, MinariStorage, Record, shape_of
 from replay.formats.reader import (
     NO_OPTIONS,
     Attempt,
@@ -67,7 +62,7 @@ def read_minari(
     known: Known = nothing_known,
     options: ImportOptions = NO_OPTIONS,
 ) -> Reading:
-    """The episodes of a Minari data set (HDF5, Arrow or Parquet). ValueError, at once, if it
+    """The episodes of a Minari data set (HDF5, Arrow or Parquet). Raises ValueError at once if it
     contradicts its task.
 
     read_minari(Path("datasets/mujoco/hopper/expert-v0"), tasks)
@@ -104,7 +99,7 @@ def read_minari(
     if len(wanted) < len(stored):
         report.left_out.append(
             f"metadata.json counts {about.num_episodes:,} episodes, the files hold {len(stored):,}:"
-            " those behind are not read; mend total_episodes to read them"
+            " those behind are not read; correct total_episodes to read them"
         )
     if len(wanted) < about.num_episodes:
         report.left_out.append(
@@ -127,14 +122,14 @@ class _Fitting:
     conversions: Mapping[str, Conversion]
     """Of each observation, and of `actions`."""
     buttons: tuple[int, ...] | None
-    """Of the game, where actions count these; None where they are as the task's."""
+    """The game's buttons, if actions count these; None if they count the task's."""
     info: Mapping[str, str]
     notes: Sequence[str]
 
 
 def _fitting(about: Metadata, task: Task, paths: Mapping[str, str]) -> _Fitting:
-    """ValueError where the spaces of the data set are not those of the task: before anything large
-    is read."""
+    """Raises ValueError if the spaces of the data set are not those of the task: before anything
+    large is read."""
     info = {"env_id": about.env_id or "not stated", "file": about.dataset_id}
     kwargs = about.env_spec.get("kwargs")
     notes: list[str] = []
@@ -159,11 +154,11 @@ def _fitting(about: Metadata, task: Task, paths: Mapping[str, str]) -> _Fitting:
         conversions["actions"] = _conversion(
             about, task, "actions", about.action_space, task.action
         )
-    said = [
+    converted = [
         f"{name}: {conversion.text}" for name, conversion in conversions.items() if conversion.text
     ]
-    if said:
-        info["arrays"] = "; ".join(said)
+    if converted:
+        info["arrays"] = "; ".join(converted)
         notes.append(f"converted: {info['arrays']}")
     return _Fitting(paths=paths, conversions=conversions, buttons=buttons, info=info, notes=notes)
 
@@ -181,7 +176,7 @@ def _conversion(
 
 
 def _buttons(about: Metadata, task: Task) -> tuple[int, ...] | None:
-    """The game's own buttons where the data set's actions count those; None where they are the
+    """The game's own buttons, if the data set's actions count those; None if they count the
     task's."""
     num_actions = about.action_space.get("n")
     known_game = task.family == "atari" and str(task.env_kwargs.get("rom")) in MINIMAL_BUTTONS

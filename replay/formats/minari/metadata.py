@@ -1,4 +1,4 @@
-"""What a Minari data set's metadata.json says: its environment, spaces and number of episodes."""
+"""metadata.json of a Minari data set: its environment, spaces and number of episodes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from replay.formats.minari.storage import FORMATS, HDF5_FILE, leaves
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What a data set says of itself."""
+    """The metadata of a data set."""
 
     dataset_id: str
     env_id: str
-    """Empty where it does not say."""
+    """Empty if it is not stated."""
     env_spec: Mapping[str, Any]
     made_for: str
-    """The task that it was exported from by us; else empty."""
+    """The task, if gato-ray exported the data set; otherwise empty."""
     data_format: str
     num_episodes: int
     observation_space: Mapping[str, Any]
@@ -103,7 +103,8 @@ def description_of(about: Metadata, task: Task, paths: Mapping[str, str]) -> Env
 
 
 def paths_of(about: Metadata, task: Task) -> dict[str, str]:
-    """Where in the data set each observation of the task is. ValueError if one is not there."""
+    """Where in the data set each observation of the task is. Raises ValueError if one is not
+    there."""
     plain = "" in about.spaces
     if plain and len(task.observations) != 1:
         raise ValueError(

@@ -1,5 +1,4 @@
-"""What a Minari data set declares of one array, against a task's spec: refused, or how its values
-become the task's.
+"""Spaces of a Minari data set against a task's specs: rejected, or how to convert the values.
 
 Shape letters: T steps, n elements of one step.
 """
@@ -48,21 +47,21 @@ class Conversion:
 
     @property
     def text(self) -> str:
-        """What is done, in words; empty if nothing is."""
-        said = (
+        """A description; empty if nothing is converted."""
+        parts = (
             [f"counted from {self.start.tolist()} on, in the task from 0"]
             if self.start is not None
             else []
         )
-        said += ["channels are put last"] if self.is_channels_first else []
-        said += ["grey, in all three channels"] if self.is_grey else []
-        return ", ".join(said)
+        parts += ["channels are put last"] if self.is_channels_first else []
+        parts += ["grey, in all three channels"] if self.is_grey else []
+        return ", ".join(parts)
 
 
 def conversion_of(
     space: Mapping[str, Any], spec: ArraySpec, name: str, task_name: str, *, may_be_grey: bool
 ) -> Conversion:
-    """ValueError if the space is of another kind, shape or number of values than the task's.
+    """Raises ValueError if the space is of another kind, shape or number of values than the task's.
     `may_be_grey`: the task's own environment shows grey frames, so that they are the same in all
     three channels."""
     kind = space.get("type")

@@ -1,7 +1,6 @@
-"""How Minari keeps an episode on disk: a group of an HDF5 file, or a folder of Arrow or Parquet
-files.
+"""Minari's files: an episode is a group of an HDF5 file, or a folder of Arrow or Parquet files.
 
-Images are JPEG where the data set says so (Minari 0.5 on, unless it was made with
+Images are JPEG if the data set says so (Minari 0.5 on, unless it was made with
 `jpeg_encoding=False`); they are decoded here, a block of steps at a time, so that an episode of
 large frames is never whole in memory before it is shrunk.
 """
@@ -31,7 +30,7 @@ FORMATS = ("hdf5", "arrow", "parquet")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One array of an episode: how many rows it has, and how some of them are read."""
+    """One array of an episode: its length, and a function that reads some rows."""
 
     length: int
     rows: Callable[[int, int], np.ndarray]
@@ -40,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An episode as it lies on disk. Observations by path, such as `in/order` of a nested Dict;
+    """An episode as it is on disk. Observations by path, such as `in/order` of a nested Dict;
     `""` for a plain one."""
 
     observations: Mapping[str, Column]
@@ -49,14 +48,13 @@ class Record:
     terminations: np.ndarray
     truncations: np.ndarray
     labels: np.ndarray | None
-    """What a teacher would have done, in a data set that `replay.formats.minari.export` wrote of
-    such episodes."""
+    """Labels, if `replay.formats.minari.export` wrote the data set and its episodes have labels."""
     attributes: Mapping[str, Any]
 
 
 class MinariStorage:
-    """The episodes of one data set's folder, by number. OSError, KeyError or ValueError where it is
-    damaged."""
+    """The episodes of one data set's folder, by number. Raises OSError, KeyError or ValueError if
+    it is damaged."""
 
     def __init__(
         self, folder: Path, data_format: str, observation_space: Mapping[str, Any]
@@ -66,7 +64,7 @@ class MinariStorage:
         self._spaces = dict(leaves(observation_space))
 
     def content_files(self) -> list[Path]:
-        """The files whose content makes the data set what it is."""
+        """The files with the episodes."""
         if self._format == "hdf5":
             return [self._folder / HDF5_FILE]
         files = sorted(self._folder.glob(f"*/*.{self._format}"))
@@ -76,8 +74,8 @@ class MinariStorage:
 
     @contextmanager
     def opened(self) -> Generator[Callable[[int], Record]]:
-        """Gives what reads an episode by its number. Its columns may be read until the end of the
-        context."""
+        """Yields a function that reads an episode by its number. Columns may be read until the
+        block ends."""
         if self._format != "hdf5":
             yield self._arrow_record
             return
@@ -85,7 +83,7 @@ class MinariStorage:
             yield lambda index: self._hdf5_record(file, index)
 
     def indices(self) -> list[int]:
-        """Numbers of the episodes that lie there, in order, whatever the metadata says."""
+        """Numbers of the episodes on disk, in order, whatever the metadata says."""
         if self._format != "hdf5":
             names = [folder.name for folder in self._folder.iterdir() if folder.is_dir()]
         else:
@@ -98,7 +96,7 @@ class MinariStorage:
             raise OSError(f"no episode {index} in {HDF5_FILE}")
         group: Any = file[f"episode_{index}"]
         if file.get(f"episode_{index}", getclass=True) is not h5py.Group:
-            raise OSError(f"episode {index} is no group")
+            raise OSError(f"episode {index} is not a group")
         missing = [name for name in COLUMNS if name not in group]
         if missing:
             raise OSError(f"episode {index} has no {', '.join(missing)}")
@@ -140,14 +138,13 @@ class MinariStorage:
             raise OSError(
                 f"episode {index} is damaged: {' '.join(str(problem).split())}"
             ) from problem
-        # the last row of an episode holds its last observation, beside which there is neither
-        # action nor reward
+        # the last row of an episode has its last observation, without an action or a reward
         steps = table.num_rows - 1
         attributes = folder / "metadata.json"
-        seen = _one_chunk(table, "observations")
+        observed = _one_chunk(table, "observations")
         return Record(
             observations={
-                path: _arrow_column(_field(seen, path), space)
+                path: _arrow_column(_field(observed, path), space)
                 for path, space in self._spaces.items()
             },
             actions=_plain(_one_chunk(table, "actions"))[:steps],
@@ -214,7 +211,7 @@ def _decoded(images: list[bytes]) -> np.ndarray:
     try:
         return np.stack([np.asarray(Image.open(io.BytesIO(image)), np.uint8) for image in images])
     except SyntaxError as problem:  # what Pillow raises for a broken header
-        raise ValueError(f"a frame is no image: {problem}") from problem
+        raise ValueError(f"a frame is not an image: {problem}") from problem
 
 
 def _one_chunk(table: pa.Table, name: str) -> Any:

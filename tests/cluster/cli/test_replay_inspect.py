@@ -237,7 +237,7 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(
     status, out, _ = gato("verify", "store")
     assert status == 1
     for words in (
-        "key 'k1' is not among those seen",
+        "key 'k1' is not among the known ones",
         "'k3",
         "next one to be stored is 2",
         "only 7 were inserted",

@@ -182,7 +182,8 @@ service = open_service(Path(sys.argv[1]))
 assert len(service.keys()) == int(sys.argv[2])
 for index in range(20):
     service.next_batch(index, timeout_s=0)
-assert any(service.add(record(f"more.{n}", 900), timeout_s=0).status == "rejected" for n in range(9))
+more = (service.add(record(f"more.{n}", 900), timeout_s=0) for n in range(9))
+assert any(added.status == "rejected" for added in more)
 assert service.next_batch(99, timeout_s=0) is not None
 service.close()
 """

@@ -110,11 +110,11 @@ def test_known_episodes_are_skipped_and_a_known_checkpoints_frames_not_opened(fo
     np.testing.assert_array_equal(last.observations["image"], everything[5].observations["image"])
     assert (reading.num_passed, reading.num_known) == (6, 5)
     opened: list[Path] = []
-    frames = dqn_replay._Frames
+    frames = dqn_replay.Frames
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             dqn_replay,
-            "_Frames",
+            "Frames",
             lambda file, num_steps: opened.append(file) or frames(file, num_steps=num_steps),
         )
         list(read_dqn_replay(folder, TASKS, known=set(keys[:4]).__contains__))

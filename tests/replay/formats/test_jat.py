@@ -268,7 +268,9 @@ def test_other_or_damaged_files_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hold different things"):
         read_source(str(path.parent), TASKS)
     other.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"other\.parquet is damaged, or no Parquet file") as error:
+    with pytest.raises(
+        ValueError, match=r"other\.parquet is damaged, or not a Parquet file"
+    ) as error:
         read_source(str(path.parent), TASKS)
     assert "\n" not in str(error.value)
     other.unlink()

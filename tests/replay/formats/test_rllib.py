@@ -205,7 +205,7 @@ def test_arrays_of_objects_are_refused_and_never_opened(tmp_path: Path, column: 
 def test_other_rows_are_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "hopper.parquet"
     pq.write_table(pa.table({"item": [b"\xc1 nothing"]}), path)
-    assert "damaged, or no packed episode" in refused(read_source(str(path), TASKS))
+    assert "damaged, or not a packed episode" in refused(read_source(str(path), TASKS))
     assert "expected a single agent's episode" in refused(
         read_source(str(write(path, [{"agent_episodes": {}}])), TASKS)
     )
