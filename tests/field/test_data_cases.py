@@ -1,5 +1,5 @@
-"""Data that people report of other systems, as files: each is accepted, converted or rejected, and what
-was done is said."""
+"""Data that people report of other systems, as files: each is accepted, converted or
+rejected, and what was done is said."""
 
 import fcntl
 import json

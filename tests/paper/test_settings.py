@@ -158,7 +158,7 @@ def test_every_layout_is_acted_and_learned_as_it_is_written(layout: str, task: T
 
 
 def test_a2_ranges_of_their_own_have_waves_of_their_own() -> None:
-    """A2 with shared cosines: each range of bins has its own mix; an id that is not a bin has none."""
+    """A2 with shared cosines: each range of bins has its own mix; other ids have none."""
     model = model_of(value_waves=4, action_ids="own", discrete_ids="own")
     added = (model.embedding.weight - model.embedding.table.weight).detach()
     assert added[32_000:34_048].abs().amax(-1).gt(0).all()
