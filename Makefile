@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 RUN ?= demo
 
-.PHONY: setup run test test-slow coverage check bench docs clean
+.PHONY: setup run test test-slow coverage mutate check bench docs clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ coverage: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet -o .coverage/coverage.json
 	$(BIN)/python -m benchmarks.coverage_page
+
+# Mutants of the arithmetic that no test notices; written into docs/testing.md. It takes about an hour.
+mutate: $(STAMP)
+	$(BIN)/python -m tests.mutate
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,6 +1,8 @@
 """Checks the shapes and types that annotations promise, at every call, in every test."""
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ from jaxtyping import install_import_hook
 import tests.type_check
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if sys.dont_write_bytecode:
+    # Without compiled files each process that a test starts compiles all its imports again, which
+    # takes twice the time. They are kept outside the tree, as PYTHONDONTWRITEBYTECODE asks.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(tempfile.gettempdir()) / f"gato-pycache-{os.getuid()}")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def annotated(*packages: str) -> list[str]:

@@ -1,2 +1,2 @@
-"""Tests of files as people have them: each that contradicts a task is refused or said, never
+"""Tests of files as people have them: each that contradicts a task is rejected or named, never
 silent."""

@@ -1,4 +1,4 @@
-"""What an attack on the importers found: each input is taken rightly, refused alone, or one
+"""What an attack on the importers found: each input is accepted rightly, rejected alone, or one
 line."""
 
 import json

@@ -1,5 +1,5 @@
-"""Data that people report of other systems, as files: each is taken, converted or refused, and what
-was done is said."""
+"""Data that people report of other systems, as files: each is accepted, converted or
+rejected, and what was done is said."""
 
 import fcntl
 import json
@@ -179,7 +179,7 @@ def test_the_monitor_of_another_library_changes_nothing_and_an_unknown_wrapper_i
 
     wrap("Monitor", "stable_baselines3.common.monitor:Monitor")
     assert len(read(folder)[0]) == 2
-    # of the same name, and nobody knows what it does
+    # of the same name, whose effect is unknown
     wrap("Monitor", "my_project.wrappers:Monitor")
     with pytest.raises(
         ValueError, match=r"the wrapper Monitor, which is unknown here.*--allow wrapper:Monitor"

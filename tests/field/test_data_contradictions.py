@@ -1,4 +1,4 @@
-"""Laws: a source with one contradiction is refused, cut, converted or said; none passes silently,
+"""Laws: a source with one contradiction is rejected, cut, converted or named; none passes silently,
 and what is taken is right."""
 
 from __future__ import annotations

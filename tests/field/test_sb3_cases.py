@@ -1,4 +1,4 @@
-"""Policies and statistics of Stable-Baselines3 as people have them: beside each other, in RL-Zoo's
+"""Policies and statistics of Stable-Baselines3 as people have them: next to each other, in RL-Zoo's
 folders, damaged, too large."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A valid zip with one contradiction is refused, or loaded with a note that names it: never
+"""A valid zip with one contradiction is rejected, or loaded with a note that names it: never
 silently."""
 
 from __future__ import annotations

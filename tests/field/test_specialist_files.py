@@ -1,4 +1,4 @@
-"""A specialist's two files with one thing wrong are refused in one line that names the file."""
+"""A specialist's two files with one thing wrong are rejected in one line that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks and episodes: checked at the door, found by any of their names."""
+"""Tasks and episodes: checked at ingest, found by any of their names."""
 
 from dataclasses import replace
 

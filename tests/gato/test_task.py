@@ -1,4 +1,4 @@
-"""What a spec and a task refuse, and that they say how to mend it; statistics in a task."""
+"""What a spec and a task reject, and that they say how to fix it; statistics in a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text: raw bytes in episodes, ids in sequences, targets where something stands before them."""
+"""Text: raw bytes in episodes, ids in sequences, targets if something is before them."""
 
 from dataclasses import replace
 

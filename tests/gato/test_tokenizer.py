@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gato.array_spec import ArraySpec, Kind
 from gato.scaling import bin_centres, bins, mu_law, scale, unscale
-from gato.tokenizer import TokenLayout, decode, encode
+from gato.text import ByteEncoder
+from gato.tokenizer import TokenLayout, action_centres, bin_actions, decode, encode
 
 LAYOUT = TokenLayout()
 OBSERVATION = ArraySpec(kind=Kind.CONTINUOUS, shape=())
@@ -125,3 +126,103 @@ def test_an_element_of_equal_bounds_is_a_constant_that_decodes_to_itself():
         np.full((1, 3), TokenLayout().first_bin + 700), spec, TokenLayout(), is_action=True
     )
     assert again[0, :2].tolist() == [0.0, 0.5]
+
+
+def test_a_layouts_ranges_follow_each_other() -> None:
+    layout = TokenLayout(num_text_ids=5000, num_bins=100, discrete="own", actions="own")
+    assert (layout.first_bin, layout.num_bin_ranges) == (5000, 2)
+    assert (layout.first_action_bin, layout.end_of_bins) == (5100, 5200)
+    assert (layout.first_discrete, layout.separator, layout.vocab_size) == (5200, 6224, 6225)
+    shared = TokenLayout(num_text_ids=5000, num_bins=100, separator_id=7)
+    assert (shared.first_action_bin, shared.end_of_bins) == (5000, 5100)
+    assert (shared.first_discrete, shared.separator, shared.vocab_size) == (0, 7, 5100)
+
+
+def test_the_least_layouts_are_accepted_and_smaller_ones_rejected() -> None:
+    assert TokenLayout(num_text_ids=0, discrete="own").first_bin == 0
+    assert TokenLayout(num_text_ids=1024).first_bin == 1024
+    assert TokenLayout(num_bins=2).num_bins == 2
+    text = ByteEncoder()
+    assert TokenLayout(num_text_ids=256, discrete="own", text=text).encoder is text
+    assert TokenLayout(separator_id=0).separator == 0
+    assert TokenLayout(separator_id=31_999).separator == 31_999
+    for wrong in (
+        {"num_text_ids": -1, "discrete": "own"},
+        {"num_text_ids": 1023},
+        {"num_bins": 1},
+        {"num_text_ids": 255, "discrete": "own", "text": text},
+        {"separator_id": -1},
+        {"separator_id": 32_000},
+    ):
+        with pytest.raises(ValueError):
+            TokenLayout(**wrong)
+    with pytest.raises(ValueError, match="no encoder"):
+        _ = TokenLayout().encoder
+
+
+def test_ids_of_one_element_and_of_all() -> None:
+    layout = TokenLayout(num_text_ids=5000, num_bins=100, actions="own")
+    buttons = ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3))
+    assert layout.ids_of(buttons) == (0, 5)
+    assert layout.ids_of(buttons, 0) == (0, 5)
+    assert layout.ids_of(buttons, 1) == (0, 3)
+    assert layout.ids_of(OBSERVATION) == (5000, 5100)
+    assert layout.ids_of(ACTION, is_action=True) == (5100, 5200)
+    text = ArraySpec(kind=Kind.TEXT, shape=(8,), max_tokens=4)
+    assert layout.ids_of(text) == (0, 5000)
+
+
+def test_companded_actions_have_the_bins_of_the_mu_law_of_one_and_decode_to_their_inverse() -> None:
+    layout = TokenLayout(compand_actions=True)
+    low, high = layout.action_bins
+    ends = np.array([-1.0, 1.0])
+    assert [low, high - 1] == bins(mu_law(ends), 1024).tolist()
+    assert bin_actions(ends, layout).tolist() == [0, high - low - 1]
+    assert bin_actions(np.array([-7.0, 7.0]), layout).tolist() == [0, high - low - 1]
+    centres = action_centres(layout)
+    assert len(centres) == high - low
+    assert mu_law(centres) == pytest.approx(bin_centres(1024)[low:high], abs=1e-6)
+    assert bin_actions(centres, layout).tolist() == list(range(high - low))
+    plain = TokenLayout()
+    assert bin_actions(np.array([-7.0, 0.0, 7.0]), plain).tolist() == [0, 512, 1023]
+
+
+def test_equal_bounds_are_scaled_as_if_they_were_one_apart() -> None:
+    spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=2.0, high=2.0)
+    assert scale(np.array([[2.0], [2.25], [3.0]]), spec).ravel().tolist() == [-1.0, -0.5, 1.0]
+
+
+def test_the_scale_of_bounds_and_of_statistics_by_numbers() -> None:
+    bounded = ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), low=-2.0, high=6.0)
+    assert scale(np.array([[-2.0], [0.0], [6.0]]), bounded).ravel().tolist() == [-1.0, -0.5, 1.0]
+    assert unscale(np.array([[-1.0], [-0.5], [1.0]]), bounded).ravel().tolist() == [-2.0, 0.0, 6.0]
+    normalised = ArraySpec(kind=Kind.CONTINUOUS, shape=(1,), mean=(5.0,), std=(4.0,))
+    assert scale(np.array([[13.0]]), normalised).item() == pytest.approx(mu_law(np.array(2.0)))
+    assert unscale(scale(np.array([[13.0]]), normalised), normalised).item() == pytest.approx(13.0)
+
+
+def test_bins_by_numbers() -> None:
+    assert bins(np.array([-9.0, -1.0, -0.5, 0.0, 0.49, 0.5, 1.0, 9.0]), 4).tolist() == [
+        0, 0, 1, 2, 2, 3, 3, 3,
+    ]  # fmt: skip
+    assert bin_centres(4).tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+def test_decoding_rejects_other_shapes_and_kinds() -> None:
+    with pytest.raises(ValueError, match="has 1 a step"):
+        decode(np.zeros((2, 3), np.int32), BUTTON, LAYOUT)
+    text = ArraySpec(kind=Kind.TEXT, shape=(8,), max_tokens=4)
+    with pytest.raises(ValueError, match="are not decoded"):
+        decode(np.zeros((2, 4), np.int32), text, LAYOUT)
+    image = ArraySpec(kind=Kind.IMAGE, shape=(16, 16, 3))
+    with pytest.raises(ValueError, match="patches"):
+        encode(np.zeros((1, 16, 16, 3), np.uint8), image, LAYOUT)
+    assert decode(np.zeros((0, 1), np.int32), BUTTON, LAYOUT).shape == (0,)
+
+
+def test_discrete_values_of_an_own_range_come_back() -> None:
+    layout = TokenLayout(discrete="own")
+    values = np.array([0, 17])
+    ids = encode(values, BUTTON, layout)
+    assert ids.ravel().tolist() == [layout.end_of_bins, layout.end_of_bins + 17]
+    assert decode(ids, BUTTON, layout).tolist() == [0, 17]

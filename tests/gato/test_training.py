@@ -123,7 +123,7 @@ def test_positions_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="3 wide"):
         TransformerConfig(**sizes, positions="rotary")
     config = TransformerConfig(**sizes)
-    # as from a file: here the annotation would refuse it first
+    # as from a file: here the annotation would reject it first
     object.__setattr__(config, "positions", "learned")
     with pytest.raises(ValueError, match="'transformer-xl' or 'rotary'"):
         config.__post_init__()

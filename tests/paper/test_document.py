@@ -18,7 +18,7 @@ def names_in(path: Path) -> set[str]:
 
 
 def test_every_test_that_the_document_names_exists() -> None:
-    """Each statement's test can be run by the name that stands there."""
+    """Each statement's test can be run by the name that is given there."""
     assert len(NAMED) > 80
     missing = [
         f"{file}::{name}" for file, name in sorted(NAMED) if name not in names_in(ROOT / file)
@@ -27,7 +27,7 @@ def test_every_test_that_the_document_names_exists() -> None:
 
 
 def test_every_test_of_the_suite_is_in_the_document() -> None:
-    """Whoever adds a test of a statement says there which one."""
+    """Every test of the suite is named in the document."""
     folder = Path(__file__).parent
     all_tests = {
         (f"tests/paper/{path.name}", name)

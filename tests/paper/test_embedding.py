@@ -183,8 +183,8 @@ def test_in_training_a_patch_stands_anywhere_in_its_interval() -> None:
 def test_positions_are_drawn_anew_in_every_forward_pass_once_for_a_row_or_column_of_an_image() -> (
     None
 ):
-    """Appendix C.3 does not say how often; ours are drawn for each image anew, and kept together in
-    its grid."""
+    """Appendix C.3 does not say how often; ours are drawn again for each image, and kept together
+    in its grid."""
     torch.manual_seed(0)
     draw = drawn_positions(FOUR_BY_FIVE, num_steps=2)
     first, second = draw(True).view(2, 4, 5, 2), draw(True).view(2, 4, 5, 2)

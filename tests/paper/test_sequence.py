@@ -1,4 +1,4 @@
-"""Section 2.1, 2.2 and appendix B: what stands where in a sequence."""
+"""Section 2.1, 2.2 and appendix B: the order of tokens in a sequence."""
 
 import numpy as np
 import pytest

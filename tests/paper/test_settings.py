@@ -158,7 +158,7 @@ def test_every_layout_is_acted_and_learned_as_it_is_written(layout: str, task: T
 
 
 def test_a2_ranges_of_their_own_have_waves_of_their_own() -> None:
-    """A2 with shared cosines: each range of bins has its own mix; what is no bin has none."""
+    """A2 with shared cosines: each range of bins has its own mix; other ids have none."""
     model = model_of(value_waves=4, action_ids="own", discrete_ids="own")
     added = (model.embedding.weight - model.embedding.table.weight).detach()
     assert added[32_000:34_048].abs().amax(-1).gt(0).all()
@@ -236,7 +236,7 @@ def test_a_checkpoint_from_before_a_setting_has_its_default(tmp_path: Path) -> N
     ],
 )
 def test_ids_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
-    """A1 to A3: at the door, in one line."""
+    """A1 to A3: before anything is built, in one line."""
     with pytest.raises(ValueError, match=message):
         model_of(**settings)
     assert TokenLayout(num_text_ids=0, discrete="own").vocab_size == 1024 + 1024 + 1

@@ -353,3 +353,44 @@ def test_over_100_000_operations_the_realised_ratio_stays_within_the_slack_and_o
         )
     assert moved["neither"] == 0
     assert min(moved["insert"], moved["read"]) > 5_000
+
+
+def test_the_least_settings_are_accepted_and_smaller_ones_rejected() -> None:
+    for ratio in (1e-6, 1e6):
+        config = LimiterConfig(warmup_tokens=0, slack_tokens=1, reads_per_inserted_token=ratio)
+        assert config.reads_per_inserted_token == ratio
+    for ratio in (0.99e-6, 1.0000005e6):
+        with pytest.raises(ValueError, match="None uncouples"):
+            LimiterConfig(warmup_tokens=0, reads_per_inserted_token=ratio)
+    with pytest.raises(ValueError, match="at least 1"):
+        LimiterConfig(warmup_tokens=0, slack_tokens=0)
+
+
+def test_without_a_ratio_nothing_is_owed() -> None:
+    limiter = Limiter(LimiterConfig(warmup_tokens=0))
+    limiter.inserted(5)
+    assert limiter.owed_tokens == 0.0
+
+
+def test_the_last_token_of_the_warm_up_opens_the_readers_and_counts_for_the_writers() -> None:
+    config = LimiterConfig(warmup_tokens=10, reads_per_inserted_token=100.0, slack_tokens=1)
+    limiter = Limiter(config)
+    limiter.inserted(9)
+    assert limiter.may_insert()
+    assert not limiter.may_read()
+    limiter.inserted(1)
+    assert not limiter.may_insert()
+    assert limiter.may_read()
+
+
+@pytest.mark.parametrize(
+    ("warmup_tokens", "text"),
+    [
+        (0, "readers wait for the first inserted token"),
+        (1, "readers wait for the first inserted token"),
+        (2, "readers wait: 0 of 2 tokens of the warm-up are in"),
+    ],
+)
+def test_why_speaks_of_a_warm_up_of_two_tokens_or_more(warmup_tokens: int, text: str) -> None:
+    limiter = Limiter(LimiterConfig(warmup_tokens=warmup_tokens, reads_per_inserted_token=1.0))
+    assert limiter.why() == text

@@ -22,6 +22,12 @@ def test_where_a_quarter_is_a_whole_number_it_is_scipys_trimmed_mean(
     assert float(interquartile_mean(values)) == pytest.approx(trim_mean(values.ravel(), 0.25))
 
 
+def test_a_batch_of_resamples_has_the_mean_of_each() -> None:
+    scores = np.random.default_rng(1).normal(size=(5, 3, 7))
+    each = [float(interquartile_mean(resample)) for resample in scores]
+    assert interquartile_mean(scores).tolist() == pytest.approx(each)
+
+
 def test_scores_on_the_border_count_in_part() -> None:
     # Of 6 the middle half is 3: the third and fourth whole, the second and fifth by half.
     values = np.array([[0.0, 1.0, 2.0, 4.0, 8.0, 100.0]])
@@ -50,6 +56,23 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         assert over is not None
         held += over.low <= 0.5 <= over.high
     assert held >= 50
+
+
+def test_the_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=40)
+    over = [aggregate([scores.tolist()], seed=seed) for seed in range(8)]
+    again = interquartile_mean(rng.choice(scores, size=(20_000, 1, 40)))
+    below = [np.mean(again < each.low) for each in over if each is not None]
+    above = [np.mean(again > each.high) for each in over if each is not None]
+    assert np.mean(below) == pytest.approx(0.025, abs=0.004)
+    assert np.mean(above) == pytest.approx(0.025, abs=0.004)
+
+
+def test_of_each_task_as_many_episodes_count_as_the_task_with_the_fewest_has() -> None:
+    over = aggregate([[1.0, 1.0, 9.0, 9.0, 9.0], [3.0, 3.0]])
+    assert over is not None
+    assert over.iqm == 2.0
 
 
 def test_a_task_without_a_score_is_left_out_and_nothing_is_no_number() -> None:

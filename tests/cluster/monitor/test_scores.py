@@ -3,14 +3,16 @@ scale they are read on."""
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.monitor.fold import fold
-from cluster.monitor.scores import Scale, Spread, TaskState, finite, scale_of
+from cluster.monitor.scores import Scale, Spread, TaskState, finite, read_scales, scale_of
 from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
 from cluster.monitor.task_table import aggregate_line
@@ -163,6 +165,16 @@ def test_without_a_teacher_the_published_expert_is_the_top_of_the_scale() -> Non
     assert scale_of(task, 0.0) == Scale(
         random_return=1.0, teacher_return=0.0, expert_return=9.0, human_return=5.0
     )
+
+
+def test_scales_are_read_from_the_runs_folder_and_none_is_no_error(tmp_path: Path) -> None:
+    assert read_scales(tmp_path) == {}
+    plain = {"mujoco/hopper": {"random_return": 20.0, "teacher_return": 3220.0}}
+    (tmp_path / "scales.json").write_text(json.dumps(plain))
+    assert read_scales(tmp_path) == {HOPPER: Scale(random_return=20.0, teacher_return=3220.0)}
+    (tmp_path / "scales.json").write_text('{"mujoco/hopper": {"random_return": "low"}}')
+    with pytest.raises(ValueError, match=r"scales\.json is damaged .*gato resume"):
+        read_scales(tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])

@@ -163,7 +163,8 @@ class Storm:
 @pytest.mark.parametrize(
     ("durability", "num_kills", "capacity_bytes"),
     [
-        ("group", 20, LARGE_BYTES),
+        ("group", 6, LARGE_BYTES),
+        pytest.param("group", 20, LARGE_BYTES, marks=pytest.mark.slow),
         ("always", 3, LARGE_BYTES),
         ("none", 3, LARGE_BYTES),
         ("group", 5, SMALL_BYTES),

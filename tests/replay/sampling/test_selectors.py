@@ -281,7 +281,7 @@ def test_draws_with_a_limit_are_those_of_one_after_another() -> None:
     limited = build_sampler(Uniform(), items, 1)
     rng = np.random.default_rng(3)
     seen: Counter[tuple[int, ...]] = Counter()
-    for _ in range(20_000):
+    for _ in range(5_000):
         index, probabilities = limited.draw(rng, 3)
         seen[tuple(index.tolist())] += 1
         there = 1.0 - np.concatenate([[0], np.cumsum([weights[item] for item in index[:-1]])])
@@ -296,7 +296,7 @@ def test_draws_with_a_limit_are_those_of_one_after_another() -> None:
         if len({a, b, c}) == 3
     }
     assert sum(expected.values()) == pytest.approx(1.0)
-    statistic = sum((seen[order] - 20_000 * p) ** 2 / (20_000 * p) for order, p in expected.items())
+    statistic = sum((seen[order] - 5_000 * p) ** 2 / (5_000 * p) for order, p in expected.items())
     assert statistic / 23 < 2.0
 
 
@@ -331,13 +331,13 @@ def test_random_victims_go_in_proportion_to_their_weights_without_replacement() 
     items, weights = items_of(4, steps=[1, 2, 3, 4]), np.array([0.1, 0.2, 0.3, 0.4])
     rng = np.random.default_rng(7)
     seen: Counter[frozenset[int]] = Counter()
-    for _ in range(10_000):
+    for _ in range(3_000):
         seen[frozenset(victims(Uniform(), items, 2, np.ones(4, np.int64), rng).tolist())] += 1
     expected = {
         frozenset((a, b)): weights[a] * weights[b] * (1 / (1 - weights[a]) + 1 / (1 - weights[b]))
         for a, b in combinations(range(4), 2)
     }
-    statistic = sum((seen[pair] - 10_000 * p) ** 2 / (10_000 * p) for pair, p in expected.items())
+    statistic = sum((seen[pair] - 3_000 * p) ** 2 / (3_000 * p) for pair, p in expected.items())
     assert statistic / 5 < 3.0
 
 
