@@ -13,7 +13,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -126,14 +126,13 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it calls {full}")
 
 
-def read_inert(file: IO[bytes]) -> Any:
+def read_inert(content: bytes) -> Any:
     """The content of a pickle: shells, plain values, and arrays for `numbers_of`.
 
     Raises:
         pickle.UnpicklingError: if it names anything that is not known to be harmless.
         Exception: whatever `pickle` raises if the file is damaged.
     """
-    content = file.read()
     for opcode, argument, _ in pickletools.genops(content):
         # The memo grows to the largest index at once: a few bytes could ask for all memory.
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):

@@ -3,7 +3,6 @@ folders, damaged, too large."""
 
 from __future__ import annotations
 
-import io
 import pickle
 import shutil
 import struct
@@ -344,7 +343,7 @@ def test_statistics_that_are_too_large_are_refused(
 @pytest.mark.report("DLR-RM/stable-baselines3#2281")
 def test_a_pickle_that_asks_for_all_memory_is_refused() -> None:
     with pytest.raises(pickle.UnpicklingError, match="numbers more parts than it can have"):
-        read_inert(io.BytesIO(b"\x80\x04N" + b"r" + struct.pack("<L", 2**31 - 1) + b"."))
+        read_inert(b"\x80\x04N" + b"r" + struct.pack("<L", 2**31 - 1) + b".")
 
 
 def test_options_are_named_where_they_are_wrong() -> None:

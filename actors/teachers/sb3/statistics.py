@@ -93,7 +93,7 @@ def _of_npz(path: Path) -> Statistics:
 
 def _of_pickle(path: Path) -> Statistics | None:
     with path.open("rb") as file:
-        held = read_inert(file)
+        held = read_inert(file.read())
     norm_obs = numbers_of(held.norm_obs)
     keys = getattr(held, "norm_obs_keys", None)
     if keys is not None:

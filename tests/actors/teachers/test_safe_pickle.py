@@ -3,7 +3,6 @@ honest is read as it was."""
 
 from __future__ import annotations
 
-import io
 import pickle
 import subprocess
 import sys
@@ -19,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def read(data: bytes) -> Any:
-    return read_inert(io.BytesIO(data))
+    return read_inert(data)
 
 
 def called(module: str, name: str, *arguments: bytes) -> bytes:
@@ -80,7 +79,7 @@ from actors.teachers.safe_pickle import numbers_of, read_inert
 
 for data in pickle.load(sys.stdin.buffer):
     try:
-        value = read_inert(io.BytesIO(data))
+        value = read_inert(data)
         print([str(numbers_of(value)) for _ in range(3)])
     except (ValueError, TypeError) as problem:
         print("refused")

@@ -167,7 +167,7 @@ def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(
     # deaths, not calls that met a worker on its way back
     assert 3 <= len(notes.events("worker died")) <= 4
     assert notes.events("task failed") == [
-        "a failed 3 times to teach; left alone until gato resume"
+        "a failed 3 times to demonstrate; left alone until gato resume"
     ]
     pool.scale(0)
     assert len(pool) == 0
