@@ -18,10 +18,7 @@ DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 RUNS: dict[str, RunConfig] = {
     "demo": RunConfig(
         name="demo",
-        about=(
-            "Hopper and Freeway from one small Gato, on two cores without a GPU, in about a quarter"
-            " of an hour."
-        ),
+        about="Hopper and Freeway from one small Gato, on two cores without a GPU.",
         tasks=DEMO_TASKS,
         model=PRESETS["small"],
         learner=LearnerConfig(
