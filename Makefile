@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 RUN ?= demo
+# Processes that share the fast tests; a file is tested in one of them.
+TEST_PROCESSES ?= 2
 
 .PHONY: setup run test test-slow coverage mutate check bench docs clean
 
@@ -22,7 +24,7 @@ run: $(STAMP)
 	$(BIN)/gato start $(RUN)
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(BIN)/python -m pytest -m "not slow" -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q --timeout 3600

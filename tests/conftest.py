@@ -43,6 +43,22 @@ settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST = (
+    "tests/cluster/control/test_run.py",
+    "tests/docs/test_blocks.py",
+    "tests/cluster/control/test_connect.py",
+    "tests/cluster/control/test_worker_pool.py",
+    "tests/gato_ray/test_api.py",
+    "tests/replay/faults/test_many_episodes.py",
+)
+"""They start first, so that two processes that share the tests end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in LONGEST)
+
+
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
