@@ -36,6 +36,8 @@ class LearnerActor:
         self._reports: deque[LearnerReport] = deque()
         self._problems: deque[str] = deque()
         self._stop = threading.Event()
+        self._began, self._ended = threading.Event(), threading.Event()
+        self._outcome = ""
 
     @ray.method
     def train(self, epoch: int) -> str:
@@ -44,6 +46,28 @@ class LearnerActor:
         Returns:
             How it ended: "finished", "stopped", "fenced", or why the loss is not finite.
         """
+        self._began.set()
+        try:
+            self._outcome = self._train(epoch)
+        except Exception as problem:
+            self._outcome = f"the learner failed: {problem!r}"
+            raise
+        finally:
+            self._ended.set()
+        return self._outcome
+
+    @ray.method
+    def is_training(self) -> bool:
+        """Whether `train` was called in this process. It answers as soon as the process is up."""
+        return self._began.is_set()
+
+    @ray.method
+    def outcome(self) -> str:
+        """Wait for the end of a `train` whose caller is gone, and return what it returned."""
+        self._ended.wait()
+        return self._outcome
+
+    def _train(self, epoch: int) -> str:
         learner = Learner(
             *self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed
         )

@@ -127,12 +127,20 @@ def start_replay(
     seed: int,
     teacher_returns: Mapping[str, float],
     scheduling_strategy: Any = None,
+    is_detached: bool = False,
 ) -> Shards:
     """Start replay's actors. Ray restarts them if their processes die, and repeats the inserts that
-    were under way."""
+    were under way.
+
+    Args:
+        is_detached: Whether they outlive the caller. They are called replay-0, replay-1... then,
+            and those that are there already in this namespace are taken.
+    """
     count, one = config.num_shards, config.of_one_shard()
-    launched = uuid4().hex
-    names = tuple(f"replay-{launched}-{shard}" for shard in range(count))
+    names = tuple(
+        f"replay-{shard}" if is_detached else f"replay-{uuid4().hex}-{shard}"
+        for shard in range(count)
+    )
     return Shards(
         tuple(
             RemoteReplay.options(
@@ -142,6 +150,8 @@ def start_replay(
                 max_task_retries=-1,
                 max_concurrency=4,
                 scheduling_strategy=scheduling_strategy,
+                lifetime="detached" if is_detached else None,
+                get_if_exists=is_detached,
             ).remote(
                 shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard
             )

@@ -47,7 +47,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 LONGEST = (
     "tests/cluster/control/test_run.py",
     "tests/docs/test_blocks.py",
-    "tests/cluster/control/test_connect.py",
+    "tests/cluster/nodes/test_connect.py",
     "tests/cluster/control/test_worker_pool.py",
     "tests/gato_ray/test_api.py",
     "tests/replay/faults/test_many_episodes.py",

@@ -21,6 +21,8 @@ class Commands(LazyGroup):
         "stop": "cluster.cli.steer",
         "scale": "cluster.cli.steer",
         "roles": "cluster.cli.steer",
+        "cluster": "cluster.cli.cluster",
+        "logs": "cluster.cli.logs",
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
         "import": "cluster.cli.data",
@@ -39,6 +41,8 @@ class Commands(LazyGroup):
         "stop": "Stop a run: the learner saves, the workers end. `gato resume` continues it.",
         "scale": "Change the number of actor workers of an active run.",
         "roles": "Change how an active run divides its workers' time among roles.",
+        "cluster": "Start a Ray cluster, join one, and look at its machines.",
+        "logs": "Show what a part of a run prints.",
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
         "import": "Import demonstrations from a file, to train on with `gato start --data`.",
@@ -50,7 +54,7 @@ class Commands(LazyGroup):
         "doctor": "Try every package that gato needs or can use.",
         "replay": "Inspect and maintain stored episodes: of a run, a data set, or a folder.",
     }
-    GROUPS = frozenset({"config", "replay"})
+    GROUPS = frozenset({"cluster", "config", "replay"})
 
 
 app = typer.Typer(

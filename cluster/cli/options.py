@@ -38,6 +38,10 @@ RayAddress = Annotated[
     ),
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")]
+Attach = Annotated[
+    bool,
+    typer.Option("--attach", help="On a cluster: Ctrl-C stops the run, not only the watching."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 

@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from actors.tasks.resolve import note_on
-from cluster.cli.options import Detach, RayAddress, RedisUrl, RunName, command_group, console
+from cluster.cli.options import (
+    Attach,
+    Detach,
+    RayAddress,
+    RedisUrl,
+    RunName,
+    command_group,
+    console,
+)
 from cluster.control import lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
 from cluster.monitor.format import literal
@@ -82,12 +90,20 @@ def start(
         ),
     ] = None,
     address: RayAddress = None,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NODE",
+            help="Node for the learner, by name or address. Default: one with a GPU, or this one.",
+        ),
+    ] = None,
     redis: RedisUrl = None,
     redis_port: Annotated[
         int | None,
         typer.Option(help="Port of the run's own Redis, on loopback. Default: a free one."),
     ] = None,
     detach: Detach = False,
+    attach: Attach = False,
 ) -> None:
     """Start a run and watch it. Ctrl-C stops it, and everything is kept.
 
@@ -114,6 +130,8 @@ def start(
         redis_port=redis_port,
         detach=detach,
         console=console,
+        home=home,
+        attach=attach,
     )
 
 
@@ -127,6 +145,7 @@ def resume(
     address: RayAddress = None,
     redis: RedisUrl = None,
     detach: Detach = False,
+    attach: Attach = False,
 ) -> None:
     """Continue a stopped run from its last checkpoint, with all its episodes.
 
@@ -141,6 +160,7 @@ def resume(
         redis_url=redis,
         detach=detach,
         console=console,
+        attach=attach,
     )
 
 

@@ -13,8 +13,8 @@ from actors.teachers.specialist import SHIPPED
 from actors.teachers.train.config import is_tried, settings_for
 from actors.teachers.train.rllib import teach as train
 from cluster.cli.options import RayAddress, command_group, console
-from cluster.control.ray_connection import connect_ray
 from cluster.monitor.format import literal
+from cluster.nodes.connect import connect_ray
 
 app = command_group()
 

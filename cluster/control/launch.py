@@ -1,15 +1,22 @@
-"""Start the parts of a run on Ray: replay, weights store and learner, ready for workers."""
+"""Start the parts of a run on Ray, or take over those that run: replay, weights store, learner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import ray
 from ray.actor import ActorProxy
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
@@ -29,14 +36,17 @@ from replay.remote import (
 )
 
 WorkerHandle = ActorProxy[WorkerActor]
+HOME_GROUP = "home"
+HOME_WAIT_S = 60.0
+"""How long to wait for the learner's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of a launched run, as the supervisor knows them.
 
-    Learner, replay and weights store live as long as this value does: the actors hold only borrowed
-    handles.
+    On a local Ray learner, replay and weights store live as long as this value does: the actors
+    hold only borrowed handles. On a cluster they are detached, and live until `end_parts`.
     """
 
     learner: ActorProxy[LearnerActor]
@@ -50,20 +60,34 @@ class Parts:
 
 
 def launch(
-    config: RunConfig, folder: Path, *, local: bool, teacher_returns: Mapping[str, float]
+    config: RunConfig, folder: Path, *, on_cluster: bool, teacher_returns: Mapping[str, float]
 ) -> Parts:
-    """Start all parts but the workers. The parts that write to `folder` stay on this machine.
+    """Start all parts but the workers on this node, which is the run's home.
+
+    On a cluster they have names, and those that are there already are taken over; the learner's
+    place is reserved, so that no waiting worker gets it while the learner starts again.
 
     Constructors get borrowed handles (`Shards.borrowed`, `ray.get_actor`): with others Ray could
     not restart an actor after the object that holds the handle is lost.
 
     On a local Ray nobody claims whole cores: the operating system shares two of them among five
     processes well.
+
+    Raises:
+        ValueError: The home has no core, or no GPU, free for the learner.
     """
-    cores = 0 if local else 1
+    cores = 1 if on_cluster else 0
     tasks = tasks_of(config)
     layout = layout_of(config, tasks, folder)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lasting: dict[str, Any] = (
+        {"lifetime": "detached", "get_if_exists": True, "max_restarts": -1}
+        if on_cluster
+        else {"max_restarts": -1}
+    )
+    launched = "" if on_cluster else f"-{uuid4().hex}"
+    gpus = _gpus_here()
+    place = _reserve(cores, gpus) if on_cluster else here
     replay = start_replay(
         folder=folder / "replay",
         tasks=tasks,
@@ -72,16 +96,20 @@ def launch(
         seed=config.seed,
         teacher_returns=teacher_returns,
         scheduling_strategy=here,
+        is_detached=on_cluster,
     )
-    launched = uuid4().hex
-    store_name = f"weights-{launched}"
+    store_name = f"weights{launched}"
     weights = RemoteWeightsStore.options(
-        name=store_name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        name=store_name, num_cpus=0, max_task_retries=-1, scheduling_strategy=here, **lasting
     ).remote(folder / "weights")
     shards, store = replay.borrowed(), ray.get_actor(store_name)
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     learner = RemoteLearner.options(
-        num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_concurrency=4, scheduling_strategy=here
+        name=f"learner{launched}",
+        num_cpus=cores,
+        num_gpus=gpus,
+        max_concurrency=8,
+        scheduling_strategy=place,
+        **lasting,
     ).remote(
         config.learner,
         config.model,
@@ -99,11 +127,17 @@ def launch(
         text=layout.text,
         prompts=RemotePromptSource(shards),
     )
-
-    end_inference()  # what a run of this name left that was killed
+    if not on_cluster:
+        end_inference()  # what a run of this name left that was killed
 
     def new_worker(name: str) -> WorkerHandle:
-        return RemoteWorker.options(num_cpus=cores, max_restarts=-1, max_concurrency=2).remote(
+        return RemoteWorker.options(
+            name=f"worker-{name}{launched}",
+            num_cpus=cores,
+            max_concurrency=2,
+            scheduling_strategy="SPREAD" if on_cluster else None,
+            **lasting,
+        ).remote(
             name,
             tasks,
             players,
@@ -115,7 +149,7 @@ def launch(
             ),
             config.actors.niceness,
             config.actors.inference == "node",
-            launched,
+            launched or "run",
         )
 
     return Parts(
@@ -126,3 +160,55 @@ def launch(
         new_worker=new_worker,
         clips=ClipFolder(folder / "clips"),
     )
+
+
+def end_parts() -> None:
+    """End all parts of the run in this namespace, but for its supervisor, and free their places."""
+    for name in ray.util.list_named_actors():
+        if name != SUPERVISOR:
+            try:
+                ray.kill(ray.get_actor(name), no_restart=True)
+            except (ValueError, RayError):
+                continue  # it has just ended by itself
+    with suppress(ValueError):  # there is none
+        remove_placement_group(ray.util.get_placement_group(_group_name()))
+
+
+SUPERVISOR = "supervisor"
+
+
+def _group_name() -> str:
+    """The names of placement groups are the cluster's, not the namespace's."""
+    return f"{ray.get_runtime_context().namespace}-{HOME_GROUP}"
+
+
+def _gpus_here() -> int:
+    here = ray.get_runtime_context().get_node_id()
+    offered = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return 1 if offered.get("GPU", 0) >= 1 else 0
+
+
+def _reserve(cores: int, gpus: int) -> PlacementGroupSchedulingStrategy:
+    """The learner's place on this node, reserved for the run until `end_parts`."""
+    name = _group_name()
+    try:
+        group = ray.util.get_placement_group(name)
+    except ValueError:
+        node = f"node:{ray.util.get_node_ip_address()}"
+        group = placement_group(
+            [{"CPU": float(cores), "GPU": float(gpus), node: 0.001}],
+            strategy="STRICT_PACK",
+            name=name,
+            lifetime="detached",
+        )
+    try:
+        ray.get(group.ready(), timeout=HOME_WAIT_S)
+    except (GetTimeoutError, RayError):
+        remove_placement_group(group)
+        wanted = f"{cores} core" + (f" and {gpus} GPU" if gpus else "")
+        raise ValueError(
+            f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner for"
+            f" {HOME_WAIT_S:.0f} s; stop another run there, or name another node with --home (gato"
+            " cluster nodes lists them)"
+        ) from None
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)

@@ -13,8 +13,11 @@ from dataclasses import replace
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
+from cluster.control import run_control
 from cluster.control.supervise import Connections, keep_url, supervise_or_fail
 from cluster.monitor.format import literal
+from cluster.monitor.scores import read_scales
+from cluster.monitor.watch import ENDED, watch_live
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
 from cluster.runs.overrides import override
@@ -28,9 +31,23 @@ def start(
     redis_port: int | None,
     detach: bool,
     console: Console,
+    home: str | None = None,
+    attach: bool = False,
 ) -> RunFolder:
-    """Start a new run, and return its folder. In the foreground it is watched until it ends."""
+    """Start a new run, and return its folder. In the foreground it is watched until it ends.
+
+    With an `address` it runs on that cluster, and this process only watches it, unless `attach`:
+    then Ctrl-C stops the run, as it does for one on this machine.
+    """
     require_space(runs_root())
+    if address is not None:
+        from cluster.control.on_cluster import start_on_cluster
+
+        folder = start_on_cluster(config, address=address, home=home, redis_url=redis_url)
+        _view(folder, detach=detach, attach=attach, console=console)
+        return folder
+    if home is not None:
+        raise ValueError("--home names a node of a cluster; give the cluster, too: --address")
     folder = RunFolder.create(config)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))
@@ -60,9 +77,22 @@ def resume(
     redis_url: str | None,
     detach: bool,
     console: Console,
+    attach: bool = False,
 ) -> None:
     """Go on with a run that is not active; `settings` are kept for the next time, too."""
     folder = find_run(run)
+    home = folder.home
+    if home is not None:
+        from cluster.control.on_cluster import resume_on_cluster
+
+        if run_control.state_of(folder) in ("starting", "running"):
+            raise ValueError(
+                f"run {folder.name} goes on at {home.node}; stop it first (gato stop"
+                f" {folder.name}), or watch it"
+            )
+        resume_on_cluster(folder, home, settings=settings, address=address, redis_url=redis_url)
+        _view(folder, detach=detach, attach=attach, console=console)
+        return
     info = folder.info()
     if info.is_active:
         raise ValueError(
@@ -80,6 +110,28 @@ def resume(
         detach,
         console,
     )
+
+
+def _view(folder: RunFolder, *, detach: bool, attach: bool, console: Console) -> None:
+    """Watch a run on a cluster until it ends or, unless it is attached, until Ctrl-C."""
+    name, home = literal(folder.name), folder.home
+    assert home is not None
+    console.print(
+        f"run [bold]{name}[/bold] goes on at {literal(home.node)} ({home.host}): gato watch {name}"
+        f" · gato stop {name}",
+        highlight=False,
+    )
+    if detach:
+        return
+    with run_control.journal_of(folder) as journal:
+        summary = watch_live(
+            journal, run=folder.name, scales=read_scales(folder.path), console=console,
+            until_ended=True,
+        )  # fmt: skip
+    if attach and summary.state not in ENDED:
+        run_control.ask_to_stop(folder)
+        run_control.wait_until_stopped(folder)
+    run_control.state_of(folder)
 
 
 def _carry_out(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 from cluster.journal.journal import ControlWord, Journal
 from cluster.journal.redis_client import connect
@@ -14,8 +15,9 @@ from cluster.journal.redis_server import RedisServer, find_server
 from cluster.monitor.fold import read_summary
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
+from cluster.monitor.watch import ENDED
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunFolder, find_run
+from cluster.runs.folder import RunFolder, ShownState, find_run
 
 STOP_TIMEOUT_S = 120.0
 """A learner saves before it stops."""
@@ -49,14 +51,36 @@ def summary_of(run: str | None, *, redis_url: str | None = None) -> Summary:
         return read_summary(journal, folder.name, read_scales(folder.path))
 
 
+def state_of(folder: RunFolder) -> ShownState:
+    """How a run stands; for one whose home is elsewhere, as its journal says.
+
+    Raises:
+        ValueError: The journal of a run elsewhere does not answer.
+    """
+    info, home = folder.info(), folder.home
+    if home is None or home.is_here or not info.is_active:
+        return info.state
+    try:
+        with journal_of(folder) as journal:
+            summary = read_summary(journal, folder.name, read_scales(folder.path))
+    except ValueError as problem:
+        raise ValueError(
+            f"the journal of run {folder.name} at {home.node} ({home.host}) does not answer"
+            f" ({problem}); if the run has ended, gato resume {folder.name} goes on with it"
+        ) from problem
+    if summary.state in ENDED:
+        reason = next((e.text for e in reversed(summary.events) if e.kind == "failed"), "")
+        folder.set_known_state(cast(ShownState, summary.state), reason=reason)
+    return folder.info().state
+
+
 def active_run(run: str | None) -> RunFolder:
     """The folder of a run that is starting or running. Raises ValueError if it is not."""
     folder = find_run(run)
-    info = folder.info()
-    if not info.is_active:
+    state = state_of(folder)
+    if state not in ("starting", "running"):
         raise ValueError(
-            f"run {folder.name} is {info.state}, not running; gato resume {folder.name} goes on"
-            " with it"
+            f"run {folder.name} is {state}, not running; gato resume {folder.name} goes on with it"
         )
     return folder
 
@@ -70,12 +94,19 @@ def ask_to_stop(folder: RunFolder, *, redis_url: str | None = None) -> None:
 def wait_until_stopped(folder: RunFolder, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """Wait for the end of a run. Raises ValueError if it goes on after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    while folder.info().is_active:
+    while _goes_on(folder):
         if time.monotonic() >= deadline:
             raise ValueError(
                 f"run {folder.name} has not stopped after {timeout_s:g} s; see {folder.path}"
             )
         time.sleep(0.2)
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    try:
+        return state_of(folder) in ("starting", "running")
+    except ValueError:
+        return False  # its journal ends soon after the run
 
 
 def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,26 +14,18 @@ import ray
 import redis
 from rich.console import Console
 
-from actors.teachers.resolve import has_teacher
-from cluster.control.build_run import scales_of
-from cluster.control.launch import launch
-from cluster.control.ray_connection import connect_ray
-from cluster.control.resolve import tasks_of
-from cluster.control.scheduler import Scheduler
-from cluster.control.supervisor import Ended, Supervisor
+from cluster.control.session import Session
+from cluster.control.supervisor import Ended
 from cluster.journal.journal import START, Journal
 from cluster.journal.records import Event
 from cluster.journal.redis_client import connect
 from cluster.journal.redis_server import RedisServer
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
-from cluster.monitor.scores import Scale
 from cluster.monitor.watch import render, watch_live
-from cluster.runs import datasets
+from cluster.nodes.connect import connect_ray
 from cluster.runs.config import RunConfig
-from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
-from gato.serialization import to_plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +33,7 @@ class Connections:
     """The Ray and the Redis that a run uses."""
 
     address: str | None
+    """host:port of a cluster's head; None: a Ray of the run's own, on this machine."""
     redis_url: str | None
     redis_port: int | None
 
@@ -78,58 +70,28 @@ def _journal_server(folder: RunFolder, options: Connections) -> Generator[str]:
 def _supervise(
     config: RunConfig, folder: RunFolder, options: Connections, console: Console
 ) -> None:
-    tasks = tasks_of(config)
-    sets = [datasets.find(name) for name in config.data]
-    data_returns = datasets.mean_returns(sets, config.replay.mix.min_expert_fraction)
-    scales = scales_of(config, data_returns)
+    tasks = ", ".join(config.tasks)
     folder.set_state("starting")
     with _journal_server(folder, options) as url:
         journal = Journal(connect(url), config.name)
+        session = Session(folder, journal, on_cluster=False)
         resumed = bool(journal.read(START, count=1))
         journal.append(
             Event(
-                kind="resumed" if resumed else "started",
-                text=f"{len(tasks)} tasks: {', '.join(tasks)}",
+                kind="resumed" if resumed else "started", text=f"{len(config.tasks)} tasks: {tasks}"
             )
         )
-        (folder.path / "scales.json").write_text(
-            json.dumps({name: to_plain(scale) for name, scale in scales.items()})
-        )
+        session.keep_scales()
         console.print(
             f"run [bold]{literal(config.name)}[/bold] in {literal(folder.path)}: starting Ray,"
             " replay and the learner ...",
             highlight=False,
         )
-        connect_ray(options.address, namespace=f"gato-{config.name}")
+        connect_ray(None, namespace=f"gato-{config.name}")
         try:
-            teacher_returns = {name: scale.teacher_return for name, scale in scales.items()}
-            parts = launch(
-                config, folder.path, local=options.address is None, teacher_returns=teacher_returns
-            )
-            for data in sets:
-                datasets.hand_in(data, parts.fill, console)
-            if sets:
-                stats = parts.replay.stats()
-                for line in unread_lines(stats.left_out, stats.episodes):
-                    console.print(
-                        f"[yellow]not read:[/yellow] {literal(line)} ({UNFILTERED} reads all)",
-                        highlight=False,
-                    )
-            teachable = [
-                n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)
-            ]
-            scheduler = Scheduler(
-                config.actors,
-                list(tasks),
-                demonstration_steps=parts.replay.demonstration_steps(),
-                teachable=teachable,
-                has_data=list(data_returns),
-                seed=config.seed,
-            )
-            supervisor = Supervisor(config, parts, journal, scheduler)
+            session.prepare(console)
             folder.set_state("running")
-            ended, reason = _run_watched(supervisor, journal, config.name, scales, console)
-            parts.replay.close()
+            ended, reason = _run_watched(session, console)
         finally:
             ray.shutdown()
         journal.append(
@@ -137,7 +99,8 @@ def _supervise(
         )
         journal.close()
         folder.set_state(ended, reason=reason)
-        console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
+        summary = read_summary(journal, config.name, session.scales)
+        console.print(render(summary, now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
     name = literal(config.name)
@@ -147,36 +110,33 @@ def _supervise(
     )
 
 
-def _run_watched(
-    supervisor: Supervisor,
-    journal: Journal,
-    run: str,
-    scales: Mapping[str, Scale],
-    console: Console,
-) -> tuple[Ended, str]:
+def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop;
     again ends it at once."""
     watcher = threading.Thread(
-        target=watch_live, args=(journal,), name="watch", daemon=True,
-        kwargs={"run": run, "scales": scales, "console": console, "until_ended": True},
+        target=watch_live, args=(session.journal,), name="watch", daemon=True,
+        kwargs={
+            "run": session.config.name, "scales": session.scales, "console": console,
+            "until_ended": True,
+        },
     )  # fmt: skip
     asked = 0
 
     def ask(*_: object) -> None:
         nonlocal asked
         asked += 1
-        supervisor.stop()
+        session.stop()
         if asked > 1:
             raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     watcher.start()
     try:
-        return supervisor.run()
+        return session.run()
     except KeyboardInterrupt:
         return "failed", "ended at once, at the user's wish; the last checkpoint stands"
     finally:
-        journal.close()
+        session.journal.close()
         watcher.join(timeout=3.0)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -6,15 +6,17 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.config import PLAYING
 from actors.remote import end_inference
 from cluster.control.launch import Parts
+from cluster.control.pace import Change, ReplayPace
 from cluster.control.scheduler import Scheduler
 from cluster.control.worker_pool import WorkerPool, first_line
 from cluster.journal.journal import Journal
@@ -30,6 +32,12 @@ STOP_PATIENCE_S = 60.0
 it."""
 NO_PROGRESS_S = 30.0
 """After this long without a sign of life a part is named in the journal."""
+COMES_BACK_S = 300.0
+"""How long a learner that died may take to be there again, on a machine that may start again."""
+MAX_DEATHS = 5
+"""Deaths of the learner in a row, without a report in between, after which the run has failed."""
+ROOM_KNOWN_S = 10.0
+"""After this long a worker that has not started waits for a place, not for its own start."""
 
 Ended = Literal["finished", "stopped", "failed"]
 
@@ -43,12 +51,24 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: RunConfig, parts: Parts, journal: Journal, scheduler: Scheduler
+        self,
+        config: RunConfig,
+        parts: Parts,
+        journal: Journal,
+        scheduler: Scheduler,
+        *,
+        keep: Callable[[Change], object] = lambda change: None,
     ) -> None:
+        """`keep`: changes the settings that the run is resumed with."""
         self._config = config
-        self._parts = parts
-        self._replay_config = config.replay
+        self._keep = keep
         self._journal = journal
+        self._waiting: tuple[int, int] | None = None
+        self._scaled_s = time.monotonic()
+        self._deaths = 0
+        self._why_away = "it does not answer"
+        self._parts = parts
+        self._pace = ReplayPace(parts.replay, config.replay, self._say, keep)
         self._scheduler = scheduler
         self._crew = WorkerPool(
             parts.new_worker,
@@ -75,21 +95,54 @@ class Supervisor:
 
     def run(self) -> tuple[Ended, str]:
         """How the run ended, and why where it failed."""
-        self._crew.scale(self._config.actors.num_workers)
-        ended = self._train()
-        if ended[0] == "finished":
-            self._finish_evaluations()
-        self._crew.end()
-        end_inference()
-        self._read_stats(at_once=True)
+        try:
+            self._crew.scale(self._config.actors.num_workers)
+            ended = self._train()
+            if ended[0] == "finished":
+                self._finish_evaluations()
+            self._crew.end()
+            end_inference()
+            self._read_stats(at_once=True)
+        except RayError as failure:
+            return "failed", f"Ray failed: {type(failure).__name__}: {first_line(failure)}"
         return ended
 
+    def _begin_training(self) -> ray.ObjectRef[str] | None:
+        """The call that returns how the training ended: of one that goes on already, or of a new
+        one. None: the learner is not there."""
+        question = self._parts.learner.is_training.remote()
+        until_s, pause_s = time.monotonic() + COMES_BACK_S, 0.5
+        while time.monotonic() < until_s:
+            self._tick(hand_out=not self._asked_to_stop.is_set())
+            if not ray.wait([question], timeout=TICK_S)[0]:
+                continue
+            try:
+                goes_on = ray.get(question)
+            except RayError as failure:
+                # Each answer while the process starts again is one more error, not one more death.
+                self._why_away = first_line(failure)
+                if self._asked_to_stop.wait(pause_s):
+                    return None
+                pause_s = min(2 * pause_s, 5.0)
+                question = self._parts.learner.is_training.remote()
+                continue
+            if goes_on:
+                self._say("supervisor back", "the learner goes on")
+                return self._parts.learner.outcome.remote()
+            return self._parts.learner.train.remote(self._journal.next_epoch())
+        return None
+
     def _train(self) -> tuple[Ended, str]:
-        epoch = self._journal.next_epoch()
-        training = self._parts.learner.train.remote(epoch)
+        training = self._begin_training()
         stop_by_s: float | None = None
-        failures = 0
         while True:
+            if training is None:
+                if self._asked_to_stop.is_set():
+                    return "stopped", ""
+                return (
+                    "failed",
+                    f"the learner did not come back within {COMES_BACK_S:.0f} s: {self._why_away}",
+                )
             self._tick(hand_out=stop_by_s is None)
             if stop_by_s is None and self._asked_to_stop.is_set():
                 self._say("stopping", "the learner saves and publishes")
@@ -118,17 +171,17 @@ class Supervisor:
             except (
                 RayError
             ) as failure:  # its process died: Ray starts it again, from its checkpoint
-                failures += 1
-                if failures > 20 or stop_by_s is not None:
+                self._deaths += 1
+                if self._deaths >= MAX_DEATHS or stop_by_s is not None:
                     return (
                         "failed",
-                        f"the learner died {failures} times, last: {first_line(failure)}",
+                        f"the learner died {self._deaths} times in a row, last:"
+                        f" {first_line(failure)}",
                     )
-                epoch = self._journal.next_epoch()
                 self._say(
-                    "learner died", f"started again from its last checkpoint, as epoch {epoch}"
+                    "learner died", f"starts again from its last checkpoint ({first_line(failure)})"
                 )
-                training = self._parts.learner.train.remote(epoch)
+                training = self._begin_training()
                 continue
             self._take_reports()
             if outcome == "finished" or outcome == "stopped":
@@ -151,6 +204,19 @@ class Supervisor:
         self._crew.collect()
         if hand_out:
             self._crew.hand_out(last=last)
+        self._name_waiting()
+
+    def _name_waiting(self) -> None:
+        """Say how many workers have no place, once it is known and whenever it changes."""
+        waiting = (self._crew.num_waiting, len(self._crew))
+        if time.monotonic() - self._scaled_s < ROOM_KNOWN_S or waiting == self._waiting:
+            return
+        self._scaled_s = time.monotonic()
+        before, self._waiting = self._waiting, waiting
+        if waiting[0]:
+            self._say("workers wait", room_text(*waiting))
+        elif before is not None and before[0]:
+            self._say("workers play", f"all {waiting[1]}")
 
     def _obey(self) -> None:
         for control in self._journal.read_control(self._control_id):
@@ -158,11 +224,18 @@ class Supervisor:
             if control.word == "stop":
                 self.stop()
             elif control.word == "scale":
-                self._crew.scale(int(control.value))
+                self._scale(int(control.value))
             elif control.word == "roles":
                 self._share(control.value)
             elif control.word.startswith("replay-"):
-                self._pace(control.word, control.value)
+                self._pace.obey(control.word, control.value)
+
+    def _scale(self, num_workers: int) -> None:
+        self._keep(
+            lambda config: replace(config, actors=replace(config.actors, num_workers=num_workers))
+        )
+        self._crew.scale(num_workers)
+        self._scaled_s, self._waiting = time.monotonic(), None
 
     def _share(self, value: str) -> None:
         """Give the roles other shares of the workers' time."""
@@ -172,6 +245,8 @@ class Supervisor:
             self._say("problem", f"the roles keep their shares: {first_line(problem)}")
             return
         self._scheduler.configure(self._actors)
+        shares = json.loads(value)
+        self._keep(lambda config: replace(config, actors=replace(config.actors, **shares)))
         roles = ("evaluate", *PLAYING)
         self._say(
             "roles",
@@ -179,41 +254,10 @@ class Supervisor:
             + " of the workers' time",
         )
 
-    def _pace(self, word: str, value: str) -> None:
-        """Hold replay's readers and writers back by other settings, or for a while not at all."""
-        try:
-            if word == "replay-pause":
-                self._parts.replay.pause()
-                self._say("replay paused", "the rate limiter is off until gato replay resume")
-            elif word == "replay-resume":
-                self._parts.replay.resume()
-                self._say("replay resumed", "its limiter holds back again")
-            elif word == "replay-limit":
-                limiter = replace(self._replay_config.limiter, **json.loads(value))
-                self._replay_config = replace(self._replay_config, limiter=limiter)
-                self._parts.replay.reconfigure(self._replay_config)
-                self._say(
-                    "replay limited", ", ".join(f"{k} {v}" for k, v in json.loads(value).items())
-                )
-        except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
-            self._say("problem", f"{word} was not obeyed: {first_line(problem)}; try it again")
-
-    def _pace_again(self) -> None:
-        """A part of replay that was started again has the settings that the run began with."""
-        try:
-            if self._replay_config != self._config.replay:
-                self._parts.replay.reconfigure(self._replay_config)
-        except (RayError, GetTimeoutError) as problem:
-            self._say(
-                "problem",
-                f"replay has its first limiter again: {first_line(problem)}; gato replay limit"
-                " sets it again",
-            )
-
     def _take_reports(self) -> None:
         try:
             reports, problems = ray.get(self._parts.learner.take_reports.remote(), timeout=5.0)
-        except (RayActorError, GetTimeoutError):
+        except RayError:  # it is not there, or busy: `_train` sees what happened to it
             reports, problems = [], []
         now_s = time.monotonic()
         for report in reports:
@@ -223,7 +267,7 @@ class Supervisor:
                 self._parts.replay.published(report.version)
             self._crew.learned(report.step)
             self._scheduler.learned(report.step)
-            self._learner_heard_s, self._learner_named = now_s, False
+            self._learner_heard_s, self._learner_named, self._deaths = now_s, False, 0
         for problem in problems:
             self._say("problem", problem)
         if now_s - self._learner_heard_s > NO_PROGRESS_S and not self._learner_named:
@@ -248,7 +292,7 @@ class Supervisor:
         except RayError:
             return
         if self._stats is not None and stats.incarnation != self._stats.incarnation:
-            self._pace_again()
+            self._pace.again()
             self._say(
                 "replay restarted",
                 f"it holds {sum(stats.episodes.values())} episodes, all that were acknowledged",
@@ -257,3 +301,13 @@ class Supervisor:
         if stats != self._stats:
             self._journal.append(stats)
         self._stats = stats
+
+
+def room_text(num_waiting: int, num_workers: int) -> str:
+    """How many workers play, and what the others wait for."""
+    cores = ray.cluster_resources().get("CPU", 0.0)
+    wait = "wait" if num_waiting > 1 else "waits"
+    return (
+        f"{num_workers - num_waiting} of {num_workers} play, {num_waiting} {wait}: the cluster has"
+        f" {cores:g} cores, one of them is the learner's"
+    )

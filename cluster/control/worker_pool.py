@@ -39,10 +39,8 @@ class _Worker:
     """Whether its long silence has been reported."""
     question: ray.ObjectRef[WorkerProgress] | None = None
     asked_s: float = 0.0
-    has_answered: bool = False
-    """Since it was (re)started: one that waits for a place in the cluster does not hang."""
-    is_down: bool = False
-    """It died, and has not answered since: calls would be refused until it is there again."""
+    is_down: bool = True
+    """It is being started, waits for a place in the cluster, or died: it has not answered since."""
     version: Version | None = None
     """The newest when its assignment was given."""
     hung: str = ""
@@ -113,7 +111,7 @@ class WorkerPool:
         for worker in self._workers:
             if worker.assignment is not None:
                 continue
-            if worker.is_down and not self._is_up_again(worker):
+            if worker.is_down and not self._is_up(worker):
                 continue
             now_s = time.monotonic()
             assignment = self._scheduler.next(worker.name, now_s, last=last)
@@ -123,8 +121,13 @@ class WorkerPool:
             worker.version = self._scheduler.newest
             worker.reference = worker.handle.perform.remote(assignment)
 
-    def _is_up_again(self, worker: _Worker) -> bool:
-        """Ask a worker that died how far it is, until it answers."""
+    @property
+    def num_waiting(self) -> int:
+        """Workers that are being started, or for which the cluster has no place."""
+        return sum(worker.is_down for worker in self._workers)
+
+    def _is_up(self, worker: _Worker) -> bool:
+        """Ask a worker that is not there how far it is, until it answers."""
         if worker.question is None:
             worker.question = worker.handle.progress.remote()
         if not ray.wait([worker.question], timeout=0.0)[0]:
@@ -134,7 +137,7 @@ class WorkerPool:
             ray.get(question)
         except RayError:
             return False
-        worker.is_down, worker.has_answered = False, True
+        worker.is_down = False
         return True
 
     def collect(self) -> None:
@@ -177,15 +180,16 @@ class WorkerPool:
             self._give_up(worker, assignment, str(failure.cause or failure))
             return
         except RayError as failure:
-            worker.has_answered, worker.is_down = False, True
+            worker.is_down = True
             if hung:
                 self._give_up(worker, assignment, hung)
                 return
             self._scheduler.died(assignment, given_s=worker.given_s, now_s=time.monotonic())
             what = f"{worker.name} at {assignment.role} of {assignment.task}"
-            self._say("worker died", f"{what}; started again ({first_line(failure)})")
+            self._say(
+                "worker died", f"{what}; starts again where there is room ({first_line(failure)})"
+            )
             return
-        worker.has_answered = True
         self._scheduler.done(worker.name, assignment, report, time.monotonic())
         self._journal.append(report)
         if report.failed and evaluation is None:
@@ -231,8 +235,7 @@ class WorkerPool:
                 silent_s = ray.get(question).last_step_age_s
             except RayError:
                 return  # it died: its assignment will say so
-            worker.has_answered = True
-        if worker.has_answered and silent_s > self._hung_after_s and not worker.hung:
+        if silent_s > self._hung_after_s and not worker.hung:
             worker.hung = f"no step for {silent_s:.0f} s; killed and started again"
             _kill(worker.handle, no_restart=False)
 

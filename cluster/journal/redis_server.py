@@ -74,9 +74,11 @@ class RedisServer:
         )
 
     @classmethod
-    def start(cls, folder: Path | str, port: int | None = None) -> RedisServer:
+    def start(
+        cls, folder: Path | str, port: int | None = None, *, also_at: str | None = None
+    ) -> RedisServer:
         """Start a server with its data in `folder`, on `port` or, without one, on the port it had
-        or any free one."""
+        or any free one; `also_at`: an address of this machine to listen at, beside loopback."""
         folder = Path(folder).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         lock_fd = _take_lock(folder)
@@ -95,7 +97,9 @@ class RedisServer:
                 known.port if known is not None and _is_free(known.port) else _free_port()
             )
             password = known.password if known is not None else secrets.token_urlsafe(32)
-            process = _launch(folder, port=chosen, password=password, lock_fd=lock_fd)
+            process = _launch(
+                folder, port=chosen, password=password, lock_fd=lock_fd, also_at=also_at
+            )
         finally:
             # the server has its own copy, so that the folder stays locked just as long as it lives
             os.close(lock_fd)
@@ -113,6 +117,10 @@ class RedisServer:
     def url(self) -> str:
         """Its address with the password; anyone who has it may change the run."""
         return self.endpoint.url
+
+    def url_at(self, host: str) -> str:
+        """Its address for other machines, which reach this one at `host`."""
+        return f"redis://:{self.endpoint.password}@{host}:{self.endpoint.port}/0"
 
     @property
     def pid(self) -> int:
@@ -213,12 +221,15 @@ def _take_lock(folder: Path) -> int:
             time.sleep(0.02)
 
 
-def _launch(folder: Path, *, port: int, password: str, lock_fd: int) -> subprocess.Popen[bytes]:
+def _launch(
+    folder: Path, *, port: int, password: str, lock_fd: int, also_at: str | None
+) -> subprocess.Popen[bytes]:
     # The configuration goes in by standard input, so that the password is neither in a file nor on
     # the command line.
+    hosts = dict.fromkeys(filter(None, (HOST, also_at)))
     config = (
-        f"bind {HOST}\nport {port}\nrequirepass {password}\nprotected-mode yes\ndaemonize no\ndir"
-        ' .\nlogfile redis.log\nappendonly yes\nappendfsync always\nsave ""\n'
+        f"bind {' '.join(hosts)}\nport {port}\nrequirepass {password}\nprotected-mode yes\n"
+        'daemonize no\ndir .\nlogfile redis.log\nappendonly yes\nappendfsync always\nsave ""\n'
     )
     process = subprocess.Popen(
         [str(get_binary_path()), "-"],

@@ -18,7 +18,9 @@ from typing import Any, Literal
 
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_from_plain, read_config, write_config
+from cluster.runs.home import Home, read_home, write_home
 from gato.files import damaged, read_json
+from gato.processes import born, is_alive
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]
 ShownState = Literal["starting", "running", "finished", "stopped", "failed", "dead"]
@@ -73,7 +75,39 @@ class RunFolder:
         Raises:
             ValueError: The name cannot name a folder, or the folder cannot be made.
         """
-        name = config.name
+        run = cls._take_name(config.name, root)
+        run._write(
+            {
+                "name": run.name,
+                "created_s": time.time(),
+                "state": "starting",
+                "supervisor_pid": os.getpid(),
+                "supervisor_born": born(os.getpid()),
+                "reason": "",
+            }
+        )
+        write_config(replace(config, name=run.name), run.config_file)
+        return run
+
+    @classmethod
+    def create_view(
+        cls, config: RunConfig, home: Home, *, root: Path | str | None = None
+    ) -> RunFolder:
+        """A folder for a run whose home is on another machine: what is needed to watch and steer
+        it. The one that is there for this run is taken again."""
+        for file in runs_root(root).glob("*/home.json"):
+            known = read_home(file.parent)
+            if known is not None and known.run_id == home.run_id and not known.is_here:
+                run = cls(file.parent.parent, file.parent.name)
+                write_home(run.path, home)
+                write_config(replace(config, name=run.name), run.config_file)
+                return run
+        run = cls.create(config, root=root)
+        write_home(run.path, home)
+        return run
+
+    @classmethod
+    def _take_name(cls, name: str, root: Path | str | None) -> RunFolder:
         if not NAME.fullmatch(name):
             raise ValueError(
                 f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at"
@@ -85,8 +119,8 @@ class RunFolder:
             run = cls(base, name if number == 1 else f"{name}-{number}")
             try:
                 # taken in one step, so that two starts never share a folder
-                run.path.mkdir(parents=True)
-                break
+                run.path.mkdir(parents=True, mode=0o700)
+                return run
             except FileExistsError:
                 if not base.is_dir():
                     raise ValueError(
@@ -97,18 +131,6 @@ class RunFolder:
                 raise ValueError(
                     f"cannot make {run.path} ({error.strerror}); set GATO_RUNS to another folder"
                 ) from error
-        run._write(
-            {
-                "name": run.name,
-                "created_s": time.time(),
-                "state": "starting",
-                "supervisor_pid": os.getpid(),
-                "supervisor_born": _born(os.getpid()),
-                "reason": "",
-            }
-        )
-        write_config(replace(config, name=run.name), run.config_file)
-        return run
 
     @property
     def path(self) -> Path:
@@ -118,7 +140,9 @@ class RunFolder:
         """How the run stands now."""
         entry = self._read()
         state, pid = entry["state"], entry["supervisor_pid"]
-        if state in ("starting", "running") and not _is_alive(pid, entry.get("supervisor_born")):
+        if self.home is not None and not self.home.is_here:
+            pid = None  # the last that was heard of it
+        elif state in ("starting", "running") and not is_alive(pid, entry.get("supervisor_born")):
             state = "dead"
         return RunInfo(
             name=self.name,
@@ -132,15 +156,24 @@ class RunFolder:
         """Say how the run stands. While it is starting or running, the calling process is its
         supervisor."""
         pid = os.getpid() if state in ("starting", "running") else None
-        born = _born(pid) if pid is not None else None
+        birth = born(pid) if pid is not None else None
         entry = {
             **self._read(),
             "state": state,
             "reason": reason,
             "supervisor_pid": pid,
-            "supervisor_born": born,
+            "supervisor_born": birth,
         }
         self._write(entry)
+
+    def set_known_state(self, state: ShownState, *, reason: str = "") -> None:
+        """Note what was last heard of a run whose home is on another machine."""
+        self._write({**self._read(), "state": state, "reason": reason, "supervisor_pid": None})
+
+    @property
+    def home(self) -> Home | None:
+        """Where the run lives, if it is on a cluster."""
+        return read_home(self.path)
 
     @property
     def config_file(self) -> Path:
@@ -216,6 +249,8 @@ def list_runs(root: Path | str | None = None) -> list[RunInfo]:
 def find_run(name: str | None = None, root: Path | str | None = None) -> RunFolder:
     """The run called `name`; without a name the newest that is active, else the newest."""
     base = runs_root(root)
+    if name is not None and not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a run; gato runs lists them")
     if name is not None and (base / name / "run.json").is_file():
         return RunFolder(base, name)
     runs = list_runs(base)
@@ -253,26 +288,3 @@ def require_space(folder: Path | str, min_bytes: int | None = None) -> None:
             f"{folder} has {free_bytes / 1e9:.1f} GB free, the run needs {min_bytes / 1e9:.1f} GB; "
             "free some or choose another folder"
         )
-
-
-def _is_alive(pid: int | None, born: str | None) -> bool:
-    if pid is None:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # alive, and another user's
-    return born is None or _born(pid) in (None, born)
-
-
-def _born(pid: int) -> str | None:
-    """When process `pid` started, so that a later process with its number is not taken for it.
-    Linux only."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if ticks[0] == "Z" else f"{boot}/{ticks[19]}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.control.ray_connection import connect_ray
+from cluster.nodes.connect import connect_ray
 from gato import import_path
 from gato.import_path import require_own_packages
 from gato_ray import installation

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster.control.ray_probe import require_ray
+from cluster.nodes.probe import require_ray
 
 START = """
 import ray
@@ -24,7 +24,7 @@ input()
 JOIN = """
 import sys
 import ray  # imported before ours, as by a program that calls us
-from cluster.control.ray_connection import connect_ray
+from cluster.nodes.connect import connect_ray
 connect_ray(sys.argv[1], namespace="test-connect")
 print("joined", ray.cluster_resources()["CPU"])
 """

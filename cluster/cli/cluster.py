@@ -1,0 +1,209 @@
+"""`gato cluster`: start a Ray cluster, join one, look at its nodes, and stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cluster.cli.options import command_group, console
+from cluster.monitor.format import literal, printable
+from cluster.nodes import tokens
+from cluster.nodes.connect import keep_to_loopback
+from cluster.nodes.members import Member, drain, find_member, members
+from cluster.nodes.node import Node, join, own_nodes, start_head, stop_node
+from cluster.nodes.probe import require_accepted, require_ray
+
+app = command_group()
+
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="This machine's own address, such as 192.168.1.10."),
+]
+NodeName = Annotated[str | None, typer.Option("--name", help="Of this node. Default: hostname.")]
+Cpus = Annotated[
+    int | None,
+    typer.Option(min=0, help="CPU cores to offer. Default: all. 0: no worker runs here."),
+]
+Gpus = Annotated[int | None, typer.Option(min=0, help="GPUs to offer. Default: all.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="Default: the one that this machine is in."
+    ),
+]
+
+
+@app.command()
+def start(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address by which other machines reach this one. Default: loopback, for none.",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the head.")] = 6379,
+    name: NodeName = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A Redis for the head's state, so that runs outlive the head."
+        ),
+    ] = None,
+) -> None:
+    """Start a Ray cluster with this machine as its head, protected by a token.
+
+    Example: [bold]gato cluster start --host 192.168.1.10[/bold]
+    """
+    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus, redis=redis)
+    console.print(
+        f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
+        " may run code here"
+    )
+    if host is None:
+        console.print("only this machine reaches it; for others, start it with --host ADDRESS")
+    else:
+        console.print(
+            f"on another machine:  gato cluster join {node.address}      (asks for the token)\n"
+            f"or from here:        ssh OTHER gato cluster join {node.address} --token-file - <"
+            " ~/.ray/auth_token",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"then:                gato start demo --address {node.address}", highlight=False)
+
+
+@app.command(name="join")
+def join_(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Of the cluster's head.")],
+    token_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The head's token; - reads the standard input."),
+    ] = None,
+    host: Host = None,
+    name: NodeName = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Have this machine join a cluster, so that workers, or the learner, may run on it.
+
+    The token is that of --token-file, else of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, else the one
+    that this machine has for the cluster; if there is none or it is wrong, you are asked for it.
+
+    Example: [bold]gato cluster join 192.168.1.10:6379 --cpus 8[/bold]
+    """
+    token = tokens.read_token(token_file) if token_file else None
+    if token is None:
+        token = _token_for(address)
+    node = join(address, token=token, host=host, name=name, cpus=cpus, gpus=gpus)
+    console.print(
+        f"{literal(node.name)} ({node.host}) has joined [bold]{node.address}[/bold]; gato cluster"
+        " stop leaves it",
+        highlight=False,
+    )
+
+
+@app.command()
+def nodes(address: Address = None) -> None:
+    """List the nodes of a cluster.
+
+    Example: [bold]gato cluster nodes[/bold]
+    """
+    table = Table("node", "address", "state", "cores", "GPUs", box=None, header_style="bold")
+    for member in members(_address(address)):
+        name = member.name + (" (head)" if member.is_head else "")
+        cells = (name, member.host, member.state, _used(member, "CPU"), _used(member, "GPU"))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(table)
+
+
+@app.command(name="drain")
+def drain_(
+    node: Annotated[str, typer.Argument(help="Its name or address; see gato cluster nodes.")],
+    within: Annotated[
+        float, typer.Option(min=1.0, help="Seconds until what still runs there is ended.")
+    ] = 60.0,
+    address: Address = None,
+) -> None:
+    """Empty a node before it is taken away: nothing new goes there, and its workers move.
+
+    Example: [bold]gato cluster drain 192.168.1.12[/bold]
+    """
+    where = _address(address)
+    found = find_member(members(where), node)
+    if found.is_head:
+        raise ValueError(
+            f"{found.name} is the head: without it the cluster ends (gato cluster stop)"
+        )
+    drain(where, found, within_s=within)
+    console.print(f"{literal(found.name)} gets nothing new, and ends within {within:g} s")
+
+
+@app.command()
+def stop(address: Address = None) -> None:
+    """Take this machine out of its cluster; on the head, end the cluster.
+
+    Example: [bold]gato cluster stop[/bold]
+    """
+    own = [node for node in own_nodes() if address is None or node.address == address]
+    if not own:
+        raise ValueError("no node was started on this machine with gato cluster start or join")
+    for node in own:
+        stop_node(node)
+        what = "the cluster ended" if node.is_head else "this machine left the cluster"
+        console.print(f"{what} at [bold]{node.address}[/bold]", highlight=False)
+
+
+def _token_for(address: str) -> str | None:
+    """What the user types, if the head refuses what this machine knows."""
+    require_ray(address)
+    has_one = tokens.use_token(address)
+    try:
+        if has_one:
+            require_accepted(address)
+            return None
+    except ValueError:
+        typed = tokens.ask_for_token(address)
+        if typed is None:
+            raise
+        return typed
+    typed = tokens.ask_for_token(address)
+    if typed is None:
+        raise ValueError(
+            f"this machine has no token for the cluster at {address}; give the head's"
+            " ~/.ray/auth_token with --token-file FILE, or - to read it from the standard input"
+        )
+    return typed
+
+
+def _address(given: str | None) -> str:
+    """The cluster's address, with Ray made ready to ask it."""
+    address = given
+    if address is None:
+        own: list[Node] = own_nodes()
+        if len(own) != 1:
+            there = ", ".join(node.address for node in own)
+            raise ValueError(
+                f"this machine is in several clusters ({there}); name one with --address"
+                if own
+                else "this machine is in no cluster; gato cluster start makes one, gato cluster"
+                " join enters one, --address HOST:PORT asks another"
+            )
+        address = own[0].address
+    require_ray(address)
+    keep_to_loopback(False)
+    tokens.use_token(address)
+    require_accepted(address)
+    return address
+
+
+def _used(member: Member, resource: str) -> str:
+    total = member.offers(resource)
+    if not total or not member.is_alive:
+        return "-" if not total else f"{total:g}"
+    return f"{total - member.free.get(resource, total):g} of {total:g}"

@@ -1,0 +1,242 @@
+"""The supervisor of a run on a cluster: a detached actor on the run's home, which Ray starts again
+if it dies, and which then takes over the parts that run on."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from actors.tasks.text_encoder import BYTES
+from cluster.control.launch import end_parts
+from cluster.control.session import Session
+from cluster.control.supervise import keep_url
+from cluster.journal.journal import START, Journal
+from cluster.journal.records import Event
+from cluster.journal.redis_client import connect
+from cluster.journal.redis_server import RedisServer
+from cluster.runs.config import RunConfig
+from cluster.runs.folder import RunFolder, ShownState, require_space, runs_root
+from cluster.runs.home import Home, read_home, write_home
+from cluster.runs.overrides import override
+
+LINGER_S = 15.0
+"""The run's own Redis stays this long after the end, for those who watch from other machines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a supervisor is to do: start a new run, or go on with the one in a folder."""
+
+    run_id: str
+    address: str
+    """Of the cluster's head."""
+    redis_url: str | None
+    config: RunConfig | None = None
+    """Of a new run."""
+    text: bytes | None = None
+    """Its encoder of text, if that is a file."""
+    path: str = ""
+    """The folder of a run to go on with."""
+    settings: Sequence[str] = ()
+    """What is changed when it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a supervisor says of its run."""
+
+    home: Home
+    name: str
+    config: RunConfig
+    state: ShownState
+    reason: str
+    redis_url: str
+    """Empty until there is one."""
+    scales: str
+    """JSON."""
+
+
+class SupervisorActor:
+    """Holds a `Session`, with the run's own Redis beside it."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._session: Session | None = None
+        self._url = order.redis_url or ""
+        self._folder: RunFolder | None = None
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """After its own death: take over, unless the run has ended."""
+        self._folder = self._find()
+        if self._folder is not None and self._folder.info().state in ("starting", "dead"):
+            self._start(takes_over=True)
+
+    @ray.method
+    def begin(self) -> About:
+        """Make or find the run's folder and start. A second call changes nothing.
+
+        Raises:
+            ValueError: The folder or a data set is not there, or the config does not fit.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._folder = self._prepare()
+                self._start(takes_over=False)
+        return self._about()
+
+    @ray.method
+    def about(self) -> About:
+        """How the run stands."""
+        return self._about()
+
+    def _about(self) -> About:
+        assert self._folder is not None
+        info, folder = self._folder.info(), self._folder
+        home = read_home(folder.path)
+        scales = folder.path / "scales.json"
+        assert home is not None
+        return About(
+            home=home,
+            name=folder.name,
+            config=folder.config(),
+            state=info.state,
+            reason=info.reason,
+            redis_url=self._url,
+            scales=scales.read_text() if scales.is_file() else "{}",
+        )
+
+    @ray.method
+    def pid(self) -> int:
+        """The id of its process, which tests kill."""
+        return os.getpid()
+
+    def _prepare(self) -> RunFolder:
+        """The folder of the run: a new one, or the one to go on with."""
+        order = self._order
+        if order.config is None:
+            path = Path(order.path)
+            folder = RunFolder(path.parent, path.name)
+            if not (path / "run.json").is_file():
+                raise ValueError(f"the folder {path} of the run is no longer on this node")
+            require_space(path)
+            folder.change_config(
+                lambda config: replace(override(config, order.settings), name=folder.name)
+            )
+            self._home(folder)
+            return folder
+        found = self._find()
+        if found is not None:
+            return found
+        require_space(runs_root())
+        folder = RunFolder.create(order.config)
+        if order.text is not None:
+            (folder.path / "text.model").write_bytes(order.text)
+            folder.change_config(lambda config: replace(config, text="text.model"))
+        else:
+            folder.change_config(lambda config: replace(config, text=BYTES))
+        self._home(folder)
+        return folder
+
+    def _home(self, folder: RunFolder) -> None:
+        here = ray.get_runtime_context().get_node_id()
+        node = next(node for node in ray.nodes() if node["NodeID"] == here)
+        home = Home(
+            address=self._order.address,
+            run_id=self._order.run_id,
+            node=node["NodeName"],
+            host=node["NodeManagerAddress"],
+            path=str(folder.path),
+            is_here=True,
+        )
+        write_home(folder.path, home)
+
+    def _find(self) -> RunFolder | None:
+        """The folder of this run here, by its id."""
+        for file in runs_root().glob("*/home.json"):
+            home = read_home(file.parent)
+            if home is not None and home.is_here and home.run_id == self._order.run_id:
+                return RunFolder(file.parent.parent, file.parent.name)
+        if self._order.path:
+            path = Path(self._order.path)
+            return RunFolder(path.parent, path.name)
+        return None
+
+    def _start(self, *, takes_over: bool) -> None:
+        assert self._folder is not None
+        self._folder.set_state("starting")
+        self._thread = threading.Thread(
+            target=self._work, args=(self._folder, takes_over), name="session", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, folder: RunFolder, takes_over: bool) -> None:
+        with (folder.path / "log.txt").open("a") as log:
+            console = Console(file=log, width=120, emoji=False)
+            try:
+                self._supervise(folder, takes_over, console)
+            except Exception as problem:
+                # Whatever it is: the run has failed, and everybody is told why.
+                console.print_exception()
+                reason = str(problem) or type(problem).__name__
+                folder.set_state("failed", reason=" ".join(reason.split())[:500])
+                end_parts()
+
+    def _supervise(self, folder: RunFolder, takes_over: bool, console: Console) -> None:
+        if not takes_over:
+            end_parts()  # of this run, left by a supervisor that was killed with its node
+        with self._journal_server(folder) as url:
+            self._url = url
+            journal = Journal(connect(url), folder.name)
+            session = Session(folder, journal, on_cluster=True)
+            session.keep_scales()
+            tasks = session.config.tasks
+            if not takes_over:
+                resumed = bool(journal.read(START, count=1))
+                journal.append(
+                    Event(
+                        kind="resumed" if resumed else "started",
+                        text=f"{len(tasks)} tasks: {', '.join(tasks)}",
+                    )
+                )
+            try:
+                session.prepare(console)
+                folder.set_state("running")
+                self._session = session
+                ended, reason = session.run()
+            except Exception as problem:
+                journal.append(Event(kind="failed", text=" ".join(str(problem).split())[:500]))
+                threading.Event().wait(LINGER_S)
+                raise
+            text = reason or f"gato resume {folder.name} goes on from here"
+            journal.append(Event(kind=ended, text=text))
+            folder.set_state(ended, reason=reason)
+            console.print(f"run {folder.name} {ended} {reason}", highlight=False)
+            threading.Event().wait(LINGER_S)
+
+    @contextmanager
+    def _journal_server(self, folder: RunFolder) -> Generator[str]:
+        """The URL of the run's journal, as other nodes reach it."""
+        named = folder.path / "redis-url.txt"
+        url = self._order.redis_url or (named.read_text().strip() if named.is_file() else None)
+        if url is not None:
+            keep_url(folder, url)
+            yield url
+            return
+        host = ray.util.get_node_ip_address()
+        with RedisServer.start(folder.path / "redis", also_at=host) as server:
+            yield server.url_at(host)
+
+
+RemoteSupervisor: Any = ray.remote(SupervisorActor)

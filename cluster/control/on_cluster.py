@@ -1,0 +1,170 @@
+"""Runs on a cluster, from any of its machines: choose the home, start or resume there, and keep
+here what is needed to watch and steer."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.tasks.text_encoder import BYTES
+from cluster.control.home import About, Order, RemoteSupervisor
+from cluster.control.launch import SUPERVISOR
+from cluster.control.supervise import keep_url
+from cluster.monitor.watch import ENDED
+from cluster.nodes.connect import connect_ray
+from cluster.nodes.members import Member, find_member, members
+from cluster.runs.config import RunConfig
+from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.home import Home
+
+BEGIN_S = 120.0
+"""How long the supervisor may take to start its process and to make the run's folder."""
+RUNNING_S = 300.0
+
+
+def start_on_cluster(
+    config: RunConfig, *, address: str, home: str | None, redis_url: str | None
+) -> RunFolder:
+    """Start a run on the cluster at `address`, and return the folder by which it is known here.
+
+    Args:
+        config: Of the run.
+        address: host:port of the cluster's head.
+        home: Name or address of the node for the learner. Default: see `choose_home`.
+        redis_url: A Redis for the journal. Default: one of the run's own, at its home.
+
+    Raises:
+        ValueError: The cluster or the node is not there, or the run did not start.
+    """
+    run_id = secrets.token_hex(6)
+    text = None if config.text == BYTES else Path(config.text).read_bytes()
+    order = Order(run_id=run_id, address=address, redis_url=redis_url, config=config, text=text)
+    connect_ray(address, namespace=f"gato-{run_id}")
+    try:
+        node = choose_home(members(address), home, ray.util.get_node_ip_address())
+        return _begin(order, node)
+    finally:
+        ray.shutdown()
+
+
+def resume_on_cluster(
+    folder: RunFolder,
+    home: Home,
+    *,
+    settings: Sequence[str],
+    address: str | None,
+    redis_url: str | None,
+) -> None:
+    """Go on with a run at its home.
+
+    Raises:
+        ValueError: Its home is not in the cluster, or it did not start.
+    """
+    address = address or home.address
+    order = Order(
+        run_id=home.run_id,
+        address=address,
+        redis_url=redis_url,
+        path=home.path,
+        settings=tuple(settings),
+    )
+    connect_ray(address, namespace=home.namespace)
+    try:
+        fits = [node for node in members(address) if node.is_alive and node.host == home.host]
+        if not fits:
+            raise ValueError(
+                f"run {folder.name} lives on {home.node} ({home.host}), which is not in the cluster"
+                f" at {address}; let it join again (there: gato cluster join {address})"
+            )
+        _begin(order, fits[0])
+    finally:
+        ray.shutdown()
+
+
+def choose_home(nodes: Sequence[Member], wanted: str | None, here: str) -> Member:
+    """The node for a run's learner: the one that is wanted; else one with a GPU, this one before
+    others; else this one if it offers a core; else the one with the most free cores.
+
+    Args:
+        nodes: Of the cluster.
+        wanted: A node's name, address or id.
+        here: Address of this node.
+
+    Raises:
+        ValueError: There is no such node, or none offers a core.
+    """
+    alive = [node for node in nodes if node.state == "alive"]
+    if wanted is not None:
+        node = find_member(alive, wanted)
+        if node.offers("CPU") < 1:
+            raise ValueError(
+                f"node {node.name} offers no core for the learner; join it with --cpus 1 or more"
+            )
+        return node
+    able = [node for node in alive if node.offers("CPU") >= 1]
+    if not able:
+        raise ValueError(
+            "no node of the cluster offers a core for the learner; join one with --cpus 1 or more"
+        )
+    return max(
+        able,
+        key=lambda node: (
+            node.offers("GPU") >= 1,
+            node.free.get("GPU", 0.0) >= 1,
+            node.host == here,
+            node.free.get("CPU", 0.0),
+        ),
+    )
+
+
+def _begin(order: Order, node: Member) -> RunFolder:
+    """Start the supervisor on its node, and wait until the run goes on."""
+    actor = RemoteSupervisor.options(
+        name=SUPERVISOR,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_concurrency=4,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+    ).remote(order)
+    try:
+        about: About = ray.get(actor.begin.remote(), timeout=BEGIN_S)
+        folder = keep_here(about)
+        deadline_s = time.monotonic() + RUNNING_S
+        while about.state == "starting" and time.monotonic() < deadline_s:
+            time.sleep(0.3)
+            about = ray.get(actor.about.remote(), timeout=30.0)
+    except RayTaskError as failure:
+        ray.kill(actor, no_restart=True)
+        raise ValueError(f"node {node.name}: {failure.cause}") from None
+    except (RayError, GetTimeoutError) as failure:
+        ray.kill(actor, no_restart=True)
+        raise ValueError(
+            f"the supervisor did not start on node {node.name} ({str(failure).splitlines()[0]}); is"
+            " the same version of the project installed there?"
+        ) from failure
+    keep_here(about)
+    if about.state in ENDED and about.state != "finished":
+        raise ValueError(f"run {about.name} did not start: {about.reason}")
+    return folder
+
+
+def keep_here(about: About) -> RunFolder:
+    """Keep on this machine what is needed to watch and steer a run whose home is elsewhere."""
+    at_home = Path(about.home.path)
+    if about.home.host == ray.util.get_node_ip_address() and runs_root() == at_home.parent:
+        return RunFolder(at_home.parent, at_home.name)
+    folder = RunFolder.create_view(about.config, replace(about.home, is_here=False))
+    if about.redis_url:
+        keep_url(folder, about.redis_url)
+    (folder.path / "scales.json").write_text(about.scales)
+    folder.set_known_state(about.state, reason=about.reason)
+    return folder

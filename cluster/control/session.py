@@ -1,0 +1,103 @@
+"""One run from its start to its end in this process, on a Ray that it is connected to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from actors.teachers.resolve import has_teacher
+from cluster.control.build_run import scales_of
+from cluster.control.launch import end_parts, launch
+from cluster.control.resolve import tasks_of
+from cluster.control.scheduler import Scheduler
+from cluster.control.supervisor import Ended, Supervisor
+from cluster.journal.journal import Journal
+from cluster.monitor.format import literal
+from cluster.monitor.scores import Scale
+from cluster.runs import datasets
+from cluster.runs.config import RunConfig
+from cluster.runs.dataset_import import UNFILTERED, unread_lines
+from cluster.runs.folder import RunFolder
+from gato.serialization import to_plain
+
+
+class Session:
+    """A run between its journal's opening and its closing.
+
+    session = Session(folder, journal, on_cluster=False)
+    session.prepare(console)
+    ended, reason = session.run()       # session.stop() from another thread ends it
+    """
+
+    def __init__(self, folder: RunFolder, journal: Journal, *, on_cluster: bool) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.config: RunConfig = folder.config()
+        self._on_cluster = on_cluster
+        self._sets = [datasets.find(name) for name in self.config.data]
+        self._data_returns = datasets.mean_returns(
+            self._sets, self.config.replay.mix.min_expert_fraction
+        )
+        self.scales: Mapping[str, Scale] = scales_of(self.config, self._data_returns)
+        self._supervisor: Supervisor | None = None
+        self._stopped = False
+
+    def keep_scales(self) -> None:
+        """Write where 0 and 1 of the normalised returns are, for those who look at the run."""
+        (self.folder.path / "scales.json").write_text(
+            json.dumps({name: to_plain(scale) for name, scale in self.scales.items()})
+        )
+
+    def prepare(self, console: Console) -> None:
+        """Start the run's parts, or take over those that run, and hand in the data sets."""
+        config, tasks = self.config, tasks_of(self.config)
+        parts = launch(
+            config,
+            self.folder.path,
+            on_cluster=self._on_cluster,
+            teacher_returns={name: scale.teacher_return for name, scale in self.scales.items()},
+        )
+        self._parts = parts
+        for data in self._sets:
+            datasets.hand_in(data, parts.fill, console)
+        if self._sets:
+            stats = parts.replay.stats()
+            for line in unread_lines(stats.left_out, stats.episodes):
+                console.print(
+                    f"[yellow]not read:[/yellow] {literal(line)} ({UNFILTERED} reads all)",
+                    highlight=False,
+                )
+        teachable = [
+            n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)
+        ]
+        scheduler = Scheduler(
+            config.actors,
+            list(tasks),
+            demonstration_steps=parts.replay.demonstration_steps(),
+            teachable=teachable,
+            has_data=list(self._data_returns),
+            seed=config.seed,
+        )
+        self._supervisor = Supervisor(
+            config, parts, self.journal, scheduler, keep=self.folder.change_config
+        )
+        if self._stopped:
+            self._supervisor.stop()
+
+    def stop(self) -> None:
+        """End the run: the learner saves and publishes, the workers end what they do."""
+        self._stopped = True
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def run(self) -> tuple[Ended, str]:
+        """Supervise the run to its end: how it ended, and why if it failed."""
+        assert self._supervisor is not None, "prepare comes first"
+        try:
+            return self._supervisor.run()
+        finally:
+            self._parts.replay.close()
+            if self._on_cluster:
+                end_parts()

@@ -1,0 +1,30 @@
+"""Whether a process that was noted earlier is still the same one, and alive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def is_alive(pid: int | None, birth: str | None) -> bool:
+    """Whether process `pid` is alive and, unless `birth` is None, was born then; see `born`."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and another user's
+    return birth is None or born(pid) in (None, birth)
+
+
+def born(pid: int) -> str | None:
+    """When process `pid` started, so that a later process with its number is not taken for it.
+    Linux only."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "ended, and not collected yet" if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
