@@ -56,6 +56,8 @@ class Parts:
     """Takes the data that a run begins with: nobody reads yet, so nobody is held back for
     readers."""
     new_worker: Callable[[str], WorkerHandle]
+    worker_cores: int
+    """That each worker claims; one for which no node has them waits."""
     clips: ClipFolder
 
 
@@ -158,6 +160,7 @@ def launch(
         weights=weights,
         fill=RemoteEpisodeSink(replay, is_paced=False),
         new_worker=new_worker,
+        worker_cores=cores,
         clips=ClipFolder(folder / "clips"),
     )
 

@@ -209,9 +209,11 @@ class Supervisor:
     def _name_waiting(self) -> None:
         """Say how many workers have no place, once it is known and whenever it changes."""
         waiting = (self._crew.num_waiting, len(self._crew))
-        if time.monotonic() - self._scaled_s < ROOM_KNOWN_S or waiting == self._waiting:
+        if not self._parts.worker_cores or time.monotonic() - self._scaled_s < ROOM_KNOWN_S or waiting == self._waiting:
             return
         self._scaled_s = time.monotonic()
+        if waiting[0] and ray.available_resources().get("CPU", 0.0) >= self._parts.worker_cores:
+            return  # there is room: they are being started
         before, self._waiting = self._waiting, waiting
         if waiting[0]:
             self._say("workers wait", room_text(*waiting))

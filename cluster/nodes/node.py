@@ -127,7 +127,6 @@ def join(
     require_ray(address)
     head, _, port = address.rpartition(":")
     address = f"{socket.gethostbyname(head)}:{port}"
-    _require_none(address)
     if token is not None:
         keep_token(address, token)
         os.environ.pop("RAY_AUTH_TOKEN", None)
@@ -135,6 +134,7 @@ def join(
     use_token(address)
     require_accepted(address)
     require_version(address)
+    _leave_if_lost(address)
     where = host or _own_address(address)
     _require_address(where)
     keep_to_loopback(ipaddress.ip_address(where).is_loopback)
@@ -263,6 +263,18 @@ def _require_none(address: str) -> None:
         raise ValueError(
             f"this machine is a node of the cluster at {address} already; gato cluster stop ends it"
         )
+
+
+def _leave_if_lost(address: str) -> None:
+    """End what is left of a node that the cluster has given up, or that was drained. Raises
+    ValueError if this machine is still in the cluster."""
+    file = folder_of(address) / "node.json"
+    if not file.is_file():
+        return
+    node = Node(**read_json(file, fix="delete it"))
+    if any(member.host == node.host and member.is_alive for member in members(address)):
+        _require_none(address)
+    stop_node(node)
 
 
 def _require_address(host: str) -> None:
