@@ -11,6 +11,7 @@ from cluster.control import run_control
 from cluster.monitor.format import literal
 
 app = command_group()
+ROLES = ("evaluate", "generate", "relabel", "demonstrate")
 
 
 @app.command()
@@ -29,17 +30,60 @@ def stop(run: RunName = None, redis: RedisUrl = None) -> None:
 
 @app.command()
 def scale(
-    workers: Annotated[int, typer.Argument(min=0, help="Number of actor workers from now on.")],
+    workers: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER|ROLE=NUMBER,...",
+            help="Number of actor workers from now on, or how many for each role.",
+        ),
+    ],
     run: Annotated[str | None, typer.Option(help="A run's name.")] = None,
     redis: RedisUrl = None,
 ) -> None:
     """Change the number of actor workers of an active run.
 
+    Roles share all workers: evaluate=2,generate=6 are eight, a quarter of whose time evaluates.
+
     Example: [bold]gato scale 4[/bold]
     """
+    number, shares = parse_scale(workers)
     folder = run_control.active_run(run)
-    run_control.scale(folder, workers, redis_url=redis)
-    console.print(f"run [bold]{literal(folder.name)}[/bold] goes on with {workers} workers")
+    if shares:
+        run_control.set_roles(folder, shares, redis_url=redis)
+    answer = run_control.scale(folder, number, redis_url=redis)
+    console.print(
+        f"run [bold]{literal(folder.name)}[/bold] goes on with {number} workers"
+        + (f" ({literal(answer)})" if " wait" in answer else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def parse_scale(text: str) -> tuple[int, dict[str, float]]:
+    """How many workers, and the share of each role of their time if roles are named.
+
+    Raises:
+        ValueError: It is neither a number nor ROLE=NUMBER,...
+    """
+    fix = f"give a number, or {', '.join(f'{role}=NUMBER' for role in ROLES)}, such as evaluate=2"
+    counts: dict[str, int] = {}
+    try:
+        if "=" not in text:
+            number = int(text)
+        else:
+            for part in text.split(","):
+                role, _, count = part.partition("=")
+                if role.strip() not in ROLES or role.strip() in counts:
+                    raise ValueError
+                counts[role.strip()] = int(count)
+            number = sum(counts.values())
+        if min([number, *counts.values()]) < 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{text!r} is no number of workers; {fix}") from None
+    if not number:
+        return 0, {}
+    return number, {f"{role}_share": counts.get(role, 0) / number for role in ROLES if counts}
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.options import RedisUrl, RunName, command_group, console
+from cluster.control import run_control
 from cluster.control.run_control import journal_of, summary_of
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import NONE, literal, printable
@@ -65,6 +66,10 @@ def runs() -> None:
 def show(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
     """Print the status of a run, once or until it ends."""
     folder = find_run(run)
+    home = folder.home
+    if home is not None and not home.is_here and (once or not folder.info().is_active):
+        console.print(render(run_control.summary_of(run, redis_url=redis_url), now_s=time.time()))
+        return
     with journal_of(folder, redis_url) as journal:
         scales = read_scales(folder.path)
         if once or not folder.info().is_active:

@@ -82,6 +82,10 @@ class SupervisorActor:
         self._folder = self._find()
         if self._folder is not None and self._folder.info().state in ("starting", "dead"):
             self._start(takes_over=True)
+        else:
+            threading.Thread(
+                target=ray.kill, args=(ray.get_runtime_context().current_actor,), daemon=True
+            ).start()
 
     @ray.method
     def begin(self) -> About:
@@ -182,6 +186,10 @@ class SupervisorActor:
         self._thread.start()
 
     def _work(self, folder: RunFolder, takes_over: bool) -> None:
+        self._try(folder, takes_over)
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def _try(self, folder: RunFolder, takes_over: bool) -> None:
         with (folder.path / "log.txt").open("a") as log:
             console = Console(file=log, width=120, emoji=False)
             try:

@@ -14,6 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.tasks.text_encoder import BYTES
+from cluster.control.at_home import home_node
 from cluster.control.home import About, Order, RemoteSupervisor
 from cluster.control.launch import SUPERVISOR
 from cluster.control.supervise import keep_url
@@ -77,13 +78,7 @@ def resume_on_cluster(
     )
     connect_ray(address, namespace=home.namespace)
     try:
-        fits = [node for node in members(address) if node.is_alive and node.host == home.host]
-        if not fits:
-            raise ValueError(
-                f"run {folder.name} lives on {home.node} ({home.host}), which is not in the cluster"
-                f" at {address}; let it join again (there: gato cluster join {address})"
-            )
-        _begin(order, fits[0])
+        _begin(order, home_node(folder.name, home, address))
     finally:
         ray.shutdown()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ray.exceptions import GetTimeoutError, RayError
 
-from cluster.control.worker_pool import first_line
+from cluster.control.ray_errors import reason_of
 from cluster.runs.config import RunConfig
 from replay.config import ReplayConfig
 from replay.remote import Shards
@@ -52,7 +52,7 @@ class ReplayPace:
                 )
                 self._say("replay limited", ", ".join(f"{k} {v}" for k, v in changes.items()))
         except (RayError, GetTimeoutError, ValueError, TypeError) as problem:
-            self._say("problem", f"{word} was not obeyed: {first_line(problem)}; try it again")
+            self._say("problem", f"{word} was not obeyed: {reason_of(problem)}; try it again")
 
     def again(self) -> None:
         """A part of replay that was started again has the settings that the run began with."""
@@ -62,6 +62,6 @@ class ReplayPace:
         except (RayError, GetTimeoutError) as problem:
             self._say(
                 "problem",
-                f"replay has its first limiter again: {first_line(problem)}; gato replay limit"
+                f"replay has its first limiter again: {reason_of(problem)}; gato replay limit"
                 " sets it again",
             )

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
-from cluster.journal.journal import ControlWord, Journal
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer, find_server
-from cluster.monitor.fold import read_summary
-from cluster.monitor.scores import read_scales
+from cluster.control.journals import journal_of, own_summary
+from cluster.journal.journal import START, ControlWord
+from cluster.journal.records import Event
 from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, ShownState, find_run
 
+ANSWER_S = 5.0
+"""How long to wait for what a run says to a control word."""
 STOP_TIMEOUT_S = 120.0
 """A learner saves before it stops."""
-
-
-@contextmanager
-def journal_of(folder: RunFolder, redis_url: str | None = None) -> Generator[Journal]:
-    """The journal of a run: from its live server, or from a private one on its folder while it is
-    read.
-
-    Raises:
-        ValueError: The run has no journal yet.
-    """
-    named = folder.path / "redis-url.txt"
-    url = redis_url or (named.read_text().strip() if named.is_file() else None)
-    if url is None and folder.info().is_active:
-        url = find_server(folder.path / "redis")
-    if url is not None:
-        yield Journal(connect(url), folder.name)
-        return
-    if not (folder.path / "redis").is_dir():
-        raise ValueError(f"run {folder.name} never got as far as a journal; start it again")
-    with RedisServer.start(folder.path / "redis") as server:
-        yield Journal(connect(server.url), folder.name)
 
 
 def summary_of(run: str | None, *, redis_url: str | None = None) -> Summary:
     """The status of a run, or its last status if it has ended."""
     folder = find_run(run)
-    with journal_of(folder, redis_url) as journal:
-        return read_summary(journal, folder.name, read_scales(folder.path))
+    home = folder.home
+    try:
+        return own_summary(folder, redis_url)
+    except ValueError:
+        if home is None or home.is_here:
+            raise
+    # Its own Redis ends with the run.
+    from cluster.control.at_home import summary_at_home
+
+    return summary_at_home(folder.name, home)
 
 
 def state_of(folder: RunFolder) -> ShownState:
@@ -60,14 +46,7 @@ def state_of(folder: RunFolder) -> ShownState:
     info, home = folder.info(), folder.home
     if home is None or home.is_here or not info.is_active:
         return info.state
-    try:
-        with journal_of(folder) as journal:
-            summary = read_summary(journal, folder.name, read_scales(folder.path))
-    except ValueError as problem:
-        raise ValueError(
-            f"the journal of run {folder.name} at {home.node} ({home.host}) does not answer"
-            f" ({problem}); if the run has ended, gato resume {folder.name} goes on with it"
-        ) from problem
+    summary = summary_of(folder.name)
     if summary.state in ENDED:
         reason = next((e.text for e in reversed(summary.events) if e.kind == "failed"), "")
         folder.set_known_state(cast(ShownState, summary.state), reason=reason)
@@ -103,19 +82,35 @@ def wait_until_stopped(folder: RunFolder, *, timeout_s: float = STOP_TIMEOUT_S) 
 
 
 def _goes_on(folder: RunFolder) -> bool:
-    try:
-        return state_of(folder) in ("starting", "running")
-    except ValueError:
-        return False  # its journal ends soon after the run
+    return state_of(folder) in ("starting", "running")
 
 
-def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) -> None:
-    """Ask a run for another number of workers, which it also has when it is resumed."""
+def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) -> str:
+    """Ask a run for another number of workers, which it also has when it is resumed.
+
+    Returns:
+        What the run answers, such as "4 of 6 play, 2 wait: ..."; empty if it does not in time.
+    """
 
     def change(config: RunConfig) -> RunConfig:
         return replace(config, actors=replace(config.actors, num_workers=num_workers))
 
-    _ask(folder, "scale", str(num_workers), change, redis_url)
+    with journal_of(folder, redis_url) as journal:
+        last = max((entry.id for entry in journal.read(count=1_000_000)), key=_order, default=START)
+        folder.change_config(change)
+        journal.post_control("scale", str(num_workers))
+        until_s = time.monotonic() + ANSWER_S
+        while (left_s := until_s - time.monotonic()) > 0:
+            for entry in journal.read(last, block_s=left_s):
+                last = entry.id
+                if isinstance(entry.record, Event) and entry.record.kind == "scaled":
+                    return entry.record.text
+    return ""
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    at_ms, _, number = entry_id.partition("-")
+    return int(at_ms), int(number)
 
 
 def set_roles(

@@ -17,8 +17,9 @@ from actors.config import PLAYING
 from actors.remote import end_inference
 from cluster.control.launch import Parts
 from cluster.control.pace import Change, ReplayPace
+from cluster.control.ray_errors import first_line, reason_of
 from cluster.control.scheduler import Scheduler
-from cluster.control.worker_pool import WorkerPool, first_line
+from cluster.control.worker_pool import WorkerPool
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
 from cluster.runs.config import RunConfig
@@ -104,7 +105,7 @@ class Supervisor:
             end_inference()
             self._read_stats(at_once=True)
         except RayError as failure:
-            return "failed", f"Ray failed: {type(failure).__name__}: {first_line(failure)}"
+            return "failed", f"Ray failed: {reason_of(failure)}"
         return ended
 
     def _begin_training(self) -> ray.ObjectRef[str] | None:
@@ -120,7 +121,7 @@ class Supervisor:
                 goes_on = ray.get(question)
             except RayError as failure:
                 # Each answer while the process starts again is one more error, not one more death.
-                self._why_away = first_line(failure)
+                self._why_away = reason_of(failure)
                 if self._asked_to_stop.wait(pause_s):
                     return None
                 pause_s = min(2 * pause_s, 5.0)
@@ -176,10 +177,10 @@ class Supervisor:
                     return (
                         "failed",
                         f"the learner died {self._deaths} times in a row, last:"
-                        f" {first_line(failure)}",
+                        f" {reason_of(failure)}",
                     )
                 self._say(
-                    "learner died", f"starts again from its last checkpoint ({first_line(failure)})"
+                    "learner died", f"starts again from its last checkpoint ({reason_of(failure)})"
                 )
                 training = self._begin_training()
                 continue
@@ -209,7 +210,11 @@ class Supervisor:
     def _name_waiting(self) -> None:
         """Say how many workers have no place, once it is known and whenever it changes."""
         waiting = (self._crew.num_waiting, len(self._crew))
-        if not self._parts.worker_cores or time.monotonic() - self._scaled_s < ROOM_KNOWN_S or waiting == self._waiting:
+        if (
+            not self._parts.worker_cores
+            or time.monotonic() - self._scaled_s < ROOM_KNOWN_S
+            or waiting == self._waiting
+        ):
             return
         self._scaled_s = time.monotonic()
         if waiting[0] and ray.available_resources().get("CPU", 0.0) >= self._parts.worker_cores:
@@ -236,7 +241,13 @@ class Supervisor:
         self._keep(
             lambda config: replace(config, actors=replace(config.actors, num_workers=num_workers))
         )
-        self._crew.scale(num_workers)
+        before, waiting = len(self._crew), self._crew.num_waiting
+        room = f"{num_workers} workers"
+        if self._parts.worker_cores and num_workers > before:
+            free = int(ray.available_resources().get("CPU", 0.0) / self._parts.worker_cores)
+            without = max(0, waiting + num_workers - before - free)
+            room = room_text(without, num_workers) if without else room
+        self._crew.scale(num_workers, room)
         self._scaled_s, self._waiting = time.monotonic(), None
 
     def _share(self, value: str) -> None:

@@ -15,6 +15,7 @@ from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.control.launch import WorkerHandle
+from cluster.control.ray_errors import first_line, reason_of
 from cluster.control.scheduler import Scheduler
 from cluster.control.task_progress import BREAKS_AFTER
 from cluster.journal.journal import Journal
@@ -86,8 +87,11 @@ class WorkerPool:
         """How many updates the learner had made when it last published."""
         self._step = step
 
-    def scale(self, num_workers: int) -> None:
-        """Add workers, or let go of the last ones: what they were doing is done again by others."""
+    def scale(self, num_workers: int, text: str = "") -> None:
+        """Add workers, or let go of the last ones: what they were doing is done again by others.
+
+        `text`: for the journal, in place of the number alone.
+        """
         while len(self._workers) < num_workers:
             name = f"w{self._named}"
             self._named += 1
@@ -97,7 +101,7 @@ class WorkerPool:
             _kill(worker.handle, no_restart=True)
             if worker.assignment is not None:
                 self._scheduler.taken_back(worker.assignment)
-        self._say("scaled", f"{num_workers} workers")
+        self._say("scaled", text or f"{num_workers} workers")
 
     def end(self) -> None:
         """Let all of them go."""
@@ -187,7 +191,7 @@ class WorkerPool:
             self._scheduler.died(assignment, given_s=worker.given_s, now_s=time.monotonic())
             what = f"{worker.name} at {assignment.role} of {assignment.task}"
             self._say(
-                "worker died", f"{what}; starts again where there is room ({first_line(failure)})"
+                "worker died", f"{what}; starts again where there is room ({reason_of(failure)})"
             )
             return
         self._scheduler.done(worker.name, assignment, report, time.monotonic())
@@ -209,7 +213,7 @@ class WorkerPool:
             clip = ray.get(worker.handle.take_clip.remote(), timeout=5.0)
             problem = self._clips.keep(clip, evaluation) if self._clips is not None else None
         except (RayError, GetTimeoutError, OSError) as failure:
-            problem = first_line(failure)
+            problem = reason_of(failure)
         if problem:
             self._say("no clip", problem)
 
@@ -264,8 +268,3 @@ class WorkerPool:
 def _kill(handle: WorkerHandle, *, no_restart: bool) -> None:
     assert isinstance(handle, ActorHandle)
     ray.kill(handle, no_restart=no_restart)
-
-
-def first_line(failure: object) -> str:
-    """What of a failure fits a line of the journal."""
-    return str(failure).strip().split("\n", 1)[0][:120]

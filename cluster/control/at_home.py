@@ -1,0 +1,57 @@
+"""What only the home of a run on a cluster knows, asked from another machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.control.journals import own_summary
+from cluster.monitor.summary import Summary
+from cluster.nodes.connect import connect_ray
+from cluster.nodes.members import Member, members
+from cluster.runs.folder import RunFolder
+from cluster.runs.home import Home
+
+ANSWER_S = 120.0
+"""For the start of a process there, and for reading the run's journal."""
+
+
+def summary_at_home(name: str, home: Home) -> Summary:
+    """The last status of a run that has ended, read at its home.
+
+    Raises:
+        ValueError: Its home is not in the cluster.
+    """
+    connect_ray(home.address, namespace=home.namespace)
+    try:
+        node = home_node(name, home, home.address)
+        read = ray.remote(_read_summary).options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        )
+        return ray.get(read.remote(home.path), timeout=ANSWER_S)
+    except (RayError, GetTimeoutError) as failure:
+        raise ValueError(
+            f"the home of run {name}, {home.node} ({home.host}), does not answer"
+            f" ({str(failure).splitlines()[0]})"
+        ) from failure
+    finally:
+        ray.shutdown()
+
+
+def _read_summary(path: str) -> Summary:
+    folder = RunFolder(Path(path).parent, Path(path).name)
+    return own_summary(folder)
+
+
+def home_node(name: str, home: Home, address: str) -> Member:
+    """The node of the cluster at `address` where a run lives. Raises ValueError if it is gone."""
+    for node in members(address):
+        if node.is_alive and node.host == home.host:
+            return node
+    raise ValueError(
+        f"run {name} lives on {home.node} ({home.host}), which is not in the cluster at {address};"
+        f" let it join again (there: gato cluster join {address})"
+    )
