@@ -12,7 +12,8 @@ from cluster.control.build_run import scales_of
 from cluster.control.launch import end_parts, launch
 from cluster.control.resolve import tasks_of
 from cluster.control.scheduler import Scheduler
-from cluster.control.supervisor import Ended, Supervisor
+from cluster.control.supervisor import Supervisor
+from cluster.control.training import Ended
 from cluster.journal.journal import Journal
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale

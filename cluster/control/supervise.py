@@ -15,7 +15,7 @@ import redis
 from rich.console import Console
 
 from cluster.control.session import Session
-from cluster.control.supervisor import Ended
+from cluster.control.training import Ended
 from cluster.journal.journal import START, Journal
 from cluster.journal.records import Event
 from cluster.journal.redis_client import connect

@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from actors.config import PLAYING
 from actors.remote import end_inference
@@ -19,6 +18,7 @@ from cluster.control.launch import Parts
 from cluster.control.pace import Change, ReplayPace
 from cluster.control.ray_errors import first_line, reason_of
 from cluster.control.scheduler import Scheduler
+from cluster.control.training import Ended, Training
 from cluster.control.worker_pool import WorkerPool
 from cluster.journal.journal import Journal
 from cluster.journal.records import Event
@@ -33,14 +33,8 @@ STOP_PATIENCE_S = 60.0
 it."""
 NO_PROGRESS_S = 30.0
 """After this long without a sign of life a part is named in the journal."""
-COMES_BACK_S = 300.0
-"""How long a learner that died may take to be there again, on a machine that may start again."""
-MAX_DEATHS = 5
-"""Deaths of the learner in a row, without a report in between, after which the run has failed."""
 ROOM_KNOWN_S = 10.0
 """After this long a worker that has not started waits for a place, not for its own start."""
-
-Ended = Literal["finished", "stopped", "failed"]
 
 
 class Supervisor:
@@ -66,9 +60,8 @@ class Supervisor:
         self._journal = journal
         self._waiting: tuple[int, int] | None = None
         self._scaled_s = time.monotonic()
-        self._deaths = 0
-        self._why_away = "it does not answer"
         self._parts = parts
+        self._training = Training(parts.learner, journal.next_epoch, self._say)
         self._pace = ReplayPace(parts.replay, config.replay, self._say, keep)
         self._scheduler = scheduler
         self._crew = WorkerPool(
@@ -108,46 +101,13 @@ class Supervisor:
             return "failed", f"Ray failed: {reason_of(failure)}"
         return ended
 
-    def _begin_training(self) -> ray.ObjectRef[str] | None:
-        """The call that returns how the training ended: of one that goes on already, or of a new
-        one. None: the learner is not there."""
-        question = self._parts.learner.is_training.remote()
-        until_s, pause_s = time.monotonic() + COMES_BACK_S, 0.5
-        while time.monotonic() < until_s:
-            self._tick(hand_out=not self._asked_to_stop.is_set())
-            if not ray.wait([question], timeout=TICK_S)[0]:
-                continue
-            try:
-                goes_on = ray.get(question)
-            except RayError as failure:
-                # Each answer while the process starts again is one more error, not one more death.
-                self._why_away = reason_of(failure)
-                if self._asked_to_stop.wait(pause_s):
-                    return None
-                pause_s = min(2 * pause_s, 5.0)
-                question = self._parts.learner.is_training.remote()
-                continue
-            if goes_on:
-                self._say("supervisor back", "the learner goes on")
-                return self._parts.learner.outcome.remote()
-            return self._parts.learner.train.remote(self._journal.next_epoch())
-        return None
-
     def _train(self) -> tuple[Ended, str]:
-        training = self._begin_training()
         stop_by_s: float | None = None
         while True:
-            if training is None:
-                if self._asked_to_stop.is_set():
-                    return "stopped", ""
-                return (
-                    "failed",
-                    f"the learner did not come back within {COMES_BACK_S:.0f} s: {self._why_away}",
-                )
             self._tick(hand_out=stop_by_s is None)
             if stop_by_s is None and self._asked_to_stop.is_set():
                 self._say("stopping", "the learner saves and publishes")
-                self._parts.learner.stop.remote()
+                self._training.stop()
                 stop_by_s = time.monotonic() + STOP_PATIENCE_S
             if stop_by_s is None and self._scheduler.is_hopeless:
                 tasks = ", ".join(dict.fromkeys(name for name, _ in self._scheduler.broken))
@@ -160,34 +120,10 @@ class Supervisor:
                         " checkpoint stands"
                     ),
                 )
-            done, _ = ray.wait([training], timeout=TICK_S)
-            if not done:
-                continue
-            try:
-                outcome = ray.get(training)
-            except (
-                RayTaskError
-            ) as failure:  # an exception in the learner's code: again would be the same
-                return "failed", f"the learner failed: {failure.cause!r}"
-            except (
-                RayError
-            ) as failure:  # its process died: Ray starts it again, from its checkpoint
-                self._deaths += 1
-                if self._deaths >= MAX_DEATHS or stop_by_s is not None:
-                    return (
-                        "failed",
-                        f"the learner died {self._deaths} times in a row, last:"
-                        f" {reason_of(failure)}",
-                    )
-                self._say(
-                    "learner died", f"starts again from its last checkpoint ({reason_of(failure)})"
-                )
-                training = self._begin_training()
-                continue
-            self._take_reports()
-            if outcome == "finished" or outcome == "stopped":
-                return outcome, ""
-            return "failed", outcome
+            ended = self._training.poll(TICK_S)
+            if ended is not None:
+                self._take_reports()
+                return ended
 
     def _finish_evaluations(self) -> None:
         """Play the last version on every task. Workers end what they do first."""
@@ -280,7 +216,8 @@ class Supervisor:
                 self._parts.replay.published(report.version)
             self._crew.learned(report.step)
             self._scheduler.learned(report.step)
-            self._learner_heard_s, self._learner_named, self._deaths = now_s, False, 0
+            self._learner_heard_s, self._learner_named = now_s, False
+            self._training.reported()
         for problem in problems:
             self._say("problem", problem)
         if now_s - self._learner_heard_s > NO_PROGRESS_S and not self._learner_named:
