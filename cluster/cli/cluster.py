@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from typing import Annotated
 
 import typer
@@ -28,6 +30,12 @@ Cpus = Annotated[
     typer.Option(min=0, help="CPU cores to offer. Default: all. 0: no worker runs here."),
 ]
 Gpus = Annotated[int | None, typer.Option(min=0, help="GPUs to offer. Default: all.")]
+Block = Annotated[
+    bool,
+    typer.Option(
+        "--block", help="Stay until the node ends, as services and containers need; Ctrl-C ends it."
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +63,7 @@ def start(
             metavar="HOST:PORT", help="A Redis for the head's state, so that runs outlive the head."
         ),
     ] = None,
+    block: Block = False,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
@@ -76,6 +85,8 @@ def start(
             soft_wrap=True,
         )
     console.print(f"then:                gato start demo --address {node.address}", highlight=False)
+    if block:
+        _stay(node)
 
 
 @app.command(name="join")
@@ -89,6 +100,7 @@ def join_(
     name: NodeName = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    block: Block = False,
 ) -> None:
     """Have this machine join a cluster, so that workers, or the learner, may run on it.
 
@@ -106,6 +118,24 @@ def join_(
         " stop leaves it",
         highlight=False,
     )
+    if block:
+        _stay(node)
+
+
+def _stay(node: Node) -> None:
+    """Wait for the node's end; end it on Ctrl-C or SIGTERM. Raises ValueError if it ends itself."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        while node.is_alive:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        stop_node(node)
+        return
+    raise ValueError(f"the node ended by itself; what it said is in {node.log}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ class Host:
     name: str
     address: str
     folder: Path
+    hostname: str = ""
     env: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -52,12 +53,11 @@ class Host:
     def command(self, *words: str) -> list[str]:
         """`words` as they would be typed on this machine."""
         tmp = self.folder / "tmp"
-        inner = (
-            'mkdir -p /tmp/ray && mount --bind "$0" /tmp/ray && hostname "$1" && shift && exec "$@"'
-        )
+        names = self.folder.parent / "hosts"
+        inner = 'mkdir -p /tmp/ray && mount --bind "$0" /tmp/ray && mount --bind "$1" /etc/hosts && hostname "$2" && shift 2 && exec "$@"'
         return [
             *("ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c"),
-            *(inner, str(tmp), self.name, *words),
+            *(inner, str(tmp), str(names), self.hostname, *words),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -90,6 +90,18 @@ class Host:
         if check and done.returncode:
             pytest.fail(f"{self.name}: {line}\n{done.stdout}\n{done.stderr}")
         return done
+
+    def start(self, words: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
+        """Start a command in the background, with its output in `log`."""
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                self.command(*words),
+                cwd=self.work,
+                env=self.environment() | env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
 
     def gato(self, line: str, **options: object) -> subprocess.CompletedProcess[str]:
         """Run a `gato` command."""
@@ -125,8 +137,10 @@ def _cmdline(pid: int) -> str:
 
 
 @contextmanager
-def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
-    """`count` machines; all their processes are killed at the end."""
+def hosts(machines: int | Sequence[str], folder: Path) -> Iterator[list[Host]]:
+    """So many machines, or one for each of these names, by which they know each other; all their
+    processes are killed at the end."""
+    names = [f"m{i}" for i in range(machines)] if isinstance(machines, int) else list(machines)
     tag = f"{os.getpid() % 10000:04d}"
     bridge, net = f"gb{tag}", 16 + os.getpid() % 200
     made: list[Host] = []
@@ -137,8 +151,8 @@ def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
     ip("link", "add", bridge, "type", "bridge")
     try:
         ip("link", "set", bridge, "up")
-        for index in range(count):
-            host = Host(f"h{index}x{tag}", f"10.{net}.7.{index + 1}", folder / f"host{index}")
+        for index, name in enumerate(names):
+            host = Host(f"h{index}x{tag}", f"10.{net}.7.{index + 1}", folder / f"host{index}", name)
             for part in ("home", "tmp", "work"):
                 (host.folder / part).mkdir(parents=True)
             (host.folder / "tmp").chmod(0o1777)
@@ -161,6 +175,8 @@ def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
             ip(*inside, "addr", "add", f"{host.address}/24", "dev", "eth0")
             ip(*inside, "link", "set", "eth0", "up")
             ip(*inside, "link", "set", "lo", "up")
+        known = [f"{host.address} {host.hostname}\n" for host in made]
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(known))
         yield made
     finally:
         for host in made:
