@@ -54,7 +54,10 @@ class Host:
         """`words` as they would be typed on this machine."""
         tmp = self.folder / "tmp"
         names = self.folder.parent / "hosts"
-        inner = 'mkdir -p /tmp/ray && mount --bind "$0" /tmp/ray && mount --bind "$1" /etc/hosts && hostname "$2" && shift 2 && exec "$@"'
+        inner = (
+            'mkdir -p /tmp/ray && mount --bind "$0" /tmp/ray && mount --bind "$1" /etc/hosts'
+            ' && hostname "$2" && shift 2 && exec "$@"'
+        )
         return [
             *("ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c"),
             *(inner, str(tmp), str(names), self.hostname, *words),
