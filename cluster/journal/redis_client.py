@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import ssl
+from collections.abc import Callable
+from uuid import uuid4
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -15,46 +18,119 @@ URL = re.compile(
 ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
 
 
+TLS = "rediss://:PASSWORD@HOST:PORT/0?ssl_ca_certs=/path/ca.pem"
+ANSWER_S = 4.0
+"""A reader gives a server that is frozen up after this long."""
+WRITER_ANSWER_S = 3.0
+CHECK = """
+redis.call('XADD', KEYS[1], '1-0', 'entry', '')
+redis.call('XINFO', 'STREAM', KEYS[1])
+return redis.call('DEL', KEYS[1])
+"""
+
+
 def connect(url: str) -> redis.Redis:
     """A client of the server at `url` that has answered once, and that rides over a restart of the
-    server."""
+    server.
+
+    Raises:
+        ValueError: It does not answer, or refuses; the text says how to fix that.
+    """
+    _explain(url, ping)
+    # A server that is frozen is not waited for again and again, one that is being restarted is.
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 8, (redis.ConnectionError,))
+    return _client(url, retry, ANSWER_S)
+
+
+def writing_client(url: str) -> redis.Redis:
+    """A client that says at once, and within a few seconds, that its server is away."""
+    return _client(url, Retry(NoBackoff(), 0), WRITER_ANSWER_S)
+
+
+def require_redis(url: str) -> None:
+    """Check that a run can keep its journal at `url`: that it answers and may be written.
+
+    Raises:
+        ValueError: It cannot; the text says how to fix that.
+    """
+
+    def write(url: str) -> None:
+        with writing_client(url) as probe:
+            probe.eval(CHECK, 1, f"gato:check:{uuid4().hex}")
+
+    _explain(url, write)
+
+
+def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        decode_responses=True,
+        encoding_errors="replace",
+        protocol=2,
+        socket_connect_timeout=2.0,
+        socket_timeout=answer_s,
+        retry=retry,
+    )
+
+
+def ping(url: str) -> None:
+    with writing_client(url) as probe:
+        probe.ping()  # pyright: ignore[reportUnknownMemberType]
+
+
+def _explain(url: str, attempt: Callable[[str], None]) -> None:
+    """Do `attempt` with `url`; of what can go wrong there, say how to fix it."""
     shown = without_password(url)
     if shown is None:
         raise ValueError(
             f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         )
     try:
-        ping(url)
+        attempt(url)
     except redis.AuthenticationError as error:
         raise ValueError(
             f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json,"
-            f" with {ENCODED}"
+            f" with {ENCODED}, and the user before the colon if it has one"
         ) from error
-    except redis.RedisError as error:
-        raise ValueError(
-            f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
-        ) from error
+    except (redis.RedisError, OSError) as error:
+        raise ValueError(f"Redis at {shown} {_reason(shown, error)}") from error
     except ValueError:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         ) from None
-    return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
 
 
-def _client(url: str, retry: Retry) -> redis.Redis:
-    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
-        decode_responses=True,
-        protocol=2,
-        socket_connect_timeout=2.0,
-        socket_timeout=10.0,
-        retry=retry,
-    )
+def _reason(shown: str, error: redis.RedisError | OSError) -> str:
+    """What is wrong, and how to fix it."""
+    said = " ".join(str(error).split())
+    is_tls = shown.startswith("rediss:")
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return (
+            f"has a certificate that is not trusted ({said}); name the CA's file that signed it:"
+            f" {TLS}, and the host as the certificate has it"
+        )
+    if is_tls and isinstance(_cause(error), FileNotFoundError):
+        return "was not asked: the file of ssl_ca_certs does not exist; name the CA's file"
+    if is_tls and isinstance(_cause(error), ssl.SSLError) and "NO_CERTIFICATE" in said:
+        return "was not asked: the file of ssl_ca_certs holds no certificate; name the CA's file"
+    if is_tls and "SSL" in said:
+        return f"does not speak TLS ({said}); write redis:// if its port is a plain one"
+    if isinstance(error, redis.InvalidResponse) or (
+        not is_tls and "closed by server" in said.lower()
+    ):
+        return f"does not answer as Redis does ({said}); if its port speaks TLS, write {TLS}"
+    if isinstance(error, redis.ResponseError):
+        return (
+            f"cannot hold a journal ({said}); give its user the rights for keys gato:* and all"
+            " commands, name a server that is no replica, and of Redis 5 or later"
+        )
+    return f"does not answer ({said}); is the run still up, and the URL right?"
 
 
-def ping(url: str) -> None:
-    with _client(url, Retry(NoBackoff(), 0)) as probe:
-        probe.ping()  # pyright: ignore[reportUnknownMemberType]
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    return error
 
 
 def without_password(url: str) -> str | None:
