@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from actors.tasks.resolve import note_on
-from cluster.cli.options import Detach, RayAddress, RedisUrl, RunName, command_group, console
+from cluster.cli.options import (
+    Detach,
+    RayAddress,
+    RedisUrl,
+    ResumeRedisUrl,
+    RunName,
+    command_group,
+    console,
+)
 from cluster.control import lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
 from cluster.monitor.format import literal
@@ -125,7 +133,7 @@ def resume(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     address: RayAddress = None,
-    redis: RedisUrl = None,
+    redis: ResumeRedisUrl = None,
     detach: Detach = False,
 ) -> None:
     """Continue a stopped run from its last checkpoint, with all its episodes.

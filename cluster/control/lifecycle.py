@@ -13,7 +13,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
-from cluster.control.supervise import Connections, keep_url, supervise_or_fail
+from cluster.control.run_journal import keep_url, redis_of_resume, redis_of_start
+from cluster.control.supervise import Connections, supervise_or_fail
 from cluster.monitor.format import literal
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
@@ -31,6 +32,7 @@ def start(
 ) -> RunFolder:
     """Start a new run, and return its folder. In the foreground it is watched until it ends."""
     require_space(runs_root())
+    redis_url = redis_of_start(redis_url)
     folder = RunFolder.create(config)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))
@@ -70,6 +72,7 @@ def resume(
             " watch it"
         )
     require_space(folder.path)
+    redis_url = redis_of_resume(folder, redis_url, console)
     config = folder.change_config(
         lambda config: replace(override(config, settings), name=folder.name)
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
-from cluster.journal.journal import ControlWord, Journal
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer, find_server
+from cluster.control.run_journal import control_of, journal_of
+from cluster.journal.journal import ControlWord
+from cluster.journal.redis_client import RedisAway
 from cluster.monitor.fold import read_summary
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
@@ -19,27 +21,6 @@ from cluster.runs.folder import RunFolder, find_run
 
 STOP_TIMEOUT_S = 120.0
 """A learner saves before it stops."""
-
-
-@contextmanager
-def journal_of(folder: RunFolder, redis_url: str | None = None) -> Generator[Journal]:
-    """The journal of a run: from its live server, or from a private one on its folder while it is
-    read.
-
-    Raises:
-        ValueError: The run has no journal yet.
-    """
-    named = folder.path / "redis-url.txt"
-    url = redis_url or (named.read_text().strip() if named.is_file() else None)
-    if url is None and folder.info().is_active:
-        url = find_server(folder.path / "redis")
-    if url is not None:
-        yield Journal(connect(url), folder.name)
-        return
-    if not (folder.path / "redis").is_dir():
-        raise ValueError(f"run {folder.name} never got as far as a journal; start it again")
-    with RedisServer.start(folder.path / "redis") as server:
-        yield Journal(connect(server.url), folder.name)
 
 
 def summary_of(run: str | None, *, redis_url: str | None = None) -> Summary:
@@ -62,9 +43,20 @@ def active_run(run: str | None) -> RunFolder:
 
 
 def ask_to_stop(folder: RunFolder, *, redis_url: str | None = None) -> None:
-    """Ask a run to save its learner and to end."""
-    with journal_of(folder, redis_url) as journal:
-        journal.post_control("stop")
+    """Ask a run to save its learner and to end; by a signal if its Redis does not answer.
+
+    Raises:
+        ValueError: It cannot be asked.
+    """
+    try:
+        with control_of(folder, redis_url) as journal:
+            journal.post_control("stop")
+    except RedisAway:
+        info = folder.info()
+        if info.state != "running" or info.supervisor_pid is None:
+            raise
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(info.supervisor_pid, signal.SIGTERM)
 
 
 def wait_until_stopped(folder: RunFolder, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -114,7 +106,7 @@ def set_limiter(
 
 def pause_limiter(folder: RunFolder, paused: bool, *, redis_url: str | None = None) -> None:
     """Ask a run to switch its rate limiter off, or on again."""
-    with journal_of(folder, redis_url) as journal:
+    with control_of(folder, redis_url) as journal:
         journal.post_control("replay-pause" if paused else "replay-resume")
 
 
@@ -127,6 +119,6 @@ def _ask(
 ) -> None:
     """Post the control word and keep its effect, if the config accepts it: neither without the
     other."""
-    with journal_of(folder, redis_url) as journal:
+    with control_of(folder, redis_url) as journal:
         folder.change_config(change)
         journal.post_control(word, value)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
-import redis
 from rich.console import Console
 
 from actors.teachers.resolve import has_teacher
@@ -20,12 +17,11 @@ from cluster.control.build_run import scales_of
 from cluster.control.launch import launch
 from cluster.control.ray_connection import connect_ray
 from cluster.control.resolve import tasks_of
+from cluster.control.run_journal import open_journal
 from cluster.control.scheduler import Scheduler
 from cluster.control.supervisor import Ended, Supervisor
-from cluster.journal.journal import START, Journal
+from cluster.journal.journal_file import JournalFile
 from cluster.journal.records import Event
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale
@@ -51,28 +47,9 @@ def supervise_or_fail(
 ) -> None:
     try:
         _supervise(config, folder, options, console)
-    except redis.RedisError as problem:  # a journal without space, or a server that is gone
-        reason = (
-            f"the journal of run {folder.name} failed ({problem}); repair its Redis or free some"
-            " space, then gato resume"
-        )
-        folder.set_state("failed", reason=reason)
-        raise ValueError(reason) from problem
     except (ValueError, OSError) as problem:
         folder.set_state("failed", reason=str(problem))
         raise
-
-
-@contextmanager
-def _journal_server(folder: RunFolder, options: Connections) -> Generator[str]:
-    """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was
-    named."""
-    if options.redis_url is not None:
-        keep_url(folder, options.redis_url)
-        yield options.redis_url
-        return
-    with RedisServer.start(folder.path / "redis", port=options.redis_port) as server:
-        yield server.url
 
 
 def _supervise(
@@ -83,9 +60,8 @@ def _supervise(
     data_returns = datasets.mean_returns(sets, config.replay.mix.min_expert_fraction)
     scales = scales_of(config, data_returns)
     folder.set_state("starting")
-    with _journal_server(folder, options) as url:
-        journal = Journal(connect(url), config.name)
-        resumed = bool(journal.read(START, count=1))
+    with open_journal(folder, options.redis_url, options.redis_port) as journal:
+        resumed = journal.last_number > 0
         journal.append(
             Event(
                 kind="resumed" if resumed else "started",
@@ -128,16 +104,17 @@ def _supervise(
             )
             supervisor = Supervisor(config, parts, journal, scheduler)
             folder.set_state("running")
-            ended, reason = _run_watched(supervisor, journal, config.name, scales, console)
+            ended, reason = _run_watched(supervisor, journal.reader(), config.name, scales, console)
             parts.replay.close()
         finally:
             ray.shutdown()
         journal.append(
             Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here")
         )
-        journal.close()
         folder.set_state(ended, reason=reason)
-        console.print(render(read_summary(journal, config.name, scales), now_s=time.time()))
+        console.print(
+            render(read_summary(journal.reader(), config.name, scales), now_s=time.time())
+        )
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
     name = literal(config.name)
@@ -149,7 +126,7 @@ def _supervise(
 
 def _run_watched(
     supervisor: Supervisor,
-    journal: Journal,
+    journal: JournalFile,
     run: str,
     scales: Mapping[str, Scale],
     console: Console,
@@ -180,12 +157,3 @@ def _run_watched(
         watcher.join(timeout=3.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def keep_url(folder: RunFolder, url: str) -> None:
-    """Keep the URL of a run's Redis, with its password, for those who may read the owner's
-    files."""
-    file = folder.path / "redis-url.txt"
-    file.unlink(missing_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(url)

@@ -17,8 +17,8 @@ from actors.remote import end_inference
 from cluster.control.launch import Parts
 from cluster.control.scheduler import Scheduler
 from cluster.control.worker_pool import WorkerPool, first_line
-from cluster.journal.journal import Journal
 from cluster.journal.records import Event
+from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged
@@ -43,7 +43,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: RunConfig, parts: Parts, journal: Journal, scheduler: Scheduler
+        self, config: RunConfig, parts: Parts, journal: JournalWriter, scheduler: Scheduler
     ) -> None:
         self._config = config
         self._parts = parts
@@ -59,7 +59,6 @@ class Supervisor:
         )
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
-        self._control_id = journal.last_control_id()
         self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
         self._stats_due_s = 0.0
         self._learner_heard_s = time.monotonic()
@@ -153,8 +152,7 @@ class Supervisor:
             self._crew.hand_out(last=last)
 
     def _obey(self) -> None:
-        for control in self._journal.read_control(self._control_id):
-            self._control_id = control.id
+        for control in self._journal.take_control():
             if control.word == "stop":
                 self.stop()
             elif control.word == "scale":

@@ -17,8 +17,8 @@ from actors.players.inference_server import NotServedError
 from cluster.control.launch import WorkerHandle
 from cluster.control.scheduler import Scheduler
 from cluster.control.task_progress import BREAKS_AFTER
-from cluster.journal.journal import Journal
 from cluster.journal.records import Event
+from cluster.journal.writer import JournalWriter
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
@@ -63,7 +63,7 @@ class WorkerPool:
         self,
         new_worker: Callable[[str], WorkerHandle],
         scheduler: Scheduler,
-        journal: Journal,
+        journal: JournalWriter,
         *,
         hung_after_s: float,
         clips: ClipFolder | None = None,

@@ -18,6 +18,10 @@ URL = re.compile(
 ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
 
 
+class RedisAway(ValueError):
+    """The server does not answer, which may be different in a moment."""
+
+
 TLS = "rediss://:PASSWORD@HOST:PORT/0?ssl_ca_certs=/path/ca.pem"
 ANSWER_S = 4.0
 """A reader gives a server that is frozen up after this long."""
@@ -34,7 +38,8 @@ def connect(url: str) -> redis.Redis:
     server.
 
     Raises:
-        ValueError: It does not answer, or refuses; the text says how to fix that.
+        RedisAway: It does not answer.
+        ValueError: It refuses, or the URL is wrong; the text says how to fix that.
     """
     _explain(url, ping)
     # A server that is frozen is not waited for again and again, one that is being restarted is.
@@ -51,7 +56,8 @@ def require_redis(url: str) -> None:
     """Check that a run can keep its journal at `url`: that it answers and may be written.
 
     Raises:
-        ValueError: It cannot; the text says how to fix that.
+        RedisAway: It does not answer.
+        ValueError: It refuses, or the URL is wrong; the text says how to fix that.
     """
 
     def write(url: str) -> None:
@@ -93,15 +99,19 @@ def _explain(url: str, attempt: Callable[[str], None]) -> None:
             f" with {ENCODED}, and the user before the colon if it has one"
         ) from error
     except (redis.RedisError, OSError) as error:
-        raise ValueError(f"Redis at {shown} {_reason(shown, error)}") from error
+        if reason := _reason(shown, error):
+            raise ValueError(f"Redis at {shown} {reason}") from error
+        raise RedisAway(
+            f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
+        ) from error
     except ValueError:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         ) from None
 
 
-def _reason(shown: str, error: redis.RedisError | OSError) -> str:
-    """What is wrong, and how to fix it."""
+def _reason(shown: str, error: redis.RedisError | OSError) -> str | None:
+    """What is wrong, and how to fix it; None if nothing but its answer is missing."""
     said = " ".join(str(error).split())
     is_tls = shown.startswith("rediss:")
     if "CERTIFICATE_VERIFY_FAILED" in said:
@@ -124,7 +134,7 @@ def _reason(shown: str, error: redis.RedisError | OSError) -> str:
             f"cannot hold a journal ({said}); give its user the rights for keys gato:* and all"
             " commands, name a server that is no replica, and of Redis 5 or later"
         )
-    return f"does not answer ({said}); is the run still up, and the URL right?"
+    return None
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -20,6 +20,11 @@ class Line(NamedTuple):
     text: str
 
 
+def has_lines(folder: Path) -> bool:
+    """True if lines were written to `folder`."""
+    return any(file.stat().st_size for _, file in segments_of(folder))
+
+
 @final
 class SegmentReader:
     """Reads lines in order, from any number on, also while another process appends.

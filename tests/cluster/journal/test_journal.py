@@ -6,9 +6,8 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -26,6 +25,7 @@ from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.writer import JournalWriter
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
+from tests.cluster.wait import until
 
 RECORDS: list[Record] = [
     Evaluation(
@@ -117,15 +117,6 @@ def journal(
 ) -> Journal | JournalFile:
     """The journal as its readers have it: what they see is the same."""
     return Journal(client, request.node.name) if request.param == "redis" else writer.reader()
-
-
-def until(condition: Callable[[], Any], *, timeout_s: float = 30.0) -> Any:
-    """What `condition` says once it says something true."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return value
 
 
 def delivered(writer: JournalWriter) -> None:

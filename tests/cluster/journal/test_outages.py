@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -24,15 +23,7 @@ from cluster.journal.redis_client import connect
 from cluster.journal.redis_server import RedisServer
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.writer import JournalWriter
-
-
-def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
-    """What `condition` says once it says something true."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return value
+from tests.cluster.wait import until
 
 
 class Numbers:
