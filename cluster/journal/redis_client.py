@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable
 from uuid import uuid4
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
+
+from cluster.journal.redis_problem import reason_of
 
 URL = re.compile(
     r"(?P<scheme>rediss?)://(?P<user>[^/?#\s]*@)?(?P<where>([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/\d*)?)(\?[^#@\s]*)?"
@@ -22,7 +23,6 @@ class RedisAway(ValueError):
     """The server does not answer, which may be different in a moment."""
 
 
-TLS = "rediss://:PASSWORD@HOST:PORT/0?ssl_ca_certs=/path/ca.pem"
 ANSWER_S = 4.0
 """A reader gives a server that is frozen up after this long."""
 WRITER_ANSWER_S = 3.0
@@ -99,7 +99,7 @@ def _explain(url: str, attempt: Callable[[str], None]) -> None:
             f" with {ENCODED}, and the user before the colon if it has one"
         ) from error
     except (redis.RedisError, OSError) as error:
-        if reason := _reason(shown, error):
+        if reason := reason_of(url, error):
             raise ValueError(f"Redis at {shown} {reason}") from error
         raise RedisAway(
             f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
@@ -108,39 +108,6 @@ def _explain(url: str, attempt: Callable[[str], None]) -> None:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         ) from None
-
-
-def _reason(shown: str, error: redis.RedisError | OSError) -> str | None:
-    """What is wrong, and how to fix it; None if nothing but its answer is missing."""
-    said = " ".join(str(error).split())
-    is_tls = shown.startswith("rediss:")
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return (
-            f"has a certificate that is not trusted ({said}); name the CA's file that signed it:"
-            f" {TLS}, and the host as the certificate has it"
-        )
-    if is_tls and isinstance(_cause(error), FileNotFoundError):
-        return "was not asked: the file of ssl_ca_certs does not exist; name the CA's file"
-    if is_tls and isinstance(_cause(error), ssl.SSLError) and "NO_CERTIFICATE" in said:
-        return "was not asked: the file of ssl_ca_certs holds no certificate; name the CA's file"
-    if is_tls and "SSL" in said:
-        return f"does not speak TLS ({said}); write redis:// if its port is a plain one"
-    if isinstance(error, redis.InvalidResponse) or (
-        not is_tls and "closed by server" in said.lower()
-    ):
-        return f"does not answer as Redis does ({said}); if its port speaks TLS, write {TLS}"
-    if isinstance(error, redis.ResponseError):
-        return (
-            f"cannot hold a journal ({said}); give its user the rights for keys gato:* and all"
-            " commands, name a server that is no replica, and of Redis 5 or later"
-        )
-    return None
-
-
-def _cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__ or error
-    return error
 
 
 def without_password(url: str) -> str | None:
