@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, about
-from cluster.journal.journal import START, Entry, Journal
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
+from cluster.journal.journal import Entry
+from cluster.journal.journal_file import JournalFile
 from gato.metrics import Evaluation
 
 RESULTS = ROOT / "docs" / "results"
@@ -53,8 +52,7 @@ def collect(run_folder: Path) -> None:
     """Keep the evaluations of a finished run, and those of its last checkpoint, played again."""
     info = json.loads((run_folder / "run.json").read_text())
     name, seed, begun_s = info["config"]["name"], info["config"]["seed"], info["created_s"]
-    with RedisServer.start(run_folder / "redis") as server:
-        entries = Journal(connect(server.url), run_folder.name).read(START, count=1_000_000)
+    entries = JournalFile(run_folder / "journal").read(count=1_000_000)
     scales = json.loads((run_folder / "scales.json").read_text())
     out = subprocess.run(
         [str(GATO), "evaluate", run_folder.name, "--episodes", str(EPISODES), "--json"],

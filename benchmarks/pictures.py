@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.machine import ROOT
-from cluster.control.run_control import journal_of
+from cluster.control.run_journal import journal_of
 from cluster.monitor.fold import read_summary
 from cluster.monitor.scores import read_scales
 from cluster.monitor.watch import render

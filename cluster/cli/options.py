@@ -31,6 +31,14 @@ RedisUrl = Annotated[
     str | None,
     typer.Option("--redis", metavar="URL", help="A Redis to use instead of the run's own."),
 ]
+ResumeRedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis",
+        metavar="URL|own",
+        help="A Redis to go on with; own: the run's own. Default: the one that it had.",
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ from cluster.cli.options import (
     Detach,
     RayAddress,
     RedisUrl,
+    ResumeRedisUrl,
     RunName,
     command_group,
     console,
@@ -143,7 +144,7 @@ def resume(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     address: RayAddress = None,
-    redis: RedisUrl = None,
+    redis: ResumeRedisUrl = None,
     detach: Detach = False,
     attach: Attach = False,
 ) -> None:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from cluster.cli.options import RedisUrl, RunName, command_group, console
 from cluster.control import run_control
-from cluster.control.run_control import journal_of, summary_of
+from cluster.control.run_control import summary_of
+from cluster.control.run_journal import journal_of
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import NONE, literal, printable
 from cluster.monitor.scores import read_scales

@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.control.journals import own_summary
+from cluster.control.run_journal import own_summary
 from cluster.monitor.summary import Summary
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, members

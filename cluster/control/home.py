@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
 from cluster.control.launch import end_parts
+from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
-from cluster.control.supervise import keep_url
-from cluster.journal.journal import START, Journal
 from cluster.journal.records import Event
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
+from cluster.journal.redis_server import find_server
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, ShownState, require_space, runs_root
 from cluster.runs.home import Home, read_home, write_home
@@ -71,7 +68,6 @@ class SupervisorActor:
         self._order = order
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._session: Session | None = None
         self._url = order.redis_url or ""
         self._folder: RunFolder | None = None
         if ray.get_runtime_context().was_current_actor_reconstructed:
@@ -144,7 +140,7 @@ class SupervisorActor:
         if found is not None:
             return found
         require_space(runs_root())
-        folder = RunFolder.create(order.config)
+        folder = RunFolder.create(order.config, run_id=order.run_id)
         if order.text is not None:
             (folder.path / "text.model").write_bytes(order.text)
             folder.change_config(lambda config: replace(config, text="text.model"))
@@ -202,49 +198,35 @@ class SupervisorActor:
                 end_parts()
 
     def _supervise(self, folder: RunFolder, takes_over: bool, console: Console) -> None:
-        if not takes_over:
+        if takes_over:
+            url = kept_url(folder)
+        else:
+            url = redis_of_resume(folder, self._order.redis_url, console)
             end_parts()  # of this run, left by a supervisor that was killed with its node
-        with self._journal_server(folder) as url:
-            self._url = url
-            journal = Journal(connect(url), folder.name)
+        host = ray.util.get_node_ip_address()
+        with open_journal(folder, url, also_at=host) as journal:
+            self._url = url or find_server(folder.path / "redis").replace(
+                "@127.0.0.1:", f"@{host}:"
+            )
             session = Session(folder, journal, on_cluster=True)
             session.keep_scales()
             tasks = session.config.tasks
             if not takes_over:
-                resumed = bool(journal.read(START, count=1))
-                journal.append(
-                    Event(
-                        kind="resumed" if resumed else "started",
-                        text=f"{len(tasks)} tasks: {', '.join(tasks)}",
-                    )
-                )
+                text = f"{len(tasks)} tasks: {', '.join(tasks)}"
+                kind = "resumed" if journal.last_number else "started"
+                journal.append(Event(kind=kind, text=text))
             try:
                 session.prepare(console)
                 folder.set_state("running")
-                self._session = session
                 ended, reason = session.run()
             except Exception as problem:
                 journal.append(Event(kind="failed", text=" ".join(str(problem).split())[:500]))
-                threading.Event().wait(LINGER_S)
                 raise
             text = reason or f"gato resume {folder.name} goes on from here"
             journal.append(Event(kind=ended, text=text))
             folder.set_state(ended, reason=reason)
             console.print(f"run {folder.name} {ended} {reason}", highlight=False)
             threading.Event().wait(LINGER_S)
-
-    @contextmanager
-    def _journal_server(self, folder: RunFolder) -> Generator[str]:
-        """The URL of the run's journal, as other nodes reach it."""
-        named = folder.path / "redis-url.txt"
-        url = self._order.redis_url or (named.read_text().strip() if named.is_file() else None)
-        if url is not None:
-            keep_url(folder, url)
-            yield url
-            return
-        host = ray.util.get_node_ip_address()
-        with RedisServer.start(folder.path / "redis", also_at=host) as server:
-            yield server.url_at(host)
 
 
 RemoteSupervisor: Any = ray.remote(SupervisorActor)

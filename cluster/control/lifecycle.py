@@ -14,7 +14,8 @@ from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
 from cluster.control import run_control
-from cluster.control.supervise import Connections, keep_url, supervise_or_fail
+from cluster.control.run_journal import keep_url, redis_of_resume, redis_of_start
+from cluster.control.supervise import Connections, supervise_or_fail
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.watch import ENDED, watch_live
@@ -40,6 +41,7 @@ def start(
     then Ctrl-C stops the run, as it does for one on this machine.
     """
     require_space(runs_root())
+    redis_url = redis_of_start(redis_url)
     if address is not None:
         from cluster.control.on_cluster import start_on_cluster
 
@@ -100,6 +102,7 @@ def resume(
             " watch it"
         )
     require_space(folder.path)
+    redis_url = redis_of_resume(folder, redis_url, console)
     config = folder.change_config(
         lambda config: replace(override(config, settings), name=folder.name)
     )

@@ -17,7 +17,7 @@ from actors.tasks.text_encoder import BYTES
 from cluster.control.at_home import home_node
 from cluster.control.home import About, Order, RemoteSupervisor
 from cluster.control.launch import SUPERVISOR
-from cluster.control.supervise import keep_url
+from cluster.control.run_journal import keep_url
 from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, members

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from cluster.control.journals import journal_of, own_summary
+from cluster.control.run_journal import control_of, journal_of, own_summary
 from cluster.journal.journal import START, ControlWord
 from cluster.journal.records import Event
+from cluster.journal.redis_client import RedisAway
 from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED
 from cluster.runs.config import RunConfig
@@ -65,9 +69,20 @@ def active_run(run: str | None) -> RunFolder:
 
 
 def ask_to_stop(folder: RunFolder, *, redis_url: str | None = None) -> None:
-    """Ask a run to save its learner and to end."""
-    with journal_of(folder, redis_url) as journal:
-        journal.post_control("stop")
+    """Ask a run to save its learner and to end; by a signal if its Redis does not answer.
+
+    Raises:
+        ValueError: It cannot be asked.
+    """
+    try:
+        with control_of(folder, redis_url) as journal:
+            journal.post_control("stop")
+    except RedisAway:
+        info = folder.info()
+        if info.state != "running" or info.supervisor_pid is None or folder.home is not None:
+            raise
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(info.supervisor_pid, signal.SIGTERM)
 
 
 def wait_until_stopped(folder: RunFolder, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -95,10 +110,11 @@ def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) 
     def change(config: RunConfig) -> RunConfig:
         return replace(config, actors=replace(config.actors, num_workers=num_workers))
 
-    with journal_of(folder, redis_url) as journal:
-        last = max((entry.id for entry in journal.read(count=1_000_000)), key=_order, default=START)
+    with journal_of(folder, redis_url) as journal, control_of(folder, redis_url) as control:
+        entries = journal.read(count=1_000_000)
+        last = entries[-1].id if entries else START
         folder.change_config(change)
-        journal.post_control("scale", str(num_workers))
+        control.post_control("scale", str(num_workers))
         until_s = time.monotonic() + ANSWER_S
         while (left_s := until_s - time.monotonic()) > 0:
             for entry in journal.read(last, block_s=left_s):
@@ -106,11 +122,6 @@ def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) 
                 if isinstance(entry.record, Event) and entry.record.kind == "scaled":
                     return entry.record.text
     return ""
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    at_ms, _, number = entry_id.partition("-")
-    return int(at_ms), int(number)
 
 
 def set_roles(
@@ -140,7 +151,7 @@ def set_limiter(
 
 def pause_limiter(folder: RunFolder, paused: bool, *, redis_url: str | None = None) -> None:
     """Ask a run to switch its rate limiter off, or on again."""
-    with journal_of(folder, redis_url) as journal:
+    with control_of(folder, redis_url) as journal:
         journal.post_control("replay-pause" if paused else "replay-resume")
 
 
@@ -153,6 +164,6 @@ def _ask(
 ) -> None:
     """Post the control word and keep its effect, if the config accepts it: neither without the
     other."""
-    with journal_of(folder, redis_url) as journal:
+    with control_of(folder, redis_url) as journal:
         folder.change_config(change)
         journal.post_control(word, value)

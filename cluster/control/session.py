@@ -14,7 +14,7 @@ from cluster.control.resolve import tasks_of
 from cluster.control.scheduler import Scheduler
 from cluster.control.supervisor import Supervisor
 from cluster.control.training import Ended
-from cluster.journal.journal import Journal
+from cluster.journal.writer import JournalWriter
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale
 from cluster.runs import datasets
@@ -32,7 +32,7 @@ class Session:
     ended, reason = session.run()       # session.stop() from another thread ends it
     """
 
-    def __init__(self, folder: RunFolder, journal: Journal, *, on_cluster: bool) -> None:
+    def __init__(self, folder: RunFolder, journal: JournalWriter, *, on_cluster: bool) -> None:
         self.folder = folder
         self.journal = journal
         self.config: RunConfig = folder.config()

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-import redis
 from rich.console import Console
 
+from cluster.control.run_journal import open_journal
 from cluster.control.session import Session
 from cluster.control.training import Ended
-from cluster.journal.journal import START, Journal
 from cluster.journal.records import Event
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.watch import render, watch_live
@@ -43,28 +37,9 @@ def supervise_or_fail(
 ) -> None:
     try:
         _supervise(config, folder, options, console)
-    except redis.RedisError as problem:  # a journal without space, or a server that is gone
-        reason = (
-            f"the journal of run {folder.name} failed ({problem}); repair its Redis or free some"
-            " space, then gato resume"
-        )
-        folder.set_state("failed", reason=reason)
-        raise ValueError(reason) from problem
     except (ValueError, OSError) as problem:
         folder.set_state("failed", reason=str(problem))
         raise
-
-
-@contextmanager
-def _journal_server(folder: RunFolder, options: Connections) -> Generator[str]:
-    """The URL of the run's journal: a Redis of its own while the run lasts, or the one that was
-    named."""
-    if options.redis_url is not None:
-        keep_url(folder, options.redis_url)
-        yield options.redis_url
-        return
-    with RedisServer.start(folder.path / "redis", port=options.redis_port) as server:
-        yield server.url
 
 
 def _supervise(
@@ -72,10 +47,9 @@ def _supervise(
 ) -> None:
     tasks = ", ".join(config.tasks)
     folder.set_state("starting")
-    with _journal_server(folder, options) as url:
-        journal = Journal(connect(url), config.name)
+    with open_journal(folder, options.redis_url, options.redis_port) as journal:
         session = Session(folder, journal, on_cluster=False)
-        resumed = bool(journal.read(START, count=1))
+        resumed = journal.last_number > 0
         journal.append(
             Event(
                 kind="resumed" if resumed else "started", text=f"{len(config.tasks)} tasks: {tasks}"
@@ -97,9 +71,8 @@ def _supervise(
         journal.append(
             Event(kind=ended, text=reason or f"gato resume {config.name} goes on from here")
         )
-        journal.close()
         folder.set_state(ended, reason=reason)
-        summary = read_summary(journal, config.name, session.scales)
+        summary = read_summary(journal.reader(), config.name, session.scales)
         console.print(render(summary, now_s=time.time()))
     if ended == "failed":
         raise ValueError(f"run {config.name} failed: {reason}")
@@ -113,8 +86,9 @@ def _supervise(
 def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop;
     again ends it at once."""
+    reader = session.journal.reader()
     watcher = threading.Thread(
-        target=watch_live, args=(session.journal,), name="watch", daemon=True,
+        target=watch_live, args=(reader,), name="watch", daemon=True,
         kwargs={
             "run": session.config.name, "scales": session.scales, "console": console,
             "until_ended": True,
@@ -136,16 +110,7 @@ def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     except KeyboardInterrupt:
         return "failed", "ended at once, at the user's wish; the last checkpoint stands"
     finally:
-        session.journal.close()
+        reader.close()
         watcher.join(timeout=3.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def keep_url(folder: RunFolder, url: str) -> None:
-    """Keep the URL of a run's Redis, with its password, for those who may read the owner's
-    files."""
-    file = folder.path / "redis-url.txt"
-    file.unlink(missing_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(url)

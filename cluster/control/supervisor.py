@@ -20,8 +20,8 @@ from cluster.control.ray_errors import first_line, reason_of
 from cluster.control.scheduler import Scheduler
 from cluster.control.training import Ended, Training
 from cluster.control.worker_pool import WorkerPool
-from cluster.journal.journal import Journal
 from cluster.journal.records import Event
+from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
 from gato.metrics import ReplayStats
 from replay.shards import merged
@@ -49,7 +49,7 @@ class Supervisor:
         self,
         config: RunConfig,
         parts: Parts,
-        journal: Journal,
+        journal: JournalWriter,
         scheduler: Scheduler,
         *,
         keep: Callable[[Change], object] = lambda change: None,
@@ -73,7 +73,6 @@ class Supervisor:
         )
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
-        self._control_id = journal.last_control_id()
         self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
         self._stats_due_s = 0.0
         self._learner_heard_s = time.monotonic()
@@ -162,8 +161,7 @@ class Supervisor:
             self._say("workers play", f"all {waiting[1]}")
 
     def _obey(self) -> None:
-        for control in self._journal.read_control(self._control_id):
-            self._control_id = control.id
+        for control in self._journal.take_control():
             if control.word == "stop":
                 self.stop()
             elif control.word == "scale":

@@ -18,8 +18,8 @@ from cluster.control.launch import WorkerHandle
 from cluster.control.ray_errors import first_line, reason_of
 from cluster.control.scheduler import Scheduler
 from cluster.control.task_progress import BREAKS_AFTER
-from cluster.journal.journal import Journal
 from cluster.journal.records import Event
+from cluster.journal.writer import JournalWriter
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
@@ -62,7 +62,7 @@ class WorkerPool:
         self,
         new_worker: Callable[[str], WorkerHandle],
         scheduler: Scheduler,
-        journal: Journal,
+        journal: JournalWriter,
         *,
         hung_after_s: float,
         clips: ClipFolder | None = None,

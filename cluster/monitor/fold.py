@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cluster.journal.journal import START, Journal
+from cluster.journal.journal import START, JournalReader
 from cluster.journal.records import Event, Record
 from cluster.monitor.scores import Scale, TaskState
 from cluster.monitor.summary import WINDOW_S, Summary, WorkerState
@@ -102,7 +102,7 @@ def _order(entry_id: str) -> tuple[int, int]:
     return int(time_ms), int(number or 0)
 
 
-def read_summary(journal: Journal, run: str, scales: Mapping[str, Scale]) -> Summary:
+def read_summary(journal: JournalReader, run: str, scales: Mapping[str, Scale]) -> Summary:
     """What all records of a run come to, from the first to the newest."""
     summary, last = Summary(run=run, scales=scales), START
     while entries := journal.read(last):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import redis
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -15,7 +14,7 @@ from rich.panel import Panel
 from rich.segment import Segment
 from rich.text import Text
 
-from cluster.journal.journal import START, Entry
+from cluster.journal.journal import JournalReader
 from cluster.journal.records import Event
 from cluster.monitor.fold import fold
 from cluster.monitor.format import duration_text, printable
@@ -37,15 +36,6 @@ STATE_STYLES: Mapping[str, str] = {
     "finished": "cyan",
     "failed": "bold red",
 }
-
-
-@runtime_checkable
-class JournalReader(Protocol):
-    """What watching needs of the journal."""
-
-    def read(
-        self, after_id: str = START, *, block_s: float = 0.0, count: int = 1000
-    ) -> list[Entry]: ...
 
 
 def render(summary: Summary, *, now_s: float | None = None) -> RenderableType:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -30,9 +31,10 @@ FIELDS: Mapping[str, tuple[type | UnionType, str]] = {
     "created_s": (int | float, "a number"),
     "reason": (str, "a text"),
     "supervisor_born": (str | None, "a text or null"),
+    "id": (str, "a text"),
 }
 """What `run.json` holds."""
-OPTIONAL = ("reason", "supervisor_born")
+OPTIONAL = ("reason", "supervisor_born", "id")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -48,6 +50,8 @@ class RunInfo:
     supervisor_pid: int | None
     reason: str = ""
     """Why it failed."""
+    id: str = ""
+    """Names the run's keys in Redis; empty in runs made before there were ids."""
 
     @property
     def is_active(self) -> bool:
@@ -67,7 +71,9 @@ class RunFolder:
     name: str
 
     @classmethod
-    def create(cls, config: RunConfig, *, root: Path | str | None = None) -> RunFolder:
+    def create(
+        cls, config: RunConfig, *, root: Path | str | None = None, run_id: str | None = None
+    ) -> RunFolder:
         """A new folder with the config in it; its state is `starting`.
 
         It has the config's name, or name-2, name-3... if that is taken, and so has its config.
@@ -79,6 +85,7 @@ class RunFolder:
         run._write(
             {
                 "name": run.name,
+                "id": run_id or secrets.token_hex(8),
                 "created_s": time.time(),
                 "state": "starting",
                 "supervisor_pid": os.getpid(),
@@ -102,7 +109,7 @@ class RunFolder:
                 write_home(run.path, home)
                 write_config(replace(config, name=run.name), run.config_file)
                 return run
-        run = cls.create(config, root=root)
+        run = cls.create(config, root=root, run_id=home.run_id)
         write_home(run.path, home)
         return run
 
@@ -150,7 +157,16 @@ class RunFolder:
             state=state,
             supervisor_pid=pid,
             reason=entry.get("reason", ""),
+            id=entry.get("id", ""),
         )
+
+    def claim_id(self) -> str:
+        """The run's id. A run that has none, or that was copied to another name, gets a new one."""
+        entry = self._read()
+        if not entry.get("id") or entry.get("name", self.name) != self.name:
+            entry = {**entry, "name": self.name, "id": secrets.token_hex(8)}
+            self._write(entry)
+        return entry["id"]
 
     def set_state(self, state: State, *, reason: str = "") -> None:
         """Say how the run stands. While it is starting or running, the calling process is its

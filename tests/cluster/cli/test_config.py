@@ -16,9 +16,8 @@ from cluster.cli.main import Commands
 from cluster.cli.replay.main import ReplayCommands
 from cluster.control.build_run import make_config
 from cluster.control.run_control import active_run, scale, set_limiter, set_roles
-from cluster.journal.journal import Journal
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
+from cluster.control.run_journal import open_journal
+from cluster.journal.journal import Control
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_to_yaml, read_config, write_config
 from cluster.runs.folder import RunFolder
@@ -27,6 +26,7 @@ from cluster.runs.presets import RUNS
 from gato.serialization import to_plain
 from tests.actors.tasks.test_text_encoder import train
 from tests.cluster.cli.test_main import gato, here
+from tests.cluster.wait import until
 
 __all__ = ["here"]
 DEBUG = RUNS["debug"]
@@ -105,7 +105,7 @@ def test_settings_that_were_renamed_are_read_from_older_runs(tmp_path: Path) -> 
 
 def test_what_is_asked_of_an_active_run_is_kept_for_its_resume(here: Path) -> None:
     run = RunFolder.create(replace(DEBUG, name="live"))
-    with RedisServer.start(run.path / "redis") as server:
+    with open_journal(run, None) as journal:
         run.set_state("running")
         folder = active_run("live")
         scale(folder, 3)
@@ -113,7 +113,8 @@ def test_what_is_asked_of_an_active_run_is_kept_for_its_resume(here: Path) -> No
         set_limiter(folder, {"slack_tokens": 5_000_000})
         with pytest.raises(ValueError, match="relabel_share"):
             set_roles(folder, {"relabel_share": 2.0})
-        words = [(c.word, c.value) for c in Journal(connect(server.url), "live").read_control()]
+        words: list[Control] = []
+        until(lambda: len(words) == 3 or words.extend(journal.take_control()))
     assert words == [
         ("scale", "3"),
         ("roles", '{"relabel_share": 0.5}'),

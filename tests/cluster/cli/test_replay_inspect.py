@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from cluster.cli.main import main
-from cluster.journal.journal import Journal
-from cluster.journal.redis_client import connect
-from cluster.journal.redis_server import RedisServer
+from cluster.control.run_journal import open_journal
+from cluster.journal.journal import Control
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import stores_of
@@ -26,6 +25,7 @@ from gato.episode import AGENT
 from replay.storage.dedup import Intervals
 from replay.storage.lock import WRITING, FolderLock
 from replay.storage.store import EpisodeStore
+from tests.cluster.wait import until
 from tests.replay.episodes import counter_episode, flip_a_bit, picture_episode
 
 Gato = Callable[..., tuple[int, str, str]]
@@ -252,9 +252,8 @@ def test_verify_finds_counts_keys_and_streams_that_contradict_each_other(
 
 def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Gato) -> None:
     folder = RunFolder.create(replace(RUNS["debug"], name="paced"))
-    with RedisServer.start(folder.path / "redis") as server:
+    with open_journal(folder, None) as journal:
         folder.set_state("running")
-        journal = Journal(connect(server.url), "paced")
         assert gato("pause", "paced")[0] == 0
         assert gato("resume", "paced")[0] == 0
         assert gato("limit", "paced", "--reads-per-token", "4", "--slack", "5000")[0] == 0
@@ -263,13 +262,14 @@ def test_a_runs_limiter_is_paced_by_words_to_its_supervisor(here: Path, gato: Ga
         status, _, err = gato("limit", "paced", "--reads-per-token", "-1")
         assert status == 2
         assert "reads_per_inserted_token -1.0" in err
-        assert [(c.word, json.loads(c.value or "null")) for c in journal.read_control()] == [
+        words: list[Control] = []
+        until(lambda: len(words) == 4 or words.extend(journal.take_control()))
+        assert [(c.word, json.loads(c.value or "null")) for c in words] == [
             ("replay-pause", None),
             ("replay-resume", None),
             ("replay-limit", {"reads_per_inserted_token": 4.0, "slack_tokens": 5000}),
             ("replay-limit", {"reads_per_inserted_token": None}),
         ]
-        journal.close()
     folder.set_state("stopped")
     # a resumed run has it too
     assert folder.config().replay.limiter.slack_tokens == 5000

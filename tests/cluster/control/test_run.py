@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from cluster.control.run_control import summary_of
-from cluster.journal.journal import START, Journal
+from cluster.journal.journal import Journal
+from cluster.journal.journal_file import JournalFile
 from cluster.journal.redis_client import connect
 from cluster.journal.redis_server import RedisServer
 from gato.metrics import WorkerReport
@@ -144,7 +145,7 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     stopped = shell.watch()
     assert not shell.processes("ray::")
 
-    _nothing_acknowledged_is_missing(shell.folder / "runs" / "debug", "debug")
+    _nothing_acknowledged_is_missing(shell.folder / "runs" / "debug")
 
     target = stopped["learner"]["step"] + 30
     shell("resume", "debug", "--updates", str(target))
@@ -160,9 +161,11 @@ def test_a_run_plays_survives_scales_stops_and_resumes(shell: Shell) -> None:
     assert played["tasks"]["mujoco/inverted-pendulum"]["step"] == target
 
 
-def _nothing_acknowledged_is_missing(run: Path, name: str) -> None:
+def _nothing_acknowledged_is_missing(run: Path) -> None:
+    entries = JournalFile(run / "journal").read(count=100_000)
     with RedisServer.start(run / "redis") as server:
-        entries = Journal(connect(server.url), name).read(START, count=100_000)
+        run_id = json.loads((run / "run.json").read_text())["id"]
+        assert Journal(connect(server.url), run_id).read(count=100_000) == entries
     reports = [
         e.record
         for e in entries

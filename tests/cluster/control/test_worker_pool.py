@@ -19,8 +19,8 @@ from cluster.control import task_progress
 from cluster.control import worker_pool as worker_pool
 from cluster.control.scheduler import Scheduler
 from cluster.control.worker_pool import WorkerPool
-from cluster.journal.journal import Journal
 from cluster.journal.records import Event
+from cluster.journal.writer import JournalWriter
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
@@ -109,7 +109,7 @@ def pool_of(
         )
 
     return (
-        WorkerPool(new_worker, scheduler, cast(Journal, notes), hung_after_s=hung_after_s),
+        WorkerPool(new_worker, scheduler, cast(JournalWriter, notes), hung_after_s=hung_after_s),
         scheduler,
         notes,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.journal.codec import decode, encode
-from cluster.journal.journal import MAX_BLOCK_S, START, Journal
+from cluster.journal.delivery import LOOK_EVERY_S
+from cluster.journal.journal import MAX_BLOCK_S, Journal, JournalReader
+from cluster.journal.journal_file import JournalFile
 from cluster.journal.records import Event, Record
 from cluster.journal.redis_client import connect
 from cluster.journal.redis_server import RedisServer
+from cluster.journal.segment_writer import SegmentWriter
+from cluster.journal.writer import JournalWriter
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
+from tests.cluster.wait import until
 
 RECORDS: list[Record] = [
     Evaluation(
@@ -89,24 +92,46 @@ RECORDS: list[Record] = [
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with (
-        RedisServer.start(tmp_path_factory.mktemp("redis")) as server,
-        connect(server.url) as client,
-    ):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer.start(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(server.url) as client:
         yield client
 
 
 @pytest.fixture
-def journal(client: redis.Redis, request: pytest.FixtureRequest) -> Journal:
-    return Journal(client, request.node.name)
+def writer(
+    server: RedisServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[JournalWriter]:
+    with JournalWriter(tmp_path / "journal", request.node.name, server=server.url) as writer:
+        yield writer
 
 
-def test_every_kind_of_record_comes_back_as_it_was(journal: Journal) -> None:
+@pytest.fixture(params=["redis", "folder"])
+def journal(
+    client: redis.Redis, writer: JournalWriter, request: pytest.FixtureRequest
+) -> Journal | JournalFile:
+    """The journal as its readers have it: what they see is the same."""
+    return Journal(client, request.node.name) if request.param == "redis" else writer.reader()
+
+
+def delivered(writer: JournalWriter) -> None:
+    until(lambda: writer.status().waiting == 0)
+
+
+def test_every_kind_of_record_comes_back_as_it_was(
+    journal: JournalReader, writer: JournalWriter
+) -> None:
     for record in RECORDS:
-        journal.append(record)
+        writer.append(record)
+    delivered(writer)
     entries = journal.read()
     assert [entry.record for entry in entries] == RECORDS
+    assert [entry.id for entry in entries] == [f"{n}-0" for n in range(1, len(RECORDS) + 1)]
     assert entries[-1].time_s == 1.5
     assert all(entry.time_s > 1e9 for entry in entries[:-1])
 
@@ -140,9 +165,10 @@ def test_numbers_that_are_not_finite_are_kept_in_valid_json() -> None:
     assert entry[1].returns[1:] == (math.inf, -math.inf)
 
 
-def test_reading_goes_on_after_any_entry(journal: Journal) -> None:
+def test_reading_goes_on_after_any_entry(journal: JournalReader, writer: JournalWriter) -> None:
     for number in range(5):
-        journal.append(Event(kind="n", text=str(number)))
+        writer.append(Event(kind="n", text=str(number)))
+    delivered(writer)
     first = journal.read(count=2)
     rest = journal.read(first[-1].id)
     assert [e.record.text for e in first + rest if isinstance(e.record, Event)] == [
@@ -155,8 +181,10 @@ def test_reading_goes_on_after_any_entry(journal: Journal) -> None:
     assert journal.read(rest[-1].id) == []
 
 
-def test_a_reader_that_waits_is_woken_by_an_entry(journal: Journal, client: redis.Redis) -> None:
-    late = threading.Thread(target=lambda: journal.append(Event(kind="late", text="")))
+def test_a_reader_that_waits_is_woken_by_an_entry(
+    journal: JournalReader, writer: JournalWriter
+) -> None:
+    late = threading.Timer(0.1, lambda: writer.append(Event(kind="late", text="")))
     late.start()
     assert [
         entry.record.kind for entry in journal.read(block_s=5.0) if isinstance(entry.record, Event)
@@ -179,14 +207,23 @@ def test_a_reader_that_waits_is_woken_by_an_entry(journal: Journal, client: redi
     ],
 )
 def test_what_this_version_does_not_know_is_skipped(
-    journal: Journal, client: redis.Redis, text: str
+    client: redis.Redis,
+    server: RedisServer,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    text: str,
 ) -> None:
-    for _ in range(3):
-        client.xadd(f"gato:{journal.run}:journal", {"entry": text})
-    journal.append(Event(kind="known", text="", time_s=1.0))
-    assert [entry.record for entry in journal.read(count=2)] == [
-        Event(kind="known", text="", time_s=1.0)
-    ]
+    with SegmentWriter(tmp_path) as lines:
+        for _ in range(3):
+            lines.append(text)
+    name = request.node.name
+    with JournalWriter(tmp_path, name, server=server.url) as writer:
+        writer.append(Event(kind="known", text="", time_s=1.0))
+        delivered(writer)
+        for journal in (Journal(client, name), writer.reader()):
+            assert [entry.record for entry in journal.read(count=2)] == [
+                Event(kind="known", text="", time_s=1.0)
+            ]
 
 
 def test_fields_of_a_later_version_are_left_out() -> None:
@@ -195,66 +232,75 @@ def test_fields_of_a_later_version_are_left_out() -> None:
     assert decode(json.dumps(entry)) == (1.0, RECORDS[0])
 
 
-def test_an_append_that_is_sent_twice_counts_once(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+def test_runs_of_one_name_do_not_see_each_other(
+    client: redis.Redis, server: RedisServer, tmp_path: Path
 ) -> None:
-    class Same:
-        hex = "one"
+    with (
+        JournalWriter(tmp_path / "one", "id-of-one", server=server.url) as one,
+        JournalWriter(tmp_path / "two", "id-of-two", server=server.url) as two,
+    ):
+        one.append(RECORDS[0])
+        delivered(one)
+        assert one.next_epoch() == two.next_epoch() == 1
+        Journal(client, "id-of-one").post_control("stop")
+        assert until(one.take_control)
+        time.sleep(2 * LOOK_EVERY_S)
+        assert two.take_control() == []
+        assert Journal(client, "id-of-two").read() == []
 
-    monkeypatch.setattr("cluster.journal.journal.uuid4", Same)
-    journal.append(RECORDS[0])
-    journal.append(RECORDS[0])
+
+def test_no_two_learners_share_an_epoch(server: RedisServer, tmp_path: Path) -> None:
+    for expected in ([1, 2], [3, 4]):
+        with JournalWriter(tmp_path, "epochs", server=server.url) as writer:
+            assert [writer.next_epoch(), writer.next_epoch()] == expected
+
+
+def test_an_epoch_is_given_once_though_redis_or_the_folder_was_lost(tmp_path: Path) -> None:
+    with RedisServer.start(tmp_path / "redis") as server, connect(server.url) as client:
+        with JournalWriter(tmp_path / "journal", "demo", server=server.url) as writer:
+            assert [writer.next_epoch(), writer.next_epoch()] == [1, 2]
+        client.flushall()
+        with JournalWriter(tmp_path / "journal", "demo", server=server.url) as writer:
+            assert writer.next_epoch() == 3
+        (tmp_path / "journal" / "epoch").unlink()
+        with JournalWriter(tmp_path / "journal", "demo", server=server.url) as writer:
+            assert writer.next_epoch() == 4
+    with JournalWriter(tmp_path / "journal", "demo", server="redis://127.0.0.1:1/0") as writer:
+        assert writer.next_epoch() == 5, "with Redis away"
+
+
+def test_a_damaged_epoch_is_named(tmp_path: Path) -> None:
+    (tmp_path / "epoch").write_text("")
+    with pytest.raises(ValueError, match=r"epoch is damaged .* write a number above"):
+        JournalWriter(tmp_path, "demo", server="redis://127.0.0.1:1/0")
+    (tmp_path / "epoch").write_text("7\n")
+    with JournalWriter(tmp_path, "demo", server="redis://127.0.0.1:1/0") as writer:
+        assert writer.next_epoch() == 8
+
+
+def test_control_words_arrive_in_order_and_a_later_supervisor_skips_old_ones(
+    client: redis.Redis, server: RedisServer, tmp_path: Path
+) -> None:
+    words = Journal(client, "words")
+    with JournalWriter(tmp_path, "words", server=server.url) as writer:
+        writer.next_epoch()  # so that the server knows this supervisor
+        words.post_control("scale", 3)
+        words.post_control("scale", 4)
+        assert until(writer.take_control)[0] == ("scale", "3")
+    words.post_control("stop")  # to the one that has just ended
+    with JournalWriter(tmp_path, "words", server=server.url) as writer:
+        writer.next_epoch()
+        words.post_control("scale", 5)
+        assert until(writer.take_control) == [("scale", "5")]
+
+
+def test_reading_ends_when_the_journal_is_closed(
+    journal: Journal | JournalFile, writer: JournalWriter
+) -> None:
+    writer.append(RECORDS[0])
+    delivered(writer)
     assert len(journal.read()) == 1
-
-
-def test_runs_do_not_see_each_other(client: redis.Redis) -> None:
-    Journal(client, "one").append(RECORDS[0])
-    assert Journal(client, "two").read() == []
-
-
-def test_no_two_learners_share_an_epoch(journal: Journal, client: redis.Redis) -> None:
-    other = Journal(client, journal.run)
-    assert [journal.next_epoch(), other.next_epoch(), journal.next_epoch()] == [1, 2, 3]
-
-
-def test_control_words_arrive_in_order_and_a_new_supervisor_skips_old_ones(
-    journal: Journal,
-) -> None:
-    assert journal.last_control_id() == START
-    journal.post_control("scale", 3)
-    listen_from = journal.last_control_id()
-    journal.post_control("stop")
-    assert [(c.word, c.value) for c in journal.read_control()] == [("scale", "3"), ("stop", "")]
-    assert [c.word for c in journal.read_control(listen_from)] == ["stop"]
-
-
-def test_reading_ends_when_the_journal_is_closed(journal: Journal) -> None:
-    for record in RECORDS:
-        journal.append(record)
-    entries = journal.read()
-    assert [entry.record for entry in entries] == RECORDS
     threading.Timer(0.2, journal.close).start()
     began = time.monotonic()
-    assert journal.read(entries[-1].id, block_s=60.0) == []
+    assert journal.read("1-0", block_s=60.0) == []
     assert time.monotonic() - began < 2 * MAX_BLOCK_S
-
-
-def test_nothing_acknowledged_is_missing_after_kill_nine_and_a_reader_goes_on(
-    tmp_path: Path,
-) -> None:
-    server = RedisServer.start(tmp_path)
-    with connect(server.url) as writer, connect(server.url) as other:
-        journal, reader = Journal(writer, "demo"), Journal(other, "demo")
-        for number in range(100):
-            journal.append(Event(kind="n", text=str(number)))
-        seen = reader.read(count=50)
-        assert journal.next_epoch() == 1
-        os.kill(server.pid, signal.SIGKILL)
-        server.kill()
-        with RedisServer.start(tmp_path):
-            journal.append(Event(kind="n", text="100"))
-            seen += reader.read(seen[-1].id)
-            assert journal.next_epoch() == 2
-    assert [entry.record.text for entry in seen if isinstance(entry.record, Event)] == [
-        str(n) for n in range(101)
-    ]

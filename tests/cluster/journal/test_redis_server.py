@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cluster.journal.redis_client import connect, without_password
-from cluster.journal.redis_server import RedisServer, find_server, read_endpoint
+from cluster.journal.redis_endpoint import read_endpoint
+from cluster.journal.redis_server import RedisServer, find_server
 
 
 def is_listening(port: int) -> bool:
