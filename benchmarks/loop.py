@@ -30,11 +30,11 @@ from actors.teachers.resolve import Teachers, teacher_return
 from actors.worker import Worker
 from benchmarks.loop_page import FOLDER, LAST_EPISODES, draw
 from benchmarks.machine import about
-from cluster.control.resolve import acting_configs
-from cluster.control.scheduler import EVALUATION_SEED
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import with_tasks
 from cluster.runs.presets import RUNS
+from cluster.runs.resolve import acting_configs
+from cluster.supervision.scheduler import EVALUATION_SEED
 from gato.episode import Episode
 from gato.task import Task
 from gato.threads import use_threads

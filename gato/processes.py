@@ -28,3 +28,21 @@ def born(pid: int) -> str | None:
     except OSError:
         return None
     return "ended, and not collected yet" if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
+
+
+def descendants(pid: int) -> dict[int, str | None]:
+    """The processes below `pid`, with their births."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    found: dict[int, str | None] = {}
+    queue = list(children.get(pid, []))
+    while queue:
+        child = queue.pop()
+        found[child] = born(child)
+        queue += children.get(child, [])
+    return found

@@ -48,7 +48,7 @@ LONGEST = (
     "tests/cluster/control/test_run.py",
     "tests/docs/test_blocks.py",
     "tests/cluster/nodes/test_connect.py",
-    "tests/cluster/control/test_worker_pool.py",
+    "tests/cluster/supervision/test_worker_pool.py",
     "tests/gato_ray/test_api.py",
     "tests/replay/faults/test_many_episodes.py",
 )

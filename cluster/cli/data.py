@@ -20,7 +20,8 @@ from actors.teachers.resolve import teacher_for
 from cluster.cli.options import command_group, console
 from cluster.monitor.format import literal
 from cluster.runs import dataset_import, datasets
-from cluster.runs.folder import require_space, runs_root
+from cluster.runs.disk_space import require_space
+from cluster.runs.folder import runs_root
 from replay.formats.detect import needless, read_source
 from replay.formats.reader import ImportOptions, Known, Reading, attempt_of
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.tasks.text_encoder import BYTES, text_encoder
 from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
-from cluster.control.resolve import check_fits, tasks_of
 from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
@@ -19,6 +18,7 @@ from cluster.runs.config_file import is_config_file, read_config
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import find_run_config
+from cluster.runs.resolve import check_fits, tasks_of
 
 
 def make_config(

@@ -14,11 +14,11 @@ from actors.players.gato_player import GatoPlayer, GatoPlayers
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
-from cluster.control.resolve import acting_configs, layout_of, tasks_of
-from cluster.control.scheduler import EVALUATION_SEED
 from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run
+from cluster.runs.resolve import acting_configs, layout_of, tasks_of
+from cluster.supervision.scheduler import EVALUATION_SEED
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.network.model import Gato

@@ -14,15 +14,16 @@ import ray
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
-from cluster.control.launch import end_parts
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
 from cluster.journal.records import Event
 from cluster.journal.redis_server import find_server
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunFolder, ShownState, require_space, runs_root
+from cluster.runs.disk_space import require_space
+from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home, read_home, write_home
 from cluster.runs.overrides import override
+from cluster.supervision.launch import end_parts
 
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""

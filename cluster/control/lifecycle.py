@@ -20,7 +20,8 @@ from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.watch import ENDED, watch_live
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunFolder, find_run, require_space, runs_root
+from cluster.runs.disk_space import require_space
+from cluster.runs.folder import RunFolder, find_run, runs_root
 from cluster.runs.overrides import override
 
 

@@ -16,7 +16,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.tasks.text_encoder import BYTES
 from cluster.control.at_home import home_node
 from cluster.control.home import About, Order, RemoteSupervisor
-from cluster.control.launch import SUPERVISOR
 from cluster.control.run_journal import keep_url
 from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
@@ -24,6 +23,7 @@ from cluster.nodes.members import Member, find_member, members
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.home import Home
+from cluster.supervision.launch import SUPERVISOR
 
 BEGIN_S = 120.0
 """How long the supervisor may take to start its process and to make the run's folder."""

@@ -9,11 +9,6 @@ from rich.console import Console
 
 from actors.teachers.resolve import has_teacher
 from cluster.control.build_run import scales_of
-from cluster.control.launch import end_parts, launch
-from cluster.control.resolve import tasks_of
-from cluster.control.scheduler import Scheduler
-from cluster.control.supervisor import Supervisor
-from cluster.control.training import Ended
 from cluster.journal.writer import JournalWriter
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale
@@ -21,6 +16,11 @@ from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
+from cluster.runs.resolve import tasks_of
+from cluster.supervision.launch import end_parts, launch
+from cluster.supervision.scheduler import Scheduler
+from cluster.supervision.supervisor import Supervisor
+from cluster.supervision.training import Ended
 from gato.serialization import to_plain
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from cluster.control.run_journal import open_journal
 from cluster.control.session import Session
-from cluster.control.training import Ended
 from cluster.journal.records import Event
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
@@ -20,6 +19,7 @@ from cluster.monitor.watch import render, watch_live
 from cluster.nodes.connect import connect_ray
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
+from cluster.supervision.training import Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

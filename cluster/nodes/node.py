@@ -20,7 +20,7 @@ from cluster.nodes.members import members
 from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.tokens import folder_of, keep_token, make_own_token, use_token, write_private
 from gato.files import read_json
-from gato.processes import born, is_alive
+from gato.processes import born, descendants, is_alive
 
 START_S = 150.0
 """How long a node may take until the cluster knows it; on a busy machine it is a minute or two."""
@@ -153,7 +153,7 @@ def join(
 def stop_node(node: Node) -> None:
     """End this machine's part of a cluster; with the head the whole cluster ends."""
     if node.is_alive:
-        children = _descendants(node.pid)
+        children = descendants(node.pid)
         os.kill(node.pid, signal.SIGTERM)
         until_s = time.monotonic() + STOP_S
         while node.is_alive and time.monotonic() < until_s:
@@ -292,21 +292,3 @@ def _own_address(head: str) -> str:
     host, _, port = head.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5.0) as connection:
         return str(connection.getsockname()[0])
-
-
-def _descendants(pid: int) -> dict[int, str | None]:
-    """The processes below `pid`, with their births."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found: dict[int, str | None] = {}
-    queue = list(children.get(pid, []))
-    while queue:
-        child = queue.pop()
-        found[child] = born(child)
-        queue += children.get(child, [])
-    return found

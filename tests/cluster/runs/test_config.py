@@ -11,12 +11,12 @@ from actors.tasks.text_encoder import SentencePieceEncoder
 from actors.teachers.specialist import SHIPPED
 from cluster.control.build_run import make_config, scales_of, teacher_notes
 from cluster.control.lifecycle import kept_text
-from cluster.control.resolve import acting_configs, layout_of, tasks_of
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import read_config, write_config
 from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS, find_run_config
+from cluster.runs.resolve import acting_configs, layout_of, tasks_of
 from gato.config import ActingConfig
 from gato.serialization import from_plain, to_plain
 from replay.sampling.config import TableConfig

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from cluster.control.evaluate import locate
-from cluster.control.weights_store import WeightsStore
 from cluster.monitor.scores import read_scales
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import find_place
+from cluster.supervision.weights_store import WeightsStore
 from gato.config import ModelConfig
 from gato.files import read_json
 from gato.network.model import Gato

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runs.folder import RunFolder, find_run, list_runs, require_space, runs_root
+from cluster.runs.disk_space import require_space
+from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
 from cluster.runs.presets import RUNS
 
 DEMO = RUNS["demo"]

@@ -13,10 +13,10 @@ import pytest
 from actors.tasks.resolve import resolve_task
 from cluster.control.build_run import make_config
 from cluster.control.evaluate import StoredPrompts
-from cluster.control.resolve import tasks_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import Moments
+from cluster.runs.resolve import tasks_of
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
 from gato.serialization import from_plain, to_plain

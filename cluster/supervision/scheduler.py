@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.assignment import Assignment, Role
 from actors.config import PLAYING, ActorsConfig
-from cluster.control.task_progress import TaskProgress, is_hopeless
+from cluster.supervision.task_progress import TaskProgress, is_hopeless
 from gato.metrics import WorkerReport
 from gato.version import Version
 

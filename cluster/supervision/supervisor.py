@@ -14,15 +14,15 @@ from ray.exceptions import RayError
 
 from actors.config import PLAYING
 from actors.remote import end_inference
-from cluster.control.launch import Parts
-from cluster.control.pace import Change, ReplayPace
-from cluster.control.ray_errors import first_line, reason_of
-from cluster.control.scheduler import Scheduler
-from cluster.control.training import Ended, Training
-from cluster.control.worker_pool import WorkerPool
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
+from cluster.supervision.launch import Parts
+from cluster.supervision.pace import Change, ReplayPace
+from cluster.supervision.ray_errors import first_line, reason_of
+from cluster.supervision.scheduler import Scheduler
+from cluster.supervision.training import Ended, Training
+from cluster.supervision.worker_pool import WorkerPool
 from gato.metrics import ReplayStats
 from replay.shards import merged
 

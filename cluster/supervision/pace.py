@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from ray.exceptions import GetTimeoutError, RayError
 
-from cluster.control.ray_errors import reason_of
 from cluster.runs.config import RunConfig
+from cluster.supervision.ray_errors import reason_of
 from replay.config import ReplayConfig
 from replay.remote import Shards
 

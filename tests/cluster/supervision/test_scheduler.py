@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from actors.assignment import Assignment
 from actors.config import ActorsConfig
-from cluster.control.scheduler import EVALUATION_SEED, Scheduler
-from cluster.control.task_progress import BREAKS_AFTER
+from cluster.supervision.scheduler import EVALUATION_SEED, Scheduler
+from cluster.supervision.task_progress import BREAKS_AFTER
 from gato.metrics import WorkerReport
 from gato.version import Version
 

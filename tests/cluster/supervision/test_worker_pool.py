@@ -15,12 +15,12 @@ import ray
 
 from actors.assignment import Assignment, WorkerProgress
 from actors.config import ActorsConfig
-from cluster.control import task_progress
-from cluster.control import worker_pool as worker_pool
-from cluster.control.scheduler import Scheduler
-from cluster.control.worker_pool import WorkerPool
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
+from cluster.supervision import task_progress
+from cluster.supervision import worker_pool as worker_pool
+from cluster.supervision.scheduler import Scheduler
+from cluster.supervision.worker_pool import WorkerPool
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 

@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.control.ray_errors import reason_of
+from cluster.supervision.ray_errors import reason_of
 from learner.remote import LearnerActor
 
 Ended = Literal["finished", "stopped", "failed"]

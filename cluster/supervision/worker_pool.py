@@ -14,12 +14,12 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
-from cluster.control.launch import WorkerHandle
-from cluster.control.ray_errors import first_line, reason_of
-from cluster.control.scheduler import Scheduler
-from cluster.control.task_progress import BREAKS_AFTER
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
+from cluster.supervision.launch import WorkerHandle
+from cluster.supervision.ray_errors import first_line, reason_of
+from cluster.supervision.scheduler import Scheduler
+from cluster.supervision.task_progress import BREAKS_AFTER
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 

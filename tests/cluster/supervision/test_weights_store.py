@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.control.weights_store import Held, WeightsStore
 from cluster.nodes.connect import connect_ray
+from cluster.supervision.weights_store import Held, WeightsStore
 from gato.version import Version
 
 

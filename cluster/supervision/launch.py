@@ -23,9 +23,14 @@ from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.teachers.resolve import Teachers
-from cluster.control.resolve import acting_configs, layout_of, tasks_of
-from cluster.control.weights_store import RemoteWeightsStore, StoreSink, StoreSource, WeightsStore
 from cluster.runs.config import RunConfig
+from cluster.runs.resolve import acting_configs, layout_of, tasks_of
+from cluster.supervision.weights_store import (
+    RemoteWeightsStore,
+    StoreSink,
+    StoreSource,
+    WeightsStore,
+)
 from learner.remote import LearnerActor, RemoteLearner
 from replay.remote import (
     RemoteBatchSource,
