@@ -44,6 +44,11 @@ Address = Annotated[
 ]
 
 
+@app.callback()
+def cluster() -> None:
+    """Start a Ray cluster, join one, and look at its machines."""
+
+
 @app.command()
 def start(
     host: Annotated[

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.cli.main import main
 from cluster.control.build_run import make_config
-from cluster.runs import folder as registry
+from cluster.runs import disk_space
 from cluster.runs.folder import RunFolder, list_runs
 from cluster.runs.presets import RUNS
 
@@ -121,7 +121,7 @@ def test_a_port_that_is_taken_is_named(
 def test_too_little_space_is_said_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(registry, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 1 << 60)
     status, _, err = gato(monkeypatch, capsys, "start", "debug")
     assert status == 2
     assert "free" in err
