@@ -61,7 +61,7 @@ def test_lines_go_on_where_they_ended_and_are_read_from_any_number(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "torn", [b"31", b"31 0000", b"31 00000000 text", b"31 00000000 tex\n", b"\0" * 99]
+    "torn", [b"31", b"31 0000", b"31 00000000 text", b"31 00000000 text\n", b"\0" * 99]
 )
 def test_a_line_that_was_not_written_to_its_end_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     with SegmentWriter(tmp_path) as lines:
