@@ -1,0 +1,164 @@
+"""`gato sweep`: search over settings of a run, on stored episodes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from cluster.cli.options import AsJson, console
+from cluster.monitor.format import literal
+from cluster.sweep import carry_out
+from cluster.sweep.build import Asked
+from cluster.sweep.folder import find_sweep
+from cluster.sweep.results import print_sweep, to_json, write_results
+from cluster.sweep.settings import SchedulerName
+from cluster.sweep.state import trials_in
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help=(
+            "A running Ray cluster, whose nodes share the folder of the runs. Default: a local one."
+        ),
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(help="Trials at a time. Default: as many as have CPUs."),
+]
+SweepName = Annotated[
+    str | None, typer.Argument(metavar="SWEEP", help="A sweep's name. Default: the newest.")
+]
+
+
+@app.callback()
+def sweep() -> None:
+    """Search over settings of a run, with short trainings on stored episodes."""
+
+
+@app.command()
+def start(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|FILE",
+            help="A preset, or a config file, which may have what is varied under `over`.",
+        ),
+    ] = "demo",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=DISTRIBUTION",
+            help=(
+                "A setting and what it is drawn from: log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH"
+                " or choice:A,B,... Repeatable."
+            ),
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help=(
+                "Data sets of `gato record` or `gato import`, or a run that has ended, whose replay"
+                " is read. Default: the data sets of the file."
+            ),
+        ),
+    ] = None,
+    scheduler: Annotated[
+        SchedulerName,
+        typer.Option(
+            help=(
+                "asha stops the worse trials early; pbt lets them go on from better ones with"
+                " changed settings; none trains all to the end."
+            )
+        ),
+    ] = "asha",
+    trials: Annotated[int, typer.Option(help="Number of trials.")] = 8,
+    updates: Annotated[
+        int | None, typer.Option(help="Updates of a whole trial. Default: the run's.")
+    ] = None,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates from one evaluation of a trial to the next. Default: a sixth of all."
+        ),
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="Episodes of each task in an evaluation.")] = 3,
+    reduction: Annotated[
+        int | None,
+        typer.Option(help="Of asha: about one of so many trials goes on at a rung. Default: 3."),
+    ] = None,
+    parallel: Parallel = None,
+    cpus: Annotated[int, typer.Option(help="CPUs of a trial, and its threads.")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs of a trial.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the sweep. Default: the run's, with a number.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sweep and its trials.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="A setting that all trials share. Repeatable."
+        ),
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Carry out a sweep. Ctrl-C ends it, and everything is kept.
+
+    Example: [bold]gato sweep start demo --data hopper --over learner.max_rate=log:1e-4:3e-3[/bold]
+    """
+    asked = Asked(
+        base=run,
+        name=name,
+        data=data or [],
+        over=over or [],
+        settings=set_ or [],
+        scheduler=scheduler,
+        reduction=reduction,
+        trials=trials,
+        updates=updates,
+        evaluate_every=evaluate_every,
+        episodes=episodes,
+        seed=seed,
+        cpus=cpus,
+        gpus=gpus,
+    )
+    carry_out.start(asked, carry_out.Where(address=address, parallel=parallel), console)
+
+
+@app.command()
+def resume(name: SweepName = None, parallel: Parallel = None, address: Address = None) -> None:
+    """Go on with a sweep that was ended or killed. No trial that is over is trained again.
+
+    Example: [bold]gato sweep resume demo[/bold]
+    """
+    carry_out.resume(name, carry_out.Where(address=address, parallel=parallel), console)
+
+
+@app.command()
+def show(name: SweepName = None, as_json: AsJson = False) -> None:
+    """Print the trials of a sweep, the best first, and write its best settings and picture.
+
+    Example: [bold]gato sweep show demo[/bold]
+    """
+    folder = find_sweep(name)
+    plan, trials = folder.plan(), list(trials_in(folder.journal.read()).values())
+    write_results(folder, plan, trials)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(folder, plan, trials)) + "\n")
+        return
+    over = sum(trial.is_over for trial in trials)
+    word = "goes on" if folder.is_active else "is over" if over == len(trials) else "was ended"
+    console.print(
+        f"sweep [bold]{literal(folder.name)}[/bold] {word}: {over} of {len(trials)} trials are"
+        f" over, {plan.scheduler}, {plan.updates:,} updates",
+        highlight=False,
+    )
+    print_sweep(folder, plan, trials, console)
