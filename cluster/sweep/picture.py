@@ -41,7 +41,7 @@ def draw(sweep: SweepConfig, trials: Sequence[TrialState]) -> str:
     y = _linear(min(scores, default=0.0), max(scores, default=1.0))
     panels = [_curves(sweep, trials, y)]
     panels += [_over(path, of, trials, y) for path, of in space.items()]
-    columns = min(COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     width = columns * WIDTH
     height = TITLE_PX + math.ceil(len(panels) / columns) * HEIGHT
     parts = [

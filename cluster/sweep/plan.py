@@ -45,7 +45,8 @@ class SweepConfig:
     episodes: int
     """Whole episodes of each task in an evaluation."""
     stores: tuple[str, ...]
-    """Folders of the stored episodes, one for each shard."""
+    """Folders of the stored episodes, one for each shard. Empty until several data sets are
+    merged."""
     scales: Mapping[str, Scale]
     cpus: int = 1
     """CPUs of a trial, and threads that it computes with."""
@@ -119,7 +120,7 @@ class SweepConfig:
             checkpoint_every=self.evaluate_every,
             num_threads=self.cpus,
         )
-        shards = replace(config.replay, num_shards=len(self.stores))
+        shards = replace(config.replay, num_shards=max(1, len(self.stores)))
         return replace(config, name=name, learner=learner, replay=shards)
 
 
@@ -131,13 +132,12 @@ def draw_trials(sweep: SweepConfig) -> list[dict[str, Value]]:
     """
     space = sweep.space
     found: list[dict[str, Value]] = []
-    why = ""
     for number in range(sweep.trials):
+        why = ""
         for attempt in range(MOST_DRAWS):
             rng = np.random.default_rng([sweep.base.seed, SWEEP_ROLE, number, attempt])
             settings = {path: of.draw(rng) for path, of in space.items()}
             if settings in found:
-                why = why or f"only {len(found)} trials differ; lower --trials to {len(found)}"
                 continue
             try:
                 sweep.config_of(settings, name=sweep.name)
@@ -147,6 +147,7 @@ def draw_trials(sweep: SweepConfig) -> list[dict[str, Value]]:
             found.append(settings)
             break
         else:
+            why = why or f"only {len(found)} trials differ; lower --trials to {len(found)}"
             raise ValueError(f"no settings for trial {number + 1} in {MOST_DRAWS} draws: {why}")
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.monitor.format import NONE, literal, number_text
+from cluster.monitor.format import NONE, literal, number_text, score_text
 from cluster.monitor.table import print_table
 from cluster.runs.config_file import write_config
 from cluster.sweep.build import best_config, start_words
@@ -42,7 +42,7 @@ def print_sweep(
     rows = [
         [
             str(trial.number),
-            number_text(trial.score),
+            score_text(trial.score),
             f"{trial.step:,}",
             *(_value_text(trial.settings.get(path)) for path in paths),
             number_text(trial.reports[-1].loss if trial.reports else None),

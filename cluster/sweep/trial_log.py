@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from cluster.monitor.format import NONE, number_text
+from cluster.monitor.format import NONE, number_text, score_text
 from cluster.sweep.folder import SweepFolder
 from cluster.sweep.journal import Ended, Exploited, Report, Stopped
 from cluster.sweep.plan import SweepConfig
@@ -61,7 +61,7 @@ class TrialLog:
         self._add(report)
         self._say(
             f"trial {trial}: update {report.step:,} of {self._sweep.updates:,}, score"
-            f" {number_text(score)}, loss {NONE if loss is None else number_text(loss)}"
+            f" {score_text(score)}, loss {NONE if loss is None else number_text(loss)}"
         )
         return report
 

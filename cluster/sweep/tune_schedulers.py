@@ -134,8 +134,6 @@ class RecordingPbt(PopulationBasedTraining):
         state.last_score = known.score
         state.last_train_time = state.last_perturbation_time = known.step
         state.last_result = {"step": known.step, "score": known.score}
-        # A mark, as what Tune saves of a trial: the checkpoint itself lies in the trial's folder.
-        state.last_checkpoint = Checkpoint(self._log.mark())
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._log.report(*_place(trial), result)
@@ -146,6 +144,21 @@ class RecordingPbt(PopulationBasedTraining):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._log.ended(_place(trial)[0], "failed", "its process died again and again")
+
+    def _checkpoint_or_exploit(
+        self,
+        trial: Trial,
+        tune_controller: Any,
+        upper_quantile: list[Trial],
+        lower_quantile: list[Trial],
+    ) -> None:
+        """Every trial that reported can be copied. Tune copies only those that it has saved: not
+        those that became the best later, and none after a resume."""
+        for other in upper_quantile:
+            if other is not trial and not self._trial_state[other].last_checkpoint:
+                # A mark, as all that Tune saves: the checkpoint lies in the trial's folder.
+                self._trial_state[other].last_checkpoint = Checkpoint(self._log.mark())
+        super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, lower_quantile)
 
     def _get_new_config(
         self, trial: Trial, trial_to_clone: Trial
