@@ -27,7 +27,7 @@ class Commands(LazyGroup):
         "record": "cluster.cli.data",
         "check": "cluster.cli.check",
         "teach": "cluster.cli.teach",
-        "sweep": "cluster.cli.sweep",
+        "sweep": "cluster.cli.sweep.main",
         "doctor": "cluster.cli.doctor",
         "replay": "cluster.cli.replay.main",
     }

@@ -23,7 +23,7 @@ from gato.serialization import from_plain, to_plain
         ("actors.num_workers", "actors.evaluate"),
         ("actors.generate.temperature", "actors.evaluate"),
         ("learner.rate", "did you mean 'learner.max_rate'?"),
-        ("model.widht", "did you mean 'model.width'?"),
+        ("model.wdth", "did you mean 'model.width'?"),
         ("nonsense", "unknown setting 'nonsense'"),
         ("learner", "group of settings"),
         ("replay.mix", "group of settings"),

@@ -1,23 +1,17 @@
-"""`gato sweep`: search over settings of a run, on stored episodes."""
+"""`gato sweep start` and `gato sweep resume`."""
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, console
-from cluster.monitor.format import literal
+from cluster.cli.options import SweepName, command_group, console
 from cluster.sweep import carry_out
 from cluster.sweep.build import Asked
-from cluster.sweep.folder import find_sweep
-from cluster.sweep.results import print_sweep, to_json, write_results
 from cluster.sweep.settings import SchedulerName
-from cluster.sweep.state import trials_in
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app = command_group()
 Address = Annotated[
     str | None,
     typer.Option(
@@ -32,14 +26,6 @@ Parallel = Annotated[
     int | None,
     typer.Option(help="Trials at a time. Default: as many as have CPUs."),
 ]
-SweepName = Annotated[
-    str | None, typer.Argument(metavar="SWEEP", help="A sweep's name. Default: the newest.")
-]
-
-
-@app.callback()
-def sweep() -> None:
-    """Search over settings of a run, with short trainings on stored episodes."""
 
 
 @app.command()
@@ -140,25 +126,3 @@ def resume(name: SweepName = None, parallel: Parallel = None, address: Address =
     Example: [bold]gato sweep resume demo[/bold]
     """
     carry_out.resume(name, carry_out.Where(address=address, parallel=parallel), console)
-
-
-@app.command()
-def show(name: SweepName = None, as_json: AsJson = False) -> None:
-    """Print the trials of a sweep, the best first, and write its best settings and picture.
-
-    Example: [bold]gato sweep show demo[/bold]
-    """
-    folder = find_sweep(name)
-    plan, trials = folder.plan(), list(trials_in(folder.journal.read()).values())
-    write_results(folder, plan, trials)
-    if as_json:
-        sys.stdout.write(json.dumps(to_json(folder, plan, trials)) + "\n")
-        return
-    over = sum(trial.is_over for trial in trials)
-    word = "goes on" if folder.is_active else "is over" if over == len(trials) else "was ended"
-    console.print(
-        f"sweep [bold]{literal(folder.name)}[/bold] {word}: {over} of {len(trials)} trials are"
-        f" over, {plan.scheduler}, {plan.updates:,} updates",
-        highlight=False,
-    )
-    print_sweep(folder, plan, trials, console)
