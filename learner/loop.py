@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -222,7 +222,7 @@ class Learner:
         )
         return path
 
-    def run(self) -> Iterator[LearnerReport]:
+    def run(self) -> Generator[LearnerReport]:
         """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
         that the workers can begin."""
         num_ids = self.model.config.layout.vocab_size
@@ -235,7 +235,7 @@ class Learner:
         finally:
             prefetcher.close()
 
-    def _train(self, prefetcher: Prefetcher) -> Iterator[LearnerReport]:
+    def _train(self, prefetcher: Prefetcher) -> Generator[LearnerReport]:
         meter = _Meter()
         while self.progress.step < self.config.num_updates and not self._stop:
             asked = time.monotonic()

@@ -28,6 +28,7 @@ class Commands(LazyGroup):
         "record": "cluster.cli.data",
         "check": "cluster.cli.check",
         "teach": "cluster.cli.teach",
+        "sweep": "cluster.cli.sweep.main",
         "doctor": "cluster.cli.doctor",
         "replay": "cluster.cli.replay.main",
     }
@@ -49,10 +50,11 @@ class Commands(LazyGroup):
         ),
         "check": "Check that a task's environment keeps the contract of environments.",
         "teach": "Train a teacher for a MuJoCo task with RLlib.",
+        "sweep": "Search over settings of a run, with short trainings on stored episodes.",
         "doctor": "Try every package that gato needs or can use.",
         "replay": "Inspect and maintain stored episodes: of a run, a data set, or a folder.",
     }
-    GROUPS = frozenset({"cluster", "config", "replay"})
+    GROUPS = frozenset({"cluster", "config", "replay", "sweep"})
 
 
 app = typer.Typer(

@@ -16,6 +16,9 @@ RunName = Annotated[
 ActiveRun = Annotated[
     str | None, typer.Argument(metavar="RUN", help="An active run. Default: the newest.")
 ]
+SweepName = Annotated[
+    str | None, typer.Argument(metavar="SWEEP", help="A sweep's name. Default: the newest.")
+]
 Where = Annotated[
     str | None,
     typer.Argument(

@@ -47,7 +47,31 @@ def make_config(
     Raises:
         ValueError: A name, a file, a setting or a combination of them is wrong.
     """
-    config = _read_from(Path(run)) if is_config_file(run) else find_run_config(run)
+    base = _read_from(Path(run)) if is_config_file(run) else find_run_config(run)
+    return change_config(
+        base,
+        name=name,
+        tasks=tasks,
+        data=data,
+        settings=settings,
+        text=text,
+        teachers=teachers,
+        normalise=normalise,
+    )
+
+
+def change_config(
+    config: RunConfig,
+    *,
+    name: str | None,
+    tasks: Sequence[str] | None,
+    data: Sequence[str],
+    settings: Sequence[str],
+    text: str | None = None,
+    teachers: Sequence[str] = (),
+    normalise: Sequence[str] = (),
+) -> RunConfig:
+    """A run with the changes that `make_config` describes. Raises ValueError likewise."""
     if text is not None:
         config = replace(config, text=BYTES if text == BYTES else str(Path(text).absolute()))
     text_encoder(config.text)  # raises ValueError if it is not an encoder
@@ -70,7 +94,11 @@ def make_config(
 
 def _read_from(file: Path) -> RunConfig:
     """The config in a file; the paths in it start from the file's folder."""
-    config = read_config(file)
+    return with_paths_of(read_config(file), file)
+
+
+def with_paths_of(config: RunConfig, file: Path) -> RunConfig:
+    """The config that was read from `file`, with the paths in it made absolute."""
     if config.text == BYTES:
         return config
     return replace(config, text=str((file.parent / Path(config.text).expanduser()).absolute()))

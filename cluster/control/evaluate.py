@@ -10,7 +10,7 @@ from actors.assignment import Assignment
 from actors.delivery import Receipt
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
-from actors.players.gato_player import GatoPlayer, GatoPlayers
+from actors.players.gato_player import GatoPlayer, GatoPlayers, PromptSource
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
@@ -134,6 +134,7 @@ def evaluate_run(
     tasks: Sequence[str] | None = None,
     episodes: int = 10,
     video: bool = False,
+    prompts: PromptSource | None = None,
 ) -> EvaluationReport:
     """Play a checkpoint in this process, without Ray.
 
@@ -142,6 +143,7 @@ def evaluate_run(
         tasks: Names of tasks. Default: those of the run.
         episodes: Episodes of each task, on the seeds that all evaluations use.
         video: Film each task's first episode, into the run's folder under clips.
+        prompts: Of demonstrations. Default: the run's replay.
 
     Raises:
         ValueError: There is no such checkpoint or task, or an evaluation failed.
@@ -150,7 +152,9 @@ def evaluate_run(
     clips = ClipFolder(found.path.parent.parent / "clips" / found.path.name) if video else None
     names = [resolve_task(task).name for task in tasks] if tasks else list(found.config.tasks)
     results: dict[str, TaskResult] = {}
-    for done in evaluate_checkpoint(found.path, found.config, names, episodes, clips=clips):
+    for done in evaluate_checkpoint(
+        found.path, found.config, names, episodes, clips=clips, prompts=prompts
+    ):
         if done.failed:
             raise ValueError(f"evaluation of {done.task} failed: {done.failed}")
         results[done.task] = TaskResult(
@@ -204,7 +208,12 @@ def _weights_of(checkpoint: Path, config: RunConfig) -> Weights:
 
 
 def _players(
-    checkpoint: Path, config: RunConfig, tasks: Sequence[str], *, seed: int
+    checkpoint: Path,
+    config: RunConfig,
+    tasks: Sequence[str],
+    *,
+    seed: int,
+    prompts: PromptSource | None = None,
 ) -> tuple[GatoPlayers, dict[str, Task], TokenLayout]:
     """What makes the players of a checkpoint, all tasks that it knows, and the layout of tokens."""
     acting = acting_configs(config, "evaluate")
@@ -218,7 +227,7 @@ def _players(
         generate=acting,
         seed=seed,
         text=layout.text,
-        prompts=StoredPrompts(run / "replay", config),
+        prompts=prompts or StoredPrompts(run / "replay", config),
     )
     return players, known, layout
 
@@ -230,6 +239,7 @@ def evaluate_checkpoint(
     episodes: int,
     *,
     clips: ClipFolder | None = None,
+    prompts: PromptSource | None = None,
 ) -> Iterator[Evaluation]:
     """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where
     there are `clips`.
@@ -239,7 +249,7 @@ def evaluate_checkpoint(
     """
     use_threads()
     weights = _weights_of(checkpoint, config)
-    players, known, layout = _players(checkpoint, config, tasks, seed=config.seed)
+    players, known, layout = _players(checkpoint, config, tasks, seed=config.seed, prompts=prompts)
     make = WorkerEnvs(
         backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
     )

@@ -53,6 +53,13 @@ def number_text(value: float | None, *, digits: int = 3) -> str:
     return f"{value:.{places}f}"
 
 
+def score_text(value: float | None) -> str:
+    """A score around 1, to three places: 0.012; others as `number_text`."""
+    if value is None or not math.isfinite(value) or abs(value) >= 9.9995:
+        return number_text(value)
+    return f"{value:.3f}"
+
+
 def spread_text(mean: float, std: float, *, ascii_only: bool = False) -> str:
     """Mean and standard deviation, both in thousands (or millions) where the mean is: 285 ± 21.5,
     135k ± 9k."""

@@ -43,15 +43,21 @@ def read_config(file: Path) -> RunConfig:
         ValueError: There is no such file, or it is damaged or holds a wrong setting. The text
             names the file and the setting.
     """
-    if not file.is_file():
-        raise ValueError(
-            f"there is no config file {file}; gato config show demo prints one to change"
-        )
-    plain = _load(file)
+    plain = read_plain(file)
     try:
         return config_from_plain(plain)
     except ValueError as problem:
         raise ValueError(f"{file}: {problem}") from problem
+
+
+def read_plain(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML or TOML file. Raises ValueError, with the file's name, if there is no
+    such file or it is damaged."""
+    if not file.is_file():
+        raise ValueError(
+            f"there is no config file {file}; gato config show demo prints one to change"
+        )
+    return _load(file)
 
 
 def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:

@@ -34,7 +34,7 @@ LIVE = ("scale", "roles", "stop", "replay pause", "replay resume", "replay limit
 
 def name_of(words: Sequence[str]) -> str:
     """The command in `gato` words, such as `replay ls`."""
-    return " ".join(words[1:3]) if words[1] in ("replay", "config") else words[1]
+    return " ".join(words[1:3]) if words[1] in ("replay", "config", "sweep") else words[1]
 
 
 def is_live(words: Sequence[str]) -> bool:

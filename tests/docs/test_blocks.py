@@ -35,7 +35,7 @@ NOT_RUN = {
     "GPU": 1,
     "excerpt": 2,
     "installs": 2,
-    "long": 2,
+    "long": 3,
     "several machines": 5,
     "your file": 6,
 }

@@ -1,0 +1,1 @@
+"""Sweeps: a search over settings of a run, on stored episodes, with Ray Tune."""
