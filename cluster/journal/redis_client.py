@@ -104,6 +104,11 @@ def _explain(url: str, attempt: Callable[[str], None]) -> None:
         raise RedisAway(
             f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
         ) from error
+    except TypeError:  # whose text may hold a part of the password
+        raise ValueError(
+            f"the URL of Redis at {shown} has an option after its ? that is not known; the file of"
+            " a CA is ssl_ca_certs=/path/ca.pem"
+        ) from None
     except ValueError:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"

@@ -66,12 +66,12 @@ class JournalWriter:
         self._problem = ""
         try:
             self._epoch = read_epoch(folder)
+            self._delivery = Delivery(
+                folder, self._lines, run_id, server=server, epoch=self._epoch, say=self._say
+            )
         except ValueError:
             self._lines.close()
             raise
-        self._delivery = Delivery(
-            folder, self._lines, run_id, server=server, epoch=self._epoch, say=self._say
-        )
 
     @property
     def last_number(self) -> int:

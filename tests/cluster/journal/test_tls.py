@@ -161,6 +161,7 @@ def test_a_journal_is_kept_over_tls_by_a_user_with_a_password(folder: Path, tls_
             "rediss://ann:s3cret@127.0.0.1:{plain}/0?ssl_ca_certs={ours}",
             r"does not speak TLS on this port; write redis://",
         ),
+        ("rediss://ann:s3cret@127.0.0.1:{tls}/0?ca_file={ours}", r"has an option .* not known"),
         ("redis://eve:s3cret@127.0.0.1:{plain}/0", r"cannot hold a journal .*keys gato:\*"),
         ("redis://bob:s3cret@127.0.0.1:{plain}/0", r"cannot hold a journal .*all commands"),
         ("redis://ann:s3cret@127.0.0.1:{plain}/99", r"cannot hold a journal .*out of range"),
