@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 
 
 class ReplayActor:
-    """A `ReplayService` in a process of its own, which Ray restarts if it dies."""
+    """A `ReplayService` in a process of its own."""
 
     def __init__(
         self,
@@ -129,29 +129,19 @@ def start_replay(
     scheduling_strategy: Any = None,
     is_detached: bool = False,
 ) -> Shards:
-    """Start replay's actors. Ray restarts them if their processes die, and repeats the inserts that
-    were under way.
+    """Start replay's actors. Ray restarts them if they die, and repeats inserts under way.
 
-    Args:
-        is_detached: Whether they outlive the caller. They are called replay-0, replay-1... then,
-            and those that are there already in this namespace are taken.
+    `is_detached`: they outlive the caller, and replay-0, replay-1... of before are taken over.
     """
     count, one = config.num_shards, config.of_one_shard()
-    names = tuple(
-        f"replay-{shard}" if is_detached else f"replay-{uuid4().hex}-{shard}"
-        for shard in range(count)
-    )
+    prefix = "replay" if is_detached else f"replay-{uuid4().hex}"
+    names = tuple(f"{prefix}-{shard}" for shard in range(count))
+    options: Any = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 4}
+    options |= {"lifetime": "detached", "get_if_exists": True} if is_detached else {}
     return Shards(
         tuple(
             RemoteReplay.options(
-                name=name,
-                num_cpus=0,
-                max_restarts=-1,
-                max_task_retries=-1,
-                max_concurrency=4,
-                scheduling_strategy=scheduling_strategy,
-                lifetime="detached" if is_detached else None,
-                get_if_exists=is_detached,
+                name=name, scheduling_strategy=scheduling_strategy, **options
             ).remote(
                 shard_folder(folder, shard, count), tasks, layout, one, seed, teacher_returns, shard
             )

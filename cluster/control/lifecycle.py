@@ -150,6 +150,7 @@ def _carry_out(
 def _carry_out_detached(folder: RunFolder, options: Connections, console: Console) -> None:
     """A process of its own, in a session of its own, whose output goes to the run's log."""
     arguments = [str(folder.path), *_pairs(options)]
+    folder.set_state("starting")  # whatever it was, such as failed, is over
     # not on the command line, which every user of the machine can read
     if options.redis_url is not None:
         keep_url(folder, options.redis_url)

@@ -164,7 +164,7 @@ class Supervisor:
         for control in self._journal.take_control():
             if control.word == "stop":
                 self.stop()
-            elif control.word == "scale":
+            elif control.word == "scale" and control.value.isdecimal():
                 self._scale(int(control.value))
             elif control.word == "roles":
                 self._share(control.value)
