@@ -46,6 +46,8 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
             return replace(summary, replay=record)
         case Event():
             state = STATES.get(record.kind, summary.state)
+            if record.kind == "resumed":  # the workers of before are gone
+                summary = replace(summary, workers={})
             return replace(summary, state=state, events=(*summary.events, record)[-MAX_EVENTS:])
 
 

@@ -53,7 +53,7 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     more = [f"and {len(workers) - len(shown)} more"] if len(workers) > len(shown) else []
     more += [f"{num_gone} not heard of lately"] if num_gone else []
     if more:
-        table.add_row(Text(", ".join(more), style="dim", overflow="fold"))
+        table.caption, table.caption_justify = Text(", ".join(more), style="dim"), "left"
     return table
 
 
