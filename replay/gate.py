@@ -96,13 +96,17 @@ class Gate:
                 )
             finally:
                 self.readers_waiting -= 1
-            return self._admission.reserve_read() if allowed and not self.closed else None
+            if not allowed or self.closed:
+                return None
+            self._users += 1  # `close` waits until the count is right
+            return self._admission.reserve_read()
 
     def leave_reader(self, reservation: Reservation, tokens: int) -> None:
         """Correct the count to the tokens that were read; 0: nothing was."""
         with self.changed:
+            self._users -= 1
             self._admission.settle_read(reservation, tokens)
-            if tokens:
+            if tokens or self.closed:
                 self.changed.notify_all()
 
     def wait_for_change(self, has_changed: Callable[[], bool], timeout_s: float) -> None:

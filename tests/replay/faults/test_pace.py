@@ -147,3 +147,36 @@ def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts
     assert service.add(record("agent.0", 900, AGENT), timeout_s=0).status == "rejected"
     assert service.add(record("small.0", 2), timeout_s=0).status in ("stored", "rejected")
     service.close()
+
+
+def test_a_reader_that_closing_turned_away_is_not_counted_as_read(tmp_path: Path) -> None:
+    service = make(tmp_path)
+    for nth in range(10):
+        service.add(record(f"w.{nth}"), timeout_s=WAIT_S)
+    draw, is_in, goes_on = service._mixture.sample, threading.Event(), threading.Event()
+
+    def slow(index: int) -> object:
+        is_in.set()
+        goes_on.wait(WAIT_S)
+        return draw(index)
+
+    service._mixture.sample = slow
+    got: list[object] = []
+    first, second = (
+        threading.Thread(target=lambda i=i: got.append(service.next_batch(i, timeout_s=WAIT_S)))
+        for i in range(2)
+    )
+    first.start()
+    assert is_in.wait(WAIT_S)
+    second.start()  # it has been let in and waits for the first to have drawn
+    while service.stats().read_tokens < 2 * BATCH_TOKENS:
+        threading.Event().wait(0.01)
+    closing = threading.Thread(target=service.close)
+    closing.start()
+    while not service._gate.closed:
+        threading.Event().wait(0.01)
+    goes_on.set()
+    for thread in (first, second, closing):
+        thread.join(WAIT_S)
+    num_read = sum(batch is not None for batch in got)
+    assert make(tmp_path).stats().read_tokens == num_read * BATCH_TOKENS
