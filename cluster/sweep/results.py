@@ -61,8 +61,8 @@ def print_sweep(
     if best is None:
         return
     console.print(
-        f"score: interquartile mean of the normalised returns, {sweep.episodes} episodes of each"
-        " task; of the best of many it is too high: play it again with more episodes",
+        f"score: interquartile mean of normalised returns; episodes of each task: {sweep.episodes};"
+        " of the best of many it is too high: play it again with more episodes",
         highlight=False,
     )
     if best.generation:
