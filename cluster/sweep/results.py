@@ -61,8 +61,8 @@ def print_sweep(
     if best is None:
         return
     console.print(
-        f"score: interquartile mean of the normalised returns, {sweep.episodes} episodes of each"
-        " task; of the best of many it is too high: play it again with more episodes",
+        f"score: interquartile mean of normalised returns; episodes of each task: {sweep.episodes};"
+        " of the best of many it is too high: play it again with more episodes",
         highlight=False,
     )
     if best.generation:
@@ -70,15 +70,14 @@ def print_sweep(
             "pbt changed the settings of the best trial on its way; those shown are the last ones",
             highlight=False,
         )
-    best_path = folder.trial_path(best.number, best.generation) / "checkpoints"
+    checkpoints = folder.trial_path(best.number, best.generation) / "checkpoints"
+    checkpoint = checkpoints / f"step-{best.step:09d}"
     lines = [
         shlex.join(start_words(sweep, best.settings) or ["gato", "start", _shown(folder, BEST)]),
         f"gato start {shlex.quote(_shown(folder, BEST))}",
-        *(
-            f"gato evaluate {shlex.quote(str(_near(path)))} --episodes 20"
-            for path in sorted(best_path.glob("step-*"))[-1:]
-        ),
     ]
+    if checkpoint.is_dir():
+        lines.append(f"gato evaluate {shlex.quote(str(_near(checkpoint)))} --episodes 20")
     for line in dict.fromkeys(lines):
         console.print(literal(line), highlight=False, soft_wrap=True)
     console.print(f"picture {literal(_shown(folder, PICTURE))}", highlight=False, soft_wrap=True)

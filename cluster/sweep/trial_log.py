@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from cluster.journal.records import Event
 from cluster.monitor.format import NONE, number_text, score_text
 from cluster.sweep.folder import SweepFolder
 from cluster.sweep.journal import Ended, Exploited, Report, Stopped
@@ -64,6 +65,11 @@ class TrialLog:
             f" {score_text(score)}, loss {NONE if loss is None else number_text(loss)}"
         )
         return report
+
+    def note(self, text: str) -> None:
+        """Write down what happened to the sweep."""
+        self._journal.append(Event(kind="problem", text=text))
+        self._say(text)
 
     def stopped(self, trial: int, step: int) -> None:
         """Write down that a trial was stopped at a rung."""

@@ -40,6 +40,15 @@ def _complete(log: TrialLog, trial: Trial, result: Mapping[str, Any]) -> None:
         log.ended(number, result[HOW], result.get("reason", ""))
 
 
+def _failed(log: TrialLog, trial: Trial) -> None:
+    """Tune says so before each new try as well."""
+    number = _place(trial)[0]
+    if trial.should_recover():
+        log.note(f"trial {number}: its process died; it goes on from its last checkpoint")
+    else:
+        log.ended(number, "failed", "its process died again and again")
+
+
 class Halving:
     """Which trials asynchronous successive halving stops (Li et al. 2018).
 
@@ -102,7 +111,7 @@ class RecordingScheduler(FIFOScheduler):
         _complete(self._log, trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._log.ended(_place(trial)[0], "failed", "its process died again and again")
+        _failed(self._log, trial)
 
 
 class RecordingPbt(PopulationBasedTraining):
@@ -143,7 +152,7 @@ class RecordingPbt(PopulationBasedTraining):
         _complete(self._log, trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._log.ended(_place(trial)[0], "failed", "its process died again and again")
+        _failed(self._log, trial)
 
     def _checkpoint_or_exploit(
         self,

@@ -121,7 +121,7 @@ def test_a_port_where_another_server_listens_is_refused_in_seconds(
     assert f"what listens at '{listener.address}' is not the head of a Ray ({says}" in str(
         caught.value
     )
-    assert "ray start --head" in str(caught.value)
+    assert "gato cluster start" in str(caught.value)
 
 
 def test_a_grpc_server_that_is_no_ray_is_refused() -> None:
@@ -139,5 +139,5 @@ def test_a_grpc_server_that_is_no_ray_is_refused() -> None:
     "address", ["nowhere", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:1", "127.0.0.1:99999999"]
 )
 def test_an_address_where_nothing_listens_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match=r"no Ray answers at .*ray start --head"):
+    with pytest.raises(ValueError, match=r"no Ray answers at .*gato cluster start"):
         require_ray(address)
