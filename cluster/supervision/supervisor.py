@@ -175,7 +175,9 @@ class Supervisor:
         self._keep(
             lambda config: replace(config, actors=replace(config.actors, num_workers=num_workers))
         )
-        before, waiting = len(self._crew), self._crew.num_waiting
+        before = len(self._crew)
+        # Others that have not answered yet are being started, and have their core.
+        waiting = min(self._waiting[0], self._crew.num_waiting) if self._waiting else 0
         room = f"{num_workers} workers"
         if self._parts.worker_cores and num_workers > before:
             free = int(ray.available_resources().get("CPU", 0.0) / self._parts.worker_cores)
