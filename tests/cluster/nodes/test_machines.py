@@ -111,14 +111,14 @@ def test_a_run_on_three_machines_survives_the_loss_of_each_part(machines: list[H
     wait_for(lambda: len(status(head)["workers"]) == 3)  # type: ignore[arg-type]
 
     assert home.kill("ray::LearnerActor") == 1
-    wait_for(lambda: status(head)["learner"]["version"][0] == 2)  # type: ignore[index]
+    wait_for(lambda: str(status(head)["learner"]["version"]).startswith("2."))  # type: ignore[index]
     assert sum(line.startswith("learner died") for line in events(head)) == 1
 
     assert home.kill("ray::SupervisorActor") == 1
     wait_for(lambda: any(line.startswith("supervisor back") for line in events(head)))
     step = status(head)["learner"]["step"]  # type: ignore[index]
     wait_for(lambda: status(head)["learner"]["step"] > step)  # type: ignore[index]
-    assert status(head)["learner"]["version"][0] == 2  # type: ignore[index]
+    assert str(status(head)["learner"]["version"]).startswith("2.")  # type: ignore[index]
 
     third.kill()
     took_s = wait_for(lambda: any("its node is gone" in line for line in events(head)), 60.0)
