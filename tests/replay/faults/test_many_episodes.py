@@ -14,8 +14,8 @@ NUM_EPISODES, GROUP = 100_000, 5000
 CAPACITY_BYTES = 1 << 30
 MOST_OPEN_S, MOST_FIRST_BATCH_S = 5.0, 1.0
 MOST_OVER_JSON = 25
-"""Times as long as reading the headers' JSON alone, in processor time: a bound for a busy machine, on
-which two tests run at once."""
+"""Times as long as reading the headers' JSON alone, in processor time: a bound for a busy machine,
+on which two tests run at once."""
 
 
 def write(folder: Path) -> None:
