@@ -121,6 +121,7 @@ def choose_home(nodes: Sequence[Member], wanted: str | None, here: str) -> Membe
 
 def _begin(order: Order, node: Member) -> RunFolder:
     """Start the supervisor on its node, and wait until the run goes on."""
+    _end_lingering()
     actor = RemoteSupervisor.options(
         name=SUPERVISOR,
         lifetime="detached",
@@ -150,6 +151,21 @@ def _begin(order: Order, node: Member) -> RunFolder:
     if about.state in ENDED and about.state != "finished":
         raise ValueError(f"run {about.name} did not start: {about.reason}")
     return folder
+
+
+def _end_lingering() -> None:
+    """End a supervisor that stays for a while after its run's end, for those who watch."""
+    try:
+        actor = ray.get_actor(SUPERVISOR)
+        about: About = ray.get(actor.about.remote(), timeout=30.0)
+    except (ValueError, RayError, GetTimeoutError):
+        return  # there is none, or Ray is starting it again: `begin` waits for it
+    if about.state in ("starting", "running"):
+        return
+    ray.kill(actor, no_restart=True)
+    deadline_s = time.monotonic() + 10.0
+    while SUPERVISOR in ray.util.list_named_actors() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
 
 
 def keep_here(about: About) -> RunFolder:
