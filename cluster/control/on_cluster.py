@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
@@ -156,7 +157,7 @@ def _begin(order: Order, node: Member) -> RunFolder:
 def _end_lingering() -> None:
     """End a supervisor that stays for a while after its run's end, for those who watch."""
     try:
-        actor = ray.get_actor(SUPERVISOR)
+        actor: Any = ray.get_actor(SUPERVISOR)
         about: About = ray.get(actor.about.remote(), timeout=30.0)
     except (ValueError, RayError, GetTimeoutError):
         return  # there is none, or Ray is starting it again: `begin` waits for it
