@@ -62,19 +62,13 @@ def start(
     name: NodeName = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="A Redis for the head's state, so that runs outlive the head."
-        ),
-    ] = None,
     block: Block = False,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
     Example: [bold]gato cluster start --host 192.168.1.10[/bold]
     """
-    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus, redis=redis)
+    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus)
     console.print(
         f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
         " may run code here"
@@ -165,7 +159,7 @@ def drain_(
     ] = 60.0,
     address: Address = None,
 ) -> None:
-    """Empty a node before it is taken away: nothing new goes there, and its workers move.
+    """Take a node away: nothing new goes there, it ends, and its workers start elsewhere.
 
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """

@@ -63,7 +63,6 @@ def start_head(
     name: str | None,
     cpus: int | None,
     gpus: int | None,
-    redis: str | None,
 ) -> Node:
     """Start the head of a cluster in the background, with a token.
 
@@ -73,7 +72,6 @@ def start_head(
         name: Of this node. Default: the machine's.
         cpus: What it offers. Default: all cores.
         gpus: What it offers. Default: all GPUs.
-        redis: A Redis (host:port) that keeps the head's state, so that the cluster outlives it.
 
     Raises:
         ValueError: A head runs already, the port is taken, or Ray did not start.
@@ -92,7 +90,7 @@ def start_head(
     make_own_token()
     use_token(address)
     keep_to_loopback(host is None or ipaddress.ip_address(where).is_loopback)
-    environment = dict(HEALTH) | ({"RAY_REDIS_ADDRESS": redis} if redis else {})
+    environment = dict(HEALTH)
     arguments = ["--head", f"--port={port}", f"--node-ip-address={where}"]
     arguments += ["--include-dashboard=false"]
     process = _launch(address, arguments, name, cpus, gpus, environment)
