@@ -2,7 +2,7 @@
 test fails.
 
     make mutate                                   # all modules, the table of docs/testing.md
-    python -m tests.mutate learner/schedule.py    # one module, without the table
+    python -m tests.mutate learner/schedule.py    # one module, and its part of the table
 
 Each mutant is a fork of one process that has imported the libraries, and runs the module's tests
 until the first failure. A mutant that runs ten times as long as the tests do counts as killed.
@@ -251,32 +251,38 @@ def measure(name: str) -> Result:
     return result
 
 
-def table(results: dict[str, Result]) -> str:
-    """The table of docs/testing.md, and below it each survivor with its reason."""
-    lines = ["| module | mutants | killed | survive |", "|---|--:|--:|--:|"]
-    for name, result in results.items():
+def table(results: dict[str, Result], before: str) -> str:
+    """The table of docs/testing.md, and below it each survivor with its reason. Modules that were
+    not run keep what `before`, the table so far, says of them."""
+    rows, survivors = list[str](), list[str]()
+    old = before.splitlines()
+    for name in TESTS:
+        if name not in results:
+            rows += [line for line in old if line.startswith(f"| `{name}` |")]
+            survivors += [line for line in old if line.startswith(f"- `{name}`:")]
+            continue
+        result = results[name]
         left = len(result.survivors)
-        lines.append(f"| `{name}` | {result.mutants} | {result.killed} | {left} |")
-    lines += ["", "Survivors:", ""]
-    for name, result in results.items():
+        rows.append(f"| `{name}` | {result.mutants} | {result.killed} | {left} |")
         for mutant in result.survivors:
             reason = EQUIVALENT.get(name, {}).get(mutant.code, "not looked at yet")
-            lines.append(f"- `{name}`: `{mutant.code}`: {reason}")
-    return "\n".join(lines)
+            survivors.append(f"- `{name}`: `{mutant.code}`: {reason}")
+    head = ["| module | mutants | killed | survive |", "|---|--:|--:|--:|"]
+    return "\n".join([*head, *rows, "", "Survivors:", "", *survivors])
 
 
 def main() -> None:
-    """Run the mutants of the modules that are named; of all of them, and write the table."""
+    """Run the mutants of the modules that are named, or of all, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", choices=[[], *TESTS])
     asked = parser.parse_args().modules
     for library in ("numpy", "scipy.stats", "torch", "jaxtyping", "beartype", "rich.text"):
         importlib.import_module(library)
-    results = {name: measure(name) for name in asked or TESTS}
-    if not asked:
+    for name in asked or TESTS:
+        result = {name: measure(name)}
         before, _, rest = PAGE.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+        known, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(result, known)}\n{END}{after}")
 
 
 if __name__ == "__main__":
