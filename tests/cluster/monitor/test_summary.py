@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -247,6 +248,14 @@ def test_learner_rates_are_sums_over_sums_of_the_last_minute() -> None:
     assert state["wait_fraction"] == pytest.approx(0.1)
     assert state["tokens_per_s"] == pytest.approx(200.0)
     assert (state["step"], state["loss"], state["loss_by_task"]) == (3, 1.5, {HOPPER: 1.5})
+
+
+def test_a_report_without_an_update_leaves_the_loss_as_it_was() -> None:
+    last = replace(learner(40, 2), loss=Mean(), loss_by_task={})
+    shown = folded([learner(40), last]).to_json()["learner"]
+    assert (shown["loss"], shown["version"]) == (1.5, "1.2")
+    assert shown["loss_by_task"] == {HOPPER: 1.5}
+    assert folded([last]).to_json()["learner"]["loss"] is None
 
 
 def test_the_last_loss_may_be_no_number() -> None:
