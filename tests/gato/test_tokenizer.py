@@ -1,6 +1,8 @@
 """Tokens of values: laws of the round trip. The paper's own vectors are in
 tests/paper/test_tokens.py."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -185,6 +187,23 @@ def test_companded_actions_have_the_bins_of_the_mu_law_of_one_and_decode_to_thei
     assert bin_actions(centres, layout).tolist() == list(range(high - low))
     plain = TokenLayout()
     assert bin_actions(np.array([-7.0, 0.0, 7.0]), plain).tolist() == [0, 512, 1023]
+
+
+@pytest.mark.parametrize("actions", ["shared", "own"])
+def test_companded_actions_have_the_ids_from_the_lowest_to_the_highest(
+    actions: Literal["shared", "own"],
+) -> None:
+    layout = TokenLayout(
+        num_text_ids=5000, num_bins=100, discrete="own", actions=actions, compand_actions=True
+    )
+    low, high = layout.ids_of(ACTION, is_action=True)
+    first = 5100 if actions == "own" else 5000
+    assert (low, high) == (first + layout.action_bins[0], first + layout.action_bins[1])
+    assert 5000 < low < high < layout.end_of_bins
+    size = ACTION.size
+    ends = np.stack([np.full(size, -9.0), np.full(size, 9.0)]).astype(np.float32)
+    ids = encode(ends.reshape(2, *ACTION.shape), ACTION, layout, is_action=True)
+    assert ids.tolist() == [[low] * size, [high - 1] * size]
 
 
 def test_equal_bounds_are_scaled_as_if_they_were_one_apart() -> None:
