@@ -48,10 +48,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "2000 -> 2001": "one resample more changes the interval by less than its noise",
         "1.0 -> 2.0": "the upper clip of a weight: the share of one score is at most 1 anyway",
         "0 -> 1": "the default seed of the resamples: each is as good",
+        "1 -> 2": "NumPy's reshape takes any negative size for the one that is left",
     },
     "gato/scaling.py": {
         "spec.mean is not None and spec.std is not None -> "
         "spec.mean is not None or spec.std is not None": "a spec has both or neither",
+        "0.0 -> 1.0": "the low of an element without bounds: its result is discarded",
+        "1.0 -> 2.0": "the high of an element without bounds: its result is discarded",
     },
     "replay/rate_limiter.py": {
         "1000000 -> 1000001": "the default slack",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gato.array_spec import ArraySpec, Kind
 from gato.scaling import bin_centres, bins, mu_law, scale, unscale
-from gato.text import ByteEncoder
+from gato.text import ByteEncoder, encode_texts, text_to_bytes
 from gato.tokenizer import TokenLayout, action_centres, bin_actions, decode, encode
 
 LAYOUT = TokenLayout()
@@ -204,6 +204,37 @@ def test_companded_actions_have_the_ids_from_the_lowest_to_the_highest(
     ends = np.stack([np.full(size, -9.0), np.full(size, 9.0)]).astype(np.float32)
     ids = encode(ends.reshape(2, *ACTION.shape), ACTION, layout, is_action=True)
     assert ids.tolist() == [[low] * size, [high - 1] * size]
+    decoded = decode(ids, ACTION, layout, is_action=True)
+    assert decoded.ravel() == pytest.approx(action_centres(layout)[[0, -1]])
+
+
+def test_values_are_observations_unless_they_are_said_to_be_actions() -> None:
+    layout = TokenLayout(num_bins=100, actions="own", compand_actions=True)
+    spec = ArraySpec(kind=Kind.CONTINUOUS, shape=(), low=-1.0, high=1.0)
+    ids = encode(np.array([-1.0, 0.4, 1.0]), spec, layout)
+    assert ids.ravel().tolist() == [32_000, 32_070, 32_099]
+    assert decode(ids, spec, layout).tolist() == pytest.approx([-0.99, 0.41, 0.99])
+
+
+def test_text_is_encoded_by_the_encoder_of_the_layout() -> None:
+    layout = TokenLayout(num_text_ids=5000, text=ByteEncoder())
+    spec = ArraySpec(kind=Kind.TEXT, shape=(8,), max_tokens=4)
+    texts = text_to_bytes(["ab", "abcdef"], 8)
+    assert np.array_equal(
+        encode(texts, spec, layout), encode_texts(texts, layout.encoder, spec.num_tokens)
+    )
+    assert encode(texts, spec, layout).shape == (2, spec.num_tokens)
+
+
+def test_an_element_with_one_bound_is_companded() -> None:
+    infinite = float("inf")
+    spec = ArraySpec(
+        kind=Kind.CONTINUOUS, shape=(3,), low=(0.0, -infinite, -2.0), high=(infinite, 5.0, 2.0)
+    )
+    x = np.array([[3.0, 3.0, 1.0]], np.float32)
+    expected = [*mu_law(x[0, :2]), 0.5]
+    assert scale(x, spec)[0] == pytest.approx(expected)
+    assert unscale(scale(x, spec), spec)[0] == pytest.approx(x[0])
 
 
 def test_equal_bounds_are_scaled_as_if_they_were_one_apart() -> None:
