@@ -3,6 +3,7 @@ names."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -238,6 +239,19 @@ def test_weights_follow_their_formulas() -> None:
     np.testing.assert_allclose(ReturnWeighted(temperature=0.5).weights(items), np.exp([-2, -1, 0]))
 
 
+def test_a_step_has_the_weight_of_its_item_unless_items_count_alike() -> None:
+    steps = [2, 5, 10]
+    items = items_of(3, steps=steps, priority=[1, 4, 16], score=[0.0, 0.5, 1.0])
+    for selector in (
+        Prioritized(exponent=0.5),
+        Recency(half_life_episodes=2.0),
+        ReturnWeighted(temperature=0.5),
+    ):
+        of_items = replace(selector, unit="episode").weights(items)
+        assert len(set(of_items)) == 3
+        np.testing.assert_allclose(selector.weights(items), of_items * steps)
+
+
 @given(ORDERED, ITEMS, st.integers(1, 5), st.integers(0, 70), SEEDS)
 def test_with_a_limit_an_order_is_a_queue(
     selector: OrderedSelector, items: Items, most: int, count: int, seed: int
@@ -422,3 +436,7 @@ def test_columns_that_do_not_fit_are_rejected() -> None:
         items_of(1, steps=[0])
     with pytest.raises(ValueError, match="increase"):
         items_of(3).take(np.array([1, 0]))
+    with pytest.raises(ValueError, match="increase"):
+        items_of(3).take(np.array([0, 2, 1]))
+    with pytest.raises(ValueError, match="increase"):
+        items_of(3).take(np.array([0, 1, 1]))
