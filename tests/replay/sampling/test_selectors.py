@@ -215,6 +215,12 @@ def test_a_task_that_is_old_keeps_its_share() -> None:
     ].sum() == pytest.approx(1.0)
 
 
+def test_a_task_of_which_the_inner_selector_draws_nothing_leaves_its_share() -> None:
+    inner = Stratified(inner=Uniform(), task_weights={0: 0.0})
+    weights_N = Stratified(inner=inner).weights(items_of(3, task=[0, 1, 1]))
+    assert weights_N.tolist() == [0.0, 0.5, 0.5]
+
+
 def test_uniform_counts_steps_or_episodes() -> None:
     items = items_of(2, steps=[1, 9])
     assert Uniform().weights(items).tolist() == [1, 9]
