@@ -33,7 +33,7 @@ test-slow: $(STAMP)
 coverage: $(STAMP)
 	rm -rf .coverage
 	mkdir .coverage
-	$(BIN)/coverage run -m pytest -m "not slow" -q --timeout 900
+	$(BIN)/coverage run -m pytest -m "not slow" -q --timeout 900 -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet -o .coverage/coverage.json
 	$(BIN)/python -m benchmarks.coverage_page
