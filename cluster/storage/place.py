@@ -1,0 +1,149 @@
+"""The place that a run is copied to: a folder, or what fsspec knows by its URL."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.registry import known_implementations
+
+FORM = "a folder (/mnt/shared/gato) or a URL (s3://BUCKET/gato)"
+
+
+class PlaceAway(ValueError):
+    """The place cannot be read or written now, which may be different in a moment."""
+
+
+def checked_url(text: str) -> str:
+    """`text` as it is kept: a URL, or a folder's whole path.
+
+    Raises:
+        ValueError: No driver is installed for it, or it holds a password.
+    """
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if not scheme:
+        return str(Path(text).expanduser().absolute())
+    if "@" in urlsplit(text).netloc:
+        raise ValueError(
+            "the URL of --storage is kept in the run's config and shown; give user and password as"
+            f" the driver of {scheme}:// finds them: in its environment or its own files"
+        )
+    known: dict[str, Any] = known_implementations
+    if scheme not in fsspec.available_protocols():
+        raise ValueError(f"--storage knows no {scheme}://; give {FORM}")
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ImportError as problem:
+        said = known.get(scheme, {}).get("err", str(problem))
+        raise ValueError(
+            f"{scheme}:// needs a driver, on every node that may be a home: pip install"
+            f" {PACKAGES.get(scheme, scheme)} ({said})"
+        ) from problem
+    return text
+
+
+PACKAGES = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs",
+    "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol", "hf": "huggingface_hub",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Files of one run, by their path below `url`/`run_id`.
+
+    place = Place("s3://bucket/gato", run_id)
+    place.put("packs/0-17", data)
+    if not place.create("home-000002", b"..."):     # somebody else has
+        ...
+    """
+
+    url: str
+    run_id: str
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file. A reader may see a part of it until this returns."""
+        file_system, file = self._at(path)
+        with _named(self.url):
+            self._make_folder(file_system, file)
+            file_system.pipe_file(file, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file that is not there. False: it is; of two that call this one has True."""
+        file_system, file = self._at(path)
+        with _named(self.url):
+            self._make_folder(file_system, file)
+            try:
+                if "file" in _protocols(file_system):
+                    # By the system call: its `pipe_file` looks first, and opens then.
+                    with open(file, "xb") as out:
+                        out.write(data)
+                else:
+                    file_system.pipe_file(file, data, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def get(self, path: str) -> bytes:
+        """A file. Raises PlaceAway also if there is none: it may have been replaced just now."""
+        file_system, file = self._at(path)
+        with _named(self.url):
+            return bytes(file_system.cat_file(file))
+
+    def names(self, folder: str = "") -> list[str]:
+        """The paths of all files below `folder`, sorted; none if there is no such folder."""
+        file_system, root = self._at("")
+        with _named(self.url):
+            file_system.invalidate_cache()
+            start = posixpath.join(root, folder) if folder else root
+            base = file_system._strip_protocol(root)
+            try:
+                found = file_system.find(start)
+            except FileNotFoundError:
+                return []
+            return sorted(posixpath.relpath(name, base) for name in found)
+
+    def delete(self, path: str) -> None:
+        """Delete a file, if it is there."""
+        file_system, file = self._at(path)
+        with _named(self.url):
+            try:
+                file_system.rm_file(file)
+            except FileNotFoundError:
+                return
+
+    def _at(self, path: str) -> tuple[Any, str]:
+        with _named(self.url):
+            file_system, root = fsspec.url_to_fs(self.url)
+        return file_system, posixpath.join(root, self.run_id, path).rstrip("/")
+
+    def _make_folder(self, file_system: Any, file: str) -> None:
+        file_system.makedirs(posixpath.dirname(file), exist_ok=True)
+
+
+def run_ids(url: str) -> list[str]:
+    """The ids of the runs that are copied to `url`."""
+    return sorted({name.split("/")[0] for name in Place(url, "").names() if "/" in name})
+
+
+def _protocols(file_system: Any) -> tuple[str, ...]:
+    known = file_system.protocol
+    return (known,) if isinstance(known, str) else tuple(known)
+
+
+@contextmanager
+def _named(url: str) -> Generator[None]:
+    """Says of any failure at which place it was: drivers raise errors of many kinds."""
+    try:
+        yield
+    except PlaceAway:
+        raise
+    except Exception as problem:
+        said = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise PlaceAway(f"storage at {url}: {said}") from problem
