@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.journal.epoch_file import read_epoch
 from cluster.journal.segments import segments_of
 from cluster.runs.replay_location import stores_of
 from cluster.storage.claims import Tenure, require_tenure
-from cluster.storage.manifest import Manifest, ShardCopy, Stored, newest_manifest, put, to_bytes
+from cluster.storage.manifest import (
+    Manifest,
+    ShardCopy,
+    Stored,
+    newest_manifest,
+    put,
+    put_from,
+    to_bytes,
+)
 from cluster.storage.place import Place
 from learner.checkpoint import list_checkpoints
 from replay.storage.packs import PACK_BYTES, look, opened_to_copy
@@ -39,7 +47,7 @@ class Copier:
         self._is_known = False
         self._before: list[Manifest] = []
         self._seen: dict[str, tuple[int, int]] = {}
-        """When each small file had changed last, and its length."""
+        """Which file or folder was copied, and when that had changed last."""
 
     def copy(self) -> float:
         """Copy what is new. Returns the wall-clock time that the copy is of.
@@ -54,6 +62,15 @@ class Copier:
         if not self._is_known:
             self._last = newest_manifest(self._place, self._tenure.number)
             self._is_known = True
+        seen = dict(self._seen)
+        try:
+            self._write(begun_s)
+        except BaseException:
+            self._seen = seen  # what no manifest names is not copied
+            raise
+        return begun_s
+
+    def _write(self, begun_s: float) -> None:
         last = self._last
         number = last.number + 1 if last is not None else 1
         manifest = Manifest(
@@ -72,7 +89,6 @@ class Copier:
         self._place.put(manifest.path, to_bytes(manifest))
         self._last = manifest
         self._clean(manifest)
-        return begun_s
 
     def _path(self, number: int, what: str) -> str:
         return f"files/{self._tenure.number:06d}-{number:09d}/{what}"
@@ -84,8 +100,7 @@ class Copier:
             file = self._folder / name
             if not file.is_file():
                 continue
-            about = file.stat()
-            changed = (about.st_mtime_ns, about.st_size)
+            changed = _changed(file)
             if name in had and self._seen.get(name) == changed:
                 files[name] = had[name]
             else:
@@ -93,19 +108,28 @@ class Copier:
                 self._seen[name] = changed
         return files | self._checkpoints(number, {n: s for n, s in had.items() if n not in SMALL})
 
-    def _checkpoints(self, number: int, had: dict[str, Stored]) -> dict[str, Stored]:
-        """The newest two. One that the learner deletes meanwhile is left out."""
+    def _checkpoints(self, number: int, had: Mapping[str, Stored]) -> dict[str, Stored]:
+        """The newest two. One that the learner replaces or deletes meanwhile is left out."""
         files: dict[str, Stored] = {}
         for checkpoint in list_checkpoints(self._folder / "checkpoints")[-2:]:
-            copied: dict[str, Stored] = {}
+            folder = f"checkpoints/{checkpoint.name}"
             try:
-                for file in sorted(checkpoint.iterdir()):
-                    name = f"checkpoints/{checkpoint.name}/{file.name}"
-                    copied[name] = had.get(name) or put(
-                        self._place, self._path(number, name), file.read_bytes()
+                # A learner that went back to an earlier one comes by the same step again.
+                changed = _changed(checkpoint)
+                if self._seen.get(folder) == changed:
+                    files |= {name: had[name] for name in had if name.startswith(f"{folder}/")}
+                    continue
+                copied = {
+                    f"{folder}/{file.name}": put_from(
+                        self._place, self._path(number, f"{folder}/{file.name}"), file
                     )
+                    for file in sorted(checkpoint.iterdir())
+                }
+                if _changed(checkpoint) != changed:
+                    continue
             except FileNotFoundError:
                 continue
+            self._seen[folder] = changed
             files |= copied
         return files
 
@@ -170,6 +194,11 @@ class Copier:
                 tenure = int(path.split("/")[1].partition("-")[0])
                 if path not in needed and tenure <= self._tenure.number:
                     self._place.delete(path)
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns
 
 
 def _without_small(packs: Sequence[Stored]) -> list[Stored]:

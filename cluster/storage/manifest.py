@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster.storage.place import Place, PlaceAway
@@ -122,9 +123,28 @@ def put(place: Place, path: str, data: bytes, *, first: int = 0, last: int = 0) 
     return Stored(path=path, num_bytes=len(data), crc=zlib.crc32(data), first=first, last=last)
 
 
+def put_from(place: Place, path: str, file: Path) -> Stored:
+    """Write a file of this machine. Raises OSError if it cannot be read."""
+    num_bytes, crc = place.put_from(path, file)
+    return Stored(path=path, num_bytes=num_bytes, crc=crc)
+
+
+def get_into(place: Place, stored: Stored, file: Path) -> None:
+    """Read a file of a copy into one of this machine. Raises PlaceAway if it is not what was
+    written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if place.get_into(stored.path, file) != (stored.num_bytes, stored.crc):
+        raise damaged(place, stored)
+
+
 def get(place: Place, stored: Stored) -> bytes:
     """Read a file of a copy. Raises PlaceAway if it is not what was written."""
     data = place.get(stored.path)
     if len(data) != stored.num_bytes or zlib.crc32(data) != stored.crc:
-        raise PlaceAway(f"storage at {place.url}: {stored.path} is damaged")
+        raise damaged(place, stored)
     return data
+
+
+def damaged(place: Place, stored: Stored) -> PlaceAway:
+    """Says that a file is not what was written."""
+    return PlaceAway(f"storage at {place.url}: {stored.path} is damaged")

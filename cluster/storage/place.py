@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.registry import known_implementations
 
+CHUNK_BYTES = 8 << 20
 FORM = "a folder (/mnt/shared/gato) or a URL (s3://BUCKET/gato)"
 
 
@@ -73,6 +76,47 @@ class Place:
         with _named(self.url):
             self._make_folder(file_system, file)
             file_system.pipe_file(file, data)
+
+    def put_from(self, path: str, file: Path) -> tuple[int, int]:
+        """Write a file of this machine, of any length. Returns its length and CRC.
+
+        Raises:
+            OSError: It cannot be read here.
+            PlaceAway: It cannot be written there.
+        """
+        file_system, target = self._at(path)
+        with file.open("rb") as source:
+            with _named(self.url):
+                self._make_folder(file_system, target)
+                out = file_system.open(target, "wb")
+            num_bytes = crc = 0
+            while data := source.read(CHUNK_BYTES):
+                with _named(self.url):
+                    out.write(data)
+                num_bytes, crc = num_bytes + len(data), zlib.crc32(data, crc)
+            with _named(self.url):
+                out.close()
+        return num_bytes, crc
+
+    def get_into(self, path: str, file: Path) -> tuple[int, int]:
+        """The inverse of `put_from`."""
+        file_system, source = self._at(path)
+        with file.open("wb") as out:
+            with _named(self.url):
+                opened = file_system.open(source, "rb")
+            num_bytes = crc = 0
+            while True:
+                with _named(self.url):
+                    data = opened.read(CHUNK_BYTES)
+                if not data:
+                    break
+                out.write(data)
+                num_bytes, crc = num_bytes + len(data), zlib.crc32(data, crc)
+            with _named(self.url):
+                opened.close()
+            out.flush()
+            os.fsync(out.fileno())
+        return num_bytes, crc
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file that is not there. False: it is; of two that call this one has True."""

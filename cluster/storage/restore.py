@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.journal.epoch_file import read_epoch, write_epoch
 from cluster.storage.claims import claim_tenure, last_claimed
-from cluster.storage.manifest import Manifest, ShardCopy, get, newest_manifest
+from cluster.storage.manifest import Manifest, ShardCopy, get, get_into, newest_manifest
 from cluster.storage.place import Place
 from replay.storage.packs import restore_store
 
@@ -64,7 +64,7 @@ def restore(place: Place, folder: Path, where: str) -> Restored:
         tenure = claim_tenure(place, draft, where)
         manifest = find_copy(place)
         for name, stored in manifest.files.items():
-            _write(draft / name, get(place, stored))
+            get_into(place, stored, draft / name)
         for name, pieces in manifest.journal.items():
             _write(draft / "journal" / name, b"".join(get(place, piece) for piece in pieces))
         about = draft / "run.json"

@@ -185,6 +185,12 @@ def test_only_what_is_new_is_written_and_what_nobody_needs_is_deleted(
     assert named <= files
     assert len([name for name in files if name.startswith("manifests/")]) == 2
     assert len([name for name in files if "model.safetensors" in name]) == 1  # copied once
+    first = manifest.files["checkpoints/step-000000001/model.safetensors"]
+    run.train(1)  # again, by a learner that went back
+    copier.copy()
+    manifest = newest_manifest(place)
+    assert manifest is not None
+    assert manifest.files["checkpoints/step-000000001/model.safetensors"].path != first.path
 
     again = Copier(run.folder, place, read_tenure(run.folder) or pytest.fail("it has one"))
     again.copy()  # of a supervisor that was started again: nothing is packed twice
@@ -204,6 +210,29 @@ def test_a_copy_that_was_not_written_to_its_end_does_not_count(run: Run, url: st
     assert from_bytes(whole) == manifest
     place.put("manifests/000001-000000002", whole[:-7])
     assert newest_manifest(place) == manifest
+
+
+def test_what_was_written_for_a_copy_that_failed_is_in_the_next_one(
+    run: Run, tmp_path: Path
+) -> None:
+    place = Place(str(tmp_path / "shared"), "id")
+    copier = Copier(run.folder, place, claim_tenure(place, run.folder, "old"))
+    copier.copy()
+    manifests, aside = tmp_path / "shared/id/manifests", tmp_path / "aside"
+    manifests.rename(aside)
+    manifests.write_text("not a folder")
+    run.train(10)
+    run.play(4)
+    (run.folder / "scales.json").write_text("{}")
+    with pytest.raises(PlaceAway):
+        copier.copy()
+    manifests.unlink()
+    aside.rename(manifests)
+    copier.copy()
+    new = tmp_path / "other" / "debug"
+    assert restore(place, new, "new").episodes == 4
+    assert steps(new) == [10]
+    assert (new / "scales.json").read_text() == "{}"
 
 
 def test_a_home_that_lost_the_run_neither_copies_nor_resumes_nor_has_an_epoch(
