@@ -25,6 +25,8 @@ UNKNOWN = (
     "it is not known whether another home has the run: try again when the storage answers, or go on"
     " without it: --storage off"
 )
+AHEAD = 4
+"""Epochs that the run can go on to without the place; less than a block."""
 CLOSE_S = 120.0
 """How long the last copy may take when the run has ended."""
 
@@ -104,8 +106,10 @@ class Copying:
             is_last = self._ended.is_set()
             try:
                 self._copied_s = self._copier.copy()
-                # One ahead, so that a learner that dies while the place is away has one.
-                self._epochs.claim(read_epoch(self._folder / "journal") + 1)
+                # Ahead, for learners that die while the place is away.
+                epoch = read_epoch(self._folder / "journal")
+                for ahead in (1, AHEAD):
+                    self._epochs.claim(epoch + ahead)
             except RunMoved as problem:
                 self._say("problem", str(problem))
                 self._stop()

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 import torch
 
-from cluster.journal.epoch_file import read_epoch
+from cluster.journal.epoch_file import read_epoch, write_epoch
 from cluster.journal.journal_file import JournalFile
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
@@ -289,6 +289,7 @@ def test_of_many_that_claim_a_run_at_once_one_has_it(tmp_path: Path) -> None:
 def test_a_storage_that_is_away_is_named_once_and_caught_up_with(run: Run, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     place = Place(str(shared), "id")
+    run.write(0)
     mine = claim_tenure(place, run.folder, "here")
     said: list[str] = []
     with Copying(
@@ -296,13 +297,17 @@ def test_a_storage_that_is_away_is_named_once_and_caught_up_with(run: Run, tmp_p
         say=lambda kind, text: said.append(f"{kind}: {text}"), stop=lambda: None,
     ) as copying:  # fmt: skip
         until(lambda: newest_manifest(place))
-        assert copying.claim_epoch(1) == 1
+        assert copying.claim_epoch(6) == 6
+        write_epoch(run.folder / "journal", 6)
+        until(lambda: place.names("epochs") == ["epochs/000000", "epochs/000001"])
         away = tmp_path / "away"
         shared.rename(away)
         shared.write_text("not a folder")
         until(lambda: said)
         run.write(3)
-        assert copying.claim_epoch(2) == 2
+        assert [copying.claim_epoch(epoch) for epoch in range(7, 11)] == [7, 8, 9, 10]
+        with pytest.raises(PlaceAway):
+            copying.claim_epoch(17)
         shared.unlink()
         away.rename(shared)
         until(lambda: len(said) == 2)
