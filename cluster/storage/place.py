@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import secrets
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -125,9 +126,7 @@ class Place:
             self._make_folder(file_system, file)
             try:
                 if "file" in _protocols(file_system):
-                    # By the system call: its `pipe_file` looks first, and opens then.
-                    with open(file, "xb") as out:
-                        out.write(data)
+                    _link(Path(file), data)
                 else:
                     file_system.pipe_file(file, data, mode="create")
             except FileExistsError:
@@ -169,6 +168,16 @@ class Place:
 
     def _make_folder(self, file_system: Any, file: str) -> None:
         file_system.makedirs(posixpath.dirname(file), exist_ok=True)
+
+
+def _link(file: Path, data: bytes) -> None:
+    """Make a file with all of `data` in one step. Raises FileExistsError if it is there."""
+    draft = file.parent.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}")
+    draft.write_bytes(data)
+    try:
+        os.link(draft, file)
+    finally:
+        draft.unlink()
 
 
 def run_ids(url: str) -> list[str]:

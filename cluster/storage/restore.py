@@ -63,6 +63,9 @@ def restore(place: Place, folder: Path, where: str) -> Restored:
         # The run is claimed first: a home that still writes stops, and the copy is its last.
         tenure = claim_tenure(place, draft, where)
         manifest = find_copy(place)
+        for name in (*manifest.files, *manifest.journal, *manifest.shards):
+            if not (draft / name).resolve().is_relative_to(draft.resolve()):
+                raise ValueError(f"the copy of run {place.run_id} names {name!r}, outside of a run")
         for name, stored in manifest.files.items():
             get_into(place, stored, draft / name)
         for name, pieces in manifest.journal.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fsspec
@@ -344,6 +344,18 @@ def test_a_damaged_copy_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
     with pytest.raises(PlaceAway, match="pack is damaged"):
         restore(place, tmp_path / "other" / "debug", "new")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_copy_writes_nothing_outside_of_the_run(run: Run, tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "shared"), "id")
+    Copier(run.folder, place, claim_tenure(place, run.folder, "old")).copy()
+    manifest = newest_manifest(place)
+    assert manifest is not None
+    files = {**manifest.files, "../../evil": manifest.files["config.yaml"]}
+    place.put("manifests/000001-000000002", to_bytes(replace(manifest, number=2, files=files)))
+    with pytest.raises(ValueError, match="names '../../evil', outside of a run"):
+        restore(place, tmp_path / "other" / "debug", "new")
+    assert not list(tmp_path.rglob("evil"))
 
 
 def test_what_was_in_the_folder_is_set_aside(run: Run, tmp_path: Path) -> None:
