@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from typing import Annotated
 
@@ -14,11 +15,14 @@ from cluster.cli.options import command_group, console
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
 from cluster.nodes.connect import keep_to_loopback
+from cluster.nodes.head import end_cluster, start_head
+from cluster.nodes.head_store import kept_store, kept_stores
 from cluster.nodes.members import Member, drain, find_member, members
-from cluster.nodes.node import Node, join, own_nodes, start_head, stop_node
+from cluster.nodes.node import Node, join, own_nodes, stop_node
 from cluster.nodes.probe import require_accepted, require_ray
 
 app = command_group()
+REDIS = "GATO_CLUSTER_REDIS"
 
 Host = Annotated[
     str | None,
@@ -62,13 +66,32 @@ def start(
     name: NodeName = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|-",
+            envvar=REDIS,
+            help=(
+                "A Redis that keeps the cluster's state: the cluster outlives its head, which goes"
+                " on when it is started again. Kept until gato cluster stop; - reads the standard"
+                " input."
+            ),
+        ),
+    ] = None,
     block: Block = False,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
     Example: [bold]gato cluster start --host 192.168.1.10[/bold]
     """
-    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus)
+    if redis == "-":
+        redis = sys.stdin.read().strip()
+    elif block and redis is not None and redis in sys.argv and "@" in redis:
+        raise ValueError(
+            "--block would show the password of --redis to all users of this machine; give the URL"
+            f" in {REDIS}, or on the standard input: --redis -"
+        )
+    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus, redis_url=redis)
     console.print(
         f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
         " may run code here"
@@ -84,6 +107,12 @@ def start(
             soft_wrap=True,
         )
     console.print(f"then:                gato start demo --address {node.address}", highlight=False)
+    store = kept_store(node.address)
+    if store is not None:
+        console.print(
+            f"its state is in Redis at {literal(store.shown)}: if the head dies, start it again",
+            highlight=False,
+        )
     if block:
         _stay(node)
 
@@ -179,13 +208,20 @@ def stop(address: Address = None) -> None:
 
     Example: [bold]gato cluster stop[/bold]
     """
-    own = [node for node in own_nodes() if address is None or node.address == address]
-    if not own:
+    own = [node for node in own_nodes() if address in (None, node.address)]
+    stores = {s.address: s for s in kept_stores() if address in (None, s.address)}
+    if not own and not stores:
         raise ValueError("no node was started on this machine with gato cluster start or join")
     for node in own:
-        stop_node(node)
+        if node.is_head:
+            end_cluster(node, stores.pop(node.address, None))
+        else:
+            stop_node(node)
         what = "the cluster ended" if node.is_head else "this machine left the cluster"
         console.print(f"{what} at [bold]{node.address}[/bold]", highlight=False)
+    for store in stores.values():  # of heads that died
+        end_cluster(None, store)
+        console.print(f"the cluster ended at [bold]{store.address}[/bold]", highlight=False)
 
 
 def _token_for(address: str) -> str | None:

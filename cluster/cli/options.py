@@ -42,6 +42,22 @@ ResumeRedisUrl = Annotated[
         help="A Redis to go on with; own: the run's own. Default: the one that it had.",
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="FOLDER|URL",
+        help="Copy the run there (s3://bucket/gato), to go on elsewhere if its home is lost.",
+    ),
+]
+ResumeStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="FOLDER|URL|off",
+        help="Copy the run there from now on; off: nowhere. Default: as before.",
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(

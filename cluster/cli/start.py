@@ -13,12 +13,15 @@ from cluster.cli.options import (
     RayAddress,
     RedisUrl,
     ResumeRedisUrl,
+    ResumeStorage,
     RunName,
+    Storage,
     command_group,
     console,
 )
 from cluster.control import lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
+from cluster.control.storage import storage_setting
 from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS
 
@@ -98,6 +101,7 @@ def start(
             help="Node for the learner, by name or address. Default: one with a GPU, or this one.",
         ),
     ] = None,
+    storage: Storage = None,
     redis: RedisUrl = None,
     redis_port: Annotated[
         int | None,
@@ -116,7 +120,11 @@ def start(
         name=name,
         tasks=chosen,
         data=data or [],
-        settings=[*(set_ or []), *_settings(workers=workers, updates=updates, seed=seed)],
+        settings=[
+            *(set_ or []),
+            *_settings(workers=workers, updates=updates, seed=seed),
+            *storage_setting(storage),
+        ],
         text=text,
         teachers=teacher or [],
         normalise=normalise or [],
@@ -144,6 +152,14 @@ def resume(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     address: RayAddress = None,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NODE",
+            help="Node to go on at, from the run's storage, when its home is lost.",
+        ),
+    ] = None,
+    storage: ResumeStorage = None,
     redis: ResumeRedisUrl = None,
     detach: Detach = False,
     attach: Attach = False,
@@ -156,12 +172,13 @@ def resume(
     """
     lifecycle.resume(
         run,
-        settings=_settings(workers=workers, updates=updates),
+        settings=[*_settings(workers=workers, updates=updates), *storage_setting(storage)],
         address=address,
         redis_url=redis,
         detach=detach,
         console=console,
         attach=attach,
+        to=home,
     )
 
 

@@ -53,5 +53,6 @@ def home_node(name: str, home: Home, address: str) -> Member:
             return node
     raise ValueError(
         f"run {name} lives on {home.node} ({home.host}), which is not in the cluster at {address};"
-        f" let it join again (there: gato cluster join {address})"
+        f" let it join again (there: gato cluster join {address}); a run with --storage can go on"
+        " elsewhere: --home NODE"
     )

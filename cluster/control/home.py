@@ -16,6 +16,7 @@ from rich.console import Console
 from actors.tasks.text_encoder import BYTES
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
+from cluster.control.storage import copied, require_here, restore_here
 from cluster.journal.records import Event
 from cluster.journal.redis_server import find_server
 from cluster.runs.config import RunConfig
@@ -45,6 +46,8 @@ class Order:
     """The folder of a run to go on with."""
     settings: Sequence[str] = ()
     """What is changed when it goes on."""
+    storage: str = ""
+    """Where the copy is of which the run is made here, its home being lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +129,16 @@ class SupervisorActor:
     def _prepare(self) -> RunFolder:
         """The folder of the run: a new one, or the one to go on with."""
         order = self._order
+        if order.storage:
+            folder = restore_here(order.storage, order.run_id, order.settings, self._where())
+            self._home(folder)
+            return folder
         if order.config is None:
             path = Path(order.path)
             folder = RunFolder(path.parent, path.name)
             if not (path / "run.json").is_file():
                 raise ValueError(f"the folder {path} of the run is no longer on this node")
+            require_here(folder, order.settings)
             require_space(path)
             folder.change_config(
                 lambda config: replace(override(config, order.settings), name=folder.name)
@@ -150,9 +158,12 @@ class SupervisorActor:
         self._home(folder)
         return folder
 
+    def _where(self) -> str:
+        node = _this_node()
+        return f"{node['NodeName']} ({node['NodeManagerAddress']}), {runs_root()}"
+
     def _home(self, folder: RunFolder) -> None:
-        here = ray.get_runtime_context().get_node_id()
-        node = next(node for node in ray.nodes() if node["NodeID"] == here)
+        node = _this_node()
         home = Home(
             address=self._order.address,
             run_id=self._order.run_id,
@@ -217,9 +228,10 @@ class SupervisorActor:
                 kind = "resumed" if journal.last_number else "started"
                 journal.append(Event(kind=kind, text=text))
             try:
-                session.prepare(console)
-                folder.set_state("running")
-                ended, reason = session.run()
+                with copied(session, is_known=takes_over):
+                    session.prepare(console)
+                    folder.set_state("running")
+                    ended, reason = session.run()
             except Exception as problem:
                 journal.append(Event(kind="failed", text=" ".join(str(problem).split())[:500]))
                 raise
@@ -228,6 +240,11 @@ class SupervisorActor:
             folder.set_state(ended, reason=reason)
             console.print(f"run {folder.name} {ended} {reason}", highlight=False)
             threading.Event().wait(LINGER_S)
+
+
+def _this_node() -> dict[str, Any]:
+    here = ray.get_runtime_context().get_node_id()
+    return next(node for node in ray.nodes() if node["NodeID"] == here)
 
 
 RemoteSupervisor: Any = ray.remote(SupervisorActor)

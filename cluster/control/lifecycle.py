@@ -15,6 +15,7 @@ from rich.console import Console
 from actors.tasks.text_encoder import BYTES
 from cluster.control import run_control
 from cluster.control.run_journal import keep_url, redis_of_resume, redis_of_start
+from cluster.control.storage import require_here
 from cluster.control.supervise import Connections, supervise_or_fail
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
@@ -81,27 +82,36 @@ def resume(
     detach: bool,
     console: Console,
     attach: bool = False,
+    to: str | None = None,
 ) -> None:
-    """Go on with a run that is not active; `settings` are kept for the next time, too."""
+    """Go on with a run that is not active; `settings` are kept for the next time, too. `to`: the
+    node that is to be its home, because the one that it had is lost."""
     folder = find_run(run)
     home = folder.home
     if home is not None:
         from cluster.control.on_cluster import resume_on_cluster
 
-        if run_control.state_of(folder) in ("starting", "running"):
+        if home.is_here:
+            require_here(folder, settings)
+        if to is None and run_control.state_of(folder) in ("starting", "running"):
             raise ValueError(
                 f"run {folder.name} goes on at {home.node}; stop it first (gato stop"
                 f" {folder.name}), or watch it"
             )
-        resume_on_cluster(folder, home, settings=settings, address=address, redis_url=redis_url)
+        resume_on_cluster(
+            folder, home, settings=settings, address=address, redis_url=redis_url, to=to
+        )
         _view(folder, detach=detach, attach=attach, console=console)
         return
+    if to is not None:
+        raise ValueError(f"run {folder.name} is on this machine's own Ray: leave out --home")
     info = folder.info()
     if info.is_active:
         raise ValueError(
             f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or"
             " watch it"
         )
+    require_here(folder, settings)
     require_space(folder.path)
     redis_url = redis_of_resume(folder, redis_url, console)
     config = folder.change_config(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cluster.nodes.members import Member, find_member, members
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.home import Home
+from cluster.runs.overrides import override
 from cluster.supervision.launch import SUPERVISOR
 
 BEGIN_S = 120.0
@@ -63,11 +65,21 @@ def resume_on_cluster(
     settings: Sequence[str],
     address: str | None,
     redis_url: str | None,
+    to: str | None,
 ) -> None:
     """Go on with a run at its home.
 
+    Args:
+        folder: By which the run is known here.
+        home: Of the run.
+        settings: What is changed.
+        address: host:port of the cluster's head. Default: the one that it had.
+        redis_url: A Redis for the journal. Default: the one that it had.
+        to: Name or address of a node that is to be its home, because the one that it had is lost.
+
     Raises:
-        ValueError: Its home is not in the cluster, or it did not start.
+        ValueError: Its home is not in the cluster and `to` is None, or it is and `to` is another;
+            or it did not start.
     """
     address = address or home.address
     order = Order(
@@ -79,7 +91,23 @@ def resume_on_cluster(
     )
     connect_ray(address, namespace=home.namespace)
     try:
-        _begin(order, home_node(folder.name, home, address))
+        node = choose_home(members(address), to, "") if to is not None else None
+        if node is None or node.host == home.host:
+            _begin(order, home_node(folder.name, home, address))
+            return
+        if any(each.host == home.host and each.is_alive for each in members(address)):
+            raise ValueError(
+                f"run {folder.name} lives on {home.node} ({home.host}), which is in the cluster; it"
+                " moves only when its home is lost: leave out --home"
+            )
+        url = override(folder.config(), settings).storage.url
+        if not url:
+            raise ValueError(
+                f"run {folder.name} has no storage: all of it is on {home.node} ({home.host}); let"
+                " that machine join again"
+            )
+        _end_lost()
+        _begin(replace(order, path="", storage=url), node)
     finally:
         ray.shutdown()
 
@@ -164,6 +192,15 @@ def _end_lingering() -> None:
     if about.state in ("starting", "running"):
         return
     ray.kill(actor, no_restart=True)
+    deadline_s = time.monotonic() + 10.0
+    while SUPERVISOR in ray.util.list_named_actors() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+
+
+def _end_lost() -> None:
+    """Give up the supervisor on a home that is lost: Ray would wait to start it again there."""
+    with suppress(ValueError):
+        ray.kill(ray.get_actor(SUPERVISOR), no_restart=True)
     deadline_s = time.monotonic() + 10.0
     while SUPERVISOR in ray.util.list_named_actors() and time.monotonic() < deadline_s:
         time.sleep(0.1)

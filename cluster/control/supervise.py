@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cluster.control.run_journal import open_journal
 from cluster.control.session import Session
+from cluster.control.storage import copied
 from cluster.journal.records import Event
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
@@ -63,9 +64,10 @@ def _supervise(
         )
         connect_ray(None, namespace=f"gato-{config.name}")
         try:
-            session.prepare(console)
-            folder.set_state("running")
-            ended, reason = _run_watched(session, console)
+            with copied(session):
+                session.prepare(console)
+                folder.set_state("running")
+                ended, reason = _run_watched(session, console)
         finally:
             ray.shutdown()
         journal.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import final
@@ -66,6 +67,7 @@ class JournalWriter:
         self._problem = ""
         try:
             self._epoch = read_epoch(folder)
+            self._claim: Callable[[int], int] = int
             self._delivery = Delivery(
                 folder, self._lines, run_id, server=server, epoch=self._epoch, say=self._say
             )
@@ -103,10 +105,15 @@ class JournalWriter:
             ValueError: The run's folder cannot keep it.
         """
         known = self._delivery.known_epoch(wait_s=FIRST_ANSWER_S)
-        self._epoch = max(self._epoch, known) + 1
+        self._epoch = self._claim(max(self._epoch, known) + 1)
         write_epoch(self._folder, self._epoch)
         self._delivery.tell_epoch(self._epoch)
         return self._epoch
+
+    def claim_epochs(self, claim: Callable[[int], int]) -> None:
+        """Have `claim` give the next epochs: it is called with the lowest that it may be, and may
+        raise ValueError."""
+        self._claim = claim
 
     def take_control(self) -> list[Control]:
         """The control words that came since the last call, each once; never waits."""

@@ -11,6 +11,21 @@ from replay.config import ReplayConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Where a run is copied to, so that it can go on when its home is lost."""
+
+    url: str = ""
+    """A folder, or a URL that fsspec knows, such as s3://bucket/gato. Empty: it is not copied."""
+    every_s: float = 30.0
+    """Seconds from one copy to the next: what was acknowledged since the last one is lost with the
+    home."""
+
+    def __post_init__(self) -> None:
+        if not self.every_s > 0:
+            raise ValueError(f"storage.every_s is {self.every_s:g}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """Everything that makes one run.
 
@@ -32,6 +47,7 @@ class RunConfig:
     text: str = "bytes"
     """What turns text into tokens, for tasks that show some: bytes, or a SentencePiece model's file
     (in the run's folder)."""
+    storage: StorageConfig = StorageConfig()
 
     def __post_init__(self) -> None:
         if not self.tasks:

@@ -56,6 +56,10 @@ class Intervals:
         """How many intervals there are."""
         return len(self._starts)
 
+    def count(self) -> int:
+        """How many numbers are in it."""
+        return sum(self._ends) - sum(self._starts)
+
     def add(self, number: int) -> bool:
         """Add a number. Returns whether it is new."""
         place = bisect_right(self._starts, number) - 1
