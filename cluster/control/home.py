@@ -24,6 +24,7 @@ from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home, read_home, write_home
 from cluster.runs.overrides import override
 from cluster.supervision.launch import end_parts
+from gato.part_log import name_log
 
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""
@@ -66,6 +67,8 @@ class SupervisorActor:
     """Holds a `Session`, with the run's own Redis beside it."""
 
     def __init__(self, order: Order) -> None:
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         self._order = order
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -17,6 +17,7 @@ from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.watch import render, watch_live
 from cluster.nodes.connect import connect_ray
+from cluster.nodes.part_logs import keep_session
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.supervision.training import Ended
@@ -62,6 +63,7 @@ def _supervise(
             highlight=False,
         )
         connect_ray(None, namespace=f"gato-{config.name}")
+        keep_session(folder.path)
         try:
             session.prepare(console)
             folder.set_state("running")
