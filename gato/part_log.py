@@ -6,7 +6,7 @@ import re
 import sys
 
 MARK = ":gato:"
-LAUNCH = re.compile(r"-[0-9a-f]{32}\b")
+LAUNCH = re.compile(r"-{1,2}[0-9a-f]{32}\b")
 """In names of actors on a local Ray: differs for each launch."""
 NODE = re.compile(r"-([0-9a-f]{8})[0-9a-f]{48}$")
 """In names of inference actors."""

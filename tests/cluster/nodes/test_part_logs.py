@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,11 @@ def gato(
 )
 def test_a_part_has_the_name_that_users_see(actor: str, part: str) -> None:
     assert part_of(actor) == part
+
+
+def test_the_command_needs_no_torch() -> None:
+    code = "import sys, cluster.cli.logs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_only_the_logs_of_the_run_are_read_and_then_only_what_is_new(tmp_path: Path) -> None:
