@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.options import command_group, console
+from cluster.control.leave import leave
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
 from cluster.nodes.connect import keep_to_loopback
@@ -124,15 +125,18 @@ def join_(
 def _stay(node: Node) -> None:
     """Wait for the node's end; end it on Ctrl-C or SIGTERM. Raises ValueError if it ends itself."""
 
-    def leave(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         while node.is_alive:
             time.sleep(0.5)
     except KeyboardInterrupt:
-        stop_node(node)
+        try:
+            leave(node, _say)
+        except KeyboardInterrupt:  # again: at once
+            stop_node(node)
         return
     raise ValueError(f"the node ended by itself; what it said is in {node.log}")
 
@@ -161,6 +165,8 @@ def drain_(
 ) -> None:
     """Take a node away: nothing new goes there, it ends, and its workers start elsewhere.
 
+    Its workers end what they do first. A run whose home it is saves and stops.
+
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """
     where = _address(address)
@@ -177,15 +183,21 @@ def drain_(
 def stop(address: Address = None) -> None:
     """Take this machine out of its cluster; on the head, end the cluster.
 
+    A run whose home it is saves first, within 20 s; `gato resume` goes on from there.
+
     Example: [bold]gato cluster stop[/bold]
     """
     own = [node for node in own_nodes() if address is None or node.address == address]
     if not own:
         raise ValueError("no node was started on this machine with gato cluster start or join")
     for node in own:
-        stop_node(node)
+        leave(node, _say)
         what = "the cluster ended" if node.is_head else "this machine left the cluster"
         console.print(f"{what} at [bold]{node.address}[/bold]", highlight=False)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _token_for(address: str) -> str | None:
