@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,15 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.options import command_group, console
-from cluster.control.leave import leave
+from cluster.control.leave import save_runs
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
 from cluster.nodes.connect import keep_to_loopback
+from cluster.nodes.head import end_cluster, start_head
+from cluster.nodes.head_store import kept_store, kept_stores
 from cluster.nodes.members import Member, drain, find_member, members
-from cluster.nodes.node import Node, join, own_nodes, start_head, stop_node
+from cluster.nodes.node import Node, join, own_nodes, stop_node
 from cluster.nodes.probe import require_accepted, require_ray
 
 app = command_group()
+REDIS = "GATO_CLUSTER_REDIS"
 
 Host = Annotated[
     str | None,
@@ -63,13 +68,32 @@ def start(
     name: NodeName = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|-",
+            envvar=REDIS,
+            help=(
+                "A Redis that keeps the cluster's state: the cluster outlives its head, which goes"
+                " on when it is started again. Kept until gato cluster stop; - reads the standard"
+                " input."
+            ),
+        ),
+    ] = None,
     block: Block = False,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
     Example: [bold]gato cluster start --host 192.168.1.10[/bold]
     """
-    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus)
+    if redis == "-":
+        redis = sys.stdin.read().strip()
+    elif block and redis is not None and redis in sys.argv and "@" in redis:
+        raise ValueError(
+            "--block would show the password of --redis to all users of this machine; give the URL"
+            f" in {REDIS}, or on the standard input: --redis -"
+        )
+    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus, redis_url=redis)
     console.print(
         f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
         " may run code here"
@@ -85,6 +109,12 @@ def start(
             soft_wrap=True,
         )
     console.print(f"then:                gato start demo --address {node.address}", highlight=False)
+    store = kept_store(node.address)
+    if store is not None:
+        console.print(
+            f"its state is in Redis at {literal(store.shown)}: if the head dies, start it again",
+            highlight=False,
+        )
     if block:
         _stay(node)
 
@@ -133,10 +163,11 @@ def _stay(node: Node) -> None:
         while node.is_alive:
             time.sleep(0.5)
     except KeyboardInterrupt:
-        try:
-            leave(node, _say)
-        except KeyboardInterrupt:  # again: at once
-            stop_node(node)
+        with suppress(KeyboardInterrupt):  # again: at once
+            save_runs(node, _say)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        stop_node(node)
         return
     raise ValueError(f"the node ended by itself; what it said is in {node.log}")
 
@@ -187,13 +218,21 @@ def stop(address: Address = None) -> None:
 
     Example: [bold]gato cluster stop[/bold]
     """
-    own = [node for node in own_nodes() if address is None or node.address == address]
-    if not own:
+    own = [node for node in own_nodes() if address in (None, node.address)]
+    stores = {s.address: s for s in kept_stores() if address in (None, s.address)}
+    if not own and not stores:
         raise ValueError("no node was started on this machine with gato cluster start or join")
     for node in own:
-        leave(node, _say)
+        save_runs(node, _say)
+        if node.is_head:
+            end_cluster(node, stores.pop(node.address, None))
+        else:
+            stop_node(node)
         what = "the cluster ended" if node.is_head else "this machine left the cluster"
         console.print(f"{what} at [bold]{node.address}[/bold]", highlight=False)
+    for store in stores.values():  # of heads that died
+        end_cluster(None, store)
+        console.print(f"the cluster ended at [bold]{store.address}[/bold]", highlight=False)
 
 
 def _say(line: str) -> None:

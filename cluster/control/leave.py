@@ -1,4 +1,4 @@
-"""This machine leaves its cluster: the runs whose home it is save first."""
+"""Before this machine leaves its cluster, the runs whose home it is save."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.control.run_journal import control_of
-from cluster.nodes.node import Node, stop_node
+from cluster.nodes.node import Node
 from cluster.runs.folder import RunFolder
 from cluster.runs.home import read_home
 
@@ -15,8 +15,8 @@ SAVE_S = 20.0
 """How long a learner may take to save before its node ends anyway."""
 
 
-def leave(node: Node, say: Callable[[str], object]) -> None:
-    """Have the runs at home here save and stop, within `SAVE_S`, and end this machine's node.
+def save_runs(node: Node, say: Callable[[str], object]) -> None:
+    """Have the runs at home here save and stop, within `SAVE_S`.
 
     `say`: takes a line for the user.
     """
@@ -36,7 +36,6 @@ def leave(node: Node, say: Callable[[str], object]) -> None:
             )
         else:
             say(f"run {folder.name} stopped; gato resume {folder.name} continues it")
-    stop_node(node)
 
 
 def runs_at_home(node: Node) -> list[RunFolder]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import uuid4
 
 import redis
@@ -17,6 +18,28 @@ URL = re.compile(
     r"|(?P<unix>unix)://([^/?#\s]*@)?/[^?#@\s]*(\?[^#@\s]*)?"
 )
 ENCODED = "each @ # / ? % of the password percent-encoded (%40 %23 %2F %3F %25)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What a server is for, for the texts of errors."""
+
+    what: str
+    """What it is to hold."""
+    keys: str
+    """Of its keys."""
+    password: str
+    """Where the right password is."""
+    away: str
+    """What to look at if it does not answer."""
+
+
+JOURNAL = Use(
+    what="a journal",
+    keys="gato:*",
+    password="take the whole URL from the run's redis.json",
+    away="is the run still up, and the URL right?",
+)
 
 
 class RedisAway(ValueError):
@@ -41,7 +64,7 @@ def connect(url: str) -> redis.Redis:
         RedisAway: It does not answer.
         ValueError: It refuses, or the URL is wrong; the text says how to fix that.
     """
-    _explain(url, ping)
+    explain(url, ping)
     # A server that is frozen is not waited for again and again, one that is being restarted is.
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 8, (redis.ConnectionError,))
     return _client(url, retry, ANSWER_S)
@@ -64,7 +87,7 @@ def require_redis(url: str) -> None:
         with writing_client(url) as probe:
             probe.eval(CHECK, 1, f"gato:check:{uuid4().hex}")
 
-    _explain(url, write)
+    explain(url, write)
 
 
 def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
@@ -84,8 +107,13 @@ def ping(url: str) -> None:
         probe.ping()  # pyright: ignore[reportUnknownMemberType]
 
 
-def _explain(url: str, attempt: Callable[[str], None]) -> None:
-    """Do `attempt` with `url`; of what can go wrong there, say how to fix it."""
+def explain(url: str, attempt: Callable[[str], None], use: Use = JOURNAL) -> None:
+    """Do `attempt` with `url`; of what can go wrong there, say how to fix it.
+
+    Raises:
+        RedisAway: The server does not answer.
+        ValueError: It refuses, or the URL is wrong.
+    """
     shown = without_password(url)
     if shown is None:
         raise ValueError(
@@ -95,15 +123,13 @@ def _explain(url: str, attempt: Callable[[str], None]) -> None:
         attempt(url)
     except redis.AuthenticationError as error:
         raise ValueError(
-            f"Redis at {shown} refuses the password; take the whole URL from the run's redis.json,"
-            f" with {ENCODED}, and the user before the colon if it has one"
+            f"Redis at {shown} refuses the password; {use.password}, with {ENCODED}, and the user"
+            " before the colon if it has one"
         ) from error
     except (redis.RedisError, OSError) as error:
-        if reason := reason_of(url, error):
+        if reason := reason_of(url, error, use.what, use.keys):
             raise ValueError(f"Redis at {shown} {reason}") from error
-        raise RedisAway(
-            f"Redis at {shown} does not answer ({error}); is the run still up, and the URL right?"
-        ) from error
+        raise RedisAway(f"Redis at {shown} does not answer ({error}); {use.away}") from error
     except TypeError:  # whose text may hold a part of the password
         raise ValueError(
             f"the URL of Redis at {shown} has an option after its ? that is not known; the file of"

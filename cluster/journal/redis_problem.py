@@ -13,9 +13,11 @@ TLS = "rediss://USER:PASSWORD@HOST:PORT/0?ssl_ca_certs=/path/ca.pem"
 PROBE_S = 1.0
 
 
-def reason_of(url: str, error: redis.RedisError | OSError) -> str | None:
+def reason_of(
+    url: str, error: redis.RedisError | OSError, what: str = "a journal", keys: str = "gato:*"
+) -> str | None:
     """What is wrong with the server at `url`, after `error`, without any part of a password; None
-    if nothing but its answer is missing."""
+    if nothing but its answer is missing. `what` it is to hold, with these `keys`."""
     said = " ".join(str(error).split())
     cause = _cause(error)
     if "CERTIFICATE_VERIFY_FAILED" in said:
@@ -29,7 +31,7 @@ def reason_of(url: str, error: redis.RedisError | OSError) -> str | None:
         return "was not asked: the file of ssl_ca_certs holds no certificate; name the CA's file"
     if isinstance(error, redis.ResponseError) and not isinstance(error, redis.InvalidResponse):
         return (
-            f"cannot hold a journal ({said}); give its user the rights for keys gato:* and all"
+            f"cannot hold {what} ({said}); give its user the rights for keys {keys} and all"
             " commands, and name a server that is no replica, of Redis 5 or later"
         )
     if url.startswith("rediss:") and _answers_plainly(url):

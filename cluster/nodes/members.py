@@ -36,6 +36,8 @@ class Member:
     total: Mapping[str, float]
     """What it offers: CPU, GPU, and Ray's own resources."""
     free: Mapping[str, float]
+    started_s: float
+    """Wall-clock time, by its own clock."""
 
     @property
     def is_alive(self) -> bool:
@@ -84,6 +86,7 @@ def members(address: str) -> list[Member]:
                 state="dead" if not is_alive else "draining" if is_draining else "alive",
                 total=dict(info.resources_total),
                 free=dict(resources.available_resources) if resources is not None else {},
+                started_s=info.start_time_ms / 1000,
             )
         )
     return sorted(found, key=lambda node: (not node.is_head, not node.is_alive, node.name))

@@ -1,4 +1,4 @@
-"""This machine as a node of a Ray cluster: start a head, join one, and stop."""
+"""This machine as a node of a Ray cluster: start its processes, join a head, and stop."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.nodes.connect import keep_to_loopback, note_version, require_version
+from cluster.nodes.connect import keep_to_loopback, require_version
 from cluster.nodes.members import members
 from cluster.nodes.own_address import own_address, require_address
 from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.starting import TIMED_OUT, await_node, reason_in
-from cluster.nodes.tokens import folder_of, keep_token, make_own_token, use_token, write_private
+from cluster.nodes.tokens import folder_of, keep_token, use_token, write_private
 from gato.files import read_json
 from gato.processes import born, descendants, is_alive, session_members
 
 STOP_S = 20.0
-HEALTH: Mapping[str, str] = {
-    # A machine that is gone is noticed after about 15 s, a pause of 5 s costs nothing.
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "4",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,52 +48,6 @@ class Node:
     @property
     def is_alive(self) -> bool:
         return is_alive(self.pid, self.born)
-
-
-def start_head(
-    *,
-    host: str | None,
-    port: int,
-    name: str | None,
-    cpus: int | None,
-    gpus: int | None,
-) -> Node:
-    """Start the head of a cluster in the background, with a token.
-
-    Args:
-        host: The address that other machines reach it at. Default: loopback, for this machine only.
-        port: Of the head.
-        name: Of this node. Default: the machine's.
-        cpus: What it offers. Default: all cores.
-        gpus: What it offers. Default: all GPUs.
-
-    Raises:
-        ValueError: A head runs already, the port is taken, or Ray did not start.
-    """
-    where = host or "127.0.0.1"
-    require_address(where)
-    address = f"{where}:{port}"
-    _require_none(address)
-    try:
-        with socket.create_server((where, port)):
-            pass
-    except OSError as problem:
-        raise ValueError(
-            f"port {port} of {where} cannot be used ({problem.strerror}); give another with --port"
-        ) from problem
-    make_own_token()
-    use_token(address)
-    keep_to_loopback(host is None or ipaddress.ip_address(where).is_loopback)
-    environment = dict(HEALTH)
-    arguments = ["--head", f"--port={port}", f"--node-ip-address={where}"]
-    arguments += ["--include-dashboard=false"]
-    node = _bring_up(
-        lambda: _launch(address, arguments, name, cpus, gpus, environment),
-        lambda process: _record(address, where, name, process, is_head=True),
-        lambda: _answers(address),
-    )
-    note_version(address)
-    return node
 
 
 def join(
@@ -140,9 +88,9 @@ def join(
     keep_to_loopback(ipaddress.ip_address(where).is_loopback)
     arguments = [f"--address={address}", f"--node-ip-address={where}"]
     before = {member.id for member in members(address)}
-    return _bring_up(
-        lambda: _launch(address, arguments, name, cpus, gpus, {}),
-        lambda process: _record(address, where, name, process, is_head=False),
+    return bring_up(
+        lambda: launch(address, arguments, name, cpus, gpus, {}),
+        lambda process: record(address, where, name, process, is_head=False),
         lambda: any(m.id not in before and m.host == where for m in members(address) if m.is_alive),
     )
 
@@ -173,14 +121,27 @@ def own_nodes() -> list[Node]:
     return [node for node in nodes if node.is_alive]
 
 
-def _launch(
+def launch(
     address: str,
     arguments: Sequence[str],
     name: str | None,
     cpus: int | None,
     gpus: int | None,
     environment: Mapping[str, str],
+    *,
+    program: str = "ray.scripts.scripts",
 ) -> subprocess.Popen[bytes]:
+    """Start a node's processes, with what they say in `log.txt` of the folder of `address`.
+
+    Args:
+        address: host:port of the head.
+        arguments: Of `ray start`.
+        name: Of the node. Default: the machine's.
+        cpus: What it offers. Default: all cores.
+        gpus: What it offers. Default: all GPUs.
+        environment: Added to this process's, where that says nothing else.
+        program: The module that is `ray`.
+    """
     offered = {"--num-cpus": cpus, "--num-gpus": gpus, "--node-name": name or socket.gethostname()}
     folder = folder_of(address)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -188,7 +149,7 @@ def _launch(
         return subprocess.Popen(
             # -P: a folder `cluster` where the user is must not hide ours
             [
-                *(sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block"),
+                *(sys.executable, "-P", "-m", program, "start", "--block"),
                 "--disable-usage-stats",
                 *arguments,
                 *(f"{key}={value}" for key, value in offered.items() if value is not None),
@@ -217,9 +178,10 @@ def _runs() -> Path:
     return Path(os.environ.get("GATO_RUNS") or "runs").expanduser().absolute()
 
 
-def _record(
+def record(
     address: str, host: str, name: str | None, process: subprocess.Popen[bytes], *, is_head: bool
 ) -> Node:
+    """Keep what this machine knows of a node that it started."""
     node = Node(
         address=address,
         host=host,
@@ -233,7 +195,7 @@ def _record(
     return node
 
 
-def _bring_up(
+def bring_up(
     launch: Callable[[], subprocess.Popen[bytes]],
     record: Callable[[subprocess.Popen[bytes]], Node],
     is_there: Callable[[], bool],
@@ -262,15 +224,8 @@ def _bring_up(
     raise AssertionError("the second try returns or raises")
 
 
-def _answers(address: str) -> bool:
-    try:
-        require_ray(address)
-    except ValueError:
-        return False
-    return any(member.is_alive for member in members(address))
-
-
-def _require_none(address: str) -> None:
+def require_none(address: str) -> None:
+    """Raises ValueError if this machine is in the cluster at `address`."""
     file = folder_of(address) / "node.json"
     if file.is_file() and Node(**read_json(file, fix="delete it")).is_alive:
         raise ValueError(
@@ -286,5 +241,5 @@ def _leave_if_lost(address: str) -> None:
         return
     node = Node(**read_json(file, fix="delete it"))
     if any(member.host == node.host and member.is_alive for member in members(address)):
-        _require_none(address)
+        require_none(address)
     stop_node(node)

@@ -29,5 +29,7 @@ def await_node(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -
 def reason_in(log: str) -> str:
     """The line of a log that says best why a start failed."""
     lines = [ANSI.sub("", line).strip() for line in log.splitlines()]
-    said = [line for line in lines if re.search(r"error|exception|mismatch|failed", line, re.I)]
+    said = [line for line in lines if TIMED_OUT in line] or [
+        line for line in lines if re.search(r"error|exception|mismatch|failed", line, re.I)
+    ]
     return (said or [line for line in lines if line] or ["it said nothing"])[-1][:300]
