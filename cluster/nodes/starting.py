@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 START_S = 150.0
 """How long a node may take until the cluster knows it; on a busy machine it is a minute or two."""
@@ -20,8 +21,9 @@ def await_node(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -
     while time.monotonic() < until_s:
         if process.poll() is not None:
             return ""
-        if is_there():
-            return None
+        with suppress(ValueError):  # a head that is not up yet, or is being ended
+            if is_there():
+                return None
         time.sleep(0.2)
     return f"nothing heard of it for {START_S:.0f} s"
 

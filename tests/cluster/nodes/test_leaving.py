@@ -20,6 +20,9 @@ pytestmark = [
 ]
 
 
+FOLLOW = ("logs", "supervisor", "-f")
+
+
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[list[Host]]:
     with hosts(3, tmp_path) as made:
@@ -68,7 +71,7 @@ def start(head: Host, workers: int) -> None:
 
 
 def test_the_workers_of_a_drained_machine_are_moved_and_a_drained_home_saves(
-    machines: list[Host],
+    machines: list[Host], tmp_path: Path
 ) -> None:
     head, home, third = machines
     cluster_of(machines)
@@ -88,7 +91,13 @@ def test_the_workers_of_a_drained_machine_are_moved_and_a_drained_home_saves(
     assert events(head, "worker died") == []
     assert events(head, "task failed") == []
 
+    log = tmp_path / "follow.log"
+    follower = head.start(["python", "-P", "-m", "cluster.cli.main", *FOLLOW], log)
+    wait_for(log.read_text)
     head.gato("cluster drain home --within 60")
+    wait_for(lambda: "run debug stopped its home home is being drained" in log.read_text())
+    wait_for(lambda: f"home ({home.address}) has left the cluster" in log.read_text())
+    assert follower.poll() is None  # it waits for what the others may say
     wait_for(lambda: re.search(r"home +\S+ +dead", head.gato("cluster nodes").stdout), 70.0)
     said = json.loads((home.work / "runs/debug/run.json").read_text())
     assert said["state"] == "stopped"
