@@ -16,6 +16,7 @@ from tests.cluster.hosts import ROOT, Host, hosts, missing, wait_for
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made"),
 ]
 
@@ -94,7 +95,7 @@ def test_the_workers_of_a_drained_machine_are_moved_and_a_drained_home_saves(
     log = tmp_path / "follow.log"
     follower = head.start(["python", "-P", "-m", "cluster.cli.main", *FOLLOW], log)
     wait_for(log.read_text)
-    head.gato("cluster drain home --within 60")
+    head.gato("cluster drain home --within 40")
     wait_for(lambda: "run debug stopped its home home is being drained" in log.read_text())
     wait_for(lambda: f"home ({home.address}) has left the cluster" in log.read_text())
     assert follower.poll() is None  # it waits for what the others may say
