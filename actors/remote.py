@@ -26,6 +26,7 @@ from actors.players.player import TimeStep
 from actors.teachers.resolve import Teachers
 from actors.worker import WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
+from gato.part_log import name_log
 from gato.task import Task
 from gato.threads import use_threads
 from gato.version import Version
@@ -49,6 +50,8 @@ class InferenceActor:
         niceness: int,
         num_threads: int,
     ) -> None:
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         os.nice(niceness)
         use_threads(num_threads)  # Ray sets one thread for an actor that claims no core
         self._server = InferenceServer(players, tasks, source)
@@ -167,6 +170,8 @@ class WorkerActor:
     ) -> None:
         """`shares_inference`: whether the inference actor of the node and of this `launch` acts for
         it."""
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         os.nice(niceness)
         use_threads(1)
         self._playing = threading.Lock()

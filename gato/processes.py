@@ -30,6 +30,21 @@ def born(pid: int) -> str | None:
     return "ended, and not collected yet" if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
 
 
+def session_members(leader: int) -> dict[int, str | None]:
+    """The processes, with their births, of the session that process `leader` began and that are not
+    this one; it may have ended itself."""
+    found: dict[int, str | None] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        pid = int(entry.parent.name)
+        if int(fields[3]) == leader and pid != os.getpid():
+            found[pid] = born(pid)
+    return found
+
+
 def descendants(pid: int) -> dict[int, str | None]:
     """The processes below `pid`, with their births."""
     children: dict[int, list[int]] = {}

@@ -10,6 +10,7 @@ import ray
 
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport
+from gato.part_log import name_log
 from learner.config import LearnerConfig
 from learner.loop import Fenced, Learner, LossNotFinite, WeightsSink
 from learner.prefetch import BatchSource
@@ -29,6 +30,8 @@ class LearnerActor:
         task_names: list[str],
         seed: int,
     ) -> None:
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         self._arguments = (config, model, source, sink, folder)
         self._task_names = task_names
         self._seed = seed

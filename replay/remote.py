@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from gato.episode import Episode
 from gato.metrics import ReplayStats
+from gato.part_log import name_log
 from gato.sequence import Batch, Window
 from gato.task import Task
 from gato.tokenizer import TokenLayout
@@ -49,6 +50,8 @@ class ReplayActor:
         teacher_returns: Mapping[str, float],
         shard: int,
     ) -> None:
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         self._service = ReplayService(
             folder, tasks, layout, config, seed=seed, teacher_returns=teacher_returns, shard=shard
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli.options import command_group, console
+from cluster.control.leave import save_runs
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
 from cluster.nodes.connect import keep_to_loopback
@@ -153,14 +155,18 @@ def join_(
 def _stay(node: Node) -> None:
     """Wait for the node's end; end it on Ctrl-C or SIGTERM. Raises ValueError if it ends itself."""
 
-    def leave(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         while node.is_alive:
             time.sleep(0.5)
     except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):  # again: at once
+            save_runs(node, _say)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         stop_node(node)
         return
     raise ValueError(f"the node ended by itself; what it said is in {node.log}")
@@ -190,6 +196,8 @@ def drain_(
 ) -> None:
     """Take a node away: nothing new goes there, it ends, and its workers start elsewhere.
 
+    Its workers end what they do first. A run whose home it is saves and stops.
+
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """
     where = _address(address)
@@ -206,6 +214,8 @@ def drain_(
 def stop(address: Address = None) -> None:
     """Take this machine out of its cluster; on the head, end the cluster.
 
+    A run whose home it is saves first, within 20 s; `gato resume` goes on from there.
+
     Example: [bold]gato cluster stop[/bold]
     """
     own = [node for node in own_nodes() if address in (None, node.address)]
@@ -213,6 +223,7 @@ def stop(address: Address = None) -> None:
     if not own and not stores:
         raise ValueError("no node was started on this machine with gato cluster start or join")
     for node in own:
+        save_runs(node, _say)
         if node.is_head:
             end_cluster(node, stores.pop(node.address, None))
         else:
@@ -222,6 +233,10 @@ def stop(address: Address = None) -> None:
     for store in stores.values():  # of heads that died
         end_cluster(None, store)
         console.print(f"the cluster ended at [bold]{store.address}[/bold]", highlight=False)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _token_for(address: str) -> str | None:

@@ -19,6 +19,7 @@ from cluster.control.evaluate import evaluate_run, locate
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.scores import MEASURES
+from cluster.runs.folder import RunFolder, find_run, runs_root
 
 app = command_group()
 
@@ -35,8 +36,14 @@ def evaluate(
 ) -> None:
     """Play the last checkpoint of a run and print its returns.
 
+    That of a run on a cluster is played at its home, whose files it needs.
+
     Example: [bold]gato evaluate demo --episodes 20[/bold]
     """
+    away = _run_elsewhere(what)
+    if away is not None:
+        _report(_played_at_home(away, task, episodes, video), as_json)
+        return
     found = locate(what)
     names = [resolve_task(name).name for name in task] if task else list(found.config.tasks)
     untrained = found.untrained(names)
@@ -47,7 +54,28 @@ def evaluate(
             f"{found.config.name} was never trained on {', '.join(untrained)}; it was trained on"
             f" {trained}",
         )
-    report = evaluate_run(found, tasks=names, episodes=episodes, video=video)
+    _report(evaluate_run(found, tasks=names, episodes=episodes, video=video), as_json)
+
+
+def _run_elsewhere(what: str) -> RunFolder | None:
+    """The run of this name, if its files are on another machine."""
+    if "/" in what or not (runs_root() / what / "run.json").is_file():
+        return None
+    folder = find_run(what)
+    return folder if folder.home is not None and not folder.home.is_here else None
+
+
+def _played_at_home(
+    folder: RunFolder, task: list[str] | None, episodes: int, video: bool
+) -> EvaluationReport:
+    from cluster.control.at_home import evaluate_at_home
+
+    assert folder.home is not None
+    names = [resolve_task(name).name for name in task] if task else list(folder.config().tasks)
+    return evaluate_at_home(folder.name, folder.home, tasks=names, episodes=episodes, video=video)
+
+
+def _report(report: EvaluationReport, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(to_json(report)) + "\n")
     else:

@@ -18,6 +18,7 @@ class Commands(LazyGroup):
         "watch": "cluster.cli.watch",
         "status": "cluster.cli.watch",
         "runs": "cluster.cli.watch",
+        "logs": "cluster.cli.logs",
         "stop": "cluster.cli.steer",
         "scale": "cluster.cli.steer",
         "roles": "cluster.cli.steer",
@@ -38,6 +39,10 @@ class Commands(LazyGroup):
         "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
         "status": "Print the status of a run once.",
         "runs": "List the runs here.",
+        "logs": (
+            "Show what a part of a run has written, on whatever machine it is, also after its"
+            " death."
+        ),
         "stop": "Stop a run: the learner saves, the workers end. `gato resume` continues it.",
         "scale": "Change the number of actor workers of an active run.",
         "roles": "Change how an active run divides its workers' time among roles.",

@@ -22,8 +22,11 @@ def stop(run: RunName = None, redis: RedisUrl = None) -> None:
     """
     folder = run_control.active_run(run)
     name = literal(folder.name)
-    run_control.ask_to_stop(folder, redis_url=redis)
-    console.print(f"stopping run [bold]{name}[/bold]: its learner saves ...")
+    if run_control.is_stopping(folder, redis_url=redis):
+        console.print(f"run [bold]{name}[/bold] is being stopped already: waiting for its end ...")
+    else:
+        run_control.ask_to_stop(folder, redis_url=redis)
+        console.print(f"stopping run [bold]{name}[/bold]: its learner saves ...")
     run_control.wait_until_stopped(folder)
     console.print(f"run [bold]{name}[/bold] stopped; gato resume {name} continues it")
 

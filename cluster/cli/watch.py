@@ -15,8 +15,7 @@ from rich.text import Text
 from cluster.cli.options import RedisUrl, RunName, command_group, console
 from cluster.control import run_control
 from cluster.control.run_control import summary_of
-from cluster.control.run_journal import journal_of
-from cluster.monitor.fold import read_summary
+from cluster.control.run_journal import journal_of, own_summary
 from cluster.monitor.format import NONE, literal, printable
 from cluster.monitor.scores import read_scales
 from cluster.monitor.watch import render, watch_live
@@ -71,12 +70,12 @@ def show(run: str | None, *, once: bool, redis_url: str | None, console: Console
     if home is not None and not home.is_here and (once or not folder.info().is_active):
         console.print(render(run_control.summary_of(run, redis_url=redis_url), now_s=time.time()))
         return
+    if once or not folder.info().is_active:
+        console.print(render(own_summary(folder, redis_url), now_s=time.time()))
+        return
     with journal_of(folder, redis_url) as journal:
         scales = read_scales(folder.path)
-        if once or not folder.info().is_active:
-            console.print(render(read_summary(journal, folder.name, scales), now_s=time.time()))
-        else:
-            watch_live(journal, run=folder.name, scales=scales, console=console, until_ended=True)
+        watch_live(journal, run=folder.name, scales=scales, console=console, until_ended=True)
 
 
 def print_runs(console: Console) -> None:
@@ -87,7 +86,9 @@ def print_runs(console: Console) -> None:
             started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
         except (ValueError, OverflowError, OSError):  # the file may say any number
             started = NONE
-        cells = (info.name, info.state, _tasks_text(info.name), started)
+        is_local = RunFolder(runs_root(), info.name).home is None
+        fix = f" (gato resume {info.name})" if info.state == "dead" and is_local else ""
+        cells = (info.name, info.state + fix, _tasks_text(info.name), started)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(
         table

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.control.evaluation_report import EvaluationReport
 from cluster.control.run_journal import own_summary
 from cluster.monitor.summary import Summary
 from cluster.nodes.connect import connect_ray
@@ -44,6 +46,42 @@ def summary_at_home(name: str, home: Home) -> Summary:
 def _read_summary(path: str) -> Summary:
     folder = RunFolder(Path(path).parent, Path(path).name)
     return own_summary(folder)
+
+
+def evaluate_at_home(
+    name: str, home: Home, *, tasks: Sequence[str], episodes: int, video: bool
+) -> EvaluationReport:
+    """Play the last checkpoint of a run at its home; see `evaluate_run`.
+
+    Raises:
+        ValueError: Its home is not in the cluster, or it cannot be played there.
+    """
+    connect_ray(home.address, namespace=home.namespace)
+    try:
+        node = home_node(name, home, home.address)
+        play = ray.remote(_evaluate).options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+        )
+        return ray.get(play.remote(home.path, list(tasks), episodes, video))
+    except RayTaskError as failure:
+        raise ValueError(f"{home.node}: {failure.cause}") from None
+    except RayError as failure:
+        raise ValueError(
+            f"the home of run {name}, {home.node} ({home.host}), was lost"
+            f" ({str(failure).splitlines()[0]})"
+        ) from failure
+    finally:
+        ray.shutdown()
+
+
+def _evaluate(path: str, tasks: list[str], episodes: int, video: bool) -> EvaluationReport:
+    # Here, because it loads torch, which no other command needs.
+    from cluster.control.evaluate import evaluate_run, last_checkpoint, locate
+
+    found = locate(str(last_checkpoint(Path(path))))
+    return evaluate_run(found, tasks=tasks, episodes=episodes, video=video)
 
 
 def home_node(name: str, home: Home, address: str) -> Member:

@@ -17,6 +17,7 @@ from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, find_run
+from cluster.runs.home import require_here
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
 from cluster.supervision.scheduler import EVALUATION_SEED
 from gato.episode import Episode
@@ -98,6 +99,17 @@ class Checkpoint:
         return [name for name in tasks if name not in self.config.tasks]
 
 
+def last_checkpoint(run: Path) -> Path:
+    """The newest checkpoint in a run's folder. Raises ValueError if there is none."""
+    checkpoints = list_checkpoints(run / "checkpoints")
+    if not checkpoints:
+        raise ValueError(
+            f"run {run.name} has no checkpoint yet; wait for its first, or lower"
+            " learner.checkpoint_every"
+        )
+    return checkpoints[-1]
+
+
 def locate(what: str) -> Checkpoint:
     """The last checkpoint of a run's name, or the one in a folder inside a run's folder.
 
@@ -114,13 +126,8 @@ def locate(what: str) -> Checkpoint:
             )
     else:
         run = find_run(what).path
-        checkpoints = list_checkpoints(run / "checkpoints")
-        if not checkpoints:
-            raise ValueError(
-                f"run {run.name} has no checkpoint yet; wait for its first, or lower"
-                " learner.checkpoint_every"
-            )
-        checkpoint = checkpoints[-1]
+        require_here(run, "gato evaluate")
+        checkpoint = last_checkpoint(run)
     return Checkpoint(
         path=checkpoint,
         config=RunFolder(run.parent, run.name).config(),

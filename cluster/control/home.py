@@ -4,9 +4,11 @@ if it dies, and which then takes over the parts that run on."""
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home, read_home, write_home
 from cluster.runs.overrides import override
 from cluster.supervision.launch import end_parts
+from gato.part_log import name_log
 
+SEEN_S = 2.0
+"""What the journal says last has reached its Redis by then, and who watches it."""
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""
 
@@ -48,6 +53,8 @@ class Order:
     """What is changed when it goes on."""
     storage: str = ""
     """Where the copy is of which the run is made here, its home being lost."""
+    session: str = field(default_factory=partial(secrets.token_hex, 16))
+    """Differs for each start and resume: who takes over also takes the words that wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,8 @@ class SupervisorActor:
     """Holds a `Session`, with the run's own Redis beside it."""
 
     def __init__(self, order: Order) -> None:
+        here = ray.get_runtime_context()
+        name_log(here.namespace, here.get_actor_name())
         self._order = order
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -216,7 +225,7 @@ class SupervisorActor:
             url = redis_of_resume(folder, self._order.redis_url, console)
             end_parts()  # of this run, left by a supervisor that was killed with its node
         host = ray.util.get_node_ip_address()
-        with open_journal(folder, url, also_at=host) as journal:
+        with open_journal(folder, url, also_at=host, token=self._order.session) as journal:
             self._url = url or find_server(folder.path / "redis").replace(
                 "@127.0.0.1:", f"@{host}:"
             )
@@ -239,6 +248,9 @@ class SupervisorActor:
             journal.append(Event(kind=ended, text=text))
             folder.set_state(ended, reason=reason)
             console.print(f"run {folder.name} {ended} {reason}", highlight=False)
+            # Without parts a node that is being drained ends at once, and this process with it.
+            threading.Event().wait(SEEN_S)
+            end_parts()
             threading.Event().wait(LINGER_S)
 
 

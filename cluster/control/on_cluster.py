@@ -24,9 +24,8 @@ from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, members
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, runs_root
-from cluster.runs.home import Home
+from cluster.runs.home import SUPERVISOR, Home
 from cluster.runs.overrides import override
-from cluster.supervision.launch import SUPERVISOR
 
 BEGIN_S = 120.0
 """How long the supervisor may take to start its process and to make the run's folder."""

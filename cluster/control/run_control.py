@@ -7,21 +7,24 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import cast
+from typing import TypeGuard, cast
 
 from cluster.control.run_journal import control_of, journal_of, own_summary
-from cluster.journal.journal import START, ControlWord
-from cluster.journal.records import Event
+from cluster.journal.journal import START, ControlWord, Journal
+from cluster.journal.records import Event, Record
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, ShownState, find_run
+from cluster.runs.home import SUPERVISOR, Home
 
 ANSWER_S = 5.0
 """How long to wait for what a run says to a control word."""
+BACK_S = 90.0
+"""How long Ray may take to start a supervisor again, whose run's Redis is away meanwhile."""
 STOP_TIMEOUT_S = 120.0
 """A learner saves before it stops."""
 
@@ -48,6 +51,8 @@ def state_of(folder: RunFolder) -> ShownState:
         ValueError: The journal of a run elsewhere does not answer.
     """
     info, home = folder.info(), folder.home
+    if info.state == "dead" and home is not None and home.is_here and _comes_back(home):
+        return "starting"
     if home is None or home.is_here or not info.is_active:
         return info.state
     summary = summary_of(folder.name)
@@ -55,6 +60,21 @@ def state_of(folder: RunFolder) -> ShownState:
         reason = next((e.text for e in reversed(summary.events) if e.kind == "failed"), "")
         folder.set_known_state(cast(ShownState, summary.state), reason=reason)
     return folder.info().state
+
+
+def _comes_back(home: Home) -> bool:
+    """Whether Ray is starting the supervisor of a run again."""
+    from cluster.nodes.members import has_actor
+    from cluster.nodes.tokens import use_token
+
+    use_token(home.address)
+    return has_actor(home.address, home.namespace, SUPERVISOR)
+
+
+def _control(folder: RunFolder, redis_url: str | None) -> AbstractContextManager[Journal]:
+    """Where the run takes words; that of a run on a cluster, also once its supervisor is back."""
+    patience_s = BACK_S if folder.home is not None and redis_url is None else 0.0
+    return control_of(folder, redis_url, patience_s=patience_s)
 
 
 def active_run(run: str | None) -> RunFolder:
@@ -68,6 +88,14 @@ def active_run(run: str | None) -> RunFolder:
     return folder
 
 
+def is_stopping(folder: RunFolder, *, redis_url: str | None = None) -> bool:
+    """Whether a run has been asked to stop, as far as its journal says."""
+    try:
+        return summary_of(folder.name, redis_url=redis_url).state == "stopping"
+    except ValueError:
+        return False
+
+
 def ask_to_stop(folder: RunFolder, *, redis_url: str | None = None) -> None:
     """Ask a run to save its learner and to end; by a signal if its Redis does not answer.
 
@@ -75,7 +103,7 @@ def ask_to_stop(folder: RunFolder, *, redis_url: str | None = None) -> None:
         ValueError: It cannot be asked.
     """
     try:
-        with control_of(folder, redis_url) as journal:
+        with _control(folder, redis_url) as journal:
             journal.post_control("stop")
     except RedisAway:
         info = folder.info()
@@ -105,23 +133,40 @@ def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) 
 
     Returns:
         What the run answers, such as "4 of 6 play, 2 wait: ..."; empty if it does not in time.
+
+    Raises:
+        ValueError: Its supervisor has not taken the word, although Ray had time to start it again.
     """
 
     def change(config: RunConfig) -> RunConfig:
         return replace(config, actors=replace(config.actors, num_workers=num_workers))
 
-    with journal_of(folder, redis_url) as journal, control_of(folder, redis_url) as control:
+    with _control(folder, redis_url) as control, journal_of(folder, redis_url) as journal:
         entries = journal.read(count=1_000_000)
         last = entries[-1].id if entries else START
         folder.change_config(change)
-        control.post_control("scale", str(num_workers))
-        until_s = time.monotonic() + ANSWER_S
-        while (left_s := until_s - time.monotonic()) > 0:
-            for entry in journal.read(last, block_s=left_s):
+        word = control.post_control("scale", str(num_workers))
+        begun_s = time.monotonic()
+        while (waited_s := time.monotonic() - begun_s) < BACK_S:
+            if waited_s > ANSWER_S and not control.waits(word):
+                return ""
+            for entry in journal.read(last, block_s=1.0):
                 last = entry.id
-                if isinstance(entry.record, Event) and entry.record.kind == "scaled":
+                if _is_answer(entry.record, num_workers):
                     return entry.record.text
-    return ""
+    raise ValueError(
+        f"the supervisor of run {folder.name} has not taken the word within {BACK_S:.0f} s; it"
+        " obeys when it is back, see gato watch"
+    )
+
+
+def _is_answer(record: Record, num_workers: int) -> TypeGuard[Event]:
+    """A supervisor that takes over says first how many workers there were."""
+    return (
+        isinstance(record, Event)
+        and record.kind == "scaled"
+        and (record.text == f"{num_workers} workers" or f" of {num_workers} play" in record.text)
+    )
 
 
 def set_roles(
@@ -151,7 +196,7 @@ def set_limiter(
 
 def pause_limiter(folder: RunFolder, paused: bool, *, redis_url: str | None = None) -> None:
     """Ask a run to switch its rate limiter off, or on again."""
-    with control_of(folder, redis_url) as journal:
+    with _control(folder, redis_url) as journal:
         journal.post_control("replay-pause" if paused else "replay-resume")
 
 
@@ -164,6 +209,6 @@ def _ask(
 ) -> None:
     """Post the control word and keep its effect, if the config accepts it: neither without the
     other."""
-    with control_of(folder, redis_url) as journal:
+    with _control(folder, redis_url) as journal:
         folder.change_config(change)
         journal.post_control(word, value)

@@ -4,8 +4,10 @@ it."""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -14,6 +16,7 @@ from rich.console import Console
 from cluster.journal.adopt import adopt
 from cluster.journal.journal import Journal
 from cluster.journal.journal_file import JournalFile
+from cluster.journal.records import Event
 from cluster.journal.redis_client import RedisAway, connect, require_redis
 from cluster.journal.redis_server import RedisServer, find_server
 from cluster.journal.segments import has_lines
@@ -76,9 +79,11 @@ def open_journal(
     redis_port: int | None = None,
     *,
     also_at: str | None = None,
+    token: str | None = None,
 ) -> Generator[JournalWriter]:
     """The journal of a run for its supervisor, with a Redis of its own while it lasts, or with the
-    one that is named. `also_at`: an address of this machine at which its own Redis listens, too.
+    one that is named. `also_at`: an address of this machine at which its own Redis listens, too;
+    `token`: see `JournalWriter`.
 
     Raises:
         ValueError: Another process writes the journal, or the private server does not start.
@@ -86,13 +91,15 @@ def open_journal(
     run_id = folder.claim_id()
     if redis_url is not None:
         keep_url(folder, redis_url)
-        with JournalWriter(_journal_folder(folder), run_id, server=redis_url) as journal:
+        with JournalWriter(
+            _journal_folder(folder), run_id, server=redis_url, token=token
+        ) as journal:
             yield journal
         return
     _url_file(folder).unlink(missing_ok=True)
     with (
         RedisServer.start(folder.path / "redis", port=redis_port, also_at=also_at) as server,
-        JournalWriter(_journal_folder(folder), run_id, server=server) as journal,
+        JournalWriter(_journal_folder(folder), run_id, server=server, token=token) as journal,
     ):
         yield journal
 
@@ -116,13 +123,26 @@ def journal_of(folder: RunFolder, redis_url: str | None = None) -> Generator[Jou
 
 
 @contextmanager
-def control_of(folder: RunFolder, redis_url: str | None = None) -> Generator[Journal]:
-    """Where an active run takes control words.
+def control_of(
+    folder: RunFolder, redis_url: str | None = None, *, patience_s: float = 0.0
+) -> Generator[Journal]:
+    """Where an active run takes control words. `patience_s`: how long it may be away: the Redis of
+    a run on a cluster ends with its supervisor, and is back with it.
 
     Raises:
         RedisAway: Its Redis does not answer.
     """
-    with connect(redis_url or kept_url(folder) or find_server(folder.path / "redis")) as client:
+    until_s = time.monotonic() + patience_s
+    while True:
+        try:
+            url = redis_url or kept_url(folder) or find_server(folder.path / "redis")
+            client = connect(url)
+            break
+        except RedisAway:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(0.5)
+    with client:
         try:
             yield Journal(client, _key(folder))
         except redis.RedisError as problem:
@@ -194,7 +214,15 @@ def _url_file(folder: RunFolder) -> Path:
 
 
 def own_summary(folder: RunFolder, redis_url: str | None = None) -> Summary:
-    """The status of a run, from its journal. Raises ValueError if it has none, or its Redis does
-    not answer."""
+    """The status of a run, from its journal; `dead` if its process, on this machine, is gone.
+
+    Raises:
+        ValueError: It has no journal, or its Redis does not answer.
+    """
     with journal_of(folder, redis_url) as journal:
-        return read_summary(journal, folder.name, read_scales(folder.path))
+        summary = read_summary(journal, folder.name, read_scales(folder.path))
+    if folder.home is not None or folder.info().state != "dead":
+        return summary
+    text = f"its process is gone; gato resume {folder.name} goes on from its last checkpoint"
+    events = (*summary.events, Event(kind="dead", text=text))
+    return replace(summary, state="dead", events=events)

@@ -17,7 +17,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
 from cluster.runs.resolve import tasks_of
-from cluster.supervision.launch import end_parts, launch
+from cluster.supervision.launch import launch
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.supervisor import Supervisor
 from cluster.supervision.training import Ended
@@ -100,5 +100,3 @@ class Session:
             return self._supervisor.run()
         finally:
             self._parts.replay.close()
-            if self._on_cluster:
-                end_parts()

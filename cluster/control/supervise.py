@@ -18,6 +18,7 @@ from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.watch import render, watch_live
 from cluster.nodes.connect import connect_ray
+from cluster.nodes.part_logs import keep_session
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.supervision.training import Ended
@@ -36,11 +37,14 @@ class Connections:
 def supervise_or_fail(
     config: RunConfig, folder: RunFolder, options: Connections, console: Console
 ) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     try:
         _supervise(config, folder, options, console)
     except (ValueError, OSError) as problem:
         folder.set_state("failed", reason=str(problem))
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _supervise(
@@ -63,6 +67,7 @@ def _supervise(
             highlight=False,
         )
         connect_ray(None, namespace=f"gato-{config.name}")
+        keep_session(folder.path)
         try:
             with copied(session):
                 session.prepare(console)
@@ -87,7 +92,8 @@ def _supervise(
 
 def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     """Run in this thread and show the table from another. Ctrl-C and SIGTERM ask the run to stop;
-    again ends it at once."""
+    Ctrl-C again ends it at once. A SIGTERM that comes after the end is of a `gato stop` that
+    waits."""
     reader = session.journal.reader()
     watcher = threading.Thread(
         target=watch_live, args=(reader,), name="watch", daemon=True,
@@ -98,14 +104,15 @@ def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     )  # fmt: skip
     asked = 0
 
-    def ask(*_: object) -> None:
+    def ask(number: int, _: object) -> None:
         nonlocal asked
-        asked += 1
+        asked += number == signal.SIGINT
         session.stop()
         if asked > 1:
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
     watcher.start()
     try:
         return session.run()
@@ -114,5 +121,5 @@ def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     finally:
         reader.close()
         watcher.join(timeout=3.0)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

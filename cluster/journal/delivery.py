@@ -72,6 +72,7 @@ class Delivery:
         server: RedisServer | str,
         epoch: int,
         say: Callable[[str, str], None],
+        token: str | None = None,
     ) -> None:
         self._lines = lines
         self._reader = SegmentReader(folder)
@@ -79,7 +80,7 @@ class Delivery:
         self._client = writing_client(server.url if isinstance(server, RedisServer) else server)
         self._stream = Stream(self._client, run_id)
         self._say = say
-        self._token = uuid4().hex
+        self._token = token or uuid4().hex
         self._epoch = epoch
         self._known_epoch = 0
         self._delivered = 0

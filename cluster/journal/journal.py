@@ -90,10 +90,14 @@ class Journal:
         """End a `read` that waits, within two seconds."""
         self._closed.set()
 
-    def post_control(self, word: ControlWord, value: str | int = "") -> None:
-        """Ask the supervisor that is running now to do something. It obeys once, even if the
-        server is restarted or wiped meanwhile."""
-        post_word(self._client, self._run_id, word, str(value), uuid4().hex)
+    def post_control(self, word: ControlWord, value: str | int = "") -> str:
+        """Ask the supervisor that is running now, or who takes over from it, to do something. It
+        obeys once, even if the server is restarted or wiped meanwhile. Returns the word's id."""
+        return post_word(self._client, self._run_id, word, str(value), uuid4().hex)
+
+    def waits(self, word_id: str) -> bool:
+        """Whether no supervisor has taken a word yet."""
+        return bool(self._client.xrange(keys_of(self._run_id).control, word_id, word_id))
 
     def _rows(
         self, after_id: str, *, block_s: float, count: int

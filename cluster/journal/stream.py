@@ -144,7 +144,10 @@ class Stream:
         self._client.rename(self._keys.stream, f"{self._keys.stream}:aside")
 
 
-def post_word(client: redis.Redis, run_id: str, word: str, value: str, nonce: str) -> None:
-    """Leave a control word for the supervisor."""
+def post_word(client: redis.Redis, run_id: str, word: str, value: str, nonce: str) -> str:
+    """Leave a control word for the supervisor; its id in Redis."""
     keys = keys_of(run_id)
-    client.eval(POST, 2, keys.supervisor, keys.control, word, value, nonce, str(MAX_WORDS))
+    found: Any = client.eval(
+        POST, 2, keys.supervisor, keys.control, word, value, nonce, str(MAX_WORDS)
+    )
+    return str(found)

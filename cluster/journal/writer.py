@@ -47,7 +47,9 @@ class JournalWriter:
     are counted, and the count is the next record once there is space.
     """
 
-    def __init__(self, folder: Path, run_id: str, *, server: RedisServer | str) -> None:
+    def __init__(
+        self, folder: Path, run_id: str, *, server: RedisServer | str, token: str | None = None
+    ) -> None:
         """Go on with the journal in `folder`, and begin to deliver.
 
         Args:
@@ -55,6 +57,8 @@ class JournalWriter:
             run_id: As `run.json` has it; names the keys in Redis.
             server: A private server, which is started again when it dies or hangs, or the URL of
                 another.
+            token: Names those for whom words are that are left from now on: of a supervisor that
+                takes over, the one of its predecessor. Default: a new one.
 
         Raises:
             ValueError: Another process writes here, or the folder cannot be written.
@@ -69,7 +73,13 @@ class JournalWriter:
             self._epoch = read_epoch(folder)
             self._claim: Callable[[int], int] = int
             self._delivery = Delivery(
-                folder, self._lines, run_id, server=server, epoch=self._epoch, say=self._say
+                folder,
+                self._lines,
+                run_id,
+                server=server,
+                epoch=self._epoch,
+                say=self._say,
+                token=token,
             )
         except ValueError:
             self._lines.close()

@@ -35,6 +35,7 @@ STATE_STYLES: Mapping[str, str] = {
     "stopped": "cyan",
     "finished": "cyan",
     "failed": "bold red",
+    "dead": "bold red",
 }
 
 

@@ -22,13 +22,13 @@ from cluster.nodes.head_store import (
 from cluster.nodes.members import drain, members
 from cluster.nodes.node import (
     Node,
-    await_node,
+    bring_up,
     launch,
     record,
-    require_address,
     require_none,
     stop_node,
 )
+from cluster.nodes.own_address import require_address
 from cluster.nodes.probe import require_ray
 from cluster.nodes.tokens import make_own_token, use_token
 
@@ -105,10 +105,12 @@ def start_head(
         environment |= store.environment
     program = RAY if store is None else RAY_WITH_STORE
     begun_s = time.time()
-    process = launch(address, arguments, name, cpus, gpus, environment, program=program)
-    node = record(address, where, name, process, is_head=True)
     try:
-        await_node(node, process, lambda: _answers(address, begun_s))
+        node = bring_up(
+            lambda: launch(address, arguments, name, cpus, gpus, environment, program=program),
+            lambda process: record(address, where, name, process, is_head=True),
+            lambda: _answers(address, begun_s),
+        )
     except ValueError:
         if store is not None and before is None:
             forget_store(store)

@@ -11,7 +11,11 @@ from ray import _raylet
 from ray.core.generated import autoscaler_pb2, gcs_pb2
 from ray.exceptions import GetTimeoutError, RpcError
 
+from cluster.nodes.probe import require_ray
+
 AUTOSCALER: Any = autoscaler_pb2
+STATE: Any = getattr(_raylet, "GlobalStateAccessor")  # noqa: B009 (compiled: no types)
+GCS_OPTIONS: Any = getattr(_raylet, "GcsClientOptions")  # noqa: B009
 GCS: Any = gcs_pb2
 
 TIMEOUT_S = 10.0
@@ -86,6 +90,28 @@ def members(address: str) -> list[Member]:
             )
         )
     return sorted(found, key=lambda node: (not node.is_head, not node.is_alive, node.name))
+
+
+def has_actor(address: str, namespace: str, name: str) -> bool:
+    """Whether the cluster at `address` has this actor, or is starting it again. False also where
+    the head does not answer."""
+    try:
+        require_ray(address)
+    except ValueError:
+        return False
+    options = GCS_OPTIONS.create(
+        address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
+    )
+    accessor = STATE(options)
+    if not accessor.connect():
+        return False
+    actors = (GCS.ActorTableData.FromString(row) for row in accessor.get_actor_table(None, None))
+    return any(
+        actor.ray_namespace == namespace
+        and actor.name == name
+        and actor.state != GCS.ActorTableData.ActorState.DEAD
+        for actor in actors
+    )
 
 
 def find_member(nodes: list[Member], wanted: str) -> Member:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,15 +16,14 @@ from pathlib import Path
 
 from cluster.nodes.connect import keep_to_loopback, require_version
 from cluster.nodes.members import members
+from cluster.nodes.own_address import own_address, require_address
 from cluster.nodes.probe import require_accepted, require_ray
+from cluster.nodes.starting import TIMED_OUT, await_node, reason_in
 from cluster.nodes.tokens import folder_of, keep_token, use_token, write_private
 from gato.files import read_json
-from gato.processes import born, descendants, is_alive
+from gato.processes import born, descendants, is_alive, session_members
 
-START_S = 150.0
-"""How long a node may take until the cluster knows it; on a busy machine it is a minute or two."""
 STOP_S = 20.0
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,8 @@ class Node:
     pid: int
     born: str | None
     is_head: bool
+    runs: str = ""
+    """Folder of the runs whose home is here."""
 
     @property
     def log(self) -> Path:
@@ -83,19 +83,16 @@ def join(
     require_accepted(address)
     require_version(address)
     _leave_if_lost(address)
-    where = host or _own_address(address)
+    where = host or own_address(address)
     require_address(where)
     keep_to_loopback(ipaddress.ip_address(where).is_loopback)
     arguments = [f"--address={address}", f"--node-ip-address={where}"]
     before = {member.id for member in members(address)}
-    process = launch(address, arguments, name, cpus, gpus, {})
-    node = record(address, where, name, process, is_head=False)
-    await_node(
-        node,
-        process,
+    return bring_up(
+        lambda: launch(address, arguments, name, cpus, gpus, {}),
+        lambda process: record(address, where, name, process, is_head=False),
         lambda: any(m.id not in before and m.host == where for m in members(address) if m.is_alive),
     )
-    return node
 
 
 def stop_node(node: Node) -> None:
@@ -106,10 +103,15 @@ def stop_node(node: Node) -> None:
         until_s = time.monotonic() + STOP_S
         while node.is_alive and time.monotonic() < until_s:
             time.sleep(0.1)
-        for pid, of in {node.pid: node.born, **children}.items():
-            if is_alive(pid, of):
-                os.kill(pid, signal.SIGKILL)
+        _kill({node.pid: node.born, **children})
+    _kill(session_members(node.pid))  # what a start that failed has left
     (folder_of(node.address) / "node.json").unlink(missing_ok=True)
+
+
+def _kill(processes: Mapping[int, str | None]) -> None:
+    for pid, of in processes.items():
+        if is_alive(pid, of):
+            os.kill(pid, signal.SIGKILL)
 
 
 def own_nodes() -> list[Node]:
@@ -143,7 +145,6 @@ def launch(
     offered = {"--num-cpus": cpus, "--num-gpus": gpus, "--node-name": name or socket.gethostname()}
     folder = folder_of(address)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    runs = Path(os.environ.get("GATO_RUNS") or "runs").expanduser().absolute()
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             # -P: a folder `cluster` where the user is must not hide ours
@@ -156,8 +157,10 @@ def launch(
             env=os.environ
             | {
                 # Where runs that have their home here are kept.
-                "GATO_RUNS": str(runs),
+                "GATO_RUNS": str(_runs()),
                 "RAY_worker_niceness": "0",
+                # Who is to end what it does first is drained; SIGTERM ends a node at once.
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
                 "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
                 "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
                 # What is said here first wins, so that labs can tune it.
@@ -171,6 +174,10 @@ def launch(
         )
 
 
+def _runs() -> Path:
+    return Path(os.environ.get("GATO_RUNS") or "runs").expanduser().absolute()
+
+
 def record(
     address: str, host: str, name: str | None, process: subprocess.Popen[bytes], *, is_head: bool
 ) -> Node:
@@ -182,33 +189,39 @@ def record(
         pid=process.pid,
         born=born(process.pid),
         is_head=is_head,
+        runs=str(_runs()),
     )
     write_private(folder_of(address) / "node.json", json.dumps(asdict(node), indent=2) + "\n")
     return node
 
 
-def await_node(node: Node, process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -> None:
-    """Wait until the cluster knows the node. Raises ValueError, and leaves nothing, if it fails."""
-    until_s = time.monotonic() + START_S
-    while time.monotonic() < until_s:
-        if process.poll() is not None:
-            break
-        if is_there():
-            return
-        time.sleep(0.2)
-    ended = process.poll() is not None
-    stop_node(node)
-    raise ValueError(
-        f"Ray did not {'start' if node.is_head else 'join ' + node.address}: "
-        + (_reason(node.log) if ended else f"nothing heard of it for {START_S:.0f} s")
-        + f"; all it said is in {node.log}"
-    )
-
-
-def _reason(log: Path) -> str:
-    lines = [ANSI.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
-    said = [line for line in lines if re.search(r"error|exception|mismatch|failed", line, re.I)]
-    return (said or [line for line in lines if line] or ["it said nothing"])[-1][:300]
+def bring_up(
+    launch: Callable[[], subprocess.Popen[bytes]],
+    record: Callable[[subprocess.Popen[bytes]], Node],
+    is_there: Callable[[], bool],
+) -> Node:
+    """Start a node and wait until the cluster knows it. Ray gives a start 30 s, which a busy
+    machine may miss: then it is tried once more. Raises ValueError, and leaves nothing, if it
+    fails."""
+    for is_last in (False, True):
+        process = launch()
+        node = record(process)
+        try:
+            problem = await_node(process, is_there)
+        except BaseException:  # the head is gone, or Ctrl-C
+            stop_node(node)
+            raise
+        if problem is None:
+            return node
+        said = node.log.read_text(errors="replace")
+        stop_node(node)
+        if is_last or TIMED_OUT not in said:
+            raise ValueError(
+                f"Ray did not {'start' if node.is_head else 'join ' + node.address}: "
+                + (problem or reason_in(said))
+                + f"; all it said is in {node.log}"
+            )
+    raise AssertionError("the second try returns or raises")
 
 
 def require_none(address: str) -> None:
@@ -230,21 +243,3 @@ def _leave_if_lost(address: str) -> None:
     if any(member.host == node.host and member.is_alive for member in members(address)):
         require_none(address)
     stop_node(node)
-
-
-def require_address(host: str) -> None:
-    """Raises ValueError if `host` is a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(
-            f"{host!r} is not an address; give the number by which the other machines reach this"
-            " one, such as 192.168.1.10 (ip address shows it)"
-        ) from None
-
-
-def _own_address(head: str) -> str:
-    """The address from which this machine reaches the head."""
-    host, _, port = head.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5.0) as connection:
-        return str(connection.getsockname()[0])

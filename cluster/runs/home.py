@@ -11,6 +11,8 @@ from pathlib import Path
 from gato.files import damaged, read_json
 
 FILE = "home.json"
+SUPERVISOR = "supervisor"
+"""Name of its actor, in the namespace of the run."""
 FIX = "put the file of a backup there, or delete the folder"
 
 
@@ -50,6 +52,17 @@ def read_home(folder: Path) -> Home | None:
         return Home(**read_json(file, fix=FIX))
     except TypeError as problem:
         raise damaged(file, problem, fix=FIX) from problem
+
+
+def require_here(folder: Path, command: str) -> None:
+    """Raises ValueError if the files of the run in `folder` are on another machine, where `command`
+    can be used."""
+    home = read_home(folder)
+    if home is not None and not home.is_here:
+        raise ValueError(
+            f"the files of run {folder.name} are on {home.node} ({home.host}), in {home.path}; use"
+            f" {command} there"
+        )
 
 
 def write_home(folder: Path, home: Home) -> None:

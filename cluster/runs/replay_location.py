@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.runs import datasets
 from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
+from cluster.runs.home import require_here
 from replay.config import ReplayConfig
 from replay.storage.header import Header
 from replay.storage.store import EpisodeStore
@@ -109,6 +110,7 @@ def _owner(folder: Path) -> RunFolder | None:
 
 
 def _of_run(run: RunFolder) -> Place:
+    require_here(run.path, "gato replay")
     return Place(
         label=f"run {run.name}",
         folders=_require(run.path / "replay", f"run {run.name}"),

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray.actor import ActorProxy
+from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import (
@@ -24,6 +24,7 @@ from actors.players.gato_player import GatoPlayers
 from actors.remote import RemoteWorker, WorkerActor, end_inference
 from actors.teachers.resolve import Teachers
 from cluster.runs.config import RunConfig
+from cluster.runs.home import SUPERVISOR
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
 from cluster.supervision.weights_store import (
     RemoteWeightsStore,
@@ -182,7 +183,10 @@ def end_parts() -> None:
         remove_placement_group(ray.util.get_placement_group(_group_name()))
 
 
-SUPERVISOR = "supervisor"
+def kill_worker(handle: WorkerHandle, *, no_restart: bool) -> None:
+    """kill -9 of a worker, after which Ray starts it again unless `no_restart`."""
+    assert isinstance(handle, ActorHandle)
+    ray.kill(handle, no_restart=no_restart)
 
 
 def _group_name() -> str:

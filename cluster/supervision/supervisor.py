@@ -17,6 +17,7 @@ from actors.remote import end_inference
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
+from cluster.supervision.draining import DrainWatch, own_node
 from cluster.supervision.launch import Parts
 from cluster.supervision.pace import Change, ReplayPace
 from cluster.supervision.ray_errors import first_line, reason_of
@@ -28,6 +29,7 @@ from replay.shards import merged
 
 TICK_S = 0.1
 STATS_EVERY_S = 2.0
+MOVE_EVERY_S = 1.0
 STOP_PATIENCE_S = 60.0
 """How long the learner may take to end its update, publish and save before the run ends without
 it."""
@@ -73,14 +75,19 @@ class Supervisor:
         )
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
+        self._why_stopped = ""
+        self._drains = DrainWatch() if parts.worker_cores else None
+        self._home = own_node() if parts.worker_cores else ("", "")
+        self._move_due_s = 0.0
         self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
         self._stats_due_s = 0.0
         self._learner_heard_s = time.monotonic()
         self._learner_named = False
         self._stats: ReplayStats | None = None
 
-    def stop(self) -> None:
+    def stop(self, why: str = "") -> None:
         """End the run: the learner saves and publishes, the workers end what they do."""
+        self._why_stopped = self._why_stopped or why
         self._asked_to_stop.set()
 
     def _say(self, kind: str, text: str) -> None:
@@ -98,14 +105,17 @@ class Supervisor:
             self._read_stats(at_once=True)
         except RayError as failure:
             return "failed", f"Ray failed: {reason_of(failure)}"
-        return ended
+        finally:
+            if self._drains is not None:
+                self._drains.close()
+        return ("stopped", self._why_stopped) if ended[0] == "stopped" else ended
 
     def _train(self) -> tuple[Ended, str]:
         stop_by_s: float | None = None
         while True:
             self._tick(hand_out=stop_by_s is None)
             if stop_by_s is None and self._asked_to_stop.is_set():
-                self._say("stopping", "the learner saves and publishes")
+                self._say("stopping", self._why_stopped or "the learner saves and publishes")
                 self._training.stop()
                 stop_by_s = time.monotonic() + STOP_PATIENCE_S
             if stop_by_s is None and self._scheduler.is_hopeless:
@@ -138,9 +148,20 @@ class Supervisor:
         self._take_reports()
         self._read_stats()
         self._crew.collect()
+        self._make_way()
         if hand_out:
             self._crew.hand_out(last=last)
         self._name_waiting()
+
+    def _make_way(self) -> None:
+        """Move the workers of nodes that are being drained; stop the run where its home is one."""
+        if self._drains is None or time.monotonic() < self._move_due_s:
+            return
+        self._move_due_s = time.monotonic() + MOVE_EVERY_S
+        leaving, (home, name) = self._drains.leaving(), self._home
+        if home in leaving and not self._asked_to_stop.is_set():
+            self.stop(f"its home {name} is being drained; gato resume when it is back")
+        self._crew.move(leaving)
 
     def _name_waiting(self) -> None:
         """Say how many workers have no place, once it is known and whenever it changes."""
@@ -163,7 +184,7 @@ class Supervisor:
     def _obey(self) -> None:
         for control in self._journal.take_control():
             if control.word == "stop":
-                self.stop()
+                self.stop(control.value)
             elif control.word == "scale" and control.value.isdecimal():
                 self._scale(int(control.value))
             elif control.word == "roles":

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from gato.files import read_json
+from gato.part_log import name_log
 from gato.version import Version
 from gato.weights import Weights
 
@@ -37,6 +38,9 @@ class WeightsStore:
     outlives the learner."""
 
     def __init__(self, folder: Path) -> None:
+        if ray.is_initialized():
+            here = ray.get_runtime_context()
+            name_log(here.namespace, here.get_actor_name())
         self._file = folder / "latest.safetensors"
         self._held: Held | None = None
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,10 @@ again who died or hangs."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.assignment import Assignment, Role, WorkerProgress
@@ -16,7 +15,8 @@ from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
-from cluster.supervision.launch import WorkerHandle
+from cluster.supervision.draining import Process, process_of
+from cluster.supervision.launch import WorkerHandle, kill_worker
 from cluster.supervision.ray_errors import first_line, reason_of
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.task_progress import BREAKS_AFTER
@@ -25,6 +25,8 @@ from gato.version import Version
 
 WATCH_EVERY_S = 5.0
 """Between two questions to a busy worker, how far it is."""
+MOVES_BEFORE_S = 3.0
+"""Before the end of its node a worker is moved, whatever it does."""
 LONG_S = 300.0
 """After this long at one assignment a worker is named in the journal."""
 
@@ -46,6 +48,10 @@ class _Worker:
     """The newest when its assignment was given."""
     hung: str = ""
     """Why it was killed."""
+    process: Process | None = None
+    """The one that it had when a node was drained."""
+    leaves_by_s: float | None = None
+    """Its node is being drained: it gets nothing new, and is moved then at the latest."""
 
 
 class WorkerPool:
@@ -98,7 +104,7 @@ class WorkerPool:
             self._workers.append(_Worker(name=name, handle=self._new_worker(name)))
         while len(self._workers) > num_workers:
             worker = self._workers.pop()
-            _kill(worker.handle, no_restart=True)
+            kill_worker(worker.handle, no_restart=True)
             if worker.assignment is not None:
                 self._scheduler.taken_back(worker.assignment)
         self._say("scaled", text or f"{num_workers} workers")
@@ -106,14 +112,14 @@ class WorkerPool:
     def end(self) -> None:
         """Let all of them go."""
         for worker in self._workers:
-            _kill(worker.handle, no_restart=True)
+            kill_worker(worker.handle, no_restart=True)
         self._workers.clear()
 
     def hand_out(self, *, last: bool = False) -> None:
         """Give every free worker something to do; with `last` only what is still to be
         evaluated."""
         for worker in self._workers:
-            if worker.assignment is not None:
+            if worker.assignment is not None or worker.leaves_by_s is not None:
                 continue
             if worker.is_down and not self._is_up(worker):
                 continue
@@ -141,8 +147,34 @@ class WorkerPool:
             ray.get(question)
         except RayError:
             return False
-        worker.is_down = False
+        if worker.process is not None and process_of(worker.handle) in (None, worker.process):
+            return False  # the process that is being ended has answered
+        worker.is_down, worker.process = False, None
         return True
+
+    def move(self, leaving: Mapping[str, float]) -> None:
+        """Have the workers of nodes that are being drained end what they do, and start elsewhere;
+        `leaving`: ids of the nodes, with the monotonic time of their end."""
+        for worker in self._workers:
+            if leaving and not worker.is_down:
+                if worker.leaves_by_s is None:
+                    worker.process = process_of(worker.handle)
+                if worker.process and (end_s := leaving.get(worker.process.node)) is not None:
+                    worker.leaves_by_s = end_s - MOVES_BEFORE_S
+            by_s, at = worker.leaves_by_s, worker.assignment
+            if by_s is None or (at is not None and time.monotonic() < by_s):
+                continue
+            kill_worker(worker.handle, no_restart=False)
+            self._moved(worker, at)
+
+    def _moved(self, worker: _Worker, assignment: Assignment | None) -> None:
+        what = "its node is being drained; it starts where there is room"
+        if assignment is not None:
+            self._scheduler.taken_back(assignment)
+            what += f"; its {assignment.role} of {assignment.task} is done again"
+        worker.assignment = worker.reference = worker.question = worker.leaves_by_s = None
+        worker.is_down, worker.hung = True, ""
+        self._say("worker moved", f"{worker.name}: {what}")
 
     def collect(self) -> None:
         """Take what was done; what a dead or hanging worker was at goes back."""
@@ -184,6 +216,9 @@ class WorkerPool:
             self._give_up(worker, assignment, str(failure.cause or failure))
             return
         except RayError as failure:
+            if worker.leaves_by_s is not None:  # its node was faster
+                self._moved(worker, assignment)
+                return
             worker.is_down = True
             if hung:
                 self._give_up(worker, assignment, hung)
@@ -241,7 +276,7 @@ class WorkerPool:
                 return  # it died: its assignment will say so
         if silent_s > self._hung_after_s and not worker.hung:
             worker.hung = f"no step for {silent_s:.0f} s; killed and started again"
-            _kill(worker.handle, no_restart=False)
+            kill_worker(worker.handle, no_restart=False)
 
     def _give_up(self, worker: _Worker, assignment: Assignment, reason: str) -> None:
         """An assignment that cannot be done: an evaluation counts as failed, for the rest the task
@@ -263,8 +298,3 @@ class WorkerPool:
                     worker=worker.name,
                 )
             )
-
-
-def _kill(handle: WorkerHandle, *, no_restart: bool) -> None:
-    assert isinstance(handle, ActorHandle)
-    ray.kill(handle, no_restart=no_restart)

@@ -44,6 +44,16 @@ class Shell:
         assert done.returncode == status, f"gato {' '.join(words)}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def background(self, *words: str) -> subprocess.Popen[str]:
+        """The command without waiting for its end."""
+        return subprocess.Popen(
+            [str(GATO), *words],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment | {"PYTHONUNBUFFERED": "1"},
+        )
+
     def watch(self) -> dict[str, Any]:
         """What `gato watch --once --json` prints, without a process for each look."""
         return summary_of("debug").to_json()

@@ -294,6 +294,20 @@ def test_control_words_arrive_in_order_and_a_later_supervisor_skips_old_ones(
         assert until(writer.take_control) == [("scale", "5")]
 
 
+def test_who_takes_over_obeys_what_was_said_to_its_predecessor(
+    client: redis.Redis, server: RedisServer, tmp_path: Path
+) -> None:
+    words = Journal(client, "taken-over")
+    with JournalWriter(tmp_path, "taken-over", server=server.url, token="one") as writer:
+        writer.next_epoch()
+    said = words.post_control("scale", 3)
+    assert words.waits(said)
+    with JournalWriter(tmp_path, "taken-over", server=server.url, token="one") as writer:
+        assert until(writer.take_control) == [("scale", "3")]
+        until(lambda: not words.waits(said))
+        assert writer.take_control() == []
+
+
 def test_reading_ends_when_the_journal_is_closed(
     journal: Journal | JournalFile, writer: JournalWriter
 ) -> None:

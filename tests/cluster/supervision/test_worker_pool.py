@@ -171,3 +171,35 @@ def test_a_task_that_kills_every_worker_is_left_alone_and_said_so(
     ]
     pool.scale(0)
     assert len(pool) == 0
+
+
+@pytest.mark.usefixtures("_ray")
+def test_workers_of_a_node_that_is_drained_are_moved_and_no_death_is_counted() -> None:
+    pool, scheduler, notes = pool_of(hangs_at="evaluate")
+    pool.scale(2)
+    run(pool, lambda: sum(isinstance(r, WorkerReport) for r in notes.records) >= 2)
+    scheduler.published(Version(1, 1))
+    workers: Any = getattr(pool, "_workers")  # noqa: B009
+    run(pool, lambda: any(w.assignment and w.assignment.role == "evaluate" for w in workers))
+    # one of them hangs from now on
+    here = ray.get_runtime_context().get_node_id()
+    end_s = time.monotonic() + 3600.0
+    pool.move({"another": end_s})
+    assert notes.events("worker moved") == []
+
+    pool.move({here: end_s})
+    run(pool, lambda: pool.move({here: end_s}) or len(notes.events("worker moved")) == 1)
+    assert "done again" not in notes.events("worker moved")[0]  # it had ended what it did
+    reports = len(notes.records)
+    pool.hand_out()
+    pool.collect()
+    assert len(notes.records) == reports  # nothing new goes there
+
+    pool.move({here: time.monotonic()})
+    assert "its evaluate of a is done again" in notes.events("worker moved")[1]
+    assert pool.num_waiting == 2
+    pool.move({})  # they are elsewhere
+    run(pool, lambda: pool.num_waiting == 0)
+    assert notes.events("worker died") == []
+    assert scheduler.broken == []
+    pool.end()

@@ -1,0 +1,37 @@
+"""The start of a node of Ray: whether the cluster has heard of it, and what it said if not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+START_S = 150.0
+"""How long a node may take until the cluster knows it; on a busy machine it is a minute or two."""
+TIMED_OUT = "timed out during startup"
+"""Said by a node that was not up within the 30 s that Ray gives it."""
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def await_node(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -> str | None:
+    """Why the cluster does not know the node, empty if its log says so; None: it does."""
+    until_s = time.monotonic() + START_S
+    while time.monotonic() < until_s:
+        if process.poll() is not None:
+            return ""
+        with suppress(ValueError):  # a head that is not up yet, or is being ended
+            if is_there():
+                return None
+        time.sleep(0.2)
+    return f"nothing heard of it for {START_S:.0f} s"
+
+
+def reason_in(log: str) -> str:
+    """The line of a log that says best why a start failed."""
+    lines = [ANSI.sub("", line).strip() for line in log.splitlines()]
+    said = [line for line in lines if TIMED_OUT in line] or [
+        line for line in lines if re.search(r"error|exception|mismatch|failed", line, re.I)
+    ]
+    return (said or [line for line in lines if line] or ["it said nothing"])[-1][:300]

@@ -1,0 +1,33 @@
+"""The line with which a part of a run opens its log, by which the log is found."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+MARK = ":gato:"
+LAUNCH = re.compile(r"-{1,2}[0-9a-f]{32}\b")
+"""In names of actors on a local Ray: differs for each launch."""
+NODE = re.compile(r"-([0-9a-f]{8})[0-9a-f]{48}$")
+"""In names of inference actors."""
+
+
+def name_log(namespace: str, actor: str | None) -> None:
+    """Open the log of this process, which is the actor called so; without a name, nothing."""
+    if actor:
+        print(f"{MARK}{namespace}:{part_of(actor)}", file=sys.stderr, flush=True)
+
+
+def part_of(actor: str) -> str:
+    """The name of a part by its actor's: learner, replay-0, weights, w0, inference-1a2b3c4d."""
+    name = NODE.sub(r"-\1", LAUNCH.sub("", actor)).replace("inference-run-", "inference-")
+    return re.sub(r"^worker-(?=w\d)", "", name)
+
+
+def mark_in(head: str) -> tuple[str, str] | None:
+    """Namespace and part that the first lines of a log name; None if they do not."""
+    for line in head.splitlines():
+        if line.startswith(MARK):
+            namespace, _, part = line.removeprefix(MARK).rpartition(":")
+            return namespace, part
+    return None
