@@ -52,7 +52,8 @@ def test_a_run_goes_on_at_another_home_and_never_again_at_the_lost_one(tmp_path:
         other.gato(f"{join} --name other", input=token)
         head.gato(
             f"start debug --address {head.address}:6379 --home home --updates 900000 --workers 1"
-            f" --detach --storage {shared} --set storage.every_s=2 --set learner.checkpoint_every=50"
+            f" --detach --storage {shared} --set storage.every_s=2"
+            " --set learner.checkpoint_every=50"
         )
         wait_for(lambda: (m := newest(shared)) and any("step-" in name for name in m.files))
         wait_for(lambda: (m := newest(shared)) and m.shards["replay"].packs)
