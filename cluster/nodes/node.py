@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.nodes.connect import keep_to_loopback, note_version, require_version
-from cluster.nodes.members import members
+from cluster.nodes.members import members, wait_until_gone
 from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.tokens import folder_of, keep_token, make_own_token, use_token, write_private
 from gato.files import read_json
@@ -135,6 +135,7 @@ def join(
     _leave_if_lost(address)
     where = host or _own_address(address)
     _require_address(where)
+    wait_until_gone(address, where)
     keep_to_loopback(ipaddress.ip_address(where).is_loopback)
     arguments = [f"--address={address}", f"--node-ip-address={where}"]
     before = {member.id for member in members(address)}
