@@ -17,7 +17,7 @@ from cluster.cli.options import (
     command_group,
     console,
 )
-from cluster.control import lifecycle
+from cluster.control import carry_on, lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
 from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS
@@ -105,6 +105,16 @@ def start(
     ] = None,
     detach: Detach = False,
     attach: Attach = False,
+    or_resume: Annotated[
+        bool,
+        typer.Option(
+            "--or-resume",
+            help=(
+                "Go on with the run of this name if there is one, and follow it until it has"
+                " finished or was stopped (status 0) or has failed (status 2); for services."
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Start a run and watch it. Ctrl-C stops it, and everything is kept.
 
@@ -124,6 +134,19 @@ def start(
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *teacher_notes(config), *data_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
+    if or_resume:
+        wanted = carry_on.Wanted(
+            config=config,
+            address=address,
+            home=home,
+            redis_url=redis,
+            redis_port=redis_port,
+            updates=updates,
+            detach=detach,
+            attach=attach,
+        )
+        carry_on.start_or_resume(wanted, console)
+        return
     lifecycle.start(
         config,
         address=address,

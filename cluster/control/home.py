@@ -45,6 +45,8 @@ class Order:
     """The folder of a run to go on with."""
     settings: Sequence[str] = ()
     """What is changed when it goes on."""
+    is_exact: bool = False
+    """A new run has its config's name, and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,8 @@ class SupervisorActor:
         """Make or find the run's folder and start. A second call changes nothing.
 
         Raises:
-            ValueError: The folder or a data set is not there, or the config does not fit.
+            RunExists: There is a run of the name that a new one must have.
+        ValueError: The folder or a data set is not there, or the config does not fit.
         """
         with self._lock:
             if self._thread is None:
@@ -141,7 +144,7 @@ class SupervisorActor:
         if found is not None:
             return found
         require_space(runs_root())
-        folder = RunFolder.create(order.config, run_id=order.run_id)
+        folder = RunFolder.create(order.config, run_id=order.run_id, is_exact=order.is_exact)
         if order.text is not None:
             (folder.path / "text.model").write_bytes(order.text)
             folder.change_config(lambda config: replace(config, text="text.model"))

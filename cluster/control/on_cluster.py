@@ -22,7 +22,7 @@ from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, members
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.folder import RunExists, RunFolder, runs_root
 from cluster.runs.home import Home
 from cluster.supervision.launch import SUPERVISOR
 
@@ -32,7 +32,12 @@ RUNNING_S = 300.0
 
 
 def start_on_cluster(
-    config: RunConfig, *, address: str, home: str | None, redis_url: str | None
+    config: RunConfig,
+    *,
+    address: str,
+    home: str | None,
+    redis_url: str | None,
+    is_exact: bool = False,
 ) -> RunFolder:
     """Start a run on the cluster at `address`, and return the folder by which it is known here.
 
@@ -41,13 +46,22 @@ def start_on_cluster(
         address: host:port of the cluster's head.
         home: Name or address of the node for the learner. Default: see `choose_home`.
         redis_url: A Redis for the journal. Default: one of the run's own, at its home.
+        is_exact: Whether it must have its config's name.
 
     Raises:
+        RunExists: Its home has a run of that name, and `is_exact`.
         ValueError: The cluster or the node is not there, or the run did not start.
     """
     run_id = secrets.token_hex(6)
     text = None if config.text == BYTES else Path(config.text).read_bytes()
-    order = Order(run_id=run_id, address=address, redis_url=redis_url, config=config, text=text)
+    order = Order(
+        run_id=run_id,
+        address=address,
+        redis_url=redis_url,
+        config=config,
+        text=text,
+        is_exact=is_exact,
+    )
     connect_ray(address, namespace=f"gato-{run_id}")
     try:
         node = choose_home(members(address), home, ray.util.get_node_ip_address())
@@ -69,17 +83,31 @@ def resume_on_cluster(
     Raises:
         ValueError: Its home is not in the cluster, or it did not start.
     """
-    address = address or home.address
+    go_on(
+        replace(home, address=address or home.address),
+        settings=settings,
+        redis_url=redis_url,
+        name=folder.name,
+    )
+
+
+def go_on(home: Home, *, settings: Sequence[str], redis_url: str | None, name: str) -> RunFolder:
+    """Go on with the run `name` at its home or, if it is active, only find it; return the folder
+    by which it is known here.
+
+    Raises:
+        ValueError: Its home is not in the cluster at `home.address`, or it did not start.
+    """
     order = Order(
         run_id=home.run_id,
-        address=address,
+        address=home.address,
         redis_url=redis_url,
         path=home.path,
         settings=tuple(settings),
     )
-    connect_ray(address, namespace=home.namespace)
+    connect_ray(home.address, namespace=home.namespace)
     try:
-        _begin(order, home_node(folder.name, home, address))
+        return _begin(order, home_node(name, home, home.address))
     finally:
         ray.shutdown()
 
@@ -141,6 +169,8 @@ def _begin(order: Order, node: Member) -> RunFolder:
             about = ray.get(actor.about.remote(), timeout=30.0)
     except RayTaskError as failure:
         ray.kill(actor, no_restart=True)
+        if isinstance(failure.cause, RunExists):
+            raise RunExists(f"node {node.name}: {failure.cause}") from None
         raise ValueError(f"node {node.name}: {failure.cause}") from None
     except (RayError, GetTimeoutError) as failure:
         ray.kill(actor, no_restart=True)
