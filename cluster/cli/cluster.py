@@ -13,7 +13,7 @@ from rich.text import Text
 from cluster.cli.options import command_group, console
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
-from cluster.nodes.connect import keep_to_loopback
+from cluster.nodes.connect import address_of, keep_to_loopback
 from cluster.nodes.members import Member, drain, find_member, members
 from cluster.nodes.node import Node, join, own_nodes, start_head, stop_node
 from cluster.nodes.probe import require_accepted, require_ray
@@ -39,7 +39,9 @@ Block = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT", help="Default: the one that this machine is in."
+        "--address",
+        metavar="HOST:PORT",
+        help="Default: the one that this machine joined; auto: also if another tool did that.",
     ),
 ]
 
@@ -212,7 +214,7 @@ def _token_for(address: str) -> str | None:
 
 def _address(given: str | None) -> str:
     """The cluster's address, with Ray made ready to ask it."""
-    address = given
+    address = address_of(given) if given is not None else None
     if address is None:
         own: list[Node] = own_nodes()
         if len(own) != 1:

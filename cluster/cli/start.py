@@ -20,6 +20,7 @@ from cluster.cli.options import (
 from cluster.control import carry_on, lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
 from cluster.monitor.format import literal
+from cluster.nodes.connect import address_of
 from cluster.runs.presets import RUNS
 
 PRESETS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
@@ -137,7 +138,7 @@ def start(
     if or_resume:
         wanted = carry_on.Wanted(
             config=config,
-            address=address,
+            address=address_of(address) if address is not None else None,
             home=home,
             redis_url=redis,
             redis_port=redis_port,
@@ -149,7 +150,7 @@ def start(
         return
     lifecycle.start(
         config,
-        address=address,
+        address=address_of(address) if address is not None else None,
         redis_url=redis,
         redis_port=redis_port,
         detach=detach,
@@ -180,7 +181,7 @@ def resume(
     lifecycle.resume(
         run,
         settings=_settings(workers=workers, updates=updates),
-        address=address,
+        address=address_of(address) if address is not None else None,
         redis_url=redis,
         detach=detach,
         console=console,
