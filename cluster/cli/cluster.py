@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,12 +66,29 @@ def start(
     cpus: Cpus = None,
     gpus: Gpus = None,
     block: Block = False,
+    autoscaling_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            resolve_path=True,
+            help="Of `ray up`, for Ray to start the other machines by.",
+        ),
+    ] = None,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
     Example: [bold]gato cluster start --host 192.168.1.10[/bold]
     """
-    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus)
+    node = start_head(
+        host=host,
+        port=port,
+        name=name,
+        cpus=cpus,
+        gpus=gpus,
+        autoscaling_config=autoscaling_config,
+    )
     console.print(
         f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
         " may run code here"

@@ -63,6 +63,7 @@ def start_head(
     name: str | None,
     cpus: int | None,
     gpus: int | None,
+    autoscaling_config: Path | None = None,
 ) -> Node:
     """Start the head of a cluster in the background, with a token.
 
@@ -72,6 +73,7 @@ def start_head(
         name: Of this node. Default: the machine's.
         cpus: What it offers. Default: all cores.
         gpus: What it offers. Default: all GPUs.
+        autoscaling_config: What `ray up` wrote, for Ray to start the other machines by.
 
     Raises:
         ValueError: A head runs already, the port is taken, or Ray did not start.
@@ -93,6 +95,8 @@ def start_head(
     environment = dict(HEALTH)
     arguments = ["--head", f"--port={port}", f"--node-ip-address={where}"]
     arguments += ["--include-dashboard=false"]
+    if autoscaling_config is not None:
+        arguments.append(f"--autoscaling-config={autoscaling_config}")
     process = _launch(address, arguments, name, cpus, gpus, environment)
     node = _record(address, where, name, process, is_head=True)
     _await(node, process, lambda: _answers(address))
