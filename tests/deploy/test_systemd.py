@@ -3,6 +3,7 @@ their own."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -92,6 +93,12 @@ def test_its_commands_of_gato_are_commands(unit: str) -> None:
         parse(["gato", *stop])
 
 
+def state(machine: Host) -> str:
+    """Of the run `debug`, as it is known on a machine."""
+    said = machine.gato("watch debug --once --json").stdout
+    return json.loads(said.strip().splitlines()[-1])["state"]
+
+
 class Units:
     """What the units run, each on a machine of its own."""
 
@@ -153,13 +160,13 @@ def test_its_units_make_a_cluster_and_a_run_that_survives_a_restart_of_its_node(
         units.start("gato-run@.service", "node", "ExecStop", MAINPID="1")
         wait_for(lambda: not node.pids("--or-resume"), 200.0)
         assert "error" not in shown.read_text()
-        assert node.gato("status debug").stdout.count(" stopped ")
+        assert state(node) == "stopped"
 
         # systemctl start: it goes on. An end of the process alone does not stop the run.
         units.start("gato-run@.service", "node")
-        wait_for(lambda: shown.read_text().count(" resumed ") >= 2, 300.0)
+        wait_for(lambda: state(node) == "running", 300.0)
         node.kill("--or-resume")
         units.start("gato-run@.service", "node", "ExecStop", MAINPID="")
         wait_for(lambda: not node.pids("/bin/sh -c if"), 60.0)
-        assert node.gato("status debug").stdout.count(" running ")
+        assert state(node) == "running"
         assert head.gato("cluster nodes").returncode == 0
