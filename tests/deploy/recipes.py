@@ -15,7 +15,7 @@ import yaml
 from tests.cluster.hosts import ROOT, Host
 
 DATA = Path(__file__).with_name("data")
-ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
+ASSIGNMENT = re.compile(r"\w+=\S*")
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+):-([^}]*)\}")
 
 
