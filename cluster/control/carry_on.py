@@ -72,13 +72,13 @@ def start_or_resume(wanted: Wanted, console: Console) -> None:
 
 
 def next_step(
-    state: ShownState | None, *, followed: bool, has_done: int, updates: int | None
+    state: ShownState | None, *, said: str | None, has_done: int, updates: int | None
 ) -> Wish:
     """What to do with a run that is in `state` (None: there is none).
 
     Args:
         state: Of the run, as its home says.
-        followed: Whether it was followed until now, so that its end is its answer.
+        said: The last state in the journal, if the run was followed until now.
         has_done: The number of updates that it was to make.
         updates: The number that is asked for.
     """
@@ -86,9 +86,9 @@ def next_step(
         return "begin"
     if state == "finished":
         return "go on" if (updates or 0) > has_done else "show"
-    if followed and state == "stopped":
+    if state == "stopped" and said is not None:
         return "stopped"
-    if followed and state == "failed":
+    if state == "failed" and said == "failed":  # else it failed with its node, which is back
         return "failed"
     return "go on"
 
@@ -113,19 +113,25 @@ def _here(wanted: Wanted, console: Console) -> None:
         raise ValueError(
             f"run {folder.name} lives on a cluster; name it: --address {folder.home.address}"
         )
+    said = None
     if folder.info().is_active:
         if wanted.detach:
             return
-        summary = _watch(folder, console, lambda: not folder.info().is_active)
-        if summary == "stopped":
+        try:
+            said = _watch(folder, console, lambda: not folder.info().is_active)
+        except KeyboardInterrupt:
             return
     info, kept = folder.info(), folder.config()
     step = next_step(
-        info.state, followed=False, has_done=kept.learner.num_updates, updates=wanted.updates
+        info.state, said=said, has_done=kept.learner.num_updates, updates=wanted.updates
     )
     if step == "show":
         console.print(render(own_summary(folder), now_s=time.time()))
         return
+    if step == "stopped":
+        return
+    if step == "failed":
+        raise ValueError(f"run {folder.name} failed: {info.reason}")
     lifecycle.resume(
         folder.name, settings=_more(kept, wanted.updates), address=None,
         redis_url=wanted.redis_url, detach=wanted.detach, console=console,
@@ -133,8 +139,8 @@ def _here(wanted: Wanted, console: Console) -> None:
 
 
 def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
-    name, home, said = wanted.config.name, wanted.home, None
-    followed = clashed = False
+    name, clashed = wanted.config.name, False
+    home, said = wanted.home or _known_home(name), None
     while True:
         try:
             nodes = _nodes(address, home, 0.0 if said in ENDED else HOME_AWAY_S, console)
@@ -143,13 +149,13 @@ def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
             if said not in ENDED:
                 raise
             found = None  # the run has ended, and its home has left: its journal has the last word
-        if found is None and followed:
+        if found is None and said is not None:
             if said in ("finished", "stopped"):
                 return
             raise ValueError(f"run {name} {said or 'is gone from its home'}")
         done = found.config.learner.num_updates if found else 0
         state = found.state if found else None
-        step = next_step(state, followed=followed, has_done=done, updates=wanted.updates)
+        step = next_step(state, said=said, has_done=done, updates=wanted.updates)
         if found is not None and step == "show":
             summary = summary_at_home(name, found.home)
             console.print(render(summary, now_s=time.time()))
@@ -179,10 +185,15 @@ def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
                 run_control.ask_to_stop(folder)
                 run_control.wait_until_stopped(folder)
             return
-        followed = True
         if said not in ENDED:
             console.print(f"no sight of run {literal(name)}; looking for it", highlight=False)
-            followed = False  # whatever it is, it goes on
+
+
+def _known_home(name: str) -> str | None:
+    """The node where this machine knows the run to live: no other is asked while that is away."""
+    folder = RunFolder(runs_root(), name)
+    home = folder.home if (folder.path / "run.json").is_file() else None
+    return home.node if home is not None else None
 
 
 def _begin(wanted: Wanted, address: str, home: str | None, found: Found | None) -> RunFolder:

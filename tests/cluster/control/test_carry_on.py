@@ -34,30 +34,33 @@ def wanted(*, address: str | None = None, home: str | None = None) -> Wanted:
 
 
 @pytest.mark.parametrize(
-    ("state", "followed", "expected"),
+    ("state", "said", "expected"),
     [
-        (None, False, "begin"),
-        ("starting", False, "go on"),
-        ("running", False, "go on"),
-        ("dead", False, "go on"),
-        ("dead", True, "go on"),
-        ("stopped", False, "go on"),
-        ("failed", False, "go on"),
-        ("stopped", True, "stopped"),
-        ("failed", True, "failed"),
-        ("finished", False, "show"),
-        ("finished", True, "show"),
+        (None, None, "begin"),
+        ("starting", None, "go on"),
+        ("running", None, "go on"),
+        ("dead", None, "go on"),
+        ("dead", "running", "go on"),
+        ("running", "", "go on"),
+        ("stopped", None, "go on"),
+        ("failed", None, "go on"),
+        ("failed", "running", "go on"),
+        ("stopped", "stopped", "stopped"),
+        ("stopped", "", "stopped"),
+        ("failed", "failed", "failed"),
+        ("finished", None, "show"),
+        ("finished", "finished", "show"),
     ],
 )
 def test_a_run_that_is_there_goes_on_unless_it_has_finished_or_ended_before_our_eyes(
-    state: ShownState | None, followed: bool, expected: str
+    state: ShownState | None, said: str | None, expected: str
 ) -> None:
-    assert next_step(state, followed=followed, has_done=100, updates=None) == expected
-    assert next_step(state, followed=followed, has_done=100, updates=100) == expected
+    assert next_step(state, said=said, has_done=100, updates=None) == expected
+    assert next_step(state, said=said, has_done=100, updates=100) == expected
 
 
 def test_a_run_that_has_finished_goes_on_to_a_higher_number_of_updates() -> None:
-    assert next_step("finished", followed=False, has_done=100, updates=101) == "go on"
+    assert next_step("finished", said=None, has_done=100, updates=101) == "go on"
 
 
 def test_a_home_without_a_cluster_and_a_run_of_a_cluster_without_one_are_refused(
