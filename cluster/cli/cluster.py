@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from cluster.cli.options import command_group, console
 from cluster.control.leave import save_runs
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
-from cluster.nodes.connect import keep_to_loopback
+from cluster.nodes.connect import address_of, keep_to_loopback
 from cluster.nodes.head import end_cluster, start_head
 from cluster.nodes.head_store import kept_store, kept_stores
 from cluster.nodes.members import Member, drain, find_member, members
@@ -45,7 +46,9 @@ Block = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT", help="Default: the one that this machine is in."
+        "--address",
+        metavar="HOST:PORT",
+        help="Default: the one that this machine joined; auto: also if another tool did that.",
     ),
 ]
 
@@ -81,6 +84,16 @@ def start(
         ),
     ] = None,
     block: Block = False,
+    autoscaling_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            resolve_path=True,
+            help="Of `ray up`, for Ray to start the other machines by.",
+        ),
+    ] = None,
 ) -> None:
     """Start a Ray cluster with this machine as its head, protected by a token.
 
@@ -93,7 +106,15 @@ def start(
             "--block would show the password of --redis to all users of this machine; give the URL"
             f" in {REDIS}, or on the standard input: --redis -"
         )
-    node = start_head(host=host, port=port, name=name, cpus=cpus, gpus=gpus, redis_url=redis)
+    node = start_head(
+        host=host,
+        port=port,
+        name=name,
+        cpus=cpus,
+        gpus=gpus,
+        redis_url=redis,
+        autoscaling_config=autoscaling_config,
+    )
     console.print(
         f"cluster at [bold]{node.address}[/bold]; its token is in ~/.ray/auth_token, for those who"
         " may run code here"
@@ -263,7 +284,7 @@ def _token_for(address: str) -> str | None:
 
 def _address(given: str | None) -> str:
     """The cluster's address, with Ray made ready to ask it."""
-    address = given
+    address = address_of(given) if given is not None else None
     if address is None:
         own: list[Node] = own_nodes()
         if len(own) != 1:

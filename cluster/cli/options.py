@@ -61,7 +61,9 @@ ResumeStorage = Annotated[
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT", help="A running Ray cluster. Default: a local one."
+        "--address",
+        metavar="HOST:PORT",
+        help="A running Ray cluster; auto: the one that this machine is in. Default: a local one.",
     ),
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")]

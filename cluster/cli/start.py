@@ -19,10 +19,11 @@ from cluster.cli.options import (
     command_group,
     console,
 )
-from cluster.control import lifecycle
+from cluster.control import carry_on, lifecycle
 from cluster.control.build_run import data_notes, make_config, teacher_notes
 from cluster.control.storage import storage_setting
 from cluster.monitor.format import literal
+from cluster.nodes.connect import address_of
 from cluster.runs.presets import RUNS
 
 PRESETS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
@@ -109,6 +110,16 @@ def start(
     ] = None,
     detach: Detach = False,
     attach: Attach = False,
+    or_resume: Annotated[
+        bool,
+        typer.Option(
+            "--or-resume",
+            help=(
+                "Go on with the run of this name if there is one, and follow it until it has"
+                " finished or was stopped (status 0) or has failed (status 2); for services."
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Start a run and watch it. Ctrl-C stops it, and everything is kept.
 
@@ -132,9 +143,22 @@ def start(
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *teacher_notes(config), *data_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
+    if or_resume:
+        wanted = carry_on.Wanted(
+            config=config,
+            address=address_of(address) if address is not None else None,
+            home=home,
+            redis_url=redis,
+            redis_port=redis_port,
+            updates=updates,
+            detach=detach,
+            attach=attach,
+        )
+        carry_on.start_or_resume(wanted, console)
+        return
     lifecycle.start(
         config,
-        address=address,
+        address=address_of(address) if address is not None else None,
         redis_url=redis,
         redis_port=redis_port,
         detach=detach,
@@ -173,7 +197,7 @@ def resume(
     lifecycle.resume(
         run,
         settings=[*_settings(workers=workers, updates=updates), *storage_setting(storage)],
-        address=address,
+        address=address_of(address) if address is not None else None,
         redis_url=redis,
         detach=detach,
         console=console,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -14,7 +15,8 @@ from cluster.control.run_journal import own_summary
 from cluster.monitor.summary import Summary
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, members
-from cluster.runs.folder import RunFolder
+from cluster.runs.config import RunConfig
+from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home
 
 ANSWER_S = 120.0
@@ -94,3 +96,59 @@ def home_node(name: str, home: Home, address: str) -> Member:
         f" let it join again (there: gato cluster join {address}); a run with --storage can go on"
         " elsewhere: --home NODE"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A run as its home knows it."""
+
+    home: Home
+    """With the address that the node has now."""
+    state: ShownState
+    reason: str
+    """Why it failed."""
+    config: RunConfig
+
+
+def look(name: str, address: str, nodes: Sequence[Member]) -> Found | None:
+    """The run `name` of a cluster, if one of `nodes` is its home.
+
+    Raises:
+        ValueError: Several are, or a node does not answer.
+    """
+    connect_ray(address, namespace="gato-look")
+    try:
+        answers = [
+            ray.remote(_look)
+            .options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+            )
+            .remote(name)
+            for node in nodes
+        ]
+        found = [
+            replace(one, home=replace(one.home, address=address, node=node.name, host=node.host))
+            for one, node in zip(ray.get(answers, timeout=ANSWER_S), nodes, strict=True)
+            if one is not None
+        ]
+    except (RayError, GetTimeoutError) as failure:
+        raise ValueError(
+            f"the nodes do not say whether run {name} is there ({str(failure).splitlines()[0]})"
+        ) from failure
+    finally:
+        ray.shutdown()
+    if len(found) > 1:
+        where = " and ".join(one.home.node for one in found)
+        raise ValueError(f"there is a run {name} at {where}; name its home with --home")
+    return found[0] if found else None
+
+
+def _look(name: str) -> Found | None:
+    folder = RunFolder(runs_root(), name)
+    if not (folder.path / "run.json").is_file():
+        return None
+    home, info = folder.home, folder.info()
+    if home is None or not home.is_here:
+        return None
+    home = replace(home, path=str(folder.path))
+    return Found(home=home, state=info.state, reason=info.reason, config=folder.config())

@@ -55,6 +55,8 @@ class Order:
     """Where the copy is of which the run is made here, its home being lost."""
     session: str = field(default_factory=partial(secrets.token_hex, 16))
     """Differs for each start and resume: who takes over also takes the words that wait."""
+    is_exact: bool = False
+    """A new run has its config's name, and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ class SupervisorActor:
         """Make or find the run's folder and start. A second call changes nothing.
 
         Raises:
-            ValueError: The folder or a data set is not there, or the config does not fit.
+            RunExists: There is a run of the name that a new one must have.
+        ValueError: The folder or a data set is not there, or the config does not fit.
         """
         with self._lock:
             if self._thread is None:
@@ -158,7 +161,7 @@ class SupervisorActor:
         if found is not None:
             return found
         require_space(runs_root())
-        folder = RunFolder.create(order.config, run_id=order.run_id)
+        folder = RunFolder.create(order.config, run_id=order.run_id, is_exact=order.is_exact)
         if order.text is not None:
             (folder.path / "text.model").write_bytes(order.text)
             folder.change_config(lambda config: replace(config, text="text.model"))

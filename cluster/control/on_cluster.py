@@ -23,7 +23,7 @@ from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, members
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.folder import RunExists, RunFolder, runs_root
 from cluster.runs.home import SUPERVISOR, Home
 from cluster.runs.overrides import override
 
@@ -33,7 +33,12 @@ RUNNING_S = 300.0
 
 
 def start_on_cluster(
-    config: RunConfig, *, address: str, home: str | None, redis_url: str | None
+    config: RunConfig,
+    *,
+    address: str,
+    home: str | None,
+    redis_url: str | None,
+    is_exact: bool = False,
 ) -> RunFolder:
     """Start a run on the cluster at `address`, and return the folder by which it is known here.
 
@@ -42,13 +47,22 @@ def start_on_cluster(
         address: host:port of the cluster's head.
         home: Name or address of the node for the learner. Default: see `choose_home`.
         redis_url: A Redis for the journal. Default: one of the run's own, at its home.
+        is_exact: Whether it must have its config's name.
 
     Raises:
+        RunExists: Its home has a run of that name, and `is_exact`.
         ValueError: The cluster or the node is not there, or the run did not start.
     """
     run_id = secrets.token_hex(6)
     text = None if config.text == BYTES else Path(config.text).read_bytes()
-    order = Order(run_id=run_id, address=address, redis_url=redis_url, config=config, text=text)
+    order = Order(
+        run_id=run_id,
+        address=address,
+        redis_url=redis_url,
+        config=config,
+        text=text,
+        is_exact=is_exact,
+    )
     connect_ray(address, namespace=f"gato-{run_id}")
     try:
         node = choose_home(members(address), home, ray.util.get_node_ip_address())
@@ -80,21 +94,25 @@ def resume_on_cluster(
         ValueError: Its home is not in the cluster and `to` is None, or it is and `to` is another;
             or it did not start.
     """
-    address = address or home.address
-    order = Order(
-        run_id=home.run_id,
-        address=address,
-        redis_url=redis_url,
-        path=home.path,
-        settings=tuple(settings),
-    )
-    connect_ray(address, namespace=home.namespace)
+    home = replace(home, address=address or home.address)
+    if to is None:
+        go_on(home, settings=settings, redis_url=redis_url, name=folder.name)
+    else:
+        _move(folder, home, settings=settings, redis_url=redis_url, to=to)
+
+
+def _move(
+    folder: RunFolder, home: Home, *, settings: Sequence[str], redis_url: str | None, to: str
+) -> None:
+    """Go on with a run at another home, from the copy in its storage."""
+    connect_ray(home.address, namespace=home.namespace)
     try:
-        node = choose_home(members(address), to, "") if to is not None else None
-        if node is None or node.host == home.host:
-            _begin(order, home_node(folder.name, home, address))
+        nodes = members(home.address)
+        node = choose_home(nodes, to, "")
+        if node.host == home.host:
+            _begin(_order(home, settings, redis_url), home_node(folder.name, home, home.address))
             return
-        if any(each.host == home.host and each.is_alive for each in members(address)):
+        if any(each.host == home.host and each.is_alive for each in nodes):
             raise ValueError(
                 f"run {folder.name} lives on {home.node} ({home.host}), which is in the cluster; it"
                 " moves only when its home is lost: leave out --home"
@@ -106,7 +124,31 @@ def resume_on_cluster(
                 " that machine join again"
             )
         _end_lost()
-        _begin(replace(order, path="", storage=url), node)
+        _begin(replace(_order(home, settings, redis_url), path="", storage=url), node)
+    finally:
+        ray.shutdown()
+
+
+def _order(home: Home, settings: Sequence[str], redis_url: str | None) -> Order:
+    return Order(
+        run_id=home.run_id,
+        address=home.address,
+        redis_url=redis_url,
+        path=home.path,
+        settings=tuple(settings),
+    )
+
+
+def go_on(home: Home, *, settings: Sequence[str], redis_url: str | None, name: str) -> RunFolder:
+    """Go on with the run `name` at its home or, if it is active, only find it; return the folder
+    by which it is known here.
+
+    Raises:
+        ValueError: Its home is not in the cluster at `home.address`, or it did not start.
+    """
+    connect_ray(home.address, namespace=home.namespace)
+    try:
+        return _begin(_order(home, settings, redis_url), home_node(name, home, home.address))
     finally:
         ray.shutdown()
 
@@ -168,6 +210,8 @@ def _begin(order: Order, node: Member) -> RunFolder:
             about = ray.get(actor.about.remote(), timeout=30.0)
     except RayTaskError as failure:
         ray.kill(actor, no_restart=True)
+        if isinstance(failure.cause, RunExists):
+            raise RunExists(f"node {node.name}: {failure.cause}") from None
         raise ValueError(f"node {node.name}: {failure.cause}") from None
     except (RayError, GetTimeoutError) as failure:
         ray.kill(actor, no_restart=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
@@ -46,6 +48,11 @@ class RedisAway(ValueError):
     """The server does not answer, which may be different in a moment."""
 
 
+class PasswordFileError(ValueError):
+    """The file that a URL names for its password is of no use."""
+
+
+PASSWORD_FILE = "password_file"
 ANSWER_S = 4.0
 """A reader gives a server that is frozen up after this long."""
 WRITER_ANSWER_S = 3.0
@@ -91,8 +98,10 @@ def require_redis(url: str) -> None:
 
 
 def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
+    url, password = password_of(url)
     return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
+        password=password,
         decode_responses=True,
         encoding_errors="replace",
         protocol=2,
@@ -100,6 +109,30 @@ def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
         socket_timeout=answer_s,
         retry=retry,
     )
+
+
+def password_of(url: str) -> tuple[str, str | None]:
+    """`url` without ?password_file=FILE, and the password that the file holds on this machine, so
+    that it is on no command line and in no folder of a run.
+
+    Raises:
+        PasswordFileError: The file cannot be read, is empty, or the URL has a password, too.
+    """
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    file = dict(options).get(PASSWORD_FILE)
+    if file is None:
+        return url, None
+    if ":" in parts.netloc.rpartition("@")[0]:
+        raise PasswordFileError(f"{PASSWORD_FILE} stands for the password; leave that out")
+    try:
+        password = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PasswordFileError(f"cannot read the password in {file} ({problem})") from problem
+    if not password:
+        raise PasswordFileError(f"{file} is empty; write the password of the Redis into it")
+    kept = urlencode([pair for pair in options if pair[0] != PASSWORD_FILE], safe="/")
+    return urlunsplit(parts._replace(query=kept)), password
 
 
 def ping(url: str) -> None:
@@ -133,8 +166,10 @@ def explain(url: str, attempt: Callable[[str], None], use: Use = JOURNAL) -> Non
     except TypeError:  # whose text may hold a part of the password
         raise ValueError(
             f"the URL of Redis at {shown} has an option after its ? that is not known; the file of"
-            " a CA is ssl_ca_certs=/path/ca.pem"
+            " a CA is ssl_ca_certs=/path/ca.pem, that of a password password_file=/path"
         ) from None
+    except PasswordFileError:
+        raise
     except ValueError:
         raise ValueError(
             f"{shown} is not a Redis URL; write redis://:PASSWORD@HOST:PORT/0, with {ENCODED}"

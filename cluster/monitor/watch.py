@@ -53,9 +53,11 @@ def watch_live(
     plain_every_s: float = 10.0,
     until_ended: bool = True,
     clock: Callable[[], float] = time.time,
+    give_up: Callable[[], bool] | None = None,
+    raises_interrupt: bool = False,
 ) -> Summary:
-    """Draw the run until it has ended (if `until_ended`) or Ctrl-C; the last state seen is
-    returned.
+    """Draw the run until it has ended (if `until_ended`), `give_up` says so, or Ctrl-C (which is
+    raised, if `raises_interrupt`); the last state seen is returned.
 
     On a terminal the picture moves; elsewhere it is printed every `plain_every_s` seconds.
     """
@@ -79,7 +81,7 @@ def watch_live(
                 summary = fold(summary, *entry)
             now_s = clock()
             ended = until_ended and summary.state in ENDED and not fresh
-            lost = now_s - heard_s > GIVE_UP_S
+            lost = now_s - heard_s > GIVE_UP_S or (give_up is not None and give_up())
             if live is not None:
                 live.update(
                     render(_with_silence(summary, now_s - heard_s), now_s=now_s), refresh=True
@@ -90,6 +92,8 @@ def watch_live(
             if ended or lost:
                 return summary
     except KeyboardInterrupt:
+        if raises_interrupt:
+            raise
         return summary
     finally:
         if live is not None:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import ray
 from ray._private import ray_constants
+from ray._private.utils import read_ray_address
 from ray.exceptions import RayError
 
 from cluster.nodes.members import gcs_client
@@ -16,6 +17,8 @@ from cluster.nodes.probe import require_ray
 from cluster.nodes.tokens import make_own_token, use_token
 from gato.import_path import require_own_packages
 
+AUTO = "auto"
+"""Said instead of host:port: the cluster that this machine is in."""
 VERSION_KEY, VERSION_SPACE = b"gato-ray-version", b"gato"
 
 
@@ -63,6 +66,24 @@ def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = N
             )
         except (ConnectionError, RuntimeError, RayError) as problem:
             raise ValueError(refusal(address, str(problem))) from problem
+
+
+def address_of(given: str) -> str:
+    """The address (host:port) of a head; of the Ray that was started last on this machine, by
+    whatever tool, if "auto" is given.
+
+    Raises:
+        ValueError: None was started here.
+    """
+    if given != AUTO:
+        return given
+    found = read_ray_address()
+    if not found:
+        raise ValueError(
+            "no Ray was started on this machine; let it join a cluster (gato cluster join), or"
+            " give the head's --address HOST:PORT"
+        )
+    return found
 
 
 def refusal(address: str, said: str) -> str:

@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from ray.exceptions import RayError
 
@@ -54,6 +55,7 @@ def start_head(
     cpus: int | None,
     gpus: int | None,
     redis_url: str | None = None,
+    autoscaling_config: Path | None = None,
 ) -> Node:
     """Start the head of a cluster in the background, with a token.
 
@@ -66,6 +68,7 @@ def start_head(
         redis_url: A Redis that keeps the cluster's state: a head that died and is started again at
             its address goes on with its cluster. Default: the one that this head had, until
             `end_cluster`.
+        autoscaling_config: What `ray up` wrote, for Ray to start the other machines by.
 
     Raises:
         ValueError: A head runs already, the port is taken, the Redis cannot be used, or Ray did not
@@ -96,6 +99,8 @@ def start_head(
     keep_to_loopback(is_alone)
     arguments = ["--head", f"--port={port}", f"--node-ip-address={where}"]
     arguments += ["--include-dashboard=false"]
+    if autoscaling_config is not None:
+        arguments.append(f"--autoscaling-config={autoscaling_config}")
     environment = dict(HEALTH)
     if store is not None:
         keep_store(store)

@@ -19,6 +19,8 @@ GCS_OPTIONS: Any = getattr(_raylet, "GcsClientOptions")  # noqa: B009
 GCS: Any = gcs_pb2
 
 TIMEOUT_S = 10.0
+GONE_S = 60.0
+"""How long a node that was killed may be taken for alive; see HEALTH in node.py."""
 State = Literal["alive", "draining", "dead"]
 
 
@@ -130,6 +132,20 @@ def find_member(nodes: list[Member], wanted: str) -> Member:
     if len(fits) > 1:
         raise ValueError(f"several nodes are called {wanted!r}; give the address: {there}")
     return fits[0]
+
+
+def wait_until_gone(address: str, host: str) -> None:
+    """Wait until the cluster knows that the node which was at `host` before is gone, for a minute
+    at most. After the restart of a container Ray would have drivers there use that one.
+
+    Raises:
+        ValueError: The head does not answer.
+    """
+    until_s = time.monotonic() + GONE_S
+    while time.monotonic() < until_s:
+        if not any(member.host == host and member.is_alive for member in members(address)):
+            return
+        time.sleep(0.5)
 
 
 def drain(address: str, node: Member, *, within_s: float) -> None:

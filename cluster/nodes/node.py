@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.nodes.connect import keep_to_loopback, require_version
-from cluster.nodes.members import members
+from cluster.nodes.members import members, wait_until_gone
 from cluster.nodes.own_address import own_address, require_address
 from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.starting import TIMED_OUT, await_node, reason_in
@@ -85,6 +85,7 @@ def join(
     _leave_if_lost(address)
     where = host or own_address(address)
     require_address(where)
+    wait_until_gone(address, where)
     keep_to_loopback(ipaddress.ip_address(where).is_loopback)
     arguments = [f"--address={address}", f"--node-ip-address={where}"]
     before = {member.id for member in members(address)}

@@ -37,6 +37,10 @@ OPTIONAL = ("reason", "supervisor_born", "id")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+class RunExists(ValueError):
+    """A run of that name is there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What `run.json` says of a run, at the moment it was read."""
@@ -71,16 +75,23 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, config: RunConfig, *, root: Path | str | None = None, run_id: str | None = None
+        cls,
+        config: RunConfig,
+        *,
+        root: Path | str | None = None,
+        run_id: str | None = None,
+        is_exact: bool = False,
     ) -> RunFolder:
         """A new folder with the config in it; its state is `starting`.
 
-        It has the config's name, or name-2, name-3... if that is taken, and so has its config.
+        It has the config's name or, unless `is_exact`, name-2, name-3... if that is taken, and so
+        has its config.
 
         Raises:
+            RunExists: The name is taken, and `is_exact`.
             ValueError: The name cannot name a folder, or the folder cannot be made.
         """
-        run = cls._take_name(config.name, root)
+        run = cls._take_name(config.name, root, is_exact=is_exact)
         run._write(
             {
                 "name": run.name,
@@ -113,7 +124,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def _take_name(cls, name: str, root: Path | str | None) -> RunFolder:
+    def _take_name(cls, name: str, root: Path | str | None, *, is_exact: bool) -> RunFolder:
         if not NAME.fullmatch(name):
             raise ValueError(
                 f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at"
@@ -131,6 +142,10 @@ class RunFolder:
                 if not base.is_dir():
                     raise ValueError(
                         f"{base} is not a folder; set GATO_RUNS to one that can be written"
+                    ) from None
+                if is_exact:
+                    raise RunExists(
+                        f"there is a run {name} in {base}; choose another --name"
                     ) from None
                 number += 1
             except OSError as error:

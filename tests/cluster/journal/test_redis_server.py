@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.journal.redis_client import connect, without_password
+from cluster.journal.redis_client import connect, require_redis, without_password
 from cluster.journal.redis_endpoint import read_endpoint
 from cluster.journal.redis_server import RedisServer, find_server
 
@@ -203,3 +203,27 @@ def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     # The folder is free as soon as the first server has ended, and a start waits for that.
     with RedisServer.start(tmp_path) as server:
         assert connect(server.url).ping()
+
+
+def test_a_password_is_read_from_the_file_that_the_url_names(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    with RedisServer.start(tmp_path / "redis") as server:
+        admin = connect(server.url)
+        admin.config_set("requirepass", "a@b#c/d")
+        where = f"127.0.0.1:{server.endpoint.port}/0"
+        url = f"redis://{where}?password_file={file}"
+        with pytest.raises(ValueError, match="cannot read the password in"):
+            connect(url)
+        file.write_text("")
+        with pytest.raises(ValueError, match="is empty; write the password"):
+            connect(url)
+        file.write_text("a@b#c/d\n")
+        assert connect(url).ping()
+        assert connect(f"{url}&health_check_interval=5").ping()
+        require_redis(url)
+        with pytest.raises(ValueError, match="stands for the password"):
+            connect(f"redis://:Xqx@{where}?password_file={file}")
+        file.write_text("Zkz")
+        with pytest.raises(ValueError, match="refuses the password") as caught:
+            connect(url)
+        assert "Zkz" not in str(caught.value)

@@ -336,3 +336,21 @@ def test_without_a_terminal_it_is_printed_now_and_then() -> None:
     assert 3 <= text.count("╭") <= 6
     assert "\x1b" not in text
     assert GIVE_UP_S > 10
+
+
+def test_watching_ends_when_it_is_told_that_the_run_is_gone_and_raises_ctrl_c_if_asked() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    asked = iter([False, True])
+    script = Script([entries(records(1)), [], []])
+    summary = watch_live(
+        script, run="demo", scales=scales(1), console=console, give_up=lambda: next(asked)
+    )
+    assert summary.state == "running"
+    with pytest.raises(KeyboardInterrupt):
+        watch_live(
+            Script([entries(records(1))], KeyboardInterrupt()),
+            run="demo",
+            scales=scales(1),
+            console=console,
+            raises_interrupt=True,
+        )

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cluster.nodes.connect import address_of
 from cluster.nodes.probe import require_ray
 
 START = """
@@ -141,3 +142,15 @@ def test_a_grpc_server_that_is_no_ray_is_refused() -> None:
 def test_an_address_where_nothing_listens_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"no Ray answers at .*gato cluster start"):
         require_ray(address)
+
+
+def test_auto_is_the_ray_that_was_started_last_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert address_of("10.0.0.1:6379") == "10.0.0.1:6379"
+    with pytest.raises(ValueError, match="no Ray was started on this machine"):
+        address_of("auto")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text("10.0.0.2:6379\n")
+    assert address_of("auto") == "10.0.0.2:6379"
