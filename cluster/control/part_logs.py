@@ -61,6 +61,7 @@ class RunLogs:
         self._home = home
         self._readers: dict[str, tuple[Member, Any]] = {}
         self._looked_s = 0.0
+        self._draining: set[str] = set()
 
     def parts(self) -> list[PartLog]:
         """The newest log of each part on each machine."""
@@ -94,6 +95,15 @@ class RunLogs:
         member, _ = self._readers.pop(key)
         self.problems.append(f"{member.name} ({member.host}) {what}")
 
+    def _release(self, member: Member) -> None:
+        """A node that is being drained does not end while it has a reader; the second time that it
+        is seen, its parts have said their last."""
+        if member.id not in self._draining:
+            self._draining.add(member.id)
+            return
+        ray.kill(self._readers[member.id][1])
+        self._lose(member.id, "is being drained")
+
     def _look(self) -> None:
         """A reader on each machine that is there."""
         if self._readers and time.monotonic() - self._looked_s < LOOK_AGAIN_S:
@@ -101,7 +111,9 @@ class RunLogs:
         self._looked_s = time.monotonic()
         assert self._home is not None
         for member in members(self._home.address):
-            if not member.is_alive or member.id in self._readers:
+            if member.state == "draining" and member.id in self._readers:
+                self._release(member)
+            if member.state != "alive" or member.id in self._readers:
                 continue
             is_home = member.host == self._home.host
             reader: Any = ray.remote(NodeLogs).options(

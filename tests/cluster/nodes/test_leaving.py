@@ -97,7 +97,7 @@ def test_the_workers_of_a_drained_machine_are_moved_and_a_drained_home_saves(
     wait_for(log.read_text)
     head.gato("cluster drain home --within 40")
     wait_for(lambda: "run debug stopped its home home is being drained" in log.read_text())
-    wait_for(lambda: f"home ({home.address}) has left the cluster" in log.read_text())
+    wait_for(lambda: f"home ({home.address}) is being drained" in log.read_text())
     assert follower.poll() is None  # it waits for what the others may say
     wait_for(lambda: re.search(r"home +\S+ +dead", head.gato("cluster nodes").stdout), 70.0)
     said = json.loads((home.work / "runs/debug/run.json").read_text())
