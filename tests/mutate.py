@@ -56,6 +56,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "spec.mean is not None or spec.std is not None": "a spec has both or neither",
         "0.0 -> 1.0": "the low of an element without bounds: its result is discarded",
         "1.0 -> 2.0": "the high of an element without bounds: its result is discarded",
+        "1.0 -> 0.0": "the high of an element without bounds: its result is discarded",
     },
     "replay/rate_limiter.py": {
         "1000000 -> 1000001": "the default slack",

@@ -13,16 +13,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cluster.cli.cluster_address import cluster_address, token_for
 from cluster.cli.options import command_group, console
 from cluster.control.leave import save_runs
 from cluster.monitor.format import literal, printable
 from cluster.nodes import tokens
-from cluster.nodes.connect import address_of, keep_to_loopback
 from cluster.nodes.head import end_cluster, start_head
 from cluster.nodes.head_store import kept_store, kept_stores
 from cluster.nodes.members import Member, drain, find_member, members
 from cluster.nodes.node import Node, join, own_nodes, stop_node
-from cluster.nodes.probe import require_accepted, require_ray
 
 app = command_group()
 REDIS = "GATO_CLUSTER_REDIS"
@@ -162,7 +161,7 @@ def join_(
     """
     token = tokens.read_token(token_file) if token_file else None
     if token is None:
-        token = _token_for(address)
+        token = token_for(address)
     node = join(address, token=token, host=host, name=name, cpus=cpus, gpus=gpus)
     console.print(
         f"{literal(node.name)} ({node.host}) has joined [bold]{node.address}[/bold]; gato cluster"
@@ -200,7 +199,7 @@ def nodes(address: Address = None) -> None:
     Example: [bold]gato cluster nodes[/bold]
     """
     table = Table("node", "address", "state", "cores", "GPUs", box=None, header_style="bold")
-    for member in members(_address(address)):
+    for member in members(cluster_address(address)):
         name = member.name + (" (head)" if member.is_head else "")
         cells = (name, member.host, member.state, _used(member, "CPU"), _used(member, "GPU"))
         table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -221,7 +220,7 @@ def drain_(
 
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """
-    where = _address(address)
+    where = cluster_address(address)
     found = find_member(members(where), node)
     if found.is_head:
         raise ValueError(
@@ -258,49 +257,6 @@ def stop(address: Address = None) -> None:
 
 def _say(line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _token_for(address: str) -> str | None:
-    """What the user types, if the head refuses what this machine knows."""
-    require_ray(address)
-    has_one = tokens.use_token(address)
-    try:
-        if has_one:
-            require_accepted(address)
-            return None
-    except ValueError:
-        typed = tokens.ask_for_token(address)
-        if typed is None:
-            raise
-        return typed
-    typed = tokens.ask_for_token(address)
-    if typed is None:
-        raise ValueError(
-            f"this machine has no token for the cluster at {address}; give the head's"
-            " ~/.ray/auth_token with --token-file FILE, or - to read it from the standard input"
-        )
-    return typed
-
-
-def _address(given: str | None) -> str:
-    """The cluster's address, with Ray made ready to ask it."""
-    address = address_of(given) if given is not None else None
-    if address is None:
-        own: list[Node] = own_nodes()
-        if len(own) != 1:
-            there = ", ".join(node.address for node in own)
-            raise ValueError(
-                f"this machine is in several clusters ({there}); name one with --address"
-                if own
-                else "this machine is in no cluster; gato cluster start makes one, gato cluster"
-                " join enters one, --address HOST:PORT asks another"
-            )
-        address = own[0].address
-    require_ray(address)
-    keep_to_loopback(False)
-    tokens.use_token(address)
-    require_accepted(address)
-    return address
 
 
 def _used(member: Member, resource: str) -> str:
