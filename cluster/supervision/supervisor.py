@@ -17,7 +17,7 @@ from actors.remote import end_inference
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
-from cluster.supervision.draining import DrainWatch, own_node
+from cluster.supervision.head_watch import HeadWatch, own_node
 from cluster.supervision.launch import Parts
 from cluster.supervision.pace import Change, ReplayPace
 from cluster.supervision.ray_errors import first_line, reason_of
@@ -76,7 +76,7 @@ class Supervisor:
         self._actors = config.actors
         self._asked_to_stop = threading.Event()
         self._why_stopped = ""
-        self._drains = DrainWatch() if parts.worker_cores else None
+        self._head = HeadWatch() if parts.worker_cores else None
         self._home = own_node() if parts.worker_cores else ("", "")
         self._move_due_s = 0.0
         self._stats_read: list[ray.ObjectRef[ReplayStats]] = []
@@ -106,8 +106,8 @@ class Supervisor:
         except RayError as failure:
             return "failed", f"Ray failed: {reason_of(failure)}"
         finally:
-            if self._drains is not None:
-                self._drains.close()
+            if self._head is not None:
+                self._head.close()
         return ("stopped", self._why_stopped) if ended[0] == "stopped" else ended
 
     def _train(self) -> tuple[Ended, str]:
@@ -155,10 +155,10 @@ class Supervisor:
 
     def _make_way(self) -> None:
         """Move the workers of nodes that are being drained; stop the run where its home is one."""
-        if self._drains is None or time.monotonic() < self._move_due_s:
+        if self._head is None or time.monotonic() < self._move_due_s:
             return
         self._move_due_s = time.monotonic() + MOVE_EVERY_S
-        leaving, (home, name) = self._drains.leaving(), self._home
+        leaving, (home, name) = self._head.leaving(), self._home
         if home in leaving and not self._asked_to_stop.is_set():
             self.stop(f"its home {name} is being drained; gato resume when it is back")
         self._crew.move(leaving)
@@ -167,17 +167,17 @@ class Supervisor:
         """Say how many workers have no place, once it is known and whenever it changes."""
         waiting = (self._crew.num_waiting, len(self._crew))
         if (
-            not self._parts.worker_cores
+            self._head is None
             or time.monotonic() - self._scaled_s < ROOM_KNOWN_S
             or waiting == self._waiting
         ):
             return
         self._scaled_s = time.monotonic()
-        if waiting[0] and ray.available_resources().get("CPU", 0.0) >= self._parts.worker_cores:
+        if waiting[0] and self._head.free_cores >= self._parts.worker_cores:
             return  # there is room: they are being started
         before, self._waiting = self._waiting, waiting
         if waiting[0]:
-            self._say("workers wait", room_text(*waiting))
+            self._say("workers wait", room_text(*waiting, self._head.all_cores))
         elif before is not None and before[0]:
             self._say("workers play", f"all {waiting[1]}")
 
@@ -200,10 +200,11 @@ class Supervisor:
         # Others that have not answered yet are being started, and have their core.
         waiting = min(self._waiting[0], self._crew.num_waiting) if self._waiting else 0
         room = f"{num_workers} workers"
-        if self._parts.worker_cores and num_workers > before:
-            free = int(ray.available_resources().get("CPU", 0.0) / self._parts.worker_cores)
+        if self._head is not None and num_workers > before:
+            free = int(self._head.free_cores / self._parts.worker_cores)
             without = max(0, waiting + num_workers - before - free)
-            room = room_text(without, num_workers) if without else room
+            cores = self._head.all_cores
+            room = room_text(without, num_workers, cores) if without else room
         self._crew.scale(num_workers, room)
         self._scaled_s, self._waiting = time.monotonic(), None
 
@@ -274,9 +275,8 @@ class Supervisor:
         self._stats = stats
 
 
-def room_text(num_waiting: int, num_workers: int) -> str:
+def room_text(num_waiting: int, num_workers: int, cores: float) -> str:
     """How many workers play, and what the others wait for."""
-    cores = ray.cluster_resources().get("CPU", 0.0)
     wait = "wait" if num_waiting > 1 else "waits"
     return (
         f"{num_workers - num_waiting} of {num_workers} play, {num_waiting} {wait}: the cluster has"

@@ -15,7 +15,7 @@ from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
-from cluster.supervision.draining import Process, process_of
+from cluster.supervision.head_watch import Process, process_of
 from cluster.supervision.launch import WorkerHandle, kill_worker
 from cluster.supervision.ray_errors import first_line, reason_of
 from cluster.supervision.scheduler import Scheduler

@@ -1,5 +1,5 @@
-"""Which nodes of the cluster are being drained, asked of its head by a thread, and where an actor
-is."""
+"""What the cluster's head knows, asked of it by a thread: which nodes are being drained, and how
+many cores are free. And where an actor is."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ LOOK_EVERY_S = 1.0
 
 
 @final
-class DrainWatch:
-    """Looks every second, so that the supervisor never waits for the head.
+class HeadWatch:
+    """Looks every second, so that the supervisor never waits for a head that is away.
 
-    watch = DrainWatch()
+    watch = HeadWatch()
     watch.leaving()         # {"1a2b...": 1234.5}
+    watch.free_cores        # 3.0
     watch.close()
     """
 
     def __init__(self) -> None:
         self._leaving: Mapping[str, float] = {}
+        self.free_cores, self.all_cores = _cores()
         self._closing = threading.Event()
-        threading.Thread(target=self._run, name="drain watch", daemon=True).start()
+        threading.Thread(target=self._run, name="head watch", daemon=True).start()
 
     def leaving(self) -> Mapping[str, float]:
         """Ids of the nodes that are being drained, each with the monotonic time of its end."""
@@ -41,12 +43,18 @@ class DrainWatch:
         while not self._closing.wait(LOOK_EVERY_S):
             try:
                 deadlines_ms = gcs.get_draining_nodes()
+                self.free_cores, self.all_cores = _cores()
             except (RayError, RuntimeError):  # the head is away: what was known stands
                 continue
             now_s = time.monotonic() - time.time()
             self._leaving = {
                 node: ms / 1000 + now_s if ms else math.inf for node, ms in deadlines_ms.items()
             }
+
+
+def _cores() -> tuple[float, float]:
+    free, there = ray.available_resources(), ray.cluster_resources()
+    return free.get("CPU", 0.0), there.get("CPU", 0.0)
 
 
 class Process(NamedTuple):
