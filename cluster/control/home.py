@@ -183,6 +183,7 @@ class SupervisorActor:
             host=node["NodeManagerAddress"],
             path=str(folder.path),
             is_here=True,
+            node_id=node["NodeID"],
         )
         write_home(folder.path, home)
 

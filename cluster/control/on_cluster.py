@@ -21,7 +21,7 @@ from cluster.control.home import About, Order, RemoteSupervisor
 from cluster.control.run_journal import keep_url
 from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
-from cluster.nodes.members import Member, find_member, members
+from cluster.nodes.members import Member, find_member, has_actor, members
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunExists, RunFolder, runs_root
 from cluster.runs.home import SUPERVISOR, Home
@@ -110,7 +110,7 @@ def _move(
         nodes = members(home.address)
         node = choose_home(nodes, to, "")
         if node.host == home.host:
-            _begin(_order(home, settings, redis_url), home_node(folder.name, home, home.address))
+            _go_on(_order(home, settings, redis_url), home, node)
             return
         if any(each.host == home.host and each.is_alive for each in nodes):
             raise ValueError(
@@ -148,9 +148,19 @@ def go_on(home: Home, *, settings: Sequence[str], redis_url: str | None, name: s
     """
     connect_ray(home.address, namespace=home.namespace)
     try:
-        return _begin(_order(home, settings, redis_url), home_node(name, home, home.address))
+        node = home_node(name, home, home.address)
+        return _go_on(_order(home, settings, redis_url), home, node)
     finally:
         ray.shutdown()
+
+
+def _go_on(order: Order, home: Home, node: Member) -> RunFolder:
+    """Go on at a home that is there, or there again."""
+    if home.node_id not in ("", node.id) and not has_actor(
+        home.address, home.namespace, SUPERVISOR, is_alive=True
+    ):
+        _end_lost()
+    return _begin(order, node)
 
 
 def choose_home(nodes: Sequence[Member], wanted: str | None, here: str) -> Member:

@@ -52,14 +52,32 @@ def state_of(folder: RunFolder) -> ShownState:
     """
     info, home = folder.info(), folder.home
     if info.state == "dead" and home is not None and home.is_here and _comes_back(home):
-        return "starting"
+        return "dead" if _is_lost(home) else "starting"
     if home is None or home.is_here or not info.is_active:
         return info.state
     summary = summary_of(folder.name)
     if summary.state in ENDED:
         reason = next((e.text for e in reversed(summary.events) if e.kind == "failed"), "")
         folder.set_known_state(cast(ShownState, summary.state), reason=reason)
+    elif _is_lost(home):
+        return "dead"
     return folder.info().state
+
+
+def _is_lost(home: Home) -> bool:
+    """Whether the node that the run lived on has left the cluster, and its supervisor is not up; the
+    machine may be there again. False also where the head does not answer."""
+    from cluster.nodes.members import has_actor, members
+    from cluster.nodes.tokens import use_token
+
+    use_token(home.address)
+    try:
+        nodes = members(home.address)
+    except ValueError:
+        return False
+    if not home.node_id or any(n.is_alive and n.id == home.node_id for n in nodes):
+        return False
+    return not has_actor(home.address, home.namespace, SUPERVISOR, is_alive=True)
 
 
 def _comes_back(home: Home) -> bool:

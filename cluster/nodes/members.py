@@ -94,9 +94,9 @@ def members(address: str) -> list[Member]:
     return sorted(found, key=lambda node: (not node.is_head, not node.is_alive, node.name))
 
 
-def has_actor(address: str, namespace: str, name: str) -> bool:
-    """Whether the cluster at `address` has this actor, or is starting it again. False also where
-    the head does not answer."""
+def has_actor(address: str, namespace: str, name: str, *, is_alive: bool = False) -> bool:
+    """Whether the cluster at `address` has this actor, or is starting it again; with `is_alive`,
+    whether it is up. False also where the head does not answer."""
     try:
         require_ray(address)
     except ValueError:
@@ -108,10 +108,11 @@ def has_actor(address: str, namespace: str, name: str) -> bool:
     if not accessor.connect():
         return False
     actors = (GCS.ActorTableData.FromString(row) for row in accessor.get_actor_table(None, None))
+    states = GCS.ActorTableData.ActorState
     return any(
         actor.ray_namespace == namespace
         and actor.name == name
-        and actor.state != GCS.ActorTableData.ActorState.DEAD
+        and (actor.state == states.ALIVE if is_alive else actor.state != states.DEAD)
         for actor in actors
     )
 

@@ -32,6 +32,9 @@ class Home:
     """The run's folder there."""
     is_here: bool
     """Whether this file lies in that folder."""
+    node_id: str = ""
+    """Ray's id of the node, which is another one when the machine joins again. Empty: of a run from
+    before it was kept."""
 
     @property
     def namespace(self) -> str:
