@@ -65,7 +65,7 @@ def state_of(folder: RunFolder) -> ShownState:
 
 
 def _is_lost(home: Home) -> bool:
-    """Whether the node that the run lived on has left the cluster, and its supervisor is not up; the
+    """Whether the node of a run's home has left the cluster, and its supervisor is not up; the
     machine may be there again. False also where the head does not answer."""
     from cluster.nodes.members import has_actor, members
     from cluster.nodes.tokens import use_token
