@@ -1,0 +1,130 @@
+"""Break something every few seconds, and see whether the run keeps its promises.
+
+    make chaos                                # ten minutes, docs/results/chaos.json
+    python -m tests.chaos.storm --minutes 1
+
+Needs root, for network namespaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.machine import about
+from gato.metrics import Evaluation, LearnerReport
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.lab import RUN, Broken, Lab, lab, wait_for_nodes
+from tests.chaos.promises import broken_promises
+from tests.cluster.hosts import ROOT, missing
+
+EVERY_S = 5.0
+CALM_S = 240.0
+"""How long the run may take to be whole after the last fault."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a storm did, and what the run made of it."""
+
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    updates: int = 0
+    epochs: int = 0
+    longest_silence_s: float = 0.0
+    """Between two reports of the learner."""
+    calm_after_s: float = 0.0
+    """From the last fault until learner and workers report again."""
+    acknowledged: int = 0
+    """Episodes that the witness was told were durable."""
+    lost: int = 0
+    doubled: int = 0
+    last_return: float = 0.0
+    """Mean of the last evaluation."""
+    broken: list[str] = field(default_factory=list[str])
+    """Promises that did not hold."""
+
+
+def storm(it: Lab, faults: Sequence[Fault], *, seconds: float, seed: int) -> Outcome:
+    """Break something every 5 s; then let the run recover, stop it, and check its promises."""
+    rng, outcome, struck = random.Random(seed), Outcome(), Counter[str]()
+    under_way: dict[str, threading.Thread] = {}
+    order: list[Fault] = []
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        begun_s = time.monotonic()
+        order = order or rng.sample(list(faults), len(faults))
+        fault = order.pop()
+        if fault.id not in under_way or not under_way[fault.id].is_alive():
+            print(f"{until_s - begun_s:4.0f} s left: {fault.how}", flush=True)
+            struck[fault.how] += 1
+            under_way[fault.id] = threading.Thread(
+                target=_strike, args=(it, fault, outcome.broken), daemon=True
+            )
+            under_way[fault.id].start()
+        it.look()
+        time.sleep(max(0.0, begun_s + EVERY_S - time.monotonic()))
+    for thread in under_way.values():
+        thread.join()
+    calm_s = time.monotonic()
+    outcome.calm_after_s = it.wait("it goes on after all", lambda: it.goes_on(calm_s), CALM_S)
+    wait_for_nodes(it, 3)
+    it.let_go("witness")
+    it.head.gato(f"stop {RUN}", timeout_s=300.0)
+    outcome.faults = dict(struck)
+    _count(it, outcome)
+    outcome.broken += broken_promises(it)
+    return outcome
+
+
+def _strike(it: Lab, fault: Fault, broken: list[str]) -> None:
+    try:
+        fault.strike(it)
+    except Broken as problem:
+        broken.append(f"P4: {problem}")
+
+
+def _count(it: Lab, outcome: Outcome) -> None:
+    it.look()
+    reports = [(s, r) for s, r in it.records if isinstance(r, LearnerReport)]
+    outcome.updates = max(r.step for _, r in reports)
+    outcome.epochs = max(r.version.epoch for _, r in reports)
+    outcome.longest_silence_s = max(b - a for (a, _), (b, _) in pairwise(reports))
+    outcome.acknowledged = len(it.acknowledged)
+    outcome.lost, outcome.doubled = it.lost_and_doubled()
+    returns = [r.returns for _, r in it.records if isinstance(r, Evaluation) and not r.failed]
+    outcome.last_return = sum(returns[-1]) / len(returns[-1])
+
+
+def main() -> None:
+    """Run a storm, and exit with 1 if a promise did not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="file for the outcome, as JSON")
+    arguments = parser.parse_args()
+    if problem := missing():
+        raise SystemExit(f"no storm here: {problem}")
+    faults = [fault for fault in FAULTS if fault.in_storm]
+    with tempfile.TemporaryDirectory() as folder, lab(Path(folder)) as it:
+        outcome = storm(it, faults, seconds=60.0 * arguments.minutes, seed=arguments.seed)
+    plain = {"seed": arguments.seed, "minutes": arguments.minutes}
+    plain |= {name: getattr(outcome, name) for name in Outcome.__slots__}
+    text = json.dumps(about() | plain, indent=1) + "\n"
+    print(text)
+    if arguments.out is not None:
+        (ROOT / arguments.out).write_text(text)
+    if outcome.broken:
+        raise SystemExit("\n".join(outcome.broken))
+
+
+if __name__ == "__main__":
+    main()
