@@ -8,7 +8,7 @@ RUN ?= demo
 # Processes that share the fast tests; a file is tested in one of them.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup run test test-slow coverage mutate check bench docs clean
+.PHONY: setup run test test-slow coverage mutate chaos check bench docs clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,11 @@ coverage: $(STAMP)
 # Mutants of the arithmetic that no test notices; written into docs/testing.md. It takes about an hour.
 mutate: $(STAMP)
 	$(BIN)/python -m tests.mutate
+
+# Three machines as network namespaces; every 5 s for 10 minutes something is killed or cut off, then
+# the promises of docs/reliability.md are checked. Needs root.
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos.storm --out docs/results/chaos.json
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
