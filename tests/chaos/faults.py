@@ -36,6 +36,8 @@ class Fault:
     in_storm: bool = False
     alone: bool = True
     """Whether it is measured by itself."""
+    head_survives: bool = True
+    """Whether it is made on a cluster whose state is in a Redis."""
 
 
 def kill_one(title: str, place: Callable[[Lab], Host] | None = None) -> Callable[[Lab], None]:
@@ -88,17 +90,15 @@ def power_cut(*hosts: Callable[[Lab], Host], operator: bool = False) -> Callable
 
 def redis_away(lab: Lab) -> None:
     """The Redis of the journal is killed, and started again after 60 s."""
-    assert lab.journal_redis is not None
-    lab.journal_redis.kill()
+    lab.redis.kill()
     time.sleep(60.0)
-    lab.journal_redis.start()
+    lab.redis.start()
 
 
 def redis_wiped(lab: Lab) -> None:
     """The Redis of the journal is killed, and starts again with nothing."""
-    assert lab.journal_redis is not None
-    lab.journal_redis.kill()
-    lab.journal_redis.start(wiped=True)
+    lab.redis.kill()
+    lab.redis.start(wiped=True)
 
 
 def fill_disk(lab: Lab) -> None:
@@ -196,10 +196,25 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         id="F11",
-        how="the head loses its power, starts again, and `gato resume` is typed",
+        how="the head, which keeps no state elsewhere, loses its power; `gato resume` is typed",
         strike=power_cut(lambda lab: lab.head, operator=True),
         part="ray::LearnerActor",
         within_s=240.0,
+        head_survives=False,
+    ),
+    Fault(
+        id="F10",
+        how="kill -9 of the head's Ray server, with `--redis`",
+        strike=kill_one("gcs_server", lambda lab: lab.head),
+        part="gcs_server",
+        in_storm=True,
+    ),
+    Fault(
+        id="F10 head",
+        how="the head, with `--redis`, loses its power and starts again",
+        strike=power_cut(lambda lab: lab.head),
+        part="gcs_server",
+        within_s=120.0,
     ),
     Fault(
         id="F12",

@@ -28,7 +28,7 @@ from tests.chaos.witness import acknowledged
 from tests.cluster.hosts import Host, hosts
 
 RUN = "debug"
-READS_PER_TOKEN, SLACK_TOKENS = 400, 20_000_000
+READS_PER_TOKEN, SLACK_TOKENS = 2_000, 50_000_000
 CHECKPOINT_EVERY, REPORT_EVERY = 100, 20
 SETTINGS = (
     "actors.generate_share=0.3",
@@ -50,9 +50,38 @@ class Broken(AssertionError):
     """The run did not do what it promises."""
 
 
+class Redis:
+    """A Redis that others operate, on one of the machines."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._folder = host.folder / "redis"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:secret@{self._host.address}:6399/0"
+
+    def start(self, *, wiped: bool = False) -> None:
+        """Start it, with what it had or with nothing."""
+        if wiped:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(exist_ok=True)
+        words = ("--port", "6399", "--bind", self._host.address, "--requirepass", "secret")
+        kept = ("--dir", str(self._folder), "--appendonly", "yes")
+        self._process = self._host.start(
+            [str(get_binary_path()), *words, *kept], self._folder.parent / "redis.log"
+        )
+
+    def kill(self) -> None:
+        """kill -9."""
+        for pid in self._host.pids(":6399"):
+            os.kill(pid, signal.SIGKILL)
+
+
 @dataclass
 class Lab:
-    """Three machines: the head of the cluster, the run's home, and one with workers.
+    """Three machines: the head of the cluster, the run's home, and one with a worker.
 
     Each machine's node is kept by a loop that starts it again, as a service manager would.
     """
@@ -61,16 +90,17 @@ class Lab:
     home: Host
     third: Host
     folder: Path
+    redis: Redis
+    """On a fourth machine, where nothing is broken but this."""
+    head_survives: bool = True
+    """Whether the head keeps the cluster's state there."""
+    journal_is_there: bool = False
+    """Whether the run's journal is there, too; else the run has a Redis of its own."""
     records: list[tuple[float, Record]] = field(default_factory=list[tuple[float, Record]])
     """All records of the journal, with the time (`time.monotonic`) at which they were seen."""
     loops: dict[str, subprocess.Popen[bytes]] = field(
         default_factory=dict[str, subprocess.Popen[bytes]]
     )
-    head_redis: str = ""
-    """Where the head keeps the cluster's state; empty: nowhere."""
-    journal_redis: JournalRedis | None = None
-    """A Redis for the run's journal on the machine of the head; None: the run has one of its
-    own."""
     _last: str = START
 
     @property
@@ -167,8 +197,8 @@ class Lab:
         gato = f"{sys.executable} -P -m cluster.cli.main"
         if host is self.head:
             words = f"cluster start --host {host.address} --cpus 1 --gpus 0 --name head"
-            if self.head_redis:
-                words += f" --redis {self.head_redis}"
+            if self.head_survives:
+                host.env["GATO_CLUSTER_REDIS"] = self.redis.url
         else:
             offer = "--cpus 2 --gpus 1" if host is self.home else "--cpus 1 --gpus 0"
             words = f"cluster join {self.address} {offer} --name {host.hostname}"
@@ -197,40 +227,16 @@ class Lab:
         return len(set(known) - set(keys)), len(keys) - len(set(keys))
 
 
-class JournalRedis:
-    """A Redis that others operate, on one of the machines."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._folder = host.folder / "redis"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://:secret@{self._host.address}:6399/0"
-
-    def start(self, *, wiped: bool = False) -> None:
-        """Start it, with what it had or with nothing."""
-        if wiped:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(exist_ok=True)
-        words = ("--port", "6399", "--bind", self._host.address, "--requirepass", "secret")
-        kept = ("--dir", str(self._folder), "--appendonly", "yes")
-        self._process = self._host.start(
-            [str(get_binary_path()), *words, *kept], self._folder.parent / "redis.log"
-        )
-
-    def kill(self) -> None:
-        """kill -9."""
-        for pid in self._host.pids(":6399"):
-            os.kill(pid, signal.SIGKILL)
-
-
 @contextmanager
-def lab(folder: Path, *, own_redis: bool = True) -> Generator[Lab]:
-    """A cluster with a run that plays and learns; all of it is killed at the end."""
-    with hosts(("head", "home", "third"), folder) as (head, home, third), _small_disk(home):
-        it = Lab(head, home, third, folder)
+def lab(
+    folder: Path, *, journal_is_there: bool = False, head_survives: bool = True
+) -> Generator[Lab]:
+    """A cluster with a run that plays and learns; all of it is killed at the end. See `Lab`."""
+    names = ("head", "home", "third", "redis")
+    with hosts(names, folder) as (head, home, third, fourth), _small_disk(home):
+        redis = Redis(fourth)
+        redis.start()
+        it = Lab(head, home, third, folder, redis, head_survives, journal_is_there)
         try:
             it.start_node(it.head)
             token = it.head.home / ".ray/auth_token"
@@ -244,10 +250,8 @@ def lab(folder: Path, *, own_redis: bool = True) -> Generator[Lab]:
             it.start_node(it.third)
             wait_for_nodes(it, 3)
             words = " ".join(f"--set {setting}" for setting in SETTINGS)
-            if not own_redis:
-                it.journal_redis = JournalRedis(it.head)
-                it.journal_redis.start()
-                words += f" --redis {it.journal_redis.url}"
+            if journal_is_there:
+                words += f" --redis {redis.url}"
             it.head.gato(
                 f"start {RUN} --address {it.address} --updates {UPDATES} --workers 2 --detach"
                 f" {words}",

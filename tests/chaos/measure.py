@@ -83,7 +83,8 @@ def measure(it: Lab, fault: Fault) -> Measured:
     lost, doubled = it.lost_and_doubled()
     it.look()
     reports = [(s, r) for s, r in it.records if isinstance(r, LearnerReport)]
-    after = [(s, r) for s, r in reports if s > begun_s - 10.0]
+    first = max(0, sum(s <= begun_s for s, _ in reports) - 1)
+    after = reports[first:]
     return Measured(
         id=fault.id,
         how=fault.how,
@@ -94,6 +95,20 @@ def measure(it: Lab, fault: Fault) -> Measured:
         lost=lost,
         doubled=doubled,
     )
+
+
+def measure_all(faults: Sequence[Fault], *, head_survives: bool) -> list[dict[str, object]]:
+    """Make faults one after the other in one run."""
+    results: list[dict[str, object]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab(Path(folder), journal_is_there=True, head_survives=head_survives) as it,
+    ):
+        for fault in faults:
+            time.sleep(PAUSE_S)
+            results.append(asdict(measure(it, fault)))
+            print(json.dumps(results[-1]), flush=True)
+    return results
 
 
 def table(results: Sequence[Mapping[str, object]]) -> str:
@@ -112,7 +127,7 @@ def table(results: Sequence[Mapping[str, object]]) -> str:
 
 
 def main() -> None:
-    """Measure faults, one after the other in one run."""
+    """Measure faults, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ids", nargs="*", choices=[[], *(fault.id for fault in FAULTS)])
     asked = parser.parse_args().ids
@@ -120,11 +135,11 @@ def main() -> None:
         raise SystemExit(f"no faults here: {problem}")
     faults = [fault for fault in FAULTS if fault.alone and (not asked or fault.id in asked)]
     results: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder, lab(Path(folder), own_redis=False) as it:
-        for fault in faults:
-            time.sleep(PAUSE_S)
-            results.append(asdict(measure(it, fault)))
-            print(json.dumps(results[-1]), flush=True)
+    for head_survives in (True, False):
+        if of_lab := [fault for fault in faults if fault.head_survives == head_survives]:
+            results += measure_all(of_lab, head_survives=head_survives)
+    order = [fault.id for fault in FAULTS]
+    results.sort(key=lambda row: order.index(str(row["id"])))
     if not asked:
         RESULT.write_text(json.dumps(about() | {"faults": results}, indent=1) + "\n")
         before, _, rest = PAGE.read_text().partition(BEGIN)

@@ -37,7 +37,7 @@ def test_a_run_keeps_its_promises_in_a_short_storm(tmp_path: Path) -> None:
 def test_a_run_loses_each_part_and_a_machine_and_its_redis_and_still_finishes(
     tmp_path: Path,
 ) -> None:
-    with lab(tmp_path, own_redis=False) as it:
+    with lab(tmp_path, journal_is_there=True) as it:
         assert "wait: the cluster has" in it.head.gato("scale 6").stdout
         before = it.step
         (learner,) = it.pids("ray::LearnerActor")
