@@ -196,7 +196,7 @@ class Lab:
         """Have a machine be in the cluster, again after each loss."""
         gato = f"{sys.executable} -P -m cluster.cli.main"
         if host is self.head:
-            words = f"cluster start --host {host.address} --cpus 1 --gpus 0 --name head"
+            words = f"cluster start --host {host.address} --cpus 0 --gpus 0 --name head"
             if self.head_survives:
                 host.env["GATO_CLUSTER_REDIS"] = self.redis.url
         else:
