@@ -79,6 +79,8 @@ def power_cut(*hosts: Callable[[Lab], Host], operator: bool = False) -> Callable
         for place in places:
             place.kill()
             lab.loops.pop(place.hostname)
+        if lab.head not in places:  # a machine takes longer to start than its loss to be noticed
+            wait_for_nodes(lab, 3 - len(places))
         for place in places:
             lab.start_node(place)
         if operator:
