@@ -97,7 +97,7 @@ class Lab:
     journal_is_there: bool = False
     """Whether the run's journal is there, too; else the run has a Redis of its own."""
     records: list[tuple[float, Record]] = field(default_factory=list[tuple[float, Record]])
-    """All records of the journal, with the time (`time.monotonic`) at which they were seen."""
+    """All records of the journal, with the time (as `time.monotonic`) at which they were written."""
     loops: dict[str, subprocess.Popen[bytes]] = field(
         default_factory=dict[str, subprocess.Popen[bytes]]
     )
@@ -126,12 +126,12 @@ class Lab:
         if not (self.run / "journal").is_dir():
             return
         while entries := JournalFile(self.run / "journal").read(self._last):
-            now_s = time.monotonic()
-            self.records += [(now_s, entry.record) for entry in entries]
+            since_boot_s = time.monotonic() - time.time()
+            self.records += [(entry.time_s + since_boot_s, entry.record) for entry in entries]
             self._last = entries[-1].id
 
     def since(self, since_s: float) -> list[Record]:
-        """Records that were seen after a moment."""
+        """Records that were written after a moment."""
         self.look()
         return [record for at_s, record in self.records if at_s > since_s]
 
