@@ -45,7 +45,7 @@ mutate: $(STAMP)
 # Three machines as network namespaces; every 5 s for 10 minutes something is killed or cut off, then
 # the promises of docs/reliability.md are checked. Needs root.
 chaos: $(STAMP)
-	$(BIN)/python -m tests.chaos.storm --out docs/results/chaos.json
+	$(BIN)/python -m tests.chaos.storm --write
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

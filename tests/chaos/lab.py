@@ -97,7 +97,7 @@ class Lab:
     journal_is_there: bool = False
     """Whether the run's journal is there, too; else the run has a Redis of its own."""
     records: list[tuple[float, Record]] = field(default_factory=list[tuple[float, Record]])
-    """All records of the journal, with the time (as `time.monotonic`) at which they were written."""
+    """All records of the journal, with the time of their writing (as `time.monotonic`)."""
     loops: dict[str, subprocess.Popen[bytes]] = field(
         default_factory=dict[str, subprocess.Popen[bytes]]
     )

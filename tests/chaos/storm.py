@@ -1,6 +1,7 @@
 """Break something every few seconds, and see whether the run keeps its promises.
 
-    make chaos                                # ten minutes, docs/results/chaos.json
+    make chaos                                # ten minutes: docs/results/chaos.json, and the
+                                              # table of docs/reliability.md
     python -m tests.chaos.storm --minutes 1
 
 Needs root, for network namespaces.
@@ -27,6 +28,9 @@ from tests.chaos.lab import RUN, Broken, Lab, lab, wait_for_nodes
 from tests.chaos.promises import broken_promises
 from tests.cluster.hosts import ROOT, missing
 
+RESULT = ROOT / "docs" / "results" / "chaos.json"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- chaos: written by `make chaos` -->", "<!-- chaos: end -->"
 EVERY_S = 5.0
 CALM_S = 240.0
 """How long the run may take to be whole after the last fault."""
@@ -104,12 +108,28 @@ def _count(it: Lab, outcome: Outcome) -> None:
     outcome.last_return = sum(returns[-1]) / len(returns[-1])
 
 
+def table(outcome: Outcome, *, minutes: float, seed: int) -> str:
+    """The table of docs/reliability.md."""
+    lines = ["| what was broken | how often |", "|---|--:|"]
+    lines += [f"| {how} | {count} |" for how, count in sorted(outcome.faults.items())]
+    lines += [
+        "",
+        f"In {minutes:g} minutes (seed {seed}) the run made {outcome.updates:,} updates in"
+        f" {outcome.epochs} epochs (lives of the learner). The longest time without a report of the"
+        f" learner was {outcome.longest_silence_s:.0f} s; {outcome.calm_after_s:.0f} s after the"
+        " last fault both the learner and a worker had reported again. Of"
+        f" {outcome.acknowledged:,} episodes acknowledged to the witness {outcome.lost} were lost"
+        f" and {outcome.doubled} stored twice. Promises that did not hold: {len(outcome.broken)}.",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run a storm, and exit with 1 if a promise did not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file for the outcome, as JSON")
+    parser.add_argument("--write", action="store_true", help="into docs/")
     arguments = parser.parse_args()
     if problem := missing():
         raise SystemExit(f"no storm here: {problem}")
@@ -120,8 +140,12 @@ def main() -> None:
     plain |= {name: getattr(outcome, name) for name in Outcome.__slots__}
     text = json.dumps(about() | plain, indent=1) + "\n"
     print(text)
-    if arguments.out is not None:
-        (ROOT / arguments.out).write_text(text)
+    if arguments.write:
+        RESULT.write_text(text)
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        shown = table(outcome, minutes=arguments.minutes, seed=arguments.seed)
+        PAGE.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
     if outcome.broken:
         raise SystemExit("\n".join(outcome.broken))
 
