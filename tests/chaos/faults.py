@@ -223,6 +223,7 @@ FAULTS: tuple[Fault, ...] = (
         how="the Redis of the journal is away for 60 s (kill -9)",
         strike=redis_away,
         says="journal away",
+        within_s=90.0,
     ),
     Fault(
         id="F12 wiped",

@@ -14,7 +14,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -54,7 +54,7 @@ class Measured:
 
 
 def measure(it: Lab, fault: Fault) -> Measured:
-    """Make one fault. Raises Broken if the run does not recover in time, or loses something."""
+    """Make one fault. Raises Broken if the run does not recover at all."""
     before, begun_s = set(it.pids(fault.part)) if fault.part else set[int](), time.monotonic()
     failures: list[Exception] = []
 
@@ -78,8 +78,6 @@ def measure(it: Lab, fault: Fault) -> Measured:
     back_s = time.monotonic()
     it.wait("learner and workers report", lambda: it.goes_on(back_s))
     recovered_s = time.monotonic() - begun_s
-    if recovered_s > fault.within_s:
-        raise Broken(f"{fault.how}: recovered after {recovered_s:.0f} s, not {fault.within_s:.0f}")
     lost, doubled = it.lost_and_doubled()
     it.look()
     reports = [(s, r) for s, r in it.records if isinstance(r, LearnerReport)]
@@ -97,31 +95,38 @@ def measure(it: Lab, fault: Fault) -> Measured:
     )
 
 
-def measure_all(faults: Sequence[Fault], *, head_survives: bool) -> list[dict[str, object]]:
+def measure_all(faults: Sequence[Fault], *, head_survives: bool) -> list[Measured]:
     """Make faults one after the other in one run."""
-    results: list[dict[str, object]] = []
+    results: list[Measured] = []
     with (
         tempfile.TemporaryDirectory() as folder,
         lab(Path(folder), journal_is_there=True, head_survives=head_survives) as it,
     ):
         for fault in faults:
             time.sleep(PAUSE_S)
-            results.append(asdict(measure(it, fault)))
-            print(json.dumps(results[-1]), flush=True)
+            results.append(measure(it, fault))
+            print(json.dumps(asdict(results[-1])), flush=True)
     return results
 
 
-def table(results: Sequence[Mapping[str, object]]) -> str:
+def problems(fault: Fault, found: Measured) -> list[str]:
+    """What is not as it must be."""
+    late = f"{fault.how}: recovered after {found.recovered_s} s, not {fault.within_s}"
+    lost = f"{fault.how}: {found.lost} episodes lost, {found.doubled} doubled"
+    return [late] * (found.recovered_s > fault.within_s) + [lost] * bool(found.lost + found.doubled)
+
+
+def table(results: Sequence[Measured]) -> str:
     """The table of docs/reliability.md."""
     lines = [
         "| | fault | noticed | recovered | learner silent | updates lost | lost | doubled |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in results:
-        noticed = "-" if row["noticed_s"] is None else f"{row['noticed_s']} s"
+        noticed = "-" if row.noticed_s is None else f"{row.noticed_s} s"
         lines.append(
-            f"| {row['id']} | {row['how']} | {noticed} | {row['recovered_s']} s |"
-            f" {row['silence_s']} s | {row['updates_lost']} | {row['lost']} | {row['doubled']} |"
+            f"| {row.id} | {row.how} | {noticed} | {row.recovered_s} s |"
+            f" {row.silence_s} s | {row.updates_lost} | {row.lost} | {row.doubled} |"
         )
     return "\n".join(lines)
 
@@ -134,14 +139,17 @@ def main() -> None:
     if problem := missing():
         raise SystemExit(f"no faults here: {problem}")
     faults = [fault for fault in FAULTS if fault.alone and (not asked or fault.id in asked)]
-    results: list[dict[str, object]] = []
+    results: list[Measured] = []
     for head_survives in (True, False):
         if of_lab := [fault for fault in faults if fault.head_survives == head_survives]:
             results += measure_all(of_lab, head_survives=head_survives)
-    order = [fault.id for fault in FAULTS]
-    results.sort(key=lambda row: order.index(str(row["id"])))
+    by_id = {fault.id: fault for fault in FAULTS}
+    results.sort(key=lambda row: list(by_id).index(row.id))
+    if wrong := [line for row in results for line in problems(by_id[row.id], row)]:
+        raise SystemExit("\n".join(wrong))
     if not asked:
-        RESULT.write_text(json.dumps(about() | {"faults": results}, indent=1) + "\n")
+        rows = [asdict(row) for row in results]
+        RESULT.write_text(json.dumps(about() | {"faults": rows}, indent=1) + "\n")
         before, _, rest = PAGE.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         PAGE.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
