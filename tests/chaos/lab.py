@@ -28,7 +28,7 @@ from tests.chaos.witness import acknowledged
 from tests.cluster.hosts import Host, hosts
 
 RUN = "debug"
-READS_PER_TOKEN, SLACK_TOKENS = 2_000, 50_000_000
+READS_PER_TOKEN, SLACK_TOKENS = 20, 2_000_000
 CHECKPOINT_EVERY, REPORT_EVERY = 100, 20
 SETTINGS = (
     "actors.generate_share=0.3",
