@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ENDED = "ended, and not collected yet"
+
 
 def is_alive(pid: int | None, birth: str | None) -> bool:
     """Whether process `pid` is alive and, unless `birth` is None, was born then; see `born`."""
@@ -27,13 +29,17 @@ def born(pid: int) -> str | None:
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return "ended, and not collected yet" if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
+    return ENDED if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
 
 
-def session_members(leader: int) -> dict[int, str | None]:
-    """The processes, with their births, of the session that process `leader` began and that are not
-    this one; it may have ended itself."""
+def session_members(leader: int, birth: str | None) -> dict[int, str | None]:
+    """The processes, with their births, of the session that process `leader`, born at `birth`,
+    began and that are not this one; it may have ended itself. None if the number is another
+    process's by now, or the machine was started again since."""
     found: dict[int, str | None] = {}
+    boot = (birth or "").partition("/")[0]
+    if born(leader) not in (None, birth) and is_alive(leader, None):
+        return found
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
@@ -41,7 +47,9 @@ def session_members(leader: int) -> dict[int, str | None]:
             continue
         pid = int(entry.parent.name)
         if int(fields[3]) == leader and pid != os.getpid():
-            found[pid] = born(pid)
+            of = born(pid)
+            if of is not None and of.partition("/")[0] in (boot, ENDED):
+                found[pid] = of
     return found
 
 

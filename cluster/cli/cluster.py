@@ -100,7 +100,7 @@ def start(
     """
     if redis == "-":
         redis = sys.stdin.read().strip()
-    elif block and redis is not None and redis in sys.argv and "@" in redis:
+    elif block and redis is not None and any(redis in word for word in sys.argv) and "@" in redis:
         raise ValueError(
             "--block would show the password of --redis to all users of this machine; give the URL"
             f" in {REDIS}, or on the standard input: --redis -"

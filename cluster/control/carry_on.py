@@ -12,24 +12,19 @@ from rich.console import Console
 
 from cluster.control import lifecycle, run_control
 from cluster.control.at_home import Found, look, summary_at_home
+from cluster.control.await_home import HOME_AWAY_S, lost_from_now, nodes_for_run
 from cluster.control.run_journal import journal_of, own_summary, redis_of_start
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
+from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED, render, watch_live
-from cluster.nodes.members import Member, find_member, members
-from cluster.nodes.probe import require_accepted, require_ray
-from cluster.nodes.tokens import use_token
 from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunExists, RunFolder, ShownState, runs_root
 
-HOME_AWAY_S = 600.0
-"""How long to wait for a run's home to join the cluster, at the start and after it was lost."""
 LOOK_S = 5.0
 """Between two looks at whether what is followed still lives."""
-TWICE_S = 60.0
-"""How long there may be two nodes of one name: the one that was lost, and the one in its place."""
 Wish = Literal["begin", "go on", "show", "stopped", "failed"]
 
 
@@ -72,7 +67,12 @@ def start_or_resume(wanted: Wanted, console: Console) -> None:
 
 
 def next_step(
-    state: ShownState | None, *, said: str | None, has_done: int, updates: int | None
+    state: ShownState | None,
+    *,
+    said: str | None,
+    has_done: int,
+    updates: int | None,
+    reason: str = "",
 ) -> Wish:
     """What to do with a run that is in `state` (None: there is none).
 
@@ -81,12 +81,13 @@ def next_step(
         said: The last state in the journal, if the run was followed until now.
         has_done: The number of updates that it was to make.
         updates: The number that is asked for.
+        reason: Why it ended; a stop of a user's has none, one because its home left has.
     """
     if state is None:
         return "begin"
     if state == "finished":
         return "go on" if (updates or 0) > has_done else "show"
-    if state == "stopped" and said is not None:
+    if state == "stopped" and said is not None and not reason:
         return "stopped"
     if state == "failed" and said == "failed":  # else it failed with its node, which is back
         return "failed"
@@ -123,8 +124,9 @@ def _here(wanted: Wanted, console: Console) -> None:
             return
     info, kept = folder.info(), folder.config()
     step = next_step(
-        info.state, said=said, has_done=kept.learner.num_updates, updates=wanted.updates
-    )
+        info.state, said=said, has_done=kept.learner.num_updates, updates=wanted.updates,
+        reason=info.reason,
+    )  # fmt: skip
     if step == "show":
         console.print(render(own_summary(folder), now_s=time.time()))
         return
@@ -143,7 +145,10 @@ def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
     home, said = wanted.home or _known_home(name), None
     while True:
         try:
-            nodes = _nodes(address, home, 0.0 if said in ENDED else HOME_AWAY_S, console)
+            nodes = nodes_for_run(
+                address, home, 0.0 if said in ENDED else HOME_AWAY_S, console,
+                waits_for_head=said is not None,
+            )  # fmt: skip
             found = look(name, address, nodes)
         except ValueError:
             if said not in ENDED:
@@ -153,9 +158,15 @@ def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
             if said in ("finished", "stopped"):
                 return
             raise ValueError(f"run {name} {said or 'is gone from its home'}")
+        if found is None and wanted.home is None and _known_home(name) is not None:
+            raise ValueError(
+                f"run {name} is not at its home {home} any more; gato resume {name} --home NODE"
+                " goes on from its storage, gato start --name OTHER begins another"
+            )
         done = found.config.learner.num_updates if found else 0
         state = found.state if found else None
-        step = next_step(state, said=said, has_done=done, updates=wanted.updates)
+        reason = found.reason if found else ""
+        step = next_step(state, said=said, has_done=done, updates=wanted.updates, reason=reason)
         if found is not None and step == "show":
             summary = summary_at_home(name, found.home)
             console.print(render(summary, now_s=time.time()))
@@ -179,7 +190,7 @@ def _on_cluster(wanted: Wanted, address: str, console: Console) -> None:
         if wanted.detach:
             return
         try:
-            said = _watch(folder, console, _lost(address, at.host))
+            said = _watch(folder, console, lost_from_now(address, at.host))
         except KeyboardInterrupt:
             if wanted.attach:
                 run_control.ask_to_stop(folder)
@@ -208,48 +219,10 @@ def _begin(wanted: Wanted, address: str, home: str | None, found: Found | None) 
     return go_on(found.home, settings=more, redis_url=wanted.redis_url, name=wanted.config.name)
 
 
-def _nodes(address: str, home: str | None, patience_s: float, console: Console) -> list[Member]:
-    """The nodes where the run may live: `home` once it has joined, or all that offer a core.
-
-    Raises:
-        ValueError: There is none within `patience_s`, or the head does not answer.
-    """
-    begun_s, is_told = time.monotonic(), False
-    while True:
-        use_token(address)
-        require_ray(address)
-        require_accepted(address)
-        alive = [node for node in members(address) if node.state == "alive"]
-        able = [node for node in alive if node.offers("CPU") >= 1]
-        try:
-            if home is not None:
-                return [find_member(alive, home)]
-            if able:
-                return able
-            raise ValueError("no node of the cluster offers a core for the learner")
-        except ValueError as problem:
-            waited_s = time.monotonic() - begun_s
-            twice = home is not None and sum(home in (n.name, n.host) for n in alive) > 1
-            if waited_s >= (TWICE_S if twice else patience_s):
-                raise
-            if not is_told:
-                text = f"{problem}; waiting for it for {HOME_AWAY_S / 60:.0f} minutes"
-                console.print(literal(text), highlight=False)
-                is_told = True
-        time.sleep(2.0)
-
-
-def _lost(address: str, host: str) -> Callable[[], bool]:
-    """Whether the node that is at `host` now has left the cluster, even if another one is there."""
-    here = {node.id for node in members(address) if node.host == host and node.is_alive}
-
-    def is_lost() -> bool:
-        try:
-            return not any(node.id in here and node.is_alive for node in members(address))
-        except ValueError:
-            return True
-
-    return is_lost
+def _has_left(summary: Summary) -> bool:
+    """Whether the run was stopped because its home left the cluster, and not by a user."""
+    last = next((e for e in reversed(summary.events) if e.kind == "stopped"), None)
+    return summary.state == "stopped" and last is not None and last.text.startswith("its home ")
 
 
 def _watch(folder: RunFolder, console: Console, is_lost: Callable[[], bool]) -> str:
@@ -265,9 +238,10 @@ def _watch(folder: RunFolder, console: Console, is_lost: Callable[[], bool]) -> 
 
     try:
         with journal_of(folder) as journal:
-            return watch_live(
+            summary = watch_live(
                 journal, run=folder.name, scales=read_scales(folder.path), console=console,
                 give_up=give_up, raises_interrupt=True,
-            ).state  # fmt: skip
+            )  # fmt: skip
+            return "" if _has_left(summary) else summary.state
     except RedisAway:
         return ""

@@ -31,8 +31,8 @@ def save_runs(node: Node, say: Callable[[str], object]) -> None:
     for folder in asked:
         if folder.name in active:
             say(
-                f"run {folder.name} has not saved within {SAVE_S:.0f} s; gato resume goes on from"
-                " its last checkpoint"
+                f"run {folder.name} has not saved and copied all within {SAVE_S:.0f} s; gato resume"
+                " goes on from its last checkpoint"
             )
         else:
             say(f"run {folder.name} stopped; gato resume {folder.name} continues it")
@@ -45,7 +45,12 @@ def runs_at_home(node: Node) -> list[RunFolder]:
         folder = RunFolder(file.parent.parent, file.parent.name)
         try:
             home = read_home(folder.path)
-            if home is not None and home.is_here and home.host == node.host and _goes_on(folder):
+            if (
+                home is not None
+                and home.is_here
+                and home.address == node.address
+                and _goes_on(folder)
+            ):
                 found.append(folder)
         except (ValueError, OSError):
             continue  # its files are damaged: it cannot be asked

@@ -202,6 +202,7 @@ def choose_home(nodes: Sequence[Member], wanted: str | None, here: str) -> Membe
 def _begin(order: Order, node: Member) -> RunFolder:
     """Start the supervisor on its node, and wait until the run goes on."""
     _end_lingering()
+    is_new = SUPERVISOR not in ray.util.list_named_actors()
     actor = RemoteSupervisor.options(
         name=SUPERVISOR,
         lifetime="detached",
@@ -219,12 +220,14 @@ def _begin(order: Order, node: Member) -> RunFolder:
             time.sleep(0.3)
             about = ray.get(actor.about.remote(), timeout=30.0)
     except RayTaskError as failure:
-        ray.kill(actor, no_restart=True)
+        if is_new:
+            ray.kill(actor, no_restart=True)
         if isinstance(failure.cause, RunExists):
             raise RunExists(f"node {node.name}: {failure.cause}") from None
         raise ValueError(f"node {node.name}: {failure.cause}") from None
     except (RayError, GetTimeoutError) as failure:
-        ray.kill(actor, no_restart=True)
+        if is_new:
+            ray.kill(actor, no_restart=True)
         raise ValueError(
             f"the supervisor did not start on node {node.name} ({str(failure).splitlines()[0]}); is"
             " the same version of the project installed there?"

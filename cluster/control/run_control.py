@@ -25,8 +25,8 @@ ANSWER_S = 5.0
 """How long to wait for what a run says to a control word."""
 BACK_S = 90.0
 """How long Ray may take to start a supervisor again, whose run's Redis is away meanwhile."""
-STOP_TIMEOUT_S = 120.0
-"""A learner saves before it stops."""
+STOP_TIMEOUT_S = 200.0
+"""A learner saves before it stops, and a storage gets the last copy."""
 
 
 def summary_of(run: str | None, *, redis_url: str | None = None) -> Summary:

@@ -20,7 +20,7 @@ GCS: Any = gcs_pb2
 
 TIMEOUT_S = 10.0
 GONE_S = 60.0
-"""How long a node that was killed may be taken for alive; see HEALTH in node.py."""
+"""How long a node that was killed may be taken for alive; see HEALTH in head.py."""
 State = Literal["alive", "draining", "dead"]
 
 

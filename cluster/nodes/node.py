@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -105,14 +106,15 @@ def stop_node(node: Node) -> None:
         while node.is_alive and time.monotonic() < until_s:
             time.sleep(0.1)
         _kill({node.pid: node.born, **children})
-    _kill(session_members(node.pid))  # what a start that failed has left
+    _kill(session_members(node.pid, node.born))  # what a start that failed has left
     (folder_of(node.address) / "node.json").unlink(missing_ok=True)
 
 
 def _kill(processes: Mapping[int, str | None]) -> None:
     for pid, of in processes.items():
         if is_alive(pid, of):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def own_nodes() -> list[Node]:

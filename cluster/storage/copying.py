@@ -114,7 +114,7 @@ class Copying:
                 self._say("problem", str(problem))
                 self._stop()
                 return
-            except (ValueError, OSError) as problem:
+            except Exception as problem:  # whatever it is: the next copy may succeed
                 self._name(problem)
             else:
                 if self._problem:

@@ -180,11 +180,6 @@ def _link(file: Path, data: bytes) -> None:
         draft.unlink()
 
 
-def run_ids(url: str) -> list[str]:
-    """The ids of the runs that are copied to `url`."""
-    return sorted({name.split("/")[0] for name in Place(url, "").names() if "/" in name})
-
-
 def _protocols(file_system: Any) -> tuple[str, ...]:
     known = file_system.protocol
     return (known,) if isinstance(known, str) else tuple(known)

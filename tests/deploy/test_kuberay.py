@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cluster.nodes.node import HEALTH
+from cluster.nodes.head import HEALTH
 from tests.cluster.hosts import Host, hosts, missing, wait_for
 from tests.deploy.recipes import (
     clear,

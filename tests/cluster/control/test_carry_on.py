@@ -64,6 +64,13 @@ def test_a_run_that_has_finished_goes_on_to_a_higher_number_of_updates() -> None
     assert next_step("finished", said=None, has_done=100, updates=101) == "go on"
 
 
+def test_a_stop_because_the_home_left_is_no_users_stop() -> None:
+    def step(reason: str) -> str:
+        return next_step("stopped", said="stopped", has_done=9, updates=None, reason=reason)
+
+    assert (step(""), step("its home m1 left the cluster")) == ("stopped", "go on")
+
+
 def test_a_home_without_a_cluster_and_a_run_of_a_cluster_without_one_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,34 @@
+"""Processes that were noted earlier."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from gato.processes import born, session_members
+
+BEGIN_AND_END = """
+import os, subprocess, sys, time
+os.setsid()
+child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"])
+print(child.pid, flush=True)
+"""
+
+
+def test_the_members_of_a_session_are_found_when_their_leader_has_ended() -> None:
+    leader = subprocess.Popen([sys.executable, "-c", BEGIN_AND_END], stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    birth = born(leader.pid)
+    child = int(next(line for line in leader.stdout if line.strip() != b"1"))
+    leader.wait()
+    try:
+        assert set(session_members(leader.pid, birth)) == {child}
+        assert session_members(leader.pid, "another-boot/1") == {}
+        assert session_members(leader.pid, None) == {}
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_the_session_of_another_process_with_the_number_is_left_alone() -> None:
+    own = os.getsid(0)
+    assert session_members(own, "long-ago/1") == {}
