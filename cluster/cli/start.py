@@ -121,7 +121,8 @@ def start(
         ),
     ] = False,
 ) -> None:
-    """Start a run and watch it. Ctrl-C stops it, and everything is kept.
+    """Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it ends the
+    watching only.
 
     Example: [bold]gato start demo --workers 2[/bold]
     """

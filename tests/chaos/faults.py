@@ -92,15 +92,17 @@ def power_cut(*hosts: Callable[[Lab], Host], operator: bool = False) -> Callable
 
 def redis_away(lab: Lab) -> None:
     """The Redis of the journal is killed, and started again after 60 s."""
-    lab.redis.kill()
+    assert lab.journal_redis is not None
+    lab.journal_redis.kill()
     time.sleep(60.0)
-    lab.redis.start()
+    lab.journal_redis.start()
 
 
 def redis_wiped(lab: Lab) -> None:
     """The Redis of the journal is killed, and starts again with nothing."""
-    lab.redis.kill()
-    lab.redis.start(wiped=True)
+    assert lab.journal_redis is not None
+    lab.journal_redis.kill()
+    lab.journal_redis.start(wiped=True)
 
 
 def fill_disk(lab: Lab) -> None:

@@ -53,21 +53,21 @@ class Broken(AssertionError):
 class Redis:
     """A Redis that others operate, on one of the machines."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._folder = host.folder / "redis"
+    def __init__(self, host: Host, port: int) -> None:
+        self._host, self._port = host, port
+        self._folder = host.folder / f"redis-{port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://:secret@{self._host.address}:6399/0"
+        return f"redis://:secret@{self._host.address}:{self._port}/0"
 
     def start(self, *, wiped: bool = False) -> None:
         """Start it, with what it had or with nothing."""
         if wiped:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(exist_ok=True)
-        words = ("--port", "6399", "--bind", self._host.address, "--requirepass", "secret")
+        words = ("--port", str(self._port), "--bind", self._host.address, "--requirepass", "secret")
         kept = ("--dir", str(self._folder), "--appendonly", "yes")
         self._process = self._host.start(
             [str(get_binary_path()), *words, *kept], self._folder.parent / "redis.log"
@@ -75,7 +75,7 @@ class Redis:
 
     def kill(self) -> None:
         """kill -9."""
-        for pid in self._host.pids(":6399"):
+        for pid in self._host.pids(f":{self._port}"):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -90,12 +90,10 @@ class Lab:
     home: Host
     third: Host
     folder: Path
-    redis: Redis
-    """On a fourth machine, where nothing is broken but this."""
-    head_survives: bool = True
-    """Whether the head keeps the cluster's state there."""
-    journal_is_there: bool = False
-    """Whether the run's journal is there, too; else the run has a Redis of its own."""
+    head_redis: Redis | None
+    """On a fourth machine, for the cluster's state; None: the head alone has it."""
+    journal_redis: Redis | None
+    """There, too, for the run's journal; None: the run has one of its own."""
     records: list[tuple[float, Record]] = field(default_factory=list[tuple[float, Record]])
     """All records of the journal, with the time of their writing (as `time.monotonic`)."""
     loops: dict[str, subprocess.Popen[bytes]] = field(
@@ -197,8 +195,8 @@ class Lab:
         gato = f"{sys.executable} -P -m cluster.cli.main"
         if host is self.head:
             words = f"cluster start --host {host.address} --cpus 0 --gpus 0 --name head"
-            if self.head_survives:
-                host.env["GATO_CLUSTER_REDIS"] = self.redis.url
+            if self.head_redis is not None:
+                host.env["GATO_CLUSTER_REDIS"] = self.head_redis.url
         else:
             offer = "--cpus 2 --gpus 1" if host is self.home else "--cpus 1 --gpus 0"
             words = f"cluster join {self.address} {offer} --name {host.hostname}"
@@ -231,12 +229,20 @@ class Lab:
 def lab(
     folder: Path, *, journal_is_there: bool = False, head_survives: bool = True
 ) -> Generator[Lab]:
-    """A cluster with a run that plays and learns; all of it is killed at the end. See `Lab`."""
+    """A cluster with a run that plays and learns; all of it is killed at the end.
+
+    Args:
+        folder: Of all files.
+        journal_is_there: Whether the run's journal is in a Redis on a fourth machine.
+        head_survives: Whether the cluster's state is in another one there.
+    """
     names = ("head", "home", "third", "redis")
     with hosts(names, folder) as (head, home, third, fourth), _small_disk(home):
-        redis = Redis(fourth)
-        redis.start()
-        it = Lab(head, home, third, folder, redis, head_survives, journal_is_there)
+        head_redis = Redis(fourth, 6398) if head_survives else None
+        journal_redis = Redis(fourth, 6399) if journal_is_there else None
+        for redis in filter(None, (head_redis, journal_redis)):
+            redis.start()
+        it = Lab(head, home, third, folder, head_redis, journal_redis)
         try:
             it.start_node(it.head)
             token = it.head.home / ".ray/auth_token"
@@ -250,8 +256,8 @@ def lab(
             it.start_node(it.third)
             wait_for_nodes(it, 3)
             words = " ".join(f"--set {setting}" for setting in SETTINGS)
-            if journal_is_there:
-                words += f" --redis {redis.url}"
+            if journal_redis is not None:
+                words += f" --redis {journal_redis.url}"
             it.head.gato(
                 f"start {RUN} --address {it.address} --updates {UPDATES} --workers 2 --detach"
                 f" {words}",

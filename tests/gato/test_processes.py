@@ -10,7 +10,8 @@ from gato.processes import born, session_members
 BEGIN_AND_END = """
 import os, subprocess, sys, time
 os.setsid()
-child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"])
+sleep = "import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", sleep])
 print(child.pid, flush=True)
 """
 
@@ -19,7 +20,7 @@ def test_the_members_of_a_session_are_found_when_their_leader_has_ended() -> Non
     leader = subprocess.Popen([sys.executable, "-c", BEGIN_AND_END], stdout=subprocess.PIPE)
     assert leader.stdout is not None
     birth = born(leader.pid)
-    child = int(next(line for line in leader.stdout if line.strip() != b"1"))
+    child = int(leader.stdout.readline())
     leader.wait()
     try:
         assert set(session_members(leader.pid, birth)) == {child}
