@@ -141,7 +141,8 @@ class SupervisorActor:
     def _prepare(self) -> RunFolder:
         """The folder of the run: a new one, or the one to go on with."""
         order = self._order
-        if order.storage:
+        is_there = bool(order.path) and (Path(order.path) / "run.json").is_file()
+        if order.storage and not is_there:
             folder = restore_here(order.storage, order.run_id, order.settings, self._where())
             self._home(folder)
             return folder

@@ -109,15 +109,15 @@ def _move(
     try:
         nodes = members(home.address)
         node = choose_home(nodes, to, "")
-        if node.host == home.host:
-            _go_on(_order(home, settings, redis_url), home, node)
+        url = override(folder.config(), settings).storage.url
+        if node.host == home.host:  # with an empty disk, if need be
+            _go_on(replace(_order(home, settings, redis_url), storage=url), home, node)
             return
         if any(each.host == home.host and each.is_alive for each in nodes):
             raise ValueError(
                 f"run {folder.name} lives on {home.node} ({home.host}), which is in the cluster; it"
                 " moves only when its home is lost: leave out --home"
             )
-        url = override(folder.config(), settings).storage.url
         if not url:
             raise ValueError(
                 f"run {folder.name} has no storage: all of it is on {home.node} ({home.host}); let"

@@ -167,6 +167,14 @@ class Place:
         return file_system, posixpath.join(root, self.run_id, path).rstrip("/")
 
     def _make_folder(self, file_system: Any, file: str) -> None:
+        if "file" in _protocols(file_system):
+            root = Path(file_system._strip_protocol(self.url))
+            if not root.is_dir():
+                # A folder on the home's own disk, where a share is not mounted, is no copy.
+                raise FileNotFoundError(
+                    "there is no such folder on this machine; make it, or mount the share"
+                )
+            (root / self.run_id).mkdir(mode=0o700, exist_ok=True)
         file_system.makedirs(posixpath.dirname(file), exist_ok=True)
 
 

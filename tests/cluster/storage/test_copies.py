@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,6 +36,11 @@ from tests.replay.episodes import counter_episode
 
 CAPACITY = 1 << 20
 NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(autouse=True)
+def _share(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -388,3 +394,14 @@ def test_a_storage_that_cannot_be_used_is_refused_in_one_line(text: str, said: s
         checked_url(text)
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_share_that_is_not_mounted_is_no_storage(form: str, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    with pytest.raises(PlaceAway, match="there is no such folder on this machine; make it"):
+        Place(form.format(away), "id").put("packs/1", b"1")
+    assert not away.exists()
+    away.mkdir()
+    Place(form.format(away), "id").put("packs/1", b"1")
+    assert stat.S_IMODE((away / "id").stat().st_mode) == 0o700

@@ -44,6 +44,7 @@ def newest(shared: Path) -> Manifest | None:
 @pytest.mark.skipif(bool(missing()), reason=missing() or "it can")
 def test_a_run_goes_on_at_another_home_and_never_again_at_the_lost_one(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
+    shared.mkdir()
     with hosts(3, tmp_path) as (head, home, other):
         head.gato(f"cluster start --host {head.address} --cpus 0 --gpus 0 --name head")
         token = (head.home / ".ray/auth_token").read_text()
