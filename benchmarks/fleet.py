@@ -47,8 +47,8 @@ FLEETS = (10, 100, 1000)
 NUM_TASKS = 50
 ASSIGNMENT_S = 20.0
 """How long an assignment takes; of `clone` and `demo` they take 5 to 60 s."""
-RUN_S = 90.0
-SETTLE_S = 30.0
+RUN_S = 45.0
+SETTLE_S = 20.0
 """Time at the beginning that does not count: all workers start at once."""
 GB = 1e9 / 8
 """Bytes a second of a link of one gigabit."""
