@@ -34,7 +34,10 @@ class Commands(LazyGroup):
         "replay": "cluster.cli.replay.main",
     }
     HELP = {  # noqa: RUF012
-        "start": "Start a run and watch it. Ctrl-C stops it, and everything is kept.",
+        "start": (
+            "Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it ends"
+            " the watching only."
+        ),
         "resume": "Continue a stopped run from its last checkpoint, with all its episodes.",
         "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
         "status": "Print the status of a run once.",

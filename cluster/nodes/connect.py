@@ -40,20 +40,7 @@ def connect_ray(address: str | None, *, namespace: str, num_cpus: int | None = N
         warnings.simplefilter("ignore")
         if address is None:
             make_own_token()  # Ray would make one that all users of the machine can read
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    namespace=namespace,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            except Exception as problem:
-                # Ray has no exception of its own for a start that took too long.
-                raise ValueError(
-                    f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
-                ) from problem
+            _start_local(namespace, num_cpus)
             return
         use_token(address)
         try:
@@ -108,6 +95,28 @@ def keep_to_loopback(alone: bool) -> None:
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0" if alone else "1"
     ray_constants.ENABLE_RAY_CLUSTER = not alone
+
+
+def _start_local(namespace: str, num_cpus: int | None) -> None:
+    """Start a local Ray. It gives its node 30 s, which a busy machine may miss: then once more."""
+    for is_last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                namespace=namespace,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as problem:
+            # Ray has no exception of its own for a start that took too long.
+            if is_last or "timed out during startup" not in str(problem):
+                raise ValueError(
+                    f"a local Ray did not start: {problem}; is the machine busy, or out of memory?"
+                ) from problem
+            ray.shutdown()
 
 
 def _is_loopback(address: str) -> bool:

@@ -67,6 +67,7 @@ def test_a_remote_worker_does_what_a_worker_does() -> None:
     assert progress.steps == report.env_steps
 
 
+@pytest.mark.usefixtures("one_core")
 def test_an_inference_process_is_as_nice_as_workers_and_has_the_threads_that_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
