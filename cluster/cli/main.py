@@ -35,8 +35,8 @@ class Commands(LazyGroup):
     }
     HELP = {  # noqa: RUF012
         "start": (
-            "Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it ends"
-            " the watching only."
+            "Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it"
+            " ends the watching only."
         ),
         "resume": "Continue a stopped run from its last checkpoint, with all its episodes.",
         "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
