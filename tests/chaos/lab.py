@@ -202,6 +202,12 @@ class Lab:
             words = f"cluster join {self.address} {offer} --name {host.hostname}"
         self.keep(host.hostname, host, f"{gato} {words} --block")
 
+    def start_service(self) -> None:
+        """Have the run go on whatever happens, as the units of deploy/systemd do."""
+        gato = f"{sys.executable} -P -m cluster.cli.main"
+        words = f"start {RUN} --or-resume --address {self.address} --home {self.home.hostname}"
+        self.keep("service", self.head, f"{gato} {words}")
+
     def resume(self) -> None:
         """`gato resume`, as the one who operates the run does after a loss of its home."""
         done = self.head.gato(f"resume {RUN} --detach", check=False, timeout_s=300.0)

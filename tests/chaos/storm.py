@@ -62,6 +62,7 @@ def storm(it: Lab, faults: Sequence[Fault], *, seconds: float, seed: int) -> Out
     rng, outcome, struck = random.Random(seed), Outcome(), Counter[str]()
     under_way: dict[str, threading.Thread] = {}
     order: list[Fault] = []
+    it.start_service()
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         begun_s = time.monotonic()
@@ -82,6 +83,7 @@ def storm(it: Lab, faults: Sequence[Fault], *, seconds: float, seed: int) -> Out
     outcome.calm_after_s = it.wait("it goes on after all", lambda: it.goes_on(calm_s), CALM_S)
     wait_for_nodes(it, 3)
     it.let_go("witness")
+    it.let_go("service")
     it.head.gato(f"stop {RUN}", timeout_s=300.0)
     outcome.faults = dict(struck)
     _count(it, outcome)
