@@ -221,6 +221,7 @@ def _reserve(cores: int, gpus: int) -> PlacementGroupSchedulingStrategy:
         raise ValueError(
             f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner for"
             f" {HOME_WAIT_S:.0f} s; stop another run there, or name another node with --home (gato"
-            " cluster nodes lists them)"
+            " cluster nodes lists them); if nothing runs there, Ray has not freed them: take that"
+            " machine out (gato cluster stop) and let it join again"
         ) from None
     return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
