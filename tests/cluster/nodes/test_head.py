@@ -190,7 +190,7 @@ def test_a_run_goes_on_while_its_head_dies_and_is_started_again(tmp_path: Path) 
         written = [entry.record for entry in records.read(count=1_000_000)]
         reports = [record for record in written if isinstance(record, LearnerReport)]
         steps = [report.step for report in reports]
-        assert steps == sorted(set(steps))
+        assert steps == sorted(steps)  # the last report, of the stop, may have no update
         assert {report.version.epoch for report in reports} == {1}
 
         head.gato("cluster stop")
