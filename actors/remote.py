@@ -50,8 +50,7 @@ class InferenceActor:
         niceness: int,
         num_threads: int,
     ) -> None:
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
         os.nice(niceness)
         use_threads(num_threads)  # Ray sets one thread for an actor that claims no core
         self._server = InferenceServer(players, tasks, source)
@@ -170,8 +169,7 @@ class WorkerActor:
     ) -> None:
         """`shares_inference`: whether the inference actor of the node and of this `launch` acts for
         it."""
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
         os.nice(niceness)
         use_threads(1)
         self._playing = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Protocol, runtime_checkable
 
 MARK = ":gato:"
 LAUNCH = re.compile(r"-{1,2}[0-9a-f]{32}\b")
@@ -12,10 +13,20 @@ NODE = re.compile(r"-([0-9a-f]{8})[0-9a-f]{48}$")
 """In names of inference actors."""
 
 
-def name_log(namespace: str, actor: str | None) -> None:
-    """Open the log of this process, which is the actor called so; without a name, nothing."""
-    if actor:
-        print(f"{MARK}{namespace}:{part_of(actor)}", file=sys.stderr, flush=True)
+@runtime_checkable
+class ActorContext(Protocol):
+    """Of Ray's `RuntimeContext`, what names an actor."""
+
+    @property
+    def namespace(self) -> str: ...
+
+    def get_actor_name(self) -> str | None: ...
+
+
+def name_log(context: ActorContext) -> None:
+    """Open the log of this process, which is the actor of `context`; without a name, nothing."""
+    if actor := context.get_actor_name():
+        print(f"{MARK}{context.namespace}:{part_of(actor)}", file=sys.stderr, flush=True)
 
 
 def part_of(actor: str) -> str:

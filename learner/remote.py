@@ -30,8 +30,7 @@ class LearnerActor:
         task_names: list[str],
         seed: int,
     ) -> None:
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
         self._arguments = (config, model, source, sink, folder)
         self._task_names = task_names
         self._seed = seed

@@ -31,8 +31,7 @@ from replay.shards import merged, priorities_by_shard, shard_folder, shard_of, s
 from replay.storage.record import pack, record_to_bytes
 
 THREADS = {"write": 8, "read": 4}
-"""Threads of each concurrency group. Writers that are held back keep theirs, so readers, who let
-them go on, have threads of their own."""
+"""Threads of each concurrency group: writers that are held back never keep readers out."""
 
 Answer = TypeVar("Answer")
 
@@ -50,8 +49,7 @@ class ReplayActor:
         teacher_returns: Mapping[str, float],
         shard: int,
     ) -> None:
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
         self._service = ReplayService(
             folder, tasks, layout, config, seed=seed, teacher_returns=teacher_returns, shard=shard
         )
@@ -231,8 +229,7 @@ class RemoteEpisodeSink:
     """Inserts episodes, each until it is durable."""
 
     def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
-        """`patience_s`: how long to try while replay does not answer; `is_paced`: whether the
-        limiter holds the writer back."""
+        """`patience_s`: how long a replay that is away is tried; `is_paced`: obey the limiter."""
         self._shards = shards
         self._is_paced = is_paced
         self._patience_s = patience_s
@@ -244,10 +241,10 @@ class RemoteEpisodeSink:
         actor = self._shards.actors[shard_of(record.key, len(self._shards.actors))]
         data = record_to_bytes(record)
 
-        def add() -> Added:
-            return _answer(actor.add.remote(data, CALL_WAIT_S, self._is_paced), self._patience_s)
-
-        return add_patiently(add, patience_s=self._patience_s)
+        return add_patiently(
+            lambda: _answer(actor.add.remote(data, CALL_WAIT_S, self._is_paced), self._patience_s),
+            patience_s=self._patience_s,
+        )
 
 
 class RemotePromptSource:

@@ -78,8 +78,7 @@ class SupervisorActor:
     """Holds a `Session`, with the run's own Redis beside it."""
 
     def __init__(self, order: Order) -> None:
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
         self._order = order
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

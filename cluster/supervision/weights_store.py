@@ -39,8 +39,7 @@ class WeightsStore:
 
     def __init__(self, folder: Path) -> None:
         if ray.is_initialized():
-            here = ray.get_runtime_context()
-            name_log(here.namespace, here.get_actor_name())
+            name_log(ray.get_runtime_context())
         self._file = folder / "latest.safetensors"
         self._held: Held | None = None
         folder.mkdir(parents=True, exist_ok=True)

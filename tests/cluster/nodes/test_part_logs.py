@@ -24,8 +24,7 @@ class Part:
     """Says two lines, one of them with an escape sequence, and dies when it is told to."""
 
     def __init__(self) -> None:
-        here = ray.get_runtime_context()
-        name_log(here.namespace, here.get_actor_name())
+        name_log(ray.get_runtime_context())
 
     def say(self, line: str) -> int:
         print(line, file=sys.stderr, flush=True)
