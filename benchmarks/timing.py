@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 
 def median_s(work: Callable[[], object], *, repeats: int) -> float:
@@ -41,3 +43,8 @@ def _calls(work: Callable[[], object], block_s: float) -> int:
     """How many calls take about `block_s`."""
     work()
     return max(1, round(block_s / median_s(work, repeats=3)))
+
+
+def milliseconds(seconds: Sequence[float], percentile: int) -> float:
+    """A percentile of durations; 0 where there are none."""
+    return round(1e3 * float(np.percentile(seconds, percentile)), 1) if len(seconds) else 0.0
