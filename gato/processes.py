@@ -24,31 +24,27 @@ def is_alive(pid: int | None, birth: str | None) -> bool:
 def born(pid: int) -> str | None:
     """When process `pid` started, so that a later process with its number is not taken for it.
     Linux only."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    fields = _stat(pid)
+    if not fields:
         return None
-    return ENDED if ticks[0] == "Z" else f"{boot}/{ticks[19]}"
+    return ENDED if fields[0] == "Z" else _birth(fields)
 
 
 def session_members(leader: int, birth: str | None) -> dict[int, str | None]:
     """The processes, with their births, of the session that process `leader`, born at `birth`,
-    began and that are not this one; it may have ended itself. None if the number is another
-    process's by now, or the machine was started again since."""
+    began, that run and are not this one; it may have ended itself. None if the number is
+    another process's by now, or the machine was started again since."""
     found: dict[int, str | None] = {}
     boot = (birth or "").partition("/")[0]
-    if born(leader) not in (None, birth) and is_alive(leader, None):
+    now = _stat(leader)
+    if now and _birth(now) != birth:
         return found
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(entry.parent.name)
-        if int(fields[3]) == leader and pid != os.getpid():
-            of = born(pid)
-            if of is not None and of.partition("/")[0] in (boot, ENDED):
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        fields = _stat(pid)
+        if fields and int(fields[3]) == leader and fields[0] != "Z" and pid != os.getpid():
+            of = _birth(fields)
+            if of.partition("/")[0] == boot:
                 found[pid] = of
     return found
 
@@ -56,12 +52,10 @@ def session_members(leader: int, birth: str | None) -> dict[int, str | None]:
 def descendants(pid: int) -> dict[int, str | None]:
     """The processes below `pid`, with their births."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
     found: dict[int, str | None] = {}
     queue = list(children.get(pid, []))
     while queue:
@@ -69,3 +63,18 @@ def descendants(pid: int) -> dict[int, str | None]:
         found[child] = born(child)
         queue += children.get(child, [])
     return found
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process from its state on: state, parent, group, session …; none
+    without such a process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _birth(fields: list[str]) -> str:
+    """The boot of this machine and the clock tick after it at which a process began."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{fields[19]}"
