@@ -1,11 +1,25 @@
-"""Whether a process that was noted earlier is still the same one, and alive."""
+"""Whether a process that was noted earlier is still the same one, and alive; and its relatives."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 ENDED = "ended, and not collected yet"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A process and what it has used."""
+
+    title: str
+    """The first word of its command line, or what it put there."""
+    birth: str
+    """See `born`."""
+    cpu_s: float
+    """Time on a core so far, of all its threads."""
 
 
 def is_alive(pid: int | None, birth: str | None) -> bool:
@@ -46,6 +60,24 @@ def session_members(leader: int, birth: str | None) -> dict[int, str | None]:
             of = _birth(fields)
             if of.partition("/")[0] == boot:
                 found[pid] = of
+    return found
+
+
+def siblings() -> dict[int, Usage]:
+    """The other processes that the parent of this one has, without those that have ended.
+    Linux only."""
+    found: dict[int, Usage] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        fields = _stat(pid)
+        if not fields or int(fields[1]) != os.getppid() or fields[0] == "Z" or pid == os.getpid():
+            continue
+        try:
+            title = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
+        except OSError:
+            continue
+        ticks = int(fields[11]) + int(fields[12])
+        found[pid] = Usage(title.strip(), _birth(fields), ticks / _TICKS_PER_S)
     return found
 
 

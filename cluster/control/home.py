@@ -18,7 +18,7 @@ from rich.console import Console
 from actors.tasks.text_encoder import BYTES
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
-from cluster.control.storage import copied, require_here, restore_here
+from cluster.control.storage import copied, require_not_moved, restore_here
 from cluster.journal.records import Event
 from cluster.journal.redis_server import find_server
 from cluster.runs.config import RunConfig
@@ -150,7 +150,7 @@ class SupervisorActor:
             folder = RunFolder(path.parent, path.name)
             if not (path / "run.json").is_file():
                 raise ValueError(f"the folder {path} of the run is no longer on this node")
-            require_here(folder, order.settings)
+            require_not_moved(folder, order.settings)
             require_space(path)
             folder.change_config(
                 lambda config: replace(override(config, order.settings), name=folder.name)

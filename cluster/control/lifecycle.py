@@ -15,7 +15,7 @@ from rich.console import Console
 from actors.tasks.text_encoder import BYTES
 from cluster.control import run_control
 from cluster.control.run_journal import keep_url, redis_of_resume, redis_of_start
-from cluster.control.storage import require_here
+from cluster.control.storage import require_not_moved
 from cluster.control.supervise import Connections, supervise_or_fail
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
@@ -92,7 +92,7 @@ def resume(
         from cluster.control.on_cluster import resume_on_cluster
 
         if home.is_here:
-            require_here(folder, settings)
+            require_not_moved(folder, settings)
         if to is None and run_control.state_of(folder) in ("starting", "running"):
             raise ValueError(
                 f"run {folder.name} goes on at {home.node}; stop it first (gato stop"
@@ -111,7 +111,7 @@ def resume(
             f"run {folder.name} is {info.state}; stop it first (gato stop {folder.name}), or"
             " watch it"
         )
-    require_here(folder, settings)
+    require_not_moved(folder, settings)
     require_space(folder.path)
     redis_url = redis_of_resume(folder, redis_url, console)
     config = folder.change_config(

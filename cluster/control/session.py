@@ -43,7 +43,8 @@ class Session:
         )
         self.scales: Mapping[str, Scale] = scales_of(self.config, self._data_returns)
         self._supervisor: Supervisor | None = None
-        self._stopped = False
+        self._stopped: str | None = None
+        """Why."""
 
     def keep_scales(self) -> None:
         """Write where 0 and 1 of the normalised returns are, for those who look at the run."""
@@ -84,14 +85,14 @@ class Session:
         self._supervisor = Supervisor(
             config, parts, self.journal, scheduler, keep=self.folder.change_config
         )
-        if self._stopped:
-            self._supervisor.stop()
+        if self._stopped is not None:
+            self._supervisor.stop(self._stopped)
 
-    def stop(self) -> None:
+    def stop(self, why: str = "") -> None:
         """End the run: the learner saves and publishes, the workers end what they do."""
-        self._stopped = True
+        self._stopped = why
         if self._supervisor is not None:
-            self._supervisor.stop()
+            self._supervisor.stop(why)
 
     def run(self) -> tuple[Ended, str]:
         """Supervise the run to its end: how it ended, and why if it failed."""

@@ -59,7 +59,7 @@ def copied(session: Session, *, is_known: bool = False) -> Generator[None]:
         yield
 
 
-def require_here(folder: RunFolder, settings: Sequence[str]) -> None:
+def require_not_moved(folder: RunFolder, settings: Sequence[str]) -> None:
     """Check that no other home has the run in `folder`, before anything of it is touched.
 
     Args:

@@ -63,8 +63,17 @@ class RedisServer:
         cls, folder: Path | str, port: int | None = None, *, also_at: str | None = None
     ) -> RedisServer:
         """Start a server with its data in `folder`, on `port` or, without one, on the port it had
-        or any free one; `also_at`: an address of this machine to listen at, beside loopback."""
-        folder = Path(folder).resolve()
+        or any free one; `also_at`: an address of this machine to listen at, beside loopback.
+
+        One that is killed before it answers is started again, once.
+        """
+        try:
+            return cls._start(Path(folder).resolve(), port, also_at)
+        except _Killed:
+            return cls._start(Path(folder).resolve(), port, also_at)
+
+    @classmethod
+    def _start(cls, folder: Path, port: int | None, also_at: str | None) -> RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         lock_fd = _take_lock(folder)
         try:
@@ -238,6 +247,10 @@ def _launch(
     return process
 
 
+class _Killed(ValueError):
+    """The server was ended by a signal before it answered."""
+
+
 def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + READY_WAIT_S
     while True:
@@ -246,7 +259,8 @@ def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
         except redis.RedisError as error:  # not listening yet, or still loading
             log = server.folder / "redis.log"
             if process.poll() is not None:
-                raise ValueError(
+                kind = _Killed if process.returncode < 0 else ValueError
+                raise kind(
                     f"the Redis server ended with status {process.returncode}; see {log}"
                 ) from error
             if time.monotonic() > deadline_s:

@@ -12,7 +12,7 @@ from ray._private import ray_constants
 from ray._private.utils import read_ray_address
 from ray.exceptions import RayError
 
-from cluster.nodes.members import gcs_client
+from cluster.nodes.members import asked
 from cluster.nodes.probe import require_ray
 from cluster.nodes.tokens import make_own_token, use_token
 from gato.import_path import require_own_packages
@@ -134,14 +134,15 @@ def project_version() -> str:
 
 def note_version(address: str) -> None:
     """Say to the cluster at `address` with which version of this project it was started."""
-    client = gcs_client(address)
-    client.internal_kv_put(VERSION_KEY, project_version().encode(), True, VERSION_SPACE, timeout=10)
+    with asked(address) as client:
+        text = project_version().encode()
+        client.internal_kv_put(VERSION_KEY, text, True, VERSION_SPACE, timeout=10)
 
 
 def require_version(address: str) -> None:
     """Raises ValueError if the cluster was started with another version of this project."""
-    client = gcs_client(address)
-    found = client.internal_kv_get(VERSION_KEY, VERSION_SPACE, timeout=10)
+    with asked(address) as client:
+        found = client.internal_kv_get(VERSION_KEY, VERSION_SPACE, timeout=10)
     theirs, ours = (found or b"").decode(), project_version()
     if theirs and theirs != ours:
         raise ValueError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,9 +52,20 @@ class Member:
         return self.total.get(resource, 0.0)
 
 
-def gcs_client(address: str) -> Any:
-    """A client of the head at `address`, whose API Ray does not publish."""
-    return getattr(_raylet, "GcsClient")(address=address)  # noqa: B009 (compiled: no types)
+@contextmanager
+def asked(address: str) -> Generator[Any]:
+    """A client of the head at `address`, whose API Ray does not publish.
+
+    Raises:
+        ValueError: The head does not answer.
+    """
+    try:
+        yield getattr(_raylet, "GcsClient")(address=address)  # noqa: B009 (compiled: no types)
+    except (RpcError, GetTimeoutError, RuntimeError) as problem:
+        raise ValueError(
+            f"the head at {address} does not answer ({str(problem).splitlines()[0]}); is the"
+            " cluster up?"
+        ) from problem
 
 
 def members(address: str) -> list[Member]:
@@ -62,16 +74,10 @@ def members(address: str) -> list[Member]:
     Raises:
         ValueError: The head does not answer.
     """
-    try:
-        client = gcs_client(address)
+    with asked(address) as client:
         infos = client.get_all_node_info(timeout=TIMEOUT_S)
         state = AUTOSCALER.GetClusterResourceStateReply()
         state.ParseFromString(client.get_cluster_resource_state(timeout_s=TIMEOUT_S))
-    except (RpcError, GetTimeoutError, RuntimeError) as problem:
-        raise ValueError(
-            f"the head at {address} does not answer ({str(problem).splitlines()[0]}); is the"
-            " cluster up?"
-        ) from problem
     known = {node.node_id.hex(): node for node in state.cluster_resource_state.node_states}
     found: list[Member] = []
     for key, info in infos.items():
@@ -153,14 +159,15 @@ def drain(address: str, node: Member, *, within_s: float) -> None:
     """Have nothing new go to a node, and end it after `within_s`.
 
     Raises:
-        ValueError: The cluster refuses.
+        ValueError: The cluster refuses, or the head does not answer.
     """
     deadline_ms = int((time.time() + within_s) * 1000)
-    accepted, reason = gcs_client(address).drain_node(
-        node.id,
-        AUTOSCALER.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
-        "gato cluster drain",
-        deadline_ms,
-    )
+    with asked(address) as client:
+        accepted, reason = client.drain_node(
+            node.id,
+            AUTOSCALER.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+            "gato cluster drain",
+            deadline_ms,
+        )
     if not accepted:
         raise ValueError(f"node {node.name} cannot be drained: {reason}")

@@ -191,8 +191,9 @@ class Copier:
         # By name, so that what a process left that was killed goes, too.
         for folder in ("manifests", "files"):
             for path in self._place.names(folder):
-                tenure = int(path.split("/")[1].partition("-")[0])
-                if path not in needed and tenure <= self._tenure.number:
+                tenure = path.split("/")[1].partition("-")[0]
+                is_ours = tenure.isdecimal() and int(tenure) <= self._tenure.number
+                if is_ours and path not in needed:
                     self._place.delete(path)
 
 

@@ -76,9 +76,9 @@ class Copying:
         *,
         every_s: float,
         say: Callable[[str, str], None],
-        stop: Callable[[], None],
+        stop: Callable[[str], None],
     ) -> None:
-        """`say`: an event of the run; `stop`: ends the run, because another home has it."""
+        """`say`: an event of the run; `stop`: ends the run and says why: another home has it."""
         self._folder = folder
         self._every_s = every_s
         self._say, self._stop = say, stop
@@ -111,8 +111,7 @@ class Copying:
                 for ahead in (1, AHEAD):
                     self._epochs.claim(epoch + ahead)
             except RunMoved as problem:
-                self._say("problem", str(problem))
-                self._stop()
+                self._stop(str(problem))
                 return
             except Exception as problem:  # whatever it is: the next copy may succeed
                 self._name(problem)

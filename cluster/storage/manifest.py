@@ -58,7 +58,7 @@ class Manifest:
     def path(self) -> str:
         return f"manifests/{self.tenure:06d}-{self.number:09d}"
 
-    def paths(self) -> set[str]:
+    def all_stored(self) -> list[Stored]:
         """All files that it names."""
         stored = [
             *self.files.values(),
@@ -66,7 +66,11 @@ class Manifest:
         ]
         for shard in self.shards.values():
             stored += [shard.state, *shard.packs]
-        return {each.path for each in stored}
+        return stored
+
+    def paths(self) -> set[str]:
+        """The paths of all files that it names."""
+        return {stored.path for stored in self.all_stored()}
 
 
 def to_bytes(manifest: Manifest) -> bytes:

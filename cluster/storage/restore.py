@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.journal.epoch_file import read_epoch, write_epoch
+from cluster.runs.disk_space import MIN_FREE_BYTES, require_space
 from cluster.storage.claims import claim_tenure, last_claimed
 from cluster.storage.manifest import Manifest, ShardCopy, get, get_into, newest_manifest
 from cluster.storage.place import Place
+from gato.processes import is_alive
 from replay.storage.packs import restore_store
 
 
@@ -53,9 +55,14 @@ def restore(place: Place, folder: Path, where: str) -> Restored:
         RunMoved: Another home claimed the run at the same moment.
         PlaceAway: The place cannot be read, or a file of the copy is damaged.
         ValueError: There is no whole copy.
-        OSError: The disk is full.
+        OSError: The disk is full. The run is this home's then, and is not anywhere until the same
+            command has succeeded here.
     """
-    find_copy(place)
+    num_bytes = sum(stored.num_bytes for stored in find_copy(place).all_stored())
+    require_space(folder.parent, num_bytes + MIN_FREE_BYTES)
+    for left in folder.parent.glob(f".{folder.name}.*.restore"):
+        if not is_alive(int(left.name.split(".")[-2]), None):
+            shutil.rmtree(left, ignore_errors=True)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.restore")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True, mode=0o700)

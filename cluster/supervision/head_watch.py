@@ -1,5 +1,5 @@
 """What the cluster's head knows, asked of it by a thread: which nodes are being drained, and how
-many cores are free. And where an actor is."""
+many cores are free; it has those freed that Ray has lost. And where an actor is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, final
 import ray
 from ray._private.state import state as gcs
 from ray.exceptions import RayError
+
+from cluster.supervision.stranded import StrandedCores
 
 LOOK_EVERY_S = 1.0
 
@@ -28,6 +30,9 @@ class HeadWatch:
 
     def __init__(self) -> None:
         self._leaving: Mapping[str, float] = {}
+        self._stranded = StrandedCores()
+        self.workers_wait = False
+        """Whether a worker has no place, although the cluster might have one."""
         self.free_cores, self.all_cores = _cores()
         self._closing = threading.Event()
         threading.Thread(target=self._run, name="head watch", daemon=True).start()
@@ -44,6 +49,7 @@ class HeadWatch:
             try:
                 deadlines_ms = gcs.get_draining_nodes()
                 self.free_cores, self.all_cores = _cores()
+                self._stranded.tick(workers_wait=self.workers_wait)
             except (RayError, RuntimeError):  # the head is away: what was known stands
                 continue
             now_s = time.monotonic() - time.time()

@@ -26,6 +26,7 @@ from actors.teachers.resolve import Teachers
 from cluster.runs.config import RunConfig
 from cluster.runs.home import SUPERVISOR
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
+from cluster.supervision.stranded import end_stranded
 from cluster.supervision.weights_store import (
     RemoteWeightsStore,
     StoreSink,
@@ -214,14 +215,17 @@ def _reserve(cores: int, gpus: int) -> PlacementGroupSchedulingStrategy:
             lifetime="detached",
         )
     try:
-        ray.get(group.ready(), timeout=HOME_WAIT_S)
+        try:
+            ray.get(group.ready(), timeout=HOME_WAIT_S / 4)
+        except GetTimeoutError:
+            end_stranded()
+            ray.get(group.ready(), timeout=HOME_WAIT_S * 3 / 4)
     except (GetTimeoutError, RayError):
         remove_placement_group(group)
         wanted = f"{cores} core" + (f" and {gpus} GPU" if gpus else "")
         raise ValueError(
             f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner for"
             f" {HOME_WAIT_S:.0f} s; stop another run there, or name another node with --home (gato"
-            " cluster nodes lists them); if nothing runs there, Ray has not freed them: take that"
-            " machine out (gato cluster stop) and let it join again"
+            " cluster nodes lists them)"
         ) from None
     return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)

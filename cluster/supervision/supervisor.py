@@ -166,6 +166,8 @@ class Supervisor:
     def _name_waiting(self) -> None:
         """Say how many workers have no place, once it is known and whenever it changes."""
         waiting = (self._crew.num_waiting, len(self._crew))
+        if self._head is not None:
+            self._head.workers_wait = waiting[0] > 0
         if (
             self._head is None
             or time.monotonic() - self._scaled_s < ROOM_KNOWN_S

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.journal import redis_server
 from cluster.journal.redis_client import connect, require_redis, without_password
 from cluster.journal.redis_endpoint import read_endpoint
 from cluster.journal.redis_server import RedisServer, find_server
@@ -227,3 +228,26 @@ def test_a_password_is_read_from_the_file_that_the_url_names(tmp_path: Path) -> 
         with pytest.raises(ValueError, match="refuses the password") as caught:
             connect(url)
         assert "Zkz" not in str(caught.value)
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    wait = redis_server._await_ready
+    times = 1
+
+    def kill_first(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
+        started.append(process.pid)
+        if len(started) <= times:
+            process.kill()
+            process.wait()
+        wait(server, process)
+
+    monkeypatch.setattr(redis_server, "_await_ready", kill_first)
+    with RedisServer.start(tmp_path / "once") as server:
+        assert server.pid == started[1]
+    times = 4
+    with pytest.raises(ValueError, match="ended with status -9"):
+        RedisServer.start(tmp_path / "twice")
+    assert len(started) == 4

@@ -20,7 +20,14 @@ from cluster.journal.writer import JournalWriter
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.storage import copier as copier_module
-from cluster.storage.claims import Epochs, RunMoved, claim_tenure, newest_tenure, read_tenure
+from cluster.storage.claims import (
+    Epochs,
+    RunMoved,
+    claim_tenure,
+    newest_tenure,
+    read_tenure,
+    require_tenure,
+)
 from cluster.storage.copier import Copier
 from cluster.storage.copying import Copying, begin_tenure
 from cluster.storage.manifest import from_bytes, newest_manifest, to_bytes
@@ -300,7 +307,7 @@ def test_a_storage_that_is_away_is_named_once_and_caught_up_with(run: Run, tmp_p
     said: list[str] = []
     with Copying(
         run.folder, place, mine, every_s=0.02,
-        say=lambda kind, text: said.append(f"{kind}: {text}"), stop=lambda: None,
+        say=lambda kind, text: said.append(f"{kind}: {text}"), stop=lambda _: None,
     ) as copying:  # fmt: skip
         until(lambda: newest_manifest(place))
         assert copying.claim_epoch(6) == 6
@@ -327,16 +334,34 @@ def test_a_storage_that_is_away_is_named_once_and_caught_up_with(run: Run, tmp_p
 def test_a_home_that_loses_its_run_while_it_goes_on_stops_it(run: Run, tmp_path: Path) -> None:
     place = Place(str(tmp_path / "shared"), "id")
     mine = claim_tenure(place, run.folder, "here")
-    said: list[str] = []
-    stopped: list[bool] = []
+    stopped: list[str] = []
     with Copying(
         run.folder, place, mine, every_s=0.02,
-        say=lambda kind, text: said.append(text), stop=lambda: stopped.append(True),
+        say=lambda kind, text: None, stop=stopped.append,
     ):  # fmt: skip
         until(lambda: newest_manifest(place))
         restore(place, tmp_path / "other" / "debug", "there")
         until(lambda: stopped)
-    assert "has moved to there" in said[-1]
+    assert "has moved to there" in stopped[0]
+
+
+def test_a_copy_for_which_there_is_no_room_leaves_the_run_where_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(str(tmp_path / "shared"), "id")
+    run.play(3)
+    mine = claim_tenure(place, run.folder, "old")
+    Copier(run.folder, place, mine).copy()
+    left = tmp_path / "other" / ".debug.4194305.restore"  # above the highest number of a process
+    left.mkdir(parents=True)
+    monkeypatch.setattr("cluster.storage.restore.MIN_FREE_BYTES", 1 << 60)
+    with pytest.raises(ValueError, match="GB free, the run needs"):
+        restore(place, tmp_path / "other" / "debug", "new")
+    require_tenure(place, mine)
+    monkeypatch.undo()
+    restore(place, tmp_path / "other" / "debug", "new")
+    assert not left.exists()
+    assert [each.name for each in left.parent.iterdir()] == ["debug"]
 
 
 def test_a_damaged_copy_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
