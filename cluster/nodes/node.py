@@ -19,7 +19,7 @@ from cluster.nodes.connect import keep_to_loopback, require_version
 from cluster.nodes.members import members, wait_until_gone
 from cluster.nodes.own_address import own_address, require_address
 from cluster.nodes.probe import require_accepted, require_ray
-from cluster.nodes.starting import TIMED_OUT, await_node, reason_in
+from cluster.nodes.starting import SERVER_ENDED, TIMED_OUT, await_node, reason_in
 from cluster.nodes.tokens import folder_of, keep_token, use_token, write_private
 from gato.files import read_json
 from gato.processes import born, descendants, is_alive, session_members
@@ -204,8 +204,8 @@ def bring_up(
     is_there: Callable[[], bool],
 ) -> Node:
     """Start a node and wait until the cluster knows it. Ray gives a start 30 s, which a busy
-    machine may miss: then it is tried once more. Raises ValueError, and leaves nothing, if it
-    fails."""
+    machine may miss, and the server of a head may be killed meanwhile: then it is tried once more.
+    Raises ValueError, and leaves nothing, if it fails."""
     for is_last in (False, True):
         process = launch()
         node = record(process)
@@ -218,7 +218,7 @@ def bring_up(
             return node
         said = node.log.read_text(errors="replace")
         stop_node(node)
-        if is_last or TIMED_OUT not in said:
+        if is_last or (TIMED_OUT not in said and problem != SERVER_ENDED):
             raise ValueError(
                 f"Ray did not {'start' if node.is_head else 'join ' + node.address}: "
                 + (problem or reason_in(said))
