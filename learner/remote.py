@@ -12,8 +12,9 @@ from gato.config import ModelConfig
 from gato.metrics import LearnerReport
 from gato.part_log import name_log
 from learner.config import LearnerConfig
-from learner.loop import Fenced, Learner, LossNotFinite, WeightsSink
+from learner.loop import Fenced, Learner, WeightsSink
 from learner.prefetch import BatchSource
+from learner.update import LossNotFinite
 
 
 class LearnerActor:

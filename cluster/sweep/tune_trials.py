@@ -19,7 +19,7 @@ from cluster.sweep.plan import SweepConfig
 from cluster.sweep.training import Slice, train
 from cluster.sweep.trial_log import HOW, TrialLog
 from cluster.sweep.tune_schedulers import Halving, RecordingPbt, RecordingScheduler
-from learner.loop import LossNotFinite
+from learner.update import LossNotFinite
 
 MOST_RETRIES = 2
 """How often a trial whose process died is tried again."""

@@ -25,8 +25,9 @@ from learner.checkpoint import (
     save_checkpoint,
 )
 from learner.config import LearnerConfig
-from learner.loop import Fenced, Learner, LossNotFinite
+from learner.loop import Fenced, Learner
 from learner.schedule import Schedule
+from learner.update import LossNotFinite
 from tests.gato.models import ROBOT, random_observations
 
 MODEL = ModelConfig(
@@ -174,7 +175,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
         )
     before = weights_of(learner)
     with pytest.raises(LossNotFinite, match="no update was made"):
-        learner._update(batch)
+        learner._update(batch, 0)
     for name, value in weights_of(learner).items():
         assert torch.equal(value.nan_to_num(), before[name].nan_to_num())
     assert list(tmp_path.glob("bad-batch-*.safetensors"))
@@ -271,7 +272,7 @@ def test_checkpointing_activations_changes_no_update(tmp_path: Path) -> None:
     thrifty = make(tmp_path / "thrifty", config=replace(CONFIG, activation_checkpointing=True))
     assert thrifty.model.transformer.activation_checkpointing
     for learner in (plain, thrifty):
-        learner._update(learner_batch())
+        learner._update(learner_batch(), 0)
     for name, value in weights_of(plain).items():
         torch.testing.assert_close(value, weights_of(thrifty)[name])
 
@@ -289,9 +290,9 @@ def test_the_compiled_learner_trains_on_one_compiled_graph_of_forward_and_loss(
         return lambda *args, **kwargs: (calls.append(args), function(*args, **kwargs))[1]
 
     monkeypatch.setattr(torch, "compile", compile_as_it_is)
-    make(tmp_path / "plain")._update(learner_batch())
+    make(tmp_path / "plain")._update(learner_batch(), 0)
     assert not compiled
-    make(tmp_path / "fast", config=replace(CONFIG, compile=True))._update(learner_batch())
+    make(tmp_path / "fast", config=replace(CONFIG, compile=True))._update(learner_batch(), 0)
     assert compiled == [next_token_loss]
     assert len(calls) == 1
 

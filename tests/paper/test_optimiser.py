@@ -8,7 +8,8 @@ import torch
 
 from gato.config import ModelConfig
 from learner.config import LearnerConfig
-from learner.loop import Learner, parameter_groups
+from learner.loop import Learner
+from learner.optimiser import parameter_groups
 from learner.schedule import Schedule
 from tests.learner.test_learner import ListSink, ListSource
 from tests.paper.tasks import SMALL, model_of
