@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 MARK = ":gato:"
 LAUNCH = re.compile(r"-{1,2}[0-9a-f]{32}\b")
 """In names of actors on a local Ray: differs for each launch."""
+EPOCH = re.compile(r"-epoch\d+$")
+"""In names of the learner's other processes: differs for each start of the learner."""
 NODE = re.compile(r"-([0-9a-f]{8})[0-9a-f]{48}$")
 """In names of inference actors."""
 
@@ -30,8 +32,10 @@ def name_log(context: ActorContext) -> None:
 
 
 def part_of(actor: str) -> str:
-    """The name of a part by its actor's: learner, replay-0, weights, w0, inference-1a2b3c4d."""
-    name = NODE.sub(r"-\1", LAUNCH.sub("", actor)).replace("inference-run-", "inference-")
+    """The name of a part by its actor's: learner, learner-1, replay-0, w0, inference-1a2b3c4d."""
+    name = NODE.sub(r"-\1", EPOCH.sub("", LAUNCH.sub("", actor))).replace(
+        "inference-run-", "inference-"
+    )
     return re.sub(r"^worker-(?=w\d)", "", name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from learner.schedule import Schedule
 
@@ -39,11 +40,23 @@ class LearnerConfig:
     minutes at the start."""
     num_threads: int | None = None
     """Threads of one operation on a CPU. None: PyTorch's choice."""
+    num_learners: int = 1
+    """Processes that train the model together, each with a GPU if there are any. They share the
+    rows of each batch: the batch stays the same."""
+    parallel: Literal["ddp", "fsdp"] | None = None
+    """How several processes keep the model: each all of it (ddp), or each a part (fsdp). None: fsdp
+    if the training state takes more than half of a GPU's memory."""
 
     def __post_init__(self) -> None:
-        for name in ("num_updates", "publish_every", "checkpoint_every", "report_every"):
+        counts = ("num_updates", "publish_every", "checkpoint_every", "report_every")
+        for name in (*counts, "num_learners"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.parallel == "fsdp" and self.compile:
+            raise ValueError(
+                "learner.parallel=fsdp cannot be compiled; use learner.parallel=ddp, or"
+                " learner.compile=false"
+            )
 
     @property
     def schedule(self) -> Schedule:

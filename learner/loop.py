@@ -19,8 +19,12 @@ from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save
 from learner.config import LearnerConfig
 from learner.meter import Meter
 from learner.optimiser import make_optimiser
+from learner.parallel import Parallel
+from learner.parallel_update import ParallelUpdate
 from learner.precision import bf16_in_hardware
 from learner.prefetch import BatchSource, Prefetcher
+from learner.ranks import Ranks
+from learner.rows import Feed
 from learner.update import Update
 
 
@@ -58,6 +62,7 @@ class Learner:
         task_names: Sequence[str],
         seed: int,
         device: torch.device | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Build the model and load the newest checkpoint.
 
@@ -71,6 +76,8 @@ class Learner:
             task_names: Names of the indices in a batch's `task_index`.
             seed: Of the run.
             device: None: a GPU if there is one.
+            ranks: This process among those that train together; None: it trains alone. Only rank 0
+                reads `source` and `folder`, publishes and saves.
         """
         self.config = config
         self._source = source
@@ -84,15 +91,17 @@ class Learner:
         if config.num_threads and self._device.type == "cpu":
             use_threads(config.num_threads)
         torch.manual_seed(seed)
-        self.model = Gato(model).to(self._device)
+        # What several processes share is put on their devices later, in parts.
+        self.model = Gato(model).to("cpu" if ranks else self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing
         self.optimiser = make_optimiser(self.model, config)
-        self._update = Update(
+        bf16 = bf16_in_hardware(self._device) if config.bf16 is None else config.bf16
+        self._update: Update | ParallelUpdate = Update(
             self.model,
             self.optimiser,
             config,
             device=self._device,
-            bf16=bf16_in_hardware(self._device) if config.bf16 is None else config.bf16,
+            bf16=bf16,
             seed=seed,
             folder=folder,
         )
@@ -100,9 +109,27 @@ class Learner:
         self.problems: list[str] = []
         """Problems that did not stop training, such as a checkpoint without space; the reader
         removes them."""
-        checkpoints = list_checkpoints(folder)
+        checkpoints = list_checkpoints(folder) if ranks is None or ranks.is_first else []
         if checkpoints:
             self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
+        self._ranks = ranks
+        self._parallel: Parallel | None = None
+        self._feed: Feed | None = None
+        if ranks is not None:
+            self.progress = ranks.of_first(self.progress)
+            self._parallel = Parallel(self.model, self.optimiser, config, ranks, self._device)
+            self.optimiser = self._parallel.optimiser
+            self._source = self._feed = Feed(ranks, source)
+            self._update = ParallelUpdate(
+                self._parallel,
+                config,
+                ranks,
+                num_tasks=len(self._task_names),
+                device=self._device,
+                bf16=bf16,
+                seed=seed,
+                folder=folder,
+            )
 
     def stop(self) -> None:
         """Ask the loop to end after the present update; it then publishes and saves."""
@@ -112,26 +139,38 @@ class Learner:
         """Publish the present weights as the next version. Raises Fenced if a newer learner
         runs."""
         number = self.progress.number + 1
-        weights = Weights(
-            version=Version(self._epoch, number),
-            learner_step=self.progress.step,
-            arrays=snapshot(self.model),
-        )
-        if not self._sink.publish(weights):
-            raise Fenced(
-                f"epoch {self._epoch} of this run is over: a newer learner publishes; this one ends"
+        if (whole := self._whole()) is not None:
+            weights = Weights(
+                version=Version(self._epoch, number),
+                learner_step=self.progress.step,
+                arrays=snapshot(whole[0]),
             )
+            if not self._sink.publish(weights):
+                raise Fenced(
+                    f"epoch {self._epoch} of this run is over: a newer learner publishes; this one"
+                    " ends"
+                )
         self.progress = Progress(step=self.progress.step, number=number)
 
     def save(self) -> None:
         """Write a checkpoint. A full disk is a problem to report, not an end: the last checkpoint
         is still complete."""
+        if (whole := self._whole()) is None:
+            return
         try:
-            save_checkpoint(self._folder, self.model, self.optimiser, self.progress)
+            save_checkpoint(self._folder, *whole, self.progress)
         except OSError as problem:
             self.problems.append(
                 f"checkpoint of step {self.progress.step} not written: {problem}; free some space"
             )
+
+    def _whole(self) -> tuple[Gato, torch.optim.Optimizer] | None:
+        """What is published and saved; None if another rank does."""
+        return (self.model, self.optimiser) if self._parallel is None else self._parallel.whole()
+
+    def _goes_on(self) -> bool:
+        goes_on = self.progress.step < self.config.num_updates and not self._stop
+        return goes_on if self._ranks is None else self._ranks.agreed(goes_on)
 
     def run(self) -> Generator[LearnerReport]:
         """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
@@ -145,12 +184,19 @@ class Learner:
             yield from self._train(prefetcher)
         finally:
             prefetcher.close()
+        # Not after an error: the other ranks may not be listening any more.
+        if self._feed is not None:
+            self._feed.close()
 
     def _train(self, prefetcher: Prefetcher) -> Generator[LearnerReport]:
         meter = Meter()
-        while self.progress.step < self.config.num_updates and not self._stop:
+        while self._goes_on():
             asked = time.monotonic()
-            batch = prefetcher.next(timeout_s=1.0)
+            batch = (
+                prefetcher.next(timeout_s=1.0)
+                if self._feed is None
+                else self._feed.next(prefetcher)
+            )
             meter.wait_s += time.monotonic() - asked
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:

@@ -98,13 +98,17 @@ class Update:
 
     def _save_batch(self, batch: TensorBatch, step: int) -> Path:
         path = self._folder / f"bad-batch-{step:09d}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fields = {name: getattr(batch, name) for name in TensorBatch.__dataclass_fields__}
-        save_file(
-            {k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)},
-            path,
-        )
+        save_batch(batch, path)
         return path
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+
+
+def save_batch(batch: TensorBatch, path: Path) -> None:
+    """Write a batch's tensors to a safetensors file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = {name: getattr(batch, name) for name in TensorBatch.__dataclass_fields__}
+    save_file(
+        {k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)}, path
+    )

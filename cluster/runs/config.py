@@ -73,6 +73,12 @@ class RunConfig:
                 f" of {self.model.context_tokens}; lower replay.mix.row_tokens or raise"
                 " model.context_tokens"
             )
+        if self.learner.num_learners > self.replay.mix.rows:
+            raise ValueError(
+                f"learner.num_learners is {self.learner.num_learners} and a batch has"
+                f" {self.replay.mix.rows} rows: each needs one; lower learner.num_learners or raise"
+                " replay.mix.rows"
+            )
         limiter, mix = self.replay.limiter, self.replay.mix
         read_tokens = (
             min(self.actors.play_from, self.learner.num_updates) * mix.rows * mix.row_tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,8 @@ from uuid import uuid4
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import GetTimeoutError, RayError
-from ray.util import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import (
-    NodeAffinitySchedulingStrategy,
-    PlacementGroupSchedulingStrategy,
-)
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
@@ -26,7 +21,7 @@ from actors.teachers.resolve import Teachers
 from cluster.runs.config import RunConfig
 from cluster.runs.home import SUPERVISOR
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
-from cluster.supervision.stranded import end_stranded
+from cluster.supervision.learner_place import free_places, learner_places
 from cluster.supervision.weights_store import (
     RemoteWeightsStore,
     StoreSink,
@@ -43,9 +38,6 @@ from replay.remote import (
 )
 
 WorkerHandle = ActorProxy[WorkerActor]
-HOME_GROUP = "home"
-HOME_WAIT_S = 60.0
-"""How long to wait for the learner's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +75,7 @@ def launch(
     processes well.
 
     Raises:
-        ValueError: The home has no core, or no GPU, free for the learner.
+        ValueError: There is no core, or no GPU, free for each of the learner's processes.
     """
     cores = 1 if on_cluster else 0
     tasks = tasks_of(config)
@@ -95,8 +87,7 @@ def launch(
         else {"max_restarts": -1}
     )
     launched = "" if on_cluster else f"-{uuid4().hex}"
-    gpus = _gpus_here()
-    place = _reserve(cores, gpus) if on_cluster else here
+    first, *others = learner_places(config.learner.num_learners, on_cluster=on_cluster)
     replay = start_replay(
         folder=folder / "replay",
         tasks=tasks,
@@ -114,10 +105,8 @@ def launch(
     shards, store = replay.borrowed(), ray.get_actor(store_name)
     learner = RemoteLearner.options(
         name=f"learner{launched}",
-        num_cpus=cores,
-        num_gpus=gpus,
         max_concurrency=8,
-        scheduling_strategy=place,
+        **first,
         **lasting,
     ).remote(
         config.learner,
@@ -127,6 +116,7 @@ def launch(
         folder / "checkpoints",
         list(tasks),
         config.seed,
+        others,
     )
     players = GatoPlayers(
         model=config.model,
@@ -180,52 +170,10 @@ def end_parts() -> None:
                 ray.kill(ray.get_actor(name), no_restart=True)
             except (ValueError, RayError):
                 continue  # it has just ended by itself
-    with suppress(ValueError):  # there is none
-        remove_placement_group(ray.util.get_placement_group(_group_name()))
+    free_places()
 
 
 def kill_worker(handle: WorkerHandle, *, no_restart: bool) -> None:
     """kill -9 of a worker, after which Ray starts it again unless `no_restart`."""
     assert isinstance(handle, ActorHandle)
     ray.kill(handle, no_restart=no_restart)
-
-
-def _group_name() -> str:
-    """The names of placement groups are the cluster's, not the namespace's."""
-    return f"{ray.get_runtime_context().namespace}-{HOME_GROUP}"
-
-
-def _gpus_here() -> int:
-    here = ray.get_runtime_context().get_node_id()
-    offered = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-    return 1 if offered.get("GPU", 0) >= 1 else 0
-
-
-def _reserve(cores: int, gpus: int) -> PlacementGroupSchedulingStrategy:
-    """The learner's place on this node, reserved for the run until `end_parts`."""
-    name = _group_name()
-    try:
-        group = ray.util.get_placement_group(name)
-    except ValueError:
-        node = f"node:{ray.util.get_node_ip_address()}"
-        group = placement_group(
-            [{"CPU": float(cores), "GPU": float(gpus), node: 0.001}],
-            strategy="STRICT_PACK",
-            name=name,
-            lifetime="detached",
-        )
-    try:
-        try:
-            ray.get(group.ready(), timeout=HOME_WAIT_S / 4)
-        except GetTimeoutError:
-            end_stranded()
-            ray.get(group.ready(), timeout=HOME_WAIT_S * 3 / 4)
-    except (GetTimeoutError, RayError):
-        remove_placement_group(group)
-        wanted = f"{cores} core" + (f" and {gpus} GPU" if gpus else "")
-        raise ValueError(
-            f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner for"
-            f" {HOME_WAIT_S:.0f} s; stop another run there, or name another node with --home (gato"
-            " cluster nodes lists them)"
-        ) from None
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)

@@ -27,6 +27,8 @@ FIXED: Mapping[str, str] = {
     "learner.checkpoint_every": NOT_TRAINING,
     "learner.report_every": NOT_TRAINING,
     "learner.num_threads": f"{NOT_TRAINING}; --cpus sets a trial's threads",
+    "learner.num_learners": "a trial trains in one process",
+    "learner.parallel": "a trial trains in one process",
     "learner.compile": NOT_TRAINING,
     "learner.activation_checkpointing": NOT_TRAINING,
     "model.normalise": "it is computed from the data",

@@ -39,6 +39,7 @@ class PatchEmbedding(nn.Module):
         patches: UInt8[Tensor, "P 16 16 3"],
         intervals: Int[Tensor, "P 4"],
         leaders: Int[Tensor, "P 2"],
+        num_drawn: int | None = None,
     ) -> Float[Tensor, "P D"]:
         """Vectors of P patches with their positions.
 
@@ -48,6 +49,7 @@ class PatchEmbedding(nn.Module):
             patches: RGB.
             intervals: Row and column interval of each patch; see `StepLayout.intervals_m4`.
             leaders: The patch whose random numbers each patch uses, for row and column.
+            num_drawn: Patches for which random numbers are drawn, if these are a part of them.
         """
         pixels = (patches.permute(0, 3, 1, 2).float() * (2.0 / 255.0) - 1.0) / PATCH**0.5
         x = self.stem(pixels)
@@ -56,7 +58,7 @@ class PatchEmbedding(nn.Module):
         # row or column; in acting it is the interval's middle (appendix C.3).
         low, high = intervals[:, 0::2], intervals[:, 1::2]
         if self.training:
-            uniform = torch.rand(len(patches), 2, device=patches.device)
+            uniform = torch.rand(num_drawn or len(patches), 2, device=patches.device)
             drawn = torch.stack([uniform[leaders[:, 0], 0], uniform[leaders[:, 1], 1]], dim=1)
             index = low + (drawn * (high - low)).long().clamp_max_(INTERVALS - 1)
         else:
@@ -124,11 +126,18 @@ class Embedding(nn.Module):
         patch_at: Int[Tensor, " P"],
         patch_intervals: Int[Tensor, "P 4"],
         patch_leaders: Int[Tensor, "P 2"],
+        num_drawn: int | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """Vectors of a batch's tokens; the arguments are the arrays of `gato.sequence.Batch`."""
+        """Vectors of a batch's tokens; the arguments are the arrays of `gato.sequence.Batch`.
+
+        `num_drawn`: see `PatchEmbedding.forward`.
+        """
         x = F.embedding(ids, self.weight)
         if len(patches):
             # Patches replace the rows of id 0 that were looked up in their place.
-            vectors = self.patch(patches, patch_intervals, patch_leaders).to(x.dtype)
+            vectors = self.patch(patches, patch_intervals, patch_leaders, num_drawn).to(x.dtype)
             x = x.flatten(0, 1).index_copy(0, patch_at, vectors).view_as(x)
+        elif num_drawn:
+            # Other parts of the batch have patches. What is drawn next must be alike in all parts.
+            torch.rand(num_drawn, 2, device=x.device)
         return x + self.place(place)

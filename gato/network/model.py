@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gato.config import ModelConfig
 from gato.network.embedding import Embedding
+from gato.network.share import Share
 from gato.network.transformer import Transformer
 from gato.sequence import Batch, StepLayout
 
@@ -37,6 +38,9 @@ class TensorBatch:
     task_index: Tensor
     num_tokens: int
     """Tokens that are not padding."""
+    share: Share | None = None
+    """Of which whole batch this is a part, if it is one: random numbers are then those of the whole
+    batch, and `patch_leaders` count its patches."""
 
     @staticmethod
     def of(
@@ -112,8 +116,9 @@ class Gato(nn.Module):
             batch.patch_at,
             batch.patch_intervals,
             batch.patch_leaders,
+            num_drawn=None if batch.share is None else batch.share.num_patches,
         )
-        return self.transformer(x, batch.segment, one_segment=batch.one_segment)
+        return self.transformer(x, batch.segment, one_segment=batch.one_segment, share=batch.share)
 
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None

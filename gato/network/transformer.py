@@ -19,6 +19,7 @@ from gato.config import TransformerConfig
 from gato.network.kv_cache import CachedStep, LayerCache
 from gato.network.relative_attention import RelativeAttention, distance_encoding
 from gato.network.rotary_attention import RotaryAttention, rotations
+from gato.network.share import Share
 
 
 class Block(nn.Module):
@@ -40,19 +41,28 @@ class Block(nn.Module):
         gate, value = self.gate_and_value(self.feedforward_norm(x)).chunk(2, dim=-1)
         return self.feedforward_out(F.gelu(gate) * value)
 
-    def _residual(self, x: Tensor, update: Tensor) -> Tensor:
+    def _residual(self, x: Tensor, update: Tensor, share: Share | None) -> Tensor:
         update = F.dropout(update, self.dropout, self.training)
         if self.training and self.stochastic_depth:
             keep = 1.0 - self.stochastic_depth
+            num_rows = len(x) if share is None else share.num_rows
             scale = (
-                torch.empty(len(x), 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
+                torch.empty(num_rows, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
             )
+            scale = scale if share is None else scale[share.rows]
             return torch.addcmul(x, update.to(x.dtype), scale)
         return x + update
 
-    def forward(self, x_BLD: Tensor, encoding: Tensor, mask_BLL: Tensor | None) -> Tensor:
-        x = self._residual(x_BLD, self.attention(self.attention_norm(x_BLD), encoding, mask_BLL))
-        return self._residual(x, self._feedforward(x))
+    def forward(
+        self,
+        x_BLD: Tensor,
+        encoding: Tensor,
+        mask_BLL: Tensor | None,
+        share: Share | None = None,
+    ) -> Tensor:
+        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL)
+        x = self._residual(x_BLD, seen, share)
+        return self._residual(x, self._feedforward(x), share)
 
     def cached(
         self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int
@@ -109,12 +119,13 @@ class Transformer(nn.Module):
         segment_BL: Int[Tensor, "B L"],
         *,
         one_segment: bool = False,
+        share: Share | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Each token sees itself and the earlier tokens of its segment.
 
         `one_segment` promises that each row is one segment, then only padding, so that segments
         need no comparison. Padding then sees the row, which does no harm because nothing sees
-        padding.
+        padding. `share`: of which batch these rows are a part, if they are.
         """
         kind = x_BLD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
@@ -122,9 +133,9 @@ class Transformer(nn.Module):
         encoding = self.encoding(x_BLD.shape[1], x_BLD.device).to(dtype)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x_BLD = checkpoint(block, x_BLD, encoding, mask, use_reentrant=False)
+                x_BLD = checkpoint(block, x_BLD, encoding, mask, share, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, encoding, mask)
+                x_BLD = block(x_BLD, encoding, mask, share)
         return self.norm(x_BLD)
 
     def caches(self, num_envs: int, num_slots: int) -> list[LayerCache]:
