@@ -60,8 +60,9 @@ class RankActor:
         self._seed = seed
 
     @ray.method
-    def ready(self) -> None:
-        """Return as soon as the process is up."""
+    def pid(self) -> int:
+        """The number of this process. It answers as soon as the process is up."""
+        return os.getpid()
 
     @ray.method
     def follow(self, epoch: int, address: str, port: int, rank: int, size: int) -> None:
@@ -119,7 +120,7 @@ class _OtherRanks:
             _kill(actor)
 
 
-def _has_come(answer: ray.ObjectRef[None]) -> bool:
+def _has_come(answer: ray.ObjectRef[int]) -> bool:
     """Whether a process has answered. False also if it died."""
     try:
         ray.get(answer, timeout=0.0)
@@ -218,7 +219,7 @@ class LearnerActor:
             )
             for rank, options in enumerate(self._others, start=1)
         ]
-        answers = [actor.ready.remote() for actor in actors]
+        answers = [actor.pid.remote() for actor in actors]
         ray.wait(answers, num_returns=len(answers), timeout=RANK_WAIT_S)
         up = [actor for actor, answer in zip(actors, answers, strict=True) if _has_come(answer)]
         for actor in actors:

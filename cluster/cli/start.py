@@ -176,6 +176,9 @@ def resume(
         int | None, typer.Option(help="Continue to this number of updates in all.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
+    learners: Annotated[
+        int | None, typer.Option(help="Number of processes that train the model together.")
+    ] = None,
     address: RayAddress = None,
     home: Annotated[
         str | None,
@@ -197,7 +200,10 @@ def resume(
     """
     lifecycle.resume(
         run,
-        settings=[*_settings(workers=workers, updates=updates), *storage_setting(storage)],
+        settings=[
+            *_settings(workers=workers, updates=updates, learners=learners),
+            *storage_setting(storage),
+        ],
         address=address_of(address) if address is not None else None,
         redis_url=redis,
         detach=detach,
@@ -208,8 +214,17 @@ def resume(
 
 
 def _settings(
-    *, workers: int | None = None, updates: int | None = None, seed: int | None = None
+    *,
+    workers: int | None = None,
+    updates: int | None = None,
+    seed: int | None = None,
+    learners: int | None = None,
 ) -> list[str]:
     """The options that are short for settings, as settings."""
-    given = {"actors.num_workers": workers, "learner.num_updates": updates, "seed": seed}
+    given = {
+        "actors.num_workers": workers,
+        "learner.num_updates": updates,
+        "learner.num_learners": learners,
+        "seed": seed,
+    }
     return [f"{path}={value}" for path, value in given.items() if value is not None]

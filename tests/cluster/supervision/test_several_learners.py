@@ -1,0 +1,117 @@
+"""A learner of two processes on a local Ray: one of them is killed, and both go on from the last
+checkpoint."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import ray
+
+from cluster.nodes.connect import connect_ray
+from cluster.supervision.learner_place import learner_places
+from cluster.supervision.training import Training
+from gato.metrics import LearnerReport
+from gato.version import Version
+from gato.weights import Weights
+from learner.checkpoint import list_checkpoints
+from learner.remote import RemoteLearner
+from tests.learner.parallel_runs import CONFIG, MODEL, SEED, TASKS, MixedSource
+
+PATIENCE_S = 120.0
+BACK_S = 60.0
+"""Until a learner of two processes trains again after one was killed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    connect_ray(None, namespace="test-learners")
+    yield
+    ray.shutdown()
+
+
+class FileSink:
+    """Writes a line for each version that is published, in whatever process."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def publish(self, weights: Weights) -> bool:
+        with self._file.open("a") as lines:
+            lines.write(f"{weights.version.epoch} {weights.version.number}\n")
+        return True
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_the_last_checkpoint_after_kill_9_of_one(tmp_path: Path) -> None:
+    config = replace(CONFIG, num_updates=100_000, num_learners=2)
+    first, *others = learner_places(2, on_cluster=False)
+    learner = RemoteLearner.options(
+        name="learner", max_concurrency=8, max_restarts=-1, **first
+    ).remote(
+        config,
+        MODEL,
+        MixedSource((1, 0, 2)),
+        FileSink(tmp_path / "versions"),
+        tmp_path / "checkpoints",
+        [task.name for task in TASKS],
+        SEED,
+        others,
+    )
+    events: list[str] = []
+    reports: list[LearnerReport] = []
+    epochs = count(1)
+
+    training = Training(learner, lambda: next(epochs), lambda kind, text: events.append(kind))
+
+    def trains_until(is_so: str, epoch: int, step: int) -> None:
+        """Poll until a report of this epoch is behind `step`."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not any(r.version.epoch == epoch and r.step > step for r in reports):
+            assert time.monotonic() < deadline_s, is_so
+            assert training.poll(timeout_s=0.1) is None
+            reports.extend(took(learner))
+
+    trains_until("it trains", 1, 10)
+    rank = ray.get_actor("learner-1-epoch1")
+    os.kill(ray.get(rank.pid.remote()), signal.SIGKILL)
+    killed_s = time.monotonic()
+    saved = max(int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path / "checkpoints"))
+    trains_until("it trains again", 2, saved + 1)
+    assert time.monotonic() - killed_s < BACK_S
+    assert "learner died" in events
+    # From the last checkpoint, in the order of versions, and none twice.
+    again = [report for report in reports if report.version.epoch == 2]
+    assert again[0].step - 1 >= saved
+    assert (again[0].step - 1) % CONFIG.checkpoint_every == 0
+    training.stop()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while (ended := training.poll(timeout_s=0.1)) is None:
+        assert time.monotonic() < deadline_s, "it stops"
+    assert ended == ("stopped", "")
+    lines = (tmp_path / "versions").read_text().split("\n")[:-1]
+    versions = [Version(*map(int, line.split())) for line in lines]
+    assert versions == sorted(versions)
+    assert len(set(versions)) == len(versions)
+    ray.kill(learner)
+
+
+def took(learner: object) -> list[LearnerReport]:
+    """The learner's new reports; none while it is away."""
+    try:
+        return ray.get(learner.take_reports.remote(), timeout=5.0)[0]  # pyright: ignore
+    except ray.exceptions.RayError:
+        return []
+
+
+def test_more_learners_than_gpus_or_cores_are_refused_in_one_line() -> None:
+    cores = int(ray.cluster_resources()["CPU"])
+    with pytest.raises(
+        ValueError,
+        match=f"num_learners is {cores + 1}, and the cluster has {cores} cores for them; lower",
+    ):
+        learner_places(cores + 1, on_cluster=True)
