@@ -214,9 +214,9 @@ class LearnerActor:
         config, model, _, _, folder = self._arguments
         name = ray.get_runtime_context().get_actor_name() or "learner"
         actors = [
-            RemoteRank.options(name=f"{name}-{rank}-epoch{epoch}", **options).remote(
-                config, model, folder, self._task_names, self._seed
-            )
+            RemoteRank.options(
+                name=f"{name}-{rank}-epoch{epoch}", max_concurrency=2, **options
+            ).remote(config, model, folder, self._task_names, self._seed)
             for rank, options in enumerate(self._others, start=1)
         ]
         answers = [actor.pid.remote() for actor in actors]

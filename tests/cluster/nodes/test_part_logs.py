@@ -74,6 +74,8 @@ def gato(
     [
         ("learner", "learner"),
         (f"learner-{'0a' * 16}", "learner"),
+        ("learner-1-epoch12", "learner-1"),
+        (f"learner-{'0a' * 16}-1-epoch2", "learner-1"),
         (f"replay-{'0a' * 16}-3", "replay-3"),
         ("worker-w12", "w12"),
         (f"worker-w12-{'0a' * 16}", "w12"),
