@@ -19,6 +19,7 @@ SIOCGIFADDR = 0x8915
 """Asks Linux for the address of a network interface."""
 
 Value = TypeVar("Value")
+Store = dist.Store  # pyright: ignore[reportPrivateImportUsage]
 
 
 class Ranks:
@@ -46,7 +47,7 @@ class Ranks:
     @classmethod
     def join(
         cls,
-        store: dist.Store,
+        store: Store,
         *,
         rank: int,
         size: int,
@@ -109,7 +110,7 @@ def _over_cpus() -> dist.ProcessGroup:
     return group
 
 
-def meeting_place(address: str, port: int, size: int) -> tuple[dist.Store, int]:
+def meeting_place(address: str, port: int, size: int) -> tuple[Store, int]:
     """The store where ranks meet, and its port. Port 0: it is in this process, which is rank 0."""
     store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
         address, port, size, is_master=not port, wait_for_workers=False
