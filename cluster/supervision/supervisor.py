@@ -179,7 +179,7 @@ class Supervisor:
             return  # there is room: they are being started
         before, self._waiting = self._waiting, waiting
         if waiting[0]:
-            self._say("workers wait", room_text(*waiting, self._head.all_cores))
+            self._say("workers wait", self._room_text(*waiting, self._head.all_cores))
         elif before is not None and before[0]:
             self._say("workers play", f"all {waiting[1]}")
 
@@ -206,9 +206,12 @@ class Supervisor:
             free = int(self._head.free_cores / self._parts.worker_cores)
             without = max(0, waiting + num_workers - before - free)
             cores = self._head.all_cores
-            room = room_text(without, num_workers, cores) if without else room
+            room = self._room_text(without, num_workers, cores) if without else room
         self._crew.scale(num_workers, room)
         self._scaled_s, self._waiting = time.monotonic(), None
+
+    def _room_text(self, num_waiting: int, num_workers: int, cores: float) -> str:
+        return room_text(num_waiting, num_workers, cores, self._config.learner.num_learners)
 
     def _share(self, value: str) -> None:
         """Give the roles other shares of the workers' time."""
@@ -277,10 +280,11 @@ class Supervisor:
         self._stats = stats
 
 
-def room_text(num_waiting: int, num_workers: int, cores: float) -> str:
+def room_text(num_waiting: int, num_workers: int, cores: float, num_learners: int = 1) -> str:
     """How many workers play, and what the others wait for."""
     wait = "wait" if num_waiting > 1 else "waits"
+    taken = "one of them is" if num_learners == 1 else f"{num_learners} of them are"
     return (
         f"{num_workers - num_waiting} of {num_workers} play, {num_waiting} {wait}: the cluster has"
-        f" {cores:g} cores, one of them is the learner's"
+        f" {cores:g} cores, {taken} the learner's"
     )

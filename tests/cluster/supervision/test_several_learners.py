@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from cluster.nodes.connect import connect_ray
-from cluster.supervision.learner_place import learner_places
+from cluster.supervision.learner_place import free_places, learner_places
 from cluster.supervision.training import Training
 from gato.metrics import LearnerReport
 from gato.version import Version
@@ -106,6 +106,24 @@ def took(learner: object) -> list[LearnerReport]:
         return ray.get(learner.take_reports.remote(), timeout=5.0)[0]  # pyright: ignore
     except ray.exceptions.RayError:
         return []
+
+
+def test_places_on_a_cluster_are_reserved_and_the_first_is_at_home() -> None:
+    places = learner_places(2, on_cluster=True)
+    try:
+        strategies = [place["scheduling_strategy"] for place in places]
+        assert [one.placement_group_bundle_index for one in strategies] == [0, 1]
+        home, other = strategies[0].placement_group.bundle_specs
+        assert [place["num_cpus"] for place in places] == [1, 1]
+        assert home["CPU"] == other["CPU"] == 1
+        assert f"node:{ray.util.get_node_ip_address()}" in home
+        cores = ray.cluster_resources()["CPU"]
+        assert ray.available_resources().get("CPU", 0) == cores - 2
+        # Whoever takes over the run gets the same places.
+        again = learner_places(2, on_cluster=True)[0]["scheduling_strategy"].placement_group
+        assert again.id == strategies[0].placement_group.id
+    finally:
+        free_places()
 
 
 def test_more_learners_than_gpus_or_cores_are_refused_in_one_line() -> None:
