@@ -16,12 +16,15 @@ from gato.threads import use_threads
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
+from learner.memory import is_out_of_memory
 from learner.meter import Meter
 from learner.optimiser import make_optimiser
-from learner.precision import bf16_in_hardware
 from learner.prefetch import BatchSource, Prefetcher
-from learner.update import Update
+from learner.preparation import Prepared, batch_flops, prepare
+from learner.staging import Staged, Stager
+from learner.update import Done, Update
 
 
 @runtime_checkable
@@ -58,6 +61,7 @@ class Learner:
         task_names: Sequence[str],
         seed: int,
         device: torch.device | None = None,
+        max_threads: int = 1,
     ) -> None:
         """Build the model and load the newest checkpoint.
 
@@ -71,6 +75,7 @@ class Learner:
             task_names: Names of the indices in a batch's `task_index`.
             seed: Of the run.
             device: None: a GPU if there is one.
+            max_threads: On a CPU, where the settings say nothing.
         """
         self.config = config
         self._source = source
@@ -81,8 +86,9 @@ class Learner:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._schedule = config.schedule
         self._stop = False
-        if config.num_threads and self._device.type == "cpu":
-            use_threads(config.num_threads)
+        self._max_threads = max_threads
+        if self._device.type == "cpu":
+            use_threads(config.num_threads or 1)  # until it is measured
         torch.manual_seed(seed)
         self.model = Gato(model).to(self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing
@@ -92,10 +98,14 @@ class Learner:
             self.optimiser,
             config,
             device=self._device,
-            bf16=bf16_in_hardware(self._device) if config.bf16 is None else config.bf16,
+            num_tasks=len(self._task_names),
             seed=seed,
             folder=folder,
         )
+        self._stager = Stager(self._device, num_ids=self.model.config.layout.vocab_size)
+        self._prepared: Prepared | None = None
+        self.notes: list[str] = []
+        """What the learner chose by itself; the reader removes them."""
         self.progress = Progress(step=0, number=0)
         self.problems: list[str] = []
         """Problems that did not stop training, such as a checkpoint without space; the reader
@@ -136,10 +146,7 @@ class Learner:
     def run(self) -> Generator[LearnerReport]:
         """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
         that the workers can begin."""
-        num_ids = self.model.config.layout.vocab_size
-        prefetcher = Prefetcher(
-            self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids
-        )
+        prefetcher = Prefetcher(self._source, self._stager, first_index=self.progress.step)
         try:
             self.publish()
             yield from self._train(prefetcher)
@@ -147,21 +154,23 @@ class Learner:
             prefetcher.close()
 
     def _train(self, prefetcher: Prefetcher) -> Generator[LearnerReport]:
-        meter = Meter()
+        meter, clock = Meter(), self._update.clock
         while self.progress.step < self.config.num_updates and not self._stop:
             asked = time.monotonic()
             batch = prefetcher.next(timeout_s=1.0)
             meter.wait_s += time.monotonic() - asked
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
-                norm, by_task = self._update(batch, self.progress.step)
+                done = self._updated(batch, in_detail=meter.updates + 1 >= self.config.report_every)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
-                meter.add(batch.num_tokens, norm, by_task)
+                meter.add(done, tokens=batch.num_tokens, flops=batch_flops(self.model, batch.batch))
                 begun = time.monotonic()
                 if self.progress.step % self.config.publish_every == 0:
-                    self.publish()
+                    with clock.of("publish", on_host=True):
+                        self.publish()
                 if self.progress.step % self.config.checkpoint_every == 0:
-                    self.save()
+                    with clock.of("checkpoint", on_host=True):
+                        self.save()
                 meter.blocked_s += time.monotonic() - begun
             # A learner that waits for data still reports, so that it is not taken for dead.
             if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
@@ -171,21 +180,60 @@ class Learner:
         self.save()
         yield self._report(meter)
 
+    def _updated(self, batch: Staged, *, in_detail: bool) -> Done:
+        """Make an update; where memory runs out, again with half as many rows at once."""
+        if self._prepared is None:
+            self._prepared = prepare(
+                self.model,
+                self._update,
+                batch.batch,
+                self.config,
+                stager=self._stager,
+                device=self._device,
+                max_threads=self._max_threads,
+                folder=self._folder,
+            )
+            self.notes += self._prepared.notes
+        if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
+            batch = self._stager.stage(batch.batch)  # it was put there before that was known
+        while True:
+            try:
+                return self._update(batch, self.progress.step, in_detail=in_detail)
+            except RuntimeError as problem:
+                rows = batch.max_rows
+                if rows == 1 or not is_out_of_memory(problem):
+                    raise
+            self._stager.micro_batch_rows = -(-rows // 2)
+            self.problems.append(
+                f"no memory for {rows} rows at once (step {self.progress.step}); goes on with"
+                f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
+            )
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            batch = self._stager.stage(batch.batch)
+
     def _report(self, meter: Meter) -> LearnerReport:
-        names = self._task_names
-        by_task: Mapping[str, Mean] = {
-            names[index]: mean for index, mean in sorted(meter.loss_by_task.items())
-        }
+        loss_by_task = self._by_name(meter.loss_by_task)
+        wall_s = time.monotonic() - meter.begun
+        able = self._prepared.product_rate * wall_s if self._prepared is not None else 0.0
         return LearnerReport(
             step=self.progress.step,
             num_updates=self.config.num_updates,
             version=Version(self._epoch, self.progress.number),
-            loss=sum(by_task.values(), Mean()),
-            loss_by_task=by_task,
+            loss=sum(loss_by_task.values(), Mean()),
+            loss_by_task=loss_by_task,
             learning_rate=self._schedule.at(self.progress.step),
             gradient_norm=meter.gradient_norm,
             tokens=meter.tokens,
-            wall_s=time.monotonic() - meter.begun,
+            wall_s=wall_s,
             wait_s=meter.wait_s,
             blocked_s=meter.blocked_s,
+            seconds={"data": meter.wait_s, **self._update.clock.take()},
+            accuracy_by_task=self._by_name(meter.accuracy_by_task),
+            norm_by_part=meter.norm_by_part,
+            mfu=meter.flops / able if able else 0.0,
+            memory_bytes=peak_memory_bytes(self._device),
         )
+
+    def _by_name(self, by_index: Mapping[int, Mean]) -> dict[str, Mean]:
+        return {self._task_names[index]: mean for index, mean in sorted(by_index.items())}

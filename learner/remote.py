@@ -30,11 +30,13 @@ class LearnerActor:
         folder: Path,
         task_names: list[str],
         seed: int,
+        max_threads: int,
     ) -> None:
         name_log(ray.get_runtime_context())
         self._arguments = (config, model, source, sink, folder)
         self._task_names = task_names
         self._seed = seed
+        self._max_threads = max_threads
         self._learner: Learner | None = None
         self._reports: deque[LearnerReport] = deque()
         self._problems: deque[str] = deque()
@@ -72,7 +74,11 @@ class LearnerActor:
 
     def _train(self, epoch: int) -> str:
         learner = Learner(
-            *self._arguments, epoch=epoch, task_names=self._task_names, seed=self._seed
+            *self._arguments,
+            epoch=epoch,
+            task_names=self._task_names,
+            seed=self._seed,
+            max_threads=self._max_threads,
         )
         self._learner = learner
         if self._stop.is_set():
@@ -89,13 +95,16 @@ class LearnerActor:
         return "finished" if learner.progress.step >= learner.config.num_updates else "stopped"
 
     @ray.method
-    def take_reports(self) -> tuple[list[LearnerReport], list[str]]:
-        """Reports and survived problems since the last call."""
+    def take_reports(self) -> tuple[list[LearnerReport], list[str], list[str]]:
+        """Reports, survived problems, and what the learner chose by itself, since the last call."""
+        notes: list[str] = []
         if self._learner is not None:
             while self._learner.problems:
                 self._problems.append(self._learner.problems.pop(0))
+            while self._learner.notes:
+                notes.append(self._learner.notes.pop(0))
         reports = [self._reports.popleft() for _ in range(len(self._reports))]
-        return reports, [self._problems.popleft() for _ in range(len(self._problems))]
+        return reports, [self._problems.popleft() for _ in range(len(self._problems))], notes
 
     @ray.method
     def stop(self) -> None:

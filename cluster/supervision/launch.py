@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def launch(
     Raises:
         ValueError: The home has no core, or no GPU, free for the learner.
     """
+    gpus = _gpus_here()
+    threads = 1 if gpus else config.learner.num_threads or 1
     cores = 1 if on_cluster else 0
     tasks = tasks_of(config)
     layout = layout_of(config, tasks, folder)
@@ -95,8 +98,7 @@ def launch(
         else {"max_restarts": -1}
     )
     launched = "" if on_cluster else f"-{uuid4().hex}"
-    gpus = _gpus_here()
-    place = _reserve(cores, gpus) if on_cluster else here
+    place = _reserve(threads, gpus) if on_cluster else here
     replay = start_replay(
         folder=folder / "replay",
         tasks=tasks,
@@ -114,7 +116,7 @@ def launch(
     shards, store = replay.borrowed(), ray.get_actor(store_name)
     learner = RemoteLearner.options(
         name=f"learner{launched}",
-        num_cpus=cores,
+        num_cpus=threads if on_cluster else 0,
         num_gpus=gpus,
         max_concurrency=8,
         scheduling_strategy=place,
@@ -127,6 +129,7 @@ def launch(
         folder / "checkpoints",
         list(tasks),
         config.seed,
+        threads if on_cluster else max(1, (os.cpu_count() or 1) - config.actors.num_workers),
     )
     players = GatoPlayers(
         model=config.model,
@@ -222,7 +225,7 @@ def _reserve(cores: int, gpus: int) -> PlacementGroupSchedulingStrategy:
             ray.get(group.ready(), timeout=HOME_WAIT_S * 3 / 4)
     except (GetTimeoutError, RayError):
         remove_placement_group(group)
-        wanted = f"{cores} core" + (f" and {gpus} GPU" if gpus else "")
+        wanted = f"{cores} core{'s' if cores > 1 else ''}" + (f" and {gpus} GPU" if gpus else "")
         raise ValueError(
             f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner for"
             f" {HOME_WAIT_S:.0f} s; stop another run there, or name another node with --home (gato"

@@ -229,9 +229,11 @@ class Supervisor:
 
     def _take_reports(self) -> None:
         try:
-            reports, problems = ray.get(self._parts.learner.take_reports.remote(), timeout=5.0)
+            reports, problems, notes = ray.get(
+                self._parts.learner.take_reports.remote(), timeout=5.0
+            )
         except RayError:  # it is not there, or busy: `_train` sees what happened to it
-            reports, problems = [], []
+            reports, problems, notes = [], [], []
         now_s = time.monotonic()
         for report in reports:
             self._journal.append(report)
@@ -244,6 +246,8 @@ class Supervisor:
             self._training.reported()
         for problem in problems:
             self._say("problem", problem)
+        for note in notes:
+            self._say("learner", note)
         if now_s - self._learner_heard_s > NO_PROGRESS_S and not self._learner_named:
             self._learner_named = True
             self._say("no progress", f"nothing heard of the learner for {NO_PROGRESS_S:.0f} s")

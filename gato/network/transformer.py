@@ -83,6 +83,15 @@ class Transformer(nn.Module):
             elif name.endswith("bias") and parameter.ndim == 1:
                 nn.init.zeros_(parameter)
 
+    def compile_blocks(self, is_wanted: bool = True, *, backend: str = "inductor") -> None:
+        """Compile each block with static shapes (`torch.compile`) when it is first passed, or no
+        more. Blocks are alike, so that one compilation serves all."""
+        for block in self.blocks:
+            if is_wanted:
+                block.compile(fullgraph=True, dynamic=False, backend=backend)
+            else:
+                block._compiled_call_impl = None
+
     def encoding(self, num_tokens: int, device: torch.device) -> Tensor:
         """Positions for a block's forward: encoded distances [L, D], or rotations [L, K] of
         0..L-1."""

@@ -12,7 +12,7 @@ import torch
 
 from gato.array_spec import Statistics
 from gato.config import ModelConfig
-from gato.network.model import Gato, Loss, next_token_loss
+from gato.network.model import Gato
 from gato.packing import RowWriter
 from gato.sequence import Batch, StepLayout, Window
 from gato.version import Version
@@ -27,6 +27,7 @@ from learner.checkpoint import (
 from learner.config import LearnerConfig
 from learner.loop import Fenced, Learner
 from learner.schedule import Schedule
+from learner.staging import Staged, Stager
 from learner.update import LossNotFinite
 from tests.gato.models import ROBOT, random_observations
 
@@ -181,12 +182,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_update(
     assert list(tmp_path.glob("bad-batch-*.safetensors"))
 
 
-def learner_batch():
-    from gato.network.model import TensorBatch
-
-    batch = ListSource().next_batch(0, 1.0)
-    assert batch is not None
-    return TensorBatch.of(batch)
+def learner_batch() -> Staged:
+    return Stager(torch.device("cpu")).stage(ListSource().next_batch(0, timeout_s=0.0))
 
 
 def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None:
@@ -275,26 +272,6 @@ def test_checkpointing_activations_changes_no_update(tmp_path: Path) -> None:
         learner._update(learner_batch(), 0)
     for name, value in weights_of(plain).items():
         torch.testing.assert_close(value, weights_of(thrifty)[name])
-
-
-def test_the_compiled_learner_trains_on_one_compiled_graph_of_forward_and_loss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the compiler makes of it is tests/gato/test_training.py's."""
-    compiled: list[object] = []
-    calls: list[object] = []
-
-    def compile_as_it_is(function: Callable[..., Loss], *, fullgraph: bool) -> Callable[..., Loss]:
-        assert fullgraph
-        compiled.append(function)
-        return lambda *args, **kwargs: (calls.append(args), function(*args, **kwargs))[1]
-
-    monkeypatch.setattr(torch, "compile", compile_as_it_is)
-    make(tmp_path / "plain")._update(learner_batch(), 0)
-    assert not compiled
-    make(tmp_path / "fast", config=replace(CONFIG, compile=True))._update(learner_batch(), 0)
-    assert compiled == [next_token_loss]
-    assert len(calls) == 1
 
 
 def test_the_schedule_is_scaled_to_the_run() -> None:
