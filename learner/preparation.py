@@ -112,6 +112,8 @@ def prepare(
     stager.micro_batch_rows = memory.micro_batch_rows
     if memory.accumulate > 1:
         notes.append(str(memory))
+    if problem := _packs(model, lambda: _gradient(model, update, sample), device):
+        notes.append(f"attends to packed rows with a mask: {problem}")
     wanted = config.compile if config.compile is not None else device.type == "cuda"
     problem = compiled(model, lambda: _gradient(model, update, sample)) if wanted else ""
     if problem:
@@ -131,6 +133,19 @@ def _gradient(model: Gato, update: Update, sample: Staged) -> None:
         update.gradient(sample, 0)
     finally:
         model.zero_grad(set_to_none=True)
+
+
+def _packs(model: Gato, once: Callable[[], None], device: torch.device) -> str:
+    """Try attention without a mask on a GPU; why it is not used, empty: it is, or never was to
+    be."""
+    if device.type != "cuda" or model.transformer.is_packed is False:
+        return ""
+    try:
+        once()
+    except RuntimeError as problem:  # an older GPU, or heads of an odd width
+        model.transformer.is_packed = False
+        return str(problem).strip().splitlines()[0][:200]
+    return ""
 
 
 def compiled(model: Gato, once: Callable[[], None]) -> str:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gato.config import ModelConfig
 from gato.network.embedding import Embedding
+from gato.network.packed_attention import sequence_starts
 from gato.network.transformer import Transformer
 from gato.sequence import Batch, StepLayout
 
@@ -30,6 +31,8 @@ class TensorBatch:
     """The n targets: row * L + position. The first token of a segment is never a target."""
     one_segment: bool
     """Whether no row has more than one segment, and padding comes last."""
+    starts: Int[Tensor, " S1"]
+    """Where segments begin; see `gato.network.packed_attention.sequence_starts`."""
     patches: Tensor
     patch_at: Tensor
     patch_intervals: Tensor
@@ -78,6 +81,7 @@ class TensorBatch:
             is_target=tensor("is_target", torch.bool),
             target_at=on_device(target_at, torch.int64),
             one_segment=bool((batch.segment <= 1).all() and (after <= before).all()),
+            starts=on_device(torch.from_numpy(sequence_starts(batch.segment)), torch.int32),
             patches=tensor("patches", torch.uint8),
             patch_at=tensor("patch_at", torch.int64),
             patch_intervals=tensor("patch_intervals", torch.int64),
@@ -120,7 +124,9 @@ class Gato(nn.Module):
             batch.patch_intervals,
             batch.patch_leaders,
         )
-        return self.transformer(x, batch.segment, one_segment=batch.one_segment)
+        return self.transformer(
+            x, batch.segment, one_segment=batch.one_segment, starts=batch.starts
+        )
 
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None

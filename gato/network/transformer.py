@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gato.config import TransformerConfig
 from gato.network.kv_cache import CachedStep, LayerCache
+from gato.network.packed_attention import has_kernel
 from gato.network.relative_attention import RelativeAttention, distance_encoding
 from gato.network.rotary_attention import RotaryAttention, rotations
 
@@ -50,8 +51,15 @@ class Block(nn.Module):
             return torch.addcmul(x, update.to(x.dtype), scale)
         return x + update
 
-    def forward(self, x_BLD: Tensor, encoding: Tensor, mask_BLL: Tensor | None) -> Tensor:
-        x = self._residual(x_BLD, self.attention(self.attention_norm(x_BLD), encoding, mask_BLL))
+    def forward(
+        self,
+        x_BLD: Tensor,
+        encoding: Tensor,
+        mask_BLL: Tensor | None,
+        starts: Tensor | None = None,
+    ) -> Tensor:
+        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL, starts)
+        x = self._residual(x_BLD, seen)
         return self._residual(x, self._feedforward(x))
 
     def cached(
@@ -71,6 +79,9 @@ class Transformer(nn.Module):
         self.activation_checkpointing = False
         """Keep only the inputs of each block and compute the rest again for the gradient: a third
         more time, least memory."""
+        self.is_packed: bool | None = None
+        """Whether packed rows are attended to without a mask (`gato.network.packed_attention`).
+        None: with rotary positions, on a GPU, in 16 bits, without dropout."""
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
         for name, parameter in self.named_parameters():
@@ -118,8 +129,12 @@ class Transformer(nn.Module):
         segment_BL: Int[Tensor, "B L"],
         *,
         one_segment: bool = False,
+        starts: Int[Tensor, " S1"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Each token sees itself and the earlier tokens of its segment.
+
+        `starts` says where segments begin, for a kernel that needs no mask; see
+        `gato.network.packed_attention.sequence_starts`.
 
         `one_segment` promises that each row is one segment, then only padding, so that segments
         need no comparison. Padding then sees the row, which does no harm because nothing sees
@@ -127,14 +142,21 @@ class Transformer(nn.Module):
         """
         kind = x_BLD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
-        mask = self._mask(segment_BL, one_segment, dtype)
+        if starts is None or one_segment or not self._packs(x_BLD.device, dtype):
+            starts = None
+        mask = None if starts is not None else self._mask(segment_BL, one_segment, dtype)
         encoding = self.encoding(x_BLD.shape[1], x_BLD.device).to(dtype)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x_BLD = checkpoint(block, x_BLD, encoding, mask, use_reentrant=False)
+                x_BLD = checkpoint(block, x_BLD, encoding, mask, starts, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, encoding, mask)
+                x_BLD = block(x_BLD, encoding, mask, starts)
         return self.norm(x_BLD)
+
+    def _packs(self, device: torch.device, dtype: torch.dtype) -> bool:
+        if self.config.positions != "rotary" or (self.training and self.config.dropout):
+            return False
+        return has_kernel(device, dtype) if self.is_packed is None else self.is_packed
 
     def caches(self, num_envs: int, num_slots: int) -> list[LayerCache]:
         """Empty caches of all layers, valid for the present weights."""
