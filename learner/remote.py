@@ -12,8 +12,10 @@ from gato.config import ModelConfig
 from gato.metrics import LearnerReport
 from gato.part_log import name_log
 from learner.config import LearnerConfig
-from learner.loop import Fenced, Learner, WeightsSink
+from learner.loop import Learner
 from learner.prefetch import BatchSource
+from learner.publishing import Fenced, WeightsSink
+from learner.termination import Termination
 from learner.update import LossNotFinite
 
 
@@ -37,10 +39,11 @@ class LearnerActor:
         self._seed = seed
         self._learner: Learner | None = None
         self._reports: deque[LearnerReport] = deque()
-        self._problems: deque[str] = deque()
+        self._events: deque[tuple[str, str]] = deque()
         self._stop = threading.Event()
         self._began, self._ended = threading.Event(), threading.Event()
         self._outcome = ""
+        self._termination = Termination(self._ask_to_stop)
 
     @ray.method
     def train(self, epoch: int) -> str:
@@ -80,29 +83,40 @@ class LearnerActor:
         try:
             for report in learner.run():
                 self._reports.append(report)
+            self._termination.end_if_asked()
         except Fenced:
             return "fenced"
         except LossNotFinite as reason:
             return str(reason)
-        finally:
-            self._problems.extend(learner.problems)
         return "finished" if learner.progress.step >= learner.config.num_updates else "stopped"
 
     @ray.method
-    def take_reports(self) -> tuple[list[LearnerReport], list[str]]:
-        """Reports and survived problems since the last call."""
-        if self._learner is not None:
-            while self._learner.problems:
-                self._problems.append(self._learner.problems.pop(0))
+    def take_reports(self) -> tuple[list[LearnerReport], list[tuple[str, str]]]:
+        """Reports and events, as kind and text, since the last call."""
+        if (learner := self._learner) is not None:
+            while learner.notes:
+                self._events.append(learner.notes.pop(0))
+            while learner.problems:
+                self._events.append(("problem", learner.problems.pop(0)))
         reports = [self._reports.popleft() for _ in range(len(self._reports))]
-        return reports, [self._problems.popleft() for _ in range(len(self._problems))]
+        return reports, [self._events.popleft() for _ in range(len(self._events))]
+
+    @ray.method
+    def keep(self, step: int, note: dict[str, object]) -> bool:
+        """See `Learner.keep`."""
+        return self._learner is not None and self._learner.keep(step, note)
 
     @ray.method
     def stop(self) -> None:
         """End after the present update."""
+        self._ask_to_stop()
+
+    def _ask_to_stop(self) -> bool:
+        """Whether there is a training that will end."""
         self._stop.set()
         if self._learner is not None:
             self._learner.stop()
+        return self._began.is_set() and not self._ended.is_set()
 
 
 RemoteLearner = ray.remote(LearnerActor)

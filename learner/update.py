@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from gato.metrics import Mean
 from gato.network.model import Gato, TensorBatch, next_token_loss
+from learner.checkpoints.failed_step import save_failed_step
 from learner.config import LearnerConfig
+from learner.randomness import seed_update
 
 
 class LossNotFinite(RuntimeError):
-    """The loss was NaN or infinite. The update was not made; the message says where the batch was
-    saved."""
+    """The loss or the gradient was NaN or infinite. The update was not made; the message says where
+    the step was saved."""
 
 
 class Update:
@@ -36,8 +37,10 @@ class Update:
         bf16: bool,
         seed: int,
         folder: Path,
+        task_names: Sequence[str] = (),
     ) -> None:
-        """`seed`: of the run; `folder`: where a batch with a bad loss is saved."""
+        """`seed`: of the run; `folder`: where a step that fails is saved; `task_names`: of the
+        indices in a batch's `task_index`."""
         self._model = model
         self._optimiser = optimiser
         self._config = config
@@ -46,6 +49,7 @@ class Update:
         self._bf16 = bf16
         self._seed = seed
         self._folder = folder
+        self._task_names = task_names
         self._loss = (
             torch.compile(next_token_loss, fullgraph=True) if config.compile else next_token_loss
         )
@@ -59,9 +63,7 @@ class Update:
         Raises:
             LossNotFinite: Before anything has changed.
         """
-        # Each update draws (patch positions, dropout) from a seed of its own, so that a resumed run
-        # has the same random numbers as an unbroken one.
-        torch.manual_seed(int(np.random.default_rng([self._seed, step]).integers(2**62)))
+        seed_update(self._seed, step)
         rate = self._schedule.at(step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -70,10 +72,7 @@ class Update:
             loss = self._loss(self._model, batch, spread_bins=self._config.spread_bins)
         mean = loss.mean
         if not torch.isfinite(mean):
-            raise LossNotFinite(
-                f"loss {mean.item()} at step {step}; no update was made. The batch:"
-                f" {self._save_batch(batch, step)}"
-            )
+            raise self._failure(f"loss {mean.item()}", batch, step)
         mean.backward()
         # Clips in place; without a limit it only measures.
         norm = torch.nn.utils.clip_grad_norm_(
@@ -81,10 +80,7 @@ class Update:
         )
         if not torch.isfinite(norm):
             self._optimiser.zero_grad(set_to_none=True)
-            raise LossNotFinite(
-                f"gradient norm {norm.item()} at step {step}; no update was made. The batch:"
-                f" {self._save_batch(batch, step)}"
-            )
+            raise self._failure(f"gradient norm {norm.item()}", batch, step)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         # [n]: the task of each target's row. Sums and counts merge right over updates, means do
@@ -96,15 +92,18 @@ class Update:
             by_task[index] = Mean(float(mine.sum()), len(mine))
         return float(norm), by_task
 
-    def _save_batch(self, batch: TensorBatch, step: int) -> Path:
-        path = self._folder / f"bad-batch-{step:09d}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fields = {name: getattr(batch, name) for name in TensorBatch.__dataclass_fields__}
-        save_file(
-            {k: v.cpu().contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)},
-            path,
-        )
-        return path
+    def _failure(self, what: str, batch: TensorBatch, step: int) -> LossNotFinite:
+        """The error of a step that was not made, with the command that repeats it."""
+        said = f"{what} at step {step}; no update was made"
+        try:
+            path = save_failed_step(
+                self._folder, self._model, self._optimiser, batch, self._config,
+                seed=self._seed, step=step, bf16=self._bf16, what=what,
+                task_names=self._task_names,
+            )  # fmt: skip
+        except OSError as problem:
+            return LossNotFinite(f"{said}. The step could not be saved: {problem}")
+        return LossNotFinite(f"{said}. To repeat the step: gato debug-step {path}")
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)

@@ -1,0 +1,12 @@
+"""The random numbers of an update: a seed of its own, so that a resumed run draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def seed_update(seed: int, step: int) -> None:
+    """Seed PyTorch's generators for update `step` of a run with this seed: patch positions,
+    dropout."""
+    torch.manual_seed(int(np.random.default_rng([seed, step]).integers(2**62)))
