@@ -16,8 +16,10 @@ AT_LEAST = 50
 """Of them, before anything counts as a spike."""
 THRESHOLD = 10.0
 """Robust z-score from which on a loss is a spike."""
-MIN_SCALE = 0.02
+MIN_SHARE = 0.02
 """Least deviation, as a share of the median: a loss that hardly varies has no spikes of 1 %."""
+MIN_NATS = 0.02
+"""Least deviation: a loss near 0 has no spikes that cost nothing."""
 QUIET = 100
 """Updates after a spike in which the same task has no other: a change that stays is one spike."""
 
@@ -37,8 +39,9 @@ class LossSpikes:
     """Compares each task's loss with its last `WINDOW` updates.
 
     The score is robust: z = (loss - median) / s, where s is 1.4826 times the median absolute
-    deviation, which for a normal distribution is its standard deviation, and at least `MIN_SCALE`
-    of the median. Mean and standard deviation would be moved by the spikes themselves.
+    deviation, which for a normal distribution is its standard deviation, and at least `MIN_NATS`
+    and `MIN_SHARE` of the median. Mean and standard deviation would be moved by the spikes
+    themselves.
 
     spikes = LossSpikes()
     for spike in spikes.add(loss_by_task):
@@ -67,10 +70,11 @@ class LossSpikes:
 
 def _spike(index: int, loss: float, losses: np.ndarray) -> Spike | None:
     median = float(np.median(losses))
-    if loss <= median * (1.0 + MIN_SCALE * THRESHOLD):  # nearly all updates end here
+    least = max(MIN_NATS, MIN_SHARE * abs(median))
+    if loss < median + THRESHOLD * least:  # nearly all updates end here
         return None
-    deviation = 1.4826 * float(np.median(np.abs(losses - median)))
-    score = (loss - median) / max(deviation, MIN_SCALE * abs(median), 1e-12)
+    deviation = max(least, 1.4826 * float(np.median(np.abs(losses - median))))
+    score = (loss - median) / deviation
     if score < THRESHOLD:
         return None
     return Spike(task_index=index, loss=loss, median=median, score=score)

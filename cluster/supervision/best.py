@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from cluster.journal.records import Event, Record
 from cluster.monitor.scores import Scale
-from gato.files import read_json
+from gato.files import DamagedFile, damaged, read_json
 from gato.metrics import Evaluation
 from gato.version import Version
 
@@ -104,7 +104,10 @@ def read_best(checkpoints: Path) -> float | None:
     file = checkpoints / "best" / "best.json"
     if not file.is_file():
         return None
-    score = read_json(file, fix="remove the folder; the next best evaluation makes it again")[
-        "score"
-    ]
-    return float(score)
+    fix = "remove the folder best; the next best evaluation makes it again"
+    try:
+        return float(read_json(file, fix=fix)["score"])
+    except (KeyError, TypeError, ValueError) as problem:
+        if isinstance(problem, DamagedFile):
+            raise
+        raise damaged(file, problem, fix=fix) from problem
