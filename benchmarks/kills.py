@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from actors.tasks.catalog import TASKS
+from benchmarks.learner_page import write_tables
 from benchmarks.machine import ROOT, about
 from benchmarks.replay.episodes import hopper_episode
 from gato.config import PRESETS
@@ -135,8 +136,11 @@ class _Served:
             self._insert()
 
     def _accept(self) -> None:
-        while not self._ended.is_set():
-            connection = self._listener.accept()
+        while True:
+            try:
+                connection = self._listener.accept()
+            except OSError:  # closed
+                return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
@@ -150,6 +154,7 @@ class _Served:
 
     def close(self) -> None:
         self._ended.set()
+        self._listener.close()
         self._service.close()
 
 
@@ -238,13 +243,17 @@ def _weights(checkpoints: Path) -> tuple[str, ...]:
 
 def main() -> None:
     # PyTorch imports its compiler at the first step of an optimiser, which takes seconds.
-    FORKS.set_forkserver_preload(["benchmarks.kills", "torch._dynamo"])
+    FORKS.set_forkserver_preload(["torch._dynamo", "learner.loop", "benchmarks.replay.episodes"])
     found: dict[str, Any] = {}
     for name in ("frozen", "live"):
         with tempfile.TemporaryDirectory() as folder:
             found[name] = measure(Path(folder), is_live=name == "live")
         print(name, json.dumps(found[name]), flush=True)
-    RESULT.write_text(json.dumps(about() | found, indent=1) + "\n")
+    measured = about()
+    RESULT.write_text(json.dumps(measured | found, indent=1) + "\n")
+    shown = ("kills", "in_a_checkpoint", "updates", "skipped", "twice", "made_again")
+    rows = [{"replay": name} | {key: of[key] for key in shown} for name, of in found.items()]
+    write_tables({"kills": rows}, measured)
 
 
 if __name__ == "__main__":

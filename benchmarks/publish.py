@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.learner_page import write_tables
 from benchmarks.machine import ROOT, about
 from cluster.journal.journal_file import JournalFile
 from gato.metrics import WorkerReport
@@ -95,7 +96,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
     print(json.dumps(found), flush=True)
-    RESULT.write_text(json.dumps(about() | found, indent=1) + "\n")
+    measured = about()
+    RESULT.write_text(json.dumps(measured | found, indent=1) + "\n")
+    write_tables({"publish": [found]}, measured)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from actors.tasks.catalog import TASKS
-from benchmarks.fleet import table
+from benchmarks.learner_page import write_tables
 from benchmarks.machine import ROOT, about
 from benchmarks.train import CPU_MODEL, ROW_TOKENS
 from gato.config import PRESETS
@@ -37,7 +37,6 @@ from learner.config import LearnerConfig
 from learner.loop import Learner
 
 RESULT = ROOT / "docs" / "results" / "saving.json"
-PAGE = ROOT / "docs" / "learner.md"
 TASK = TASKS["mujoco/hopper"]
 ROWS = 2
 CONFIG = LearnerConfig(
@@ -181,19 +180,9 @@ def main() -> None:
         resumes = resume_times(folder / "background-True")
     found: dict[str, Any] = {"stalls": held, "resume": resumes, "arithmetic": arithmetic()}
     print(json.dumps(found), flush=True)
-    RESULT.write_text(json.dumps(about() | found, indent=1) + "\n")
-    write_tables(found)
-
-
-def write_tables(found: dict[str, Any]) -> None:
-    """Put the rows between their marks in docs/learner.md."""
-    text = PAGE.read_text()
-    for name, rows in found.items():
-        begin, end = f"<!-- {name} -->", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}\n{table(rows)}\n{end}{after}"
-    PAGE.write_text(text)
+    measured = about()
+    RESULT.write_text(json.dumps(measured | found, indent=1) + "\n")
+    write_tables(found, measured)
 
 
 if __name__ == "__main__":
