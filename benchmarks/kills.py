@@ -243,7 +243,9 @@ def _weights(checkpoints: Path) -> tuple[str, ...]:
 
 def main() -> None:
     # PyTorch imports its compiler at the first step of an optimiser, which takes seconds.
-    FORKS.set_forkserver_preload(["torch._dynamo", "learner.loop", "benchmarks.replay.episodes"])
+    FORKS.set_forkserver_preload(
+        ["torch._dynamo", "learner.loop", "replay.service", "benchmarks.replay.episodes"]
+    )
     found: dict[str, Any] = {}
     for name in ("frozen", "live"):
         with tempfile.TemporaryDirectory() as folder:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.fleet import table
 from benchmarks.machine import ROOT
+from benchmarks.tables import table
 
 PAGE = ROOT / "docs" / "learner.md"
 

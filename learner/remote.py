@@ -50,7 +50,8 @@ class LearnerActor:
         """Train in `epoch` to the run's end or until `stop`.
 
         Returns:
-            How it ended: "finished", "stopped", "fenced", or why the loss is not finite.
+            How it ended: "finished", "stopped", or why it failed: another learner publishes, or the
+            loss is not finite.
         """
         self._began.set()
         try:
@@ -83,11 +84,10 @@ class LearnerActor:
         try:
             for report in learner.run():
                 self._reports.append(report)
-            self._termination.end_if_asked()
-        except Fenced:
-            return "fenced"
-        except LossNotFinite as reason:
+        except (Fenced, LossNotFinite) as reason:
             return str(reason)
+        finally:
+            self._termination.end_if_asked()
         return "finished" if learner.progress.step >= learner.config.num_updates else "stopped"
 
     @ray.method
