@@ -218,6 +218,8 @@ class Batch:
     patch_leaders: Integer[np.ndarray, "P 2"]
     task_index: Int[np.ndarray, " B"]
     """The task of each row: an index into the mixture's list of tasks."""
+    episode_keys: tuple[str, ...] = ()
+    """Of the episodes that its windows are of, each once; empty if its source does not tell."""
 
     @property
     def num_tokens(self) -> int:
@@ -226,7 +228,7 @@ class Batch:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by the name of their field."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "episode_keys"}
 
     def split(self, num_rows: int) -> list[Batch]:
         """The batch in parts of `num_rows` rows, the last perhaps fewer. Rows are views."""
@@ -252,6 +254,7 @@ class Batch:
             patch_intervals=self.patch_intervals[mine],
             patch_leaders=index[self.patch_leaders[mine]],
             task_index=self.task_index[begin:end],
+            episode_keys=self.episode_keys,
         )
 
 

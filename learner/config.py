@@ -28,6 +28,8 @@ class LearnerConfig:
     publish_every: int = 100
     """Updates between two publications of the weights."""
     checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    """The newest so many; the one with the best evaluation is kept besides."""
     report_every: int = 20
     bf16: bool | None = None
     """Autocast to bfloat16. None: if it is faster than float32 here, which the learner measures on
@@ -46,7 +48,13 @@ class LearnerConfig:
     worker a core. On a cluster so many cores are reserved for the learner; None: one."""
 
     def __post_init__(self) -> None:
-        for name in ("num_updates", "publish_every", "checkpoint_every", "report_every"):
+        for name in (
+            "num_updates",
+            "publish_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "report_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         for name in ("micro_batch_rows", "num_threads"):

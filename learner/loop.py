@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport, Mean
 from gato.network.model import Gato
+from gato.sequence import Batch
 from gato.threads import use_threads
-from gato.version import Version
-from gato.weights import Weights, snapshot
-from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from learner.checkpoints.files import keep_as_best
+from learner.checkpoints.resume import resume, run_record
+from learner.checkpoints.saving import Saver
+from learner.checkpoints.state import Progress, checkpoint_path
 from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
 from learner.memory import is_out_of_memory
@@ -23,21 +24,10 @@ from learner.meter import Meter
 from learner.optimiser import make_optimiser
 from learner.prefetch import BatchSource, Prefetcher
 from learner.preparation import Prepared, batch_flops, prepare
+from learner.publishing import Publisher, WeightsSink
+from learner.spikes import LossSpikes, Spike
 from learner.staging import Staged, Stager
 from learner.update import Done, Update
-
-
-@runtime_checkable
-class WeightsSink(Protocol):
-    """Where published weights go."""
-
-    def publish(self, weights: Weights) -> bool:
-        """Store a version. False: a learner of a later epoch has published; this one must end."""
-        ...
-
-
-class Fenced(RuntimeError):
-    """A newer learner of this run has started; this one's weights are no longer accepted."""
 
 
 class Learner:
@@ -62,8 +52,9 @@ class Learner:
         seed: int,
         device: torch.device | None = None,
         max_threads: int = 1,
+        in_background: bool = True,
     ) -> None:
-        """Build the model and load the newest checkpoint.
+        """Build the model and load the newest checkpoint that is whole.
 
         Args:
             config: How to train.
@@ -76,10 +67,15 @@ class Learner:
             seed: Of the run.
             device: None: a GPU if there is one.
             max_threads: On a CPU, where the settings say nothing.
+            in_background: Publish and save beside the loop. If not, the loop waits for both, as it
+                must where the sink plays in this process.
+
+        Raises:
+            ValueError: If the checkpoint is of another model, or all checkpoints are damaged.
         """
         self.config = config
         self._source = source
-        self._sink = sink
+        self._publisher = Publisher(sink, epoch=epoch, in_thread=in_background)
         self._folder = folder
         self._epoch = epoch
         self._task_names = list(task_names)
@@ -98,50 +94,58 @@ class Learner:
             self.optimiser,
             config,
             device=self._device,
-            num_tasks=len(self._task_names),
             seed=seed,
             folder=folder,
+            task_names=task_names,
         )
         self._stager = Stager(self._device, num_ids=self.model.config.layout.vocab_size)
         self._prepared: Prepared | None = None
-        self.notes: list[str] = []
-        """What the learner chose by itself; the reader removes them."""
-        self.progress = Progress(step=0, number=0)
-        self.problems: list[str] = []
+        self._spikes = LossSpikes()
+        self.notes: list[tuple[str, str]] = []
+        """Events, as kind and text: what the learner chose by itself, a damaged checkpoint, changed
+        settings, spikes of the loss; the reader removes them."""
+        record = run_record(config, self.model, seed=seed, epoch=epoch, task_names=task_names)
+        self._saver = Saver(
+            folder, self.model, self.optimiser, keep=config.keep_checkpoints, more=record,
+            in_thread=in_background,
+        )  # fmt: skip
+        resumed = resume(
+            folder, self.model, self.optimiser, record, lambda *note: self.notes.append(note)
+        )
+        self.progress = resumed or Progress(step=0, number=0)
+
+    @property
+    def problems(self) -> list[str]:
         """Problems that did not stop training, such as a checkpoint without space; the reader
         removes them."""
-        checkpoints = list_checkpoints(folder)
-        if checkpoints:
-            self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
+        return self._saver.problems
 
     def stop(self) -> None:
         """Ask the loop to end after the present update; it then publishes and saves."""
         self._stop = True
 
     def publish(self) -> None:
-        """Publish the present weights as the next version. Raises Fenced if a newer learner
-        runs."""
+        """Publish the present weights as the next version, beside the loop. Raises Fenced if a
+        newer learner runs, and ValueError if weights are not finite: now, or from a later call."""
         number = self.progress.number + 1
-        weights = Weights(
-            version=Version(self._epoch, number),
-            learner_step=self.progress.step,
-            arrays=snapshot(self.model),
-        )
-        if not self._sink.publish(weights):
-            raise Fenced(
-                f"epoch {self._epoch} of this run is over: a newer learner publishes; this one ends"
-            )
+        self._publisher.publish(self.model, number=number, learner_step=self.progress.step)
         self.progress = Progress(step=self.progress.step, number=number)
 
     def save(self) -> None:
-        """Write a checkpoint. A full disk is a problem to report, not an end: the last checkpoint
-        is still complete."""
-        try:
-            save_checkpoint(self._folder, self.model, self.optimiser, self.progress)
-        except OSError as problem:
-            self.problems.append(
-                f"checkpoint of step {self.progress.step} not written: {problem}; free some space"
-            )
+        """Write a checkpoint, beside the loop. A full disk is a problem to report, not an end: the
+        last checkpoint is still complete."""
+        self._saver.save(self.progress)
+
+    def keep(self, step: int, note: Mapping[str, object]) -> bool:
+        """Keep the checkpoint of a step as `best`, with `note` in its `best.json`. False if it is
+        not there, or not any more."""
+        return keep_as_best(checkpoint_path(self._folder, step), note)
+
+    def wait(self) -> None:
+        """Wait until the last version is published and the last checkpoint is on the disk. Raises
+        as `publish` does."""
+        self._publisher.wait()
+        self._saver.wait()
 
     def run(self) -> Generator[LearnerReport]:
         """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
@@ -149,9 +153,12 @@ class Learner:
         prefetcher = Prefetcher(self._source, self._stager, first_index=self.progress.step)
         try:
             self.publish()
+            self._publisher.wait()
             yield from self._train(prefetcher)
         finally:
             prefetcher.close()
+            self._publisher.join()
+            self._saver.join()
 
     def _train(self, prefetcher: Prefetcher) -> Generator[LearnerReport]:
         meter, clock = Meter(), self._update.clock
@@ -159,11 +166,15 @@ class Learner:
             asked = time.monotonic()
             batch = prefetcher.next(timeout_s=1.0)
             meter.wait_s += time.monotonic() - asked
+            self._publisher.check()
+            self._saver.check()
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
                 done = self._updated(batch, in_detail=meter.updates + 1 >= self.config.report_every)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
                 meter.add(done, tokens=batch.num_tokens, flops=batch_flops(self.model, batch.batch))
+                for spike in self._spikes.add(done.loss_by_task):
+                    self.notes.append(("problem", self._spike_text(spike, batch.batch)))
                 begun = time.monotonic()
                 if self.progress.step % self.config.publish_every == 0:
                     with clock.of("publish", on_host=True):
@@ -176,8 +187,9 @@ class Learner:
             if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
                 yield self._report(meter)
                 meter = Meter()
+        self.save()  # first: a weights store that is away must not delay it
         self.publish()
-        self.save()
+        self.wait()
         yield self._report(meter)
 
     def _updated(self, batch: Staged, *, in_detail: bool) -> Done:
@@ -193,7 +205,7 @@ class Learner:
                 max_threads=self._max_threads,
                 folder=self._folder,
             )
-            self.notes += self._prepared.notes
+            self.notes += [("learner", note) for note in self._prepared.notes]
         if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
             batch = self._stager.stage(batch.batch)  # it was put there before that was known
         while True:
@@ -204,22 +216,32 @@ class Learner:
                 if rows == 1 or not is_out_of_memory(problem):
                     raise
             self._stager.micro_batch_rows = -(-rows // 2)
-            self.problems.append(
+            text = (
                 f"no memory for {rows} rows at once (step {self.progress.step}); goes on with"
                 f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
             )
+            self.notes.append(("problem", text))
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             batch = self._stager.stage(batch.batch)
 
+    def _spike_text(self, spike: Spike, batch: Batch) -> str:
+        keys = ", ".join(batch.episode_keys) or "unknown"
+        return (
+            f"the loss of {self._task_names[spike.task_index]} was {spike.loss:.3g} in update"
+            f" {self.progress.step}, {spike.score:.0f} deviations above {spike.median:.3g}, the"
+            f" median before it; episodes in its batch: {keys}"
+        )
+
     def _report(self, meter: Meter) -> LearnerReport:
+        assert self._publisher.accepted is not None
         loss_by_task = self._by_name(meter.loss_by_task)
         wall_s = time.monotonic() - meter.begun
         able = self._prepared.product_rate * wall_s if self._prepared is not None else 0.0
         return LearnerReport(
             step=self.progress.step,
             num_updates=self.config.num_updates,
-            version=Version(self._epoch, self.progress.number),
+            version=self._publisher.accepted,
             loss=sum(loss_by_task.values(), Mean()),
             loss_by_task=loss_by_task,
             learning_rate=self._schedule.at(self.progress.step),

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gato.metrics import Mean
 from gato.network.model import Gato, TensorBatch, next_token_loss
+from learner.checkpoints.failed_step import save_failed_step
 from learner.clock import Clock
 from learner.config import LearnerConfig
+from learner.randomness import seed_update
 from learner.staging import Staged
 
 
 class LossNotFinite(RuntimeError):
-    """The loss was NaN or infinite. The update was not made; the message says where the batch was
-    saved."""
+    """The loss or the gradient was NaN or infinite. The update was not made; the message says where
+    the step was saved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Done:
 class Update:
     """Updates a model, one batch at a time.
 
-    update = Update(model, optimiser, config, device=device, num_tasks=2, seed=0, folder=folder)
+    update = Update(model, optimiser, config, device=device, seed=0, folder=folder)
     done = update(staged, step=0)
     """
 
@@ -49,12 +49,12 @@ class Update:
         config: LearnerConfig,
         *,
         device: torch.device,
-        num_tasks: int,
         seed: int,
         folder: Path,
+        task_names: Sequence[str] = (),
     ) -> None:
-        """`num_tasks`: indices that a batch's `task_index` may have; `seed`: of the run; `folder`:
-        where a batch with a bad loss is saved."""
+        """`seed`: of the run; `folder`: where a step that fails is saved; `task_names`: of the
+        indices in a batch's `task_index`."""
         self.clock = Clock(device)
         self.bf16 = bool(config.bf16)
         self._model = model
@@ -62,9 +62,9 @@ class Update:
         self._config = config
         self._schedule = config.schedule
         self._device = device
-        self._num_tasks = num_tasks
         self._seed = seed
         self._folder = folder
+        self._task_names = task_names
 
     def __call__(self, staged: Staged, step: int, *, in_detail: bool = False) -> Done:
         """Make update number `step`, from 0; `in_detail`: with accuracies, and norms by part.
@@ -84,10 +84,8 @@ class Update:
                 self._model.parameters(), self._config.clip_gradient_norm or float("inf")
             )
             if not torch.isfinite(norm):
-                raise LossNotFinite(
-                    f"gradient norm {norm.item()} at step {step}; no update was made. The batch:"
-                    f" {self._save_batch(staged, step)}"
-                )
+                whole = staged.parts[0] if len(staged.parts) == 1 else TensorBatch.of(staged.batch)
+                raise self._failure(f"gradient norm {norm.item()}", whole, step)
             with self.clock.of("optimiser"):
                 self._optimiser.step()
         finally:
@@ -99,18 +97,16 @@ class Update:
             norm_by_part=by_part(norms),
         )
 
-    def gradient(self, staged: Staged, step: int, *, in_detail: bool = False) -> _Sums:
+    def gradient(self, staged: Staged, step: int, *, in_detail: bool = False) -> Sums:
         """Add the gradient of a batch's mean loss to that of the model.
 
         Raises:
             LossNotFinite: Of a part. Gradients of others may have been added.
         """
-        # Each update draws (patch positions, dropout) from a seed of its own, so that a resumed run
-        # has the same random numbers as an unbroken one.
-        torch.manual_seed(int(np.random.default_rng([self._seed, step]).integers(2**62)))
         self._model.train()
-        sums = _Sums(self._num_tasks, self._device)
-        for part in staged.parts:
+        sums = Sums(max(1, len(self._task_names)), self._device)
+        for index, part in enumerate(staged.parts):
+            seed_update(self._seed, step, part=index)
             with self.clock.of("forward"), self._autocast():
                 loss = next_token_loss(
                     self._model,
@@ -120,10 +116,7 @@ class Update:
                 )
             share = loss.losses.sum() / staged.num_targets
             if not torch.isfinite(share):
-                raise LossNotFinite(
-                    f"loss {share.item()} at step {step}; no update was made. The batch:"
-                    f" {self._save_batch(staged, step)}"
-                )
+                raise self._failure(f"loss {share.item()}", part, step, part=index)
             with self.clock.of("backward"):
                 share.backward()
             sums.add(part.task_index[loss.rows], loss.losses.detach(), loss.correct)
@@ -133,21 +126,24 @@ class Update:
         named = self._model.named_parameters()
         return {name: p.grad.norm() for name, p in named if p.grad is not None}
 
-    def _save_batch(self, staged: Staged, step: int) -> Path:
-        path = self._folder / f"bad-batch-{step:09d}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = TensorBatch.of(staged.batch)
-        fields = {name: getattr(whole, name) for name in TensorBatch.__dataclass_fields__}
-        save_file(
-            {k: v.contiguous() for k, v in fields.items() if isinstance(v, torch.Tensor)}, path
-        )
-        return path
+    def _failure(self, what: str, batch: TensorBatch, step: int, *, part: int = 0) -> LossNotFinite:
+        """The error of a step that was not made, with the command that repeats it."""
+        said = f"{what} at step {step}; no update was made"
+        try:
+            path = save_failed_step(
+                self._folder, self._model, self._optimiser, batch, self._config,
+                seed=self._seed, step=step, part=part, bf16=self.bf16, what=what,
+                task_names=self._task_names,
+            )  # fmt: skip
+        except OSError as problem:
+            return LossNotFinite(f"{said}. The step could not be saved: {problem}")
+        return LossNotFinite(f"{said}. To repeat the step: gato debug-step {path}")
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.bf16)
 
 
-class _Sums:
+class Sums:
     """Sums and counts by task, on the device until they are read."""
 
     def __init__(self, num_tasks: int, device: torch.device) -> None:

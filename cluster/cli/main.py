@@ -28,6 +28,7 @@ class Commands(LazyGroup):
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
         "check": "cluster.cli.check",
+        "debug-step": "cluster.cli.debug_step",
         "teach": "cluster.cli.teach",
         "sweep": "cluster.cli.sweep.main",
         "doctor": "cluster.cli.doctor",
@@ -57,6 +58,10 @@ class Commands(LazyGroup):
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."
         ),
         "check": "Check that a task's environment keeps the contract of environments.",
+        "debug-step": (
+            "Repeat a step whose loss or gradient was not finite, and say of which task and"
+            " parameter."
+        ),
         "teach": "Train a teacher for a MuJoCo task with RLlib.",
         "sweep": "Search over settings of a run, with short trainings on stored episodes.",
         "doctor": "Try every package that gato needs or can use.",

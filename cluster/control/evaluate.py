@@ -29,7 +29,8 @@ from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
-from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
+from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.state import load_checkpoint, read_model_config
 from replay.sampling.demonstrations import Demonstrations
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore

@@ -40,6 +40,8 @@ class TensorBatch:
     task_index: Tensor
     num_tokens: int
     """Tokens that are not padding."""
+    episode_keys: tuple[str, ...] = ()
+    """See `Batch`."""
 
     @staticmethod
     def of(
@@ -88,6 +90,7 @@ class TensorBatch:
             patch_leaders=tensor("patch_leaders", torch.int64),
             task_index=tensor("task_index", torch.int64),
             num_tokens=batch.num_tokens,
+            episode_keys=batch.episode_keys,
         )
 
 

@@ -91,9 +91,9 @@ def test_a_learner_says_how_it_computes_and_computes_so_when_it_is_resumed(tmp_p
     config = replace(CONFIG, bf16=None, num_updates=4)
     learner = make(tmp_path, config=config)
     list(learner.run())
-    assert learner.notes[0].startswith("computes with ")
-    assert "bf16, 1 thread" in learner.notes[0]
-    assert "fp32, 1 thread" in learner.notes[0]
+    assert learner.notes[0][1].startswith("computes with ")
+    assert "bf16, 1 thread" in learner.notes[0][1]
+    assert "fp32, 1 thread" in learner.notes[0][1]
     other = "false" if learner._update.bf16 else "true"
     file = tmp_path / precision.FILE
     kept = json.loads(file.read_text())
@@ -101,7 +101,7 @@ def test_a_learner_says_how_it_computes_and_computes_so_when_it_is_resumed(tmp_p
     file.write_text(json.dumps(kept))
     again = make(tmp_path, config=replace(config, num_updates=6))
     list(again.run())
-    assert not again.notes
+    assert not [text for kind, text in again.notes if kind == "learner"]
     assert again._update.bf16 == json.loads(other)
 
 
@@ -158,7 +158,7 @@ def test_where_memory_runs_out_the_update_is_made_in_smaller_parts(
     learner = make(tmp_path)
     reports = list(learner.run())
     assert reports[-1].step == CONFIG.num_updates
-    assert [text.split(";")[0] for text in learner.problems] == [
+    assert [text.split(";")[0] for _, text in learner.notes] == [
         "no memory for 4 rows at once (step 4)",
         "no memory for 2 rows at once (step 4)",
     ]
@@ -272,8 +272,8 @@ def test_a_learner_that_cannot_compile_says_why_and_goes_on(
     learner = make(tmp_path, config=replace(CONFIG, compile=True))
     reports = list(learner.run())
     assert reports[-1].step == CONFIG.num_updates
-    assert "computes without torch.compile" in learner.notes[0]
-    assert "no_such_compiler" in learner.notes[0]
+    assert "computes without torch.compile" in learner.notes[0][1]
+    assert "no_such_compiler" in learner.notes[0][1]
 
 
 def test_a_batch_that_was_staged_before_the_plan_is_staged_again(tmp_path: Path) -> None:
