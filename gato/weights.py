@@ -1,5 +1,5 @@
 """Snapshots of a model's weights as plain arrays: bfloat16 stored as uint16, because NumPy has no
-bfloat16."""
+bfloat16; or float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt16
+from jaxtyping import Float32, UInt16
+from torch import Tensor
 
 from gato.config import ModelConfig
 from gato.network.model import Gato
@@ -22,7 +23,8 @@ class Weights:
     version: Version
     learner_step: int
     """Updates the learner had made."""
-    arrays: Mapping[str, UInt16[np.ndarray, ...]]
+    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
+    """By name: bfloat16 as uint16, or float32."""
 
     @property
     def num_bytes(self) -> int:
@@ -35,10 +37,8 @@ def acting_config(config: ModelConfig) -> ModelConfig:
     return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
 
 
-def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
-    """The weights rounded to bfloat16, for a model of `acting_config`. Raises ValueError if a
-    weight is not finite."""
-    arrays: dict[str, np.ndarray] = {}
+def _acting_state(model: Gato) -> dict[str, Tensor]:
+    """The tensors of a model of `acting_config`. Raises ValueError if a weight is not finite."""
     state = model.state_dict()
     if model.config.value_waves:
         state["embedding.table.weight"] = model.embedding.weight.detach()
@@ -46,11 +46,46 @@ def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"weight {name} is not finite; it is not published")
-        arrays[name] = tensor.detach().to("cpu", torch.bfloat16).view(torch.uint16).numpy()
-    return arrays
+    return state
 
 
-def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
+    """The weights rounded to bfloat16, for a model of `acting_config`. Raises ValueError if a
+    weight is not finite."""
+    return {
+        name: tensor.detach().to("cpu", torch.bfloat16).view(torch.uint16).numpy()
+        for name, tensor in _acting_state(model).items()
+    }
+
+
+def exact(model: Gato) -> dict[str, Float32[np.ndarray, ...]]:
+    """The weights in float32, for a model of `acting_config`. Raises ValueError if a weight is not
+    finite."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+        for name, tensor in _acting_state(model).items()
+    }
+
+
+def rounded(
+    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]],
+) -> dict[str, UInt16[np.ndarray, ...]]:
+    """The same weights rounded to bfloat16."""
+    return {
+        name: tensor_of(array).to(torch.bfloat16).view(torch.uint16).numpy()
+        for name, array in arrays.items()
+    }
+
+
+def tensor_of(array: UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]) -> Tensor:
+    """A weight as a tensor: bfloat16 if the array is of uint16."""
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
+
+
+def load(
+    model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
+) -> None:
     """Put a snapshot's weights into the model. Raises ValueError if names or shapes differ."""
     state = model.state_dict()
     if set(state) != set(arrays):
@@ -64,4 +99,4 @@ def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
             )
     with torch.no_grad():
         for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[name])).view(torch.bfloat16))
+            tensor.copy_(tensor_of(arrays[name]))
