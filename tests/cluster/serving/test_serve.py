@@ -9,8 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from cluster.serving.serve import ServeConfig
 from gato.exported.policy import LoadedPolicy
 from gato.exported.policy_file import write_policy
 from gato.task import Task
+from tests.cluster.wait import until
 from tests.gato.exported.policies import policy_file
 from tests.gato.models import GAME, ROBOT, TALK, random_observations
 
@@ -94,13 +94,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     started = start(tmp_path_factory.mktemp("serve"))
     yield started
     end(started)
-
-
-def until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.1)
 
 
 def episode_of(task: Task, seed: int, num_steps: int = 6) -> list[dict[str, np.ndarray]]:
@@ -257,4 +250,4 @@ def test_a_port_that_is_taken_is_one_line(served: Served, tmp_path: Path) -> Non
     )  # fmt: skip
     assert done.returncode == 2
     assert re.fullmatch(r"error: cannot listen at 127.0.0.1:\d+ .*\n", done.stderr)
-    assert not list((tmp_path / "serve").glob("*")) if (tmp_path / "serve").exists() else True
+    assert not (tmp_path / "serve").exists()
