@@ -43,8 +43,8 @@ def serve(
             min=0.001,
             metavar="SECONDS",
             help=(
-                "How long the clients of a task wait for one of them; a slower one is then served"
-                " alone to its episode's end."
+                "How long the clients of a task wait for one of them; a slower one is served"
+                " alone until it is quick again."
             ),
         ),
     ] = 0.25,

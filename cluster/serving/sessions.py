@@ -85,7 +85,7 @@ class Sessions:
             text: Encodes the tasks' texts, if they show any.
             most: Clients at once.
             patience_s: Seconds that the clients of a task wait for one of them before they go on
-                without it; it is then served alone to its episode's end.
+                without it; it is then served alone until it is quick again.
             idle_s: Seconds of silence after which a client is forgotten.
             gone_s: Seconds after the end of its connection after which it is.
 
