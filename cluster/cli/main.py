@@ -25,6 +25,8 @@ class Commands(LazyGroup):
         "cluster": "cluster.cli.cluster",
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
+        "export": "cluster.cli.export",
+        "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
         "check": "cluster.cli.check",
@@ -53,6 +55,10 @@ class Commands(LazyGroup):
         "cluster": "Start a Ray cluster, join one, and look at its machines.",
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
+        "export": ("Write a trained policy as one file, which acts with torch and numpy alone."),
+        "serve": (
+            "Serve a trained policy over HTTP: many clients, one forward pass for those of a task."
+        ),
         "import": "Import demonstrations from a file, to train on with `gato start --data`.",
         "record": (
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."
