@@ -13,7 +13,6 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from actors.assignment import Assignment, WorkerProgress
 from actors.config import ActorsConfig
 from benchmarks.machine import ROOT, about
 from benchmarks.store_load import StoreRow, measure_store
+from benchmarks.tables import table
 from benchmarks.timing import milliseconds
 from cluster.journal.journal_file import JournalFile
 from cluster.journal.redis_server import RedisServer
@@ -215,14 +215,6 @@ def arithmetic() -> list[dict[str, float | str]]:
                 row[f"{gigabits} GbE, {nodes} nodes"] = round(seconds, 1)
         rows.append(row)
     return rows
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows with the same names, as a table."""
-    names = list(rows[0])
-    lines = [" | ".join(names), "|".join(["--:"] * len(names))]
-    lines += [" | ".join(f"{row[name]}" for name in names) for row in rows]
-    return "\n".join(f"| {line} |" if " | " in line else f"|{line}|" for line in lines)
 
 
 def main() -> None:

@@ -220,7 +220,7 @@ def train(name: str, arm: str, seed: int, *, demonstrations: int | None = None) 
         )
         learner = Learner(
             config.learner, config.model, store, ground, Path(folder) / "checkpoints", epoch=1,
-            task_names=[name], seed=seed
+            task_names=[name], seed=seed, in_background=False
         )  # fmt: skip
         for _ in learner.run():
             pass

@@ -16,7 +16,7 @@ def read_json(file: Path, *, fix: str) -> dict[str, Any]:
         fix: What to do if it is damaged, for the end of the error's sentence.
 
     Raises:
-        ValueError: It is not a JSON object; the text names the file, what is wrong and the fix.
+        DamagedFile: It is not a JSON object; the text names the file, what is wrong and the fix.
         OSError: It cannot be read.
     """
     try:
@@ -28,9 +28,13 @@ def read_json(file: Path, *, fix: str) -> dict[str, Any]:
     return found
 
 
-def damaged(file: Path, problem: object, *, fix: str) -> ValueError:
+class DamagedFile(ValueError):
+    """A file with unexpected contents. Whoever has another copy may go on with that."""
+
+
+def damaged(file: Path, problem: object, *, fix: str) -> DamagedFile:
     """The error for a file with unexpected contents; `problem` says what is wrong."""
     said = f"{problem!s}".strip() or type(problem).__name__
     if isinstance(problem, KeyError):
         said = f"{problem} is missing"
-    return ValueError(f"{file} is damaged ({said}); {fix}")
+    return DamagedFile(f"{file} is damaged ({said}); {fix}")

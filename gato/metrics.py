@@ -86,6 +86,17 @@ class LearnerReport:
     """Part of `wall_s` in which the learner had no batch."""
     blocked_s: float = 0.0
     """Part of `wall_s` spent publishing weights and saving checkpoints."""
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """`wall_s` by what it was spent on: data, forward, backward, optimiser, publish, checkpoint."""
+    accuracy_by_task: Mapping[str, Mean] = field(default_factory=dict[str, Mean])
+    """Share of targets whose most probable id is right, in the last update of the report."""
+    norm_by_part: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The gradient's norm in each part of the model, before clipping, in the last update."""
+    mfu: float = 0.0
+    """Model FLOPs of the updates by those that the device's products could have made in `wall_s`
+    (Chowdhery et al. 2022, appendix B); the latter measured when the learner began."""
+    memory_bytes: int = 0
+    """The most that the learner has held so far: of its process, or of the GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

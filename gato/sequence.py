@@ -218,6 +218,8 @@ class Batch:
     patch_leaders: Integer[np.ndarray, "P 2"]
     task_index: Int[np.ndarray, " B"]
     """The task of each row: an index into the mixture's list of tasks."""
+    episode_keys: tuple[str, ...] = ()
+    """Of the episodes that its windows are of, each once; empty if its source does not tell."""
 
     @property
     def num_tokens(self) -> int:
@@ -226,7 +228,34 @@ class Batch:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by the name of their field."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "episode_keys"}
+
+    def split(self, num_rows: int) -> list[Batch]:
+        """The batch in parts of `num_rows` rows, the last perhaps fewer. Rows are views."""
+        row_tokens = self.ids.shape[1]
+        return [
+            self._rows(begin, min(begin + num_rows, len(self.ids)), row_tokens)
+            for begin in range(0, len(self.ids), num_rows)
+        ]
+
+    def _rows(self, begin: int, end: int, row_tokens: int) -> Batch:
+        row_of_patch = self.patch_at // row_tokens
+        mine = np.flatnonzero((row_of_patch >= begin) & (row_of_patch < end))
+        # A patch's leaders are of its own image, hence of its row.
+        index = np.zeros(len(self.patch_at), self.patch_leaders.dtype)
+        index[mine] = np.arange(len(mine))
+        return Batch(
+            ids=self.ids[begin:end],
+            place=self.place[begin:end],
+            segment=self.segment[begin:end],
+            is_target=self.is_target[begin:end],
+            patches=self.patches[mine],
+            patch_at=self.patch_at[mine] - begin * row_tokens,
+            patch_intervals=self.patch_intervals[mine],
+            patch_leaders=index[self.patch_leaders[mine]],
+            task_index=self.task_index[begin:end],
+            episode_keys=self.episode_keys,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 """Snapshots of a model's weights as plain arrays: bfloat16 stored as uint16, because NumPy has no
-bfloat16."""
+bfloat16; or float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt16
+from jaxtyping import Float32, UInt16
+from torch import Tensor
 
 from gato.config import ModelConfig
 from gato.network.model import Gato
@@ -22,7 +23,8 @@ class Weights:
     version: Version
     learner_step: int
     """Updates the learner had made."""
-    arrays: Mapping[str, UInt16[np.ndarray, ...]]
+    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
+    """By name: bfloat16 as uint16, or float32."""
 
     @property
     def num_bytes(self) -> int:
@@ -35,22 +37,80 @@ def acting_config(config: ModelConfig) -> ModelConfig:
     return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
 
 
-def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
-    """The weights rounded to bfloat16, for a model of `acting_config`. Raises ValueError if a
-    weight is not finite."""
-    arrays: dict[str, np.ndarray] = {}
+def _acting_state(model: Gato) -> dict[str, Tensor]:
+    """The tensors of a model of `acting_config`."""
     state = model.state_dict()
     if model.config.value_waves:
         state["embedding.table.weight"] = model.embedding.weight.detach()
         del state["embedding.wave_mix"]
-    for name, tensor in state.items():
+    return state
+
+
+def copy_weights(model: Gato) -> dict[str, Tensor]:
+    """A copy of the weights for a model of `acting_config`, rounded to bfloat16, in the memory of
+    the host. From a GPU it is made without waiting, into pinned memory: whole only once the
+    device's present stream has come so far."""
+    copies: dict[str, Tensor] = {}
+    for name, tensor in _acting_state(model).items():
+        copies[name] = torch.empty(
+            tensor.shape, dtype=torch.bfloat16, pin_memory=tensor.device.type == "cuda"
+        )
+        copies[name].copy_(tensor.detach(), non_blocking=True)
+    return copies
+
+
+def as_arrays(copies: Mapping[str, Tensor]) -> dict[str, UInt16[np.ndarray, ...]]:
+    """What `copy_weights` made, as arrays of the same memory. Raises ValueError if a weight is not
+    finite."""
+    _require_finite(copies)
+    return {name: tensor.view(torch.uint16).numpy() for name, tensor in copies.items()}
+
+
+def _require_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"weight {name} is not finite; it is not published")
-        arrays[name] = tensor.detach().to("cpu", torch.bfloat16).view(torch.uint16).numpy()
-    return arrays
 
 
-def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
+def snapshot(model: Gato) -> dict[str, UInt16[np.ndarray, ...]]:
+    """The weights rounded to bfloat16, for a model of `acting_config`. Raises ValueError if a
+    weight is not finite."""
+    copies = copy_weights(model)
+    if any(tensor.is_pinned() for tensor in copies.values()):
+        torch.cuda.current_stream().synchronize()
+    return as_arrays(copies)
+
+
+def exact(model: Gato) -> dict[str, Float32[np.ndarray, ...]]:
+    """The weights in float32, for a model of `acting_config`. Raises ValueError if a weight is not
+    finite."""
+    state = _acting_state(model)
+    _require_finite(state)
+    return {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+        for name, tensor in state.items()
+    }
+
+
+def rounded(
+    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]],
+) -> dict[str, UInt16[np.ndarray, ...]]:
+    """The same weights rounded to bfloat16."""
+    return {
+        name: tensor_of(array).to(torch.bfloat16).view(torch.uint16).numpy()
+        for name, array in arrays.items()
+    }
+
+
+def tensor_of(array: UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]) -> Tensor:
+    """A weight as a tensor: bfloat16 if the array is of uint16."""
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
+
+
+def load(
+    model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
+) -> None:
     """Put a snapshot's weights into the model. Raises ValueError if names or shapes differ."""
     state = model.state_dict()
     if set(state) != set(arrays):
@@ -64,4 +124,4 @@ def load(model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...]]) -> None:
             )
     with torch.no_grad():
         for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[name])).view(torch.bfloat16))
+            tensor.copy_(tensor_of(arrays[name]))

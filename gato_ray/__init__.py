@@ -18,10 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cluster.serving.client import PolicyClient
     from gato_ray.playing import TaskEnv, load_policy, make_env
     from gato_ray.runs import Run, evaluate, find_run, start, watch
 
 __all__ = [
+    "PolicyClient",
     "Run",
     "TaskEnv",
     "evaluate",
@@ -32,6 +34,7 @@ __all__ = [
     "watch",
 ]
 MODULES = {
+    "PolicyClient": "cluster.serving.client",
     "Run": "gato_ray.runs",
     "TaskEnv": "gato_ray.playing",
     "evaluate": "gato_ray.runs",

@@ -29,17 +29,24 @@ class LearnerConfig:
     publish_every: int = 100
     """Updates between two publications of the weights."""
     checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    """The newest so many; the one with the best evaluation is kept besides."""
     report_every: int = 20
     bf16: bool | None = None
-    """Autocast to bfloat16. None: if the machine computes it in hardware."""
+    """Autocast to bfloat16. None: if it is faster than float32 here, which the learner measures on
+    its own model when a run begins."""
+    micro_batch_rows: int | None = None
+    """Rows of a batch that are computed at once; the gradients of the others are added. None: as
+    many as the memory is planned to hold."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each block and compute the rest again for the gradient: less memory,
     a third more work."""
-    compile: bool = False
-    """Compile forward pass and loss (`torch.compile`, as one graph). It needs a C++ compiler, and
-    minutes at the start."""
+    compile: bool | None = None
+    """Compile the transformer's blocks (`torch.compile`). It needs a C++ compiler, and a minute at
+    the start; where it fails, the learner says why and goes on without. None: on a GPU."""
     num_threads: int | None = None
-    """Threads of one operation on a CPU. None: PyTorch's choice."""
+    """Threads of one operation on a CPU. None: as many as are fastest, of those that leave each
+    worker a core. On a cluster so many cores are reserved for each learner; None: one."""
     num_learners: int = 1
     """Processes that train the model together, each with a GPU if there are any. They share the
     rows of each batch: the batch stays the same."""
@@ -48,10 +55,25 @@ class LearnerConfig:
     if the training state takes more than half of a GPU's memory."""
 
     def __post_init__(self) -> None:
-        counts = ("num_updates", "publish_every", "checkpoint_every", "report_every")
-        for name in (*counts, "num_learners"):
+        for name in (
+            "num_updates",
+            "publish_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "report_every",
+            "num_learners",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("micro_batch_rows", "num_threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1, or null")
+        if self.num_learners > 1 and self.micro_batch_rows is not None:
+            raise ValueError(
+                "several learners compute all their rows of a batch at once; use"
+                " learner.micro_batch_rows=null, or learner.num_learners=1"
+            )
         if self.parallel == "fsdp" and self.compile:
             raise ValueError(
                 "learner.parallel=fsdp cannot be compiled; use learner.parallel=ddp, or"

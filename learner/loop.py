@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -14,31 +13,26 @@ from gato.metrics import LearnerReport, Mean
 from gato.network.model import Gato
 from gato.threads import use_threads
 from gato.version import Version
-from gato.weights import Weights, snapshot
-from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from learner.checkpoints.files import keep_as_best
+from learner.checkpoints.resume import resume, run_record
+from learner.checkpoints.saving import Saver
+from learner.checkpoints.state import Progress, checkpoint_path
+from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
+from learner.memory import is_out_of_memory
 from learner.meter import Meter
 from learner.optimiser import make_optimiser
 from learner.parallel import Parallel
 from learner.parallel_update import ParallelUpdate
-from learner.precision import bf16_in_hardware
+from learner.precision import bf16_unless_said
 from learner.prefetch import BatchSource, Prefetcher
+from learner.preparation import Prepared, batch_flops, prepare
+from learner.publishing import Publisher, WeightsSink
 from learner.ranks import Ranks
 from learner.rows import Feed
-from learner.update import Update
-
-
-@runtime_checkable
-class WeightsSink(Protocol):
-    """Where published weights go."""
-
-    def publish(self, weights: Weights) -> bool:
-        """Store a version. False: a learner of a later epoch has published; this one must end."""
-        ...
-
-
-class Fenced(RuntimeError):
-    """A newer learner of this run has started; this one's weights are no longer accepted."""
+from learner.spikes import LossSpikes
+from learner.staging import Staged, Stager
+from learner.update import Done, Update
 
 
 class Learner:
@@ -62,9 +56,11 @@ class Learner:
         task_names: Sequence[str],
         seed: int,
         device: torch.device | None = None,
+        max_threads: int = 1,
+        in_background: bool = True,
         ranks: Ranks | None = None,
     ) -> None:
-        """Build the model and load the newest checkpoint.
+        """Build the model and load the newest checkpoint that is whole.
 
         Args:
             config: How to train.
@@ -76,42 +72,57 @@ class Learner:
             task_names: Names of the indices in a batch's `task_index`.
             seed: Of the run.
             device: None: a GPU if there is one.
+            max_threads: On a CPU, where the settings say nothing.
+            in_background: Publish and save beside the loop. If not, the loop waits for both, as it
+                must where the sink plays in this process.
             ranks: This process among those that train together; None: it trains alone. Only rank 0
                 reads `source` and `folder`, publishes and saves.
+
+        Raises:
+            ValueError: If the checkpoint is of another model, or all checkpoints are damaged.
         """
         self.config = config
         self._source = source
-        self._sink = sink
+        self._publisher = Publisher(sink, epoch=epoch, in_thread=in_background)
         self._folder = folder
         self._epoch = epoch
         self._task_names = list(task_names)
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._schedule = config.schedule
         self._stop = False
-        if config.num_threads and self._device.type == "cpu":
-            use_threads(config.num_threads)
+        self._max_threads = max_threads
+        if self._device.type == "cpu":
+            use_threads(config.num_threads or 1)  # until it is measured
         torch.manual_seed(seed)
         # What several processes share is put on their devices later, in parts.
         self.model = Gato(model).to("cpu" if ranks else self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing
         self.optimiser = make_optimiser(self.model, config)
-        bf16 = bf16_in_hardware(self._device) if config.bf16 is None else config.bf16
         self._update: Update | ParallelUpdate = Update(
             self.model,
             self.optimiser,
             config,
             device=self._device,
-            bf16=bf16,
             seed=seed,
             folder=folder,
+            task_names=task_names,
+        )
+        self._stager = Stager(self._device, num_ids=self.model.config.layout.vocab_size)
+        self._prepared: Prepared | None = None
+        self._spikes = LossSpikes()
+        self.notes: list[tuple[str, str]] = []
+        """Events, as kind and text: what the learner chose by itself, a damaged checkpoint, changed
+        settings, spikes of the loss; the reader removes them."""
+        record = run_record(config, self.model, seed=seed, epoch=epoch, task_names=task_names)
+        self._saver = Saver(
+            folder, keep=config.keep_checkpoints, more=record, in_thread=in_background
         )
         self.progress = Progress(step=0, number=0)
-        self.problems: list[str] = []
-        """Problems that did not stop training, such as a checkpoint without space; the reader
-        removes them."""
-        checkpoints = list_checkpoints(folder) if ranks is None or ranks.is_first else []
-        if checkpoints:
-            self.progress = load_checkpoint(checkpoints[-1], self.model, self.optimiser)
+        if ranks is None or ranks.is_first:
+            resumed = resume(
+                folder, self.model, self.optimiser, record, lambda *said: self.notes.append(said)
+            )
+            self.progress = resumed or self.progress
         self._ranks = ranks
         self._parallel: Parallel | None = None
         self._feed: Feed | None = None
@@ -126,43 +137,34 @@ class Learner:
                 ranks,
                 num_tasks=len(self._task_names),
                 device=self._device,
-                bf16=bf16,
+                bf16=bf16_unless_said(config, self._device),
                 seed=seed,
                 folder=folder,
             )
+
+    @property
+    def problems(self) -> list[str]:
+        """Problems that did not stop training, such as a checkpoint without space; the reader
+        removes them."""
+        return self._saver.problems
 
     def stop(self) -> None:
         """Ask the loop to end after the present update; it then publishes and saves."""
         self._stop = True
 
     def publish(self) -> None:
-        """Publish the present weights as the next version. Raises Fenced if a newer learner
-        runs."""
+        """Publish the present weights as the next version, beside the loop. Raises Fenced if a
+        newer learner runs, and ValueError if weights are not finite: now, or from a later call."""
         number = self.progress.number + 1
         if (whole := self._whole()) is not None:
-            weights = Weights(
-                version=Version(self._epoch, number),
-                learner_step=self.progress.step,
-                arrays=snapshot(whole[0]),
-            )
-            if not self._sink.publish(weights):
-                raise Fenced(
-                    f"epoch {self._epoch} of this run is over: a newer learner publishes; this one"
-                    " ends"
-                )
+            self._publisher.publish(whole[0], number=number, learner_step=self.progress.step)
         self.progress = Progress(step=self.progress.step, number=number)
 
     def save(self) -> None:
-        """Write a checkpoint. A full disk is a problem to report, not an end: the last checkpoint
-        is still complete."""
-        if (whole := self._whole()) is None:
-            return
-        try:
-            save_checkpoint(self._folder, *whole, self.progress)
-        except OSError as problem:
-            self.problems.append(
-                f"checkpoint of step {self.progress.step} not written: {problem}; free some space"
-            )
+        """Write a checkpoint, beside the loop. A full disk is a problem to report, not an end: the
+        last checkpoint is still complete."""
+        if (whole := self._whole()) is not None:
+            self._saver.save(*whole, self.progress)
 
     def _whole(self) -> tuple[Gato, torch.optim.Optimizer] | None:
         """What is published and saved; None if another rank does."""
@@ -172,66 +174,125 @@ class Learner:
         goes_on = self.progress.step < self.config.num_updates and not self._stop
         return goes_on if self._ranks is None else self._ranks.agreed(goes_on)
 
+    def keep(self, step: int, note: Mapping[str, object]) -> bool:
+        """Keep the checkpoint of a step as `best`, with `note` in its `best.json`. False if it is
+        not there, or not any more."""
+        return keep_as_best(checkpoint_path(self._folder, step), note)
+
+    def wait(self) -> None:
+        """Wait until the last version is published and the last checkpoint is on the disk. Raises
+        as `publish` does."""
+        self._publisher.wait()
+        self._saver.wait()
+
     def run(self) -> Generator[LearnerReport]:
         """Train until `num_updates` or `stop()`; yield reports. Weights are published first, so
         that the workers can begin."""
-        num_ids = self.model.config.layout.vocab_size
-        prefetcher = Prefetcher(
-            self._source, first_index=self.progress.step, device=self._device, num_ids=num_ids
-        )
+        prefetcher = Prefetcher(self._source, self._stager, first_index=self.progress.step)
         try:
             self.publish()
+            self._publisher.wait()
             yield from self._train(prefetcher)
         finally:
             prefetcher.close()
+            self._publisher.join()
+            self._saver.join()
         # Not after an error: the other ranks may not be listening any more.
         if self._feed is not None:
             self._feed.close()
 
     def _train(self, prefetcher: Prefetcher) -> Generator[LearnerReport]:
-        meter = Meter()
+        meter, clock = Meter(), self._update.clock
         while self._goes_on():
             asked = time.monotonic()
-            batch = (
-                prefetcher.next(timeout_s=1.0)
-                if self._feed is None
-                else self._feed.next(prefetcher)
-            )
+            batch = self._feed.next(prefetcher) if self._feed else prefetcher.next(timeout_s=1.0)
             meter.wait_s += time.monotonic() - asked
+            self._publisher.check()
+            self._saver.check()
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
-                norm, by_task = self._update(batch, self.progress.step)
+                done = self._updated(batch, in_detail=meter.updates + 1 >= self.config.report_every)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
-                meter.add(batch.num_tokens, norm, by_task)
+                meter.add(done, tokens=batch.num_tokens, flops=batch_flops(self.model, batch.batch))
+                for spike in self._spikes.add(done.loss_by_task):
+                    name = self._task_names[spike.task_index]
+                    text = spike.text(name, self.progress.step, batch.batch.episode_keys)
+                    self.notes.append(("problem", text))
                 begun = time.monotonic()
                 if self.progress.step % self.config.publish_every == 0:
-                    self.publish()
+                    with clock.of("publish", on_host=True):
+                        self.publish()
                 if self.progress.step % self.config.checkpoint_every == 0:
-                    self.save()
+                    with clock.of("checkpoint", on_host=True):
+                        self.save()
                 meter.blocked_s += time.monotonic() - begun
             # A learner that waits for data still reports, so that it is not taken for dead.
             if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
                 yield self._report(meter)
                 meter = Meter()
+        self.save()  # first: a weights store that is away must not delay it
         self.publish()
-        self.save()
+        self.wait()
         yield self._report(meter)
 
+    def _updated(self, batch: Staged, *, in_detail: bool) -> Done:
+        """Make an update; where memory runs out, again with half as many rows at once."""
+        if isinstance(self._update, ParallelUpdate):
+            return self._update(batch, self.progress.step)
+        if self._prepared is None:
+            self._prepared = prepare(
+                self.model,
+                self._update,
+                batch.batch,
+                self.config,
+                stager=self._stager,
+                device=self._device,
+                max_threads=self._max_threads,
+                folder=self._folder,
+            )
+            self.notes += [("learner", note) for note in self._prepared.notes]
+        if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
+            batch = self._stager.stage(batch.batch)  # it was put there before that was known
+        while True:
+            try:
+                return self._update(batch, self.progress.step, in_detail=in_detail)
+            except RuntimeError as problem:
+                rows = batch.max_rows
+                if rows == 1 or not is_out_of_memory(problem):
+                    raise
+            self._stager.micro_batch_rows = -(-rows // 2)
+            text = (
+                f"no memory for {rows} rows at once (step {self.progress.step}); goes on with"
+                f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
+            )
+            self.notes.append(("problem", text))
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            batch = self._stager.stage(batch.batch)
+
     def _report(self, meter: Meter) -> LearnerReport:
-        names = self._task_names
-        by_task: Mapping[str, Mean] = {
-            names[index]: mean for index, mean in sorted(meter.loss_by_task.items())
-        }
+        version = self._publisher.accepted or Version(self._epoch, self.progress.number)
+        loss_by_task = self._by_name(meter.loss_by_task)
+        wall_s = time.monotonic() - meter.begun
+        able = self._prepared.product_rate * wall_s if self._prepared is not None else 0.0
         return LearnerReport(
             step=self.progress.step,
             num_updates=self.config.num_updates,
-            version=Version(self._epoch, self.progress.number),
-            loss=sum(by_task.values(), Mean()),
-            loss_by_task=by_task,
+            version=version,
+            loss=sum(loss_by_task.values(), Mean()),
+            loss_by_task=loss_by_task,
             learning_rate=self._schedule.at(self.progress.step),
             gradient_norm=meter.gradient_norm,
             tokens=meter.tokens,
-            wall_s=time.monotonic() - meter.begun,
+            wall_s=wall_s,
             wait_s=meter.wait_s,
             blocked_s=meter.blocked_s,
+            seconds={"data": meter.wait_s, **self._update.clock.take()},
+            accuracy_by_task=self._by_name(meter.accuracy_by_task),
+            norm_by_part=meter.norm_by_part,
+            mfu=meter.flops / able if able else 0.0,
+            memory_bytes=peak_memory_bytes(self._device),
         )
+
+    def _by_name(self, by_index: Mapping[int, Mean]) -> dict[str, Mean]:
+        return {self._task_names[index]: mean for index, mean in sorted(by_index.items())}

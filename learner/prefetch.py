@@ -7,10 +7,8 @@ import time
 from collections import deque
 from typing import Protocol, runtime_checkable
 
-import torch
-
-from gato.network.model import TensorBatch
 from gato.sequence import Batch
+from learner.staging import Staged, Stager
 
 
 @runtime_checkable
@@ -27,7 +25,7 @@ class BatchSource(Protocol):
 class Prefetcher:
     """Batches in the order of their index; up to `ahead` are prepared while the learner computes.
 
-    prefetcher = Prefetcher(source, first_index=0, device=torch.device("cpu"))
+    prefetcher = Prefetcher(source, Stager(torch.device("cpu")), first_index=0)
     batch = prefetcher.next(timeout_s=1.0)     # None: no batch yet
     prefetcher.close()
     """
@@ -35,26 +33,23 @@ class Prefetcher:
     def __init__(
         self,
         source: BatchSource,
+        stager: Stager,
         *,
         first_index: int,
-        device: torch.device,
-        num_ids: int | None = None,
         ahead: int = 2,
     ) -> None:
         """Start the thread.
 
         Args:
             source: Where batches come from.
+            stager: Puts them on the device.
             first_index: Of the first batch; a resumed run goes on with its step.
-            device: Where batches go.
-            num_ids: Rows of the model's table; a batch with an id beyond them is rejected.
             ahead: Batches that are prepared in advance.
         """
         self._source = source
-        self._device = device
-        self._num_ids = num_ids
+        self._stager = stager
         self._ahead = ahead
-        self._ready: deque[TensorBatch] = deque()
+        self._ready: deque[Staged] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._failure: BaseException | None = None
@@ -69,10 +64,10 @@ class Prefetcher:
                 batch = self._source.next_batch(index, timeout_s=1.0)
                 if batch is None:
                     continue
-                tensors = TensorBatch.of(batch, self._device, num_ids=self._num_ids)
+                staged = self._stager.stage(batch)
                 index += 1
                 with self._changed:
-                    self._ready.append(tensors)
+                    self._ready.append(staged)
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: len(self._ready) < self._ahead or self._closed)
         except BaseException as failure:  # raised by `next`, in the learner's thread
@@ -80,7 +75,7 @@ class Prefetcher:
                 self._failure = failure
                 self._changed.notify_all()
 
-    def next(self, timeout_s: float) -> TensorBatch | None:
+    def next(self, timeout_s: float) -> Staged | None:
         """The next batch; None if there is none within `timeout_s`. An error of the source is
         raised here."""
         deadline = time.monotonic() + timeout_s

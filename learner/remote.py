@@ -22,9 +22,11 @@ from gato.part_log import name_log
 from gato.sequence import Batch
 from gato.weights import Weights
 from learner.config import LearnerConfig
-from learner.loop import Fenced, Learner, WeightsSink
+from learner.loop import Learner
 from learner.prefetch import BatchSource
+from learner.publishing import Fenced, WeightsSink
 from learner.ranks import Ranks, meeting_place, own_device
+from learner.termination import Termination
 from learner.update import LossNotFinite
 
 RankOptions = dict[str, Any]
@@ -154,6 +156,7 @@ class LearnerActor:
         task_names: list[str],
         seed: int,
         others: Sequence[RankOptions] = (),
+        max_threads: int = 1,
     ) -> None:
         """`others`: of the ranks from 1 on, if several processes train together."""
         name_log(ray.get_runtime_context())
@@ -161,19 +164,22 @@ class LearnerActor:
         self._arguments = (config, model, source, sink, folder)
         self._task_names = task_names
         self._seed = seed
+        self._max_threads = max_threads
         self._learner: Learner | None = None
         self._reports: deque[LearnerReport] = deque()
-        self._problems: deque[str] = deque()
+        self._events: deque[tuple[str, str]] = deque()
         self._stop = threading.Event()
         self._began, self._ended = threading.Event(), threading.Event()
         self._outcome = ""
+        self._termination = Termination(self._ask_to_stop)
 
     @ray.method
     def train(self, epoch: int) -> str:
         """Train in `epoch` to the run's end or until `stop`.
 
         Returns:
-            How it ended: "finished", "stopped", "fenced", or why the loss is not finite.
+            How it ended: "finished", "stopped", or why it failed: another learner publishes, or the
+            loss is not finite.
         """
         self._began.set()
         try:
@@ -226,10 +232,11 @@ class LearnerActor:
             if actor not in up:
                 _kill(actor)
         if len(up) < len(actors):
-            self._problems.append(
+            text = (
                 f"{1 + len(up)} of {1 + len(actors)} learners have a place; they train without the"
                 " others until the learner starts again"
             )
+            self._events.append(("problem", text))
         return _OtherRanks(up, epoch) if up else None
 
     def _learn(self, epoch: int, ranks: Ranks | None) -> str:
@@ -239,6 +246,7 @@ class LearnerActor:
             task_names=self._task_names,
             seed=self._seed,
             ranks=ranks,
+            max_threads=self._max_threads,
         )
         self._learner = learner
         if self._stop.is_set():
@@ -246,29 +254,39 @@ class LearnerActor:
         try:
             for report in learner.run():
                 self._reports.append(report)
-        except Fenced:
-            return "fenced"
-        except LossNotFinite as reason:
+        except (Fenced, LossNotFinite) as reason:
             return str(reason)
         finally:
-            self._problems.extend(learner.problems)
+            self._termination.end_if_asked()
         return "finished" if learner.progress.step >= learner.config.num_updates else "stopped"
 
     @ray.method
-    def take_reports(self) -> tuple[list[LearnerReport], list[str]]:
-        """Reports and survived problems since the last call."""
-        if self._learner is not None:
-            while self._learner.problems:
-                self._problems.append(self._learner.problems.pop(0))
+    def take_reports(self) -> tuple[list[LearnerReport], list[tuple[str, str]]]:
+        """Reports and events, as kind and text, since the last call."""
+        if (learner := self._learner) is not None:
+            while learner.notes:
+                self._events.append(learner.notes.pop(0))
+            while learner.problems:
+                self._events.append(("problem", learner.problems.pop(0)))
         reports = [self._reports.popleft() for _ in range(len(self._reports))]
-        return reports, [self._problems.popleft() for _ in range(len(self._problems))]
+        return reports, [self._events.popleft() for _ in range(len(self._events))]
+
+    @ray.method
+    def keep(self, step: int, note: dict[str, object]) -> bool:
+        """See `Learner.keep`."""
+        return self._learner is not None and self._learner.keep(step, note)
 
     @ray.method
     def stop(self) -> None:
         """End after the present update."""
+        self._ask_to_stop()
+
+    def _ask_to_stop(self) -> bool:
+        """Whether there is a training that will end."""
         self._stop.set()
         if self._learner is not None:
             self._learner.stop()
+        return self._began.is_set() and not self._ended.is_set()
 
 
 RemoteLearner = ray.remote(LearnerActor)

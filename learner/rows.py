@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 import torch.distributed as dist
 
-from gato.network.model import TensorBatch
 from gato.network.share import Share
 from gato.sequence import Batch
 from learner.prefetch import BatchSource, Prefetcher
 from learner.ranks import Ranks
+from learner.staging import Staged
 
 Part = tuple[Batch, Share]
 
@@ -52,6 +51,7 @@ def part_of(batch: Batch, rank: int, size: int) -> Part:
         patch_intervals=batch.patch_intervals[mine_P],
         patch_leaders=batch.patch_leaders[mine_P],
         task_index=batch.task_index[rows],
+        episode_keys=batch.episode_keys,
     )
     return part, share
 
@@ -92,7 +92,7 @@ class Feed:
         self._shares.append(part[1])
         return part[0]
 
-    def next(self, prefetcher: Prefetcher) -> TensorBatch | None:
+    def next(self, prefetcher: Prefetcher) -> Staged | None:
         """The next part, on the device; on all ranks None if rank 0 has none within a second."""
         batch = prefetcher.next(timeout_s=1.0) if self._ranks.is_first else None
         if not self._ranks.agreed(batch is not None):
@@ -100,7 +100,7 @@ class Feed:
         while batch is None:
             batch = prefetcher.next(timeout_s=1.0)
         share = self._shares.popleft()
-        return replace(batch, share=share, num_tokens=share.num_tokens)
+        return Staged.of_share(batch, share)
 
     def close(self) -> None:
         """Tell all ranks that there are no more batches. The prefetcher must have been closed; a

@@ -1,11 +1,13 @@
 """A group: clients that play the same task, role and version, batched step by step.
 
 The contexts of one batch share a ring over time (`gato.network.kv_cache`), so no member can skip a
-step. A member that is silent for too long is split off with its contexts, and continues alone.
+step. A member that is silent for too long is split off with its contexts, acts alone, and is taken
+back with them once it is quick again.
 """
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -41,52 +43,77 @@ class Group:
         self._policy = policy
         self._prompt = prompt
         self._state: ActingState | None = None
+        self._joining: dict[Ticket, ActingState] = {}
+        """Contexts of the last members, which are not in the batch yet: its caches are large, so
+        that they are copied once before a pass, and not for each member."""
         self.members: dict[Ticket, int] = {}
         """Number of rows of each member."""
         self.asked: dict[Ticket, TimeStep] = {}
         """Steps of the members that wait for actions."""
         self.answers: dict[Ticket, Shaped[np.ndarray, "N ..."]] = {}
         """Actions that members have not fetched yet."""
+        self.pass_s = 0.0
+        """Seconds that the last forward pass took, with copying."""
 
-    def _rows(self, member: Ticket) -> Int64[np.ndarray, " N"]:
-        """Indices of the member's rows in the batch."""
-        names = list(self.members)
-        begin = sum(self.members[name] for name in names[: names.index(member)])
-        return np.arange(begin, begin + self.members[member])
+    def _rows(self, *members: Ticket) -> Int64[np.ndarray, " N"]:
+        """Indices of the members' rows in the batch."""
+        ends = np.cumsum(list(self.members.values()))
+        end_of = dict(zip(self.members, ends.tolist(), strict=True))
+        rows = [np.arange(end_of[name] - self.members[name], end_of[name]) for name in members]
+        return np.concatenate([np.zeros(0, np.int64), *rows])
 
     def join(self, member: Ticket, num_rows: int) -> None:
         """Add rows with empty contexts at the end of the batch."""
         if self._state is None:
             self._state = self._policy.start(num_rows, self._prompt)
         else:
-            # Copies of row 0 have the right shape; `reset` below empties them.
-            there = self._state.num_envs
-            self._state = self._state.gather(
-                np.append(np.arange(there), np.zeros(num_rows, np.int64))
-            )
+            # Copies of row 0 have the right shape, and the prompt.
+            fresh = self._state.gather(np.zeros(num_rows, np.int64))
+            fresh.reset(np.ones(num_rows, np.bool_))
+            self._joining[member] = fresh
         self.members[member] = num_rows
-        self.reset(member, np.ones(num_rows, np.bool_))
 
-    def leave(self, member: Ticket) -> None:
-        """Remove the member's rows from the batch."""
+    def leave(self, *members: Ticket) -> None:
+        """Remove the members' rows from the batch."""
         assert self._state is not None
-        others = np.delete(np.arange(self._state.num_envs), self._rows(member))
-        self._state = self._state.gather(others) if len(others) else None
-        del self.members[member]
-        self.asked.pop(member, None)
+        batched = [name for name in members if self._joining.pop(name, None) is None]
+        if batched:
+            others = np.delete(np.arange(self._state.num_envs), self._rows(*batched))
+            if len(others):
+                self._state = self._state.gather(others)
+            elif self._joining:
+                self._state = self._joining.pop(next(iter(self._joining)))
+            else:
+                self._state = None
+        for name in members:
+            del self.members[name]
+            self.asked.pop(name, None)
 
-    def split_off(self, member: Ticket) -> Group:
-        """Move the member, with its contexts, to a group of its own."""
+    def split_off(self, *members: Ticket) -> dict[Ticket, Group]:
+        """Move each of the members, with its contexts, to a group of its own."""
         assert self._state is not None
-        alone = Group(self.key, self._policy, self._prompt)
-        alone._state = self._state.gather(self._rows(member))
-        alone.members[member] = self.members[member]
-        self.leave(member)
-        return alone
+        groups: dict[Ticket, Group] = {}
+        for name in members:
+            groups[name] = alone = Group(self.key, self._policy, self._prompt)
+            joining = self._joining.get(name)
+            alone._state = joining or self._state.gather(self._rows(name))
+            alone.members[name] = self.members[name]
+        self.leave(*members)
+        return groups
+
+    def take_back(self, alone: Group) -> None:
+        """Add the only member of a group that was split off, with its contexts."""
+        assert alone._state is not None
+        ((member, num_rows),) = alone.members.items()
+        self._joining[member] = alone._state
+        self.members[member] = num_rows
 
     def reset(self, member: Ticket, rows: Bool[np.ndarray, " N"]) -> None:
         """Empty the contexts of these rows of the member [N]."""
         assert self._state is not None
+        if member in self._joining:
+            self._joining[member].reset(rows)
+            return
         of_all = np.zeros(self._state.num_envs, np.bool_)
         of_all[self._rows(member)] = rows
         self._state.reset(of_all)
@@ -101,6 +128,11 @@ class Group:
         """Compute the actions of all members, if all have asked. Returns whether it did."""
         if self._state is None or len(self.asked) < len(self.members):
             return False
+        begun_s = time.monotonic()
+        if self._joining:
+            tokens = self._policy.steps.tokens_per_step
+            self._state = self._state.joined(list(self._joining.values()), tokens)
+            self._joining.clear()
         asked = [self.asked[member] for member in self.members]
         observations = {
             name: np.concatenate([step.observations[name] for step in asked])
@@ -110,4 +142,5 @@ class Group:
         actions = self._policy.act(self._state, observations, rewards)
         self.answers |= {member: actions[self._rows(member)] for member in self.members}
         self.asked.clear()
+        self.pass_s = time.monotonic() - begun_s
         return True

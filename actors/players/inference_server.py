@@ -3,7 +3,7 @@
 Workers that play the same task, role and version are batched (`actors.players.inference_batch`): a
 step is computed when the last of them has asked. A worker joins the batch when it begins an
 assignment, and leaves when it ends it. One that is silent for longer than the patience of the
-others is split off: it keeps its contexts, and continues alone to the end of its assignment.
+others is split off: it keeps its contexts, and acts alone until it is quick again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from gato.network.quantise import Int8Kind, quantised
 from gato.task import Task
 from gato.version import Version
 from gato.weights import Weights, load
+
+PATIENT_PASSES = 4
 
 
 class NotServedError(RuntimeError):
@@ -95,6 +97,8 @@ class InferenceServer:
         self._pinned: dict[str, Version] = {}
         """The version that each client was told last, which it may be about to begin with."""
         self._heard_s: dict[str, float] = {}
+        self._arriving: set[Ticket] = set()
+        """Those that have asked, but wait for others who compute."""
         self._changed = threading.Condition()
         self._preparing = threading.Lock()
         """Held while weights, prompts and models are prepared, which takes long; others act
@@ -202,14 +206,24 @@ class InferenceServer:
             group.compute_if_complete()
         self._changed.notify_all()
 
-    def _group(self, ticket: Ticket) -> Group:
+    def _group(self, ticket: Ticket, asked_s: float) -> Group:
         if ticket not in self._playing:
             raise NotServedError(
                 f"{ticket.client} is not served here: it was silent for too long, began another"
                 " assignment, or this server was restarted"
             )
-        self._heard_s[ticket.client] = time.monotonic()
-        return self._playing[ticket]
+        group, was_silent_s = self._playing[ticket], asked_s - self._heard_s[ticket.client]
+        self._heard_s[ticket.client] = asked_s
+        joinable = self._joinable.setdefault(group.key, group)
+        if joinable is not group and was_silent_s < self._patience_with(joinable):
+            joinable.take_back(group)
+            self._playing[ticket] = group = joinable
+        return group
+
+    def _patience_with(self, group: Group) -> float:
+        """Seconds that its members wait for each other: some passes at least, since a machine that
+        is slow for the server may be so for its clients."""
+        return max(self._patience_s, PATIENT_PASSES * group.pass_s)
 
     def act(self, ticket: Ticket, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         """Actions [N, *shape] for the client's rows; waits until all of its group have asked.
@@ -218,8 +232,11 @@ class InferenceServer:
             NotServedError: if the server does not know the ticket, or the client began another
                 assignment meanwhile.
         """
+        asked_s = time.monotonic()  # before it waits for others who compute
+        self._arriving.add(ticket)
         with self._changed:
-            group = self._group(ticket)
+            self._arriving.discard(ticket)
+            group = self._group(ticket, asked_s)
             group.ask(ticket, step)
             if group.compute_if_complete():
                 self._changed.notify_all()
@@ -228,11 +245,13 @@ class InferenceServer:
                 return ticket in group.answers or ticket not in group.members
 
             # After each patience without an answer, those that have not asked are split off.
-            while not self._changed.wait_for(is_over, self._patience_s):
-                for silent in group.members.keys() - group.asked.keys():
-                    self._playing[silent] = group.split_off(silent)
-                    if group.compute_if_complete():
-                        self._changed.notify_all()
+            while not self._changed.wait_for(is_over, self._patience_with(group)):
+                waited_for = group.members.keys() - group.asked.keys()
+                silent = [each for each in waited_for if each not in self._arriving]
+                self._playing |= group.split_off(*silent)
+                if group.compute_if_complete():
+                    self._changed.notify_all()
             if ticket not in group.answers:
                 raise NotServedError(f"{ticket.client} began another assignment while this waited")
+            self._heard_s[ticket.client] = time.monotonic()
             return group.answers.pop(ticket)

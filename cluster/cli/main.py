@@ -25,9 +25,12 @@ class Commands(LazyGroup):
         "cluster": "cluster.cli.cluster",
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
+        "export": "cluster.cli.export",
+        "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
         "check": "cluster.cli.check",
+        "debug-step": "cluster.cli.debug_step",
         "teach": "cluster.cli.teach",
         "sweep": "cluster.cli.sweep.main",
         "doctor": "cluster.cli.doctor",
@@ -52,11 +55,19 @@ class Commands(LazyGroup):
         "cluster": "Start a Ray cluster, join one, and look at its machines.",
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
+        "export": ("Write a trained policy as one file, which acts with torch and numpy alone."),
+        "serve": (
+            "Serve a trained policy over HTTP: many clients, one forward pass for those of a task."
+        ),
         "import": "Import demonstrations from a file, to train on with `gato start --data`.",
         "record": (
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."
         ),
         "check": "Check that a task's environment keeps the contract of environments.",
+        "debug-step": (
+            "Repeat a step whose loss or gradient was not finite, and say of which task and"
+            " parameter."
+        ),
         "teach": "Train a teacher for a MuJoCo task with RLlib.",
         "sweep": "Search over settings of a run, with short trainings on stored episodes.",
         "doctor": "Try every package that gato needs or can use.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from actors.assignment import Assignment
 from actors.delivery import Receipt
@@ -29,7 +31,8 @@ from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights, snapshot
-from learner.checkpoint import list_checkpoints, load_checkpoint, read_model_config
+from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.state import load_checkpoint, read_model_config
 from replay.sampling.demonstrations import Demonstrations
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
@@ -110,8 +113,10 @@ def last_checkpoint(run: Path) -> Path:
     return checkpoints[-1]
 
 
-def locate(what: str) -> Checkpoint:
+def locate(what: str, command: str = "gato evaluate") -> Checkpoint:
     """The last checkpoint of a run's name, or the one in a folder inside a run's folder.
+
+    `command` needs its files: it is named if they are on another machine.
 
     Raises:
         ValueError: There is no such run, it has no checkpoint, or a file of it is damaged.
@@ -126,7 +131,7 @@ def locate(what: str) -> Checkpoint:
             )
     else:
         run = find_run(what).path
-        require_here(run, "gato evaluate")
+        require_here(run, command)
         checkpoint = last_checkpoint(run)
     return Checkpoint(
         path=checkpoint,
@@ -199,18 +204,22 @@ def load_player(
     chosen = config.seed if seed is None else seed
     players, known, _ = _players(found.path, config, [task], seed=chosen)
     player = players(known[task], num_envs, "evaluate")
-    player.load(_weights_of(found.path, config))
+    player.load(weights_of(found.path, config))
     return player
 
 
-def _weights_of(checkpoint: Path, config: RunConfig) -> Weights:
-    """Raises ValueError if the checkpoint's model is not the run's."""
+def weights_of(
+    checkpoint: Path,
+    config: RunConfig,
+    taken_by: Callable[[Gato], Mapping[str, np.ndarray]] = snapshot,
+) -> Weights:
+    """The weights of a checkpoint, in bfloat16. Raises ValueError if its model is not the run's."""
     if read_model_config(checkpoint) != config.model:
         raise ValueError(f"{checkpoint} holds a model of another shape than its run's config says")
     model = Gato(config.model)
     progress = load_checkpoint(checkpoint, model)
     return Weights(
-        version=Version(0, progress.number), learner_step=progress.step, arrays=snapshot(model)
+        version=Version(0, progress.number), learner_step=progress.step, arrays=taken_by(model)
     )
 
 
@@ -255,7 +264,7 @@ def evaluate_checkpoint(
     ValueError where the shapes do not agree.
     """
     use_threads()
-    weights = _weights_of(checkpoint, config)
+    weights = weights_of(checkpoint, config)
     players, known, layout = _players(checkpoint, config, tasks, seed=config.seed, prompts=prompts)
     make = WorkerEnvs(
         backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from rich.console import Console
 
@@ -17,10 +18,11 @@ from cluster.runs.config import RunConfig
 from cluster.runs.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
 from cluster.runs.resolve import tasks_of
+from cluster.supervision.best import BestCheckpoint, read_best
 from cluster.supervision.launch import launch
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.supervisor import Supervisor
-from cluster.supervision.training import Ended
+from cluster.supervision.training import Ended, keep_checkpoint
 from gato.serialization import to_plain
 
 
@@ -83,8 +85,12 @@ class Session:
             seed=config.seed,
         )
         self._supervisor = Supervisor(
-            config, parts, self.journal, scheduler, keep=self.folder.change_config
-        )
+            config, parts, self.journal, scheduler, keep=self.folder.change_config,
+            best=BestCheckpoint(
+                self.journal, list(tasks), self.scales, partial(keep_checkpoint, parts.learner),
+                so_far=read_best(self.folder.path / "checkpoints"),
+            ),
+        )  # fmt: skip
         if self._stopped is not None:
             self._supervisor.stop(self._stopped)
 

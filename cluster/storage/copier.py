@@ -22,7 +22,7 @@ from cluster.storage.manifest import (
     to_bytes,
 )
 from cluster.storage.place import Place
-from learner.checkpoint import list_checkpoints
+from learner.checkpoints.files import list_checkpoints
 from replay.storage.packs import PACK_BYTES, look, opened_to_copy
 
 SMALL = ("config.yaml", "run.json", "scales.json", "text.model", "journal/epoch")

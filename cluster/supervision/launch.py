@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def launch(
         else {"max_restarts": -1}
     )
     launched = "" if on_cluster else f"-{uuid4().hex}"
-    first, *others = learner_places(config.learner.num_learners, on_cluster=on_cluster)
+    threads = config.learner.num_threads or 1
+    first, *others = learner_places(config.learner.num_learners, threads, on_cluster=on_cluster)
     replay = start_replay(
         folder=folder / "replay",
         tasks=tasks,
@@ -117,6 +119,7 @@ def launch(
         list(tasks),
         config.seed,
         others,
+        threads if on_cluster else max(1, (os.cpu_count() or 1) - config.actors.num_workers),
     )
     players = GatoPlayers(
         model=config.model,

@@ -25,25 +25,27 @@ Options = dict[str, Any]
 """Of an actor: what it claims, and where."""
 
 
-def learner_places(num_learners: int, *, on_cluster: bool) -> list[Options]:
+def learner_places(num_learners: int, threads: int, *, on_cluster: bool) -> list[Options]:
     """The places of the learner's processes. The first is on this node, the run's home; on a
     cluster the others are wherever there is room, and all are reserved until `free_places`.
 
-    Each has a core, and a GPU if the home has one. On a local Ray nobody claims cores.
+    Each has a core for each of its `threads`, or a GPU and one core if the home has a GPU. On a
+    local Ray nobody claims cores.
 
     Raises:
         ValueError: There are not so many GPUs or cores, or they are not free.
     """
     gpus = min(1, int(_offered_here().get("GPU", 0)))
+    cores = 1 if gpus else threads
     _require(num_learners, gpus, on_cluster=on_cluster)
     if not on_cluster:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": here}
         return [options] * num_learners
-    group = _reserve(num_learners, gpus)
+    group = _reserve(num_learners, cores, gpus)
     return [
         {
-            "num_cpus": 1,
+            "num_cpus": cores,
             "num_gpus": gpus,
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=bundle
@@ -84,10 +86,10 @@ def _require(num_learners: int, gpus: int, *, on_cluster: bool) -> None:
         )
 
 
-def _reserve(num_learners: int, gpus: int) -> PlacementGroup:
+def _reserve(num_learners: int, cores: int, gpus: int) -> PlacementGroup:
     """The learner's places: the first on this node, reserved for the run."""
     name = _group_name()
-    one = {"CPU": 1.0, "GPU": float(gpus)}
+    one = {"CPU": float(cores), "GPU": float(gpus)}
     try:
         group = ray.util.get_placement_group(name)
     except ValueError:
@@ -106,7 +108,7 @@ def _reserve(num_learners: int, gpus: int) -> PlacementGroup:
             ray.get(group.ready(), timeout=HOME_WAIT_S * 3 / 4)
     except (GetTimeoutError, RayError):
         remove_placement_group(group)
-        wanted = "1 core" + (" and 1 GPU" if gpus else "")
+        wanted = f"{cores} core{'s' * (cores > 1)}" + (" and 1 GPU" if gpus else "")
         others = f", and as much for each of {num_learners - 1} others," * (num_learners > 1)
         raise ValueError(
             f"node {ray.util.get_node_ip_address()} has not had {wanted} free for the learner"

@@ -17,6 +17,7 @@ from actors.remote import end_inference
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
+from cluster.supervision.best import BestCheckpoint
 from cluster.supervision.head_watch import HeadWatch, own_node
 from cluster.supervision.launch import Parts
 from cluster.supervision.pace import Change, ReplayPace
@@ -55,8 +56,9 @@ class Supervisor:
         scheduler: Scheduler,
         *,
         keep: Callable[[Change], object] = lambda change: None,
+        best: BestCheckpoint | None = None,
     ) -> None:
-        """`keep`: changes the settings that the run is resumed with."""
+        """`keep`: changes the settings that the run is resumed with; `best`: sees evaluations."""
         self._config = config
         self._keep = keep
         self._journal = journal
@@ -69,7 +71,7 @@ class Supervisor:
         self._crew = WorkerPool(
             parts.new_worker,
             scheduler,
-            journal,
+            best or journal,
             hung_after_s=config.actors.hung_after_s,
             clips=parts.clips,
         )
@@ -232,9 +234,9 @@ class Supervisor:
 
     def _take_reports(self) -> None:
         try:
-            reports, problems = ray.get(self._parts.learner.take_reports.remote(), timeout=5.0)
+            reports, events = ray.get(self._parts.learner.take_reports.remote(), timeout=5.0)
         except RayError:  # it is not there, or busy: `_train` sees what happened to it
-            reports, problems = [], []
+            reports, events = [], []
         now_s = time.monotonic()
         for report in reports:
             self._journal.append(report)
@@ -245,8 +247,8 @@ class Supervisor:
             self._scheduler.learned(report.step)
             self._learner_heard_s, self._learner_named = now_s, False
             self._training.reported()
-        for problem in problems:
-            self._say("problem", problem)
+        for kind, text in events:
+            self._say(kind, text)
         if now_s - self._learner_heard_s > NO_PROGRESS_S and not self._learner_named:
             self._learner_named = True
             self._say("no progress", f"nothing heard of the learner for {NO_PROGRESS_S:.0f} s")

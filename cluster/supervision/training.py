@@ -19,6 +19,15 @@ COMES_BACK_S = 300.0
 MAX_DEATHS = 5
 """Deaths of the learner in a row, without a report in between, after which the run has failed."""
 MAX_PAUSE_S = 5.0
+ANSWER_S = 5.0
+
+
+def keep_checkpoint(learner: ActorProxy[LearnerActor], step: int, note: dict[str, object]) -> bool:
+    """Have the learner keep the checkpoint of a step as the best. False if it cannot."""
+    try:
+        return ray.get(learner.keep.remote(step, note), timeout=ANSWER_S)
+    except RayError:
+        return False
 
 
 class Training:

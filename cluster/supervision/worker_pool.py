@@ -14,7 +14,7 @@ from actors.assignment import Assignment, Role, WorkerProgress
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.journal.records import Event
-from cluster.journal.writer import JournalWriter
+from cluster.supervision.best import Journal
 from cluster.supervision.head_watch import Process, process_of
 from cluster.supervision.launch import WorkerHandle, kill_worker
 from cluster.supervision.ray_errors import first_line, reason_of
@@ -68,7 +68,7 @@ class WorkerPool:
         self,
         new_worker: Callable[[str], WorkerHandle],
         scheduler: Scheduler,
-        journal: JournalWriter,
+        journal: Journal,
         *,
         hung_after_s: float,
         clips: ClipFolder | None = None,

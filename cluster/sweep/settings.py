@@ -25,6 +25,7 @@ FIXED: Mapping[str, str] = {
     "learner.num_updates": "trials are compared after the same updates; --updates sets them",
     "learner.publish_every": NOT_TRAINING,
     "learner.checkpoint_every": NOT_TRAINING,
+    "learner.keep_checkpoints": NOT_TRAINING,
     "learner.report_every": NOT_TRAINING,
     "learner.num_threads": f"{NOT_TRAINING}; --cpus sets a trial's threads",
     "learner.num_learners": "a trial trains in one process",

@@ -20,7 +20,7 @@ from cluster.sweep.plan import SweepConfig
 from gato.metrics import Mean
 from gato.threads import VARIABLE, use_threads
 from gato.weights import Weights
-from learner.checkpoint import list_checkpoints
+from learner.checkpoints.files import list_checkpoints
 from learner.loop import Learner
 from replay.stored_batches import StoredBatches
 
@@ -76,7 +76,7 @@ def train(path: Path, sweep: SweepConfig, *, reported_step: int) -> Generator[Sl
         learner = Learner(
             config.learner, config.model, batches, _NoSink(), path / "checkpoints",
             epoch=1, task_names=list(tasks), seed=config.seed,
-            device=None if sweep.gpus else torch.device("cpu"),
+            device=None if sweep.gpus else torch.device("cpu"), in_background=False,
         )  # fmt: skip
         if learner.progress.step > reported_step:
             yield _evaluated(path, sweep, batches, learner, Mean())

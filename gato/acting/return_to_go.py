@@ -7,6 +7,7 @@ Shape letters: N environments, M of them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -54,6 +55,13 @@ class ReturnToGo:
         gathered = copy.copy(self)
         gathered.values, gathered._fresh = self.values[rows], self._fresh[rows]
         return gathered
+
+    def joined(self, others: Sequence[ReturnToGo]) -> ReturnToGo:
+        """The rows of all, which have the same target."""
+        together = copy.copy(self)
+        together.values = np.concatenate([self.values, *(other.values for other in others)])
+        together._fresh = np.concatenate([self._fresh, *(other._fresh for other in others)])
+        return together
 
     def subtract(self, rewards: Float[np.ndarray, " N"] | None) -> None:
         """Subtract the rewards of the last step.

@@ -5,6 +5,8 @@ Shape letters: N environments, M of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, Int64
@@ -76,4 +78,31 @@ class ActingState:
             returns_to_go=self.returns_to_go.gather(rows),
         )
         state.step, state.first_step = self.step, self.first_step[rows]
+        return state
+
+    @torch.inference_mode()
+    def joined(self, others: Sequence[ActingState], tokens_per_step: int) -> ActingState:
+        """A state of the rows of all, of the same policy and prompt: this one's first.
+
+        Args:
+            others: Their ring buffers are turned to this one's step, wherever they are now.
+            tokens_per_step: Of the policy's task.
+        """
+        ahead = [self.step - other.step for other in others]
+        turned = [
+            [cache.turned(steps * tokens_per_step) for cache in other.caches]
+            for steps, other in zip(ahead, others, strict=True)
+        ]
+        state = ActingState(
+            caches=[
+                cache.joined(of_layer)
+                for cache, *of_layer in zip(self.caches, *turned, strict=True)
+            ],
+            num_envs=sum(each.num_envs for each in (self, *others)),
+            no_action=torch.cat([each.last_action_ids for each in (self, *others)]),
+            returns_to_go=self.returns_to_go.joined([other.returns_to_go for other in others]),
+        )
+        state.step = self.step
+        first_steps = [o.first_step + steps for steps, o in zip(ahead, others, strict=True)]
+        state.first_step = np.concatenate([self.first_step, *first_steps])
         return state

@@ -12,6 +12,7 @@ therefore serves all rows, by slicing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,6 +59,20 @@ class LayerCache:
     def gather(self, rows: Int[Tensor, " M"]) -> LayerCache:
         """The cache of some environments, copied."""
         return replace(self, keys=self.keys[:, rows], values=self.values[:, rows])
+
+    def turned(self, num_slots: int) -> LayerCache:
+        """The same context, with what was in slot j in slot j + `num_slots`, modulo C."""
+        return replace(
+            self, keys=self.keys.roll(num_slots, 2), values=self.values.roll(num_slots, 2)
+        )
+
+    def joined(self, others: Sequence[LayerCache]) -> LayerCache:
+        """The environments of all; the prompt is this one's."""
+        return replace(
+            self,
+            keys=torch.cat([self.keys, *(other.keys for other in others)], dim=1),
+            values=torch.cat([self.values, *(other.values for other in others)], dim=1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

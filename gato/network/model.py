@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.config import ModelConfig
 from gato.network.embedding import Embedding
+from gato.network.packed_attention import sequence_starts
 from gato.network.share import Share
 from gato.network.transformer import Transformer
 from gato.sequence import Batch, StepLayout
@@ -31,6 +32,8 @@ class TensorBatch:
     """The n targets: row * L + position. The first token of a segment is never a target."""
     one_segment: bool
     """Whether no row has more than one segment, and padding comes last."""
+    starts: Int[Tensor, " S1"]
+    """Where segments begin; see `gato.network.packed_attention.sequence_starts`."""
     patches: Tensor
     patch_at: Tensor
     patch_intervals: Tensor
@@ -38,6 +41,8 @@ class TensorBatch:
     task_index: Tensor
     num_tokens: int
     """Tokens that are not padding."""
+    episode_keys: tuple[str, ...] = ()
+    """See `Batch`."""
     share: Share | None = None
     """Of which whole batch this is a part, if it is one: random numbers are then those of the whole
     batch, and `patch_leaders` count its patches."""
@@ -57,10 +62,17 @@ class TensorBatch:
                 f" {num_ids}; make replay and model with the same layout"
             )
 
+        is_copied = torch.device(device).type == "cuda"
+
+        def on_device(host: Tensor, dtype: torch.dtype) -> Tensor:
+            # Only from pinned memory is a copy made while the host goes on.
+            host = host.pin_memory() if is_copied else host
+            return host.to(device, non_blocking=True).to(dtype)
+
         def tensor(name: str, dtype: torch.dtype) -> Tensor:
             array = getattr(batch, name)
             writable = array if array.flags.writeable else array.copy()
-            return torch.from_numpy(writable).to(device, dtype, non_blocking=True)
+            return on_device(torch.from_numpy(writable), dtype)
 
         # Whatever depends on values is computed here, on the host: the forward pass then never
         # waits for the device to know a shape.
@@ -73,14 +85,16 @@ class TensorBatch:
             place=tensor("place", torch.int64),
             segment=tensor("segment", torch.int32),
             is_target=tensor("is_target", torch.bool),
-            target_at=target_at.to(device, torch.int64, non_blocking=True),
+            target_at=on_device(target_at, torch.int64),
             one_segment=bool((batch.segment <= 1).all() and (after <= before).all()),
+            starts=on_device(torch.from_numpy(sequence_starts(batch.segment)), torch.int32),
             patches=tensor("patches", torch.uint8),
             patch_at=tensor("patch_at", torch.int64),
             patch_intervals=tensor("patch_intervals", torch.int64),
             patch_leaders=tensor("patch_leaders", torch.int64),
             task_index=tensor("task_index", torch.int64),
             num_tokens=batch.num_tokens,
+            episode_keys=batch.episode_keys,
         )
 
 
@@ -118,7 +132,13 @@ class Gato(nn.Module):
             batch.patch_leaders,
             num_drawn=None if batch.share is None else batch.share.num_patches,
         )
-        return self.transformer(x, batch.segment, one_segment=batch.one_segment, share=batch.share)
+        return self.transformer(
+            x,
+            batch.segment,
+            one_segment=batch.one_segment,
+            starts=batch.starts,
+            share=batch.share,
+        )
 
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None
@@ -141,13 +161,21 @@ class Loss:
 
     losses: Float[Tensor, " n"]
     rows: Int[Tensor, " n"]
+    correct: Bool[Tensor, " n"] | None = None
+    """Whether the most probable id was the target, if that was asked for."""
 
     @property
     def mean(self) -> Float[Tensor, ""]:
         return self.losses.mean()
 
 
-def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0) -> Loss:
+def next_token_loss(
+    model: Gato,
+    batch: TensorBatch,
+    *,
+    spread_bins: float = 0.0,
+    is_accuracy_wanted: bool = False,
+) -> Loss:
     """Cross-entropy of each target token, predicted from the position before it (paper equations 1
     and 2).
 
@@ -158,14 +186,16 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
         batch: On the model's device.
         spread_bins: Above 0, the target of a continuous action is a normal distribution over the
             bins near it with this standard deviation, in bins (our option; the paper has none).
+        is_accuracy_wanted: Whether to say which targets are the most probable ids.
     """
     hidden_BLD = model(batch)
     # [n, V]: the hidden state one position earlier predicts the target.
     rows = batch.target_at // batch.ids.shape[1]
     targets = batch.ids.flatten()[batch.target_at]
     logits = model.logits(hidden_BLD.flatten(0, 1).index_select(0, batch.target_at - 1)).float()
+    correct = logits.detach().argmax(-1) == targets if is_accuracy_wanted else None
     if not spread_bins:
-        return Loss(F.cross_entropy(logits, targets, reduction="none"), rows)
+        return Loss(F.cross_entropy(logits, targets, reduction="none"), rows, correct)
     log_p = logits.log_softmax(-1)
     # [n, V]; the plain loss is kept for targets that are not bins of actions.
     layout = model.config.layout
@@ -176,4 +206,4 @@ def next_token_loss(model: Gato, batch: TensorBatch, *, spread_bins: float = 0.0
     offset = (index - targets[:, None]).float() / spread_bins
     spread = (-0.5 * offset.square()).softmax(-1)
     spread_losses = -(spread * log_p[:, first:end]).sum(-1)
-    return Loss(torch.where(is_bin, spread_losses, losses), rows)
+    return Loss(torch.where(is_bin, spread_losses, losses), rows, correct)

@@ -52,7 +52,9 @@ class RelativeAttention(nn.Module):
     def _distances(self, encoding_RD: Tensor) -> Float[Tensor, "H K R"]:
         return self.distance(encoding_RD).view(-1, self.num_heads, self.head_width).permute(1, 2, 0)
 
-    def forward(self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor, starts: None = None
+    ) -> Tensor:
         """Attend within whole rows.
 
         Args:
@@ -60,6 +62,7 @@ class RelativeAttention(nn.Module):
             encoding_LD: Of the distances 0..L-1.
             mask_BLL: 0 for what a token sees and -inf for the rest, always above the diagonal; or
                 [1, L, L] for all rows.
+            starts: No kernel without a mask takes a term for each distance.
         """
         B, L, D = x_BLD.shape
         # [H, B, L, K], heads before rows: one product for each head has the distance terms of all

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gato.config import TransformerConfig
 from gato.network.kv_cache import CachedStep, LayerCache, attend
+from gato.network.packed_attention import packed_attention
 
 
 def rotations(position: Int[Tensor, "*S"], head_width: int) -> Float[Tensor, "*S K"]:
@@ -57,15 +58,24 @@ class RotaryAttention(nn.Module):
         q, k = rotate(qk, rotations[..., None, None, :]).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v[:, :, 0].transpose(1, 2)
 
-    def forward(self, x_BLD: Tensor, encoding_LK: Tensor, mask_BLL: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x_BLD: Tensor,
+        encoding_LK: Tensor,
+        mask_BLL: Tensor | None,
+        starts: Tensor | None = None,
+    ) -> Tensor:
         """Attend within whole rows.
 
         Args:
             x_BLD: Normalised inputs.
             encoding_LK: The rotations of positions 0..L-1.
             mask_BLL: 0 for what a token sees and -inf for the rest; None: causal.
+            starts: Instead of a mask: see `gato.network.packed_attention`.
         """
         q, k, v = self._heads(x_BLD, encoding_LK)
+        if starts is not None:
+            return self.out(packed_attention(q, k, v, starts).reshape(x_BLD.shape))
         mask = None if mask_BLL is None else mask_BLL[:, None].to(q.dtype)
         out = F.scaled_dot_product_attention(
             q,

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gato.config import TransformerConfig
 from gato.network.kv_cache import CachedStep, LayerCache
+from gato.network.packed_attention import has_kernel
 from gato.network.relative_attention import RelativeAttention, distance_encoding
 from gato.network.rotary_attention import RotaryAttention, rotations
 from gato.network.share import Share
@@ -58,9 +59,10 @@ class Block(nn.Module):
         x_BLD: Tensor,
         encoding: Tensor,
         mask_BLL: Tensor | None,
+        starts: Tensor | None = None,
         share: Share | None = None,
     ) -> Tensor:
-        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL)
+        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL, starts)
         x = self._residual(x_BLD, seen, share)
         return self._residual(x, self._feedforward(x), share)
 
@@ -81,6 +83,9 @@ class Transformer(nn.Module):
         self.activation_checkpointing = False
         """Keep only the inputs of each block and compute the rest again for the gradient: a third
         more time, least memory."""
+        self.is_packed: bool | None = None
+        """Whether packed rows are attended to without a mask (`gato.network.packed_attention`).
+        None: with rotary positions, on a GPU, in 16 bits, without dropout."""
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
         for name, parameter in self.named_parameters():
@@ -92,6 +97,15 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=std)
             elif name.endswith("bias") and parameter.ndim == 1:
                 nn.init.zeros_(parameter)
+
+    def compile_blocks(self, is_wanted: bool = True, *, backend: str = "inductor") -> None:
+        """Compile each block with static shapes (`torch.compile`) when it is first passed, or no
+        more. Blocks are alike, so that one compilation serves all."""
+        for block in self.blocks:
+            if is_wanted:
+                block.compile(fullgraph=True, dynamic=False, backend=backend)
+            else:
+                block._compiled_call_impl = None
 
     def encoding(self, num_tokens: int, device: torch.device) -> Tensor:
         """Positions for a block's forward: encoded distances [L, D], or rotations [L, K] of
@@ -119,9 +133,13 @@ class Transformer(nn.Module):
         segment_BL: Int[Tensor, "B L"],
         *,
         one_segment: bool = False,
+        starts: Int[Tensor, " S1"] | None = None,
         share: Share | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Each token sees itself and the earlier tokens of its segment.
+
+        `starts` says where segments begin, for a kernel that needs no mask; see
+        `gato.network.packed_attention.sequence_starts`.
 
         `one_segment` promises that each row is one segment, then only padding, so that segments
         need no comparison. Padding then sees the row, which does no harm because nothing sees
@@ -129,14 +147,21 @@ class Transformer(nn.Module):
         """
         kind = x_BLD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
-        mask = self._mask(segment_BL, one_segment, dtype)
+        if starts is None or one_segment or not self._packs(x_BLD.device, dtype):
+            starts = None
+        mask = None if starts is not None else self._mask(segment_BL, one_segment, dtype)
         encoding = self.encoding(x_BLD.shape[1], x_BLD.device).to(dtype)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x_BLD = checkpoint(block, x_BLD, encoding, mask, share, use_reentrant=False)
+                x_BLD = checkpoint(block, x_BLD, encoding, mask, starts, share, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, encoding, mask, share)
+                x_BLD = block(x_BLD, encoding, mask, starts, share)
         return self.norm(x_BLD)
+
+    def _packs(self, device: torch.device, dtype: torch.dtype) -> bool:
+        if self.config.positions != "rotary" or (self.training and self.config.dropout):
+            return False
+        return has_kernel(device, dtype) if self.is_packed is None else self.is_packed
 
     def caches(self, num_envs: int, num_slots: int) -> list[LayerCache]:
         """Empty caches of all layers, valid for the present weights."""

@@ -126,6 +126,7 @@ class Collator:
             segment=segment,
             is_target=is_target,
             task_index=task_index,
+            episode_keys=(),  # the mixture knows them
             **joined,
         )
 

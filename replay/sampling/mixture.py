@@ -11,6 +11,7 @@ Shape letters: B rows, R rows of one task in one table, W windows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -185,8 +186,10 @@ class Mixture:
             except EpisodeGone:  # evicted after the update
                 self._seen_change = -1
             else:
-                self._store.index.sampled(np.concatenate([draw.number for _, draw, _ in draws]))
-                return batch, draws
+                numbers = np.concatenate([draw.number for _, draw, _ in draws])
+                self._store.index.sampled(numbers)
+                keys = self._store.index.keys_of(np.unique(numbers))
+                return replace(batch, episode_keys=keys), draws
 
     def _draw(self, rng: np.random.Generator, candidates: list[list[Candidates]]) -> list[TaskDraw]:
         """The windows of all rows of a batch, by task; empty if there is nothing to draw."""

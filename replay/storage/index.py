@@ -205,6 +205,12 @@ class Index:
                 found[name][gone] = nothing
         return EpisodeFacts(key=keys.tolist(), **found)
 
+    def keys_of(self, numbers: Int64[np.ndarray, " n"]) -> tuple[str, ...]:
+        """The keys of some episodes; without those that were evicted."""
+        with self._lock:
+            rows = self._rows(numbers)
+            return tuple(self._key[rows[rows >= 0]].tolist())
+
     def _rows(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Rows of episodes; -1 for evicted ones."""
         return np.fromiter(

@@ -33,6 +33,7 @@ from tests.docs.shell import (
 pytestmark = pytest.mark.timeout(900)
 NOT_RUN = {
     "GPU": 2,
+    "a server": 2,
     "excerpt": 2,
     "installs": 2,
     "long": 3,

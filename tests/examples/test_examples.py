@@ -21,7 +21,7 @@ from cluster.runs.datasets import find
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.network.model import Gato
-from learner.checkpoint import Progress, save_checkpoint
+from learner.checkpoints.state import Progress, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -16,7 +16,7 @@ from actors.players.player import Player
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.network.model import Gato
-from learner.checkpoint import Progress, save_checkpoint
+from learner.checkpoints.state import Progress, save_checkpoint
 
 TASK = "mujoco/inverted-pendulum"
 

@@ -15,7 +15,6 @@ from torch.distributed.tensor import DTensor
 
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport
-from gato.network.model import TensorBatch
 from gato.packing import RowWriter
 from gato.sequence import Batch, StepLayout, Window
 from gato.weights import Weights
@@ -23,6 +22,7 @@ from learner.config import LearnerConfig
 from learner.loop import Learner
 from learner.ranks import Ranks, meeting_place
 from learner.rows import part_of
+from learner.staging import Staged, Stager
 from learner.update import LossNotFinite
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations
 
@@ -175,7 +175,8 @@ def bad_loss(ranks: Ranks, folder: Path, config: LearnerConfig) -> dict[str, Any
     part, share = part_of(batch, ranks.rank, ranks.size)
     said = ""
     try:
-        learner._update(replace(TensorBatch.of(part), share=share), 0)
+        staged = Stager(torch.device("cpu")).stage(part)
+        learner._update(Staged.of_share(staged, share), 0)
     except LossNotFinite as reason:
         said = str(reason)
     assert learner._parallel is not None

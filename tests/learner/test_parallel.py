@@ -95,7 +95,7 @@ def test_two_processes_have_the_losses_and_weights_of_one(
         assert seen_by(folder, 1)["versions"] == []
         # Checkpoints of the group are those of one process.
         again = make_learner(folder, tasks, model=model)
-        assert again.progress == alone.progress
+        assert again.progress.step == alone.progress.step  # the last version is published later
         for name, value in again.model.named_parameters():
             expected = alone.model.get_parameter(name)
             if name.startswith("embedding.patch.") and tasks is VALUES:

@@ -22,7 +22,7 @@ from gato.sequence import StepLayout, Window
 from gato.serialization import from_plain, to_plain
 from gato.task import Task
 from gato.tokenizer import TokenLayout, action_centres, decode, encode
-from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
+from learner.checkpoints.state import Progress, load_checkpoint, read_model_config, save_checkpoint
 from tests.gato.models import random_observations
 from tests.paper.tasks import BUTTON, TORQUES, batch_of, image, model_of, task_of, values, window_of
 

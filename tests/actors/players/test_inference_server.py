@@ -26,6 +26,7 @@ from gato.network.quantise import Int8Kind, quantised
 from gato.version import Version
 from gato.weights import Weights, snapshot
 from tests.actors.fakes import COUNTING, ListSink, counting_envs
+from tests.cluster.wait import until
 from tests.gato.models import small_model
 
 MODEL: Gato = small_model(64)
@@ -171,6 +172,29 @@ def test_a_silent_client_is_split_off_with_its_contexts() -> None:
         # The first call waits for the silent client, the later ones wait for none.
         server.act(busy, observed(1))
     got += [server.act(silent, step) for step in steps[1:]]
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
+
+
+def test_a_client_that_was_split_off_is_taken_back_with_its_contexts_once_it_is_quick() -> None:
+    steps = [observed(2), *[observed(2, i, is_first=False) for i in range(4)]]
+    never_silent = server_of()
+    ticket = begin(never_silent, "w0", 2)
+    expected = [never_silent.act(ticket, step) for step in steps]
+    server = server_of(patience_s=0.01)
+    busy, silent = begin(server, "w0", 1), begin(server, "w1", 2)
+    with ThreadPoolExecutor(1) as pool:
+        together = pool.submit(server.act, busy, observed(1))
+        got = [server.act(silent, steps[0])]
+        together.result()
+        for _ in range(3):
+            server.act(busy, observed(1))
+        assert server._playing[silent] is not server._playing[busy]
+        server._patience_s = 60.0  # whatever the machine does, it is quick from now on
+        for step in steps[1:]:
+            waiting = pool.submit(server.act, silent, step)
+            until(lambda: silent in server._playing[busy].asked)
+            server.act(busy, observed(1))
+            got.append(waiting.result(60))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1.0)
 
 

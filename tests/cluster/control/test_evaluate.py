@@ -18,7 +18,7 @@ from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.episode import Episode
 from gato.network.model import Gato
-from learner.checkpoint import Progress, save_checkpoint
+from learner.checkpoints.state import Progress, save_checkpoint
 from replay.storage.store import EpisodeStore
 
 PENDULUM = TASKS["mujoco/inverted-pendulum"]

@@ -19,7 +19,7 @@ from cluster.supervision.weights_store import WeightsStore
 from gato.config import ModelConfig
 from gato.files import read_json
 from gato.network.model import Gato
-from learner.checkpoint import Progress, load_checkpoint, read_model_config, save_checkpoint
+from learner.checkpoints.state import Progress, load_checkpoint, read_model_config, save_checkpoint
 
 TINY = ModelConfig(num_layers=1, num_heads=1, width=16, feedforward=16, context_tokens=16)
 BAD_JSON = (b"", b"{", b"\xff\xfe", b"[1, 2]", b"null", b"[" * 100_000)

@@ -35,7 +35,8 @@ from cluster.storage.place import Place, PlaceAway, checked_url
 from cluster.storage.restore import restore
 from gato.episode import AGENT
 from gato.network.model import Gato
-from learner.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.state import Progress, load_checkpoint, save_checkpoint
 from replay.storage.store import EpisodeStore
 from replay.storage.verify import disagreements, faults_of
 from tests.cluster.wait import until

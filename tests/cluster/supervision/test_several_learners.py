@@ -18,7 +18,7 @@ from cluster.supervision.training import Training
 from gato.metrics import LearnerReport
 from gato.version import Version
 from gato.weights import Weights
-from learner.checkpoint import list_checkpoints
+from learner.checkpoints.files import list_checkpoints
 from learner.remote import RemoteLearner
 from tests.learner.parallel_runs import CONFIG, MODEL, SEED, TASKS, MixedSource
 
@@ -49,7 +49,7 @@ class FileSink:
 @pytest.mark.slow
 def test_two_processes_go_on_from_the_last_checkpoint_after_kill_9_of_one(tmp_path: Path) -> None:
     config = replace(CONFIG, num_updates=100_000, num_learners=2)
-    first, *others = learner_places(2, on_cluster=False)
+    first, *others = learner_places(2, 1, on_cluster=False)
     learner = RemoteLearner.options(
         name="learner", max_concurrency=8, max_restarts=-1, **first
     ).remote(
@@ -109,7 +109,7 @@ def took(learner: object) -> list[LearnerReport]:
 
 
 def test_places_on_a_cluster_are_reserved_and_the_first_is_at_home() -> None:
-    places = learner_places(2, on_cluster=True)
+    places = learner_places(2, 1, on_cluster=True)
     try:
         strategies = [place["scheduling_strategy"] for place in places]
         assert [one.placement_group_bundle_index for one in strategies] == [0, 1]
@@ -120,7 +120,7 @@ def test_places_on_a_cluster_are_reserved_and_the_first_is_at_home() -> None:
         cores = ray.cluster_resources()["CPU"]
         assert ray.available_resources().get("CPU", 0) == cores - 2
         # Whoever takes over the run gets the same places.
-        again = learner_places(2, on_cluster=True)[0]["scheduling_strategy"].placement_group
+        again = learner_places(2, 1, on_cluster=True)[0]["scheduling_strategy"].placement_group
         assert again.id == strategies[0].placement_group.id
     finally:
         free_places()
@@ -132,4 +132,4 @@ def test_more_learners_than_gpus_or_cores_are_refused_in_one_line() -> None:
         ValueError,
         match=f"num_learners is {cores + 1}, and the cluster has {cores} cores for them; lower",
     ):
-        learner_places(cores + 1, on_cluster=True)
+        learner_places(cores + 1, 1, on_cluster=True)

@@ -9,7 +9,7 @@ from cluster.sweep.folder import SweepFolder
 from cluster.sweep.plan import SweepConfig
 from cluster.sweep.state import trials_in
 from cluster.sweep.training import Slice, train
-from learner.checkpoint import list_checkpoints
+from learner.checkpoints.files import list_checkpoints
 from tests.cluster.sweep.sweeps import TASK, planned, record, sweep_of
 
 

@@ -1,28 +1,22 @@
-"""Checkpoints: safetensors and JSON in one folder for each step, complete or absent."""
+"""Checkpoints: the weights, the optimiser's state and the progress of a run, saved and loaded."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gato.config import ModelConfig
 from gato.files import damaged, read_json
 from gato.network.model import Gato
 from gato.serialization import from_plain
+from learner.checkpoints.files import FIX, RECORD, read_tensors, remove_old, write_checkpoint
 
 FORMAT = 1
-FIX = (
-    "remove the checkpoint's folder (the run then goes on from the one before it), or copy it again"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +30,34 @@ class Progress:
     """Publications of weights made."""
 
 
-def _optimiser_tensors(model: Gato, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def state_tensors(model: Gato, optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a checkpoint, by file and name; they are the model's and the optimiser's own,
+    not copies."""
     state = optimiser.state
-    out: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for key, value in state.get(parameter, {}).items():
-            out[f"{name}|{key}"] = (
-                value.detach().cpu().reshape(-1) if value.ndim == 0 else value.detach().cpu()
-            )
-    return out
+            moments[f"{name}|{key}"] = value.detach().reshape(-1) if value.ndim == 0 else value
+    weights = {name: value.detach() for name, value in model.state_dict().items()}
+    return {"model": weights, "optimiser": {k: v.detach() for k, v in moments.items()}}
+
+
+def record_of(
+    model: Gato, progress: Progress, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `checkpoint.json` says; `more`: of the run."""
+    return {
+        **(more or {}),
+        "format": FORMAT,
+        "step": progress.step,
+        "number": progress.number,
+        "model": model.shape(),
+    }
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The folder of the checkpoint of a step."""
+    return folder / f"step-{step:09d}"
 
 
 def save_checkpoint(
@@ -54,11 +67,9 @@ def save_checkpoint(
     progress: Progress,
     *,
     keep: int = 2,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `folder/step-N` and delete all but the newest `keep` checkpoints.
-
-    The files are written under another name, synced and then renamed, so that a process that dies
-    leaves no partial checkpoint.
 
     Returns:
         The checkpoint's folder.
@@ -67,47 +78,19 @@ def save_checkpoint(
         OSError: If it cannot be written (a full disk). Older checkpoints are untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{progress.step:09d}"
-    draft = folder / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir()
-        try:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
-                draft / "model.safetensors",
-            )
-            save_file(_optimiser_tensors(model, optimiser), draft / "optimiser.safetensors")
-        except SafetensorError as problem:
-            raise OSError(
-                f"cannot write the checkpoint of step {progress.step} into {folder}: {problem}"
-            ) from problem
-        about = {
-            "format": FORMAT,
-            "step": progress.step,
-            "number": progress.number,
-            "model": model.shape(),
-        }
-        (draft / "checkpoint.json").write_text(json.dumps(about, indent=1, sort_keys=True))
-        for path in draft.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
+    path = checkpoint_path(folder, progress.step)
+    tensors = {
+        file: {name: value.cpu().contiguous() for name, value in of_file.items()}
+        for file, of_file in state_tensors(model, optimiser).items()
+    }
+    write_checkpoint(path, tensors, record_of(model, progress, more))
+    remove_old(folder, keep=keep, written=path)
+    return path
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints in `folder`, oldest first."""
-    return sorted(path.parent for path in folder.glob("step-*/checkpoint.json"))
-
-
-def _about(path: Path) -> dict[str, Any]:
-    file = path / "checkpoint.json"
+def read_record(path: Path) -> dict[str, Any]:
+    """What `checkpoint.json` says. Raises ValueError if it is missing or damaged."""
+    file = path / RECORD
     if not file.is_file():
         raise ValueError(
             f"{path} is not a checkpoint: it has no checkpoint.json; give a folder such as"
@@ -118,26 +101,18 @@ def _about(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has checkpoint format {about.get('format')}, this version reads {FORMAT}"
         )
-    for name, kind in (("model", dict), ("step", int), ("number", int)):
+    for name, kind in (("model", dict), ("step", int), ("number", int), ("files", dict)):
+        if name == "files" and name not in about:
+            continue  # from before there were checksums
         if not isinstance(about.get(name), kind):
             raise damaged(file, f"{name} is {about.get(name)!r}, expected {kind.__name__}", fix=FIX)
     return about
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Raises ValueError, which names it, if it is damaged or missing."""
-    try:
-        return load_file(file)
-    except FileNotFoundError as problem:
-        raise damaged(file, "it is missing", fix=FIX) from problem
-    except SafetensorError as problem:
-        raise damaged(file, problem, fix=FIX) from problem
-
-
 def read_model_config(path: Path) -> ModelConfig:
     """The shape of the model that a checkpoint holds; a setting newer than the checkpoint has its
     default."""
-    saved = _about(path)["model"]
+    saved = read_record(path)["model"]
     unknown = sorted(set(saved) - {field.name for field in fields(ModelConfig)})
     if unknown:
         raise ValueError(
@@ -156,9 +131,9 @@ def load_checkpoint(
     """Load a checkpoint into the model (and the optimiser).
 
     Raises:
-        ValueError: If its model has another shape, or a file is damaged.
+        ValueError: If its model has another shape, or (DamagedFile) a file is damaged.
     """
-    about = _about(path)
+    about = read_record(path)
     saved_config = read_model_config(path)
     if saved_config != model.config:
         mine = model.shape()
@@ -176,24 +151,26 @@ def load_checkpoint(
             f"{path} holds a model of another shape: {', '.join(wrong)}; start a new run, or give"
             " the run this model's sizes"
         )
-    _load_model(path / "model.safetensors", model)
+    _load_model(path / "model.safetensors", about, model)
     if optimiser is not None:
-        _load_optimiser(path / "optimiser.safetensors", model, optimiser)
+        _load_optimiser(path / "optimiser.safetensors", about, model, optimiser)
     return Progress(step=about["step"], number=about["number"])
 
 
-def _load_model(file: Path, model: Gato) -> None:
+def _load_model(file: Path, about: Mapping[str, Any], model: Gato) -> None:
     try:
-        model.load_state_dict(_tensors(file))
+        model.load_state_dict(read_tensors(file, about))
     except RuntimeError as problem:
         # PyTorch names all tensors that are missing, unexpected or of another shape.
         raise damaged(file, " ".join(str(problem).split())[:200], fix=FIX) from problem
 
 
-def _load_optimiser(file: Path, model: Gato, optimiser: torch.optim.Optimizer) -> None:
+def _load_optimiser(
+    file: Path, about: Mapping[str, Any], model: Gato, optimiser: torch.optim.Optimizer
+) -> None:
     """Put the moments of a file into the optimiser. A parameter that was never updated has none."""
     states: dict[str, dict[str, Tensor]] = {}
-    for key, value in _tensors(file).items():
+    for key, value in read_tensors(file, about).items():
         name, _, moment = key.partition("|")
         states.setdefault(name, {})[moment] = value
     for name, parameter in model.named_parameters():

@@ -1,0 +1,1 @@
+"""A policy server: clients send observations over HTTP and get actions."""

@@ -1,0 +1,1 @@
+"""Checkpoints of the learner: their files, saving beside the loop, resuming, failed steps."""

@@ -1,0 +1,144 @@
+"""How many rows of a batch a device has the memory for, planned before the first update."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gato.config import ModelConfig
+from gato.network.flops import Work, activation_bytes
+from gato.network.model import Gato
+
+SAFE = 0.9
+"""Share of the free memory that a plan may use: fragments, and what libraries take."""
+CPU_SAFE = 0.7
+"""On a CPU other processes, workers among them, use the same memory."""
+STATE_BYTES = 16
+"""Of a parameter: weight, gradient, and the optimiser's two moments, in float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """What an update needs, and has."""
+
+    rows: int
+    """Of a batch."""
+    micro_batch_rows: int
+    """Computed at once; gradients of the others are added."""
+    state_bytes: int
+    """Weights, gradients, moments, and the copies that products take."""
+    batch_bytes: int
+    """For the gradient of a whole batch."""
+    free_bytes: int
+
+    @property
+    def accumulate(self) -> int:
+        """Forward passes of one update."""
+        return -(-self.rows // self.micro_batch_rows)
+
+    def __str__(self) -> str:
+        needs, has = (self.state_bytes + self.batch_bytes) / 1e9, self.free_bytes / 1e9
+        text = f"{self.rows} rows at once need {needs:.1f} GB, there are {has:.1f} GB"
+        if self.accumulate == 1:
+            return text
+        return f"{text}: accumulate {self.accumulate} (learner.micro_batch_rows)"
+
+
+def plan_memory(
+    model: Gato,
+    work: Work,
+    *,
+    bf16: bool,
+    activation_checkpointing: bool,
+    free_bytes: int,
+    micro_batch_rows: int | None = None,
+) -> MemoryPlan:
+    """Split a batch so that it fits.
+
+    Args:
+        model: On the device already; its weights are counted.
+        work: A whole batch.
+        bf16: Whether products are in bfloat16.
+        activation_checkpointing: Whether blocks are computed again for the gradient.
+        free_bytes: Of the device, with the model's weights.
+        micro_batch_rows: What the user says. None: as many as fit.
+
+    Raises:
+        ValueError: Not even one row fits.
+    """
+    state = state_bytes(model, bf16=bf16)
+    per_row = -(
+        -activation_bytes(
+            model.config, work, bf16=bf16, activation_checkpointing=activation_checkpointing
+        )
+        // work.rows
+    )
+    fitting = max(0, free_bytes - state) // max(per_row, 1)
+    if fitting < 1 and micro_batch_rows is None:
+        ways = "" if activation_checkpointing else "learner.activation_checkpointing=true, "
+        raise ValueError(
+            f"one row of {work.row_tokens} tokens needs {(state + per_row) / 1e9:.1f} GB, there are"
+            f" {free_bytes / 1e9:.1f} GB; set {ways}shorter rows (replay.mix.row_tokens) or a"
+            " smaller model"
+        )
+    if micro_batch_rows is None:
+        # Parts of equal size: the fewest that fit.
+        parts = -(-work.rows // min(int(fitting), work.rows))
+        micro_batch_rows = -(-work.rows // parts)
+    return MemoryPlan(
+        rows=work.rows,
+        micro_batch_rows=min(micro_batch_rows, work.rows),
+        state_bytes=state,
+        batch_bytes=per_row * work.rows,
+        free_bytes=free_bytes,
+    )
+
+
+def state_bytes(model: Gato, *, bf16: bool) -> int:
+    """What training keeps whatever the batch is. Autocast keeps a bfloat16 copy of each matrix from
+    the forward pass to the gradient's end."""
+    copies = sum(p.numel() for p in model.parameters() if p.ndim >= 2) * 2 if bf16 else 0
+    return STATE_BYTES * model.num_parameters() + copies
+
+
+def model_state_bytes(config: ModelConfig, *, bf16: bool) -> int:
+    """The same of a model that is not made."""
+    with torch.device("meta"):
+        return state_bytes(Gato(config), bf16=bf16)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that the learner may use, with what this process has already."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(SAFE * (free + torch.cuda.memory_reserved(device)))
+    return int(CPU_SAFE * min(_available(), _limit()))
+
+
+def _available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except OSError:  # not Linux
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit() -> int:
+    """What a container leaves: its limit less what is used, files that can be dropped aside."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):  # no such group, or no limit ("max")
+        return 1 << 62
+
+
+def is_out_of_memory(problem: RuntimeError) -> bool:
+    """Whether PyTorch could not get the memory for a tensor."""
+    return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)

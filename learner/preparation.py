@@ -1,0 +1,160 @@
+"""Before the first update: how to compute, how many rows at once, and whether to compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gato.network.flops import Work, training_flops
+from gato.network.model import Gato
+from gato.sequence import Batch
+from learner.clock import product_rate
+from learner.config import LearnerConfig
+from learner.memory import MemoryPlan, free_bytes, plan_memory
+from learner.precision import Computing, candidates, choose, keep_choice, kept_choice, use
+from learner.staging import Staged, Stager
+from learner.update import Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What was found out."""
+
+    computing: Computing
+    memory: MemoryPlan
+    is_compiled: bool
+    product_rate: float
+    """FLOP/s of large products."""
+    notes: tuple[str, ...]
+    """For people."""
+
+
+def work_of(batch: Batch) -> Work:
+    """What the cost of a batch depends on."""
+    rows, row_tokens = batch.ids.shape
+    return Work(
+        rows=rows,
+        row_tokens=row_tokens,
+        targets=int(batch.is_target.sum()),
+        patches=len(batch.patches),
+    )
+
+
+def batch_flops(model: Gato, batch: Batch) -> int:
+    """Model FLOPs of an update."""
+    return training_flops(model.config, work_of(batch))
+
+
+def prepare(
+    model: Gato,
+    update: Update,
+    batch: Batch,
+    config: LearnerConfig,
+    *,
+    stager: Stager,
+    device: torch.device,
+    max_threads: int,
+    folder: Path,
+) -> Prepared:
+    """Try what the settings leave open on a batch, and set `update` and `stager` to it.
+
+    Nothing is learned: gradients are dropped.
+
+    Args:
+        model: In place.
+        update: Of the model.
+        batch: The first.
+        config: What it says is not tried.
+        stager: Of all batches.
+        device: Where the model is.
+        max_threads: That leave room for the workers.
+        folder: Of the checkpoints, where the choice is kept.
+
+    Raises:
+        ValueError: Not even one row fits the memory.
+    """
+    ways = candidates(config, device, max_threads=max_threads)
+
+    def planned(*, bf16: bool) -> MemoryPlan:
+        return plan_memory(
+            model,
+            work_of(batch),
+            bf16=bf16,
+            activation_checkpointing=config.activation_checkpointing,
+            free_bytes=free_bytes(device),
+            micro_batch_rows=config.micro_batch_rows,
+        )
+
+    memory = planned(bf16=all(way.bf16 for way in ways))  # float32 needs more
+    stager.micro_batch_rows = memory.micro_batch_rows
+    sample = stager.stage(batch.split(memory.micro_batch_rows)[0])
+
+    def once(way: Computing) -> None:
+        update.bf16 = way.bf16
+        _gradient(model, update, sample)
+
+    notes: list[str] = []
+    computing = ways[0] if len(ways) == 1 else kept_choice(folder, ways, device)
+    if computing is None:
+        computing, seconds = choose(ways, once, device)
+        tried = ", ".join(f"{way} {1000 * each:.0f} ms" for way, each in seconds.items())
+        rows = f"{memory.micro_batch_rows} row{'s' if memory.micro_batch_rows > 1 else ''}"
+        notes.append(f"computes with {computing} (gradient of {rows}: {tried})")
+        with suppress(OSError):  # a full disk is said where a checkpoint cannot be written
+            keep_choice(folder, ways, device, computing)
+    use(computing)
+    update.bf16 = computing.bf16
+    memory = planned(bf16=computing.bf16)
+    stager.micro_batch_rows = memory.micro_batch_rows
+    if memory.accumulate > 1:
+        notes.append(str(memory))
+    if problem := _packs(model, lambda: _gradient(model, update, sample), device):
+        notes.append(f"attends to packed rows with a mask: {problem}")
+    wanted = config.compile if config.compile is not None else device.type == "cuda"
+    problem = compiled(model, lambda: _gradient(model, update, sample)) if wanted else ""
+    if problem:
+        notes.append(f"computes without torch.compile: {problem}")
+    update.clock.take()
+    return Prepared(
+        computing=computing,
+        memory=memory,
+        is_compiled=wanted and not problem,
+        product_rate=product_rate(device, bf16=computing.bf16),
+        notes=tuple(notes),
+    )
+
+
+def _gradient(model: Gato, update: Update, sample: Staged) -> None:
+    try:
+        update.gradient(sample, 0)
+    finally:
+        model.zero_grad(set_to_none=True)
+
+
+def _packs(model: Gato, once: Callable[[], None], device: torch.device) -> str:
+    """Try attention without a mask on a GPU; why it is not used, empty: it is, or never was to
+    be."""
+    if device.type != "cuda" or model.transformer.is_packed is False:
+        return ""
+    try:
+        once()
+    except RuntimeError as problem:  # an older GPU, or heads of an odd width
+        model.transformer.is_packed = False
+        return str(problem).strip().splitlines()[0][:200]
+    return ""
+
+
+def compiled(model: Gato, once: Callable[[], None]) -> str:
+    """Compile the blocks and try them; why they stay uncompiled, empty: they do not."""
+    try:
+        model.transformer.compile_blocks()
+        once()
+    except Exception as problem:  # whatever a compiler raises
+        model.transformer.compile_blocks(False)
+        said = str(problem).strip().splitlines()
+        return f"{type(problem).__name__}: {said[0] if said else ''}"[:200]
+    return ""

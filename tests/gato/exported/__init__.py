@@ -1,0 +1,1 @@
+"""Tests of policy files and of acting with them."""
