@@ -141,7 +141,8 @@ def test_a_checkpoint_has_the_state_of_its_step_though_the_model_has_changed_sin
     from learner.checkpoints import files
 
     model = Gato(MODEL)
-    saver = Saver(tmp_path, model, make_optimiser(model, CONFIG), keep=2, more={})
+    optimiser = make_optimiser(model, CONFIG)
+    saver = Saver(tmp_path, keep=2, more={})
     real, goes_on = files.save_file, threading.Event()
 
     def held(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_checkpoint_has_the_state_of_its_step_though_the_model_has_changed_sin
 
     monkeypatch.setattr(files, "save_file", held)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    saver.save(Progress(step=1, number=0))
+    saver.save(model, optimiser, Progress(step=1, number=0))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)

@@ -66,13 +66,29 @@ def test_a_step_is_repeated_with_the_same_numbers(tmp_path: Path) -> None:
     learner, batch = make(tmp_path), learner_batch()
     learner._update(batch, 0)
     path = save_failed_step(
-        tmp_path, learner.model, learner.optimiser, batch, learner.config,
+        tmp_path, learner.model, learner.optimiser, batch.parts[0], learner.config,
         seed=5, step=1, bf16=False, what="none", task_names=[ROBOT.name],
     )  # fmt: skip
-    norm, by_task = learner._update(batch, 1)
+    done = learner._update(batch, 1)
     found = repeat_step(path, torch.device("cpu"))
-    assert found.tasks[ROBOT.name].loss == by_task[0]
-    assert found.gradient_norm == pytest.approx(norm, rel=1e-6)
+    loss = found.tasks[ROBOT.name].loss
+    assert loss.count == done.loss_by_task[0].count
+    assert loss.total == pytest.approx(done.loss_by_task[0].total, rel=1e-6)
+    assert found.gradient_norm == pytest.approx(done.gradient_norm, rel=1e-6)
+
+
+def test_of_a_batch_in_parts_the_part_that_failed_is_saved(tmp_path: Path) -> None:
+    learner, batch = make(tmp_path), learner_batch().batch
+    learner._stager.micro_batch_rows = 2
+    ours = set(batch.ids[2:].flat) - set(batch.ids[:2].flat)
+    with torch.no_grad():
+        learner.model.embedding.table.weight[list(ours)] = math.nan
+    with pytest.raises(LossNotFinite, match="loss nan at step 0"):
+        learner._update(learner._stager.stage(batch), 0)
+    found = repeat_step(tmp_path / "failed-step-000000000", torch.device("cpu"))
+    targets = int(batch.is_target[2:].sum())
+    assert found.tasks[ROBOT.name].loss.count == targets
+    assert found.tasks[ROBOT.name].bad_losses > 0
 
 
 def test_the_command_prints_what_was_not_finite(failed: Path) -> None:
