@@ -12,6 +12,9 @@ import pytest
 from rich.console import Console
 
 from cluster.control.carry_on import Wanted, next_step, start_or_resume
+from cluster.journal.journal import START
+from cluster.journal.journal_file import JournalFile
+from cluster.journal.records import Event
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunExists, RunFolder, ShownState
 from cluster.runs.home import Home, write_home
@@ -117,10 +120,15 @@ def test_the_same_line_starts_a_run_shows_it_and_goes_on_to_more_updates(
         assert done.returncode == 0, done.stderr
         return done.stdout.rpartition("╭")[2]
 
-    first = start(20)
-    assert "run debug finished" in first
-    shown = start(20)
-    assert "finished" in shown
-    assert shown.count(" resumed ") == first.count(" resumed ")
-    assert start(30).count(" resumed ") > shown.count(" resumed ")
+    def resumed() -> int:
+        entries = JournalFile(tmp_path / "debug" / "journal").read(START)
+        events = [entry.record for entry in entries if isinstance(entry.record, Event)]
+        return sum(event.kind == "resumed" for event in events)
+
+    assert "run debug finished" in start(20)
+    before = resumed()
+    assert "finished" in start(20)
+    assert resumed() == before
+    assert "finished" in start(30)
+    assert resumed() > before
     assert [path.name for path in tmp_path.iterdir()] == ["debug"]
