@@ -119,7 +119,7 @@ def stalls(folder: Path, *, in_background: bool) -> dict[str, float | str]:
 
 
 def resume_times(folder: Path) -> list[dict[str, float]]:
-    """Seconds until a learner is made anew, and goes on from a checkpoint."""
+    """Seconds to build a new learner, and to resume one from a checkpoint."""
     begun_s = time.monotonic()
     make(folder.parent / "none")
     new_s = time.monotonic() - begun_s

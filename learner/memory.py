@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from gato.config import ModelConfig
 from gato.network.flops import Work, activation_bytes
 from gato.network.model import Gato
 
@@ -102,12 +101,6 @@ def state_bytes(model: Gato, *, bf16: bool) -> int:
     the forward pass to the gradient's end."""
     copies = sum(p.numel() for p in model.parameters() if p.ndim >= 2) * 2 if bf16 else 0
     return STATE_BYTES * model.num_parameters() + copies
-
-
-def model_state_bytes(config: ModelConfig, *, bf16: bool) -> int:
-    """The same of a model that is not made."""
-    with torch.device("meta"):
-        return state_bytes(Gato(config), bf16=bf16)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -15,13 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from learner.config import LearnerConfig
+from learner.memory import state_bytes
 from learner.optimiser import make_optimiser
 from learner.ranks import Ranks
 
-BYTES_PER_PARAMETER = 16
-"""Of training in float32: the parameter, its gradient, two moments."""
 DDP_SHARE = 0.5
-"""Of a GPU's memory that these may take; the rest is for activations."""
+"""Of a GPU's memory that the training state may take; the rest is for activations."""
 
 Moments = dict[str, dict[str, Tensor]]
 """The optimiser's state by parameter and moment."""
@@ -34,7 +33,7 @@ def way_of(config: LearnerConfig, model: Gato, device: torch.device) -> Literal[
     if device.type != "cuda" or config.compile:
         return "ddp"
     memory = torch.cuda.get_device_properties(device).total_memory
-    needed = BYTES_PER_PARAMETER * model.num_parameters()
+    needed = state_bytes(model, bf16=False)
     return "fsdp" if needed > DDP_SHARE * memory else "ddp"
 
 

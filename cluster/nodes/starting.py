@@ -28,7 +28,7 @@ def await_node(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -
         if process.poll() is not None:
             return ""
         has_server = _has_server(process.pid)
-        if had_server and not has_server:  # a head would wait for it for ever
+        if had_server and not has_server:  # `ray start` never notices
             return SERVER_ENDED
         had_server = has_server
         with suppress(ValueError):  # a head that is not up yet, or is being ended

@@ -128,7 +128,7 @@ print("after:", answers(), flush=True)
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(bool(missing()), reason=missing() or "it can")
 def test_a_core_that_ray_gave_to_nobody_is_freed(tmp_path: Path) -> None:
-    """Raises no doubt that Ray has this fault: once `before` is true, `stranded` can go."""
+    """Ray has this fault: once it says `before: True`, `stranded` can go."""
     with hosts(3, tmp_path) as (head, node, third):
         redis = Redis(third, 6398)
         redis.start()
