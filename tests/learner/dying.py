@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.torch import save, save_file
 
 from gato.weights import Weights
 from learner.checkpoints import files
+from learner.loop import Learner
 from learner.termination import Termination
 from tests.learner.test_learner import CONFIG, ListSink, ListSource, make
 
@@ -43,6 +45,21 @@ def half_written(tensors: dict[str, torch.Tensor], path: Path) -> None:
     die()
 
 
+class Unsaved:
+    """`save` of a learner that is killed before it comes to the checkpoint of step 8."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._save = learner.save
+
+    def __call__(self) -> None:
+        if self._learner.progress.step < 8:
+            self._save()
+            self._learner.wait()
+        else:
+            threading.Event().wait()
+
+
 def end_by_sigterm(folder: Path) -> None:
     """Train until SIGTERM comes, and print each step."""
     config = replace(CONFIG, num_updates=1_000_000, checkpoint_every=1_000_000, report_every=1)
@@ -65,10 +82,16 @@ def main(folder: Path, where: str) -> None:
     learner = make(folder, sink=sink, source=ListSource())
     if where == "checkpoint":
         files.save_file = half_written
+    if where == "publication":
+        learner.save = Unsaved(learner)
     if where == "step":
-        learner.optimiser.register_step_pre_hook(
-            lambda *_: die() if learner.progress.step == STEP else None
-        )
+
+        def before_step(*_: object) -> None:
+            if learner.progress.step == STEP:
+                learner.wait()  # for the checkpoint of step 4
+                die()
+
+        learner.optimiser.register_step_pre_hook(before_step)
     list(learner.run())
 
 

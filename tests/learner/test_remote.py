@@ -54,7 +54,9 @@ class FileSink:
         newest = int(self._file.read_text()) if self._file.exists() else 0
         if weights.version < Version(newest, 0):
             return False
-        self._file.write_text(str(weights.version.epoch))
+        draft = self._file.with_name(f".epoch-{os.getpid()}")
+        draft.write_text(str(weights.version.epoch))
+        draft.replace(self._file)  # whole at any moment: two learners read it
         return True
 
 

@@ -37,7 +37,11 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture
 def idle(local_ray: None) -> int:
     """A process of Ray's that waits for the next task."""
-    return ray.get(ray.remote(num_cpus=0)(os.getpid).remote())
+    return ray.get(ray.remote(num_cpus=0)(_own_pid).remote())
+
+
+def _own_pid() -> int:
+    return os.getpid()
 
 
 def test_a_process_without_work_is_ended_and_an_actor_is_not(idle: int) -> None:
