@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -18,6 +19,9 @@ from cluster.supervision.stranded import StrandedCores, end_stranded
 from gato.processes import is_alive
 from tests.chaos.lab import AGAIN, Redis
 from tests.cluster.hosts import hosts, missing, wait_for
+
+remote: Any = ray.remote(num_cpus=0)
+"""Of functions and classes; the types of `ray.remote` know only one of the two."""
 
 
 class Holder:
@@ -37,7 +41,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture
 def idle(local_ray: None) -> int:
     """A process of Ray's that waits for the next task."""
-    return ray.get(ray.remote(num_cpus=0)(_own_pid).remote())
+    return ray.get(remote(_own_pid).remote())
 
 
 def _own_pid() -> int:
@@ -45,9 +49,9 @@ def _own_pid() -> int:
 
 
 def test_a_process_without_work_is_ended_and_an_actor_is_not(idle: int) -> None:
-    holder = ray.remote(num_cpus=0)(Holder).remote()
+    holder = remote(Holder).remote()
     pid = ray.get(holder.pid.remote())
-    looks = ray.remote(num_cpus=0)(Looks).remote()
+    looks = remote(Looks).remote()
     ray.get(looks.end.remote())  # in an actor, so that `idle` stays one that waits
     wait_for(lambda: not is_alive(idle, None) or not _titled(idle), 20.0)
     assert ray.get(holder.pid.remote()) == pid
