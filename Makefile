@@ -24,7 +24,7 @@ run: $(STAMP)
 	$(BIN)/gato start $(RUN)
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -m "not slow" -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -q --reruns 1 -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q --timeout 3600
