@@ -39,22 +39,34 @@ class Fault:
     head_survives: bool = True
     """Whether it is made on a cluster whose state is in a Redis."""
 
+    def can_strike(self, lab: Lab) -> bool:
+        """Whether there is something to break now."""
+        return not isinstance(self.strike, Kill) or bool(self.strike.pids(lab))
 
-def kill_one(title: str, place: Callable[[Lab], Host] | None = None) -> Callable[[Lab], None]:
-    """kill -9 of a process with this title, once there is one."""
 
-    def strike(lab: Lab) -> None:
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """kill -9 of a process, once there is one."""
+
+    title: str
+    """What its command line begins with."""
+    place: Callable[[Lab], Host] | None = None
+    """Where it is; None: anywhere."""
+
+    def pids(self, lab: Lab) -> list[int]:
+        """Those that could be killed now."""
+        return lab.pids(self.title, self.place(lab) if self.place is not None else None)
+
+    def __call__(self, lab: Lab) -> None:
         found: list[int] = []
 
         def there() -> list[int]:
-            found[:] = lab.pids(title, place(lab) if place is not None else None)
+            found[:] = self.pids(lab)
             return found
 
-        lab.wait(f"a process {title} that can be killed", there, BACK_S)
+        lab.wait(f"a process {self.title} that can be killed", there, BACK_S)
         with suppress(ProcessLookupError):
             os.kill(found[0], signal.SIGKILL)
-
-    return strike
 
 
 def cut(seconds: float, place: Callable[[Lab], Host]) -> Callable[[Lab], None]:
@@ -141,14 +153,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="F01",
         how="kill -9 of a worker",
-        strike=kill_one("ray::WorkerActor"),
+        strike=Kill("ray::WorkerActor"),
         says="worker died",
         in_storm=True,
     ),
     Fault(
         id="F04",
         how="kill -9 of the learner",
-        strike=kill_one("ray::LearnerActor"),
+        strike=Kill("ray::LearnerActor"),
         says="learner died",
         part="ray::LearnerActor",
         in_storm=True,
@@ -156,7 +168,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="F06",
         how="kill -9 of a replay shard while episodes arrive",
-        strike=kill_one("ray::ReplayActor"),
+        strike=Kill("ray::ReplayActor"),
         says="replay restarted",
         part="ray::ReplayActor",
         in_storm=True,
@@ -164,14 +176,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="F07",
         how="kill -9 of the weights store",
-        strike=kill_one("ray::WeightsStore"),
+        strike=Kill("ray::WeightsStore"),
         part="ray::WeightsStore",
         in_storm=True,
     ),
     Fault(
         id="F08",
         how="kill -9 of the supervisor",
-        strike=kill_one("ray::SupervisorActor"),
+        strike=Kill("ray::SupervisorActor"),
         says="supervisor back",
         part="ray::SupervisorActor",
         in_storm=True,
@@ -179,7 +191,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="F09",
         how="kill -9 of the run's own Redis, from which others watch",
-        strike=kill_one("valkey-server 127.0.0.1", lambda lab: lab.home),
+        strike=Kill("valkey-server 127.0.0.1", lambda lab: lab.home),
         part="valkey-server 127.0.0.1",
         in_storm=True,
         alone=False,
@@ -209,7 +221,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="F10",
         how="kill -9 of the head's Ray server, with `--redis`",
-        strike=kill_one("gcs_server", lambda lab: lab.head),
+        strike=Kill("gcs_server", lambda lab: lab.head),
         part="gcs_server",
         in_storm=True,
     ),
@@ -277,7 +289,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="raylet",
         how="kill -9 of Ray's node process on a machine with workers",
-        strike=kill_one("raylet/raylet", lambda lab: lab.third),
+        strike=Kill("raylet/raylet", lambda lab: lab.third),
         says="worker died",
         within_s=120.0,
         in_storm=True,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.machine import about
 from gato.metrics import Evaluation, LearnerReport
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.faults import BACK_S, FAULTS, Fault
 from tests.chaos.lab import RUN, Broken, Lab, lab, wait_for_nodes
 from tests.chaos.promises import broken_promises
 from tests.cluster.hosts import ROOT, missing
@@ -58,26 +58,30 @@ class Outcome:
 
 
 def storm(it: Lab, faults: Sequence[Fault], *, seconds: float, seed: int) -> Outcome:
-    """Break something every 5 s; then let the run recover, stop it, and check its promises."""
-    rng, outcome, struck = random.Random(seed), Outcome(), Counter[str]()
-    under_way: dict[str, threading.Thread] = {}
-    order: list[Fault] = []
+    """Break something every 5 s; then let the run recover, stop it, and check its promises.
+
+    Each fault comes once in a round, in a random order. One whose process is not there waits until
+    it is: a process is killed as it lives, and not again and again as it is born.
+    """
+    outcome, struck = Outcome(), Counter[str]()
+    rounds = _Rounds(faults, random.Random(seed))
+    threads: list[threading.Thread] = []
     it.start_service()
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         begun_s = time.monotonic()
-        order = order or rng.sample(list(faults), len(faults))
-        fault = order.pop()
-        if fault.id not in under_way or not under_way[fault.id].is_alive():
+        if (fault := rounds.next(it, outcome.broken)) is not None:
             print(f"{until_s - begun_s:4.0f} s left: {fault.how}", flush=True)
             struck[fault.how] += 1
-            under_way[fault.id] = threading.Thread(
-                target=_strike, args=(it, fault, outcome.broken), daemon=True
-            )
-            under_way[fault.id].start()
+            thread = threading.Thread(target=_strike, args=(it, fault, outcome.broken), daemon=True)
+            rounds.under_way[fault.id] = thread
+            threads.append(thread)
+            thread.start()
+        else:
+            print(f"{until_s - begun_s:4.0f} s left: nothing is there to break", flush=True)
         it.look()
         time.sleep(max(0.0, begun_s + EVERY_S - time.monotonic()))
-    for thread in under_way.values():
+    for thread in threads:
         thread.join()
     calm_s = time.monotonic()
     outcome.calm_after_s = it.wait("it goes on after all", lambda: it.goes_on(calm_s), CALM_S)
@@ -89,6 +93,37 @@ def storm(it: Lab, faults: Sequence[Fault], *, seconds: float, seed: int) -> Out
     _count(it, outcome)
     outcome.broken += broken_promises(it)
     return outcome
+
+
+class _Rounds:
+    """The order in which faults are made."""
+
+    def __init__(self, faults: Sequence[Fault], rng: random.Random) -> None:
+        self._faults = list(faults)
+        self._rng = rng
+        self._left: list[Fault] = []
+        self._away_since_s: dict[str, float] = {}
+        self.under_way: dict[str, threading.Thread] = {}
+
+    def next(self, it: Lab, broken: list[str]) -> Fault | None:
+        """The first of this round that can be made now. A part that is away for longer than it may
+        be breaks P4."""
+        self._left = self._left or self._rng.sample(self._faults, len(self._faults))
+        now_s, ready = time.monotonic(), list[Fault]()
+        for fault in self._left:
+            thread = self.under_way.get(fault.id)
+            if thread is not None and thread.is_alive():
+                continue
+            if fault.can_strike(it):
+                self._away_since_s.pop(fault.id, None)
+                ready.append(fault)
+            elif now_s - self._away_since_s.setdefault(fault.id, now_s) > BACK_S:
+                broken.append(f"P4: no process for `{fault.how}` within {BACK_S:.0f} s")
+                self._away_since_s[fault.id] = now_s
+        if not ready:
+            return None
+        self._left.remove(ready[0])
+        return ready[0]
 
 
 def _strike(it: Lab, fault: Fault, broken: list[str]) -> None:
