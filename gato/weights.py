@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from gato.config import ModelConfig
 from gato.network.model import Gato
 from gato.version import Version
 
+Arrays: TypeAlias = Mapping[str, UInt16[np.ndarray, "..."] | Float32[np.ndarray, "..."]]
+"""Weights by name: bfloat16 as uint16, or float32."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -23,8 +27,7 @@ class Weights:
     version: Version
     learner_step: int
     """Updates the learner had made."""
-    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
-    """By name: bfloat16 as uint16, or float32."""
+    arrays: Arrays
 
     @property
     def num_bytes(self) -> int:
@@ -92,9 +95,7 @@ def exact(model: Gato) -> dict[str, Float32[np.ndarray, ...]]:
     }
 
 
-def rounded(
-    arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]],
-) -> dict[str, UInt16[np.ndarray, ...]]:
+def rounded(arrays: Arrays) -> dict[str, UInt16[np.ndarray, ...]]:
     """The same weights rounded to bfloat16."""
     return {
         name: tensor_of(array).to(torch.bfloat16).view(torch.uint16).numpy()
@@ -108,9 +109,7 @@ def tensor_of(array: UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]) -> Tens
     return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
 
 
-def load(
-    model: Gato, arrays: Mapping[str, UInt16[np.ndarray, ...] | Float32[np.ndarray, ...]]
-) -> None:
+def load(model: Gato, arrays: Arrays) -> None:
     """Put a snapshot's weights into the model. Raises ValueError if names or shapes differ."""
     state = model.state_dict()
     if set(state) != set(arrays):

@@ -86,6 +86,7 @@ def start(
     tasks: Sequence[str] | None = None,
     data: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    weights: str | None = None,
     address: str | None = None,
 ) -> Run:
     """Start a run in the background and return when it is running.
@@ -96,6 +97,7 @@ def start(
         tasks: Other tasks.
         data: Data sets to train on.
         settings: Other settings by path, such as {"learner.num_updates": 500}.
+        weights: A run, a checkpoint or a policy file whose model and weights it begins with.
         address: A running Ray cluster, host:port. Default: a local one.
 
     Raises:
@@ -107,6 +109,7 @@ def start(
         tasks=tasks,
         data=data,
         settings=[f"{path}={_text(value)}" for path, value in (settings or {}).items()],
+        weights=weights,
     )
     folder = lifecycle.start(
         config,

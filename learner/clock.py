@@ -5,9 +5,10 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.profiler import record_function
 
 
 class Clock:
@@ -24,11 +25,17 @@ class Clock:
         self._is_gpu = device.type == "cuda"
         self._seconds: dict[str, float] = {}
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self.is_traced = False
+        """Whether the blocks are named in a trace."""
 
     @contextmanager
     def of(self, what: str, *, on_host: bool = False) -> Generator[None]:
         """Count the time of a block. `on_host`: it is the host's, also where there is a GPU."""
-        if self._is_gpu and not on_host:
+        with record_function(what) if self.is_traced else nullcontext():
+            yield from self._counted(what, is_gpu=self._is_gpu and not on_host)
+
+    def _counted(self, what: str, *, is_gpu: bool) -> Generator[None]:
+        if is_gpu:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             yield

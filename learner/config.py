@@ -16,6 +16,9 @@ class LearnerConfig:
     max_rate: float = 1e-4
     warmup_updates: int | None = None
     """None: 1.5 % of the run, the paper's share."""
+    final_rate_fraction: float = 0.1
+    """The rate at the end of the run, as a fraction of `max_rate`; 1: constant after the
+    warm-up."""
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.1
@@ -23,6 +26,9 @@ class LearnerConfig:
     positions."""
     clip_gradient_norm: float | None = 1.0
     """The paper names no clipping; None turns it off."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the model that are not trained, by the names of its modules and parameters, such as
+    embedding or transformer.blocks.0."""
     spread_bins: float = 0.0
     """Standard deviation, in bins, by which the target of a continuous action is spread over its
     neighbours."""
@@ -44,6 +50,9 @@ class LearnerConfig:
     compile: bool | None = None
     """Compile the transformer's blocks (`torch.compile`). It needs a C++ compiler, and a minute at
     the start; where it fails, the learner says why and goes on without. None: on a GPU."""
+    profile_updates: int = 0
+    """Updates to trace soon after each start of the learner (`gato start --profile`), into the
+    folder checkpoints/traces of the run."""
     num_threads: int | None = None
     """Threads of one operation on a CPU. None: as many as are fastest, of those that leave each
     worker a core. On a cluster so many cores are reserved for each learner; None: one."""
@@ -65,6 +74,8 @@ class LearnerConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.profile_updates < 0:
+            raise ValueError(f"profile_updates is {self.profile_updates}, it must be at least 0")
         for name in ("micro_batch_rows", "num_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -83,5 +94,8 @@ class LearnerConfig:
     @property
     def schedule(self) -> Schedule:
         return Schedule(
-            max_rate=self.max_rate, num_updates=self.num_updates, warmup_updates=self.warmup_updates
+            max_rate=self.max_rate,
+            num_updates=self.num_updates,
+            warmup_updates=self.warmup_updates,
+            final_fraction=self.final_rate_fraction,
         )

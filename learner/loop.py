@@ -19,20 +19,20 @@ from learner.checkpoints.saving import Saver
 from learner.checkpoints.state import Progress, checkpoint_path
 from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
-from learner.memory import is_out_of_memory
 from learner.meter import Meter
-from learner.optimiser import make_optimiser
+from learner.optimiser import freeze, make_optimiser
 from learner.parallel import Parallel
 from learner.parallel_update import ParallelUpdate
 from learner.precision import bf16_unless_said
 from learner.prefetch import BatchSource, Prefetcher
-from learner.preparation import Prepared, batch_flops, prepare
+from learner.preparation import batch_flops
 from learner.publishing import Publisher, WeightsSink
 from learner.ranks import Ranks
 from learner.rows import Feed
 from learner.spikes import LossSpikes
-from learner.staging import Staged, Stager
-from learner.update import Done, Update
+from learner.staging import Stager
+from learner.steps import Steps
+from learner.update import Update
 
 
 class Learner:
@@ -90,13 +90,13 @@ class Learner:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._schedule = config.schedule
         self._stop = False
-        self._max_threads = max_threads
         if self._device.type == "cpu":
             use_threads(config.num_threads or 1)  # until it is measured
         torch.manual_seed(seed)
         # What several processes share is put on their devices later, in parts.
         self.model = Gato(model).to("cpu" if ranks else self._device)
         self.model.transformer.activation_checkpointing = config.activation_checkpointing
+        freeze(self.model, config.frozen)
         self.optimiser = make_optimiser(self.model, config)
         self._update: Update | ParallelUpdate = Update(
             self.model,
@@ -108,7 +108,6 @@ class Learner:
             task_names=task_names,
         )
         self._stager = Stager(self._device, num_ids=self.model.config.layout.vocab_size)
-        self._prepared: Prepared | None = None
         self._spikes = LossSpikes()
         self.notes: list[tuple[str, str]] = []
         """Events, as kind and text: what the learner chose by itself, a damaged checkpoint, changed
@@ -141,6 +140,16 @@ class Learner:
                 seed=seed,
                 folder=folder,
             )
+        self._steps = Steps(
+            self.model,
+            self._update,
+            self._stager,
+            config,
+            device=self._device,
+            max_threads=max_threads,
+            folder=folder,
+            say=lambda *said: self.notes.append(said),
+        )
 
     @property
     def problems(self) -> list[str]:
@@ -194,6 +203,7 @@ class Learner:
             self._publisher.wait()
             yield from self._train(prefetcher)
         finally:
+            self._steps.close()
             prefetcher.close()
             self._publisher.join()
             self._saver.join()
@@ -211,7 +221,8 @@ class Learner:
             self._saver.check()
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
-                done = self._updated(batch, in_detail=meter.updates + 1 >= self.config.report_every)
+                in_detail = meter.updates + 1 >= self.config.report_every
+                done = self._steps(batch, self.progress.step, in_detail=in_detail)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
                 meter.add(done, tokens=batch.num_tokens, flops=batch_flops(self.model, batch.batch))
                 for spike in self._spikes.add(done.loss_by_task):
@@ -235,46 +246,11 @@ class Learner:
         self.wait()
         yield self._report(meter)
 
-    def _updated(self, batch: Staged, *, in_detail: bool) -> Done:
-        """Make an update; where memory runs out, again with half as many rows at once."""
-        if isinstance(self._update, ParallelUpdate):
-            return self._update(batch, self.progress.step)
-        if self._prepared is None:
-            self._prepared = prepare(
-                self.model,
-                self._update,
-                batch.batch,
-                self.config,
-                stager=self._stager,
-                device=self._device,
-                max_threads=self._max_threads,
-                folder=self._folder,
-            )
-            self.notes += [("learner", note) for note in self._prepared.notes]
-        if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
-            batch = self._stager.stage(batch.batch)  # it was put there before that was known
-        while True:
-            try:
-                return self._update(batch, self.progress.step, in_detail=in_detail)
-            except RuntimeError as problem:
-                rows = batch.max_rows
-                if rows == 1 or not is_out_of_memory(problem):
-                    raise
-            self._stager.micro_batch_rows = -(-rows // 2)
-            text = (
-                f"no memory for {rows} rows at once (step {self.progress.step}); goes on with"
-                f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
-            )
-            self.notes.append(("problem", text))
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            batch = self._stager.stage(batch.batch)
-
     def _report(self, meter: Meter) -> LearnerReport:
         version = self._publisher.accepted or Version(self._epoch, self.progress.number)
         loss_by_task = self._by_name(meter.loss_by_task)
         wall_s = time.monotonic() - meter.begun
-        able = self._prepared.product_rate * wall_s if self._prepared is not None else 0.0
+        able = self._steps.product_rate * wall_s
         return LearnerReport(
             step=self.progress.step,
             num_updates=self.config.num_updates,

@@ -23,11 +23,17 @@ class Schedule:
     """None: 1.5 % of the run."""
     first_rate: float = 1e-7
     final_fraction: float = 0.1
+    """1: the rate stays."""
 
     def __post_init__(self) -> None:
         if self.num_updates < 1 or self.max_rate <= 0:
             raise ValueError(
                 f"num_updates {self.num_updates} and max_rate {self.max_rate} must be above 0"
+            )
+        if not 0.0 <= self.final_fraction <= 1.0:
+            raise ValueError(
+                f"final_rate_fraction {self.final_fraction:g} must be from 0 to 1, which keeps the"
+                " rate constant"
             )
 
     @property

@@ -53,6 +53,17 @@ def start(
         list[str] | None,
         typer.Option(help="A data set of `gato import` or `gato record` to train on. Repeatable."),
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN|CHECKPOINT|FILE",
+            help=(
+                "Begin with this model and its weights: of a run's last checkpoint, a checkpoint's"
+                " folder, or a file of gato export."
+            ),
+        ),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +94,10 @@ def start(
     workers: Annotated[int | None, typer.Option(help="Number of actor workers.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates of the learner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Trace five of the learner's updates, for ui.perfetto.dev."),
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,11 +150,13 @@ def start(
         settings=[
             *(set_ or []),
             *_settings(workers=workers, updates=updates, seed=seed),
+            *(["learner.profile_updates=5"] if profile else []),
             *storage_setting(storage),
         ],
         text=text,
         teachers=teacher or [],
         normalise=normalise or [],
+        weights=from_,
     )
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *teacher_notes(config), *data_notes(config)]:

@@ -17,7 +17,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.config_file import is_config_file, read_config
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
-from cluster.runs.presets import find_run_config
+from cluster.runs.presets import FINETUNE, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
 
 
@@ -31,6 +31,7 @@ def make_config(
     text: str | None = None,
     teachers: Sequence[str] = (),
     normalise: Sequence[str] = (),
+    weights: str | None = None,
 ) -> RunConfig:
     """The run of a preset or of a config file, with changes.
 
@@ -43,11 +44,21 @@ def make_config(
         text: A SentencePiece model's file, or "bytes".
         teachers: `TASK=SPEC` teachers.
         normalise: Tasks whose observations are normalised by the statistics of the data.
+        weights: A run, a checkpoint or a policy file whose model and weights it begins with.
 
     Raises:
         ValueError: A name, a file, a setting or a combination of them is wrong.
     """
     base = _read_from(Path(run)) if is_config_file(run) else find_run_config(run)
+    if weights is not None:
+        from cluster.control.initial_weights import with_initial  # imports torch
+
+        base = with_initial(base, weights)
+    elif run == FINETUNE:
+        raise ValueError(
+            f"{FINETUNE} begins with a trained model: name its run, or a file of gato export, with"
+            " --from RUN|FILE"
+        )
     return change_config(
         base,
         name=name,
@@ -88,6 +99,10 @@ def change_config(
     if normalise:
         config = with_statistics(config, normalise)
     check_fits(config, tasks_of(config))
+    if config.learner.frozen:
+        from learner.optimiser import require_parts
+
+        require_parts(config.model, config.learner.frozen)
     _require_demonstrations(config)
     return config
 

@@ -16,6 +16,7 @@ import ray
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
+from cluster.control.initial_weights import InitialWeights
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
 from cluster.control.storage import copied, require_not_moved, restore_here
@@ -47,6 +48,8 @@ class Order:
     """Of a new run."""
     text: bytes | None = None
     """Its encoder of text, if that is a file."""
+    initial: InitialWeights | None = None
+    """The weights that it begins with."""
     path: str = ""
     """The folder of a run to go on with."""
     settings: Sequence[str] = ()
@@ -167,6 +170,8 @@ class SupervisorActor:
             folder.change_config(lambda config: replace(config, text="text.model"))
         else:
             folder.change_config(lambda config: replace(config, text=BYTES))
+        if order.initial is not None:
+            order.initial.keep(folder, order.config)
         self._home(folder)
         return folder
 

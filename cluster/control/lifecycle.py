@@ -52,7 +52,14 @@ def start(
         return folder
     if home is not None:
         raise ValueError("--home names a node of a cluster; give the cluster, too: --address")
+    initial = None
+    if config.initial_weights:
+        from cluster.control.initial_weights import initial_of
+
+        initial = initial_of(config)
     folder = RunFolder.create(config)
+    if initial is not None:
+        initial.keep(folder, config)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))
     _carry_out(

@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.tasks.text_encoder import BYTES
 from cluster.control.at_home import home_node
 from cluster.control.home import About, Order, RemoteSupervisor
+from cluster.control.initial_weights import initial_of
 from cluster.control.run_journal import keep_url
 from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
@@ -61,6 +62,7 @@ def start_on_cluster(
         redis_url=redis_url,
         config=config,
         text=text,
+        initial=initial_of(config),
         is_exact=is_exact,
     )
     connect_ray(address, namespace=f"gato-{run_id}")

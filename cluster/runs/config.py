@@ -48,6 +48,9 @@ class RunConfig:
     """What turns text into tokens, for tasks that show some: bytes, or a SentencePiece model's file
     (in the run's folder)."""
     storage: StorageConfig = StorageConfig()
+    initial_weights: str = ""
+    """The weights to begin with (`gato start --from`): of a run, a checkpoint's folder or a policy
+    file. Empty: random ones."""
 
     def __post_init__(self) -> None:
         if not self.tasks:

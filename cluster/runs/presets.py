@@ -13,6 +13,8 @@ from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
 from replay.sampling.config import MixConfig, TaskMix
 
+FINETUNE = "finetune"
+"""The run that begins with a trained model, and so needs one."""
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 
 RUNS: dict[str, RunConfig] = {
@@ -80,6 +82,33 @@ RUNS: dict[str, RunConfig] = {
                 tasks={"mujoco/hopper": TaskMix(window_steps=1)},
             ),
         ),
+        actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
+    ),
+    FINETUNE: RunConfig(
+        name=FINETUNE,
+        about=(
+            "A trained model on other tasks, with the paper's settings (appendix E): gato start"
+            " finetune --from RUN --tasks NAMES."
+        ),
+        tasks=("mujoco/hopper",),  # the model of --from brings its own
+        model=replace(PRESETS["79m"], dropout=0.1, stochastic_depth=0.0),
+        learner=LearnerConfig(
+            num_updates=10_000,
+            max_rate=1e-5,
+            warmup_updates=0,
+            final_rate_fraction=1.0,
+            weight_decay=0.0,  # Adam
+            publish_every=100,
+            checkpoint_every=500,
+        ),
+        replay=ReplayConfig(
+            capacity_bytes=4 << 30,
+            limiter=LimiterConfig(
+                warmup_tokens=20_000, reads_per_inserted_token=None, slack_tokens=48_000_000
+            ),
+            mix=MixConfig(rows=64, row_tokens=1024),
+        ),
+        # What it is to learn is in the demonstrations; its own games would be added to them.
         actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
     ),
     "debug": RunConfig(

@@ -151,6 +151,13 @@ class SweepFolder:
         if checkpoint is not None:
             (run.path / "checkpoints").mkdir()
             shutil.copytree(checkpoint, run.path / "checkpoints" / checkpoint.name)
+        elif sweep.base.initial_weights:
+            from cluster.control.initial_weights import initial_of
+
+            config = run.config()
+            initial = initial_of(config)
+            assert initial is not None
+            initial.keep(run, config)
         run.set_state("stopped")
         run.path.rename(final)
         shutil.rmtree(draft, ignore_errors=True)

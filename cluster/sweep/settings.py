@@ -32,7 +32,9 @@ FIXED: Mapping[str, str] = {
     "learner.parallel": "a trial trains in one process",
     "learner.compile": NOT_TRAINING,
     "learner.activation_checkpointing": NOT_TRAINING,
+    "learner.profile_updates": NOT_TRAINING,
     "model.normalise": "it is computed from the data",
+    "initial_weights": "the model is theirs; start one sweep for each",
     "replay": "trials only read stored episodes; of replay, a sweep varies replay.mix",
     "actors": "trials have no workers; of actors, a sweep varies actors.evaluate",
 }

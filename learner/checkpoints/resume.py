@@ -23,7 +23,7 @@ from learner.config import LearnerConfig
 Say = Callable[[str, str], None]
 """Kind and text of an event."""
 RANDOM = "update i draws from default_rng([seed, i]); batch i is number i of replay"
-SCHEDULE = ("num_updates", "max_rate", "warmup_updates")
+SCHEDULE = ("num_updates", "max_rate", "warmup_updates", "final_rate_fraction")
 
 
 def run_record(

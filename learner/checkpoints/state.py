@@ -30,10 +30,12 @@ class Progress:
     """Publications of weights made."""
 
 
-def state_tensors(model: Gato, optimiser: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+def state_tensors(
+    model: Gato, optimiser: torch.optim.Optimizer | None
+) -> dict[str, dict[str, Tensor]]:
     """All tensors of a checkpoint, by file and name; they are the model's and the optimiser's own,
     not copies."""
-    state = optimiser.state
+    state: Mapping[Tensor, Mapping[str, Tensor]] = {} if optimiser is None else optimiser.state
     moments: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for key, value in state.get(parameter, {}).items():
@@ -63,13 +65,14 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def save_checkpoint(
     folder: Path,
     model: Gato,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | None,
     progress: Progress,
     *,
     keep: int = 2,
     more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `folder/step-N` and delete all but the newest `keep` checkpoints.
+    """Write `folder/step-N` and delete all but the newest `keep` checkpoints. Without an optimiser,
+    training goes on from it with a new one.
 
     Returns:
         The checkpoint's folder.

@@ -1,0 +1,108 @@
+"""A learner's updates, one after the other: what comes before the first, and what comes between
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gato.network.model import Gato
+from learner.config import LearnerConfig
+from learner.memory import is_out_of_memory
+from learner.parallel_update import ParallelUpdate
+from learner.preparation import prepare
+from learner.profiler import Profiler
+from learner.staging import Staged, Stager
+from learner.update import Done, Update
+
+
+class Steps:
+    """Makes the updates of a learner. Before the first it measures how to compute; where memory
+    runs out it goes on with fewer rows at once.
+
+    steps = Steps(model, update, stager, config, device=device, max_threads=1, ...)
+    done = steps(batch, step=0, in_detail=False)
+    steps.close()
+    """
+
+    def __init__(
+        self,
+        model: Gato,
+        update: Update | ParallelUpdate,
+        stager: Stager,
+        config: LearnerConfig,
+        *,
+        device: torch.device,
+        max_threads: int,
+        folder: Path,
+        say: Callable[[str, str], None],
+    ) -> None:
+        """`folder`: of the checkpoints. `say`: kind and text of an event."""
+        self._model = model
+        self._update = update
+        self._stager = stager
+        self._config = config
+        self._device = device
+        self._max_threads = max_threads
+        self._folder = folder
+        self._say = say
+        self._is_prepared = isinstance(update, ParallelUpdate)
+        self.product_rate = 0.0
+        """FLOP/s of large products, once it is measured."""
+        self._profiler = Profiler(
+            folder / "traces", update.clock, device, num_updates=config.profile_updates, say=say
+        )
+
+    def __call__(self, batch: Staged, step: int, *, in_detail: bool) -> Done:
+        """Make update number `step`, from 0. Raises as `Update`, but for a lack of memory only if
+        not even one row fits."""
+        if not self._is_prepared:
+            self._prepare(batch)
+        if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
+            batch = self._stager.stage(batch.batch)  # it was put there before that was known
+        done = self._made(batch, step, in_detail=in_detail)
+        self._profiler.after_update(step + 1)
+        return done
+
+    def close(self) -> None:
+        """Drop a trace that is not whole."""
+        self._profiler.close()
+
+    def _prepare(self, batch: Staged) -> None:
+        assert isinstance(self._update, Update)
+        self._is_prepared = True
+        prepared = prepare(
+            self._model,
+            self._update,
+            batch.batch,
+            self._config,
+            stager=self._stager,
+            device=self._device,
+            max_threads=self._max_threads,
+            folder=self._folder,
+        )
+        self.product_rate = prepared.product_rate
+        for note in prepared.notes:
+            self._say("learner", note)
+
+    def _made(self, batch: Staged, step: int, *, in_detail: bool) -> Done:
+        if isinstance(self._update, ParallelUpdate):
+            return self._update(batch, step)
+        while True:
+            try:
+                return self._update(batch, step, in_detail=in_detail)
+            except RuntimeError as problem:
+                rows = batch.max_rows
+                if rows == 1 or not is_out_of_memory(problem):
+                    raise
+            self._stager.micro_batch_rows = -(-rows // 2)
+            text = (
+                f"no memory for {rows} rows at once (step {step}); goes on with"
+                f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
+            )
+            self._say("problem", text)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            batch = self._stager.stage(batch.batch)
