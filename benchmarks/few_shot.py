@@ -81,7 +81,8 @@ def write_page(trials: Sequence[dict[str, Any]], training: Sequence[dict[str, An
         "`python -m benchmarks.few_shot`: a small Gato (0.9 million parameters, 96 tokens of"
         f" context) trained on {', '.join(SEEN)} ({TRAINING.updates:,} updates of 48 rows) is"
         f" fine-tuned on {NEW}, which it has never seen: 300 updates with few demonstrations. One"
-        " with random weights gets the same. Last checkpoint, 8 episodes; 0 is a random policy, 1 the teacher.",
+        " with random weights gets the same. Last checkpoint, 8 episodes; 0 is a random policy, 1"
+        " the teacher.",
         "", "| weights | episodes | seed | return | normalised |", "|---|--:|--:|--:|--:|",
     ]  # fmt: skip
     for beginning in ("trained", "random"):
