@@ -238,6 +238,7 @@ def stop(address: Address = None) -> None:
 
     Example: [bold]gato cluster stop[/bold]
     """
+    address = None if address == "auto" else address
     own = [node for node in own_nodes() if address in (None, node.address)]
     stores = {s.address: s for s in kept_stores() if address in (None, s.address)}
     if not own and not stores:

@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
+import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +26,7 @@ from cluster.control.storage import copied, require_not_moved, restore_here
 from cluster.journal.records import Event
 from cluster.journal.redis_server import find_server
 from cluster.runs.config import RunConfig
-from cluster.runs.disk_space import require_space
+from cluster.runs.disk_space import is_full, require_space
 from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home, read_home, write_home
 from cluster.runs.overrides import override
@@ -32,6 +35,8 @@ from gato.part_log import name_log
 
 SEEN_S = 2.0
 """What the journal says last has reached its Redis by then, and who watches it."""
+AGAIN_S, TAKE_OVER_S = 2.0, 60.0
+"""How often, and how long, one that takes over tries again; while the disk is full, without end."""
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""
 
@@ -87,6 +92,8 @@ class SupervisorActor:
         self._thread: threading.Thread | None = None
         self._url = order.redis_url or ""
         self._folder: RunFolder | None = None
+        self._is_running = False
+        self._gives_up_s = 0.0
         if ray.get_runtime_context().was_current_actor_reconstructed:
             self._go_on()
 
@@ -106,7 +113,7 @@ class SupervisorActor:
 
         Raises:
             RunExists: There is a run of the name that a new one must have.
-        ValueError: The folder or a data set is not there, or the config does not fit.
+            ValueError: The folder or a data set is not there, or the config does not fit.
         """
         with self._lock:
             if self._thread is None:
@@ -205,27 +212,47 @@ class SupervisorActor:
 
     def _start(self, *, takes_over: bool) -> None:
         assert self._folder is not None
-        self._folder.set_state("starting")
+        with suppress(OSError) if takes_over else nullcontext():  # a full disk: tried again
+            self._folder.set_state("starting")
+        self._gives_up_s = time.monotonic() + TAKE_OVER_S
         self._thread = threading.Thread(
             target=self._work, args=(self._folder, takes_over), name="session", daemon=True
         )
         self._thread.start()
 
     def _work(self, folder: RunFolder, takes_over: bool) -> None:
-        self._try(folder, takes_over)
-        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+        try:
+            self._try(folder, takes_over)
+        finally:  # one without its thread would be in the way of the next
+            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _try(self, folder: RunFolder, takes_over: bool) -> None:
-        with (folder.path / "log.txt").open("a") as log:
-            console = Console(file=log, width=120, emoji=False)
+        while True:
             try:
-                self._supervise(folder, takes_over, console)
+                with (folder.path / "log.txt").open("a") as log:
+                    if takes_over:
+                        folder.set_state("starting")
+                    self._supervise(folder, takes_over, Console(file=log, width=120, emoji=False))
+                return
             except Exception as problem:
+                if self._tries_again(folder, takes_over):
+                    threading.Event().wait(AGAIN_S)
+                    continue
                 # Whatever it is: the run has failed, and everybody is told why.
-                console.print_exception()
-                reason = str(problem) or type(problem).__name__
-                folder.set_state("failed", reason=" ".join(reason.split())[:500])
+                with suppress(OSError):
+                    self._fail(folder, problem)
                 end_parts()
+                return
+
+    def _tries_again(self, folder: RunFolder, takes_over: bool) -> bool:
+        is_early = time.monotonic() < self._gives_up_s or is_full(folder.path)
+        return takes_over and not self._is_running and is_early
+
+    def _fail(self, folder: RunFolder, problem: Exception) -> None:
+        reason = str(problem) or type(problem).__name__
+        folder.set_state("failed", reason=" ".join(reason.split())[:500])
+        with (folder.path / "log.txt").open("a") as log:
+            traceback.print_exception(problem, file=log)
 
     def _supervise(self, folder: RunFolder, takes_over: bool, console: Console) -> None:
         if takes_over:
@@ -249,9 +276,11 @@ class SupervisorActor:
                 with copied(session, is_known=takes_over):
                     session.prepare(console)
                     folder.set_state("running")
+                    self._is_running = True
                     ended, reason = session.run()
             except Exception as problem:
-                journal.append(Event(kind="failed", text=" ".join(str(problem).split())[:500]))
+                kind = "problem" if self._tries_again(folder, takes_over) else "failed"
+                journal.append(Event(kind=kind, text=" ".join(str(problem).split())[:500]))
                 raise
             text = reason or f"gato resume {folder.name} goes on from here"
             journal.append(Event(kind=ended, text=text))

@@ -10,6 +10,14 @@ MIN_FREE_BYTES = 200 << 20
 """Below this nothing is started: it would end in the middle for want of space."""
 
 
+FULL_BYTES = 1 << 20
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a folder's disk has no room for what a run writes now and then."""
+    return shutil.disk_usage(folder).free < FULL_BYTES
+
+
 def require_space(folder: Path | str, min_bytes: int | None = None) -> None:
     """Refuse a folder that cannot be written or that has less than `min_bytes` (default:
     `MIN_FREE_BYTES`) free."""

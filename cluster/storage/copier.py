@@ -22,7 +22,7 @@ from cluster.storage.manifest import (
     to_bytes,
 )
 from cluster.storage.place import Place
-from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.files import BEST, list_checkpoints
 from replay.storage.packs import PACK_BYTES, look, opened_to_copy
 
 SMALL = ("config.yaml", "run.json", "scales.json", "text.model", "journal/epoch")
@@ -109,9 +109,12 @@ class Copier:
         return files | self._checkpoints(number, {n: s for n, s in had.items() if n not in SMALL})
 
     def _checkpoints(self, number: int, had: Mapping[str, Stored]) -> dict[str, Stored]:
-        """The newest two. One that the learner replaces or deletes meanwhile is left out."""
+        """The newest two and the best. One that the learner replaces or deletes meanwhile is left
+        out."""
         files: dict[str, Stored] = {}
-        for checkpoint in list_checkpoints(self._folder / "checkpoints")[-2:]:
+        kept = self._folder / "checkpoints"
+        best = [kept / BEST] if (kept / BEST).is_dir() else []
+        for checkpoint in [*list_checkpoints(kept)[-2:], *best]:
             folder = f"checkpoints/{checkpoint.name}"
             try:
                 # A learner that went back to an earlier one comes by the same step again.

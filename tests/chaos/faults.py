@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -128,6 +129,15 @@ def fill_disk(lab: Lab) -> None:
             file.write(bytes(512))
     time.sleep(DISK_FULL_S)
     ballast.unlink()
+
+
+def supervisor_on_a_full_disk(lab: Lab) -> None:
+    """The supervisor is killed while the disk is full, so that the next one finds no room."""
+    full = threading.Thread(target=fill_disk, args=(lab,))
+    full.start()
+    time.sleep(2.0)
+    Kill("ray::SupervisorActor")(lab)
+    full.join()
 
 
 def hold(title: str, seconds: float) -> Callable[[Lab], None]:
@@ -269,6 +279,13 @@ FAULTS: tuple[Fault, ...] = (
         how=f"the home's disk is full for {DISK_FULL_S:.0f} s",
         strike=fill_disk,
         in_storm=True,
+    ),
+    Fault(
+        id="F08, F17",
+        how=f"kill -9 of the supervisor while the home's disk is full for {DISK_FULL_S:.0f} s",
+        strike=supervisor_on_a_full_disk,
+        says="supervisor back",
+        part="ray::SupervisorActor",
     ),
     Fault(
         id="F20",

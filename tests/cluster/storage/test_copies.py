@@ -35,7 +35,7 @@ from cluster.storage.place import Place, PlaceAway, checked_url
 from cluster.storage.restore import restore
 from gato.episode import AGENT
 from gato.network.model import Gato
-from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.files import keep_as_best, list_checkpoints
 from learner.checkpoints.state import Progress, load_checkpoint, save_checkpoint
 from replay.storage.store import EpisodeStore
 from replay.storage.verify import disagreements, faults_of
@@ -129,6 +129,9 @@ def test_a_run_made_of_its_copy_has_all_that_the_copy_had_and_nothing_later(
         run.play(7)
         run.write(3)
         run.train(step)
+        if step == 10:
+            [first] = list_checkpoints(run.folder / "checkpoints")
+            assert keep_as_best(first, {"score": 0.5})
         copier.copy()
     kept = keys(run.folder / "replay"), texts(run.folder), steps(run.folder)
     run.play(5)
@@ -141,6 +144,7 @@ def test_a_run_made_of_its_copy_has_all_that_the_copy_had_and_nothing_later(
     assert kept[2] == [20, 30]
     model = Gato(RUNS["debug"].model)
     assert load_checkpoint(list_checkpoints(new / "checkpoints")[-1], model).step == 30
+    assert load_checkpoint(new / "checkpoints" / "best", model).step == 10
     assert (
         RunFolder(new.parent, new.name).config()
         == RunFolder(run.folder.parent, run.folder.name).config()
