@@ -230,20 +230,25 @@ class Batch:
         """All arrays by the name of their field."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "episode_keys"}
 
-    def split(self, num_rows: int) -> list[Batch]:
-        """The batch in parts of `num_rows` rows, the last perhaps fewer. Rows are views."""
-        row_tokens = self.ids.shape[1]
+    def split(self, num_rows: int, *, own_leaders: bool = True) -> list[Batch]:
+        """The batch in parts of `num_rows` rows, the last perhaps fewer. Rows are views.
+
+        `own_leaders`: whether leaders count the patches of a part. If not they stay as they are.
+        """
         return [
-            self._rows(begin, min(begin + num_rows, len(self.ids)), row_tokens)
+            self._rows(begin, min(begin + num_rows, len(self.ids)), own_leaders=own_leaders)
             for begin in range(0, len(self.ids), num_rows)
         ]
 
-    def _rows(self, begin: int, end: int, row_tokens: int) -> Batch:
+    def _rows(self, begin: int, end: int, *, own_leaders: bool) -> Batch:
+        row_tokens = self.ids.shape[1]
         row_of_patch = self.patch_at // row_tokens
         mine = np.flatnonzero((row_of_patch >= begin) & (row_of_patch < end))
-        # A patch's leaders are of its own image, hence of its row.
-        index = np.zeros(len(self.patch_at), self.patch_leaders.dtype)
-        index[mine] = np.arange(len(mine))
+        leaders = self.patch_leaders[mine]
+        if own_leaders:  # a patch's leaders are of its own image, hence of its row
+            index = np.zeros(len(self.patch_at), leaders.dtype)
+            index[mine] = np.arange(len(mine))
+            leaders = index[leaders]
         return Batch(
             ids=self.ids[begin:end],
             place=self.place[begin:end],
@@ -252,7 +257,7 @@ class Batch:
             patches=self.patches[mine],
             patch_at=self.patch_at[mine] - begin * row_tokens,
             patch_intervals=self.patch_intervals[mine],
-            patch_leaders=index[self.patch_leaders[mine]],
+            patch_leaders=leaders,
             task_index=self.task_index[begin:end],
             episode_keys=self.episode_keys,
         )

@@ -42,8 +42,8 @@ class LearnerConfig:
     """Autocast to bfloat16. None: if it is faster than float32 here, which the learner measures on
     its own model when a run begins."""
     micro_batch_rows: int | None = None
-    """Rows of a batch that are computed at once; the gradients of the others are added. None: as
-    many as the memory is planned to hold."""
+    """Rows of a batch that a learner computes at once; the gradients of the others are added. None:
+    as many as the memory is planned to hold."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each block and compute the rest again for the gradient: less memory,
     a third more work."""
@@ -80,11 +80,6 @@ class LearnerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1, or null")
-        if self.num_learners > 1 and self.micro_batch_rows is not None:
-            raise ValueError(
-                "several learners compute all their rows of a batch at once; use"
-                " learner.micro_batch_rows=null, or learner.num_learners=1"
-            )
         if self.parallel == "fsdp" and self.compile:
             raise ValueError(
                 "learner.parallel=fsdp cannot be compiled; use learner.parallel=ddp, or"

@@ -107,7 +107,8 @@ class Learner:
             folder=folder,
             task_names=task_names,
         )
-        self._stager = Stager(self._device, num_ids=self.model.config.layout.vocab_size)
+        ids = self.model.config.layout.vocab_size
+        self._stager = Stager(self._device, num_ids=ids, is_of_ranks=ranks is not None)
         self._spikes = LossSpikes()
         self.notes: list[tuple[str, str]] = []
         """Events, as kind and text: what the learner chose by itself, a damaged checkpoint, changed

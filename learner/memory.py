@@ -54,6 +54,7 @@ def plan_memory(
     activation_checkpointing: bool,
     free_bytes: int,
     micro_batch_rows: int | None = None,
+    num_shards: int = 1,
 ) -> MemoryPlan:
     """Split a batch so that it fits.
 
@@ -64,11 +65,12 @@ def plan_memory(
         activation_checkpointing: Whether blocks are computed again for the gradient.
         free_bytes: Of the device, with the model's weights.
         micro_batch_rows: What the user says. None: as many as fit.
+        num_shards: Devices that share the training state.
 
     Raises:
         ValueError: Not even one row fits.
     """
-    state = state_bytes(model, bf16=bf16)
+    state = state_bytes(model, bf16=bf16) // num_shards
     per_row = -(
         -activation_bytes(
             model.config, work, bf16=bf16, activation_checkpointing=activation_checkpointing

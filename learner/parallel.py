@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -118,6 +119,17 @@ class Parallel:
                 if moments:
                     self._whole[1].state[whole[name]] = moments
         return self._whole
+
+    @contextmanager
+    def adding(self, *, is_last: bool) -> Generator[None]:
+        """Add to the gradients of this rank; those of the last part with the other ranks'."""
+        if isinstance(self.module, FSDPModule):
+            self.module.set_requires_gradient_sync(is_last)
+            yield
+            return
+        assert isinstance(self.module, DistributedDataParallel)
+        with nullcontext() if is_last else self.module.no_sync():
+            yield
 
     def backward(self, total: Tensor, batch: TensorBatch) -> None:
         """Compute the gradient of the mean over the targets of the whole batch, from the sum of the

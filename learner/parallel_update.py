@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from gato.metrics import Mean
 from gato.network.model import TensorBatch
 from learner.clock import Clock
 from learner.config import LearnerConfig
+from learner.memory import MemoryPlan
 from learner.parallel import Parallel
+from learner.preparation import plan_share
 from learner.ranks import Ranks
 from learner.staging import Staged
 from learner.update import Done, LossNotFinite
@@ -51,6 +55,21 @@ class ParallelUpdate:
         draws_own = parallel.model.config.dropout > 0 and not ranks.is_first
         self._seed = [seed, ranks.rank] if draws_own else [seed]
 
+    def plan(self, staged: Staged, config: LearnerConfig) -> MemoryPlan:
+        """How many rows each rank computes at once: as many as on the one with the least memory.
+        Raises ValueError, see `plan_share`."""
+        assert staged.share is not None
+        plan = plan_share(
+            self._parallel.model,
+            staged.batch,
+            staged.share,
+            config,
+            device=self._device,
+            bf16=self._bf16,
+            num_shards=self._ranks.size if self._parallel.is_sharded else 1,
+        )
+        return replace(plan, micro_batch_rows=self._ranks.least(plan.micro_batch_rows))
+
     def __call__(self, staged: Staged, step: int) -> Done:
         """Make update number `step`, from 0, with this rank's part of a batch.
 
@@ -61,30 +80,42 @@ class ParallelUpdate:
         Raises:
             LossNotFinite: On all ranks, before anything has changed.
         """
-        (batch,) = staged.parts
-        torch.manual_seed(int(np.random.default_rng([*self._seed, step]).integers(2**62)))
         optimiser = self._parallel.optimiser
         for group in optimiser.param_groups:
             group["lr"] = self._schedule.at(step)
         self._parallel.model.train()
-        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
-        with self.clock.of("forward"), autocast:
-            total, losses, rows = self._parallel.module(batch)
-        by_task = self._loss_by_task(losses, batch.task_index[rows])
-        # Sums that are not finite on one rank are so on all of them.
-        whole = sum(by_task.values(), Mean())
-        if not np.isfinite(whole.value):
-            raise LossNotFinite(self._bad(f"loss {whole.value}", batch, step))
-        with self.clock.of("backward"):
-            self._parallel.backward(total, batch)
-        norm = self._parallel.clip(self._config.clip_gradient_norm)
-        if not torch.isfinite(norm):
+        try:
+            by_task = self._gradient(staged.parts, step)
+            # Sums that are not finite on one rank are so on all of them.
+            whole = sum(by_task.values(), Mean())
+            if not np.isfinite(whole.value):
+                raise LossNotFinite(self._bad(f"loss {whole.value}", staged.parts, step))
+            norm = self._parallel.clip(self._config.clip_gradient_norm)
+            if not torch.isfinite(norm):
+                raise LossNotFinite(self._bad(f"gradient norm {norm.item()}", staged.parts, step))
+            with self.clock.of("optimiser"):
+                optimiser.step()
+        finally:
             optimiser.zero_grad(set_to_none=True)
-            raise LossNotFinite(self._bad(f"gradient norm {norm.item()}", batch, step))
-        with self.clock.of("optimiser"):
-            optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
         return Done(gradient_norm=float(norm), loss_by_task=by_task)
+
+    def _gradient(self, parts: Sequence[TensorBatch], step: int) -> dict[int, Mean]:
+        """Add up the gradients of this rank's parts, and of all ranks; the loss by task, of all."""
+        losses: list[torch.Tensor] = []
+        tasks: list[torch.Tensor] = []
+        for index, part in enumerate(parts):
+            # Each part draws for the whole batch, and so the same; but not the same dropout.
+            number = [step, index] if self._parallel.model.config.dropout > 0 else [step]
+            torch.manual_seed(int(np.random.default_rng([*self._seed, *number]).integers(2**62)))
+            autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+            with self._parallel.adding(is_last=index + 1 == len(parts)):
+                with self.clock.of("forward"), autocast:
+                    total, of_part, rows = self._parallel.module(part)
+                with self.clock.of("backward"):
+                    self._parallel.backward(total, part)
+            losses.append(of_part)
+            tasks.append(part.task_index[rows])
+        return self._loss_by_task(torch.cat(losses), torch.cat(tasks))
 
     def _loss_by_task(self, losses: torch.Tensor, task: torch.Tensor) -> dict[int, Mean]:
         """The losses [n] of the targets of each task [n], over all ranks."""
@@ -98,12 +129,13 @@ class ParallelUpdate:
             if count
         }
 
-    def _bad(self, what: str, batch: TensorBatch, step: int) -> str:
-        path = self._folder / f"bad-batch-{step:09d}-rank-{self._ranks.rank}.safetensors"
-        save_batch(batch, path)
+    def _bad(self, what: str, parts: Sequence[TensorBatch], step: int) -> str:
+        first = self._folder / f"bad-batch-{step:09d}-rank-{self._ranks.rank}.safetensors"
+        for index, part in enumerate(parts):
+            save_batch(part, first if not index else first.with_stem(f"{first.stem}-{index}"))
         return (
             f"{what} at step {step}; no update was made. Each of {self._ranks.size} learners saved"
-            f" its part of the batch, this one {path}"
+            f" its part of the batch, this one {first}"
         )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from gato.network.flops import Work, training_flops
 from gato.network.model import Gato
+from gato.network.share import Share
 from gato.sequence import Batch
 from learner.clock import product_rate
 from learner.config import LearnerConfig
@@ -126,6 +127,53 @@ def prepare(
         product_rate=product_rate(device, bf16=computing.bf16),
         notes=tuple(notes),
     )
+
+
+def plan_share(
+    model: Gato,
+    batch: Batch,
+    share: Share,
+    config: LearnerConfig,
+    *,
+    device: torch.device,
+    bf16: bool,
+    num_shards: int,
+) -> MemoryPlan:
+    """How many of a rank's rows are computed at once.
+
+    Args:
+        model: The whole of it, whatever of it is on the device.
+        batch: The rank's rows.
+        share: Which rows they are.
+        config: The learner's.
+        device: Of the rank.
+        bf16: Whether it computes in bfloat16.
+        num_shards: Ranks that share the training state. More than one: all must compute equally
+            many parts.
+
+    Raises:
+        ValueError: Not even one row fits; or ranks would have different numbers of parts.
+    """
+    plan = plan_memory(
+        model,
+        work_of(batch),
+        bf16=bf16,
+        activation_checkpointing=config.activation_checkpointing,
+        free_bytes=free_bytes(device),
+        micro_batch_rows=config.micro_batch_rows,
+        num_shards=num_shards,
+    )
+    rows = plan.micro_batch_rows
+    if num_shards > 1 and share.num_rows % share.size:
+        # Some ranks have one row less than others.
+        while rows > 1 and (share.most_rows - 1) % rows == 0:
+            rows -= 1
+        if rows == 1 and share.most_rows > 1:
+            raise ValueError(
+                f"{share.num_rows} rows on {share.size} learners, one at a time: all must have"
+                f" equally many; make replay.mix.rows a multiple of {share.size}"
+            )
+    return replace(plan, micro_batch_rows=rows)
 
 
 def _gradient(model: Gato, update: Update, sample: Staged) -> None:

@@ -99,6 +99,12 @@ class Ranks:
         dist.all_reduce(tensor, group=self._control)
         return tensor
 
+    def least(self, value: int) -> int:
+        """The smallest of the ranks' values."""
+        word = torch.tensor([value])
+        dist.all_reduce(word, op=dist.ReduceOp.MIN, group=self._control)
+        return int(word.item())
+
     def leave(self) -> None:
         """Close the connections to the other ranks."""
         dist.destroy_process_group()

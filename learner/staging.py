@@ -24,15 +24,24 @@ class Staged:
         self.num_targets = sum(len(part.target_at) for part in parts)
         self.max_rows = max(len(part.ids) for part in parts)
         """Of a part."""
+        self.share: Share | None = None
+        """Of a batch that several ranks have."""
         self._parts = parts
         self._copied = copied
 
     @classmethod
     def of_share(cls, staged: Staged, share: Share) -> Staged:
         """A rank's part of a batch, of which `staged` has the rows."""
-        part = cls(staged.batch, [replace(part, share=share) for part in staged.parts])
-        part.num_tokens = share.num_tokens
-        return part
+        parts: list[TensorBatch] = []
+        begin = 0
+        for part in staged.parts:
+            end = begin + len(part.ids)
+            parts.append(replace(part, share=replace(share, begin=begin, end=end)))
+            begin = end
+        out = cls(staged.batch, parts)
+        out.num_tokens = share.num_tokens
+        out.share = share
+        return out
 
     @property
     def parts(self) -> list[TensorBatch]:
@@ -59,17 +68,22 @@ class Stager:
     staged = stager.stage(batch)
     """
 
-    def __init__(self, device: torch.device, *, num_ids: int | None = None) -> None:
-        """`num_ids`: rows of the model's table; a batch with an id beyond them is rejected."""
+    def __init__(
+        self, device: torch.device, *, num_ids: int | None = None, is_of_ranks: bool = False
+    ) -> None:
+        """`num_ids`: rows of the model's table; a batch with an id beyond them is rejected.
+        `is_of_ranks`: whether batches are shares, whose leaders count the patches of all ranks."""
         self._device = device
         self._num_ids = num_ids
+        self._own_leaders = not is_of_ranks
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.micro_batch_rows: int | None = None
         """Rows of a part; None: all."""
 
     def stage(self, batch: Batch) -> Staged:
         """The batch on the device. Raises ValueError if an id is out of range."""
-        split = [batch] if self.micro_batch_rows is None else batch.split(self.micro_batch_rows)
+        rows = self.micro_batch_rows
+        split = [batch] if rows is None else batch.split(rows, own_leaders=self._own_leaders)
         if self._stream is None:
             return Staged(batch, [self._tensors(part) for part in split])
         with torch.cuda.stream(self._stream):

@@ -48,7 +48,7 @@ class Steps:
         self._max_threads = max_threads
         self._folder = folder
         self._say = say
-        self._is_prepared = isinstance(update, ParallelUpdate)
+        self._is_prepared = False
         self.product_rate = 0.0
         """FLOP/s of large products, once it is measured."""
         self._profiler = Profiler(
@@ -61,7 +61,7 @@ class Steps:
         if not self._is_prepared:
             self._prepare(batch)
         if batch.max_rows > (self._stager.micro_batch_rows or batch.max_rows):
-            batch = self._stager.stage(batch.batch)  # it was put there before that was known
+            batch = self._again(batch)  # it was put there before that was known
         done = self._made(batch, step, in_detail=in_detail)
         self._profiler.after_update(step + 1)
         return done
@@ -70,9 +70,18 @@ class Steps:
         """Drop a trace that is not whole."""
         self._profiler.close()
 
+    def _again(self, batch: Staged) -> Staged:
+        staged = self._stager.stage(batch.batch)
+        return staged if batch.share is None else Staged.of_share(staged, batch.share)
+
     def _prepare(self, batch: Staged) -> None:
-        assert isinstance(self._update, Update)
         self._is_prepared = True
+        if isinstance(self._update, ParallelUpdate):
+            plan = self._update.plan(batch, self._config)
+            self._stager.micro_batch_rows = plan.micro_batch_rows
+            if plan.accumulate > 1:
+                self._say("learner", f"each of the learners: {plan}")
+            return
         prepared = prepare(
             self._model,
             self._update,
@@ -105,4 +114,4 @@ class Steps:
             self._say("problem", text)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            batch = self._stager.stage(batch.batch)
+            batch = self._again(batch)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from gato.config import ModelConfig
-from gato.network.model import TensorBatch
+from gato.network.model import Gato, TensorBatch
 from learner.config import LearnerConfig
+from learner.preparation import plan_share
 from learner.rows import part_of
 from tests.learner.parallel_runs import (
     CONFIG,
@@ -42,6 +43,10 @@ CASES: dict[str, tuple[Sequence[int], ModelConfig]] = {
     "values": (VALUES, MODEL),
     "images on one rank": (IMAGES_ON_ONE_RANK, ROTARY),
 }
+IN_PARTS: dict[Literal["ddp", "fsdp"], Sequence[int]] = {
+    "ddp": IMAGES,  # two parts on one rank, one on the other
+    "fsdp": (*IMAGES, 0),
+}
 SHORT = replace(CONFIG, num_updates=12, checkpoint_every=6, activation_checkpointing=True)
 WITHOUT_GRADIENT = ("embedding.patch.conv1.bias",)
 """With one channel a group, the norm behind it takes it away: its gradient is rounding alone."""
@@ -62,6 +67,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         jobs += [
             (f"{way} fewer", train, (IMAGES, short, MODEL, 6)),
             (f"{way} more", train, (IMAGES, short)),
+            (f"{way} parts", train, (IN_PARTS[way], replace(config, micro_batch_rows=2))),
             (f"{way} bad", bad_loss, (config,)),
         ]
     on_ranks(2, root, jobs)
@@ -102,6 +108,52 @@ def test_two_processes_have_the_losses_and_weights_of_one(
                 assert torch.equal(value, expected), name  # never seen, so never updated
             elif name not in WITHOUT_GRADIENT:
                 assert (value - expected).norm() < 1e-3 * expected.norm(), name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ranks_that_compute_their_rows_in_parts_have_the_losses_of_one_process(
+    root: Path, tmp_path: Path, way: Literal["ddp", "fsdp"]
+) -> None:
+    reports = list(make_learner(tmp_path, IN_PARTS[way]).run())
+    for rank in range(2):
+        seen = seen_by(root / f"{way} parts", rank)
+        same(seen["losses"], losses_of(reports))
+        norms = [report.gradient_norm for report in reports]
+        np.testing.assert_allclose(seen["norms"], norms, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "shards", "asked", "planned"),
+    [
+        (6, 2, 2, 2),  # three rows each
+        (5, 1, 2, 2),  # three and two rows: as copies they need not have equally many parts
+        (7, 2, 2, 2),  # four and three: two parts each
+        (9, 2, 2, None),  # five and four would be three and two parts, and one by one five and four
+        (9, 2, 3, 3),
+    ],
+)
+def test_ranks_that_share_the_model_have_equally_many_parts(
+    num_rows: int, shards: int, asked: int, planned: int | None
+) -> None:
+    batch = MixedSource([0] * num_rows).next_batch(0, 1.0)
+    assert batch is not None
+    config = replace(CONFIG, micro_batch_rows=asked, num_learners=2)
+
+    def plan(rank: int) -> int:
+        part, share = part_of(batch, rank, 2)
+        return plan_share(
+            Gato(MODEL), part, share, config,
+            device=torch.device("cpu"), bf16=False, num_shards=shards,
+        ).micro_batch_rows  # fmt: skip
+
+    if planned is None:
+        with pytest.raises(ValueError, match=r"make replay.mix.rows a multiple of 2"):
+            plan(0)
+        return
+    assert plan(0) == planned
+    if shards > 1:
+        parts = [-(-len(part_of(batch, rank, 2)[0].ids) // planned) for rank in range(2)]
+        assert parts[0] == parts[1]
 
 
 @pytest.mark.parametrize("way", WAYS)
