@@ -28,7 +28,7 @@ from gato.sequence import Batch, StepLayout, Window
 from gato.weights import Weights
 from learner.config import LearnerConfig
 from learner.loop import Learner
-from learner.ranks import Ranks, meeting_place
+from learner.parallel.ranks import Ranks, meeting_place
 
 Way = Literal["ddp", "fsdp"]
 TASK = TASKS["mujoco/hopper"]

@@ -21,14 +21,14 @@ from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
 from learner.meter import Meter
 from learner.optimiser import freeze, make_optimiser
-from learner.parallel import Parallel
-from learner.parallel_update import ParallelUpdate
-from learner.precision import bf16_unless_said
+from learner.parallel.model import Parallel
+from learner.parallel.ranks import Ranks
+from learner.parallel.rows import Feed
+from learner.parallel.update import ParallelUpdate
 from learner.prefetch import BatchSource, Prefetcher
-from learner.preparation import batch_flops
+from learner.preparation.precision import bf16_unless_said
+from learner.preparation.prepare import batch_flops
 from learner.publishing import Publisher, WeightsSink
-from learner.ranks import Ranks
-from learner.rows import Feed
 from learner.spikes import LossSpikes
 from learner.staging import Stager
 from learner.steps import Steps

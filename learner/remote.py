@@ -23,9 +23,9 @@ from gato.sequence import Batch
 from gato.weights import Weights
 from learner.config import LearnerConfig
 from learner.loop import Learner
+from learner.parallel.ranks import Ranks, meeting_place, own_device
 from learner.prefetch import BatchSource
 from learner.publishing import Fenced, WeightsSink
-from learner.ranks import Ranks, meeting_place, own_device
 from learner.termination import Termination
 from learner.update import LossNotFinite
 

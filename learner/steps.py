@@ -10,9 +10,9 @@ import torch
 
 from gato.network.model import Gato
 from learner.config import LearnerConfig
-from learner.memory import is_out_of_memory
-from learner.parallel_update import ParallelUpdate
-from learner.preparation import prepare
+from learner.parallel.update import ParallelUpdate
+from learner.preparation.memory import is_out_of_memory
+from learner.preparation.prepare import prepare
 from learner.profiler import Profiler
 from learner.staging import Staged, Stager
 from learner.update import Done, Update

@@ -20,7 +20,7 @@ from gato.version import Version
 from gato.weights import Weights
 from learner.checkpoints.files import list_checkpoints
 from learner.remote import RemoteLearner
-from tests.learner.parallel_runs import CONFIG, MODEL, SEED, TASKS, MixedSource
+from tests.learner.parallel.runs import CONFIG, MODEL, SEED, TASKS, MixedSource
 
 PATIENCE_S = 120.0
 BACK_S = 60.0

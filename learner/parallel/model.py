@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from learner.config import LearnerConfig
-from learner.memory import state_bytes
 from learner.optimiser import make_optimiser
-from learner.ranks import Ranks
+from learner.parallel.ranks import Ranks
+from learner.preparation.memory import state_bytes
 
 DDP_SHARE = 0.5
 """Of a GPU's memory that the training state may take; the rest is for activations."""

@@ -21,9 +21,10 @@ from gato.network.transformer import Transformer
 from gato.packing import RowWriter
 from gato.sequence import Batch, StepLayout, Window
 from gato.threads import use_threads
-from learner import memory, precision, update
-from learner.memory import plan_memory, state_bytes
-from learner.precision import Computing, candidates, choose, keep_choice, kept_choice
+from learner import update
+from learner.preparation import memory, precision
+from learner.preparation.memory import plan_memory, state_bytes
+from learner.preparation.precision import Computing, candidates, choose, keep_choice, kept_choice
 from tests.cluster.hosts import ROOT
 from tests.gato.models import GAME, random_observations
 from tests.learner.test_learner import CONFIG, MODEL, ListSource, make, weights_of

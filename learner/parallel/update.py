@@ -14,10 +14,10 @@ from gato.metrics import Mean
 from gato.network.model import TensorBatch
 from learner.clock import Clock
 from learner.config import LearnerConfig
-from learner.memory import MemoryPlan
-from learner.parallel import Parallel
-from learner.preparation import plan_share
-from learner.ranks import Ranks
+from learner.parallel.model import Parallel
+from learner.parallel.ranks import Ranks
+from learner.preparation.memory import MemoryPlan
+from learner.preparation.prepare import plan_share
 from learner.staging import Staged
 from learner.update import Done, LossNotFinite
 

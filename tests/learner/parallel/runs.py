@@ -20,8 +20,8 @@ from gato.sequence import Batch, StepLayout, Window
 from gato.weights import Weights
 from learner.config import LearnerConfig
 from learner.loop import Learner
-from learner.ranks import Ranks, meeting_place
-from learner.rows import part_of
+from learner.parallel.ranks import Ranks, meeting_place
+from learner.parallel.rows import part_of
 from learner.staging import Staged, Stager
 from learner.update import LossNotFinite
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations

@@ -9,8 +9,8 @@ import torch.distributed as dist
 
 from gato.network.share import Share
 from gato.sequence import Batch
+from learner.parallel.ranks import Ranks
 from learner.prefetch import BatchSource, Prefetcher
-from learner.ranks import Ranks
 from learner.staging import Staged
 
 Part = tuple[Batch, Share]

@@ -12,9 +12,9 @@ import torch
 from gato.config import ModelConfig
 from gato.network.model import Gato, TensorBatch
 from learner.config import LearnerConfig
-from learner.preparation import plan_share
-from learner.rows import part_of
-from tests.learner.parallel_runs import (
+from learner.parallel.rows import part_of
+from learner.preparation.prepare import plan_share
+from tests.learner.parallel.runs import (
     CONFIG,
     MODEL,
     Job,

@@ -15,8 +15,15 @@ from gato.network.share import Share
 from gato.sequence import Batch
 from learner.clock import product_rate
 from learner.config import LearnerConfig
-from learner.memory import MemoryPlan, free_bytes, plan_memory
-from learner.precision import Computing, candidates, choose, keep_choice, kept_choice, use
+from learner.preparation.memory import MemoryPlan, free_bytes, plan_memory
+from learner.preparation.precision import (
+    Computing,
+    candidates,
+    choose,
+    keep_choice,
+    kept_choice,
+    use,
+)
 from learner.staging import Staged, Stager
 from learner.update import Update
 
