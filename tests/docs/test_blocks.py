@@ -106,7 +106,7 @@ def needs_run(page: Path) -> bool:
     ]
     return python or any(
         words[0] == "gato"
-        and name_of(words) != "start"
+        and (name_of(words) != "start" or "--from" in words)
         and (is_live(words) or RUN in on_our_run(words))
         for words in commands
     )
