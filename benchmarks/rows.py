@@ -37,11 +37,13 @@ def write_table(file: Path) -> None:
         "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
         " (above 1: faster than it). All rows: `rows.jsonl`.",
         "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
-        "| path | against | ratio | ours | machine | date | commit |",
-        "|---|---|--:|--:|---|---|---|",
+        "*Memory*: the yardstick's peak by ours, where it was measured.", "",
+        "| path | against | ratio | ours | memory | machine | date | commit |",
+        "|---|---|--:|--:|--:|---|---|---|",
     ]  # fmt: skip
     lines += [
         f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"
+        f" {row.get('memory_ratio', '')} |"
         f" {row['cpu']} | {row['date']} | {row['commit']} |"
         for row in newest.values()
     ]

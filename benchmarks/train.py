@@ -8,6 +8,9 @@ Transformer-XL's projections of distances are parameters, but are applied to dis
 tokens: against a GPT as big as Gato is without them, which does less for a token, its row gives a
 second ratio.
 
+Memory is what two steps add to the peak of a process of their own; its ratio is the yardstick's
+bytes by ours.
+
 All take turns in one run; a ratio is the median over turns of the yardstick's seconds by ours. On a
 CPU they are seconds of the processor, on one thread: other jobs on the machine then do not count.
 On a GPU it also gives tokens/s of the presets, with their share of the measured rate of products of
@@ -17,18 +20,21 @@ matrices (MFU).
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from actors.tasks.catalog import TASKS
+from benchmarks.bare_gpt import BareGPT, passed_parameters
 from benchmarks.machine import ROOT, about
 from gato.config import PRESETS, ModelConfig
 from gato.network.flops import Work, training_flops
@@ -46,67 +52,6 @@ CPU_MODEL = ModelConfig(
 )  # fmt: skip
 """As wide as its heads times 64, with the paper's proportions, and a step of seconds on one
 core."""
-
-
-class BareBlock(nn.Module):
-    """Causal attention, then GELU between two products."""
-
-    def __init__(self, width: int, num_heads: int, hidden: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = (
-            nn.Linear(width, 3 * width, bias=False),
-            nn.Linear(width, width, bias=False),
-        )
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        B, L, D = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        x = x + self.out(
-            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, D)
-        )
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-
-class BareGPT(nn.Module):
-    """The yardstick: as deep and wide as `config`, its hidden layer made as wide as equal size
-    asks."""
-
-    def __init__(self, config: ModelConfig, num_parameters: int) -> None:
-        super().__init__()
-        width, layers = config.width, config.num_layers
-        self.table = nn.Embedding(config.layout.vocab_size, width)
-        self.position = nn.Parameter(torch.randn(config.context_tokens, width) * 0.02)
-        nn.init.normal_(self.table.weight, std=0.02)
-        fixed = (
-            self.table.weight.numel()
-            + self.position.numel()
-            + 2 * width
-            + layers * (4 * width**2 + 5 * width)
-        )
-        # A hidden unit has two rows of weights and a bias; a multiple of 16, so that no product is
-        # an odd size.
-        hidden = round((num_parameters - fixed) / (layers * (2 * width + 1)) / 16) * 16
-        self.blocks = nn.Sequential(
-            *[BareBlock(width, config.num_heads, hidden) for _ in range(layers)]
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def loss(self, batch: TensorBatch) -> Tensor:
-        """Mean cross-entropy at the batch's targets."""
-        hidden = self.norm(self.blocks(self.table(batch.ids) + self.position[: batch.ids.shape[1]]))
-        before = hidden.flatten(0, 1).index_select(0, batch.target_at - 1)
-        logits = before @ self.table.weight.to(before.dtype).T
-        return F.cross_entropy(logits.float(), batch.ids.flatten()[batch.target_at])
-
-
-def passed_parameters(config: ModelConfig) -> int:
-    """Parameters of Gato without its patch embedding."""
-    with torch.device("meta"):
-        gato = Gato(config)
-    return gato.num_parameters() - sum(p.numel() for p in gato.embedding.patch.parameters())
 
 
 def hopper_batch(config: ModelConfig, num_rows: int, device: torch.device) -> TensorBatch:
@@ -164,6 +109,43 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return round(float(np.median(np.array(theirs) / np.array(ours))), 3)
 
 
+def step_bytes(
+    config: ModelConfig, *, is_bare: bool, bf16: bool, num_rows: int, answer: Connection
+) -> None:
+    """Send what two training steps add to the memory of this process, which has done nothing
+    else: weights, gradients, moments and activations."""
+    use_threads(1)
+    device = torch.device("cpu")
+    batch = hopper_batch(config, num_rows, device)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if is_bare:
+        model: nn.Module = BareGPT(config, passed_parameters(config))
+        loss = partial(model.loss, batch)
+    else:
+        model = Gato(config).train()
+        loss = partial(loss_of, model, batch)
+    step = training_step(model, loss, device=device, bf16=bf16)
+    step()
+    step()
+    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+
+
+def peak_bytes(config: ModelConfig, *, is_bare: bool, bf16: bool, num_rows: int) -> int:
+    """`step_bytes` of a process of its own."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=step_bytes,
+        args=(config,),
+        kwargs={"is_bare": is_bare, "bf16": bf16, "num_rows": num_rows, "answer": theirs},
+    )
+    process.start()
+    theirs.close()  # so that a process that fails is an end of the pipe
+    answer = ours.recv()
+    process.join()
+    return answer
+
+
 def against_bare(config: ModelConfig, *, bf16: bool, repeats: int, num_rows: int) -> list[Row]:
     """A row for each setting of positions, on the CPU."""
     device = torch.device("cpu")
@@ -187,6 +169,12 @@ def against_bare(config: ModelConfig, *, bf16: bool, repeats: int, num_rows: int
     rows: list[Row] = []
     for positions in SETTINGS:
         ours, theirs = seconds[positions], seconds[f"bare {positions}"]
+        our_bytes, their_bytes = (
+            peak_bytes(
+                replace(config, positions=positions), is_bare=bare, bf16=bf16, num_rows=num_rows
+            )
+            for bare in (False, True)
+        )
         rows.append(
             {
                 "path": (
@@ -200,6 +188,9 @@ def against_bare(config: ModelConfig, *, bf16: bool, repeats: int, num_rows: int
                 "tokens_per_s": round(batch.num_tokens / float(np.median(ours))),
                 "parameters": sizes[positions],
                 "bare_parameters": sizes[f"bare {positions}"],
+                "peak_bytes": our_bytes,
+                "bare_peak_bytes": their_bytes,
+                "memory_ratio": round(their_bytes / our_bytes, 3),
             }
         )
     return rows
@@ -272,7 +263,8 @@ def main() -> None:
     machine = about()
     for row in measures():
         print(
-            f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s)",
+            f"{row['path']}: {row['ratio']} x {row['against']} ({row['tokens_per_s']} tokens/s),"
+            f" memory {row.get('memory_ratio', '-')} x",
             flush=True,
         )
         with (ROOT / "benchmarks" / "rows.jsonl").open("a") as out:
