@@ -18,6 +18,7 @@ from pathlib import Path
 from cluster.nodes.connect import keep_to_loopback, require_version
 from cluster.nodes.members import members, wait_until_gone
 from cluster.nodes.own_address import own_address, require_address
+from cluster.nodes.ports import agent_ports
 from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.starting import SERVER_ENDED, TIMED_OUT, await_node, reason_in
 from cluster.nodes.tokens import folder_of, keep_token, use_token, write_private
@@ -154,6 +155,7 @@ def launch(
             [
                 *(sys.executable, "-P", "-m", program, "start", "--block"),
                 "--disable-usage-stats",
+                *agent_ports(),
                 *arguments,
                 *(f"{key}={value}" for key, value in offered.items() if value is not None),
             ],

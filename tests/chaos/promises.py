@@ -77,7 +77,7 @@ def _steps(lab: Lab) -> list[str]:
         f"P3: epoch {b.version.epoch} went on at update {b.step}, {a.step - b.step} behind"
         for a, b in pairwise(reports)
         if a.step - b.step > CHECKPOINT_EVERY + REPORT_EVERY
-        or (a.version.epoch == b.version.epoch and b.step <= a.step)
+        or (a.version.epoch == b.version.epoch and b.step < a.step)  # equal: it waits
     ]
 
 
