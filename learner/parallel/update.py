@@ -17,7 +17,7 @@ from learner.config import LearnerConfig
 from learner.parallel.model import Parallel
 from learner.parallel.ranks import Ranks
 from learner.preparation.memory import MemoryPlan
-from learner.preparation.prepare import plan_share
+from learner.preparation.prepare import equal_parts, plan_share
 from learner.staging import Staged
 from learner.update import Done, LossNotFinite
 
@@ -57,7 +57,7 @@ class ParallelUpdate:
 
     def plan(self, staged: Staged, config: LearnerConfig) -> MemoryPlan:
         """How many rows each rank computes at once: as many as on the one with the least memory.
-        Raises ValueError, see `plan_share`."""
+        Raises ValueError, see `plan_share` and `equal_parts`."""
         assert staged.share is not None
         plan = plan_share(
             self._parallel.model,
@@ -68,7 +68,10 @@ class ParallelUpdate:
             bf16=self._bf16,
             num_shards=self._ranks.size if self._parallel.is_sharded else 1,
         )
-        return replace(plan, micro_batch_rows=self._ranks.least(plan.micro_batch_rows))
+        rows = self._ranks.least(plan.micro_batch_rows)
+        if self._parallel.is_sharded:  # each part gathers the parameters of all ranks
+            rows = equal_parts(staged.share, rows)
+        return replace(plan, micro_batch_rows=rows)
 
     def __call__(self, staged: Staged, step: int) -> Done:
         """Make update number `step`, from 0, with this rank's part of a batch.

@@ -146,7 +146,7 @@ def plan_share(
     bf16: bool,
     num_shards: int,
 ) -> MemoryPlan:
-    """How many of a rank's rows are computed at once.
+    """How many of a rank's rows are computed at once: all of them, whatever number, if they fit.
 
     Args:
         model: The whole of it, whatever of it is on the device.
@@ -155,11 +155,10 @@ def plan_share(
         config: The learner's.
         device: Of the rank.
         bf16: Whether it computes in bfloat16.
-        num_shards: Ranks that share the training state. More than one: all must compute equally
-            many parts.
+        num_shards: Ranks that share the training state.
 
     Raises:
-        ValueError: Not even one row fits; or ranks would have different numbers of parts.
+        ValueError: Not even one row fits.
     """
     plan = plan_memory(
         model,
@@ -170,17 +169,23 @@ def plan_share(
         micro_batch_rows=config.micro_batch_rows,
         num_shards=num_shards,
     )
-    rows = plan.micro_batch_rows
-    if num_shards > 1 and share.num_rows % share.size:
+    # Other ranks may have a row more.
+    return plan if plan.accumulate > 1 else replace(plan, micro_batch_rows=share.most_rows)
+
+
+def equal_parts(share: Share, rows: int) -> int:
+    """The most rows at once, up to `rows`, with which all ranks compute equally many parts. Raises
+    ValueError if there are none."""
+    if share.num_rows % share.size:
         # Some ranks have one row less than others.
-        while rows > 1 and (share.most_rows - 1) % rows == 0:
+        while rows > 1 and rows < share.most_rows and (share.most_rows - 1) % rows == 0:
             rows -= 1
         if rows == 1 and share.most_rows > 1:
             raise ValueError(
                 f"{share.num_rows} rows on {share.size} learners, one at a time: all must have"
                 f" equally many; make replay.mix.rows a multiple of {share.size}"
             )
-    return replace(plan, micro_batch_rows=rows)
+    return rows
 
 
 def _gradient(model: Gato, update: Update, sample: Staged) -> None:

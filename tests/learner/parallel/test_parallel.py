@@ -13,7 +13,7 @@ from gato.config import ModelConfig
 from gato.network.model import Gato, TensorBatch
 from learner.config import LearnerConfig
 from learner.parallel.rows import part_of
-from learner.preparation.prepare import plan_share
+from learner.preparation.prepare import equal_parts, plan_share
 from tests.learner.parallel.runs import (
     CONFIG,
     MODEL,
@@ -123,37 +123,44 @@ def test_ranks_that_compute_their_rows_in_parts_have_the_losses_of_one_process(
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "shards", "asked", "planned"),
+    ("num_rows", "asked", "planned"),
     [
-        (6, 2, 2, 2),  # three rows each
-        (5, 1, 2, 2),  # three and two rows: as copies they need not have equally many parts
-        (7, 2, 2, 2),  # four and three: two parts each
-        (9, 2, 2, None),  # five and four would be three and two parts, and one by one five and four
-        (9, 2, 3, 3),
+        (6, 2, 2),  # three rows each
+        (5, 3, 3),  # three and two rows: one part each
+        (7, 2, 2),  # four and three: two parts each
+        (9, 2, None),  # five and four would be three and two parts, and one by one five and four
+        (9, 4, 3),  # and these two and one
+        (9, 3, 3),
     ],
 )
 def test_ranks_that_share_the_model_have_equally_many_parts(
-    num_rows: int, shards: int, asked: int, planned: int | None
+    num_rows: int, asked: int, planned: int | None
 ) -> None:
     batch = MixedSource([0] * num_rows).next_batch(0, 1.0)
     assert batch is not None
-    config = replace(CONFIG, micro_batch_rows=asked, num_learners=2)
-
-    def plan(rank: int) -> int:
-        part, share = part_of(batch, rank, 2)
-        return plan_share(
-            Gato(MODEL), part, share, config,
-            device=torch.device("cpu"), bf16=False, num_shards=shards,
-        ).micro_batch_rows  # fmt: skip
-
+    parts = [part_of(batch, rank, 2) for rank in range(2)]
     if planned is None:
         with pytest.raises(ValueError, match=r"make replay.mix.rows a multiple of 2"):
-            plan(0)
+            equal_parts(parts[0][1], asked)
         return
-    assert plan(0) == planned
-    if shards > 1:
-        parts = [-(-len(part_of(batch, rank, 2)[0].ids) // planned) for rank in range(2)]
-        assert parts[0] == parts[1]
+    assert equal_parts(parts[0][1], asked) == equal_parts(parts[1][1], asked) == planned
+    counts = [-(-len(part.ids) // planned) for part, _ in parts]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(("asked", "planned"), [(None, 3), (2, 2)])
+def test_a_rank_whose_rows_fit_asks_no_other_for_parts(asked: int | None, planned: int) -> None:
+    batch = MixedSource([0] * 5).next_batch(0, 1.0)
+    assert batch is not None
+    config = replace(CONFIG, micro_batch_rows=asked)
+    plans = [
+        plan_share(
+            Gato(MODEL), *part_of(batch, rank, 2), config,
+            device=torch.device("cpu"), bf16=False, num_shards=1,
+        ).micro_batch_rows
+        for rank in range(2)
+    ]  # fmt: skip
+    assert min(plans) == planned
 
 
 @pytest.mark.parametrize("way", WAYS)
