@@ -12,7 +12,7 @@ from gato.network.model import Gato
 from learner.config import LearnerConfig
 from learner.parallel.update import ParallelUpdate
 from learner.preparation.memory import is_out_of_memory
-from learner.preparation.prepare import prepare
+from learner.preparation.prepare import Prepared, prepare
 from learner.profiler import Profiler
 from learner.staging import Staged, Stager
 from learner.update import Done, Update
@@ -49,11 +49,16 @@ class Steps:
         self._folder = folder
         self._say = say
         self._is_prepared = False
-        self.product_rate = 0.0
-        """FLOP/s of large products, once it is measured."""
+        self.prepared: Prepared | None = None
+        """What was found out before the first update of one process."""
         self._profiler = Profiler(
             folder / "traces", update.clock, device, num_updates=config.profile_updates, say=say
         )
+
+    @property
+    def product_rate(self) -> float:
+        """FLOP/s of large products; 0 where it was not measured."""
+        return 0.0 if self.prepared is None else self.prepared.product_rate
 
     def __call__(self, batch: Staged, step: int, *, in_detail: bool) -> Done:
         """Make update number `step`, from 0. Raises as `Update`, but for a lack of memory only if
@@ -82,7 +87,7 @@ class Steps:
             if plan.accumulate > 1:
                 self._say("learner", f"each of the learners: {plan}")
             return
-        prepared = prepare(
+        self.prepared = prepare(
             self._model,
             self._update,
             batch.batch,
@@ -92,8 +97,7 @@ class Steps:
             max_threads=self._max_threads,
             folder=self._folder,
         )
-        self.product_rate = prepared.product_rate
-        for note in prepared.notes:
+        for note in self.prepared.notes:
             self._say("learner", note)
 
     def _made(self, batch: Staged, step: int, *, in_detail: bool) -> Done:

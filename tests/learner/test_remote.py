@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +33,13 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
+def write_whole(file: Path, text: str) -> None:
+    """A file that is whole whenever it is read."""
+    draft = file.with_name(f".{file.name}-{os.getpid()}-{threading.get_ident()}")
+    draft.write_text(text)
+    draft.replace(file)
+
+
 class Source(ListSource):
     """Notes its process."""
 
@@ -40,7 +48,7 @@ class Source(ListSource):
         self._file = file
 
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        self._file.write_text(str(os.getpid()))
+        write_whole(self._file, str(os.getpid()))
         return super().next_batch(index, timeout_s)
 
 
@@ -54,9 +62,7 @@ class FileSink:
         newest = int(self._file.read_text()) if self._file.exists() else 0
         if weights.version < Version(newest, 0):
             return False
-        draft = self._file.with_name(f".epoch-{os.getpid()}")
-        draft.write_text(str(weights.version.epoch))
-        draft.replace(self._file)  # whole at any moment: two learners read it
+        write_whole(self._file, str(weights.version.epoch))
         return True
 
 

@@ -250,7 +250,7 @@ eager = functools.partialmethod(Transformer.compile_blocks, backend="eager")
 Transformer.compile_blocks = eager
 fast = make(folder / "fast", config=replace(CONFIG, compile=True))
 list(fast.run())
-assert fast._prepared.is_compiled, fast.notes
+assert fast._steps.prepared.is_compiled, fast.notes
 assert not fast.notes
 for name, value in weights_of(plain).items():
     torch.testing.assert_close(value, weights_of(fast)[name])
@@ -289,5 +289,5 @@ def test_a_batch_that_was_staged_before_the_plan_is_staged_again(tmp_path: Path)
         return gradient(staged, *args, **options)  # pyright: ignore[reportArgumentType]
 
     learner._update.gradient = watched  # pyright: ignore[reportAttributeAccessIssue]
-    learner._updated(staged, in_detail=False)
+    learner._steps(staged, 0, in_detail=False)
     assert seen == [1]
