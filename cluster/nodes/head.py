@@ -44,7 +44,7 @@ RECONNECT_S = 3600
 LEAVE_S = 1.0
 END_S = 15.0
 """How long the end of a cluster with a store waits for its other nodes to leave."""
-RAY, RAY_WITH_STORE = "ray.scripts.scripts", "cluster.nodes.head_process"
+RAY, RAY_WITH_STORE = "cluster.nodes.ray_process", "cluster.nodes.head_process"
 
 
 def start_head(

@@ -15,6 +15,7 @@ from ray._private import node, ray_constants, services
 from ray.scripts.scripts import main
 
 from cluster.nodes.head_store import HeadStore, read_store
+from cluster.nodes.ray_process import announce_port
 
 
 def hide_password(store: HeadStore) -> None:
@@ -50,4 +51,5 @@ if __name__ == "__main__":
     kept = read_store(Path.cwd())  # the folder of the cluster's address
     assert kept is not None, "cluster.nodes.head starts this process after it has kept the store"
     hide_password(kept)
+    announce_port()
     main()

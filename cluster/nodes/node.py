@@ -133,7 +133,7 @@ def launch(
     gpus: int | None,
     environment: Mapping[str, str],
     *,
-    program: str = "ray.scripts.scripts",
+    program: str = "cluster.nodes.ray_process",
 ) -> subprocess.Popen[bytes]:
     """Start a node's processes, with what they say in `log.txt` of the folder of `address`.
 

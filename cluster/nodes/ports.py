@@ -16,11 +16,8 @@ OPTIONS = (
 
 
 def agent_ports() -> list[str]:
-    """Options of `ray start`: a free port for each.
-
-    A node that is given none waits for its agents to write theirs into files, for 15 s, and then
-    crashes. On a busy machine agents take longer to start (ray-project/ray#65983).
-    """
+    """Options of `ray start`: a free port for each, so that a node knows them before its agents
+    are up; see `cluster.nodes.ray_process`."""
     ports = random.SystemRandom().sample(PORTS, len(PORTS))
     free = (port for port in ports if _is_free(port))
     return [f"{option}={port}" for option, port in zip(OPTIONS, free, strict=False)]

@@ -148,7 +148,7 @@ def test_its_units_make_a_cluster_and_a_run_that_survives_a_restart_of_its_node(
         wait_for(lambda: "inverted-pendulum" in shown.read_text(), 300.0)
 
         # The unit of the node fails and is started again: that of the run goes on with the run.
-        assert node.kill("ray.scripts.scripts start") == 1
+        assert node.kill("cluster.nodes.ray_process start") == 1
         for part in ("raylet", "ray::", "gato cluster", "ray/dashboard", "_private"):
             node.kill(part)
         assert node.pids("--or-resume")

@@ -167,7 +167,7 @@ def test_a_word_that_is_said_while_the_supervisor_is_away_is_obeyed_when_it_is_b
 LATE = """
 import pathlib, sys
 left = pathlib.Path(__file__).with_name("left")
-if "ray.scripts.scripts" in sys.orig_argv and int(left.read_text()):
+if "cluster.nodes.ray_process" in sys.orig_argv and int(left.read_text()):
     left.write_text(str(int(left.read_text()) - 1))
     import ray._private.services
     ray._private.services.RAYLET_EXECUTABLE = str(left.with_name("raylet"))
@@ -196,6 +196,30 @@ def test_a_start_that_misses_rays_time_is_tried_once_more_and_leaves_nothing(
         host.gato("cluster start --cpus 1 --gpus 0 --name late")
         assert "alive" in host.gato("cluster nodes").stdout
         assert len(host.pids("gcs_server")) == 1
+        host.gato("cluster stop")
+        assert host.pids() == []
+
+
+SLOW = """
+import os, sys, time
+if any(word.endswith("dashboard/agent.py") for word in sys.orig_argv):
+    time.sleep(25)
+    open(os.path.join(os.path.dirname(__file__), "late"), "w").close()
+"""
+"""An agent that is up later than Ray waits for the ports that it chooses."""
+
+
+def test_a_node_starts_whose_agents_are_slow(tmp_path: Path) -> None:
+    with hosts(1, tmp_path) as (host,):
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(SLOW)
+        host.env["PYTHONPATH"] = f"{site}:{ROOT}"
+        host.gato("cluster start --cpus 1 --gpus 0 --name busy")
+        assert not (site / "late").exists()
+        wait_for((site / "late").exists, 60.0)
+        time.sleep(2.0)
+        assert "alive" in host.gato("cluster nodes").stdout
         host.gato("cluster stop")
         assert host.pids() == []
 
