@@ -2,7 +2,7 @@
 benchmarks.positions`.
 
 Hopper and Pong with as many steps of context as fit in 192 tokens, where the order of steps says
-how fast the ball is. It takes about an hour on one core, goes on where it was ended, and writes
+how fast the ball is. It takes about half an hour on one core, goes on where it was ended, and writes
 docs/results/positions.{json,md,png}.
 """
 
@@ -32,7 +32,7 @@ STUDY = Study(
         "actors.evaluate.window_steps=null",
     ],
     trials=[{"model.positions": how, "seed": seed} for seed, how in product(SEEDS, SETTINGS)],
-    updates=800,
+    updates=400,
     evaluate_every=200,
     episodes=4,
 )
