@@ -16,6 +16,7 @@ import ray
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
+from cluster.control.page import page_of
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
 from cluster.control.storage import copied, require_not_moved, restore_here
@@ -229,7 +230,10 @@ class SupervisorActor:
             url = redis_of_resume(folder, self._order.redis_url, console)
             end_parts()  # of this run, left by a supervisor that was killed with its node
         host = ray.util.get_node_ip_address()
-        with open_journal(folder, url, also_at=host, token=self._order.session) as journal:
+        with (
+            open_journal(folder, url, also_at=host, token=self._order.session) as journal,
+            page_of(folder, folder.config().page, console),
+        ):
             self._url = url or find_server(folder.path / "redis").replace(
                 "@127.0.0.1:", f"@{host}:"
             )

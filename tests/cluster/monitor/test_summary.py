@@ -186,6 +186,8 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
         "episodes": 2,
         "random_return": 20.0,
         "teacher_return": 3220.0,
+        "expert_return": 1620.0,
+        "human_return": None,
         "versions_evaluated": 4,
         "failed": 0,
         "last_failure": None,
