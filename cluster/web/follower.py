@@ -68,6 +68,7 @@ class Follower:
         )
         self._scales_s = self._looked_s = self._told_s = 0.0
         self._saved_s, self._saving_s, self._saved_id = time.monotonic(), 0.0, START
+        self._told = ("", False)
         self._is_dead = self._caught_up = False
 
     def start(self) -> None:
@@ -158,7 +159,7 @@ class Follower:
                         self._read(journal)
             except (ValueError, OSError, redis.RedisError) as problem:
                 self._problem = " ".join(str(problem).split())
-                self._tell(force=True)
+                self._tell(idle=True)
                 self._closed.wait(1.0)
 
     def _read(self, journal: JournalReader) -> None:
@@ -177,7 +178,7 @@ class Follower:
             if not entries and self._is_of_another():
                 self._begin_again()
         self._problem = f"reading the journal: {self.last:,} records" if len(entries) == 500 else ""
-        self._tell(force=not entries)
+        self._tell(idle=not entries)
         if not entries:
             self._save_if_due()
 
@@ -202,13 +203,14 @@ class Follower:
             self._summary = replace(self._summary, scales=read_scales(self.folder.path))
         self._is_dead = self.folder.home is None and self.folder.info().state == "dead"
 
-    def _tell(self, *, force: bool) -> None:
+    def _tell(self, *, idle: bool) -> None:
         """Wake who listens; how the run stands is told once a second, or every five when nothing
         comes in."""
         now_s = time.monotonic()
-        every_s = AGES_EVERY_S if force else NOW_EVERY_S
-        if now_s - self._told_s >= every_s:
-            self._told_s = now_s
+        is_due = now_s - self._told_s >= (AGES_EVERY_S if idle else NOW_EVERY_S)
+        is_other = self._told != (self._problem, idle) and idle  # it has caught up, or it cannot
+        if is_due or is_other:
+            self._told_s, self._told = now_s, (self._problem, idle)
             now = now_of(self._summary, self.folder, self._problem, self._is_dead)
             self.now_text = to_json_text({"run": self.folder.name, "last": self.last, "now": now})
             self.now_count += 1

@@ -54,6 +54,9 @@ def replay_values(
         "replay/readers waiting": float(stats.readers_waiting),
     }
     values |= {f"replay/episodes/{task}": float(n) for task, n in stats.episodes.items()}
+    for task, sources in stats.sources.items():
+        for kind, amount in sources.items():
+            values[f"replay/episodes/{task}/{kind}"] = float(amount.episodes)
     if before is not None and time_s > before[0] and before[1].incarnation == stats.incarnation:
         span_s = time_s - before[0]
         for name in ("inserted_tokens", "read_tokens"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from gato.serialization import to_plain
 
 MAX_WORKERS = 200
 ACTIVE = ("starting", "running", "stopping")
+FAULTS = ("worker died", "worker failed", "no progress")
+FAULT = re.compile(r"(?:worker )?(w\d+) (?:at|has) ")
 
 
 def now_of(summary: Summary, folder: RunFolder, problem: str, is_dead: bool) -> dict[str, Any]:
@@ -26,19 +29,33 @@ def now_of(summary: Summary, folder: RunFolder, problem: str, is_dead: bool) -> 
     state = "dead" if is_dead and summary.state in ACTIVE else summary.state
     now_s = summary.last_s if state in (*ENDED, "dead") else max(time.time(), summary.last_s)
     plain = summary.to_json(now_s, histories=False)
-    workers = sorted(plain["workers"], key=lambda worker: natural(worker["id"]))
+    everyone = sorted(plain["workers"], key=lambda worker: natural(worker["id"]))
+    workers, faults = everyone[:MAX_WORKERS], last_faults(summary)
     return plain | {
         "state": state,
         "problem": problem,
         "time_s": now_s,
         "waits": waits_text(summary, now_s),
         "weights_age": ages(summary, now_s),
-        "num_workers": len(workers),
-        "num_gone": len(summary.workers) - len(workers),
-        "workers": workers[:MAX_WORKERS],
+        "num_workers": len(everyone),
+        "num_gone": len(summary.workers) - len(everyone),
+        "workers": [worker | {"fault": faults.get(worker["id"], "")} for worker in workers],
         "learner": plain["learner"] | (_learner(summary.learner) if summary.learner else {}),
         "clips": clips_of(folder.path / "clips"),
     }
+
+
+def last_faults(summary: Summary) -> dict[str, str]:
+    """What went wrong last with each worker, by the run's events and its own report."""
+    faults: dict[str, str] = {}
+    for event in summary.events:
+        named = FAULT.match(event.text)
+        if event.kind in FAULTS and named is not None:
+            faults[named[1]] = f"{event.kind}: {event.text.removeprefix(named[0]).strip()}"
+    for name, worker in summary.workers.items():
+        if worker.latest.failed:
+            faults[name] = f"failed: {worker.latest.failed}"
+    return faults
 
 
 def _learner(report: LearnerReport) -> dict[str, Any]:

@@ -130,7 +130,7 @@ export class Chart {
       });
     }
     return {
-      width, height, series, bands, padding: [8, 16, 0, 0],
+      width, height, series, bands, padding: [this.content.lines?.length ? 14 : 8, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined },
       scales: { x: { time: false, range: wide }, y: { range: (plot, low, high) => this.#range(low, high) } },
@@ -146,7 +146,8 @@ export class Chart {
     const values = (this.content.lines || []).filter((line) => line.isInside).map((line) => line.value);
     let bottom = Math.min(low ?? Infinity, ...values), top = Math.max(high ?? -Infinity, ...values);
     if (!Number.isFinite(bottom) || !Number.isFinite(top)) [bottom, top] = [0, 1];
-    const room = (top - bottom || Math.abs(top) || 1) * 0.06;
+    const span = top - bottom, size = Math.max(Math.abs(top), Math.abs(bottom));
+    const room = (span > 1e-6 * size ? span : size || 1) * 0.06; // a constant has no shape to show
     return [this.options.min ?? bottom - room, this.options.max ?? top + room];
   }
 
@@ -154,7 +155,9 @@ export class Chart {
     const { ctx } = plot, ratio = devicePixelRatio, { left, top, width, height } = plot.bbox;
     ctx.save();
     ctx.font = `${10 * ratio}px system-ui, sans-serif`;
-    const said = [];
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
+    const said = []; // where names are: [x after the name, y]
     for (const { label, value, colour: stroke } of this.content.lines || []) {
       const y = Math.round(plot.valToPos(value, "y", true));
       if (!(y >= top - 1 && y <= top + height + 1)) continue;
@@ -165,14 +168,13 @@ export class Chart {
       ctx.moveTo(left, y);
       ctx.lineTo(left + width, y);
       ctx.stroke();
-      // Curves begin low on the left: there is room for names above, and for the lowest on the right.
-      const isLow = y + 12 * ratio > top + height;
-      const text = isLow || y > top + 12 * ratio ? y - 3 * ratio : y + 10 * ratio;
-      if (said.some((other) => Math.abs(other - text) < 11 * ratio)) continue;
-      said.push(text);
+      // Curves begin low on the left: there is room for names, and for the lowest one on the right.
+      const isLow = y + 20 * ratio > top + height, text = y - 3 * ratio, room = ctx.measureText(label).width;
+      const beside = said.filter(([, other]) => Math.abs(other - text) < 11 * ratio).map(([end]) => end);
+      const x = isLow ? left + width - room - 3 * ratio : Math.max(left + 4 * ratio, ...beside.map((end) => end + 6 * ratio));
+      if (!isLow) said.push([x + room, text]);
       ctx.fillStyle = stroke;
-      ctx.textAlign = isLow ? "right" : "left";
-      ctx.fillText(label, isLow ? left + width - 3 * ratio : left + 4 * ratio, text);
+      ctx.fillText(label, x, text);
     }
     ctx.restore();
   }

@@ -80,8 +80,10 @@ function draw() {
 
 function drawHead(runs) {
   const [first] = runs, now = first?.now;
-  fill(trouble, feed.problem ? plain(feed.problem) : "");
-  trouble.hidden = !feed.problem;
+  const isOver = ["finished", "stopped", "failed"].includes(now?.state) && feed.problem.startsWith("the page's server");
+  const says = isOver ? `the run is ${now.state}, and its page with it; gato watch --web ${first.name} shows it again` : feed.problem;
+  fill(trouble, says ? plain(says) : "");
+  trouble.hidden = !says;
   const several = shown.runs.length > 1;
   runChips.replaceChildren(...shown.runs.map((name, i) => {
     const chip = h("span", { class: "chip" }, plain(name));

@@ -44,7 +44,7 @@ export class Metrics {
     const groups = new Map();
     for (const name of names) {
       if (!this.charts.has(name)) this.charts.set(name, this.#make(name));
-      const group = name.split("/")[0];
+      const group = name.startsWith("tasks/") ? "returns" : name.split("/")[0];
       if (!groups.has(group)) groups.set(group, []);
       groups.get(group).push(this.charts.get(name).element);
     }
@@ -53,7 +53,7 @@ export class Metrics {
 
   #make(name) {
     const plot = h("div", {}), value = h("span", { class: "quiet" });
-    const element = h("figure", { "data-name": name }, h("figcaption", {}, h("span", { title: plain(name) }, plain(name.slice(name.indexOf("/") + 1))), value), plot);
+    const element = h("figure", { "data-name": name }, h("figcaption", {}, h("span", { title: plain(name) }, name === "tasks/iqm" ? "IQM over tasks" : plain(name.slice(name.indexOf("/") + 1))), value), plot);
     this.seen.observe(element);
     return { element, value, chart: new Chart(plot, { format: formatOf(name), sync: "series" }) };
   }
@@ -86,7 +86,7 @@ export class Metrics {
 }
 
 function byGroup(a, b) {
-  const order = ["returns", "tasks", "learner", "replay", "workers"];
+  const order = ["tasks", "returns", "learner", "replay", "workers"];
   const [one, other] = [a, b].map((name) => order.indexOf(name.split("/")[0]));
   return one - other || (a < b ? -1 : a > b ? 1 : 0);
 }

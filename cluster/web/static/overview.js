@@ -18,7 +18,7 @@ export class Overview {
     this.iqm = { value: h("div", { class: "value" }), chart: new Chart(plot), element: null };
     this.iqm.element = h("article", { class: "tile iqm" },
       h("header", {}, h("h3", { title: "Interquartile mean of normalised returns, 95 % interval over episodes" }, "IQM over tasks"), this.iqm.value), h("div", { class: "body" }, plot),
-      h("footer", {}, "0: random · 1: the teacher · interval of 95 % over episodes"));
+      h("footer", {}, "0 random · 1 teacher · 95 % interval over episodes"));
     this.tiles.element.prepend(this.iqm.element);
     this.element = h("div", { class: "overview" }, h("h1", { class: "hidden" }, "Overview"), this.waits, this.strip, h("h2", { class: "hidden" }, "Returns"), this.tiles.element, this.panels.element);
   }
@@ -38,6 +38,7 @@ export class Overview {
     const aggregates = runs.map((run) => run.now.aggregate.teacher);
     this.iqm.element.hidden = !aggregates.some((over) => over && over.num_tasks > 1);
     if (this.iqm.element.hidden) return;
+    this.iqm.element.classList.toggle("several", runs.length > 1);
     fill(this.iqm.value, aggregates.map((over, i) => {
       if (!over) return null;
       const value = h("b", {}, over.iqm.toFixed(2));

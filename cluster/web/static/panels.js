@@ -12,6 +12,7 @@ export const PREFIXES = [
   "workers/weights age p50 s", "workers/weights age p95 s",
 ];
 const MOST_LINES = 8;
+const short = (s) => (s < 10 ? `${s.toFixed(1)} s` : duration(s));
 const ALARMING = /died|fail|refused|restarted|no answer|lost|problem|no progress|rejected|dead/;
 
 function panel(name, title, ...children) {
@@ -32,7 +33,7 @@ export class Panels {
     this.norm = small("gradient norm");
     this.tokens = small("tokens/s in and out", { format: count });
     this.steps = small("environment steps/s", { format: count });
-    this.ages = small("age of the weights", { format: (s) => `${number(s)} s` });
+    this.ages = small("age of the weights", { format: short });
     this.facts = Object.fromEntries(["learner", "split", "replay", "fill", "workers", "table", "events", "differ"].map((name) => [name, h("div", { class: name === "split" ? "time" : name })]));
     this.differ = panel("settings", "Settings that differ", this.facts.differ);
     this.element = h("div", { class: "panels" },
@@ -190,7 +191,7 @@ function fillOf({ replay }) {
 }
 
 function workerFacts(now) {
-  const ages = now.weights_age, age = (name) => `${number(ages[`age ${name} s`])} s (${count(ages[`age ${name} versions`])} versions)`;
+  const ages = now.weights_age, age = (name) => `${short(ages[`age ${name} s`])} (${count(ages[`age ${name} versions`])} versions)`;
   return facts([
     ["workers", `${count(now.num_workers)}${now.num_gone ? `, ${count(now.num_gone)} silent` : ""}`],
     ["environment steps/s", count(now.env_steps_per_s)],
@@ -206,7 +207,7 @@ function workerTable({ workers, num_workers: all }) {
   const rows = workers.map((worker) => h("tr", {},
     h("th", { scope: "row" }, plain(worker.id)), hasNodes ? h("td", {}, plain(worker.node || "–")) : null,
     h("td", {}, plain(worker.role)), h("td", {}, plain(worker.task)),
-    h("td", {}, worker.version ? plain(worker.version) : "teacher", worker.age_versions ? h("span", { class: "warn" }, ` −${worker.age_versions} (${duration(worker.age_s)})`) : null),
+    h("td", {}, worker.version ? plain(worker.version) : "teacher", worker.age_versions ? h("span", { class: "warn" }, ` −${worker.age_versions} (${short(worker.age_s)})`) : null),
     h("td", isNumber, count(worker.env_steps_per_s)), h("td", isNumber, percent(worker.wait_fraction)),
     h("td", { class: "fault" }, plain(worker.fault || Object.entries(worker.refused).map(([why, n]) => `${n} × ${why}`).join(", ") || ""))));
   const more = all > workers.length ? h("p", { class: "quiet" }, `and ${count(all - workers.length)} more`) : null;

@@ -14,7 +14,7 @@ export class Steer {
     this.answer = h("p", { role: "status" });
     const row = (label, id, ...children) => h("div", { class: "row" }, h("label", { for: id }, label), ...children);
     const act = (name, listener) => h("button", { type: "button", onclick: listener }, name);
-    this.dialog = h("dialog", { "aria-labelledby": "steer-title" }, this.title,
+    const form = h("form", { onsubmit: (event) => event.preventDefault() }, this.title,
       h("p", { class: "quiet" }, "Whoever looks may read. To change the run, give the token in the file page/token of its folder."),
       row("Token", "token", this.token),
       row("Workers", "workers", this.workers, act("Scale", () => this.#ask("scale", { workers: Number(this.workers.value) }))),
@@ -23,6 +23,7 @@ export class Steer {
       h("div", { class: "row" }, h("span", {}), h("button", { type: "button", class: "danger", onclick: () => this.#stop() }, "Stop the run")),
       this.answer,
       h("div", { class: "row end" }, act("Close", () => this.dialog.close())));
+    this.dialog = h("dialog", { "aria-labelledby": "steer-title" }, form);
     document.body.append(this.dialog);
   }
 

@@ -44,6 +44,7 @@ function makeTile(task) {
 function updateTile(tile, task, runs) {
   const first = runs.find((run) => run.now?.tasks[task]);
   const facts = first?.now.tasks[task];
+  tile.element.classList.toggle("several", runs.length > 1);
   fill(tile.value, runs.map((run, i) => valueOf(run.now?.tasks[task], runs.length > 1 ? colour(i) : null)));
   const curves = runs.map((run, i) => returns(run, task, i, runs.length > 1 ? run.name : "return"));
   tile.chart.set({
@@ -84,8 +85,8 @@ function footOf(run, task, facts) {
   const says = [];
   if (facts.version) says.push(`v${facts.version} · ${count(facts.episodes)} episodes`);
   if (losses[task] !== undefined && losses[task] !== null) says.push(`loss ${number(losses[task])}`);
-  if (accuracies[task] !== undefined) says.push(`accuracy ${percent(accuracies[task])}`);
-  if (facts.env_steps_per_s) says.push(`${count(facts.env_steps_per_s)} steps/s`);
+  if (accuracies[task] !== undefined) says.push(`acc. ${percent(accuracies[task])}`);
+  if (facts.env_steps_per_s) says.push(`${count(facts.env_steps_per_s)}/s`);
   const lines = [h("span", {}, says.join(" · "))];
   if (facts.failed) {
     const text = `${facts.failed} failed${facts.last_failure ? `: ${plain(facts.last_failure)}` : ""}`;

@@ -15,7 +15,7 @@ from cluster.journal.segment_writer import SegmentWriter
 from cluster.monitor.scores import Scale
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
-from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.serialization import to_plain
 from gato.version import Version
 
@@ -120,5 +120,12 @@ def replay_stats(tasks: Sequence[str], number: int) -> ReplayStats:
         inserted_tokens=200_000 + 20_000 * number, read_tokens=54_000 * number,
         stored_bytes=(40 << 20) + number * (1 << 20), capacity_bytes=1 << 30,
         refused={"NaN in observations": number // 20} if number >= 20 else {},
+        sources={
+            task: {
+                "agent": Amount(episodes=2 * number, steps=800 * number),
+                "teacher": Amount(episodes=40, steps=10_000),
+            }
+            for task in tasks
+        },
         who_waits="nobody waits",
     )  # fmt: skip
