@@ -231,7 +231,7 @@ class Summary:
             "teacher_return": scale.teacher_return if scale else None,
             "expert_return": scale.expert_return if scale else None,
             "human_return": scale.human_return if scale else None,
-            "versions_evaluated": len(task.scores),
+            "versions_evaluated": task.num_versions,
             "failed": task.num_failed,
             "last_failure": task.last_failure,
             "warnings": list(task.warnings),

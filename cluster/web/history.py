@@ -116,7 +116,10 @@ class History:
         at = at or self._at
         kept = finite_only(values)
         for name, value in kept.items():
-            self.lines.setdefault(name, Line()).append(at, value)
+            line = self.lines.get(name)
+            if line is None:
+                line = self.lines[name] = Line()
+            line.append(at, value)
         step, time_s, tokens, env_steps = at
         place = [step, round(time_s - (self.first_s or 0.0), 2), tokens, env_steps]
         return {"at": place, "values": kept} if kept else None

@@ -13,7 +13,7 @@ export class Overview {
     this.tiles = new Tiles();
     this.panels = new Panels();
     this.waits = h("p", { class: "waits", "aria-live": "polite" });
-    this.strip = h("div", { class: "strip" });
+    this.strip = h("dl", { class: "strip" });
     const plot = h("div", {});
     this.iqm = { value: h("div", { class: "value" }), chart: new Chart(plot), element: null };
     this.iqm.element = h("article", { class: "tile iqm" },
@@ -91,6 +91,6 @@ function stripOf({ now }) {
   return stats.map(([name, value, more, share]) => {
     const bar = share === null || share === undefined ? null : h("i", {});
     if (bar) bar.style.width = `${Math.min(100, 100 * share).toFixed(1)}%`;
-    return h("div", { class: "stat" }, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : null), bar ? h("span", { class: "bar" }, bar) : null);
+    return h("div", { class: "stat" }, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : null, bar ? h("span", { class: "bar" }, bar) : null));
   });
 }

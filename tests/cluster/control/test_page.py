@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.written_runs import make_run
 from cluster.control.page import PageProcess, live_page, page_of
 from cluster.runs.config import PageConfig
 from tests.cluster.wait import until
-from tests.cluster.web.runs import make_run
 
 
 def pids_of(folder: Path) -> list[int]:

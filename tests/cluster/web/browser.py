@@ -1,46 +1,14 @@
-"""A headless Chromium for tests of the page, where this machine has one."""
+"""Tabs of a headless Chromium for tests of the page, where this machine has one."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    sync_playwright = None
+from benchmarks.chromium import lacking
 
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or sync_playwright is None,
-    reason=(
-        "no chromium (apt-get install chromium)" if CHROMIUM is None
-        else "no playwright (pip install playwright; it needs no download of browsers)"
-    ),
-)  # fmt: skip
-
-
-@contextmanager
-def browser() -> Generator[Any]:
-    """A browser; `new_context()` has tabs of its own that share locks and channels."""
-    assert sync_playwright is not None
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            yield chromium
-        finally:
-            chromium.close()
+needs_browser = pytest.mark.skipif(bool(lacking()), reason=lacking() or "all is there")
 
 
 def open_page(context: Any, url: str, problems: list[str]) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.written_runs import make_run
 from cluster.journal.journal_file import JournalFile
 from cluster.monitor.fold import fold
 from cluster.monitor.scores import read_scales
@@ -12,7 +13,6 @@ from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
 from cluster.web.history import History
 from cluster.web.kept import FILE, read_history, write_history
-from tests.cluster.web.runs import make_run
 
 TASKS = ("mujoco/hopper", "atari/pong")
 

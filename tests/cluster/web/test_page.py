@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.written_runs import make_run
 from cluster.runs.folder import RunFolder
 from cluster.web.app import static_files
 from tests.cluster.wait import until
-from tests.cluster.web.runs import make_run
 from tests.cluster.web.served import Served, begin
 
 ODD = "my_pkg:<img src=x onerror=alert(1)>\x1b[31m-v0"

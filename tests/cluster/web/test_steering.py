@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.written_runs import make_run
 from cluster.control.run_journal import open_journal
 from cluster.journal.journal import Control
 from cluster.journal.writer import JournalWriter
 from cluster.runs.folder import RunFolder
 from tests.cluster.wait import until
-from tests.cluster.web.runs import make_run
 from tests.cluster.web.served import Served, begin
 
 WORDS: list[tuple[str, Any]] = [

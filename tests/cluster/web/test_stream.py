@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.written_runs import BEGIN_S, append, evaluation, make_run
 from cluster.journal.records import Event
 from cluster.runs.folder import RunFolder
 from cluster.web.stream import MAX_STREAMS, read_places
 from tests.cluster.wait import until
-from tests.cluster.web.runs import BEGIN_S, append, evaluation, make_run
 from tests.cluster.web.served import Served, begin, served
 
 HOPPER = "mujoco/hopper"
