@@ -199,8 +199,11 @@ class Follower:
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        if not self._summary.scales:
+        file = self.folder.path / "scales.json"
+        written_s = file.stat().st_mtime if file.is_file() else 0.0
+        if written_s != self._scales_s:
             self._summary = replace(self._summary, scales=read_scales(self.folder.path))
+            self._scales_s = written_s
         self._is_dead = self.folder.home is None and self.folder.info().state == "dead"
 
     def _tell(self, *, idle: bool) -> None:

@@ -48,7 +48,7 @@ function later(chart) {
 
 /** Draw all charts anew, in the colours of another theme. */
 export function redrawAll() {
-  for (const element of document.querySelectorAll(".chart")) element.chart?.rebuild();
+  for (const element of document.querySelectorAll(".chart")) element.chart?.rebuild(); // with the next content
 }
 
 export class Chart {
@@ -77,6 +77,13 @@ export class Chart {
     if (this.isVisible) later(this);
   }
 
+  /** `set` what `make` returns, unless it was made for the same `mark` before. */
+  setOnce(mark, make) {
+    if (mark === this.mark) return;
+    this.mark = mark;
+    this.set(make());
+  }
+
   draw() {
     if (!this.content || !this.isVisible || !this.element.isConnected) return;
     const width = this.element.clientWidth, height = this.element.clientHeight;
@@ -99,10 +106,7 @@ export class Chart {
   }
 
   rebuild() {
-    this.plot?.destroy();
-    this.plot = null;
-    this.isStale = true;
-    if (this.isVisible) later(this);
+    this.mark = this.shape = null;
   }
 
   remove() {

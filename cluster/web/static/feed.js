@@ -82,7 +82,6 @@ export class Feed {
     if (!run) return;
     if (type === "now") {
       run.now = data.now;
-      run.changed += 1;
       return void this.onChange();
     }
     if (this.loading.has(data.run)) return void this.loading.get(data.run).push({ type, data });

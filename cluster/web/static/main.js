@@ -8,10 +8,12 @@ import { Metrics } from "./metrics.js";
 import { Overview } from "./overview.js";
 import { Steer } from "./steer.js";
 
+const DRAW_MS = 200;
 const STATES = { running: "good", starting: "warn", stopping: "warn", failed: "bad", dead: "bad" };
 let known = [];
 let scheduled = false;
 let drawn = null;
+let drawnAt = 0;
 
 const feed = new Feed(later);
 const views = { overview: new Overview(feed), metrics: new Metrics(feed) };
@@ -49,16 +51,19 @@ function changeTheme() {
 }
 
 function drawnTheme() {
-  later();
   redrawAll();
+  later();
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawnTheme);
 
+/** Draw soon, at most every `DRAW_MS`. Hidden tabs have no frames: they draw when they are looked at. */
 function later() {
   if (scheduled) return;
   scheduled = true;
-  // Hidden tabs draw nothing; what they missed is drawn when they are looked at.
-  requestAnimationFrame(() => { scheduled = false; draw(); });
+  const draws = () => requestAnimationFrame(() => { scheduled = false; drawnAt = Date.now(); draw(); });
+  const wait = drawnAt + DRAW_MS - Date.now();
+  if (wait > 0) setTimeout(draws, wait);
+  else draws();
 }
 
 function draw() {

@@ -70,18 +70,21 @@ export class Metrics {
   }
 
   #draw(name, chart, value) {
-    const isReturn = name.startsWith("returns/"), task = name.slice(8);
-    const curves = this.runs.flatMap((run, i) => {
-      if (!isReturn) return line(run, name, i, run.name, shown.s);
-      const curve = returns(run, task, i, run.name);
-      if (!curve.x.length) return [];
-      if (!shown.s) return [curve];
-      const { low: _, high: __, ...bare } = curve;
-      return [{ ...bare, faint: true }, { ...bare, y: smooth(bare.y, shown.s), width: 2 }];
+    const marks = [shown.x, shown.y, shown.s, ...this.runs.map((run) => run.mark(name))];
+    chart.setOnce(marks.join("|"), () => {
+      const curves = this.runs.flatMap((run, i) => (name.startsWith("returns/") ? this.#returns(run, name.slice(8), i) : line(run, name, i, run.name, shown.s)));
+      const newest = curves.length ? formatOf(name)(curves[0].y.at(-1)) : "";
+      value.textContent = newest;
+      return { x: shown.x, xLabel: AXES[shown.x].label, curves, label: `${plain(name)}: ${newest}` };
     });
-    const newest = curves.length ? formatOf(name)(curves[0].y.at(-1)) : "";
-    value.textContent = newest;
-    chart.set({ x: shown.x, xLabel: AXES[shown.x].label, curves, label: `${plain(name)}: ${newest}` });
+  }
+
+  #returns(run, task, i) {
+    const curve = returns(run, task, i, run.name);
+    if (!curve.x.length) return [];
+    if (!shown.s) return [curve];
+    const { low: _, high: __, ...bare } = curve;
+    return [{ ...bare, faint: true }, { ...bare, y: smooth(bare.y, shown.s), width: 2 }];
   }
 }
 

@@ -45,12 +45,13 @@ export class Overview {
       if (runs.length > 1) value.style.color = colour(i);
       return h("span", {}, value, h("span", { class: "quiet" }, ` [${over.low.toFixed(2)}, ${over.high.toFixed(2)}]`));
     }));
-    const curves = runs.flatMap((run, i) => withInterval(line(run, "tasks/iqm", i, runs.length > 1 ? run.name : "IQM"), aggregates[i]));
-    this.iqm.chart.set({
-      x: shown.x, xLabel: AXES[shown.x].label, curves,
+    const marks = [shown.x, JSON.stringify(aggregates), ...runs.map((run) => run.mark("tasks/iqm"))];
+    this.iqm.chart.setOnce(marks.join("|"), () => ({
+      x: shown.x, xLabel: AXES[shown.x].label,
+      curves: runs.flatMap((run, i) => withInterval(line(run, "tasks/iqm", i, runs.length > 1 ? run.name : "IQM"), aggregates[i])),
       lines: [{ label: "teacher", value: 1, colour: token("--teacher"), isInside: true }, { label: "random", value: 0, colour: token("--random"), isInside: true }],
       label: `Interquartile mean over tasks: ${aggregates.map((over) => over?.iqm.toFixed(2)).join(", ")}`,
-    });
+    }));
   }
 }
 

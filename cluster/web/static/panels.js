@@ -68,26 +68,28 @@ export class Panels {
 
   /** A line of each run or, of one run, of each task or part. */
   #curves(figure, runs, name, value) {
-    let curves = runs.flatMap((run, i) => line(run, name, i, runs.length > 1 ? run.name : "all"));
-    if (runs.length === 1) {
+    this.#set(figure, runs, [name], value, () => {
+      const all = runs.flatMap((run, i) => line(run, name, i, runs.length > 1 ? run.name : "all"));
+      if (runs.length > 1) return all;
       const names = [...runs[0].lines.keys()].filter((other) => other.startsWith(`${name}/`)).sort();
       const some = names.length <= MOST_LINES ? names : [];
-      curves = [...some.flatMap((other, i) => thin(line(runs[0], other, i + 1, plain(other.slice(name.length + 1))))), ...curves];
-    }
-    this.#set(figure, curves, value);
+      return [...some.flatMap((other, i) => thin(line(runs[0], other, i + 1, plain(other.slice(name.length + 1))))), ...all];
+    });
   }
 
   #several(figure, runs, names) {
-    const curves = Object.entries(names).flatMap(([label, name], k) =>
-      runs.flatMap((run, i) => line(run, name, runs.length > 1 ? i : k, runs.length > 1 ? `${run.name} ${label}` : label)));
-    this.#set(figure, curves, "");
+    this.#set(figure, runs, Object.values(names), "", () => Object.entries(names).flatMap(([label, name], k) =>
+      runs.flatMap((run, i) => line(run, name, runs.length > 1 ? i : k, runs.length > 1 ? `${run.name} ${label}` : label))));
   }
 
-  #set(figure, curves, value) {
+  #set(figure, runs, names, value, make) {
     figure.value.textContent = value;
-    figure.element.hidden = !curves.length;
-    const caption = figure.element.querySelector("figcaption > span").textContent;
-    figure.chart.set({ x: shown.x, xLabel: AXES[shown.x].label, curves, label: `${caption} ${value}` });
+    const marks = [shown.x, ...runs.flatMap((run) => names.map((name) => run.mark(name)))];
+    figure.chart.setOnce(marks.join("|"), () => {
+      const curves = make(), caption = figure.element.querySelector("figcaption > span").textContent;
+      figure.element.hidden = !curves.length;
+      return { x: shown.x, xLabel: AXES[shown.x].label, curves, label: `${caption} ${value}` };
+    });
   }
 
   async #differences(runs) {

@@ -14,7 +14,17 @@ export class RunState {
     this.events = [];
     this.prefixes = new Set(); // of lines that are wanted
     this.isLong = false;
-    this.changed = 0;
+    this.touched = new Map(); // task, or group of lines: how often it changed
+    this.generation = 0;
+  }
+
+  /** Differs whenever the curve of a task, or a line of the group of `name`, has changed. */
+  mark(name) {
+    return `${this.name} ${this.generation} ${this.touched.get(groupOf(name)) || 0}`;
+  }
+
+  #touch(name) {
+    this.touched.set(groupOf(name), (this.touched.get(groupOf(name)) || 0) + 1);
   }
 
   takeSnapshot(snapshot) {
@@ -24,14 +34,14 @@ export class RunState {
     this.names = new Set(Object.keys(snapshot.names));
     this.events = snapshot.events;
     this.isLong = false;
-    this.changed += 1;
+    this.generation += 1;
   }
 
   takeLines(answer) {
     for (const [name, columns] of Object.entries(answer.lines)) {
       this.lines.set(name, { ...columns, last: answer.last });
+      this.#touch(name);
     }
-    this.changed += 1;
   }
 
   /** Changes of entries `after` to `last`. False if some before these are missing. */
@@ -43,7 +53,6 @@ export class RunState {
       if (change.event && change.id > this.last) this.events = [...this.events, change.event].slice(-300);
     }
     this.last = Math.max(this.last, last);
-    this.changed += 1;
     return true;
   }
 
@@ -54,6 +63,7 @@ export class RunState {
     while (place > 0 && rows[place - 1][0] >= point[0]) place -= 1;
     const isKnown = place < rows.length && rows[place][0] === point[0];
     rows.splice(place, isKnown ? 1 : 0, point);
+    this.#touch(`returns/${task}`);
     this.isLong ||= rows.length > MAX_ROWS;
   }
 
@@ -67,6 +77,7 @@ export class RunState {
       }
       if (id <= line.last) continue;
       line.last = id;
+      this.#touch(name);
       const row = [...at, value, value, value];
       COLUMNS.forEach((column, i) => line[column].push(row[i]));
       this.isLong ||= line.step.length > MAX_ROWS;
@@ -81,4 +92,9 @@ export class RunState {
   tasks() {
     return Object.keys(this.now?.tasks || {});
   }
+}
+
+/** learner/loss of learner/loss/mujoco/hopper; a task's returns are a group of their own. */
+function groupOf(name) {
+  return name.startsWith("returns/") ? name : name.split("/", 2).join("/");
 }

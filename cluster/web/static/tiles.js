@@ -46,14 +46,14 @@ function updateTile(tile, task, runs) {
   const facts = first?.now.tasks[task];
   tile.element.classList.toggle("several", runs.length > 1);
   fill(tile.value, runs.map((run, i) => valueOf(run.now?.tasks[task], runs.length > 1 ? colour(i) : null)));
-  const curves = runs.map((run, i) => returns(run, task, i, runs.length > 1 ? run.name : "return"));
-  tile.chart.set({
+  const marks = [shown.x, shown.y, facts?.return, facts?.teacher_return, ...runs.map((run) => run.mark(`returns/${task}`))];
+  tile.chart.setOnce(marks.join("|"), () => ({
     x: shown.x,
     xLabel: AXES[shown.x].label,
-    curves: curves.filter(({ x }) => x.length),
+    curves: runs.map((run, i) => returns(run, task, i, runs.length > 1 ? run.name : "return")).filter(({ x }) => x.length),
     lines: references(facts),
     label: facts?.return == null ? `${plain(task)}: no evaluation yet` : `Returns of ${plain(task)}: now ${number(facts.return)}`,
-  });
+  }));
   fill(tile.foot, runs.length > 1 ? [] : footOf(first, task, facts));
   updateClip(tile, first, task);
 }

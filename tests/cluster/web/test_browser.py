@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +172,37 @@ def test_the_page_steers_with_the_token_alone(chromium: Any, run: RunFolder, pag
     tab.wait_for_function(
         "() => document.querySelector('dialog [role=status]').textContent.includes('not running')"
     )
+
+
+def test_a_live_run_shows_a_rising_curve(chromium: Any, tmp_path: Path) -> None:
+    """With real parts: Ray, replay, learner, worker, and the page that the run itself starts."""
+    words = [sys.executable, "-P", "-m", "cluster.cli.main", "start", "debug", "--name", "live"]
+    words += ["--updates", "400", "--set", "actors.evaluate_every_s=1"]
+    environment = os.environ | {
+        "GATO_RUNS": str(tmp_path), "GATO_PAGE": "on", "PYTHONPATH": os.getcwd(),
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    lines: list[str] = []
+    url = next(line for line in process.stdout if line.startswith("page: ")).split()[1]
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
+    reader.start()
+    problems: list[str] = []
+    tab = open_page(context_of(chromium), url, problems)
+    tile = '[data-task="mujoco/inverted-pendulum"]'
+    seen: list[float] = []
+    while process.poll() is None:
+        if (shown := tab.query_selector(f"{tile} .value b")) is not None:
+            seen.append(float(shown.inner_text().replace(",", "")))
+        tab.wait_for_timeout(500)
+    reader.join()
+    process.stdout.close()
+    assert process.returncode == 0, "".join(lines)
+    tab.wait_for_selector(".state:has-text('finished')")
+    assert max(seen[-3:]) > 1.5 * seen[0], seen
+    assert tab.evaluate(f"() => Number(document.querySelector('{tile} .chart').dataset.points)") > 3
+    assert problems == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
