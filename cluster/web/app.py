@@ -108,7 +108,11 @@ class Page:
 
     async def _steer(self, request: web.Request) -> web.Response:
         folder = self._runs.follow(request.match_info["run"]).folder
-        if not has_token(request, await _in_thread(partial(token_of, folder))):
+        try:
+            token = await _in_thread(partial(token_of, folder))
+        except OSError as problem:
+            raise ValueError(f"this run cannot be steered from here: {problem}") from problem
+        if not has_token(request, token):
             return web.Response(
                 status=401,
                 text=f"to change a run, give its token: it is in {token_file(folder)}",

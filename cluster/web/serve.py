@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ async def _serve(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ended.set)
-    token_of(folder)
+    with suppress(OSError):  # somebody else's run can be read all the same
+        token_of(folder)
     runs = Runs(folder)
     page = Page(runs)
     runner = web.AppRunner(
@@ -75,7 +77,8 @@ async def _serve(
     await runner.setup()
     try:
         actual = await _listen(runner, port, known_port(folder))
-        _keep_port(folder, actual)
+        with suppress(OSError):
+            _keep_port(folder, actual)
         when_ready(f"http://{HOST}:{actual}")
         while not (ended.is_set() or stop.is_set()):
             await loop.run_in_executor(None, runs.end_unused)

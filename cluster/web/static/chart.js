@@ -177,6 +177,8 @@ export class Chart {
       const beside = said.filter(([, other]) => Math.abs(other - text) < 11 * ratio).map(([end]) => end);
       const x = isLow ? left + width - room - 3 * ratio : Math.max(left + 4 * ratio, ...beside.map((end) => end + 6 * ratio));
       if (!isLow) said.push([x + room, text]);
+      ctx.fillStyle = token("--surface");
+      ctx.fillRect(x - ratio, text - 8 * ratio, room + 2 * ratio, 10 * ratio);
       ctx.fillStyle = stroke;
       ctx.fillText(label, x, text);
     }

@@ -45,7 +45,21 @@ export class Feed {
     const fresh = prefixes.filter((prefix) => !run?.prefixes.has(prefix));
     if (!run || !fresh.length) return;
     for (const prefix of fresh) run.prefixes.add(prefix);
-    for (let at = 0; at < fresh.length; at += 40) await this.#loadLines(run, fresh.slice(at, at + 40));
+    await this.#loadAll(run, fresh);
+  }
+
+  /** In requests whose addresses are not too long for a server. */
+  async #loadAll(run, prefixes) {
+    let some = [], length = 0;
+    for (const prefix of [...prefixes, null]) {
+      const more = prefix === null ? Infinity : encodeURIComponent(prefix).length + 8;
+      if (some.length && length + more > 4000) {
+        await this.#loadLines(run, some);
+        [some, length] = [[], 0];
+      }
+      some.push(prefix);
+      length += more;
+    }
   }
 
   async #loadLines(run, prefixes) {
@@ -70,8 +84,7 @@ export class Feed {
     if (!snapshot) return void setTimeout(() => this.runs.has(name) && this.#load(name), 2000);
     this.problem = "";
     run.takeSnapshot(snapshot);
-    const prefixes = [...run.prefixes];
-    for (let at = 0; at < prefixes.length; at += 40) this.#loadLines(run, prefixes.slice(at, at + 40));
+    this.#loadAll(run, run.prefixes);
     for (const message of queued) this.#take(message);
     this.#want();
     this.onChange();
