@@ -24,10 +24,13 @@ import numpy as np
 
 from benchmarks.chromium import chromium
 from benchmarks.machine import ROOT, about
+from benchmarks.tables import table
 from benchmarks.written_runs import BEGIN_S, append, evaluation, learner_report, make_run
 from cluster.runs.folder import RunFolder
 
 RESULT = ROOT / "docs" / "results" / "page.json"
+PAGE = ROOT / "docs" / "watching.md"
+BEGIN, END = "<!-- figures -->", "<!-- figures: end -->"
 HOPPER = "mujoco/hopper"
 POINTS = f"Number(document.querySelector('[data-task=\"{HOPPER}\"] .chart').dataset.points)"
 DRAWN = "() => document.querySelectorAll('.tile canvas').length >= 61"
@@ -175,6 +178,31 @@ def main() -> None:
         found |= fed(browser, root, words.feed_s)
     RESULT.write_text(json.dumps(machine | found, indent=1) + "\n")
     print(RESULT.read_text())
+    write_figures(machine | found)
+
+
+def write_figures(found: dict[str, Any]) -> None:
+    """The table of the page that says what was measured, between its marks."""
+    text = {name: f"{value:g}" for name, value in found.items() if isinstance(value, int | float)}
+    tab = [text[f"tab_heap_mb_{when}"] for when in ("begin", "end", "most")]
+    fed_for = f"fed {found['fed_records']:,} records in {text['fed_s']} s"
+    seconds = {
+        "a record's append to its pixels, median": "write_to_pixel_p50_s",
+        "the same, 95th percentile of 50": "write_to_pixel_p95_s",
+        "60 tasks of 10,000 evaluations drawn, from the request on": "draw_60_tasks_s",
+        "their journal read from its beginning, 500,000 records": "read_journal_s",
+        "their curves from the kept history": "read_kept_s",
+    }
+    measured = {what: f"{text[name]} s" for what, name in seconds.items()} | {
+        "memory of the server with them": f"{text['server_mb']} MB",
+        f"memory of a tab's scripts, {fed_for}": f"{tab[0]} MB, at the end {tab[1]}, at most {tab[2]}",
+        "memory of its server": f"{text['fed_server_mb_begin']} MB, at the end"
+        f" {text['fed_server_mb_end']}",
+    }
+    rows = [{"what": what, "measured": said} for what, said in measured.items()]
+    on = f"On {found['cpu']}, {found['date']}, commit {found['commit']}, beside other work."
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{on}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import { clock, count, number } from "./format.js";
 
+const WHOLE = Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat();
+const TIMES = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, ...[1, 2, 5, 10, 20, 50].map((n) => n * 86400)];
 const dirty = new Set();
 let scheduled = false;
 const onScreen = new IntersectionObserver((entries) => {
@@ -139,7 +141,7 @@ export class Chart {
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined },
       scales: { x: { time: false, range: wide }, y: { range: (plot, low, high) => this.#range(low, high) } },
       axes: [
-        { ...axis, size: 22, gap: 3, space: 60, values: (_, at) => at.map(this.content.x === "time" ? clock : count) },
+        { ...axis, size: 22, gap: 3, space: 60, incrs: this.content.x === "time" ? TIMES : WHOLE, values: (_, at) => at.map(this.content.x === "time" ? clock : (v) => trimmed(count(v))) },
         { ...axis, size: 46, gap: 4, space: 26, values: (_, at) => at.map((v) => trimmed(format(v))) },
       ],
       hooks: { draw: [(plot) => this.#drawLines(plot)], setCursor: [(plot) => this.#point(plot)] },
