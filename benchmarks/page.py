@@ -195,7 +195,8 @@ def write_figures(found: dict[str, Any]) -> None:
     }
     measured = {what: f"{text[name]} s" for what, name in seconds.items()} | {
         "memory of the server with them": f"{text['server_mb']} MB",
-        f"memory of a tab's scripts, {fed_for}": f"{tab[0]} MB, at the end {tab[1]}, at most {tab[2]}",
+        f"memory of a tab's scripts, {fed_for}": f"{tab[0]} MB, at the end {tab[1]}, at most"
+        f" {tab[2]}",
         "memory of its server": f"{text['fed_server_mb_begin']} MB, at the end"
         f" {text['fed_server_mb_end']}",
     }

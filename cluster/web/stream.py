@@ -18,6 +18,7 @@ MAX_STREAMS = 32
 MAX_RUNS = 8
 PULSE_S = 10.0
 """A stream that says nothing for longer is closed by proxies, and its end is not noticed."""
+WRITE_WITHIN_S = 30.0
 RETRY_MS = 1000
 GATHER_S = 0.1
 """Changes of this time go together."""
@@ -71,8 +72,8 @@ class Streams:
             await response.prepare(request)
             await response.write(f"retry: {RETRY_MS}\n\n".encode())
             await self._stream(response, followers, places, wake)
-        except (ConnectionError, RuntimeError):
-            pass  # the browser has left, or the loop ends
+        except (ConnectionError, RuntimeError, TimeoutError):
+            pass  # the browser has left or sleeps, or the loop ends
         finally:
             self._open.discard(wake)
             for end in ends:
@@ -96,7 +97,8 @@ class Streams:
                     told[name] = follower.now_count
                     said += f"event: now\ndata: {follower.now_text}\n\n"
             if said:
-                await response.write(said.encode())
+                async with asyncio.timeout(WRITE_WITHIN_S):
+                    await response.write(said.encode())
             try:
                 await asyncio.wait_for(wake.wait(), PULSE_S)
             except TimeoutError:
