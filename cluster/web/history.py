@@ -25,6 +25,9 @@ MAX_EVENTS = 300
 MAX_STEPS = 4096
 PLAYERS_EVERY_S = 5.0
 IQM_EVERY_S = 1.0
+INTERVAL_EVERY = 1 / 30
+"""An interval takes a thousand times as long as its mean, so it comes at times that grow with the
+run's age, by this part."""
 Change = dict[str, Any]
 """What one entry changed, as the page is told."""
 
@@ -50,7 +53,7 @@ class History:
         """Updates of the learner, and the tokens that it had trained on by then."""
         self._replay: tuple[float, ReplayStats] | None = None
         self._players_s = 0.0
-        self._iqm_s = 0.0
+        self._iqm_s = self._interval_s = 0.0
 
     def add(self, entry: Entry, summary: Summary) -> Change | None:
         """Take one more entry, which `summary` has been folded over. What it changed, or None if
@@ -99,13 +102,22 @@ class History:
         if point is None:
             return None
         change: Change = {"task": record.task, "point": point.row(self.first_s or 0.0)}
-        time_s = self._at.time_s
-        if not 0 <= time_s - self._iqm_s < IQM_EVERY_S:
-            self._iqm_s = time_s
-            value = interquartile_mean_of(summary.newest_scores("teacher"))
-            if value is not None:
-                change |= self._append({"tasks/iqm": value}, at) or {}
+        if not 0 <= self._at.time_s - self._iqm_s < IQM_EVERY_S:
+            change |= self._append(self._over_tasks(summary), at) or {}
         return change
+
+    def _over_tasks(self, summary: Summary) -> dict[str, float]:
+        """The interquartile mean over tasks and, now and then, its interval."""
+        self._iqm_s = time_s = self._at.time_s
+        value = interquartile_mean_of(summary.newest_scores("teacher"))
+        if value is None:
+            return {}
+        every_s = max(IQM_EVERY_S, INTERVAL_EVERY * (time_s - (self.first_s or time_s)))
+        over = None if 0 <= time_s - self._interval_s < every_s else summary.aggregate("teacher")
+        if over is None:
+            return {"tasks/iqm": value}
+        self._interval_s = time_s
+        return {"tasks/iqm": value, "tasks/iqm/low": over.low, "tasks/iqm/high": over.high}
 
     def _tokens_at(self, step: int) -> float:
         """Tokens that the learner had trained on at an update that it made lately."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from functools import lru_cache
@@ -15,7 +16,6 @@ from cluster.monitor.waits import waits_text
 from cluster.monitor.watch import ENDED
 from cluster.runs.folder import RunFolder
 from cluster.web.measures import ages, finite_only
-from gato.metrics import LearnerReport
 from gato.serialization import to_plain
 
 MAX_WORKERS = 200
@@ -40,7 +40,7 @@ def now_of(summary: Summary, folder: RunFolder, problem: str, is_dead: bool) -> 
         "num_workers": len(everyone),
         "num_gone": len(summary.workers) - len(everyone),
         "workers": [worker | {"fault": faults.get(worker["id"], "")} for worker in workers],
-        "learner": plain["learner"] | (_learner(summary.learner) if summary.learner else {}),
+        "learner": plain["learner"] | _learner(summary),
         "clips": clips_of(folder.path / "clips"),
     }
 
@@ -58,15 +58,22 @@ def last_faults(summary: Summary) -> dict[str, str]:
     return faults
 
 
-def _learner(report: LearnerReport) -> dict[str, Any]:
-    """What the summary leaves out of the newest report."""
-    wall_s = sum(report.seconds.values())
+def _learner(summary: Summary) -> dict[str, Any]:
+    """What the summary leaves out: of the newest report, and of those of the last minute what its
+    time went into."""
+    report, recent = summary.learner, [report for _, report in summary.learner_recent]
+    if report is None:
+        return {}
+    seconds: dict[str, float] = {}
+    for name, spent_s in (part for one in recent for part in one.seconds.items()):
+        seconds[name] = seconds.get(name, 0.0) + spent_s
+    wall_s = math.fsum(one.wall_s for one in recent)
+    able = math.fsum(one.mfu * one.wall_s for one in recent)
     return {
         "accuracy_by_task": finite_only({n: m.value for n, m in report.accuracy_by_task.items()}),
         "norm_by_part": finite_only(report.norm_by_part),
-        "seconds": finite_only(report.seconds),
-        "seconds_in_all": wall_s,
-        "mfu": report.mfu,
+        "seconds": finite_only(seconds),
+        "mfu": able / wall_s if wall_s > 0 and math.isfinite(able) else None,
         "memory_bytes": report.memory_bytes,
     }
 

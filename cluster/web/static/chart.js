@@ -126,7 +126,7 @@ export class Chart {
     const series = [{}], bands = [];
     for (const { label, colour: stroke, low, faint, width: lineWidth } of this.content.curves) {
       if (low) {
-        const hidden = { stroke: "transparent", width: 0, points: { show: false } };
+        const hidden = { stroke: "transparent", width: 0, spanGaps: true, points: { show: false } };
         series.push({ ...hidden, label: "" }, { ...hidden, label: "" });
         bands.push({ series: [series.length - 2, series.length - 1], fill: withAlpha(stroke, 0.16) });
       }

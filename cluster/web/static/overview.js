@@ -48,21 +48,20 @@ export class Overview {
     const marks = [shown.x, JSON.stringify(aggregates), ...runs.map((run) => run.mark("tasks/iqm"))];
     this.iqm.chart.setOnce(marks.join("|"), () => ({
       x: shown.x, xLabel: AXES[shown.x].label,
-      curves: runs.flatMap((run, i) => withInterval(line(run, "tasks/iqm", i, runs.length > 1 ? run.name : "IQM"), aggregates[i])),
+      curves: runs.flatMap((run, i) => withInterval(run, i, runs.length > 1 ? run.name : "IQM")),
       lines: [{ label: "teacher", value: 1, colour: token("--teacher"), isInside: true }, { label: "random", value: 0, colour: token("--random"), isInside: true }],
       label: `Interquartile mean over tasks: ${aggregates.map((over) => over?.iqm.toFixed(2)).join(", ")}`,
     }));
   }
 }
 
-/** The interval of now, at the end of the curve. */
-function withInterval([curve], over) {
-  if (!curve) return [];
-  const { low: _, high: __, ...bare } = curve;
-  if (!over || !curve.x.length) return [bare];
-  const last = curve.x.length - 1, from = Math.max(0, last - Math.max(1, Math.round(curve.x.length / 40)));
-  const only = (value) => curve.x.map((_, i) => (i >= from ? value : null));
-  return [{ ...bare, low: only(over.low), high: only(over.high) }];
+/** The mean over tasks and, behind it, its interval at the times for which it was computed. */
+function withInterval(run, i, label) {
+  const [mean] = line(run, "tasks/iqm", i, label), [low] = line(run, "tasks/iqm/low", i, ""), [high] = line(run, "tasks/iqm/high", i, "");
+  if (!mean) return [];
+  const { low: _, high: __, ...bare } = mean;
+  if (!low || low.x.length !== high?.x.length) return [bare];
+  return [{ label: "95 %", colour: bare.colour, isBand: true, x: low.x, y: low.x.map(() => null), low: low.y, high: high.y }, bare];
 }
 
 function waitsOf({ now, name }, isNamed) {
@@ -85,7 +84,7 @@ function stripOf({ now }) {
     ["updates", done === null ? "–" : count(learner.step), done === null ? "" : `of ${count(learner.num_updates)}`, done],
     ["loss", number(learner.loss), ""],
     ["tokens/s", count(learner.tokens_per_s), learner.mfu ? `MFU ${percent(learner.mfu)}` : ""],
-    ["environment steps/s", count(now.env_steps_per_s), ""],
+    ["env steps/s", count(now.env_steps_per_s), ""],
     ["workers", count(now.num_workers), now.num_gone ? `${now.num_gone} silent` : ""],
     ["replay", replay.capacity_bytes ? percent(replay.fill) : "–", replay.capacity_bytes ? `of ${bytes(replay.capacity_bytes)}` : "", replay.fill],
   ];

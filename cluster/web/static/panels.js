@@ -142,7 +142,8 @@ function learnerFacts({ learner }) {
 }
 
 /** Where the learner's time goes, as one bar. */
-function splitOf({ seconds = {}, seconds_in_all: all = 0 }) {
+function splitOf({ seconds = {} }) {
+  const all = Object.values(seconds).reduce((a, b) => a + b, 0);
   const spent = Object.entries(seconds).filter(([, s]) => s > 0);
   if (!spent.length || !all) return [];
   const text = spent.map(([name, s]) => `${name} ${percent(s / all)}`).join(", ");

@@ -60,6 +60,19 @@ def test_rates_of_replay_are_differences_over_time(run: RunFolder) -> None:
     assert shown["mean"] == [10_000.0] * 39
 
 
+def test_the_mean_over_tasks_has_its_interval_at_times_that_grow_with_the_run(
+    run: RunFolder,
+) -> None:
+    lines = read(run).lines
+    low, high = (lines[f"tasks/iqm/{name}"].columns(100, since_s=0.0) for name in ("low", "high"))
+    mean = lines["tasks/iqm"].columns(100, since_s=0.0)
+    by_step = dict(zip(mean["step"], mean["mean"], strict=True))
+    assert low["step"] == high["step"]
+    assert 25 <= len(low["step"]) <= len(mean["step"])
+    for step, bottom, top in zip(low["step"], low["mean"], high["mean"], strict=True):
+        assert bottom <= by_step[step] <= top
+
+
 @pytest.mark.parametrize("cut", [1, 57, 200])
 def test_one_that_was_kept_goes_on_where_it_was(run: RunFolder, cut: int) -> None:
     write_history(run.path / "page", "id", read(run, until=cut))
