@@ -24,7 +24,8 @@ from tests.cluster.wait import until
 from tests.cluster.web.browser import is_drawn, needs_browser, open_page
 from tests.cluster.web.served import Served, begin, served
 
-pytestmark = [needs_browser, pytest.mark.timeout(900), pytest.mark.slow]
+pytestmark = [needs_browser, pytest.mark.timeout(900)]
+slow = pytest.mark.slow
 HOPPER, PONG = "mujoco/hopper", "atari/pong"
 POINTS = f"() => Number(document.querySelector('[data-task=\"{HOPPER}\"] .chart').dataset.points)"
 
@@ -59,6 +60,7 @@ def play(run: RunFolder, number: int, mean: float = 500.0) -> None:
     append(run, [(BEGIN_S + 2.0 * number, record)])
 
 
+@slow
 def test_fifty_records_are_on_the_screen_within_two_seconds(
     chromium: Any, run: RunFolder, page: Served
 ) -> None:
@@ -75,6 +77,7 @@ def test_fifty_records_are_on_the_screen_within_two_seconds(
     assert problems == []
 
 
+@slow
 def test_a_server_that_has_gone_is_found_again(chromium: Any, run: RunFolder) -> None:
     with served(run) as page:
         tab = open_page(context_of(chromium), page.url, [])
@@ -87,6 +90,7 @@ def test_a_server_that_has_gone_is_found_again(chromium: Any, run: RunFolder) ->
         tab.wait_for_selector(".trouble", state="hidden")
 
 
+@slow
 def test_eight_tabs_all_draw_and_the_server_still_answers(
     chromium: Any, run: RunFolder, page: Served
 ) -> None:
@@ -128,6 +132,7 @@ def test_names_are_text(chromium: Any, tmp_path: Path) -> None:
     assert problems == []
 
 
+@slow
 def test_what_is_shown_is_in_the_address(chromium: Any, page: Served) -> None:
     tab = open_page(context_of(chromium), page.url, [])
     is_drawn(tab, HOPPER)
@@ -146,6 +151,7 @@ def test_what_is_shown_is_in_the_address(chromium: Any, page: Served) -> None:
     is_drawn(tab, HOPPER)
 
 
+@slow
 def test_runs_are_overlaid(chromium: Any, run: RunFolder, page: Served) -> None:
     make_run(run.root, "two", tasks=(HOPPER,), reports=20, seed=3)
     tab = open_page(context_of(chromium), f"{page.url}/?runs=one,two", [])
@@ -158,6 +164,7 @@ def test_runs_are_overlaid(chromium: Any, run: RunFolder, page: Served) -> None:
     )
 
 
+@slow
 def test_the_page_steers_with_the_token_alone(chromium: Any, run: RunFolder, page: Served) -> None:
     tab = open_page(context_of(chromium), page.url, [])
     is_drawn(tab, HOPPER)
@@ -174,6 +181,7 @@ def test_the_page_steers_with_the_token_alone(chromium: Any, run: RunFolder, pag
     )
 
 
+@slow
 def test_a_live_run_shows_a_rising_curve(chromium: Any, tmp_path: Path) -> None:
     """With real parts: Ray, replay, learner, worker, and the page that the run itself starts."""
     words = [sys.executable, "-P", "-m", "cluster.cli.main", "start", "debug", "--name", "live"]
@@ -207,6 +215,7 @@ def test_a_live_run_shows_a_rising_curve(chromium: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("query", ["", "?runs=one&view=metrics", "?runs=one,two"])
+@slow
 def test_axe_finds_no_serious_fault(
     chromium: Any, run: RunFolder, page: Served, scheme: str, query: str
 ) -> None:
@@ -227,6 +236,7 @@ def test_axe_finds_no_serious_fault(
     assert serious == [], json.dumps(serious, indent=1)
 
 
+@slow
 def test_sixty_tasks_of_ten_thousand_points_are_drawn_within_a_second(
     chromium: Any, tmp_path: Path
 ) -> None:
