@@ -22,7 +22,8 @@ from cluster.runs.folder import RunFolder
 SWITCH = "GATO_PAGE"
 """An environment variable: off for no page at any run, whatever their settings say."""
 AGAIN_AFTER_S = (1.0, 5.0, 30.0, 60.0)
-END_WITHIN_S = 3.0
+END_WITHIN_S = 8.0
+"""It tells open tabs how the run ended, and keeps its history; that takes a second."""
 ANSWER_S = 1.0
 LOG_BYTES = 1 << 20
 

@@ -148,19 +148,28 @@ class Follower:
             return to_json_text({"run": self.folder.name, "last": self.last, "lines": lines})
 
     def _follow(self) -> None:
-        kept = read_history(self._page_folder, self._run_id())
-        if kept is not None:
-            self._history, self._dropped = kept, int(kept.last_id.partition("-")[0])
-            self._saved_id = kept.last_id
-        while not self._closed.is_set():
-            try:
-                with journal_of(self.folder) as journal:
-                    while not self._closed.is_set():
-                        self._read(journal)
-            except (ValueError, OSError, redis.RedisError) as problem:
-                self._problem = " ".join(str(problem).split())
+        try:
+            kept = read_history(self._page_folder, self._run_id())
+            if kept is not None:
+                self._history, self._dropped = kept, int(kept.last_id.partition("-")[0])
+                self._saved_id = kept.last_id
+            while not self._closed.is_set():
+                self._read_until_closed()
+        finally:
+            if not self._closed.is_set():  # the error itself is on its way to the log
+                self._problem = "the page cannot go on; see page/log.txt in the run's folder"
                 self._tell(idle=True)
-                self._closed.wait(1.0)
+
+    def _read_until_closed(self) -> None:
+        """Read the journal; also returns, after a second, when it cannot be read."""
+        try:
+            with journal_of(self.folder) as journal:
+                while not self._closed.is_set():
+                    self._read(journal)
+        except (ValueError, OSError, redis.RedisError) as problem:
+            self._problem = " ".join(str(problem).split())
+            self._tell(idle=True)
+            self._closed.wait(1.0)
 
     def _read(self, journal: JournalReader) -> None:
         entries = journal.read(self._summary.last_id, block_s=0.5, count=500)

@@ -96,6 +96,10 @@ def test_eight_tabs_all_draw_and_the_server_still_answers(
 ) -> None:
     context = context_of(chromium)
     problems: list[str] = []
+    streams: list[str] = []
+    context.on(
+        "request", lambda asked: streams.append(asked.url) if "/api/stream" in asked.url else None
+    )
     tabs = [open_page(context, page.url, problems) for _ in range(8)]
     for tab in tabs:
         is_drawn(tab, HOPPER)
@@ -108,10 +112,12 @@ def test_eight_tabs_all_draw_and_the_server_still_answers(
             " return performance.now() - t; }"
         )
         assert took_ms < 1000
+    assert len(streams) == 1
     tabs[0].close()  # the one with the stream, as it came first
     play(run, 32)
     for tab in tabs[1:]:
         tab.wait_for_function(f"({POINTS})() >= 32")
+    assert len(streams) == 2
     assert problems == []
 
 
