@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -147,7 +148,7 @@ def fed(browser: Any, root: Path, feed_s: float) -> dict[str, float]:
         tab.wait_for_selector(".tile canvas")
         seconds_to_read(url, "fed")
         seen: list[tuple[float, float]] = []
-        begun_s, number = time.monotonic(), 1501
+        begun_s, number, reports = time.monotonic(), 1501, 0
         while time.monotonic() - begun_s < feed_s:
             if len(seen) <= (time.monotonic() - begun_s) / (feed_s / 10):
                 seen.append((heap_mb(tab), memory_mb(pid)))
@@ -157,10 +158,11 @@ def fed(browser: Any, root: Path, feed_s: float) -> dict[str, float]:
                 append(folder, [(now_s, evaluation(task, number, 900.0, rng))])
                 number += 1
             append(folder, [(BEGIN_S + 2.0 * number, learner_report(tasks, number, 10**6, rng))])
+            reports += 1
             tab.wait_for_timeout(500)
         seen.append((heap_mb(tab), memory_mb(pid)))
     return {
-        "fed_s": feed_s, "fed_records": number - 1501,
+        "fed_s": feed_s, "fed_records": number - 1501 + reports,
         "tab_heap_mb_begin": round(seen[1][0], 1), "tab_heap_mb_end": round(seen[-1][0], 1),
         "tab_heap_mb_most": round(max(heap for heap, _ in seen), 1),
         "fed_server_mb_begin": round(seen[1][1]), "fed_server_mb_end": round(seen[-1][1]),
@@ -171,14 +173,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--feed-s", type=float, default=FEED_S)
     words = parser.parse_args()
-    machine = about()
+    found: dict[str, Any] = dict(about())
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         root = Path(folder)
-        found = write_to_pixel(browser, root) | week(browser, root)
-        found |= fed(browser, root, words.feed_s)
-    RESULT.write_text(json.dumps(machine | found, indent=1) + "\n")
+        for measure in (write_to_pixel, week, partial(fed, feed_s=words.feed_s)):
+            found |= measure(browser, root)
+            RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(RESULT.read_text())
-    write_figures(machine | found)
+    write_figures(found)
 
 
 def write_figures(found: dict[str, Any]) -> None:
