@@ -39,7 +39,15 @@ def now_of(summary: Summary, folder: RunFolder, problem: str, is_dead: bool) -> 
         "weights_age": ages(summary, now_s),
         "num_workers": len(everyone),
         "num_gone": len(summary.workers) - len(everyone),
-        "workers": [worker | {"fault": faults.get(worker["id"], "")} for worker in workers],
+        "workers": [
+            worker
+            | {
+                "fault": faults.get(worker["id"], ""),
+                # of reports that name it
+                "node": to_plain(summary.workers[worker["id"]].latest).get("node", ""),
+            }
+            for worker in workers
+        ],
         "learner": plain["learner"] | _learner(summary),
         "clips": clips_of(folder.path / "clips"),
     }
