@@ -8,7 +8,7 @@ RUN ?= demo
 # Processes that share the fast tests; a file is tested in one of them.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup run test test-slow coverage mutate chaos check bench docs clean
+.PHONY: setup run test test-slow test-browser coverage mutate chaos check bench docs clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,13 @@ test: $(STAMP) check
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q --timeout 3600
+
+# The page in a headless Chromium (apt-get install chromium): what it draws and when, many tabs, and
+# with npm its accessibility.
+test-browser: $(STAMP)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[browser]" -c constraints.txt
+	! command -v npm > /dev/null || npm install --silent --no-save --no-package-lock axe-core@4.14.1
+	$(BIN)/python -m pytest -q tests/cluster/web/test_browser.py --timeout 3600
 
 # Lines and branches that the fast tests run; written into docs/testing.md.
 coverage: $(STAMP)

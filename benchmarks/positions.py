@@ -2,7 +2,7 @@
 benchmarks.positions`.
 
 Hopper and Pong with as many steps of context as fit in 192 tokens, where the order of steps says
-how fast the ball is. It takes about half an hour on one core, goes on where it was ended, and writes
+how fast the ball is. It takes half an hour on one core, goes on where it was ended, and writes
 docs/results/positions.{json,md,png}.
 """
 

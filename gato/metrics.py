@@ -131,6 +131,10 @@ class ReplayStats:
         default_factory=dict[str, Mapping[str, Amount]]
     )
     """What is stored but never sampled, by task and reason: filters, staleness, tables."""
+    sources: Mapping[str, Mapping[str, Amount]] = field(
+        default_factory=dict[str, Mapping[str, Amount]]
+    )
+    """What is stored by task and kind of source: agent, teacher, file."""
     writers_waiting: int = 0
     readers_waiting: int = 0
     may_insert: bool = True

@@ -31,6 +31,7 @@ from replay.saved_state import SavedState
 from replay.storage.eviction import ReplayDiskFull, ReplayFull
 from replay.storage.group_commit import MAX_GROUP, GroupCommitter
 from replay.storage.header import Header
+from replay.storage.sources import amounts_by_source
 from replay.storage.store import EpisodeStore
 
 PREDECESSOR_WAIT_S = 60.0
@@ -268,13 +269,12 @@ class ReplayService:
         snapshot = store.index.snapshot()
         left_out = left_out_by_task(store.index, self._tasks, self._config.mix, self._best)
         with self._gate.changed:
-            rejected = dict(self._rejected)
-            if store.damaged:
-                rejected["damaged on disk"] = len(store.damaged)
-            if store.damaged_streams:
-                rejected["streams of keys damaged on disk"] = len(store.damaged_streams)
+            damaged = {"damaged on disk": len(store.damaged)}
+            damaged["streams of keys damaged on disk"] = len(store.damaged_streams)
+            rejected = dict(self._rejected) | {why: n for why, n in damaged.items() if n}
             return ReplayStats(
                 episodes=store.index.episodes_by_task(snapshot),
+                sources=amounts_by_source(store.index, snapshot),
                 steps=int(snapshot.steps.sum()),
                 inserted_tokens=limiter.inserted_tokens,
                 read_tokens=limiter.read_tokens,

@@ -72,7 +72,8 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
         refused=dict(refused),
         duplicates=sum(one.duplicates for one in stats),
         evicted=sum(one.evicted for one in stats),
-        left_out=_left_out_of_all(stats),
+        left_out=_amounts_of_all([one.left_out for one in stats]),
+        sources=_amounts_of_all([one.sources for one in stats]),
         writers_waiting=sum(one.writers_waiting for one in stats),
         readers_waiting=sum(one.readers_waiting for one in stats),
         may_insert=all(one.may_insert for one in stats),
@@ -86,13 +87,15 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
     )
 
 
-def _left_out_of_all(stats: Sequence[ReplayStats]) -> dict[str, dict[str, Amount]]:
-    """By task and reason. Each shard filters by its own episodes, so a reason may name a different
-    return in each."""
+def _amounts_of_all(
+    stats: Sequence[Mapping[str, Mapping[str, Amount]]],
+) -> dict[str, dict[str, Amount]]:
+    """By task and reason, or source. Each shard filters by its own episodes, so a reason may name a
+    different return in each."""
     out: dict[str, dict[str, Amount]] = {}
     for one in stats:
-        for task, reasons in one.left_out.items():
+        for task, amounts in one.items():
             of_task = out.setdefault(task, {})
-            for reason, amount in reasons.items():
-                of_task[reason] = of_task[reason] + amount if reason in of_task else amount
+            for name, amount in amounts.items():
+                of_task[name] = of_task[name] + amount if name in of_task else amount
     return out

@@ -45,6 +45,9 @@ settings.load_profile("no-deadline")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Most runs of the tests have no page: another process for each takes time. Those of the page do.
+os.environ.setdefault("GATO_PAGE", "off")
+
 LONGEST = (
     "tests/cluster/control/test_run.py",
     "tests/docs/test_blocks.py",

@@ -40,7 +40,7 @@ def test_the_workflow_calls_what_continuous_integration_runs_and_targets_that_ex
     words = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
     assert "bash .ci/run" in words
     targets = {word.removeprefix("make ") for word in words if word.startswith("make ")}
-    assert targets == {"docs", "test-slow", "coverage"}
+    assert targets == {"docs", "test-slow", "test-browser", "coverage"}
     assert all(recipe(target) for target in targets)
 
 

@@ -31,6 +31,13 @@ def watch(
     as_json: Annotated[
         bool, typer.Option("--json", help="As one JSON object; with --once.")
     ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve the run's page for a browser, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of the page, on loopback. Default: a free one."),
+    ] = None,
     redis: RedisUrl = None,
 ) -> None:
     """Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.
@@ -39,6 +46,13 @@ def watch(
     """
     if as_json and not once:
         raise ValueError("--json prints one status; add --once")
+    if port is not None and not web:
+        raise ValueError("--port is of the page; add --web")
+    if web:
+        if once or redis is not None:
+            raise ValueError("--web serves a page; leave out --once, --json and --redis")
+        serve_page(run, port)
+        return
     if as_json:
         sys.stdout.write(json.dumps(summary_of(run, redis_url=redis).to_json()) + "\n")
     else:
@@ -61,6 +75,29 @@ def runs() -> None:
     Example: [bold]gato runs[/bold]
     """
     print_runs(console)
+
+
+def serve_page(run: str | None, port: int | None) -> None:
+    """Serve the page of a run until Ctrl-C; where the run itself does so, say where."""
+    from cluster.control.page import live_page
+
+    folder = find_run(run)
+    page = live_page(folder) if port is None else None
+    if page is not None:
+        console.print(f"run {literal(folder.name)} has its page at {page}", highlight=False)
+        return
+    from cluster.web.serve import serve
+
+    serve(
+        folder,
+        port=port or 0,
+        when_ready=lambda url: console.print(
+            f"page: {url} (Ctrl-C ends it, not the run; its token for changes:"
+            f" {literal(folder.path)}/page/token)",
+            highlight=False,
+            soft_wrap=True,
+        ),
+    )
 
 
 def show(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:

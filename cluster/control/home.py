@@ -4,14 +4,11 @@ if it dies, and which then takes over the parts that run on."""
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +16,15 @@ import ray
 from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
-from cluster.control.initial_weights import InitialWeights
+from cluster.control.order import About, Order
+from cluster.control.page import page_of
 from cluster.control.run_journal import kept_url, open_journal, redis_of_resume
 from cluster.control.session import Session
 from cluster.control.storage import copied, require_not_moved, restore_here
 from cluster.journal.records import Event
 from cluster.journal.redis_server import find_server
-from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import is_full, require_space
-from cluster.runs.folder import RunFolder, ShownState, runs_root
+from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.home import Home, read_home, write_home
 from cluster.runs.overrides import override
 from cluster.supervision.launch import end_parts
@@ -39,47 +36,6 @@ AGAIN_S, TAKE_OVER_S = 2.0, 60.0
 """How often, and how long, one that takes over tries again; while the disk is full, without end."""
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a supervisor is to do: start a new run, or go on with the one in a folder."""
-
-    run_id: str
-    address: str
-    """Of the cluster's head."""
-    redis_url: str | None
-    config: RunConfig | None = None
-    """Of a new run."""
-    text: bytes | None = None
-    """Its encoder of text, if that is a file."""
-    initial: InitialWeights | None = None
-    """The weights that it begins with."""
-    path: str = ""
-    """The folder of a run to go on with."""
-    settings: Sequence[str] = ()
-    """What is changed when it goes on."""
-    storage: str = ""
-    """Where the copy is of which the run is made here, its home being lost."""
-    session: str = field(default_factory=partial(secrets.token_hex, 16))
-    """Differs for each start and resume: who takes over also takes the words that wait."""
-    is_exact: bool = False
-    """A new run has its config's name, and no other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What a supervisor says of its run."""
-
-    home: Home
-    name: str
-    config: RunConfig
-    state: ShownState
-    reason: str
-    redis_url: str
-    """Empty until there is one."""
-    scales: str
-    """JSON."""
 
 
 class SupervisorActor:
@@ -261,7 +217,10 @@ class SupervisorActor:
             url = redis_of_resume(folder, self._order.redis_url, console)
             end_parts()  # of this run, left by a supervisor that was killed with its node
         host = ray.util.get_node_ip_address()
-        with open_journal(folder, url, also_at=host, token=self._order.session) as journal:
+        with (
+            open_journal(folder, url, also_at=host, token=self._order.session) as journal,
+            page_of(folder, folder.config().page, console),
+        ):
             self._url = url or find_server(folder.path / "redis").replace(
                 "@127.0.0.1:", f"@{host}:"
             )

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from actors.tasks.text_encoder import BYTES
 from cluster.control import run_control
+from cluster.control.page import live_page
 from cluster.control.run_journal import keep_url, redis_of_resume, redis_of_start
 from cluster.control.storage import require_not_moved
 from cluster.control.supervise import Connections, supervise_or_fail
@@ -190,9 +191,11 @@ def _carry_out_detached(folder: RunFolder, options: Connections, console: Consol
         raise ValueError(
             f"run {folder.name} did not start: {info.reason or f'see {folder.path}/log.txt'}"
         )
-    name = literal(folder.name)
+    name, page = literal(folder.name), live_page(folder)
     console.print(
         f"run [bold]{name}[/bold] goes on in the background: gato watch {name} · gato stop {name}"
+        + (f" · {page}" if page else ""),
+        soft_wrap=True,
     )
 
 

@@ -17,8 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.tasks.text_encoder import BYTES
 from cluster.control.at_home import home_node
-from cluster.control.home import About, Order, RemoteSupervisor
+from cluster.control.home import RemoteSupervisor
 from cluster.control.initial_weights import initial_of
+from cluster.control.order import About, Order
 from cluster.control.run_journal import keep_url
 from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray

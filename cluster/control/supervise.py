@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import ray
 from rich.console import Console
 
+from cluster.control.page import page_of
 from cluster.control.run_journal import open_journal
 from cluster.control.session import Session
 from cluster.control.storage import copied
@@ -52,7 +53,10 @@ def _supervise(
 ) -> None:
     tasks = ", ".join(config.tasks)
     folder.set_state("starting")
-    with open_journal(folder, options.redis_url, options.redis_port) as journal:
+    with (
+        open_journal(folder, options.redis_url, options.redis_port) as journal,
+        page_of(folder, config.page, console),
+    ):
         session = Session(folder, journal, on_cluster=False)
         resumed = journal.last_number > 0
         journal.append(

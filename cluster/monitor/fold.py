@@ -55,7 +55,13 @@ def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
     if not record.loss.count and summary.learner is not None:
         # The last report tells of a publication alone: the loss is still what it was.
         before = summary.learner
-        record = replace(record, loss=before.loss, loss_by_task=before.loss_by_task)
+        record = replace(
+            record,
+            loss=before.loss,
+            loss_by_task=before.loss_by_task,
+            accuracy_by_task=record.accuracy_by_task or before.accuracy_by_task,
+            norm_by_part=record.norm_by_part or before.norm_by_part,
+        )
     published_s = summary.published_s
     if record.version not in published_s:
         kept = sorted({**published_s, record.version: time_s}.items())[-MAX_PUBLICATIONS:]

@@ -49,11 +49,10 @@ def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> A
     of them. The interval is the percentile bootstrap's, stratified: episodes are drawn again within
     each task.
     """
-    kept = [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]
-    if not kept:
+    scores_KE = _alike(scores_of_tasks)
+    if scores_KE is None:
         return None
-    fewest = min(map(len, kept))
-    scores_KE = np.array([scores[:fewest] for scores in kept], np.float64)
+    num_tasks, fewest = scores_KE.shape
     drawn_RKE = np.random.default_rng(seed).integers(fewest, size=(RESAMPLES, *scores_KE.shape))
     again_RKE = np.take_along_axis(scores_KE[None], drawn_RKE, axis=2)
     tail = (1.0 - LEVEL) / 2.0
@@ -62,5 +61,20 @@ def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> A
         iqm=float(interquartile_mean(scores_KE)),
         low=float(low),
         high=float(high),
-        num_tasks=len(kept),
+        num_tasks=num_tasks,
     )
+
+
+def interquartile_mean_of(scores_of_tasks: Sequence[Sequence[float]]) -> float | None:
+    """The `iqm` of `aggregate` alone, which takes a thousandth of the time."""
+    scores_KE = _alike(scores_of_tasks)
+    return None if scores_KE is None else float(interquartile_mean(scores_KE))
+
+
+def _alike(scores_of_tasks: Sequence[Sequence[float]]) -> Float[np.ndarray, "K E"] | None:
+    """As many scores of each task as the one with the fewest has; None where there are none."""
+    kept = [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]
+    if not kept:
+        return None
+    fewest = min(map(len, kept))
+    return np.array([scores[:fewest] for scores in kept], np.float64)

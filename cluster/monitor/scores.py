@@ -15,6 +15,9 @@ from gato.serialization import from_plain
 from gato.task import Task
 from gato.version import Version
 
+MAX_SCORES = 1024
+"""Of one task; more are merged, so that a week's journal is read in a minute."""
+NEWEST_SCORES = 64
 Measure = Literal["teacher", "expert", "human"]
 MEASURES: tuple[Measure, ...] = ("teacher", "expert", "human")
 
@@ -115,6 +118,10 @@ class TaskState:
     """What evaluations say of one task."""
 
     scores: Mapping[Version, Score] = field(default_factory=dict[Version, Score])
+    """Of long runs older neighbours are merged under the later version: see `MAX_SCORES`."""
+    num_versions: int = 0
+    """How many were evaluated."""
+    newest_version: Version | None = None
     num_failed: int = 0
     last_failure: str | None = None
     """Why the latest evaluation has no returns; None if it has."""
@@ -125,7 +132,7 @@ class TaskState:
 
     @property
     def newest(self) -> tuple[Version, Score] | None:
-        version = max(self.scores, default=None)
+        version = self.newest_version
         return None if version is None else (version, self.scores[version])
 
     @property
@@ -147,16 +154,33 @@ class TaskState:
         known = self.scores.get(evaluation.version)
         returns = Spread.of(evaluation.returns) + (known.returns if known else Spread())
         score = Score(learner_step=evaluation.learner_step, returns=returns)
-        newest, before = self.newest_returns, max(self.scores, default=evaluation.version)
+        newest, before = self.newest_returns, self.newest_version or evaluation.version
         if evaluation.version >= before:
             newest = (newest if evaluation.version == before else ()) + evaluation.returns
+        scores = {**self.scores, evaluation.version: score}
         return replace(
             self,
-            scores={**self.scores, evaluation.version: score},
+            scores=_merged(scores) if len(scores) > MAX_SCORES else scores,
+            num_versions=self.num_versions + (known is None),
+            newest_version=max(before, evaluation.version),
             last_failure=None,
             newest_returns=newest,
             warnings=evaluation.warnings,
         )
+
+
+def _merged(scores: Mapping[Version, Score]) -> dict[Version, Score]:
+    """Neighbours by step as one, but for the newest, whose evaluations may still come in."""
+    versions = sorted(scores, key=lambda version: (scores[version].learner_step, version))
+    kept = sorted(versions)[-NEWEST_SCORES:]
+    old = [version for version in versions if version not in set(kept)]
+    if len(old) % 2:
+        kept.append(old.pop())
+    merged = {
+        later: replace(scores[later], returns=scores[earlier].returns + scores[later].returns)
+        for earlier, later in zip(old[::2], old[1::2], strict=True)
+    }
+    return merged | {version: scores[version] for version in kept}
 
 
 def finite(value: float | None) -> float | None:

@@ -94,15 +94,19 @@ class Summary:
 
     def aggregate(self, by: Measure) -> Aggregate | None:
         """Over the newest evaluations of all tasks that have such a scale."""
+        return _aggregate(self.newest_scores(by))
+
+    def newest_scores(self, by: Measure) -> tuple[tuple[float, ...], ...]:
+        """The normalised returns of each task's newest evaluation, of tasks with such a scale."""
         scored = [
             (self.scales[name], task.newest_returns)
             for name, task in self.tasks.items()
             if name in self.scales
         ]
-        kept = tuple(
+        kept = (
             tuple(scale.normalise(value, by=by) for value in returns) for scale, returns in scored
         )
-        return _aggregate(tuple(scores for scores in kept if all(map(math.isfinite, scores))))
+        return tuple(scores for scores in kept if all(map(math.isfinite, scores)))
 
     def history(self, task: str) -> list[tuple[int, float]]:
         """Learner step and normalised return (the raw one for a task without a scale), in the order
@@ -151,9 +155,9 @@ class Summary:
         ]
         return max(ages, default=None)
 
-    def to_json(self, now_s: float | None = None) -> dict[str, Any]:
+    def to_json(self, now_s: float | None = None, *, histories: bool = True) -> dict[str, Any]:
         """What the page and other readers are sent: plain and valid JSON; null where there is no
-        number."""
+        number. Without `histories` a task's is empty."""
         now_s = self.last_s if now_s is None else max(now_s, self.last_s)
         learner = self.learner
         replay = (
@@ -165,7 +169,7 @@ class Summary:
             "run": self.run,
             "state": self.state,
             "age_s": now_s - self.first_s if self.first_s is not None else 0.0,
-            "tasks": {name: self._task_json(name, now_s) for name in self.task_names()},
+            "tasks": {name: self._task_json(name, now_s, histories) for name in self.task_names()},
             "aggregate": {
                 by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES
             },
@@ -205,7 +209,7 @@ class Summary:
             "events": [asdict(event) for event in self.events],
         }
 
-    def _task_json(self, name: str, now_s: float) -> dict[str, Any]:
+    def _task_json(self, name: str, now_s: float, histories: bool) -> dict[str, Any]:
         task, scale = self.tasks.get(name, TaskState()), self.scales.get(name)
         version, score = task.newest or (None, None)
         return {
@@ -225,10 +229,12 @@ class Summary:
             "episodes": score.returns.count if score else 0,
             "random_return": scale.random_return if scale else None,
             "teacher_return": scale.teacher_return if scale else None,
-            "versions_evaluated": len(task.scores),
+            "expert_return": scale.expert_return if scale else None,
+            "human_return": scale.human_return if scale else None,
+            "versions_evaluated": task.num_versions,
             "failed": task.num_failed,
             "last_failure": task.last_failure,
             "warnings": list(task.warnings),
             "env_steps_per_s": self.env_steps_per_s(now_s, name),
-            "history": [list(point) for point in self.history(name)] if scale else [],
+            "history": [list(point) for point in self.history(name)] if scale and histories else [],
         }

@@ -26,6 +26,20 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageConfig:
+    """The run's page, for a browser on the machine of its learner."""
+
+    is_on: bool = True
+    """Whether the run serves one."""
+    port: int = 0
+    """On loopback; 0: a free one, and the same again when the run goes on."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"page.port is {self.port}; it must be in 0..65535 (0: a free one)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """Everything that makes one run.
 
@@ -51,6 +65,7 @@ class RunConfig:
     initial_weights: str = ""
     """The weights to begin with (`gato start --from`): of a run, a checkpoint's folder or a policy
     file. Empty: random ones."""
+    page: PageConfig = PageConfig()
 
     def __post_init__(self) -> None:
         if not self.tasks:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gato.episode import AGENT, Episode
+from gato.metrics import Amount
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
@@ -121,6 +122,19 @@ def test_readers_wait_until_the_warm_up_is_over(tmp_path: Path) -> None:
         service.add(to_bytes(counter_episode(number)), timeout_s=1)
     reader.join()
     assert got[0] is not None
+
+
+def test_what_is_stored_is_counted_by_task_and_kind_of_source(tmp_path: Path) -> None:
+    service = make(tmp_path)
+    for number, source in enumerate((AGENT, "teacher:one", "teacher:two")):
+        service.add(to_bytes(counter_episode(number, source=source)), timeout_s=1)
+    steps = counter_episode(0).num_steps
+    assert service.stats().sources == {
+        COUNTER.name: {
+            AGENT.partition(":")[0]: Amount(episodes=1, steps=steps),
+            "teacher": Amount(episodes=2, steps=2 * steps),
+        }
+    }
 
 
 def test_writers_are_held_back_and_readers_let_them_go_on(tmp_path: Path) -> None:

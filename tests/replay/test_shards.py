@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ray._private.internal_api import node_stats
 
 from gato.episode import AGENT
-from gato.metrics import ReplayStats
+from gato.metrics import Amount, ReplayStats
 from replay.rate_limiter import LimiterConfig
 from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
@@ -59,6 +59,7 @@ def test_all_shards_are_one_replay_in_the_stats() -> None:
         stored_bytes=9,
         capacity_bytes=100,
         refused={"damaged": 1},
+        sources={"a": {"teacher": Amount(episodes=2, steps=5)}},
         who_waits="nobody waits",
     )
     other = replace(
@@ -70,6 +71,7 @@ def test_all_shards_are_one_replay_in_the_stats() -> None:
         10,
         {"damaged": 3, "too large": 1},
     )
+    assert both.sources == {"a": {"teacher": Amount(episodes=4, steps=10)}}
     assert not both.may_insert
     assert both.who_waits == "nobody waits"
     assert merged([one]) is one

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.monitor.fold import fold
-from cluster.monitor.scores import Scale, Spread, TaskState, finite, read_scales, scale_of
+from cluster.monitor.scores import (
+    MAX_SCORES,
+    Scale,
+    Spread,
+    TaskState,
+    finite,
+    read_scales,
+    scale_of,
+)
 from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
 from cluster.monitor.task_table import aggregate_line
@@ -244,3 +252,18 @@ def test_the_screen_has_no_such_line_for_one_task() -> None:
     size = Size(columns=200, ascii_only=False)
     assert aggregate_line(summary_of(evaluation(1, 820.0, 820.0)), size) is None
     assert aggregate_line(summary_of(), size) is None
+
+
+def test_scores_of_a_long_run_are_bounded_and_no_episode_is_lost() -> None:
+    state = TaskState()
+    for number in range(5000):
+        state = state.after(evaluation(number, 1.0, 3.0))
+    assert len(state.scores) <= MAX_SCORES
+    assert state.num_versions == 5000
+    assert sum((score.returns for score in state.scores.values()), Spread()).count == 10_000
+    steps = [score.learner_step for score in state.by_step]
+    assert steps == sorted(steps)
+    version, score = state.newest or (None, None)
+    assert version == Version(1, 4999)
+    assert score is not None
+    assert score.returns.count == 2

@@ -186,6 +186,8 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
         "episodes": 2,
         "random_return": 20.0,
         "teacher_return": 3220.0,
+        "expert_return": 1620.0,
+        "human_return": None,
         "versions_evaluated": 4,
         "failed": 0,
         "last_failure": None,
@@ -256,6 +258,17 @@ def test_a_report_without_an_update_leaves_the_loss_as_it_was() -> None:
     assert (shown["loss"], shown["version"]) == (1.5, "1.2")
     assert shown["loss_by_task"] == {HOPPER: 1.5}
     assert folded([last]).to_json()["learner"]["loss"] is None
+
+
+def test_accuracy_and_norms_stay_when_a_report_has_none() -> None:
+    full = replace(
+        learner(30, 1), accuracy_by_task={HOPPER: Mean(3.0, 4)}, norm_by_part={"head": 0.5}
+    )
+    kept = folded([full, replace(learner(40, 2), loss=Mean(), loss_by_task={})]).learner
+    assert kept is not None
+    assert (kept.step, kept.accuracy_by_task, kept.norm_by_part) == (
+        40, full.accuracy_by_task, full.norm_by_part,
+    )  # fmt: skip
 
 
 def test_the_last_loss_may_be_no_number() -> None:

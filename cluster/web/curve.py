@@ -1,0 +1,148 @@
+"""The returns of one task over the run: a point for each evaluated version, merged with its
+neighbours when there are many."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, final
+
+from cluster.monitor.scores import Spread
+from cluster.web.line import At
+from gato.metrics import Evaluation
+
+MAX_POINTS = 1024
+NEWEST_KEPT = 32
+"""Points that are never merged: their versions may still be under evaluation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """The episodes of one version, or of some versions next to each other."""
+
+    at: At
+    """`at.step` is the learner's when it published the version, the last of them."""
+    version: tuple[int, int]
+    """Epoch and number, of the last of them."""
+    returns: Spread
+    low: float
+    """The lowest mean return of one version among them."""
+    high: float
+
+    def row(self, since_s: float) -> list[float]:
+        """What the page draws: places on the four axes, mean, deviation, lowest and highest mean,
+        episodes."""
+        step, time_s, tokens, env_steps = self.at
+        numbers = (tokens, env_steps, self.returns.mean, self.returns.std, self.low, self.high)
+        return [
+            step,
+            round(time_s - since_s, 2),
+            *(float(f"{number:.6g}") for number in numbers),
+            self.returns.count,
+        ]
+
+
+@final
+class Curve:
+    """Points in the order of the learner's steps. Of two versions of one step, after a resume, the
+    newer counts, as in `TaskState.by_step`."""
+
+    def __init__(self) -> None:
+        self._points: list[CurvePoint] = []
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def add(self, evaluation: Evaluation, at: At) -> CurvePoint | None:
+        """Add an evaluation's episodes to its version's; the point that changed, if any did."""
+        returns = Spread.of(evaluation.returns)
+        if not returns.count or not math.isfinite(returns.mean):
+            return None
+        version = (evaluation.version.epoch, evaluation.version.number)
+        point = CurvePoint(
+            at=at, version=version, returns=returns, low=returns.mean, high=returns.mean
+        )
+        place = bisect_left(self._points, at.step, key=attrgetter("at.step"))
+        known = self._points[place] if place < len(self._points) else None
+        if known is None or known.at.step != at.step:
+            self._points.insert(place, point)
+            if len(self._points) > MAX_POINTS:
+                self._points = _merged(self._points, keep=NEWEST_KEPT)
+            return point
+        if known.version > version:
+            return None
+        if known.version == version:
+            mean = (both := known.returns + returns).mean
+            point = replace(
+                known, returns=both, low=min(known.low, mean), high=max(known.high, mean)
+            )
+            if known.low == known.high == known.returns.mean:  # of one version so far
+                point = replace(point, low=mean, high=mean)
+        self._points[place] = point
+        return point
+
+    def rows(self, most: int, *, since_s: float) -> list[list[float]]:
+        """At most `most` points for a picture, or a few more."""
+        points = self._points
+        while len(points) > most:
+            points = _merged(points, keep=0)
+        return [point.row(since_s) for point in points]
+
+    def state(self) -> list[list[float]]:
+        """What `load` takes back, as JSON has it."""
+        return [
+            [*p.at, *p.version, p.returns.total, p.returns.squares, p.returns.count, p.low, p.high]
+            for p in self._points
+        ]
+
+    @classmethod
+    def load(cls, state: Sequence[Sequence[Any]]) -> Curve:
+        """A curve from its `state`. Raises TypeError or ValueError if it is none."""
+        curve = cls()
+        for (
+            step,
+            time_s,
+            tokens,
+            env_steps,
+            epoch,
+            number,
+            total,
+            squares,
+            count,
+            low,
+            high,
+        ) in state:
+            curve._points.append(
+                CurvePoint(
+                    at=At(float(step), float(time_s), float(tokens), float(env_steps)),
+                    version=(int(epoch), int(number)),
+                    returns=Spread(total=float(total), squares=float(squares), count=int(count)),
+                    low=float(low),
+                    high=float(high),
+                )
+            )
+        return curve
+
+
+def _merged(points: Sequence[CurvePoint], *, keep: int) -> list[CurvePoint]:
+    """Every two neighbours as one, but for the newest `keep`."""
+    num_old = (len(points) - keep) // 2 * 2
+    pairs = zip(points[0:num_old:2], points[1:num_old:2], strict=True)
+    merged = [
+        replace(
+            after,
+            returns=before.returns + after.returns,
+            low=min(before.low, after.low),
+            high=max(before.high, after.high),
+        )
+        for before, after in pairs
+    ]
+    return [*merged, *points[num_old:]]
+
+
+def load_curves(state: Mapping[str, Any]) -> dict[str, Curve]:
+    """Curves by task. Raises TypeError or ValueError if `state` holds none."""
+    return {task: Curve.load(points) for task, points in state.items()}
