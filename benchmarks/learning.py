@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from benchmarks.machine import ROOT, about
 from cluster.sweep.build import Asked, make_sweep
 from cluster.sweep.folder import SweepFolder
+from cluster.sweep.merge import merge_data
 from cluster.sweep.plan import SweepConfig
 from cluster.sweep.space import Value
 from cluster.sweep.state import TrialState
@@ -79,6 +82,9 @@ def carry_out(study: Study) -> list[dict[str, Any]]:
         )
     )  # fmt: skip
     folder = SweepFolder.create(sweep)
+    if not sweep.stores:
+        store = merge_data(sweep.base, folder.path / "replay", Console(quiet=True))
+        sweep = replace(sweep, stores=(str(store),))
     for number, settings in enumerate(study.trials, start=1):
         label = {**study.labels, **settings}
         if any(trial["settings"] == label for trial in kept):
