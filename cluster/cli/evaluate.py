@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.tasks.resolve import resolve_task
+from cluster.cli.complete import run_names, task_names
 from cluster.cli.options import AsJson, command_group, console
-from cluster.control.evaluate import evaluate_run, locate
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.scores import MEASURES
@@ -26,8 +26,14 @@ app = command_group()
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="A run's name, or a checkpoint's folder.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only this task. Repeatable.")] = None,
+    what: Annotated[
+        str,
+        typer.Argument(help="A run's name, or a checkpoint's folder.", autocompletion=run_names),
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this task. Repeatable.", autocompletion=task_names),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 10,
     video: Annotated[
         bool, typer.Option("--video", help="Film each task's first episode, into the run's folder.")
@@ -44,6 +50,8 @@ def evaluate(
     if away is not None:
         _report(_played_at_home(away, task, episodes, video), as_json)
         return
+    from cluster.control.evaluate import evaluate_run, locate
+
     found = locate(what)
     names = [resolve_task(name).name for name in task] if task else list(found.config.tasks)
     untrained = found.untrained(names)

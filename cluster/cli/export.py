@@ -7,8 +7,8 @@ from typing import Annotated, cast
 
 import typer
 
+from cluster.cli.complete import run_names
 from cluster.cli.options import command_group, console
-from cluster.control.export import Precision, export_policy
 from cluster.monitor.format import literal, number_text
 from gato.serialization import from_plain
 
@@ -22,6 +22,7 @@ def export(
         typer.Argument(
             metavar="RUN|CHECKPOINT|FILE",
             help="A run's name, a checkpoint's folder, or another policy file.",
+            autocompletion=run_names,
         ),
     ],
     to: Annotated[
@@ -50,6 +51,8 @@ def export(
 
     Example: [bold]gato export demo policy.safetensors[/bold]
     """
+    from cluster.control.export import Precision, export_policy
+
     try:
         precision = cast(Precision, from_plain(Precision, dtype))
     except ValueError as problem:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
@@ -78,15 +81,29 @@ class Commands(LazyGroup):
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from cluster.nodes.project_version import project_version
+
+        sys.stdout.write(f"gato-ray {project_version()}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def gato() -> None:
+def gato(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Train one Gato on many games and many robots, and watch it play."""
 
 

@@ -7,14 +7,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cluster.cli.complete import replay_names, run_names, task_names
+
 console = Console(emoji=False)  # a name may hold :text: between colons
 
 RunName = Annotated[
     str | None,
-    typer.Argument(help="A run's name. Default: the newest that is active, else the newest."),
+    typer.Argument(
+        help="A run's name. Default: the newest that is active, else the newest.",
+        autocompletion=run_names,
+    ),
 ]
 ActiveRun = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="An active run. Default: the newest.")
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="An active run. Default: the newest.", autocompletion=run_names
+    ),
 ]
 SweepName = Annotated[
     str | None, typer.Argument(metavar="SWEEP", help="A sweep's name. Default: the newest.")
@@ -22,10 +30,15 @@ SweepName = Annotated[
 Where = Annotated[
     str | None,
     typer.Argument(
-        metavar="WHAT", help="A run's name, a data set's, or a folder. Default: the newest run."
+        metavar="WHAT",
+        help="A run's name, a data set's, or a folder. Default: the newest run.",
+        autocompletion=replay_names,
     ),
 ]
-OfTask = Annotated[str | None, typer.Option("--task", help="Only episodes of this task.")]
+OfTask = Annotated[
+    str | None,
+    typer.Option("--task", help="Only episodes of this task.", autocompletion=task_names),
+]
 OfSource = Annotated[
     str | None,
     typer.Option("--source", help="Only of this source: agent, teacher, file, or its whole name."),

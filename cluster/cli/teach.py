@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import ray
 import typer
 from rich.progress import Progress
 
-from actors.teachers.specialist import SHIPPED
-from actors.teachers.train.config import is_tried, settings_for
-from actors.teachers.train.rllib import teach as train
+from cluster.cli.complete import task_names
 from cluster.cli.options import RayAddress, command_group, console
 from cluster.monitor.format import literal
-from cluster.nodes.connect import connect_ray
 
 app = command_group()
 
 
 @app.command()
 def teach(
-    task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A MuJoCo task, such as mujoco/hopper.", autocompletion=task_names),
+    ],
     steps: Annotated[
         int | None, typer.Option(min=1, help="Environment steps. Default: from its settings.")
     ] = None,
@@ -50,6 +49,13 @@ def teach(
 
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
+    import ray
+
+    from actors.teachers.specialist import SHIPPED
+    from actors.teachers.train.config import is_tried, settings_for
+    from actors.teachers.train.rllib import teach as train
+    from cluster.nodes.connect import connect_ray
+
     out = out or SHIPPED
     config = settings_for(task, seed=seed, env_steps=steps, algorithm=algorithm)
     if not is_tried(config.task):

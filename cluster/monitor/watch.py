@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import redis
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from cluster.journal.journal import JournalReader
 from cluster.journal.records import Event
+from cluster.journal.redis_client import RedisAway
 from cluster.monitor.fold import fold
 from cluster.monitor.format import duration_text, printable
 from cluster.monitor.notes import note_table, worker_table
@@ -75,7 +75,7 @@ def watch_live(
                 # A second at most, because ages move on without news.
                 fresh = journal.read(summary.last_id, block_s=1.0)
                 heard_s = clock()
-            except (redis.ConnectionError, redis.TimeoutError):
+            except RedisAway:
                 fresh = []
             for entry in fresh:
                 summary = fold(summary, *entry)
