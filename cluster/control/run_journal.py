@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ from rich.console import Console
 
 from cluster.journal.journal import Journal
 from cluster.journal.journal_file import JournalFile
-from cluster.journal.records import Event
 from cluster.journal.redis_client import RedisAway, connect, require_redis
 from cluster.journal.segments import has_lines
-from cluster.monitor.fold import read_summary
+from cluster.monitor.fold import killed, read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
@@ -236,6 +234,4 @@ def own_summary(folder: RunFolder, redis_url: str | None = None) -> Summary:
         summary = read_summary(journal, folder.name, read_scales(folder.path))
     if folder.home is not None or folder.info().state != "dead":
         return summary
-    text = f"its process is gone; gato resume {folder.name} goes on from its last checkpoint"
-    events = (*summary.events, Event(kind="dead", text=text))
-    return replace(summary, state="dead", events=events)
+    return killed(summary)

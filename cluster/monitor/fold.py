@@ -103,6 +103,12 @@ def _worked(
     )
 
 
+def killed(summary: Summary) -> Summary:
+    """The run whose process, on this machine, is gone without a last word."""
+    text = f"its process is gone; gato resume {summary.run} goes on from its last checkpoint"
+    return replace(summary, state="dead", events=(*summary.events, Event(kind="dead", text=text)))
+
+
 def _order(entry_id: str) -> tuple[int, int]:
     time_ms, _, number = entry_id.partition("-")
     return int(time_ms), int(number or 0)

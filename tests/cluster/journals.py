@@ -8,6 +8,8 @@ from cluster.journal.codec import encode
 from cluster.journal.records import Record
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.runs.folder import RunFolder
+from gato.metrics import LearnerReport, Mean
+from gato.version import Version
 
 BEGIN_S = 1_700_000_000.0
 
@@ -20,3 +22,18 @@ def written(
         for place, record in enumerate(records):
             lines.append(encode(record, time_s=begin_s + every_s * place))
     return run
+
+
+def learner_report(step: int, *, loss: float = 1.5, num_updates: int = 1000) -> LearnerReport:
+    """The learner's, at an update."""
+    return LearnerReport(
+        step=step,
+        num_updates=num_updates,
+        version=Version(1, step),
+        loss=Mean(4 * loss, 4),
+        learning_rate=1e-4,
+        gradient_norm=1.0,
+        tokens=25_000,
+        wall_s=2.0,
+        wait_s=0.5,
+    )
