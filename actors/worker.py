@@ -86,6 +86,7 @@ class Worker:
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
         node: str = "",
+        seen: Callable[[Episode], None] | None = None,
     ) -> None:
         """Args:
         name: Unique in the run; part of each episode's key.
@@ -98,6 +99,7 @@ class Worker:
         teachers: Makes the teachers of `demonstrate` and `relabel`.
         layout: The tokens of observations; with it, evaluations warn of what they lose.
         node: The name of this machine, for the worker's reports.
+        seen: Told of each episode as it ends.
         """
         self.name = name
         self._tasks = tasks
@@ -109,6 +111,7 @@ class Worker:
         self._teachers = teachers
         self._layout = layout
         self._node = node
+        self._seen = seen
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
@@ -186,6 +189,8 @@ class Worker:
                         raise EnvFailedError(str(episode))
                     continue
                 tally.add(episode)
+                if self._seen is not None:
+                    self._seen(episode)
                 if not is_evaluation:
                     delivery.send(episode, task)
             if tally.only_drops:

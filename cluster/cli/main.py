@@ -21,6 +21,7 @@ class Commands(LazyGroup):
         "watch": "cluster.cli.watch",
         "status": "cluster.cli.watch",
         "runs": "cluster.cli.watch",
+        "compare": "cluster.cli.compare",
         "logs": "cluster.cli.logs",
         "stop": "cluster.cli.steer",
         "scale": "cluster.cli.steer",
@@ -48,6 +49,7 @@ class Commands(LazyGroup):
         "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
         "status": "Print the status of a run once.",
         "runs": "List the runs here.",
+        "compare": "Compare runs: those with equal settings are averaged over their seeds.",
         "logs": (
             "Show what a part of a run has written, on whatever machine it is, also after its"
             " death."

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
 from cluster.cli.complete import task_names
 from cluster.cli.options import RayAddress, command_group, console
 from cluster.monitor.format import literal
+from cluster.monitor.progress import Progressing
 
 app = command_group()
 
@@ -67,12 +67,11 @@ def teach(
         )
     connect_ray(address, namespace="gato-teach", num_cpus=2 + env_runners)
     try:
-        with Progress(console=console) as bar:
-            entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)
+        with Progressing(config.task, total=config.env_steps, unit="steps") as progress:
 
             def told(done: int, mean: float | None) -> None:
                 shown = "-" if mean is None else f"{mean:,.0f}"
-                bar.update(entry, completed=done, description=f"{config.task}: return {shown}")
+                progress.update(done, what=f"{config.task}: return {shown}")
 
             made = train(config, out, progress=told, num_env_runners=env_runners)
     except KeyboardInterrupt:

@@ -40,7 +40,7 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
         title: max([len(title), *(cell_len(row[title].plain) for row in rows)]) for title in TITLES
     }
     if not size.is_wide:
-        widths.pop("random"), widths.pop("failed")
+        del widths["random"], widths["failed"]
     longest = max([USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in names)])
     _fit(widths, size, longest=longest)
     table = Table(

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from cluster.cli.options import OfSource, OfTask, Where, command_group, console
-from cluster.cli.replay.progress import progress_bar
 from cluster.cli.replay.rows import Row, rows_of
 from cluster.monitor.format import literal
+from cluster.monitor.progress import Progressing
 from cluster.runs.replay_location import Place, find_place, opened
 from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode
@@ -88,13 +88,9 @@ def _export(
     task = resolve_task(rows[0][1].task)
     destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
     left_out: list[str] = []
-    with progress_bar(console) as bar:
+    with Progressing(f"exporting {place.label}", total=len(rows), unit="episodes") as progress:
         exported = export_minari(
-            bar.track(
-                _episodes(stores, rows, left_out),
-                total=len(rows),
-                description=f"exporting {literal(place.label)}",
-            ),
+            progress.track(_episodes(stores, rows, left_out)),
             task,
             destination,
             env_spec=env_spec_of(task),
