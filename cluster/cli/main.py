@@ -30,6 +30,9 @@ class Commands(LazyGroup):
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
         "export": "cluster.cli.export",
+        "export-metrics": "cluster.cli.follow",
+        "follow": "cluster.cli.follow",
+        "report": "cluster.cli.report",
         "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
@@ -61,6 +64,11 @@ class Commands(LazyGroup):
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
         "export": ("Write a trained policy as one file, which acts with torch and numpy alone."),
+        "export-metrics": "Write all series of a run, evaluations and others, as CSV or Parquet.",
+        "follow": (
+            "Follow a run, active or ended, and hand its numbers and alerts to other programs."
+        ),
+        "report": "Write a report of a run as one HTML file, with its pictures and clips in it.",
         "serve": (
             "Serve a trained policy over HTTP: many clients, one forward pass for those of a task."
         ),

@@ -15,6 +15,7 @@ from cluster.cli.options import JsonLines, RedisUrl, RunName, command_group, con
 from cluster.control import run_control
 from cluster.control.run_control import summary_of
 from cluster.control.run_journal import journal_of, own_summary
+from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import NONE, bytes_text, count_text, literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.table import print_table
@@ -41,7 +42,9 @@ def watch(
     if as_json and not once:
         raise ValueError("--json prints one status; add --once")
     if as_json:
-        sys.stdout.write(json.dumps(summary_of(run, redis_url=redis).to_json()) + "\n")
+        summary = summary_of(run, redis_url=redis)
+        alerts = [asdict(alert) for alert in standing_alerts(summary, time.time())]
+        sys.stdout.write(json.dumps(summary.to_json() | {"alerts": alerts}) + "\n")
     else:
         show(run, once=once, redis_url=redis, console=console)
 

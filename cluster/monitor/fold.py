@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cluster.journal.journal import START, JournalReader
 from cluster.journal.records import Event, Record
+from cluster.monitor.alerts import alerts_after
 from cluster.monitor.scores import Scale, TaskState
 from cluster.monitor.summary import WINDOW_S, Summary, WorkerState
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
@@ -33,6 +34,9 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
     summary = replace(
         summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s)
     )
+    alerts = alerts_after(summary.alerts, record)
+    if alerts != summary.alerts:
+        summary = replace(summary, alerts=alerts)
     match record:
         case Evaluation():
             task = summary.tasks.get(record.task, TaskState()).after(record)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import (
     broken,
     count_text,
@@ -83,13 +84,17 @@ def _name_columns(
     return allowed
 
 
-def note_table(summary: Summary, size: Size) -> Table | None:
-    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last
-    events; None if there is nothing to say."""
+def note_table(summary: Summary, size: Size, now_s: float | None = None) -> Table | None:
+    """Alerts, failed evaluations, what tokens lose and refused episodes as they stand, then the
+    last events; None if there is nothing to say."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
+    for alert in standing_alerts(summary, summary.last_s if now_s is None else now_s):
+        at = time.strftime("%H:%M:%S", time.localtime(alert.time_s))
+        text = _one_line(f"{alert.kind}: {alert.text}")
+        table.add_row(at, Text("ALERT", style="bold red"), text)
     for name, task in summary.tasks.items():
         if task.last_failure:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"

@@ -129,7 +129,7 @@ class _Watch:
         rows = console.size.height if console.is_terminal else None
         # inside the frame
         size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only, rows=rows)
-        top, workers, notes = self._top(size), self._workers(size), note_table(summary, size)
+        top, workers, notes = self._top(size), self._workers(size), note_table(summary, size, now_s)
         if rows is not None:
             inside = options.update(width=size.columns)
 
@@ -145,7 +145,7 @@ class _Watch:
             room -= height(workers)
             while room > 0 and size.max_events < min(MOST_EVENTS, len(summary.events)):
                 size = replace(size, max_events=size.max_events + 1)
-                more = note_table(summary, size)
+                more = note_table(summary, size, now_s)
                 room -= height(more) - height(notes)
                 notes = more if room >= 0 else notes
         parts = list(top)
