@@ -190,5 +190,6 @@ def picture_of(groups: Sequence[Group], axis: Axis) -> str:
 
 def _legend(group: Group) -> str:
     settings = ", ".join(f"{path}={value}" for path, value in list(group.settings.items())[:4])
-    seeds = f"{len(group.runs)} seeds" if len(group.runs) > 1 else group.runs[0].name
-    return f"{group.label}: {seeds}{f', {settings}' if settings else ''}"
+    names = [run.name for run in group.runs]
+    said = f"{len(names)} seeds" if len(names) > 1 else names[0]
+    return f"{group.label}: {said}{f', {settings}' if settings else ''}"
