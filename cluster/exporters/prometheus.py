@@ -41,16 +41,26 @@ class _Metrics:
     def __init__(self) -> None:
         self.found: dict[str, Metric] = {}
 
-    def add(
-        self, name: str, about: str, value: float | None, *, is_counter: bool = False, **labels: str
-    ) -> None:
-        """A sample; none if there is no finite number."""
-        if value is None or not math.isfinite(value):
-            return
-        kind = CounterMetricFamily if is_counter else GaugeMetricFamily
-        metric = self.found.setdefault(name, kind(name, about, labels=list(labels)))
-        assert isinstance(metric, CounterMetricFamily | GaugeMetricFamily)
+    def add(self, name: str, about: str, value: float | None, **labels: str) -> None:
+        """A sample of what goes up and down; none if there is no finite number."""
+        if value is not None and math.isfinite(value):
+            metric = self.found.setdefault(name, _gauge(name, about, labels))
+            assert isinstance(metric, GaugeMetricFamily)
+            metric.add_metric(list(labels.values()), value)
+
+    def count(self, name: str, about: str, value: float, **labels: str) -> None:
+        """A sample of what only grows."""
+        metric = self.found.setdefault(name, _counter(name, about, labels))
+        assert isinstance(metric, CounterMetricFamily)
         metric.add_metric(list(labels.values()), value)
+
+
+def _gauge(name: str, about: str, labels: Mapping[str, str]) -> Metric:
+    return GaugeMetricFamily(name, about, labels=list(labels))
+
+
+def _counter(name: str, about: str, labels: Mapping[str, str]) -> Metric:
+    return CounterMetricFamily(name, about, labels=list(labels))
 
 
 @final
@@ -116,7 +126,7 @@ def _tasks(metrics: _Metrics, summary: Summary) -> None:
         labels = {"run": run, "task": name}
         failed = float(task.num_failed)
         about = "Evaluations without a return."
-        metrics.add("gato_evaluations_failed", about, failed, is_counter=True, **labels)
+        metrics.count("gato_evaluations_failed", about, failed, **labels)
         if task.newest is None:
             continue
         _, score = task.newest
@@ -146,7 +156,7 @@ def _replay(metrics: _Metrics, summary: Summary) -> None:
         metrics.add(f"gato_replay_{name}", about, value, run=run, **labels)
 
     def count(name: str, about: str, value: float, **labels: str) -> None:
-        metrics.add(f"gato_replay_{name}", about, value, is_counter=True, run=run, **labels)
+        metrics.count(f"gato_replay_{name}", about, value, run=run, **labels)
 
     add("fill_ratio", "Stored bytes by capacity.", replay.fill if replay.capacity_bytes else None)
     add("stored_bytes", "Bytes of stored episodes.", replay.stored_bytes)

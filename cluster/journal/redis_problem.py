@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ def reason_of(
 ) -> str | None:
     """What is wrong with the server at `url`, after `error`, without any part of a password; None
     if nothing but its answer is missing. `what` it is to hold, with these `keys`."""
+    import ssl
+
     from redis.exceptions import InvalidResponse, ResponseError
 
     said = " ".join(str(error).split())
@@ -54,6 +55,8 @@ def _answers_plainly(url: str) -> bool:
 
 def _answers_tls(url: str) -> bool:
     """True if the port takes part in a handshake of TLS. Nothing is sent, so nobody is trusted."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

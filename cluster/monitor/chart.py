@@ -11,7 +11,7 @@ from cluster.monitor.format import count_text, number_text, printable
 
 WIDTH, HEIGHT = 360, 240
 """Of a panel, in pixels."""
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 30, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 26, 30, 40
 """Margins of a panel."""
 LINE_PX = 18
 COLOURS = (

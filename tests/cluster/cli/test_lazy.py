@@ -18,10 +18,13 @@ from cluster.cli.main import Commands
 from cluster.cli.replay.main import ReplayCommands
 from cluster.cli.sweep.main import SweepCommands
 from cluster.journal.records import Event
+from cluster.journal.redis_server import RedisServer
+from cluster.journal.writer import JournalWriter
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from tests.cluster.cli.test_main import gato, here
 from tests.cluster.journals import written
+from tests.cluster.wait import until
 
 __all__ = ["here"]
 
@@ -129,3 +132,17 @@ def test_completion_of_words_imports_no_command() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60.0
     )
     assert done.stdout.split() == [str(len(Commands.MODULES)), "False"]
+
+
+def test_a_journal_in_redis_is_read_without_ray(here: Path) -> None:
+    run = RunFolder.create(replace(RUNS["debug"], name="old"))
+    with (
+        RedisServer.start(here / "redis") as server,
+        JournalWriter(here / "elsewhere", run.claim_id(), server=server.url) as journal,
+    ):
+        journal.append(Event(kind="finished", text="all updates"))
+        until(lambda: journal.status().waiting == 0)
+        found = called(("watch", "old", "--once", "--redis", server.url))
+    ((status, slow),) = found.values()
+    assert status == 0
+    assert not {"ray", "torch", "gymnasium"} & set(slow)
