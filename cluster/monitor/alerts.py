@@ -17,7 +17,7 @@ NO_PROGRESS = "no progress"
 NO_PROGRESS_S = 30.0
 SLOW = 3.0
 """A learner whose reports take longer is named after so many times the last one's duration."""
-KINDS = frozenset({NO_PROGRESS, "task failed", "failed", "dead", "journal lost", "loss spike"})
+KINDS = frozenset({NO_PROGRESS, "task failed", "failed", "dead", "journal lost"})
 NOT_FINITE = "not finite"
 BEGINS = frozenset({"started", "resumed"})
 MAX_ALERTS = 20
