@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from cluster.cli.complete import task_names
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, task_names
 from cluster.monitor.format import literal
 
 if TYPE_CHECKING:

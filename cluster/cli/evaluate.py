@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.tasks.resolve import resolve_task
-from cluster.cli.complete import run_names, task_names
-from cluster.cli.options import AsJson, command_group, console
+from cluster.cli.options import AsJson, command_group, console, run_names, task_names
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.progress import Progressing
@@ -64,7 +63,7 @@ def evaluate(
         _report(_played_at_home(away, task, episodes, video), as_json)
         return
     from cluster.control.evaluate import evaluate_run, locate, log_file
-    from cluster.control.evaluation_log import EvaluationLog
+    from cluster.runs.evaluation_log import EvaluationLog
 
     found = locate(what)
     names = [resolve_task(name).name for name in task] if task else list(found.config.tasks)

@@ -7,8 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, run_names
 from cluster.monitor.format import literal, number_text
 from gato.serialization import from_plain
 

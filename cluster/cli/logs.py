@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, run_names
 from cluster.control.part_logs import RunLogs, logs_of
 from cluster.monitor.format import duration_text, printable
 from cluster.nodes.part_logs import PartLog, Piece

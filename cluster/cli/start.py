@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.complete import preset_names
 from cluster.cli.options import (
     Attach,
     Detach,
@@ -18,6 +17,7 @@ from cluster.cli.options import (
     Storage,
     command_group,
     console,
+    preset_names,
 )
 from cluster.monitor.format import literal
 from cluster.runs.presets import RUNS

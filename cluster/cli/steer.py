@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import RedisUrl, RunName, command_group, console
+from cluster.cli.options import RedisUrl, RunName, command_group, console, run_names
 from cluster.control import run_control
 from cluster.monitor.format import literal
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cluster.cli.complete import task_names
-from cluster.cli.options import RayAddress, command_group, console
+from cluster.cli.options import RayAddress, command_group, console, task_names
 from cluster.monitor.format import literal
 from cluster.monitor.progress import Progressing
 

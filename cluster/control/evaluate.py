@@ -15,12 +15,12 @@ from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayer, GatoPlayers, PromptSource
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
-from cluster.control.evaluation_log import FOLDER, EvaluationLog
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.control.stored_prompts import StoredPrompts
 from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig
+from cluster.runs.evaluation_log import FOLDER, EvaluationLog
 from cluster.runs.folder import RunFolder, find_run
 from cluster.runs.home import require_here
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from cluster.control.comparing import curves_of
 from cluster.control.run_journal import own_summary
+from cluster.exporters.comparing import curves_of
 from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.chart import Line, Panel, draw
 from cluster.monitor.curves import Curves

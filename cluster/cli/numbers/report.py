@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, run_names
 from cluster.monitor.format import bytes_text, literal
 
 app = command_group()

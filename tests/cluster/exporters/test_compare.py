@@ -63,7 +63,7 @@ def made(name: str, seed: int, scores: Mapping[int, float], *, rate: float = 1e-
 
 
 def test_a_curve_knows_updates_time_tokens_and_steps(here: Path) -> None:
-    from cluster.control.comparing import curves_of
+    from cluster.exporters.comparing import curves_of
 
     curves = curves_of(made("a", 0, {10: 0.1, 20: 0.3}))
     first, second = curves.tasks[TASKS[0]]

@@ -11,7 +11,7 @@ import torch
 
 from cluster.cli.evaluate import evaluate
 from cluster.control.evaluate import locate, log_file
-from cluster.control.evaluation_log import EvaluationLog
+from cluster.runs.evaluation_log import EvaluationLog
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.supervision.scheduler import EVALUATION_SEED

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import RedisUrl, RunName, command_group, console
+from cluster.cli.options import RedisUrl, RunName, command_group, console, run_names
 from cluster.monitor.format import literal
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.complete import run_names
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, run_names
 from cluster.monitor.curves import OVERALL, Axis
 from cluster.monitor.format import NONE, count_text, literal, number_text
 
@@ -46,7 +45,7 @@ def compare(
 
     Example: [bold]gato compare demo demo-2 wide --picture compare.svg[/bold]
     """
-    from cluster.control.comparing import compare_runs
+    from cluster.exporters.comparing import compare_runs
 
     _require(picture, ".svg")
     _require(csv, ".csv")
