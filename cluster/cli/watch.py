@@ -12,14 +12,10 @@ import typer
 from rich.console import Console
 
 from cluster.cli.options import JsonLines, RedisUrl, RunName, command_group, console
-from cluster.control import run_control
-from cluster.control.run_control import summary_of
-from cluster.control.run_journal import journal_of, own_summary
 from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import NONE, bytes_text, count_text, literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.table import print_table
-from cluster.monitor.watch import render, watch_live
 from cluster.runs.folder import find_run, runs_root
 from cluster.runs.overview import Order, Overview, overviews
 
@@ -39,6 +35,8 @@ def watch(
 
     Example: [bold]gato watch demo --once --json[/bold]
     """
+    from cluster.control.run_control import summary_of
+
     if as_json and not once:
         raise ValueError("--json prints one status; add --once")
     if as_json:
@@ -74,6 +72,10 @@ def runs(
 
 def show(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
     """Print the status of a run, once or until it ends."""
+    from cluster.control import run_control
+    from cluster.control.run_journal import journal_of, own_summary
+    from cluster.monitor.watch import render, watch_live
+
     folder = find_run(run)
     home = folder.home
     if home is not None and not home.is_here and (once or not folder.info().is_active):
