@@ -26,7 +26,7 @@ from actors.players.player import TimeStep
 from actors.teachers.resolve import Teachers
 from actors.worker import WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
-from gato.part_log import name_log
+from gato.part_log import name_log, node_name
 from gato.task import Task
 from gato.threads import use_threads
 from gato.version import Version
@@ -193,6 +193,7 @@ class WorkerActor:
                 make=make,
                 teachers=teachers,
                 layout=players.layout,
+                node=node_name(),
             )
         else:
             self._worker = Worker(
@@ -204,6 +205,7 @@ class WorkerActor:
                 make=make,
                 teachers=teachers,
                 layout=players.layout,
+                node=node_name(),
             )
 
     @ray.method

@@ -76,7 +76,7 @@ class Tally:
             return ""
         return f"{self._task.name} broke in every episode, the last time with {self._last_reason}"
 
-    def report(self, worker: str, delivery: Delivery) -> WorkerReport:
+    def report(self, worker: str, delivery: Delivery, *, node: str = "") -> WorkerReport:
         """The report of `worker`, with what `delivery` waited and could not store."""
         returns = self._returns.values()
         return WorkerReport(
@@ -92,6 +92,7 @@ class Tally:
             dropped=dict(self._dropped),
             returns=Mean(sum(returns, 0.0), len(returns)),
             failed=self.failed,
+            node=node,
         )
 
     def evaluation(self, worker: str) -> Evaluation | None:

@@ -85,6 +85,8 @@ class Worker:
         make: Callable[[Task, int], VectorEnv] = WORKER_ENVS,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
+        node: str = "",
+        seen: Callable[[Episode], None] | None = None,
     ) -> None:
         """Args:
         name: Unique in the run; part of each episode's key.
@@ -96,6 +98,8 @@ class Worker:
         make: Makes N environments of a task.
         teachers: Makes the teachers of `demonstrate` and `relabel`.
         layout: The tokens of observations; with it, evaluations warn of what they lose.
+        node: The name of this machine, for the worker's reports.
+        seen: Told of each episode as it ends.
         """
         self.name = name
         self._tasks = tasks
@@ -106,6 +110,8 @@ class Worker:
         self._make = make
         self._teachers = teachers
         self._layout = layout
+        self._node = node
+        self._seen = seen
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
@@ -183,6 +189,8 @@ class Worker:
                         raise EnvFailedError(str(episode))
                     continue
                 tally.add(episode)
+                if self._seen is not None:
+                    self._seen(episode)
                 if not is_evaluation:
                     delivery.send(episode, task)
             if tally.only_drops:
@@ -201,7 +209,7 @@ class Worker:
             made = self._made_players.get((task.name, assignment.rows, assignment.role))
             if made is not None and isinstance(made[0], Resting):
                 made[0].rest()
-        return tally.report(self.name, delivery), tally.evaluation(self.name)
+        return tally.report(self.name, delivery, node=self._node), tally.evaluation(self.name)
 
     def _teacher(self, task: Task, role: Role) -> Teacher:
         if (task.name, role) not in self._made_teachers:

@@ -64,6 +64,8 @@ class WorkerReport:
     returns: Mean = field(default_factory=Mean)
     failed: str | None = None
     """Why the assignment ended early."""
+    node: str = ""
+    """Name of the machine that it ran on; empty if that is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

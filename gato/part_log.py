@@ -1,12 +1,17 @@
-"""The line with which a part of a run opens its log, by which the log is found."""
+"""The line with which a part of a run opens its log, by which the log is found; and the name of the
+machine that it is on."""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import sys
 from typing import Protocol, runtime_checkable
 
 MARK = ":gato:"
+NODE_NAME = "GATO_NODE"
+"""In the environment of a node's processes: what `gato cluster join --name` called it."""
 LAUNCH = re.compile(r"-{1,2}[0-9a-f]{32}\b")
 """In names of actors on a local Ray: differs for each launch."""
 EPOCH = re.compile(r"-epoch\d+$")
@@ -46,3 +51,8 @@ def mark_in(head: str) -> tuple[str, str] | None:
             namespace, _, part = line.removeprefix(MARK).rpartition(":")
             return namespace, part
     return None
+
+
+def node_name() -> str:
+    """The name of this machine as a node of its cluster, else its hostname."""
+    return os.environ.get(NODE_NAME) or socket.gethostname()

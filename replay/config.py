@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from replay.rate_limiter import LimiterConfig
 from replay.sampling.config import MixConfig
 from replay.sampling.selector_names import selector_from_name
-from replay.storage.store import Durability
+from replay.storage.durability import Durability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
-
 from gato.text import ByteEncoder, TextEncoder
 
 BYTES = "bytes"
@@ -21,6 +19,8 @@ class SentencePieceEncoder:
 
     def __init__(self, model: bytes) -> None:
         """Raises ValueError if these bytes are not a SentencePiece model."""
+        import sentencepiece
+
         try:
             self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as problem:

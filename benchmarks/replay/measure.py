@@ -40,8 +40,8 @@ from gato.sequence import Batch
 from gato.task import Task
 from gato.threads import use_threads
 from replay.service import ReplayService
+from replay.storage.durability import Durability
 from replay.storage.record import pack, record_to_bytes
-from replay.storage.store import Durability
 
 
 def insert(task: Task, durability: Durability) -> Row:

@@ -7,23 +7,16 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
-from typing import IO, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from actors.envs.conformance import Finding, findings
-from actors.envs.conformance_checks import CHECKS
-from actors.envs.factory import make_envs
-from actors.tasks.catalog import TASKS
-from actors.tasks.resolve import resolve_task
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, task_names
 from cluster.monitor.format import literal
-from gato.config import PRESETS
-from gato.sequence import StepLayout
-from gato.task import Task, find_task
-from gato.text import ByteEncoder
-from gato.tokenizer import TokenLayout
+
+if TYPE_CHECKING:
+    from gato.task import Task
 
 IMPORT_TIMEOUT_S = 120.0
 IMPORT = "import sys; from actors.tasks.resolve import resolve_task; resolve_task(sys.argv[1])"
@@ -34,7 +27,10 @@ app = command_group()
 
 @app.command()
 def check(
-    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A task, such as mujoco/hopper.", autocompletion=task_names),
+    ],
     backend: Annotated[
         Literal["auto", "loop", "process", "envpool"],
         typer.Option(help="How its environments are made; auto: users' own in processes."),
@@ -59,6 +55,14 @@ def check_task(
     With `auto`, users' own environments are made in processes, so that one that ends or hangs does
     not end or hang the check.
     """
+    from actors.envs.conformance import Finding, findings
+    from actors.envs.conformance_checks import CHECKS
+    from actors.envs.factory import make_envs
+    from gato.config import PRESETS
+    from gato.sequence import StepLayout
+    from gato.text import ByteEncoder
+    from gato.tokenizer import TokenLayout
+
     with tempfile.TemporaryFile() as log:
         task = _resolved(name)
         chosen = (
@@ -103,6 +107,10 @@ def _lines(log: IO[bytes]) -> list[str]:
 def _resolved(name: str) -> Task:
     """The task, which is found in another process first: importing or making it may end or hang
     Python itself."""
+    from actors.tasks.catalog import TASKS
+    from actors.tasks.resolve import resolve_task
+    from gato.task import find_task
+
     try:
         return find_task(name, TASKS)
     except ValueError:

@@ -7,21 +7,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.cluster_address import cluster_address, token_for
 from cluster.cli.options import command_group, console
-from cluster.control.leave import save_runs
 from cluster.monitor.format import literal, printable
-from cluster.nodes import tokens
-from cluster.nodes.head import end_cluster, start_head
-from cluster.nodes.head_store import kept_store, kept_stores
-from cluster.nodes.members import Member, drain, find_member, members
-from cluster.nodes.node import Node, join, own_nodes, stop_node
+
+if TYPE_CHECKING:  # Ray takes a second to import
+    from cluster.nodes.members import Member
+    from cluster.nodes.node import Node
 
 app = command_group()
 REDIS = "GATO_CLUSTER_REDIS"
@@ -98,6 +95,9 @@ def start(
 
     Example: [bold]gato cluster start --host 192.168.1.10[/bold]
     """
+    from cluster.nodes.head import start_head
+    from cluster.nodes.head_store import kept_store
+
     if redis == "-":
         redis = sys.stdin.read().strip()
     elif block and redis is not None and any(redis in word for word in sys.argv) and "@" in redis:
@@ -159,7 +159,11 @@ def join_(
 
     Example: [bold]gato cluster join 192.168.1.10:6379 --cpus 8[/bold]
     """
-    token = tokens.read_token(token_file) if token_file else None
+    from cluster.cli.cluster_address import token_for
+    from cluster.nodes.node import join
+    from cluster.nodes.tokens import read_token
+
+    token = read_token(token_file) if token_file else None
     if token is None:
         token = token_for(address)
     node = join(address, token=token, host=host, name=name, cpus=cpus, gpus=gpus)
@@ -174,6 +178,8 @@ def join_(
 
 def _stay(node: Node) -> None:
     """Wait for the node's end; end it on Ctrl-C or SIGTERM. Raises ValueError if it ends itself."""
+    from cluster.control.leave import save_runs
+    from cluster.nodes.node import stop_node
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -198,6 +204,9 @@ def nodes(address: Address = None) -> None:
 
     Example: [bold]gato cluster nodes[/bold]
     """
+    from cluster.cli.cluster_address import cluster_address
+    from cluster.nodes.members import members
+
     table = Table("node", "address", "state", "cores", "GPUs", box=None, header_style="bold")
     for member in members(cluster_address(address)):
         name = member.name + (" (head)" if member.is_head else "")
@@ -220,6 +229,9 @@ def drain_(
 
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """
+    from cluster.cli.cluster_address import cluster_address
+    from cluster.nodes.members import drain, find_member, members
+
     where = cluster_address(address)
     found = find_member(members(where), node)
     if found.is_head:
@@ -238,6 +250,11 @@ def stop(address: Address = None) -> None:
 
     Example: [bold]gato cluster stop[/bold]
     """
+    from cluster.control.leave import save_runs
+    from cluster.nodes.head import end_cluster
+    from cluster.nodes.head_store import kept_stores
+    from cluster.nodes.node import own_nodes, stop_node
+
     address = None if address == "auto" else address
     own = [node for node in own_nodes() if address in (None, node.address)]
     stores = {s.address: s for s in kept_stores() if address in (None, s.address)}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.options import config_names
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_to_yaml, is_config_file, read_config
 from cluster.runs.folder import find_run, runs_root
@@ -28,6 +29,7 @@ def show(
         typer.Argument(
             metavar="RUN|PRESET|FILE",
             help="A run, a preset, or a config file. Default: the newest run.",
+            autocompletion=config_names,
         ),
     ] = None,
 ) -> None:

@@ -6,24 +6,16 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from actors.envs.env import EnvFailedError
-from actors.envs.gymnasium_env import keyword_defaults
-from actors.tasks.catalog import TASKS
-from actors.tasks.resolve import resolve_task
-from actors.teachers.demonstrate import demonstrate
-from actors.teachers.resolve import teacher_for
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, task_names
 from cluster.monitor.format import literal
-from cluster.runs import dataset_import, datasets
-from cluster.runs.disk_space import require_space
-from cluster.runs.folder import runs_root
-from replay.formats.detect import needless, read_source
-from replay.formats.reader import ImportOptions, Known, Reading, attempt_of
+
+if TYPE_CHECKING:
+    from replay.formats.reader import Known, Reading
 
 app = command_group()
 
@@ -69,7 +61,10 @@ def import_(
 
 @app.command()
 def record(
-    task: Annotated[str, typer.Argument(help="A task, such as mujoco/hopper.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A task, such as mujoco/hopper.", autocompletion=task_names),
+    ],
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 20,
     name: Annotated[
         str | None, typer.Option(help="Name of the data set here. Default: from the task.")
@@ -84,6 +79,15 @@ def record(
 
     Example: [bold]gato record atari/freeway --episodes 10[/bold]
     """
+    from actors.envs.env import EnvFailedError
+    from actors.tasks.resolve import resolve_task
+    from actors.teachers.demonstrate import demonstrate
+    from actors.teachers.resolve import teacher_for
+    from cluster.runs import dataset_import
+    from cluster.runs.disk_space import require_space
+    from cluster.runs.folder import runs_root
+    from replay.formats.reader import Reading, attempt_of
+
     found = resolve_task(task)
     require_space(runs_root())
     for note in teacher_for(found, teacher).notes:
@@ -109,6 +113,15 @@ def import_data(
     source: str, *, task: str | None, name: str | None, allowed: Sequence[str], console: Console
 ) -> None:
     """Bring the episodes of a file or a folder into a data set here."""
+    from actors.envs.gymnasium_env import keyword_defaults
+    from actors.tasks.catalog import TASKS
+    from actors.tasks.resolve import resolve_task
+    from cluster.runs import dataset_import, datasets
+    from cluster.runs.disk_space import require_space
+    from cluster.runs.folder import runs_root
+    from replay.formats.detect import needless, read_source
+    from replay.formats.reader import ImportOptions
+
     chosen = resolve_task(task) if task else None
     known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
     options = ImportOptions(allowed=frozenset(allowed), defaults=keyword_defaults)

@@ -6,14 +6,16 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cluster.cli.options import AsJson, command_group, console
 from cluster.monitor.format import literal
-from learner.checkpoints.failed_step import StepFindings, repeat_step
+
+if TYPE_CHECKING:
+    from learner.checkpoints.failed_step import StepFindings
 
 MAX_NAMES = 3
 
@@ -33,6 +35,8 @@ def debug_step(
 
     Example: [bold]gato debug-step runs/demo/checkpoints/failed-step-000000812[/bold]
     """
+    from learner.checkpoints.failed_step import repeat_step
+
     findings = repeat_step(folder)
     if as_json:
         sys.stdout.write(json.dumps(asdict(findings)) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.tasks.resolve import resolve_task
-from cluster.cli.options import AsJson, command_group, console
-from cluster.control.evaluate import evaluate_run, locate
+from cluster.cli.options import AsJson, command_group, console, run_names, task_names
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
+from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import MEASURES
 from cluster.runs.folder import RunFolder, find_run, runs_root
 
@@ -26,24 +27,44 @@ app = command_group()
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="A run's name, or a checkpoint's folder.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only this task. Repeatable.")] = None,
+    what: Annotated[
+        str,
+        typer.Argument(help="A run's name, or a checkpoint's folder.", autocompletion=run_names),
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this task. Repeatable.", autocompletion=task_names),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task.")] = 10,
     video: Annotated[
         bool, typer.Option("--video", help="Film each task's first episode, into the run's folder.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an evaluation of this checkpoint that was ended or killed."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play the last checkpoint of a run and print its returns.
 
-    That of a run on a cluster is played at its home, whose files it needs.
+    That of a run on a cluster is played at its home, whose files it needs. Each episode is kept in
+    the run's folder as it ends.
 
     Example: [bold]gato evaluate demo --episodes 20[/bold]
     """
     away = _run_elsewhere(what)
     if away is not None:
+        if resume:
+            raise ValueError(
+                f"the episodes of {what} are kept at its home; use gato evaluate --resume there"
+            )
         _report(_played_at_home(away, task, episodes, video), as_json)
         return
+    from cluster.control.evaluate import evaluate_run, locate, log_file
+    from cluster.runs.evaluation_log import EvaluationLog
+
     found = locate(what)
     names = [resolve_task(name).name for name in task] if task else list(found.config.tasks)
     untrained = found.untrained(names)
@@ -54,7 +75,20 @@ def evaluate(
             f"{found.config.name} was never trained on {', '.join(untrained)}; it was trained on"
             f" {trained}",
         )
-    _report(evaluate_run(found, tasks=names, episodes=episodes, video=video), as_json)
+    log = EvaluationLog(log_file(found), found.path, resume=resume)
+    what, total = f"evaluating {found.config.name}", len(names) * episodes
+    try:
+        with closing(log), Progressing(what, total=total, unit="episodes") as progress:
+            report = evaluate_run(
+                found, tasks=names, episodes=episodes, video=video, log=log, progress=progress
+            )
+    except KeyboardInterrupt:
+        _warn(
+            Console(stderr=True, emoji=False),
+            f"stopped; its episodes are in {log.file}, and --resume goes on with them",
+        )
+        raise
+    _report(report, as_json)
 
 
 def _run_elsewhere(what: str) -> RunFolder | None:

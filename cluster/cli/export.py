@@ -7,8 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from cluster.cli.options import command_group, console
-from cluster.control.export import Precision, export_policy
+from cluster.cli.options import command_group, console, run_names
 from cluster.monitor.format import literal, number_text
 from gato.serialization import from_plain
 
@@ -22,6 +21,7 @@ def export(
         typer.Argument(
             metavar="RUN|CHECKPOINT|FILE",
             help="A run's name, a checkpoint's folder, or another policy file.",
+            autocompletion=run_names,
         ),
     ],
     to: Annotated[
@@ -50,6 +50,8 @@ def export(
 
     Example: [bold]gato export demo policy.safetensors[/bold]
     """
+    from cluster.control.export import Precision, export_policy
+
     try:
         precision = cast(Precision, from_plain(Precision, dtype))
     except ValueError as problem:

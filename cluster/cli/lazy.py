@@ -28,13 +28,21 @@ class LazyGroup(TyperGroup):
         return list(self.MODULES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command itself, or, while help is printed, one that only has its line of help."""
+        """The command itself, or, while names are listed, one that only has its line of help."""
         if cmd_name not in self.MODULES:
             return None
         if self._lists_only:
             return TyperCommand(cmd_name, help=self.HELP[cmd_name])
         group = typer.main.get_group(import_module(self.MODULES[cmd_name]).app)
         return group if cmd_name in self.GROUPS else group.get_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Names of commands for a shell, from the table alone."""
+        self._lists_only = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._lists_only = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Help from the table alone."""

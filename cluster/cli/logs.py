@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cluster.cli.options import command_group, console
+from cluster.cli.options import command_group, console, run_names
 from cluster.control.part_logs import RunLogs, logs_of
 from cluster.monitor.format import duration_text, printable
 from cluster.nodes.part_logs import PartLog, Piece
@@ -32,7 +32,10 @@ def logs(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(help="A run's name. Default: the newest that is active, else the newest."),
+        typer.Option(
+            help="A run's name. Default: the newest that is active, else the newest.",
+            autocompletion=run_names,
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what is written. Ctrl-C ends it.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
@@ -18,6 +21,7 @@ class Commands(LazyGroup):
         "watch": "cluster.cli.watch",
         "status": "cluster.cli.watch",
         "runs": "cluster.cli.watch",
+        "compare": "cluster.cli.numbers.compare",
         "logs": "cluster.cli.logs",
         "stop": "cluster.cli.steer",
         "scale": "cluster.cli.steer",
@@ -26,6 +30,9 @@ class Commands(LazyGroup):
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
         "export": "cluster.cli.export",
+        "export-metrics": "cluster.cli.numbers.follow",
+        "follow": "cluster.cli.numbers.follow",
+        "report": "cluster.cli.numbers.report",
         "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
@@ -45,6 +52,7 @@ class Commands(LazyGroup):
         "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
         "status": "Print the status of a run once.",
         "runs": "List the runs here.",
+        "compare": "Compare runs: those with equal settings are averaged over their seeds.",
         "logs": (
             "Show what a part of a run has written, on whatever machine it is, also after its"
             " death."
@@ -56,6 +64,11 @@ class Commands(LazyGroup):
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
         "export": ("Write a trained policy as one file, which acts with torch and numpy alone."),
+        "export-metrics": "Write all series of a run, evaluations and others, as CSV or Parquet.",
+        "follow": (
+            "Follow a run, active or ended, and hand its numbers and alerts to other programs."
+        ),
+        "report": "Write a report of a run as one HTML file, with its pictures and clips in it.",
         "serve": (
             "Serve a trained policy over HTTP: many clients, one forward pass for those of a task."
         ),
@@ -78,15 +91,29 @@ class Commands(LazyGroup):
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from cluster.nodes.project_version import project_version
+
+        sys.stdout.write(f"gato-ray {project_version()}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def gato() -> None:
+def gato(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Train one Gato on many games and many robots, and watch it play."""
 
 

@@ -1,4 +1,5 @@
-"""Arguments and options that several commands share, and the console that they print to."""
+"""Arguments and options that several commands share, what a shell is offered for their values, and
+the console that they print to."""
 
 from __future__ import annotations
 
@@ -9,12 +10,57 @@ from rich.console import Console
 
 console = Console(emoji=False)  # a name may hold :text: between colons
 
+
+def run_names(incomplete: str) -> list[str]:
+    """Runs here, by folder; only names that `gato` takes, for a shell reads what is printed."""
+    from cluster.runs.folder import NAME, runs_root
+
+    names = (file.parent.name for file in runs_root().glob("*/run.json"))
+    return sorted(name for name in names if NAME.fullmatch(name) and name.startswith(incomplete))
+
+
+def replay_names(incomplete: str) -> list[str]:
+    """Runs and data sets here."""
+    from cluster.runs.folder import NAME, runs_root
+
+    names = (file.parent.name for file in runs_root().glob("data/*/about.json"))
+    sets = sorted(name for name in names if NAME.fullmatch(name) and name.startswith(incomplete))
+    return [*run_names(incomplete), *sets]
+
+
+def preset_names(incomplete: str) -> list[str]:
+    """The presets of `gato start`."""
+    from cluster.runs.presets import RUNS
+
+    return [name for name in RUNS if name.startswith(incomplete)]
+
+
+def config_names(incomplete: str) -> list[str]:
+    """Runs here, and presets."""
+    return [*run_names(incomplete), *preset_names(incomplete)]
+
+
+def task_names(incomplete: str) -> list[str]:
+    """Tasks of the catalogue, by their whole names or by what follows the slash."""
+    from actors.tasks.catalog import TASKS
+
+    whole = [name for name in TASKS if name.startswith(incomplete)]
+    short = dict.fromkeys(name.rpartition("/")[2] for name in TASKS)
+    return whole or [name for name in short if name.startswith(incomplete)]
+
+
 RunName = Annotated[
     str | None,
-    typer.Argument(help="A run's name. Default: the newest that is active, else the newest."),
+    typer.Argument(
+        help="A run's name. Default: the newest that is active, else the newest.",
+        autocompletion=run_names,
+    ),
 ]
 ActiveRun = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="An active run. Default: the newest.")
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="An active run. Default: the newest.", autocompletion=run_names
+    ),
 ]
 SweepName = Annotated[
     str | None, typer.Argument(metavar="SWEEP", help="A sweep's name. Default: the newest.")
@@ -22,10 +68,15 @@ SweepName = Annotated[
 Where = Annotated[
     str | None,
     typer.Argument(
-        metavar="WHAT", help="A run's name, a data set's, or a folder. Default: the newest run."
+        metavar="WHAT",
+        help="A run's name, a data set's, or a folder. Default: the newest run.",
+        autocompletion=replay_names,
     ),
 ]
-OfTask = Annotated[str | None, typer.Option("--task", help="Only episodes of this task.")]
+OfTask = Annotated[
+    str | None,
+    typer.Option("--task", help="Only episodes of this task.", autocompletion=task_names),
+]
 OfSource = Annotated[
     str | None,
     typer.Option("--source", help="Only of this source: agent, teacher, file, or its whole name."),

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import command_group, console
-from cluster.control.export import policy_of
+from cluster.cli.options import command_group, console, run_names
 from cluster.monitor.format import literal
-from cluster.serving.serve import ServeConfig
-from cluster.serving.serve import serve as serve_policy
-from gato.threads import use_threads
 
 app = command_group()
 
@@ -22,7 +18,9 @@ def serve(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|FILE", help="A run's name, a checkpoint's folder, or a policy file."
+            metavar="RUN|FILE",
+            help="A run's name, a checkpoint's folder, or a policy file.",
+            autocompletion=run_names,
         ),
     ],
     host: Annotated[
@@ -61,6 +59,11 @@ def serve(
 
     Example: [bold]gato serve policy.safetensors[/bold]
     """
+    from cluster.control.export import policy_of
+    from cluster.serving.serve import ServeConfig
+    from cluster.serving.serve import serve as serve_policy
+    from gato.threads import use_threads
+
     config = ServeConfig(
         host=host,
         port=port,

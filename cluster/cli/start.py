@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from actors.tasks.resolve import note_on
 from cluster.cli.options import (
     Attach,
     Detach,
@@ -18,12 +17,9 @@ from cluster.cli.options import (
     Storage,
     command_group,
     console,
+    preset_names,
 )
-from cluster.control import carry_on, lifecycle
-from cluster.control.build_run import data_notes, make_config, teacher_notes
-from cluster.control.storage import storage_setting
 from cluster.monitor.format import literal
-from cluster.nodes.connect import address_of
 from cluster.runs.presets import RUNS
 
 PRESETS = "\n\n".join(f"[bold]{name}[/bold]: {config.about}" for name, config in RUNS.items())
@@ -37,6 +33,7 @@ def start(
         typer.Argument(
             metavar="PRESET|FILE",
             help="A preset, or a config file (.yaml, .toml), such as runs/demo/config.yaml.",
+            autocompletion=preset_names,
         ),
     ] = "demo",
     name: Annotated[
@@ -141,6 +138,12 @@ def start(
 
     Example: [bold]gato start demo --workers 2[/bold]
     """
+    from actors.tasks.resolve import note_on
+    from cluster.control import carry_on, lifecycle
+    from cluster.control.build_run import data_notes, make_config, teacher_notes
+    from cluster.control.storage import storage_setting
+    from cluster.nodes.connect import address_of
+
     chosen = tasks.split(",") if tasks else None
     config = make_config(
         run,
@@ -215,6 +218,10 @@ def resume(
 
     Example: [bold]gato resume demo --updates 4000[/bold]
     """
+    from cluster.control import lifecycle
+    from cluster.control.storage import storage_setting
+    from cluster.nodes.connect import address_of
+
     lifecycle.resume(
         run,
         settings=[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import RedisUrl, RunName, command_group, console
+from cluster.cli.options import RedisUrl, RunName, command_group, console, run_names
 from cluster.control import run_control
 from cluster.monitor.format import literal
 
@@ -40,7 +40,7 @@ def scale(
             help="Number of actor workers from now on, or how many for each role.",
         ),
     ],
-    run: Annotated[str | None, typer.Option(help="A run's name.")] = None,
+    run: Annotated[str | None, typer.Option(help="A run's name.", autocompletion=run_names)] = None,
     redis: RedisUrl = None,
 ) -> None:
     """Change the number of actor workers of an active run.

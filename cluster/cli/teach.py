@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import ray
 import typer
-from rich.progress import Progress
 
-from actors.teachers.specialist import SHIPPED
-from actors.teachers.train.config import is_tried, settings_for
-from actors.teachers.train.rllib import teach as train
-from cluster.cli.options import RayAddress, command_group, console
+from cluster.cli.options import RayAddress, command_group, console, task_names
 from cluster.monitor.format import literal
-from cluster.nodes.connect import connect_ray
+from cluster.monitor.progress import Progressing
 
 app = command_group()
 
 
 @app.command()
 def teach(
-    task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A MuJoCo task, such as mujoco/hopper.", autocompletion=task_names),
+    ],
     steps: Annotated[
         int | None, typer.Option(min=1, help="Environment steps. Default: from its settings.")
     ] = None,
@@ -50,6 +48,13 @@ def teach(
 
     Example: [bold]gato teach mujoco/inverted-pendulum --steps 60000[/bold]
     """
+    import ray
+
+    from actors.teachers.specialist import SHIPPED
+    from actors.teachers.train.config import is_tried, settings_for
+    from actors.teachers.train.rllib import teach as train
+    from cluster.nodes.connect import connect_ray
+
     out = out or SHIPPED
     config = settings_for(task, seed=seed, env_steps=steps, algorithm=algorithm)
     if not is_tried(config.task):
@@ -61,12 +66,11 @@ def teach(
         )
     connect_ray(address, namespace="gato-teach", num_cpus=2 + env_runners)
     try:
-        with Progress(console=console) as bar:
-            entry = bar.add_task(f"{config.task}: return -", total=config.env_steps)
+        with Progressing(config.task, total=config.env_steps, unit="steps") as progress:
 
             def told(done: int, mean: float | None) -> None:
                 shown = "-" if mean is None else f"{mean:,.0f}"
-                bar.update(entry, completed=done, description=f"{config.task}: return {shown}")
+                progress.update(done, what=f"{config.task}: return {shown}")
 
             made = train(config, out, progress=told, num_env_runners=env_runners)
     except KeyboardInterrupt:

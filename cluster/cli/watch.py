@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from cluster.cli.options import RedisUrl, RunName, command_group, console
-from cluster.control import run_control
-from cluster.control.run_control import summary_of
-from cluster.control.run_journal import journal_of, own_summary
-from cluster.monitor.format import NONE, literal, printable
+from cluster.cli.options import JsonLines, RedisUrl, RunName, command_group, console
+from cluster.monitor.alerts import standing_alerts
+from cluster.monitor.format import NONE, bytes_text, count_text, literal
 from cluster.monitor.scores import read_scales
-from cluster.monitor.watch import render, watch_live
-from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
+from cluster.monitor.table import print_table
+from cluster.runs.folder import find_run, runs_root
+from cluster.runs.overview import Order, Overview, overviews
 
 app = command_group()
 
@@ -44,6 +42,8 @@ def watch(
 
     Example: [bold]gato watch demo --once --json[/bold]
     """
+    from cluster.control.run_control import summary_of
+
     if as_json and not once:
         raise ValueError("--json prints one status; add --once")
     if port is not None and not web:
@@ -54,7 +54,9 @@ def watch(
         serve_page(run, port)
         return
     if as_json:
-        sys.stdout.write(json.dumps(summary_of(run, redis_url=redis).to_json()) + "\n")
+        summary = summary_of(run, redis_url=redis)
+        alerts = [asdict(alert) for alert in standing_alerts(summary, time.time())]
+        sys.stdout.write(json.dumps(summary.to_json() | {"alerts": alerts}) + "\n")
     else:
         show(run, once=once, redis_url=redis, console=console)
 
@@ -69,12 +71,17 @@ def status(run: RunName = None, redis: RedisUrl = None) -> None:
 
 
 @app.command()
-def runs() -> None:
+def runs(
+    sort: Annotated[
+        Order, typer.Option(help="The newest, best or largest first; names by the alphabet.")
+    ] = "started",
+    as_json: JsonLines = False,
+) -> None:
     """List the runs here.
 
-    Example: [bold]gato runs[/bold]
+    Example: [bold]gato runs --sort iqm[/bold]
     """
-    print_runs(console)
+    print_runs(console, order=sort, as_json=as_json)
 
 
 def serve_page(run: str | None, port: int | None) -> None:
@@ -102,6 +109,10 @@ def serve_page(run: str | None, port: int | None) -> None:
 
 def show(run: str | None, *, once: bool, redis_url: str | None, console: Console) -> None:
     """Print the status of a run, once or until it ends."""
+    from cluster.control import run_control
+    from cluster.control.run_journal import journal_of, own_summary
+    from cluster.monitor.watch import render, watch_live
+
     folder = find_run(run)
     home = folder.home
     if home is not None and not home.is_here and (once or not folder.info().is_active):
@@ -112,30 +123,54 @@ def show(run: str | None, *, once: bool, redis_url: str | None, console: Console
         return
     with journal_of(folder, redis_url) as journal:
         scales = read_scales(folder.path)
-        watch_live(journal, run=folder.name, scales=scales, console=console, until_ended=True)
+        watch_live(
+            journal,
+            run=folder.name,
+            scales=scales,
+            console=console,
+            until_ended=True,
+            is_dead=lambda: home is None and folder.info().state == "dead",
+        )
 
 
-def print_runs(console: Console) -> None:
-    """Print all runs, the newest first."""
-    table = Table("run", "state", "tasks", "started", box=None, header_style="bold")
-    for info in list_runs():
-        try:
-            started = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_s))
-        except (ValueError, OverflowError, OSError):  # the file may say any number
-            started = NONE
-        is_local = RunFolder(runs_root(), info.name).home is None
-        fix = f" (gato resume {info.name})" if info.state == "dead" and is_local else ""
-        cells = (info.name, info.state + fix, _tasks_text(info.name), started)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console.print(
-        table
-        if table.row_count
-        else f"no runs in {literal(runs_root())}; begin with: gato start demo"
+def print_runs(console: Console, *, order: Order = "started", as_json: bool = False) -> None:
+    """Print all runs with their steps, scores and sizes."""
+    root = runs_root()
+    found = overviews(root, order)
+    if as_json:
+        for run in found:
+            sys.stdout.write(json.dumps(asdict(run)) + "\n")
+        return
+    if not found:
+        console.print(f"no runs in {literal(root)}; begin with: gato start demo")
+        return
+    print_table(
+        ("run", "state", "step", "IQM", "size", "started", "tasks"),
+        [_run_cells(run) for run in found],
+        console,
+        left=("run", "state", "started", "tasks"),
+        clipped=("tasks", "run"),
     )
+    for run in found:
+        if run.state == "dead" and run.is_local:
+            console.print(
+                f"{literal(run.name)} is dead: gato resume {literal(run.name)}", highlight=False
+            )
 
 
-def _tasks_text(name: str) -> str:
+def _run_cells(run: Overview) -> tuple[str, ...]:
     try:
-        return ", ".join(RunFolder(runs_root(), name).config().tasks)
-    except (ValueError, OSError):
-        return NONE  # the run is listed, its settings are damaged
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_s))
+    except (ValueError, OverflowError, OSError):  # the file may say any number
+        started = NONE
+    step = NONE if run.step is None else count_text(run.step)
+    of = f"/{count_text(run.num_updates)}" if run.num_updates else ""
+    return (
+        run.name,
+        run.state,
+        step + of,
+        NONE if run.iqm is None else f"{run.iqm:.2f}",
+        bytes_text(run.disk_bytes),
+        started,
+        ", ".join(run.tasks) or NONE,
+    )

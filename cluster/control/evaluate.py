@@ -16,16 +16,19 @@ from actors.players.gato_player import GatoPlayer, GatoPlayers, PromptSource
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
+from cluster.control.stored_prompts import StoredPrompts
+from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig
+from cluster.runs.evaluation_log import FOLDER, EvaluationLog
 from cluster.runs.folder import RunFolder, find_run
 from cluster.runs.home import require_here
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
 from cluster.supervision.scheduler import EVALUATION_SEED
+from gato.config import ActingConfig
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.network.model import Gato
-from gato.sequence import Window
 from gato.task import Task
 from gato.threads import use_threads
 from gato.tokenizer import TokenLayout
@@ -33,9 +36,6 @@ from gato.version import Version
 from gato.weights import Weights, snapshot
 from learner.checkpoints.files import list_checkpoints
 from learner.checkpoints.state import load_checkpoint, read_model_config
-from replay.sampling.demonstrations import Demonstrations
-from replay.shards import shard_folder
-from replay.storage.store import EpisodeStore
 
 MOST_ENVS = 16
 
@@ -53,40 +53,6 @@ class _Fixed:
 
     def newer_than(self, version: Version | None) -> Weights | None:
         return None if version == self._weights.version else self._weights
-
-
-class StoredPrompts:
-    """Demonstrations of the run's own replay."""
-
-    def __init__(self, folder: Path, config: RunConfig) -> None:
-        self._folder = folder
-        self._config = config
-
-    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful one, as the run's workers are given. ValueError where
-        there is none."""
-        config = self._config
-        if task_name not in config.tasks or not self._folder.is_dir():
-            raise ValueError(
-                f"no demonstration of {task_name} in {self._folder} to prompt with; set"
-                " prompt_steps=0"
-            )
-        tasks = tasks_of(config)
-        layout, count = layout_of(config, tasks, self._folder.parent), config.replay.num_shards
-        for shard in range(count):
-            folder = shard_folder(self._folder, shard, count)
-            store = EpisodeStore(
-                folder, capacity_bytes=config.replay.capacity_bytes, read_only=True
-            )
-            try:
-                window = Demonstrations(
-                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={}
-                ).window(task_name, num_steps)
-            finally:
-                store.close()
-            if window is not None:
-                return window
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +113,8 @@ def evaluate_run(
     episodes: int = 10,
     video: bool = False,
     prompts: PromptSource | None = None,
+    log: EvaluationLog | None = None,
+    progress: Progressing | None = None,
 ) -> EvaluationReport:
     """Play a checkpoint in this process, without Ray.
 
@@ -156,6 +124,8 @@ def evaluate_run(
         episodes: Episodes of each task, on the seeds that all evaluations use.
         video: Film each task's first episode, into the run's folder under clips.
         prompts: Of demonstrations. Default: the run's replay.
+        log: Keeps each episode as it ends; those that it has are not played again.
+        progress: Told of each episode.
 
     Raises:
         ValueError: There is no such checkpoint or task, or an evaluation failed.
@@ -165,23 +135,33 @@ def evaluate_run(
     names = [resolve_task(task).name for task in tasks] if tasks else list(found.config.tasks)
     results: dict[str, TaskResult] = {}
     for done in evaluate_checkpoint(
-        found.path, found.config, names, episodes, clips=clips, prompts=prompts
-    ):
+        found.path, found.config, names, episodes, clips=clips, prompts=prompts, log=log,
+        progress=progress,
+    ):  # fmt: skip
         if done.failed:
             raise ValueError(f"evaluation of {done.task} failed: {done.failed}")
-        results[done.task] = TaskResult(
-            task=done.task,
-            learner_step=done.learner_step,
-            returns=done.returns,
-            scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
-            is_trained=done.task in found.config.tasks,
-            warnings=done.warnings,
-        )
+        results[done.task] = _result(done, found)
     return EvaluationReport(
         checkpoint=found.path,
         tasks=results,
         clips=dict(clips.files) if clips else {},
         clip_problems=tuple(clips.problems.values()) if clips else (),
+    )
+
+
+def log_file(found: Checkpoint) -> Path:
+    """Where the episodes of its evaluations are kept."""
+    return found.path.parent.parent / FOLDER / f"{found.path.name}.jsonl"
+
+
+def _result(done: Evaluation, found: Checkpoint) -> TaskResult:
+    return TaskResult(
+        task=done.task,
+        learner_step=done.learner_step,
+        returns=done.returns,
+        scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
+        is_trained=done.task in found.config.tasks,
+        warnings=done.warnings,
     )
 
 
@@ -232,9 +212,7 @@ def _players(
     prompts: PromptSource | None = None,
 ) -> tuple[GatoPlayers, dict[str, Task], TokenLayout]:
     """What makes the players of a checkpoint, all tasks that it knows, and the layout of tokens."""
-    acting = acting_configs(config, "evaluate")
-    for name in tasks:
-        acting.setdefault(name, config.actors.evaluate)
+    acting = acting_of(config, tasks)
     run, known = checkpoint.parent.parent, {**resolve_tasks(*tasks), **tasks_of(config)}
     layout = layout_of(config, known, run)
     players = GatoPlayers(
@@ -256,9 +234,11 @@ def evaluate_checkpoint(
     *,
     clips: ClipFolder | None = None,
     prompts: PromptSource | None = None,
+    log: EvaluationLog | None = None,
+    progress: Progressing | None = None,
 ) -> Iterator[Evaluation]:
     """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where
-    there are `clips`.
+    there are `clips`. Those that are in `log` are not played again, the others are added to it.
 
     PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says.
     ValueError where the shapes do not agree.
@@ -266,34 +246,51 @@ def evaluate_checkpoint(
     use_threads()
     weights = weights_of(checkpoint, config)
     players, known, layout = _players(checkpoint, config, tasks, seed=config.seed, prompts=prompts)
+    acting = acting_of(config, tasks)
+
+    def seen(episode: Episode) -> None:
+        if log is not None:
+            log.add(episode, acting[episode.task])
+        if progress is not None:
+            progress.advance()
+
     make = WorkerEnvs(
         backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
     )
     worker = Worker(
-        "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout
+        "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout, seen=seen
     )
     for name in tasks:
+        wanted = range(EVALUATION_SEED, EVALUATION_SEED + episodes)
+        kept = log.known(name, acting[name]) if log is not None else {}
+        returns = {seed: kept[seed] for seed in wanted if seed in kept}
+        if progress is not None and returns:
+            progress.advance(len(returns))
+        missing = [seed for seed in wanted if seed not in returns]
         done: list[Evaluation] = []
-        for start in range(0, episodes, MOST_ENVS):
-            seeds = tuple(
-                EVALUATION_SEED + i for i in range(start, min(start + MOST_ENVS, episodes))
-            )
-            film = clips is not None and not start
+        for start in range(0, len(missing), MOST_ENVS):
+            seeds = tuple(missing[start : start + MOST_ENVS])
+            film = clips is not None and seeds[0] == EVALUATION_SEED
             _, evaluation = worker.perform(
                 Assignment(role="evaluate", task=name, seeds=seeds, film=film)
             )
             assert evaluation is not None
-            if clips is not None and not start:
+            if clips is not None and film:
                 clips.keep(worker.take_clip(), evaluation)
+            returns |= dict(zip(seeds, evaluation.returns, strict=False))
             done.append(evaluation)
-        failed = next((e.failed for e in done if e.failed), None)
         yield Evaluation(
             task=name,
             version=weights.version,
             learner_step=weights.learner_step,
-            returns=tuple(value for e in done for value in e.returns),
+            returns=tuple(returns[seed] for seed in wanted if seed in returns),
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),
-            failed=failed,
+            failed=next((e.failed for e in done if e.failed), None),
             warnings=next((e.warnings for e in done if e.warnings), ()),
         )
+
+
+def acting_of(config: RunConfig, tasks: Sequence[str]) -> dict[str, ActingConfig]:
+    """How evaluations act, by task; also of tasks that the run was not trained on."""
+    return {**dict.fromkeys(tasks, config.actors.evaluate), **acting_configs(config, "evaluate")}

@@ -6,14 +6,8 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from cluster.nodes.connect import connect_ray
-from cluster.nodes.members import Member, members
 from cluster.nodes.part_logs import (
     LogReader,
     PartLog,
@@ -24,6 +18,9 @@ from cluster.nodes.part_logs import (
 )
 from cluster.runs.folder import RunFolder
 from cluster.runs.home import Home
+
+if TYPE_CHECKING:  # Ray is imported for runs on a cluster alone
+    from cluster.nodes.members import Member
 
 ANSWER_S = 60.0
 """For the start of a process on each machine."""
@@ -75,6 +72,9 @@ class RunLogs:
         return sorted(pieces, key=lambda piece: piece.log.changed_s)
 
     def _ask(self, method: str, *arguments: object) -> list[Any]:
+        import ray
+        from ray.exceptions import RayError
+
         self._look()
         calls = {
             getattr(reader, method).remote(*arguments): key
@@ -98,6 +98,8 @@ class RunLogs:
     def _release(self, member: Member) -> None:
         """A node that is being drained does not end while it has a reader; the second time that it
         is seen, its parts have said their last."""
+        import ray
+
         if member.id not in self._draining:
             self._draining.add(member.id)
             return
@@ -108,6 +110,11 @@ class RunLogs:
         """A reader on each machine that is there."""
         if self._readers and time.monotonic() - self._looked_s < LOOK_AGAIN_S:
             return
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from cluster.nodes.members import members
+
         self._looked_s = time.monotonic()
         assert self._home is not None
         for member in members(self._home.address):
@@ -138,6 +145,10 @@ def logs_of(folder: RunFolder) -> Generator[RunLogs]:
     if home is None:
         yield RunLogs(LogReader(kept_sessions(folder.path), None, own), None)
         return
+    import ray
+
+    from cluster.nodes.connect import connect_ray
+
     try:
         connect_ray(home.address, namespace="gato-logs")
     except ValueError as problem:

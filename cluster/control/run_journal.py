@@ -7,25 +7,25 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import redis
 from rich.console import Console
 
-from cluster.journal.adopt import adopt
 from cluster.journal.journal import Journal
 from cluster.journal.journal_file import JournalFile
-from cluster.journal.records import Event
 from cluster.journal.redis_client import RedisAway, connect, require_redis
-from cluster.journal.redis_server import RedisServer, find_server
 from cluster.journal.segments import has_lines
-from cluster.journal.writer import JournalWriter
-from cluster.monitor.fold import read_summary
+from cluster.monitor.fold import killed, read_summary
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
+
+if TYPE_CHECKING:  # what reads a run's folder does not wait for `redis` to be imported
+    import redis
+
+    from cluster.journal.writer import JournalWriter
 
 OWN = "own"
 """Said instead of a URL: the private server of the run."""
@@ -88,6 +88,9 @@ def open_journal(
     Raises:
         ValueError: Another process writes the journal, or the private server does not start.
     """
+    from cluster.journal.redis_server import RedisServer
+    from cluster.journal.writer import JournalWriter
+
     run_id = folder.claim_id()
     if redis_url is not None:
         keep_url(folder, redis_url)
@@ -132,6 +135,10 @@ def control_of(
     Raises:
         RedisAway: Its Redis does not answer.
     """
+    from redis.exceptions import RedisError
+
+    from cluster.journal.redis_server import find_server
+
     until_s = time.monotonic() + patience_s
     while True:
         try:
@@ -145,7 +152,7 @@ def control_of(
     with client:
         try:
             yield Journal(client, _key(folder))
-        except redis.RedisError as problem:
+        except RedisError as problem:
             raise RedisAway(
                 f"the Redis of run {folder.name} does not answer ({problem}); try it again"
             ) from problem
@@ -172,6 +179,8 @@ def kept_url(folder: RunFolder) -> str | None:
 def _client_of(folder: RunFolder, redis_url: str | None = None) -> Generator[redis.Redis]:
     """A client of the server that has a run's stream; of a private one that is started for it if
     the run has ended."""
+    from cluster.journal.redis_server import RedisServer, find_server
+
     url = redis_url or kept_url(folder)
     if url is None and folder.info().is_active:
         url = find_server(folder.path / "redis")
@@ -188,6 +197,8 @@ def _client_of(folder: RunFolder, redis_url: str | None = None) -> Generator[red
 def _adopt(folder: RunFolder) -> None:
     """Fetch the journal of a run that was made before journals lay in the run's folder, or that has
     lost it there."""
+    from cluster.journal.adopt import adopt
+
     if kept_url(folder) is None and not (folder.path / "redis").is_dir():
         return
     try:
@@ -223,6 +234,4 @@ def own_summary(folder: RunFolder, redis_url: str | None = None) -> Summary:
         summary = read_summary(journal, folder.name, read_scales(folder.path))
     if folder.home is not None or folder.info().state != "dead":
         return summary
-    text = f"its process is gone; gato resume {folder.name} goes on from its last checkpoint"
-    events = (*summary.events, Event(kind="dead", text=text))
-    return replace(summary, state="dead", events=events)
+    return killed(summary)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import cast
-
-import redis
+from typing import TYPE_CHECKING, cast
 
 from cluster.journal.epoch_file import write_epoch
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.stream import keys_of
+
+if TYPE_CHECKING:
+    import redis
 
 
 def adopt(client: redis.Redis, run_id: str, folder: Path) -> int:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast, runtime_checkable
 from uuid import uuid4
-
-import redis
 
 from cluster.journal.codec import decode
 from cluster.journal.records import Record
+from cluster.journal.redis_client import RedisAway
 from cluster.journal.stream import keys_of, post_word
+
+if TYPE_CHECKING:
+    import redis
 
 START = "0-0"
 """The id before the first entry."""
@@ -73,6 +75,9 @@ class Journal:
         `block_s`.
 
         Records of a kind that this version does not know are left out.
+
+        Raises:
+            RedisAway: The server does not answer.
         """
         deadline_s = time.monotonic() + block_s
         while True:
@@ -102,10 +107,15 @@ class Journal:
     def _rows(
         self, after_id: str, *, block_s: float, count: int
     ) -> list[tuple[str, dict[str, str]]]:
+        from redis.exceptions import ConnectionError, TimeoutError
+
         # A block of 0 ms would never end.
         block_ms = int(1000 * min(block_s, MAX_BLOCK_S)) or None if block_s > 0 else None
-        answer = self._client.xread(
-            {keys_of(self._run_id).stream: after_id}, count=count, block=block_ms
-        )
+        try:
+            answer = self._client.xread(
+                {keys_of(self._run_id).stream: after_id}, count=count, block=block_ms
+            )
+        except (ConnectionError, TimeoutError) as problem:
+            raise RedisAway(f"the journal's Redis does not answer ({problem})") from problem
         streams = cast(list[tuple[str, list[tuple[str, dict[str, str]]]]], answer)
         return streams[0][1] if streams else []

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
-import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
-
 from cluster.journal.redis_problem import reason_of
+
+if TYPE_CHECKING:  # `redis` takes half a second to import: only if there is a server to ask
+    import redis
+    from redis.retry import Retry
 
 URL = re.compile(
     r"(?P<scheme>rediss?)://(?P<user>[^/?#\s]*@)?(?P<where>([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/\d*)?)(\?[^#@\s]*)?"
@@ -71,6 +72,10 @@ def connect(url: str) -> redis.Redis:
         RedisAway: It does not answer.
         ValueError: It refuses, or the URL is wrong; the text says how to fix that.
     """
+    import redis
+    from redis.backoff import ExponentialBackoff
+    from redis.retry import Retry
+
     explain(url, ping)
     # A server that is frozen is not waited for again and again, one that is being restarted is.
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 8, (redis.ConnectionError,))
@@ -79,6 +84,9 @@ def connect(url: str) -> redis.Redis:
 
 def writing_client(url: str) -> redis.Redis:
     """A client that says at once, and within a few seconds, that its server is away."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     return _client(url, Retry(NoBackoff(), 0), WRITER_ANSWER_S)
 
 
@@ -98,6 +106,8 @@ def require_redis(url: str) -> None:
 
 
 def _client(url: str, retry: Retry, answer_s: float) -> redis.Redis:
+    import redis
+
     url, password = password_of(url)
     return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
@@ -147,6 +157,8 @@ def explain(url: str, attempt: Callable[[str], None], use: Use = JOURNAL) -> Non
         RedisAway: The server does not answer.
         ValueError: It refuses, or the URL is wrong.
     """
+    import redis
+
     shown = without_password(url)
     if shown is None:
         raise ValueError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
+from typing import TYPE_CHECKING
 
-import redis
-from redis.connection import parse_url
+if TYPE_CHECKING:
+    import redis
 
 TLS = "rediss://USER:PASSWORD@HOST:PORT/0?ssl_ca_certs=/path/ca.pem"
 PROBE_S = 1.0
@@ -18,6 +18,10 @@ def reason_of(
 ) -> str | None:
     """What is wrong with the server at `url`, after `error`, without any part of a password; None
     if nothing but its answer is missing. `what` it is to hold, with these `keys`."""
+    import ssl
+
+    from redis.exceptions import InvalidResponse, ResponseError
+
     said = " ".join(str(error).split())
     cause = _cause(error)
     if "CERTIFICATE_VERIFY_FAILED" in said:
@@ -29,7 +33,7 @@ def reason_of(
         return "was not asked: the file of ssl_ca_certs does not exist; name the CA's file"
     if isinstance(cause, ssl.SSLError) and "NO_CERTIFICATE" in said:
         return "was not asked: the file of ssl_ca_certs holds no certificate; name the CA's file"
-    if isinstance(error, redis.ResponseError) and not isinstance(error, redis.InvalidResponse):
+    if isinstance(error, ResponseError) and not isinstance(error, InvalidResponse):
         return (
             f"cannot hold {what} ({said}); give its user the rights for keys {keys} and all"
             " commands, and name a server that is no replica, of Redis 5 or later"
@@ -51,6 +55,8 @@ def _answers_plainly(url: str) -> bool:
 
 def _answers_tls(url: str) -> bool:
     """True if the port takes part in a handshake of TLS. Nothing is sent, so nobody is trusted."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -64,6 +70,8 @@ def _answers_tls(url: str) -> bool:
 
 
 def _connection(url: str) -> socket.socket:
+    from redis.connection import parse_url
+
     parts = parse_url(url)
     where = (parts.get("host", "localhost"), parts.get("port", 6379))
     return socket.create_connection(where, PROBE_S)

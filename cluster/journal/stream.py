@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
-
-import redis
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cluster.journal.segments import Line
+
+if TYPE_CHECKING:
+    import redis
 
 MAX_WORDS = 1000
 """Control words that wait where no supervisor takes them."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cluster.journal.journal import START, JournalReader
 from cluster.journal.records import Event, Record
+from cluster.monitor.alerts import alerts_after
 from cluster.monitor.scores import Scale, TaskState
 from cluster.monitor.summary import WINDOW_S, Summary, WorkerState
 from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
@@ -33,6 +34,9 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
     summary = replace(
         summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s)
     )
+    alerts = alerts_after(summary.alerts, record)
+    if alerts != summary.alerts:
+        summary = replace(summary, alerts=alerts)
     match record:
         case Evaluation():
             task = summary.tasks.get(record.task, TaskState()).after(record)
@@ -107,6 +111,12 @@ def _worked(
             reason: known.refused.get(reason, 0) + lost.get(reason, 0) for reason in sorted(reasons)
         },
     )
+
+
+def killed(summary: Summary) -> Summary:
+    """The run whose process, on this machine, is gone without a last word."""
+    text = f"its process is gone; gato resume {summary.run} goes on from its last checkpoint"
+    return replace(summary, state="dead", events=(*summary.events, Event(kind="dead", text=text)))
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -141,3 +141,28 @@ def sparkline(
         share = (mean - low) / (high - low) if high > low else 0.0
         drawn.append(blocks[min(len(blocks) - 1, int(share * len(blocks)))])
     return "".join(drawn)
+
+
+def broken(name: str, columns: int) -> str:
+    """`name` on as many lines as it needs, broken after - _ / . or :, and elsewhere only where a
+    part of it is longer than a line."""
+    lines: list[str] = [""]
+    for part in re.findall(r"[^-_/.:]*[-_/.:]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > columns:
+            lines.append("")
+        while len(part) > columns:
+            lines[-1], part = part[:columns], part[columns:]
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line for line in lines if line)
+
+
+def flowed(parts: Sequence[str], columns: int, separator: str) -> str:
+    """`parts` with `separator` between them, on as many lines as they need: none is broken."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(separator) + len(part) <= columns:
+            lines[-1] += separator + part
+        else:
+            lines.append(part)
+    return "\n".join(lines)

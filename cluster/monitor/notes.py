@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import (
+    broken,
     count_text,
     natural,
     percent_text,
@@ -19,37 +20,28 @@ from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary, WorkerState
 from gato.metrics import ReplayStats
 
-MAX_EVENTS = 4
+MIN_NAME_COLUMNS = 10
 ALARMING = ("died", "fail", "refused", "restarted", "no answer", "lost", "problem", "no progress")
 
 
 def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) -> Table:
-    """A line a worker, as many as there is room for."""
+    """A line a worker, as many as there is room for; names that are too long take several."""
     any_refused = any(worker.refused for worker in workers.values())
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=20)
-    table.add_column("does", no_wrap=True)
-    table.add_column(
-        "task", no_wrap=True, overflow="ellipsis", max_width=40 if size.is_wide else 20
-    )
-    for title in ("plays", "env/s", "waits", *(["refused"] if any_refused else [])):
-        table.add_column(title, justify="right", no_wrap=True)
+    has_nodes = any(worker.latest.node for worker in workers.values())
+    names = ("worker", *(["node"] if has_nodes else []), "does", "task")
+    numbers = ("plays", "env/s", "waits", *(["refused"] if any_refused else []))
     shown = sorted(workers, key=natural)[: size.max_workers]
-    for name in shown:
-        worker = workers[name]
-        latest = worker.latest
-        plays = Text(str(latest.version) if latest.version else "teacher")
-        if worker.age_versions:
-            plays.append(f" (-{worker.age_versions})", style="yellow")
-        waited = worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
-        label = latest.task if size.is_wide else latest.task.rpartition("/")[2]
-        cells: list[RenderableType] = [Text(printable(said)) for said in (name, latest.role, label)]
-        cells.append(plays)
-        cells += [count_text(worker.env_steps_per_s()), percent_text(waited)]
-        if any_refused:
-            num_refused = sum(worker.refused.values())
-            cells.append(Text(str(num_refused), style="yellow" if num_refused else "dim"))
-        table.add_row(*cells)
+    rows = [_worker_cells(name, workers[name], size) for name in shown]
+    gap = 2 if size.is_wide else 1
+    widest = _name_columns(rows, names, numbers, size.columns, gap)
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    for title in names:
+        table.add_column(title, overflow="fold")
+    for title in numbers:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [Text(broken(row[title].plain, widest)) for title in names]
+        table.add_row(*cells, *(row[title] for title in numbers))
     more = [f"and {len(workers) - len(shown)} more"] if len(workers) > len(shown) else []
     more += [f"{num_gone} not heard of lately"] if num_gone else []
     if more:
@@ -57,13 +49,52 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     return table
 
 
-def note_table(summary: Summary, size: Size) -> Table | None:
-    """Failed evaluations, what tokens lose and refused episodes as they stand, then the last
-    events; None if there is nothing to say."""
+def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]:
+    latest = worker.latest
+    plays = Text(str(latest.version) if latest.version else "teacher")
+    if worker.age_versions:
+        plays.append(f" (-{worker.age_versions})", style="yellow")
+    waited = worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
+    num_refused = sum(worker.refused.values())
+    return {
+        "worker": Text(printable(name)),
+        "node": Text(printable(latest.node)),
+        "does": Text(printable(latest.role)),
+        "task": Text(printable(latest.task if size.is_wide else latest.task.rpartition("/")[2])),
+        "plays": plays,
+        "env/s": Text(count_text(worker.env_steps_per_s())),
+        "waits": Text(percent_text(waited)),
+        "refused": Text(str(num_refused), style="yellow" if num_refused else "dim"),
+    }
+
+
+def _name_columns(
+    rows: Sequence[Mapping[str, Text]], names: Sequence[str], numbers: Sequence[str],
+    columns: int, gap: int,
+) -> int:  # fmt: skip
+    """How long a name may be, so that the table has at most so many columns."""
+
+    def widest(title: str) -> int:
+        return max([len(title), *(row[title].cell_len for row in rows)])
+
+    room = columns - gap * (len(names) + len(numbers)) - sum(map(widest, numbers))
+    allowed = max(map(widest, names))
+    while allowed > MIN_NAME_COLUMNS and sum(min(widest(n), allowed) for n in names) > room:
+        allowed -= 1
+    return allowed
+
+
+def note_table(summary: Summary, size: Size, now_s: float | None = None) -> Table | None:
+    """Alerts, failed evaluations, what tokens lose and refused episodes as they stand, then the
+    last events; None if there is nothing to say."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=not size.is_wide, overflow="ellipsis", ratio=1)
+    table.add_column(overflow="fold", ratio=1)
+    for alert in standing_alerts(summary, summary.last_s if now_s is None else now_s):
+        at = time.strftime("%H:%M:%S", time.localtime(alert.time_s))
+        text = _one_line(f"{alert.kind}: {alert.text}")
+        table.add_row(at, Text("ALERT", style="bold red"), text)
     for name, task in summary.tasks.items():
         if task.last_failure:
             text = f"{name}, {task.num_failed} so far: {task.last_failure}"
@@ -80,7 +111,7 @@ def note_table(summary: Summary, size: Size) -> Table | None:
             f"{count} x {reason}" for reason, count in summary.replay.refused.items()
         )
         table.add_row("", Text("episodes rejected", style="yellow"), _one_line(reasons))
-    for event in summary.events[-MAX_EVENTS:]:
+    for event in summary.events[-size.max_events :]:
         at = time.strftime("%H:%M:%S", time.localtime(event.time_s))
         alarming = any(word in event.kind for word in ALARMING)
         table.add_row(

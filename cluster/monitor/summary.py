@@ -78,6 +78,8 @@ class Summary:
     workers: Mapping[str, WorkerState] = field(default_factory=dict[str, WorkerState])
     events: tuple[Event, ...] = ()
     """The newest is last."""
+    alerts: tuple[Event, ...] = ()
+    """Those that stand (`cluster.monitor.alerts`)."""
 
     def task_names(self) -> list[str]:
         """Every task of the run, those with a scale first, in the order of the scales."""

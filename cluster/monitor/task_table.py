@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.monitor.format import (
-    clip,
+    broken,
     count_text,
     number_text,
     printable,
@@ -23,45 +23,66 @@ MAX_SPARK_COLUMNS = 60
 USUAL_SPARK_COLUMNS = 24
 """More only if a history is longer."""
 MIN_NAME_COLUMNS = 10
+TITLES = (
+    "task", "return", "norm", "history", "ver", "step", "eps", "env/s", "teacher", "random",
+    "failed",
+)  # fmt: skip
+DISPENSABLE = ("random", "failed", "env/s", "ver", "teacher", "eps", "history", "step")
+"""Columns that are left out where there is no room, the first of them first."""
 
 
 def task_table(summary: Summary, now_s: float, size: Size) -> Table:
-    """A line a task. The history takes the columns that the others leave."""
-    titles = ["task", "return", "norm", "history", "ver", "step", "eps", "env/s", "teacher"]
-    if size.is_wide:
-        titles += ["random", "failed"]
-    rows = [_task_cells(summary, name, now_s, size) for name in summary.task_names()]
-    widths = [
-        max(len(title), *(cell_len(row[i].plain) for row in rows), 0)
-        for i, title in enumerate(titles)
-    ]
-    spare = size.columns - sum(widths) + widths[3] - (2 if size.is_wide else 1) * (len(titles) - 1)
-    if spare < MIN_SPARK_COLUMNS:
-        cut = min(MIN_SPARK_COLUMNS - spare, max(0, widths[0] - MIN_NAME_COLUMNS))
-        widths[0] -= cut
-        spare += cut
-    longest = max(
-        [USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in summary.task_names())]
-    )
-    widths[3] = max(MIN_SPARK_COLUMNS, min(spare, longest, MAX_SPARK_COLUMNS))
+    """A line a task. The history takes the columns that the others leave; where there is no room
+    for all columns, the least important are left out, and long names take several lines."""
+    names = summary.task_names()
+    rows = [_task_cells(summary, name, now_s, size) for name in names]
+    widths = {
+        title: max([len(title), *(cell_len(row[title].plain) for row in rows)]) for title in TITLES
+    }
+    if not size.is_wide:
+        del widths["random"], widths["failed"]
+    longest = max([USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in names)])
+    _fit(widths, size, longest=longest)
     table = Table(
-        box=None,
-        padding=(0, 2 if size.is_wide else 1, 0, 0),
-        pad_edge=False,
-        header_style="bold",
+        box=None, padding=(0, _gap(size), 0, 0), pad_edge=False, header_style="bold",
         collapse_padding=True,
-    )
-    for title, width in zip(titles, widths, strict=True):
+    )  # fmt: skip
+    for title, width in widths.items():
         justify = "left" if title in ("task", "history") else "right"
         style = {"history": "cyan", "teacher": "dim", "random": "dim"}.get(title, "")
         table.add_column(title, justify=justify, no_wrap=True, width=width, style=style)
-    for name, cells in zip(summary.task_names(), rows, strict=True):
-        cells[0] = Text(
-            clip(cells[0].plain, widths[0], ascii_only=size.ascii_only), style=cells[0].style
-        )
-        cells[3] = Text(_history_text(summary, name, widths[3], size))
-        table.add_row(*cells)
+    for name, cells in zip(names, rows, strict=True):
+        cells["task"] = Text(broken(cells["task"].plain, widths["task"]), style=cells["task"].style)
+        if "history" in widths:
+            cells["history"] = Text(_history_text(summary, name, widths["history"], size))
+        table.add_row(*(cells[title] for title in widths))
     return table
+
+
+def _fit(widths: dict[str, int], size: Size, *, longest: int) -> None:
+    """Give the name and the history what the numbers leave, which are never cut; without room,
+    take columns out. `longest`: as many columns as the history may take."""
+
+    def spare() -> int:
+        """What the history may take if the name has no more than it must have."""
+        others = sum(width for title, width in widths.items() if title not in ("task", "history"))
+        gaps = _gap(size) * (len(widths) - 1)
+        return size.columns - others - gaps - min(widths["task"], MIN_NAME_COLUMNS)
+
+    for title in DISPENSABLE:
+        if spare() < (MIN_SPARK_COLUMNS if "history" in widths else 0):
+            widths.pop(title, None)
+    if "history" not in widths:
+        widths["task"] = min(widths["task"], max(1, spare() + MIN_NAME_COLUMNS))
+        return
+    for_name = min(spare() - MIN_SPARK_COLUMNS, widths["task"] - MIN_NAME_COLUMNS)
+    widths["task"] = min(widths["task"], MIN_NAME_COLUMNS + max(0, for_name))
+    room = spare() - (widths["task"] - min(widths["task"], MIN_NAME_COLUMNS))
+    widths["history"] = max(MIN_SPARK_COLUMNS, min(room, longest, MAX_SPARK_COLUMNS))
+
+
+def _gap(size: Size) -> int:
+    return 2 if size.is_wide else 1
 
 
 def aggregate_line(summary: Summary, size: Size) -> Text | None:
@@ -74,10 +95,12 @@ def aggregate_line(summary: Summary, size: Size) -> Text | None:
             says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
     if not says:
         return None
-    return Text.assemble(("IQM ", "bold"), size.joined(says), overflow="ellipsis", no_wrap=True)
+    line = Text(size.flowed([f"IQM {says[0]}", *says[1:]], size.columns))
+    line.stylize("bold", 0, len("IQM"))
+    return line
 
 
-def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[Text]:
+def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> dict[str, Text]:
     task, scale = summary.tasks.get(name, TaskState()), summary.scales.get(name)
     version, score = task.newest or (None, None)
     value = summary.normalised(name, score) if score else None
@@ -88,21 +111,19 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[T
         )
     rate = summary.env_steps_per_s(now_s, name)
     label = printable(name if size.is_wide else name.rpartition("/")[2])
-    cells = [
-        Text(label, style="red" if task.last_failure else ""),
-        returned,
-        Text("-" if value is None else f"{value:.2f}", style=_score_style(value)),
-        Text(),
-        Text(str(version) if version else "-"),
-        Text(count_text(score.learner_step) if score else "-"),
-        Text(str(score.returns.count) if score else "-"),
-        Text(count_text(rate) if rate else "-"),
-        Text(number_text(scale.teacher_return if scale else None)),
-    ]
-    if size.is_wide:
-        cells.append(Text(number_text(scale.random_return if scale else None)))
-        cells.append(Text(str(task.num_failed), style="red" if task.num_failed else "dim"))
-    return cells
+    return {
+        "task": Text(label, style="red" if task.last_failure else ""),
+        "return": returned,
+        "norm": Text("-" if value is None else f"{value:.2f}", style=_score_style(value)),
+        "history": Text(),
+        "ver": Text(str(version) if version else "-"),
+        "step": Text(count_text(score.learner_step) if score else "-"),
+        "eps": Text(str(score.returns.count) if score else "-"),
+        "env/s": Text(count_text(rate) if rate else "-"),
+        "teacher": Text(number_text(scale.teacher_return if scale else None)),
+        "random": Text(number_text(scale.random_return if scale else None)),
+        "failed": Text(str(task.num_failed), style="red" if task.num_failed else "dim"),
+    }
 
 
 def _history_text(summary: Summary, name: str, columns: int, size: Size) -> str:

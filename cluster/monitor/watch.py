@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import redis
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
@@ -16,12 +15,13 @@ from rich.text import Text
 
 from cluster.journal.journal import JournalReader
 from cluster.journal.records import Event
-from cluster.monitor.fold import fold
+from cluster.journal.redis_client import RedisAway
+from cluster.monitor.fold import fold, killed
 from cluster.monitor.format import duration_text, printable
 from cluster.monitor.notes import note_table, worker_table
-from cluster.monitor.panels import head_panel, who_waits
+from cluster.monitor.panels import head_panel
 from cluster.monitor.scores import Scale
-from cluster.monitor.size import Size
+from cluster.monitor.size import MOST_EVENTS, Size
 from cluster.monitor.summary import Summary
 from cluster.monitor.task_table import aggregate_line, task_table
 
@@ -54,10 +54,12 @@ def watch_live(
     until_ended: bool = True,
     clock: Callable[[], float] = time.time,
     give_up: Callable[[], bool] | None = None,
+    is_dead: Callable[[], bool] | None = None,
     raises_interrupt: bool = False,
 ) -> Summary:
-    """Draw the run until it has ended (if `until_ended`), `give_up` says so, or Ctrl-C (which is
-    raised, if `raises_interrupt`); the last state seen is returned.
+    """Draw the run until it has ended (if `until_ended`), `is_dead` says that it was killed,
+    `give_up` says so, or Ctrl-C (which is raised, if `raises_interrupt`); the last state seen is
+    returned.
 
     On a terminal the picture moves; elsewhere it is printed every `plain_every_s` seconds.
     """
@@ -75,12 +77,16 @@ def watch_live(
                 # A second at most, because ages move on without news.
                 fresh = journal.read(summary.last_id, block_s=1.0)
                 heard_s = clock()
-            except (redis.ConnectionError, redis.TimeoutError):
+            except RedisAway:
                 fresh = []
             for entry in fresh:
                 summary = fold(summary, *entry)
             now_s = clock()
-            ended = until_ended and summary.state in ENDED and not fresh
+            if not fresh and summary.state not in ENDED and is_dead is not None and is_dead():
+                summary = killed(summary)
+            ended = summary.state == "dead" or (
+                until_ended and summary.state in ENDED and not fresh
+            )
             lost = now_s - heard_s > GIVE_UP_S or (give_up is not None and give_up())
             if live is not None:
                 live.update(
@@ -120,30 +126,31 @@ class _Watch:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         summary, now_s = self._summary, self._now_s
+        rows = console.size.height if console.is_terminal else None
         # inside the frame
-        size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only)
-        tasks, notes = task_table(summary, now_s, size), note_table(summary, size)
-        if console.is_terminal:
-            # What does not fit on the screen is cut off at its end; let that be workers rather than
-            # the last events.
-            other_lines = (
-                12
-                + bool(who_waits(summary))
-                + bool(aggregate_line(summary, size))
-                + tasks.row_count
-                + (notes.row_count if notes is not None else 0)
-            )
-            size = replace(
-                size, max_workers=max(0, min(size.max_workers, console.size.height - other_lines))
-            )
-        parts: list[RenderableType] = [head_panel(summary, now_s, size), "", tasks]
-        over = aggregate_line(summary, size)
-        parts += [over] if over is not None else []
-        workers = summary.current_workers(now_s)
-        if workers and size.max_workers:
-            parts += ["", worker_table(workers, len(summary.workers) - len(workers), size)]
-        if notes is not None:
-            parts += ["", notes]
+        size = Size(columns=options.max_width - 4, ascii_only=options.ascii_only, rows=rows)
+        top, workers, notes = self._top(size), self._workers(size), note_table(summary, size, now_s)
+        if rows is not None:
+            inside = options.update(width=size.columns)
+
+            def height(part: RenderableType | None) -> int:
+                return 0 if part is None else 1 + len(console.render_lines(part, inside))
+
+            # What does not fit on the screen would be cut off at its end: let workers make way for
+            # events. A line is for the cursor.
+            room = rows - 3 - (height(Group(*top)) - 1) - height(notes)
+            while height(workers) > room and size.max_workers:
+                size = replace(size, max_workers=size.max_workers - 1)
+                workers = self._workers(size)
+            room -= height(workers)
+            while room > 0 and size.max_events < min(MOST_EVENTS, len(summary.events)):
+                size = replace(size, max_events=size.max_events + 1)
+                more = note_table(summary, size, now_s)
+                room -= height(more) - height(notes)
+                notes = more if room >= 0 else notes
+        parts = list(top)
+        for part in (workers, notes):
+            parts += ["", part] if part is not None else []
         age = f" {duration_text(now_s - summary.first_s)}" if summary.first_s is not None else ""
         state = Text(f"{summary.state}{age}", style=STATE_STYLES.get(summary.state, ""))
         title = Text.assemble((printable(summary.run), "bold"), "  ", state)
@@ -161,3 +168,15 @@ class _Watch:
             yield Segment(
                 segment.text.replace("…", "~").encode("ascii", "replace").decode(), *segment[1:]
             )
+
+    def _top(self, size: Size) -> list[RenderableType]:
+        summary, now_s = self._summary, self._now_s
+        head, tasks = head_panel(summary, now_s, size), task_table(summary, now_s, size)
+        over = aggregate_line(summary, size)
+        return [head, "", tasks, *([over] if over is not None else [])]
+
+    def _workers(self, size: Size) -> RenderableType | None:
+        current = self._summary.current_workers(self._now_s)
+        if not current or not size.max_workers:
+            return None
+        return worker_table(current, len(self._summary.workers) - len(current), size)

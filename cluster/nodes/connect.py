@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 
 import ray
 from ray._private import ray_constants
@@ -14,6 +13,7 @@ from ray.exceptions import RayError
 
 from cluster.nodes.members import asked
 from cluster.nodes.probe import require_ray
+from cluster.nodes.project_version import project_version
 from cluster.nodes.tokens import make_own_token, use_token
 from gato.import_path import require_own_packages
 
@@ -122,14 +122,6 @@ def _start_local(namespace: str, num_cpus: int | None) -> None:
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0]
     return host == "localhost" or host.startswith("127.") or host in ("::1", "[::1]")
-
-
-def project_version() -> str:
-    """The version of this project; "unknown" where it is not installed."""
-    try:
-        return version("gato-ray")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def note_version(address: str) -> None:

@@ -23,6 +23,7 @@ from cluster.nodes.probe import require_accepted, require_ray
 from cluster.nodes.starting import SERVER_ENDED, TIMED_OUT, await_node, reason_in
 from cluster.nodes.tokens import folder_of, keep_token, use_token, write_private
 from gato.files import read_json
+from gato.part_log import NODE_NAME
 from gato.processes import born, descendants, is_alive, session_members
 
 STOP_S = 20.0
@@ -164,6 +165,8 @@ def launch(
                 # Where runs that have their home here are kept.
                 "GATO_RUNS": str(_runs()),
                 "RAY_worker_niceness": "0",
+                # What its workers' reports call it.
+                NODE_NAME: name or socket.gethostname(),
                 # Who is to end what it does first is drained; SIGTERM ends a node at once.
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
                 "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from cluster.monitor.format import literal
+from cluster.monitor.progress import Progressing
 from cluster.runs.dataset_card import About, Observations
 from cluster.runs.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
 from cluster.runs.folder import NAME, runs_root
@@ -79,16 +79,13 @@ def make(
         filling = _Filling(store, about)
         is_complete = False
         try:
-            with Progress(console=console, transient=True) as bar:
-                entry = bar.add_task(literal(origin), total=reading.total)
+            with Progressing(name, total=reading.total, unit="episodes") as progress:
                 try:
                     for episode in chain([] if first is None else [first], reading):
                         check.require(episode, reading.report.task)
                         filling.take(episode)
-                        bar.update(
-                            entry,
-                            completed=reading.num_passed,
-                            description=f"{literal(name)}: {filling.stored} new episodes",
+                        progress.update(
+                            reading.num_passed, what=f"{name}: {filling.stored} new episodes"
                         )
                 finally:
                     filling.flush()

@@ -6,7 +6,6 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import lmdb
 import numpy as np
@@ -24,6 +23,7 @@ from replay.storage.database import (
     number_key,
 )
 from replay.storage.dedup import Deduplication, Intervals, SequenceKey, split_key
+from replay.storage.durability import Durability
 from replay.storage.eviction import (
     Eviction,
     Remover,
@@ -36,12 +36,6 @@ from replay.storage.header import Header, numbered
 from replay.storage.index import Index
 from replay.storage.loading import load_headers, repair_streams
 from replay.storage.record import Record, pack
-
-Durability = Literal["always", "group", "none"]
-"""When an episode is acknowledged. always: after a commit of its own. group: after a commit that it
-shares with the episodes that came while the last one was written. none: once the operating system
-has it; a killed process does not lose it, but a power cut may, and with it the whole store.
-"""
 
 Outcome = Header | None | ReplayDiskFull
 """What became of a record: its stored header; None: its key was stored before; or there was no

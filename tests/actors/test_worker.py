@@ -18,7 +18,7 @@ from actors.tasks.catalog import TASKS
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
 from actors.worker import WeightedPlayer, WeightsSource, Worker
-from gato.episode import check_episode
+from gato.episode import Episode, check_episode
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
@@ -58,6 +58,7 @@ class WorkerSetup:
         self.sink = ListSink(answers or [])
         self.players: dict[str, WeightedEcho] = {}
         self.made = 0
+        self.seen: list[Episode] = []
         self._breaks_at_seed = breaks_at_seed
         self._pays = pays
         tasks = {
@@ -72,6 +73,8 @@ class WorkerSetup:
             ListSource(versions),
             patience_s=patience_s,
             make=self.envs,
+            node="node-7",
+            seen=self.seen.append,
         )
 
     def player(self, task: Task, num_envs: int, role: str) -> WeightedPlayer:
@@ -106,6 +109,10 @@ def test_an_evaluation_is_of_one_version_with_a_return_for_each_seed_in_order() 
     assert report.episodes == 3
     assert report.returns.value == pytest.approx(49 / 3)
     assert setup.sink.episodes == []
+    assert report.node == "node-7"
+    assert {episode.seed: episode.episode_return for episode in setup.seen} == {
+        4: 28.0, 0: 6.0, 2: 15.0,
+    }  # fmt: skip
 
 
 def test_an_evaluation_warns_of_what_its_tokens_lose() -> None:

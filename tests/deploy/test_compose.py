@@ -26,12 +26,13 @@ from tests.docs.shell import parse
 
 COMPOSE: dict[str, Any] = documents("docker-compose.yml")[0]
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if name != "redis"}
+FOREIGN = ("redis", "prometheus", "grafana")
+OURS = {name: service for name, service in SERVICES.items() if name not in FOREIGN}
 
 
 def lines() -> list[str]:
     """All command lines: of the services, and of their health checks."""
-    commands = [service["command"] for service in SERVICES.values()]
+    commands = [service["command"] for service in SERVICES.values() if "command" in service]
     checks = [
         service["healthcheck"]["test"][1:]
         for service in SERVICES.values()
@@ -59,6 +60,7 @@ def test_every_command_of_gato_in_it_is_one() -> None:
         ("cluster", "join"),
         ("cluster", "nodes"),
         ("start", "demo"),
+        ("follow", "--prometheus"),
     }
 
 
@@ -77,11 +79,12 @@ def test_no_container_has_rights_and_no_port_is_open_to_the_outside() -> None:
     for name, service in SERVICES.items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert "ports" not in service, name
+        ports = service.get("ports", [])
+        assert ports == (["127.0.0.1:3000:3000"] if name == "grafana" else []), name
         assert not {"privileged", "network_mode", "pid"} & service.keys(), name
     users = re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert users == ["1000"]
-    assert not SERVICES["redis"]["user"].startswith(("0", "root"))
+    assert not any(SERVICES[name]["user"].startswith(("0", "root")) for name in FOREIGN)
 
 
 def test_what_a_container_needs_is_healthy_first_and_what_ends_is_started_again() -> None:
@@ -94,8 +97,9 @@ def test_what_a_container_needs_is_healthy_first_and_what_ends_is_started_again(
             assert how.get("required", True) == ("profiles" not in SERVICES[needed])
 
 
-def test_the_image_of_redis_is_pinned() -> None:
-    assert re.fullmatch(r"redis:\d+\.\d+\.\d+-\w+", SERVICES["redis"]["image"])
+def test_the_images_of_others_are_pinned() -> None:
+    for name in FOREIGN:
+        assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+(-\w+)?", SERVICES[name]["image"])
 
 
 def test_an_edit_of_the_code_does_not_install_the_dependencies_again() -> None:

@@ -34,9 +34,12 @@ pytestmark = pytest.mark.timeout(900)
 NOT_RUN = {
     "GPU": 2,
     "a server": 3,
+    "a follower": 3,
     "excerpt": 2,
     "installs": 2,
     "long": 3,
+    "needs runs of several seeds": 1,
+    "needs wandb": 1,
     "recipe": 9,
     "several machines": 11,
     "your file": 6,

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from actors.envs.provenance import env_spec_of
-from actors.tasks.resolve import resolve_task
 from cluster.cli.options import OfSource, OfTask, Where, command_group, console
-from cluster.cli.replay.progress import progress_bar
 from cluster.cli.replay.rows import Row, rows_of
 from cluster.monitor.format import literal
+from cluster.monitor.progress import Progressing
 from cluster.runs.replay_location import Place, find_place, opened
-from gato.episode import Episode
-from replay.formats.minari.export import export_minari
 from replay.storage.column_reader import EpisodeGone
 from replay.storage.header import DamagedEpisode
 from replay.storage.store import EpisodeStore
+
+if TYPE_CHECKING:
+    from gato.episode import Episode
 
 MINARI_ID = "minari:"
 """Before the id of a data set, to export to as to import from."""
@@ -82,16 +81,16 @@ def export(
 def _export(
     stores: Sequence[EpisodeStore], rows: Sequence[Row], to: str, place: Place, console: Console
 ) -> None:
+    from actors.envs.provenance import env_spec_of
+    from actors.tasks.resolve import resolve_task
+    from replay.formats.minari.export import export_minari
+
     task = resolve_task(rows[0][1].task)
     destination = to.removeprefix(MINARI_ID) if to.startswith(MINARI_ID) else Path(to).expanduser()
     left_out: list[str] = []
-    with progress_bar(console) as bar:
+    with Progressing(f"exporting {place.label}", total=len(rows), unit="episodes") as progress:
         exported = export_minari(
-            bar.track(
-                _episodes(stores, rows, left_out),
-                total=len(rows),
-                description=f"exporting {literal(place.label)}",
-            ),
+            progress.track(_episodes(stores, rows, left_out)),
             task,
             destination,
             env_spec=env_spec_of(task),

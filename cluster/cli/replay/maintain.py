@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from cluster.cli.options import Where, command_group, console
-from cluster.cli.replay.progress import progress_bar
 from cluster.monitor.format import bytes_text, literal
+from cluster.monitor.progress import Progressing
 from cluster.runs.replay_location import Place, find_place, open_to_read
 from replay.storage.compact import Compaction
 from replay.storage.store import EpisodeStore
@@ -49,8 +49,11 @@ def compact_command(what: Where = None) -> None:
 
 def _of_shard(place: Place, shard: int) -> str:
     """What is printed of a store, as markup."""
-    label = literal(place.label)
-    return f"{label}, shard {shard}" if len(place.folders) > 1 else label
+    return literal(_name_of_shard(place, shard))
+
+
+def _name_of_shard(place: Place, shard: int) -> str:
+    return f"{place.label}, shard {shard}" if len(place.folders) > 1 else place.label
 
 
 def verify(what: str | None, *, repairs: bool, console: Console) -> bool:
@@ -70,7 +73,7 @@ def verify(what: str | None, *, repairs: bool, console: Console) -> bool:
                 )
                 is_whole = False
             before = len(store.damaged)
-            faults, said = _verify(store, label, console)
+            faults, said = _verify(store, _name_of_shard(place, shard))
             for sentence in (*map(_fault_text, faults), *map(literal, said)):
                 console.print(f"[red]{label}:[/red] {sentence}", highlight=False, soft_wrap=True)
             earlier = before - len({fault.number for fault in faults if not fault.column})
@@ -91,14 +94,13 @@ def _fault_text(fault: Fault) -> str:
     )
 
 
-def _verify(store: EpisodeStore, label: str, console: Console) -> tuple[list[Fault], list[str]]:
+def _verify(store: EpisodeStore, label: str) -> tuple[list[Fault], list[str]]:
     """Faults of episodes, and where the store contradicts itself."""
     faults = header_faults(store)
-    with progress_bar(console) as bar:
-        entry = bar.add_task(f"verifying {label}", total=store.stored_bytes)
+    with Progressing(f"verifying {label}", total=store.stored_bytes) as progress:
         for header in list(store.episodes.values()):
             faults += faults_of(store, header)
-            bar.update(entry, advance=header.stored_bytes)
+            progress.advance(header.stored_bytes)
         return faults, disagreements(store)
 
 
@@ -149,13 +151,12 @@ def compact(what: str | None, *, console: Console) -> None:
     place = find_place(what)
     place.require_idle()
     for shard, folder in enumerate(place.folders):
-        label = _of_shard(place, shard)
+        label, name = _of_shard(place, shard), _name_of_shard(place, shard)
         with Compaction(folder) as compaction:
-            with progress_bar(console) as bar:
-                entry = bar.add_task(f"copying {label}", total=compaction.total_bytes)
+            with Progressing(f"copying {name}", total=compaction.total_bytes) as progress:
                 for copied_bytes in compaction.copy():
-                    bar.update(entry, advance=copied_bytes)
-                bar.update(entry, description=f"comparing {label}")
+                    progress.advance(copied_bytes)
+                progress.advance(0, what=f"comparing {name}")
                 compaction.check()
             place.require_idle()
             done = compaction.swap()

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 
 from cluster.cli.options import SweepName, command_group, console
-from cluster.sweep import carry_out
-from cluster.sweep.build import Asked
 from cluster.sweep.settings import SchedulerName
 
 app = command_group()
@@ -100,6 +98,9 @@ def start(
 
     Example: [bold]gato sweep start demo --data hopper --over learner.max_rate=log:1e-4:3e-3[/bold]
     """
+    from cluster.sweep import carry_out
+    from cluster.sweep.build import Asked
+
     asked = Asked(
         base=run,
         name=name,
@@ -125,4 +126,6 @@ def resume(name: SweepName = None, parallel: Parallel = None, address: Address =
 
     Example: [bold]gato sweep resume demo[/bold]
     """
+    from cluster.sweep import carry_out
+
     carry_out.resume(name, carry_out.Where(address=address, parallel=parallel), console)

@@ -59,5 +59,5 @@ def test_a_second_stop_waits_for_the_first_and_a_killed_run_is_called_dead(shell
     status = until(lambda: (said := shell("status")) and "dead" in said and said)
     assert "gato resume debug goes on from its last checkpoint" in status
     assert "silent" not in status
-    assert "dead (gato resume debug)" in shell("runs")
+    assert "debug is dead: gato resume debug" in shell("runs")
     assert shell.watch()["state"] == "dead"

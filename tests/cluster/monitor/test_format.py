@@ -123,8 +123,10 @@ def test_a_picture_of_a_run_shows_what_the_journal_holds_as_it_is(width: int) ->
             env_steps=1,
             wall_s=1.0,
             wait_s=0.0,
+            node=EVIL,
         ),
         Event(kind=EVIL, text=EVIL),
+        Event(kind="task failed", text=EVIL),
     ]
     for number, record in enumerate(records, 1):
         summary = fold(summary, f"{number}-0", 1000.0 + number, record)
@@ -153,7 +155,7 @@ def test_an_episode_with_such_names_can_be_listed_peeked_at_counted_and_verified
     assert verify(where, repairs=False, console=console)
     text = shown_by(console)
     assert text.count(SHOWN) >= 5
-    assert text.count("x\\x1b[2J[bold]") >= 4
+    assert text.count("x\\x1b[2J[bold]") >= 3
 
 
 def test_an_error_shows_a_path_as_it_is(

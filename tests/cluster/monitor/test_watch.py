@@ -8,11 +8,11 @@ import itertools
 from dataclasses import replace
 
 import pytest
-import redis
 from rich.console import Console
 
 from cluster.journal.journal import START, Entry
 from cluster.journal.records import Event, Record
+from cluster.journal.redis_client import RedisAway
 from cluster.monitor.fold import fold
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary
@@ -324,7 +324,7 @@ def test_ctrl_c_ends_watching_quietly(terminal: bool) -> None:
 
 
 def test_a_journal_that_stays_away_is_named_and_given_up() -> None:
-    gone = redis.ConnectionError("Connection refused")
+    gone = RedisAway("Connection refused")
     summary, text = watched(Script([entries(records(1))], gone), terminal=False, step_s=3.0)
     assert summary.state == "running"
     assert "has not answered for" in text

@@ -1,0 +1,46 @@
+"""Demonstrations of a run's own replay, to begin episodes with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster.runs.config import RunConfig
+from cluster.runs.resolve import layout_of, tasks_of
+from gato.sequence import Window
+from replay.sampling.demonstrations import Demonstrations
+from replay.shards import shard_folder
+from replay.storage.store import EpisodeStore
+
+
+class StoredPrompts:
+    """Demonstrations of the run's own replay."""
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self._folder = folder
+        self._config = config
+
+    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
+        """The first steps of a successful one, as the run's workers are given. ValueError where
+        there is none."""
+        config = self._config
+        if task_name not in config.tasks or not self._folder.is_dir():
+            raise ValueError(
+                f"no demonstration of {task_name} in {self._folder} to prompt with; set"
+                " prompt_steps=0"
+            )
+        tasks = tasks_of(config)
+        layout, count = layout_of(config, tasks, self._folder.parent), config.replay.num_shards
+        for shard in range(count):
+            folder = shard_folder(self._folder, shard, count)
+            store = EpisodeStore(
+                folder, capacity_bytes=config.replay.capacity_bytes, read_only=True
+            )
+            try:
+                window = Demonstrations(
+                    store, tasks, layout, config.replay.mix, seed=config.seed, teacher_returns={}
+                ).window(task_name, num_steps)
+            finally:
+                store.close()
+            if window is not None:
+                return window
+        return None

@@ -1,0 +1,1 @@
+"""A run's numbers where people already look: files, Prometheus, TensorBoard, trackers, webhooks."""
