@@ -193,10 +193,11 @@ def write_figures(found: dict[str, Any]) -> None:
     text = {name: f"{value:g}" for name, value in found.items() if isinstance(value, int | float)}
     tab = [text[f"tab_heap_mb_{when}"] for when in ("begin", "end", "most")]
     fed_for = f"fed {found['fed_records']:,} records in {text['fed_s']} s"
+    week_of = f"60 tasks of {found['evaluations_of_a_task']:,} evaluations"
     seconds = {
         "a record's append to its pixels, median": "write_to_pixel_p50_s",
         "the same, 95th percentile of 50": "write_to_pixel_p95_s",
-        f"60 tasks of {found['evaluations_of_a_task']:,} evaluations drawn, from the request on": "draw_60_tasks_s",
+        f"{week_of} drawn, from the request on": "draw_60_tasks_s",
         "their journal read from its beginning": "read_journal_s",
         "their curves from the kept history": "read_kept_s",
     }
