@@ -128,10 +128,11 @@ def week(browser: Any, root: Path, evaluations: int = 10_000) -> dict[str, float
         found["draw_60_tasks_s"] = round(float(np.median(drawn_ms)) / 1000, 2)
     with server(folder) as (url, _):
         begun_s = time.monotonic()
-        with urlopen(f"{url}/api/runs/week", timeout=600) as answer:
-            curves = json.loads(answer.read())["curves"]
+        curves: dict[str, Any] = {}
+        while len(curves) < 60:
+            with urlopen(f"{url}/api/runs/week", timeout=600) as answer:
+                curves = json.loads(answer.read())["curves"]
         found["read_kept_s"] = round(time.monotonic() - begun_s, 1)
-        assert len(curves) == 60
     return found
 
 
