@@ -33,7 +33,7 @@ RESULT = ROOT / "docs" / "results" / "page.json"
 PAGE = ROOT / "docs" / "watching.md"
 BEGIN, END = "<!-- figures -->", "<!-- figures: end -->"
 HOPPER = "mujoco/hopper"
-POINTS = f"Number(document.querySelector('[data-task=\"{HOPPER}\"] .chart').dataset.points)"
+POINTS = f"Number(document.querySelector('[data-task=\"{HOPPER}\"] .chart')?.dataset.points)"
 DRAWN = "() => document.querySelectorAll('.tile canvas').length >= 61"
 FEED_S = 600.0
 RECORDS_PER_S = 10
@@ -63,7 +63,7 @@ def seconds_to_read(url: str, run: str) -> float:
         with urlopen(f"{url}/api/runs/{run}?points=2", timeout=600) as answer:
             if json.loads(answer.read())["now"]["problem"] == "":
                 return time.monotonic() - begun_s
-        time.sleep(0.2)
+        time.sleep(2.0)
 
 
 def memory_mb(pid: int) -> float:
@@ -98,21 +98,21 @@ def write_to_pixel(browser: Any, root: Path, records: int = 50) -> dict[str, flo
     return {"write_to_pixel_p50_s": round(p50, 3), "write_to_pixel_p95_s": round(p95, 3)}
 
 
-def week(browser: Any, root: Path) -> dict[str, float]:
-    """Sixty tasks of 10,000 evaluations; a journal keeps the newest 500,000 records."""
+def week(browser: Any, root: Path, evaluations: int = 10_000) -> dict[str, float]:
+    """Sixty tasks; a journal keeps the newest 500,000 records."""
     tasks = [f"suite/task-{number:02d}" for number in range(60)]
     folder = make_run(root, "week", tasks=tasks, reports=1, ends=False)
     rng = np.random.default_rng(0)
-    means = 3000 * (1 - np.exp(-3 * np.arange(10_001) / 10_000))
+    means = 3000 * (1 - np.exp(-3 * np.arange(evaluations + 1) / evaluations))
     append(
         folder,
         (
             (BEGIN_S + 60.0 * number, evaluation(task, number, float(means[number]), rng))
-            for number in range(1, 10_001)
+            for number in range(1, evaluations + 1)
             for task in tasks
         ),
     )
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"evaluations_of_a_task": evaluations}
     with server(folder) as (url, pid):
         found["read_journal_s"] = round(seconds_to_read(url, "week"), 1)
         found["server_mb"] = round(memory_mb(pid))
@@ -128,10 +128,11 @@ def week(browser: Any, root: Path) -> dict[str, float]:
         found["draw_60_tasks_s"] = round(float(np.median(drawn_ms)) / 1000, 2)
     with server(folder) as (url, _):
         begun_s = time.monotonic()
-        with urlopen(f"{url}/api/runs/week", timeout=600) as answer:
-            curves = json.loads(answer.read())["curves"]
+        curves: dict[str, Any] = {}
+        while len(curves) < 60:
+            with urlopen(f"{url}/api/runs/week", timeout=600) as answer:
+                curves = json.loads(answer.read())["curves"]
         found["read_kept_s"] = round(time.monotonic() - begun_s, 1)
-        assert len(curves) == 60
     return found
 
 
@@ -172,11 +173,16 @@ def fed(browser: Any, root: Path, feed_s: float) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--feed-s", type=float, default=FEED_S)
+    parser.add_argument("--evaluations", type=int, default=10_000, help="Of each of 60 tasks.")
     words = parser.parse_args()
     found: dict[str, Any] = dict(about())
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         root = Path(folder)
-        for measure in (write_to_pixel, week, partial(fed, feed_s=words.feed_s)):
+        for measure in (
+            write_to_pixel,
+            partial(week, evaluations=words.evaluations),
+            partial(fed, feed_s=words.feed_s),
+        ):
             found |= measure(browser, root)
             RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(RESULT.read_text())
@@ -188,11 +194,12 @@ def write_figures(found: dict[str, Any]) -> None:
     text = {name: f"{value:g}" for name, value in found.items() if isinstance(value, int | float)}
     tab = [text[f"tab_heap_mb_{when}"] for when in ("begin", "end", "most")]
     fed_for = f"fed {found['fed_records']:,} records in {text['fed_s']} s"
+    week_of = f"60 tasks of {found['evaluations_of_a_task']:,} evaluations"
     seconds = {
         "a record's append to its pixels, median": "write_to_pixel_p50_s",
         "the same, 95th percentile of 50": "write_to_pixel_p95_s",
-        "60 tasks of 10,000 evaluations drawn, from the request on": "draw_60_tasks_s",
-        "their journal read from its beginning, 500,000 records": "read_journal_s",
+        f"{week_of} drawn, from the request on": "draw_60_tasks_s",
+        "their journal read from its beginning": "read_journal_s",
         "their curves from the kept history": "read_kept_s",
     }
     measured = {what: f"{text[name]} s" for what, name in seconds.items()} | {

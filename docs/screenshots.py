@@ -1,6 +1,6 @@
 """The pictures of the page in these documents, from runs on this machine:
 
-python -m docs.screenshots demo demo-2 # writes docs/pictures/page-*.png
+python -m docs.screenshots demo slow fast # writes docs/pictures/page-*.png
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def take(browser: Any, url: str, name: str, size: tuple[int, int], scheme: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="Its page is shown.")
-    parser.add_argument("other", help="It is compared with this run.")
+    parser.add_argument("compared", nargs="+", help="These are laid over each other.")
     words = parser.parse_args()
     with page_of(find_run(words.run)) as url, chromium() as browser:
-        one, both = f"{url}/?runs={words.run}", f"{url}/?runs={words.run},{words.other}"
+        one, both = f"{url}/?runs={words.run}", f"{url}/?runs={','.join(words.compared)}"
         take(browser, one, "light", WIDE, "light")
         take(browser, one, "dark", WIDE, "dark")
         take(browser, f"{one}&view=metrics&s=0.8", "metrics", WIDE, "light")

@@ -85,11 +85,10 @@ class Curve:
         return point
 
     def rows(self, most: int, *, since_s: float) -> list[list[float]]:
-        """At most `most` points for a picture, or a few more."""
-        points = self._points
-        while len(points) > most:
-            points = _merged(points, keep=0)
-        return [point.row(since_s) for point in points]
+        """At most `most` points for a picture: neighbours are drawn as one."""
+        size = -(-len(self._points) // most) or 1
+        groups = (self._points[at : at + size] for at in range(0, len(self._points), size))
+        return [_together(group).row(since_s) for group in groups]
 
     def state(self) -> list[list[float]]:
         """What `load` takes back, as JSON has it."""
@@ -130,17 +129,25 @@ class Curve:
 def _merged(points: Sequence[CurvePoint], *, keep: int) -> list[CurvePoint]:
     """Every two neighbours as one, but for the newest `keep`."""
     num_old = (len(points) - keep) // 2 * 2
-    pairs = zip(points[0:num_old:2], points[1:num_old:2], strict=True)
-    merged = [
-        replace(
-            after,
-            returns=before.returns + after.returns,
-            low=min(before.low, after.low),
-            high=max(before.high, after.high),
-        )
-        for before, after in pairs
-    ]
+    merged = [_together(points[at : at + 2]) for at in range(0, num_old, 2)]
     return [*merged, *points[num_old:]]
+
+
+def _together(group: Sequence[CurvePoint]) -> CurvePoint:
+    """Neighbours as one point, at the place of the last."""
+    if len(group) == 1:
+        return group[0]
+    returns = Spread(
+        total=math.fsum(point.returns.total for point in group),
+        squares=math.fsum(point.returns.squares for point in group),
+        count=sum(point.returns.count for point in group),
+    )
+    return replace(
+        group[-1],
+        returns=returns,
+        low=min(point.low for point in group),
+        high=max(point.high for point in group),
+    )
 
 
 def load_curves(state: Mapping[str, Any]) -> dict[str, Curve]:

@@ -219,7 +219,8 @@ class Follower:
         """Wake who listens; how the run stands is told once a second, or every five when nothing
         comes in."""
         now_s = time.monotonic()
-        is_due = now_s - self._told_s >= (AGES_EVERY_S if idle else NOW_EVERY_S)
+        every_s = NOW_EVERY_S if self._caught_up and not idle else AGES_EVERY_S
+        is_due = now_s - self._told_s >= every_s
         is_other = self._told != (self._problem, idle) and idle  # it has caught up, or it cannot
         if is_due or is_other:
             self._told_s, self._told = now_s, (self._problem, idle)

@@ -144,7 +144,7 @@ export class Chart {
         { ...axis, size: 22, gap: 3, space: 60, incrs: this.content.x === "time" ? TIMES : WHOLE, values: (_, at) => at.map(this.content.x === "time" ? clock : (v) => trimmed(count(v))) },
         { ...axis, size: 46, gap: 4, space: 26, values: (_, at) => at.map((v) => trimmed(format(v))) },
       ],
-      hooks: { draw: [(plot) => this.#drawLines(plot)], setCursor: [(plot) => this.#point(plot)] },
+      hooks: { drawAxes: [(plot) => this.#drawLines(plot)], setCursor: [(plot) => this.#point(plot)] },
     };
   }
 

@@ -53,7 +53,7 @@ export class Metrics {
 
   #make(name) {
     const plot = h("div", {}), value = h("span", { class: "quiet" });
-    const element = h("figure", { "data-name": name }, h("figcaption", {}, h("span", { title: plain(name) }, name === "tasks/iqm" ? "IQM over tasks" : plain(name.slice(name.indexOf("/") + 1))), value), plot);
+    const element = h("figure", { "data-name": name }, h("figcaption", {}, h("span", { title: plain(name) }, titleOf(name)), value), plot);
     this.seen.observe(element);
     return { element, value, chart: new Chart(plot, { format: formatOf(name), sync: "series" }) };
   }
@@ -86,6 +86,11 @@ export class Metrics {
     const { low: _, high: __, ...bare } = curve;
     return [{ ...bare, faint: true }, { ...bare, y: smooth(bare.y, shown.s), width: 2 }];
   }
+}
+
+function titleOf(name) {
+  const title = name.slice(name.indexOf("/") + 1);
+  return plain(name.startsWith("tasks/") ? title.replace("iqm", "IQM over tasks") : title);
 }
 
 function byGroup(a, b) {

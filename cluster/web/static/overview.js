@@ -61,7 +61,10 @@ function withInterval(run, i, label) {
   if (!mean) return [];
   const { low: _, high: __, ...bare } = mean;
   if (!low || low.x.length !== high?.x.length) return [bare];
-  return [{ label: "95 %", colour: bare.colour, isBand: true, x: low.x, y: low.x.map(() => null), low: low.y, high: high.y }, bare];
+  const now = run.now.aggregate.teacher, end = bare.x.at(-1), isNewer = now && end > low.x.at(-1);
+  const more = (values, value) => (isNewer ? [...values, value] : values);
+  const x = more(low.x, end);
+  return [{ label: "95 %", colour: bare.colour, x, y: x.map(() => null), low: more(low.y, now?.low), high: more(high.y, now?.high) }, bare];
 }
 
 function waitsOf({ now, name }, isNamed) {
