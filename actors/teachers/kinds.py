@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actors.players.player import TimeStep
+from actors.teachers.control_records import CONTROL_RECORDS
+from actors.teachers.control_rules import CONTROL_RULES
+from actors.teachers.metaworld_experts import EXPERT_RECORDS, expert
 from actors.teachers.scripted import RULES
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import Specialist
@@ -129,6 +132,39 @@ class RuleTeacher:
 
     def labels(self) -> None:
         """None: its actions have no noise."""
+
+
+def control_record(task: Task) -> Mapping[str, Any]:
+    """What the rule or script of a task was measured at."""
+    return {**EXPERT_RECORDS, **CONTROL_RECORDS}[task.name.partition("?")[0]]
+
+
+class ControlTeacher:
+    """Plays a rule or a script that reads what the task shows. Raises ValueError if its package is
+    missing."""
+
+    needs_extras = False
+
+    def __init__(self, task: Task) -> None:
+        name = task.name.partition("?")[0]
+        if task.family == "metaworld":
+            self._rule, self.name = expert(task), f"expert:{task.name}"
+        else:
+            self._rule, self.name = CONTROL_RULES[name], f"rule:{task.name}"
+        self.record: Mapping[str, Any] = control_record(task)
+        self.notes: Sequence[str] = ()
+
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        return self._rule(step.observations)
+
+    def labels(self) -> None:
+        """None: its actions have no noise."""
+
+
+def is_controlled(task: Task) -> bool:
+    """Whether a rule or a script for this task reads what it shows."""
+    name = task.name.partition("?")[0]
+    return (name in CONTROL_RULES or name in EXPERT_RECORDS) and "image" not in task.observations
 
 
 def _inside(

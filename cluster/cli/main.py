@@ -29,6 +29,7 @@ class Commands(LazyGroup):
         "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
+        "tasks": "cluster.cli.tasks",
         "check": "cluster.cli.check",
         "debug-step": "cluster.cli.debug_step",
         "teach": "cluster.cli.teach",
@@ -63,6 +64,7 @@ class Commands(LazyGroup):
         "record": (
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."
         ),
+        "tasks": "List the tasks, with their tokens a step, teachers and references.",
         "check": "Check that a task's environment keeps the contract of environments.",
         "debug-step": (
             "Repeat a step whose loss or gradient was not finite, and say of which task and"

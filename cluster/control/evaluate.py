@@ -173,6 +173,7 @@ def evaluate_run(
             task=done.task,
             learner_step=done.learner_step,
             returns=done.returns,
+            successes=done.successes,
             scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
             is_trained=done.task in found.config.tasks,
             warnings=done.warnings,
@@ -267,7 +268,9 @@ def evaluate_checkpoint(
     weights = weights_of(checkpoint, config)
     players, known, layout = _players(checkpoint, config, tasks, seed=config.seed, prompts=prompts)
     make = WorkerEnvs(
-        backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
+        backend=config.actors.env_backend,
+        step_timeout_s=config.actors.step_timeout_s,
+        env_python=config.actors.env_python,
     )
     worker = Worker(
         "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout
@@ -292,6 +295,7 @@ def evaluate_checkpoint(
             version=weights.version,
             learner_step=weights.learner_step,
             returns=tuple(value for e in done for value in e.returns),
+            successes=tuple(value for e in done for value in e.successes),
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),
             failed=failed,

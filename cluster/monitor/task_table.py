@@ -14,7 +14,7 @@ from cluster.monitor.format import (
     sparkline,
     spread_text,
 )
-from cluster.monitor.scores import MEASURES, TaskState
+from cluster.monitor.scores import MEASURES, TaskState, mean_success
 from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
 
@@ -30,7 +30,12 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     titles = ["task", "return", "norm", "history", "ver", "step", "eps", "env/s", "teacher"]
     if size.is_wide:
         titles += ["random", "failed"]
+    rates = summary.success_rates()
+    titles += ["success"] if rates else []
     rows = [_task_cells(summary, name, now_s, size) for name in summary.task_names()]
+    if rates:
+        for name, cells in zip(summary.task_names(), rows, strict=True):
+            cells.append(Text(f"{rates[name]:.0%}" if name in rates else "-"))
     widths = [
         max(len(title), *(cell_len(row[i].plain) for row in rows), 0)
         for i, title in enumerate(titles)
@@ -65,16 +70,22 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
 
 
 def aggregate_line(summary: Summary, size: Size) -> Text | None:
-    """The interquartile mean over the tasks, by each measure that two or more have; None where
-    there is none."""
+    """The interquartile mean over the tasks, by each measure that two or more have, and the mean
+    success rate; None where there is neither."""
     says: list[str] = []
     for by in MEASURES:
         over = summary.aggregate(by)
         if over is not None and over.num_tasks > 1:
             says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
-    if not says:
+    parts: list[str | tuple[str, str]] = [("IQM ", "bold"), size.joined(says)] if says else []
+    rates = summary.success_rates()
+    mean = mean_success(rates)
+    if mean is not None and len(rates) > 1:
+        gap = "  " if says else ""
+        parts += [(f"{gap}success ", "bold"), f"{mean:.0%} over {len(rates)} tasks"]
+    if not parts:
         return None
-    return Text.assemble(("IQM ", "bold"), size.joined(says), overflow="ellipsis", no_wrap=True)
+    return Text.assemble(*parts, overflow="ellipsis", no_wrap=True)
 
 
 def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> list[Text]:

@@ -35,7 +35,7 @@ NOT_RUN = {
     "GPU": 2,
     "a server": 2,
     "excerpt": 2,
-    "installs": 2,
+    "installs": 4,
     "long": 3,
     "recipe": 9,
     "several machines": 10,
