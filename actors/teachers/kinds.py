@@ -43,7 +43,7 @@ class SpecialistTeacher:
         name: str | None = None,
     ) -> None:
         self._specialist = specialist
-        self._shown = next(iter(task.observations))
+        self._shown = sorted(task.observations)
         self._shape = task.action.shape
         self._noise = noise
         self._perturb_all = perturb_all
@@ -68,8 +68,10 @@ class SpecialistTeacher:
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         if step.is_first.any():
             self._begin(step)
-        shown = step.observations[self._shown]
-        mean = self._specialist.mean(shown.reshape(len(shown), -1))
+        # Several arrays become one, in the order of their names, as Gymnasium flattens a Dict.
+        rows = step.num_rows
+        parts = [step.observations[name].reshape(rows, -1) for name in self._shown]
+        mean = self._specialist.mean(np.concatenate(parts, axis=1))
         self._labels = mean.reshape(-1, *self._shape)
         noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
         actions = self._specialist.clip(

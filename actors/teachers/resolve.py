@@ -38,6 +38,10 @@ SPECS = (
 )
 
 
+TAUGHT = ("mujoco", "dm-control")
+"""Families whose specialists `gato teach` trains."""
+
+
 def _is_babyai(task: Task) -> bool:
     """Whether it is a level of BabyAI, whose bot is the teacher."""
     return task.name.startswith("minigrid:BabyAI-")
@@ -50,7 +54,7 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
         return ControlTeacher(task)
     if _is_babyai(task):
         return _function(task, "actors.envs.babyai:act")
-    if task.family != "mujoco":
+    if task.family not in TAUGHT:
         raise ValueError(
             f"no teacher ships for {task.name}; name one of: {SPECS}, or import recorded episodes"
             " by `gato import`"

@@ -70,7 +70,7 @@ class Commands(LazyGroup):
             "Repeat a step whose loss or gradient was not finite, and say of which task and"
             " parameter."
         ),
-        "teach": "Train a teacher for a MuJoCo task with RLlib.",
+        "teach": "Train a teacher for a robot, of MuJoCo or DM Control, with RLlib.",
         "sweep": "Search over settings of a run, with short trainings on stored episodes.",
         "doctor": "Try every package that gato needs or can use.",
         "replay": "Inspect and maintain stored episodes: of a run, a data set, or a folder.",

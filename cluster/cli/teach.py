@@ -21,7 +21,9 @@ app = command_group()
 
 @app.command()
 def teach(
-    task: Annotated[str, typer.Argument(help="A MuJoCo task, such as mujoco/hopper.")],
+    task: Annotated[
+        str, typer.Argument(help="A task, such as mujoco/hopper or dm-control/cheetah-run.")
+    ],
     steps: Annotated[
         int | None, typer.Option(min=1, help="Environment steps. Default: from its settings.")
     ] = None,
@@ -44,7 +46,7 @@ def teach(
         ),
     ] = 0,
 ) -> None:
-    """Train a teacher for a MuJoCo task with RLlib.
+    """Train a teacher for a robot, of MuJoCo or DM Control, with RLlib.
 
     After Ctrl-C, the same command continues from its last checkpoint.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from actors.tasks.resolve import resolve_task, resolve_tasks, use_env_python
 from actors.tasks.text_encoder import BYTES, text_encoder
-from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from actors.teachers.resolve import TAUGHT, absolute_spec, has_teacher, teacher_for, teacher_return
 from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
@@ -121,7 +121,7 @@ def _require_demonstrations(config: RunConfig) -> None:
     )
     for name, task in resolve_tasks(*config.tasks).items():
         if name not in shown and not has_teacher(task):
-            train = ", or train one (gato teach)" if task.family == "mujoco" else ""
+            train = ", or train one (gato teach)" if task.family in TAUGHT else ""
             raise ValueError(
                 f"{name} has no demonstrations: no teacher of it ships; bring data (gato"
                 f" import, then --data NAME) or name who teaches it (--teacher {name}=SPEC){train}"

@@ -24,6 +24,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, find_run, runs_root
 from cluster.runs.overrides import override
+from cluster.runs.resolve import check_installed
 
 
 def start(
@@ -52,6 +53,7 @@ def start(
         return folder
     if home is not None:
         raise ValueError("--home names a node of a cluster; give the cluster, too: --address")
+    check_installed(config)
     folder = RunFolder.create(config)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))

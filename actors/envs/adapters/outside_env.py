@@ -7,7 +7,6 @@ and gymnasium or gym; the protocol is described in `actors.envs.adapters.outside
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,33 +19,11 @@ import numpy as np
 from gymnasium import spaces
 
 from actors.envs.adapters import outside_server
-from actors.envs.env import ENV_PYTHON
+from actors.envs.factory import find_python
 
 ANSWER_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 5.0
 SERVER = Path(outside_server.__file__)
-
-
-def find_python(given: str = "") -> str:
-    """The interpreter of environments: `given`, else the variable's.
-
-    Raises:
-        ValueError: if there is none, or it is not a program.
-    """
-    path = given or os.environ.get(ENV_PYTHON, "")
-    if not path:
-        raise ValueError(
-            "an environment of another interpreter needs to know it; --set"
-            f" actors.env_python=PATH, or {ENV_PYTHON}=PATH for other commands, such as"
-            " /opt/old/bin/python"
-        )
-    found = shutil.which(os.path.expanduser(path))
-    if found is None:
-        raise ValueError(
-            f"actors.env_python is {path!r}, which is not a program on this machine; give the path"
-            " of a Python interpreter, such as /opt/old/bin/python"
-        )
-    return found
 
 
 def _space(said: Mapping[str, Any]) -> spaces.Space[Any]:
