@@ -18,8 +18,8 @@ from actors.envs.mujoco_render import MujocoPainter
 
 suite = import_suite()
 PIXELS = 84
-CAMERAS: Mapping[str, int] = {"quadruped": 2}
-"""Cameras that follow the body, where the first one does not."""
+CAMERA = 0
+"""The one that the suite's authors draw from."""
 
 
 class DmControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
@@ -38,7 +38,7 @@ class DmControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             raise ValueError(f"dm_control has no task {task!r} of {domain!r}")
         self._env: Any = suite.load(domain, task)
         self.metadata = {**self.metadata, "render_fps": 1 / self._env.control_timestep()}
-        self._camera = CAMERAS.get(domain, 0) if pixels else None
+        self._pixels = pixels
         bounds = self._env.action_spec()
         self.action_space = spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32), dtype=np.float32
@@ -57,7 +57,7 @@ class DmControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _drawn(self) -> np.ndarray:
         """What the camera sees. Raises ValueError if nothing can be drawn here."""
         try:
-            return self._env.physics.render(PIXELS, PIXELS, camera_id=self._camera)
+            return self._env.physics.render(PIXELS, PIXELS, camera_id=CAMERA)
         except Exception as problem:  # OpenGL raises what it likes
             raise ValueError(
                 f"pictures cannot be drawn here ({problem}); install libegl1 and"
@@ -65,7 +65,7 @@ class DmControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             ) from problem
 
     def _shown(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        if self._camera is not None:
+        if self._pixels:
             return {"image": self._drawn()}
         return {name: np.asarray(values, np.float32) for name, values in observation.items()}
 

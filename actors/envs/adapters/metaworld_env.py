@@ -4,7 +4,7 @@ Needs the extra `metaworld`. A step shows 39 numbers: hand, gripper and objects 
 before, and the goal.
 """
 
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateUsage=false
 from __future__ import annotations
 
 from typing import Any

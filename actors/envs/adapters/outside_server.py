@@ -16,6 +16,8 @@ anything plain.
 The answer is {"answer": ...}, or {"error": "..."} of what was raised.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
@@ -24,6 +26,7 @@ import signal
 import socket
 import struct
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +37,7 @@ KEPT = ("success", "is_success", "teacher")
 # Messages
 
 
-def pack(value, arrays):
+def pack(value: Any, arrays: list[Any]) -> dict[str, Any]:
     """A value as what JSON can hold; its arrays are appended to `arrays`."""
     if isinstance(value, dict):
         return {"d": {str(key): pack(part, arrays) for key, part in value.items()}}
@@ -49,7 +52,7 @@ def pack(value, arrays):
     return {"a": len(arrays) - 1}
 
 
-def unpack(value, arrays):
+def unpack(value: dict[str, Any], arrays: list[Any]) -> Any:
     """The inverse of `pack`."""
     if "d" in value:
         return {key: unpack(part, arrays) for key, part in value["d"].items()}
@@ -58,9 +61,9 @@ def unpack(value, arrays):
     return arrays[value["a"]][()] if "a" in value else value["v"]
 
 
-def send(stream, value):
+def send(stream: Any, value: Any) -> None:
     """Write one message."""
-    arrays = []
+    arrays: list[np.ndarray] = []
     packed = pack(value, arrays)
     listed = [[array.dtype.str, list(array.shape)] for array in arrays]
     text = json.dumps({"value": packed, "arrays": listed}).encode()
@@ -68,10 +71,10 @@ def send(stream, value):
     stream.flush()
 
 
-def receive(stream):
+def receive(stream: Any) -> Any:
     """Read one message. Raises EOFError if the other side has gone."""
     message = json.loads(_exactly(stream, struct.unpack(">I", _exactly(stream, 4))[0]).decode())
-    arrays = []
+    arrays: list[np.ndarray] = []
     for kind, shape in message["arrays"]:
         dtype = np.dtype(kind)
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -79,7 +82,7 @@ def receive(stream):
     return unpack(message["value"], arrays)
 
 
-def _exactly(stream, size):
+def _exactly(stream: Any, size: int) -> bytes:
     data = stream.read(size) if size else b""
     if len(data) < size:
         raise EOFError
@@ -89,7 +92,7 @@ def _exactly(stream, size):
 # Environments
 
 
-def described(space):
+def described(space: Any) -> dict[str, Any]:
     """A space as a value: its kind and what it is made of."""
     kind = type(space).__name__
     if kind == "Box":
@@ -111,12 +114,12 @@ def described(space):
     raise ValueError(f"a space of kind {kind} is not known here")
 
 
-def make(env_id, kwargs):
+def make(env_id: str, kwargs: dict[str, Any]) -> Any:
     """The environment, of gymnasium if that has it, else of gym."""
     module, _, name = env_id.rpartition(":")
     if module:
         importlib.import_module(module)
-    problems = []
+    problems: list[str] = []
     for package in ("gymnasium", "gym"):
         try:
             library = importlib.import_module(package)
@@ -140,12 +143,12 @@ class Served:
     that name: for environments that take a seed only when they are made.
     """
 
-    def __init__(self, env_id, kwargs):
+    def __init__(self, env_id: str, kwargs: dict[str, Any]) -> None:
         self.env_id, self.kwargs = env_id, dict(kwargs)
         self.seed_as = self.kwargs.pop("seed_as", None)
         self.env = make(self.env_id, self.kwargs)
 
-    def reset(self, seed):
+    def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         if seed is not None:  # for those that draw from the generators of Python and numpy
             random.seed(seed)
             np.random.seed(seed % 2**32)
@@ -166,14 +169,14 @@ class Served:
         observation, info = given if has_info else (given, {})
         return observation, kept(info)
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, *ends, info = self.env.step(action)
         if len(ends) == 1:  # gym before 0.26: done, and why in info
             truncated = bool(info.get("TimeLimit.truncated", False))
             ends = [bool(ends[0]) and not truncated, bool(ends[0]) and truncated]
         return observation, float(reward), bool(ends[0]), bool(ends[1]), kept(info)
 
-    def render(self, _):
+    def render(self, _: None) -> np.ndarray:
         self.env.unwrapped.render_mode = "rgb_array"
         try:
             return np.asarray(self.env.unwrapped.render(), np.uint8)
@@ -181,18 +184,18 @@ class Served:
             return np.asarray(self.env.unwrapped.render("rgb_array"), np.uint8)
 
 
-def kept(info):
+def kept(info: dict[str, Any]) -> dict[str, Any]:
     """What is sent of `info`; its numbers as Python's own."""
     out = {name: info[name] for name in KEPT if name in info}
     return {name: bool(v) if name != "teacher" else v for name, v in out.items()}
 
 
-def serve(stream, patience_s):
+def serve(stream: Any, patience_s: int) -> None:
     """Answer until the other side has gone, or says close.
 
     The other side may die during a step: a signal ends one that takes longer than `patience_s`.
     """
-    served = None
+    served: Any = None
     while True:
         try:
             command, value = receive(stream)
@@ -203,7 +206,7 @@ def serve(stream, patience_s):
             if command == "make":
                 served = Served(value["env_id"], value["kwargs"])
                 env, spec = served.env, getattr(served.env, "spec", None)
-                answer = {
+                answer: Any = {
                     "spaces": (described(env.observation_space), described(env.action_space)),
                     "max_steps": getattr(spec, "max_episode_steps", None),
                     "fps": float((getattr(env, "metadata", None) or {}).get("render_fps") or 15.0),
