@@ -17,6 +17,10 @@ from gato.serialization import from_plain
 from gato.task import Task
 
 
+def _success(env: object) -> bool | None:
+    return env.success if isinstance(env, Succeeding) else None
+
+
 def serve(pipe: Connection, step_timeout_s: float) -> None:
     """Carry out commands (make, reset, step, picture, close) until the pipe closes.
 
@@ -42,8 +46,8 @@ def serve(pipe: Connection, step_timeout_s: float) -> None:
                 assert env is not None, "make is the first command"
                 does = getattr(env, command)
                 result = does(value) if command in ("reset", "step") else does()
-                success = env.success if isinstance(env, Succeeding) else None
-                answer = (True, result, {} if command == "close" else env.extras(), success)
+                extras = {} if command == "close" else env.extras()
+                answer = (True, result, extras, _success(env))
             message = encode(answer)
         except BaseException as problem:  # the author's code may raise anything, SystemExit as well
             text = (

@@ -80,7 +80,7 @@ class ActionSpace:
         leaves = sorted(_leaves(space), key=lambda leaf: leaf[1])
         found = [(path, key, leaf) for path, key, leaf in leaves if not (key and _is_empty(leaf))]
         self._empty = {
-            path: np.zeros(leaf.shape, leaf.dtype)
+            path: np.zeros(leaf.shape or (), leaf.dtype)
             for path, key, leaf in leaves
             if key and _is_empty(leaf)
         }
