@@ -53,6 +53,22 @@ MEASURED: Mapping[str, tuple[float, float, float, float, int]] = {
     "reach": (553.90, 4845.53, 13.23, 4824.66, 10),
     "push-back": (5.60, 294.85, 236.99, 90.16, 10),
     "push": (24.29, 4363.05, 408.68, 3241.50, 10),
+    "pick-place": (6.68, 4532.13, 22.03, 4485.07, 10),
+    "plate-slide": (336.18, 4613.62, 13.01, 4590.89, 10),
+    "plate-slide-side": (150.73, 3691.03, 508.53, 3137.90, 10),
+    "plate-slide-back": (158.21, 1141.34, 62.67, 1011.73, 10),
+    "plate-slide-back-side": (240.74, 1190.12, 531.63, 892.93, 10),
+    "peg-unplug-side": (19.42, 1228.51, 169.56, 831.83, 10),
+    "soccer": (23.89, 2628.62, 926.79, 893.44, 10),
+    "stick-push": (13.65, 840.11, 20.15, 812.77, 10),
+    "stick-pull": (9.33, 950.41, 632.17, 319.50, 9),
+    "push-wall": (27.08, 4432.92, 52.19, 4335.08, 10),
+    "reach-wall": (579.55, 4801.23, 44.32, 4729.84, 10),
+    "shelf-place": (0.00, 2506.76, 832.61, 78.39, 9),
+    "sweep-into": (34.44, 2014.66, 1645.10, 348.72, 9),
+    "sweep": (29.99, 4408.51, 32.26, 4329.88, 10),
+    "window-open": (237.91, 2054.24, 412.00, 1329.37, 10),
+    "window-close": (255.39, 3620.26, 112.08, 3440.70, 10),
 }
 """By task: mean return of random play; mean, standard deviation and least of the expert's returns;
 in how many of its 10 episodes the expert solved the task."""
