@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import logging
 import os
 from types import ModuleType
 
@@ -40,6 +41,8 @@ def import_suite() -> ModuleType:
         listed = sizes.array_sizes[struct]
         for name in [name for name in listed if not hasattr(present, name)]:
             del listed[name]
+    # It would print what MuJoCo says of each model, in every process.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     from dm_control import suite  # pyright: ignore[reportMissingImports]
 
     return suite
