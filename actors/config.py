@@ -66,6 +66,10 @@ class ActorsConfig:
     env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
     """How a worker makes its environments. auto: those of this package in the worker itself, users'
     own in processes (docs/environments.md)."""
+    env_python: str = ""
+    """The Python interpreter that environments named `outside:ID` live in, such as
+    /opt/old/bin/python; on each machine that plays (docs/environments.md). Empty: that of the
+    variable GATO_ENV_PYTHON."""
     step_timeout_s: float = 60.0
     """An environment in a process that does not answer for so long is killed; its episode is
     dropped."""

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from actors.envs.env import EnvFailedError
 from actors.envs.vector import Stepped, VectorEnv
 from actors.players.player import Player, TimeStep
-from gato.episode import AGENT, Episode
+from gato.episode import AGENT, SUCCESS, Episode
 from gato.version import Version
 
 P = ParamSpec("P")
@@ -54,9 +54,15 @@ class _Recording:
         terminated: bool,
         truncated: bool,
         notes: Sequence[str],
+        success: bool | None,
     ) -> Episode:
         """The steps so far as an episode: arrays [T, ...] in the dtypes of the task."""
         task = envs.task
+        info = dict(envs.versions)
+        if notes:
+            info["teacher"] = "; ".join(notes)
+        if success is not None:
+            info[SUCCESS] = "yes" if success else "no"
         return Episode(
             key=key,
             task=task.name,
@@ -72,7 +78,7 @@ class _Recording:
             truncated=truncated,
             seed=self.seed,
             version=version,
-            info={**envs.versions, "teacher": "; ".join(notes)} if notes else envs.versions,
+            info=info,
         )
 
 
@@ -173,6 +179,7 @@ def rollout(
                     terminated=bool(stepped.terminated[index]),
                     truncated=bool(stepped.truncated[index]),
                     notes=notes,
+                    success=envs.success(index),
                 )
             yield from begin(index)
             is_first[index] = True

@@ -51,6 +51,7 @@ class Tally:
         self._env_steps = 0
         self._returns: dict[int, float] = {}
         """By seed: episodes end in another order than they are assigned in."""
+        self._successes: dict[int, bool] = {}
         self._dropped: Counter[str] = Counter()
         self._last_reason = ""
         is_evaluation = assignment.role == "evaluate"
@@ -61,6 +62,8 @@ class Tally:
         self.episodes += 1
         self._env_steps += episode.num_steps
         self._returns[episode.seed] = episode.episode_return
+        if episode.success is not None:
+            self._successes[episode.seed] = episode.success
         if self._coverage is not None:
             self._coverage.observe(episode.observations)
 
@@ -96,15 +99,19 @@ class Tally:
         )
 
     def evaluation(self, worker: str) -> Evaluation | None:
-        """The evaluation, with a return for each seed in order; None in other roles."""
+        """The evaluation, with returns and successes by seed in order; None in other roles."""
         if self._assignment.role != "evaluate" or self._weights is None:
             return None
         returns = () if self.failed else [self._returns[seed] for seed in self._assignment.seeds]
+        says = not self.failed and len(self._successes) == len(self._returns)
         return Evaluation(
             task=self._task.name,
             version=self._weights.version,
             learner_step=self._weights.learner_step,
             returns=tuple(returns),
+            successes=tuple(self._successes[seed] for seed in self._assignment.seeds)
+            if says
+            else (),
             env_steps=self._env_steps,
             wall_s=time.monotonic() - self._begun_s,
             failed=self.failed,

@@ -1,8 +1,8 @@
-"""Writes the two pages of the reference that follow from the code: settings from the dataclasses,
-commands from the command line.
+"""Writes the pages of the reference that follow from the code: settings from the dataclasses,
+commands from the command line, tasks from the catalogue.
 
-python -m docs.generate            # docs/reference/settings.md and commands.md, which git ignores;
-`make docs` runs it
+python -m docs.generate            # settings.md, commands.md and tasks.md of docs/reference, which
+                                   # git ignores; `make docs` runs it
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from cluster.runs.overrides import GENERAL_OF
 from cluster.runs.presets import RUNS
 from docs.commands import commands_page
 from docs.markdown import cell, code
+from docs.tasks_page import tasks_page
 from gato.config import PRESETS
 from gato.serialization import to_plain
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
-GENERATED = ("settings.md", "commands.md")
+GENERATED = ("settings.md", "commands.md", "tasks.md")
 KEYS = {"tables": "NAME", "normalise": "TASK.ARRAY"}
 """What the keys of a mapping are, where they are not the names of tasks."""
 NO_PATH = ("model.normalise",)
@@ -206,9 +207,10 @@ def shown(default: str) -> str:
 
 
 def write(folder: Path = REFERENCE) -> None:
-    """Write both pages into a folder."""
+    """Write the pages into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, page in zip(GENERATED, (settings_page(), commands_page()), strict=True):
+    pages = (settings_page(), commands_page(), tasks_page())
+    for name, page in zip(GENERATED, pages, strict=True):
         (folder / name).write_text(page)
 
 

@@ -19,6 +19,8 @@ ROUNDING = 1e-5
 AGENT = "agent"
 """`source` of the agent's own episodes; a teacher's is `teacher:NAME`, an imported file's
 `file:NAME`."""
+SUCCESS = "success"
+"""The entry of `Episode.info` that says whether the task was solved: yes or no."""
 RELABELLED = "agent:relabelled"
 """`source` of the agent's episodes with a teacher's action at each step as labels."""
 
@@ -95,6 +97,12 @@ class Episode:
     def episode_return(self) -> float:
         """The undiscounted sum of rewards."""
         return return_of(self.rewards)
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the task was solved; None if its environment does not say."""
+        said = self.info.get(SUCCESS)
+        return None if said is None else said == "yes"
 
 
 def check_episode(episode: Episode, task: Task) -> None:

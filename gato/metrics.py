@@ -33,6 +33,8 @@ class Evaluation:
     """Updates the learner had made when it published this version."""
     returns: tuple[float, ...] = ()
     """Raw return of each episode."""
+    successes: tuple[bool, ...] = ()
+    """Whether each episode solved the task; empty if its environment does not say."""
     env_steps: int = 0
     wall_s: float = 0.0
     failed: str | None = None

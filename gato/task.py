@@ -13,6 +13,8 @@ from gato.array_spec import ArraySpec, Kind, Statistics
 
 UNKNOWN_RETURN = 1e9
 BELIEVABLE = 1000.0
+OF_CATALOGUE = ("mujoco", "atari", "metaworld", "dm-control")
+"""Families whose references are measured or published, never a user's guess."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,8 @@ class Task:
     env_id: str
     """Gymnasium id."""
     family: str
-    """Which conventions `actors.envs.factory` follows to make it: `mujoco`, `atari`, or `gymnasium`
-    for any other environment."""
+    """Which conventions `actors.envs.factory` follows to make it: `mujoco`, `atari`,
+    `metaworld`, `dm-control`, or `gymnasium` for any other environment."""
     observations: Mapping[str, ArraySpec]
     action: ArraySpec
     max_steps: int
@@ -91,7 +93,7 @@ class Task:
         """
         if self.max_abs_return is not None:
             return self.max_abs_return
-        if self.references is None or self.family not in ("mujoco", "atari"):
+        if self.references is None or self.family not in OF_CATALOGUE:
             return UNKNOWN_RETURN
         known = (self.references.random, self.references.expert, self.references.human or 0.0)
         return BELIEVABLE * max(10.0, *map(abs, known))
@@ -135,8 +137,12 @@ def normalised(task: Task, statistics: Mapping[str, Statistics]) -> Task:
     return replace(task, observations=shown)
 
 
+class UnknownTaskError(ValueError):
+    """A name that no task has; the message suggests the nearest."""
+
+
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
-    """The task called `name`, by its name or an alias. Raises ValueError, which suggests the
+    """The task called `name`, by its name or an alias. Raises UnknownTaskError, which suggests the
     nearest name, if there is none."""
     by_alias = {
         alias.lower(): task for task in tasks.values() for alias in (task.name, *task.aliases)
@@ -151,5 +157,5 @@ def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
             if names
             else f"known are {len(tasks)}, such as {', '.join(sorted(tasks)[:3])}"
         )
-        raise ValueError(f"unknown task {name!r}; {hint}")
+        raise UnknownTaskError(f"unknown task {name!r}; {hint}")
     return found

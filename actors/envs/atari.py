@@ -3,12 +3,15 @@
 One step is 4 frames. The agent sees the pixelwise maximum of the last two frames, resized by area:
 64x80 RGB, or 84x84 grey in all three channels (`grey`), as public data sets hold it. There are
 always 18 actions, rewards are not clipped, a lost life does not end the episode, and sticky actions
-are off. The emulator is deterministic, so each episode begins with 1 to 30 no-ops, by its seed.
+are off. With `frames` above 1 it sees the images of so many steps, the oldest first; before the
+first step they are all the same. The emulator is deterministic, so each episode begins with 1 to 30
+no-ops, by its seed.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +57,10 @@ class AtariEnv:
                 " it again"
             )
         self._rom = str(rom)
-        self._size = (task.observations["image"].shape[1], task.observations["image"].shape[0])
+        self._names = sorted(task.observations)
+        height, width, _ = task.observations[self._names[0]].shape
+        self._size = (width, height)
+        self._images: deque[np.ndarray] = deque(maxlen=len(self._names))
         self._num_frames = 0
         # Always 18: an action that a game does not have (fire in Skiing and LostLuggage) counts as
         # a no-op.
@@ -78,7 +84,8 @@ class AtariEnv:
         self._num_frames = noops
         self._look(1)
         self._frames[0] = self._frames[1]
-        return {"image": self._image()}
+        self._images.extend([self._image()] * len(self._names))
+        return self._shown()
 
     def _look(self, place: int) -> None:
         """Copy the emulator's screen: `place` 0 is the frame before the last, 1 the last."""
@@ -86,6 +93,9 @@ class AtariEnv:
             self._ale.getScreenGrayscale(self._frames[place])
         else:
             self._ale.getScreenRGB(self._frames[place])
+
+    def _shown(self) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, self._images, strict=True))
 
     def _image(self) -> np.ndarray:
         image = cv2.resize(self._frames.max(axis=0), self._size, interpolation=cv2.INTER_AREA)
@@ -110,8 +120,9 @@ class AtariEnv:
         if self._frameskip == 1:
             # There is no frame before it to take the maximum with.
             self._frames[0] = self._frames[1]
+        self._images.append(self._image())
         return (
-            {"image": self._image()},
+            self._shown(),
             reward,
             terminated,
             not terminated and self._num_frames >= self._max_frames,

@@ -12,6 +12,10 @@ Outcome = tuple[dict[str, np.ndarray], float, bool, bool]
 """Observation, reward, terminated, truncated."""
 DEFAULT_STEPS_PER_S = 15.0
 """Steps per second of the world, for an environment that does not state it."""
+ACTION_BOUND = 10.0
+"""How far an action without bounds is taken to reach, unless the task says otherwise."""
+ENV_PYTHON = "GATO_ENV_PYTHON"
+"""The variable that names the interpreter of environments elsewhere."""
 Observations = Mapping[str, Shaped[np.ndarray, "N ..."]]
 """By name, a row for each of N environments."""
 Backend = Literal["loop", "process", "envpool"]
@@ -44,6 +48,17 @@ class Env(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Succeeding(Protocol):
+    """An environment that may say whether its task is solved, which its return does not tell."""
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the present episode was solved at any of its steps so far; None if the
+        environment does not say."""
+        ...
 
 
 @runtime_checkable

@@ -61,6 +61,11 @@ class EnvPoolGame:
                 f"{task.name}: EnvPool's sticky actions follow other seeds, and it always begins"
                 f" with a no-op; got {dict(options)}, use backend 'loop' or 'process'"
             )
+        if list(task.observations) != ["image"]:
+            raise ValueError(
+                f"{task.name}: EnvPool shows one frame here, not {len(task.observations)}; use"
+                " backend 'loop' or 'process'"
+            )
         self._id = task.env_id.removeprefix("ALE/")
         if self._id not in envpool.list_all_envs():
             raise ValueError(

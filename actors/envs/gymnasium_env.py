@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import textwrap
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import Shaped, UInt8
 
+from actors.envs.env import ACTION_BOUND
 from actors.envs.former_modules import current, former
+from actors.envs.space_arrays import number_of
 from actors.envs.spaces import ActionSpace, ObservationSpace
-from gato.array_spec import Kind
+from gato.array_spec import ArraySpec, Kind
 from gato.compatibility.environment import EnvFacts
 from gato.task import References, Task
 
@@ -30,7 +33,7 @@ def _keep_warning_out_of_folder(message: str) -> None:
     del message
 
 
-def make_gymnasium(task: Task, **options: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+def make_gymnasium(task: Task, /, **options: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
     """The task's Gymnasium environment itself. Raises ValueError if it cannot be made."""
     mujoco.set_mju_user_warning(_keep_warning_out_of_folder)  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
@@ -62,6 +65,8 @@ def registered(env_id: str) -> EnvSpec:
         ) from problem
 
 
+SUCCESS = ("success", "is_success")
+"""What environments call it in `info` that the task is solved."""
 RESET = "def reset(self, *, seed=None, options=None), which returns (observation, info)"
 
 
@@ -76,20 +81,9 @@ def _form(given: Any) -> str:
     )
 
 
-def _number(reward: Any) -> float:
-    """The reward as a float. Raises ValueError if it is not one number."""
-    try:
-        array = np.asarray(reward)
-    except ValueError:  # a list of lists of different lengths
-        array = np.asarray(None)
-    if array.shape == () and array.dtype.kind in "biuf":
-        return float(array)
-    shown = f"{reward!r} of shape {array.shape}" if array.shape else repr(reward)
-    fix = "return float(reward[0])" if array.size == 1 and array.shape else "return a float"
-    raise ValueError(
-        f"the reward is {' '.join(shown.split())[:80]}, expected a single number (float); {fix}"
-        " from step"
-    )
+def _short(spec: ArraySpec | None) -> str:
+    """A spec in few words."""
+    return textwrap.shorten(str(spec), 160, placeholder=" ...") if spec is not None else "nothing"
 
 
 class GymnasiumEnv:
@@ -105,14 +99,20 @@ class GymnasiumEnv:
         self._observation = ObservationSpace(self._env.observation_space, text_tokens=text_tokens)
         self._action = ActionSpace(self._env.action_space)
         shown = {name: spec.raw for name, spec in task.observations.items()}
-        if self._observation.specs != shown or self._action.spec != task.action:
+        if self._observation.specs != shown:
+            specs = self._observation.specs
+            name = next(n for n in (*shown, *specs) if shown.get(n) != specs.get(n))
             raise ValueError(
-                f"task {task.name} shows {shown} and takes {task.action}, its environment"
-                f" {task.env_id} shows {self._observation.specs} and takes {self._action.spec};"
-                " make the task again with task_of"
+                f"task {task.name} shows {name} as {_short(shown.get(name))}, its environment"
+                f" {task.env_id} as {_short(specs.get(name))}; make the task again with task_of"
             )
-
+        if not self._action.accepts(task.action):
+            raise ValueError(
+                f"task {task.name} takes {_short(task.action)}, its environment {task.env_id}"
+                f" {_short(self._action.spec)}; make the task again with task_of"
+            )
         self._extras: dict[str, np.ndarray] = {}
+        self._success: bool | None = None
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         try:
@@ -128,10 +128,13 @@ class GymnasiumEnv:
             raise ValueError(
                 f"reset returned {_form(given)}, expected (observation, info): write it as {RESET}"
             )
+        self._success = None
         self._keep_extras(given[1])
         return self._observation.flatten(given[0])
 
     def _keep_extras(self, info: Mapping[str, Any]) -> None:
+        said = next((bool(info[name]) for name in SUCCESS if name in info), None)
+        self._success = said if self._success is None else self._success or bool(said)
         self._extras = {
             name: np.asarray(values) for name, values in info.get("teacher", {}).items()
         }
@@ -153,7 +156,7 @@ class GymnasiumEnv:
         self._keep_extras(info)
         return (
             self._observation.flatten(observation),
-            _number(reward),
+            number_of(reward),
             bool(terminated),
             bool(truncated),
         )
@@ -161,6 +164,10 @@ class GymnasiumEnv:
     def extras(self) -> dict[str, np.ndarray]:
         """The arrays in `info["teacher"]`, whose names and shapes are the same in each step."""
         return self._extras
+
+    @property
+    def success(self) -> bool | None:
+        return self._success
 
     @property
     def steps_per_s(self) -> float:
@@ -221,6 +228,7 @@ def task_of(
     name: str | None = None,
     max_steps: int | None = None,
     text_tokens: int | None = None,
+    action_bound: float = ACTION_BOUND,
     env_kwargs: Mapping[str, str | int | float | bool] | None = None,
 ) -> Task:
     """The task of any Gymnasium environment, from its spaces.
@@ -233,6 +241,7 @@ def task_of(
         name: Default: `gymnasium/` and the id in lower case.
         max_steps: Needed if the environment is registered without a limit.
         text_tokens: Number of tokens of a text; needed if it shows text.
+        action_bound: How far an action without bounds reaches.
         env_kwargs: Keywords that it is made with.
 
     Raises:
@@ -240,6 +249,7 @@ def task_of(
     """
     options: dict[str, Any] = dict(env_kwargs or {})
     env_id = current(env_id)
+    called = (name or env_id).partition("?")[0]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -248,29 +258,32 @@ def task_of(
             )
     except BaseException as problem:  # the author's code may raise anything, SystemExit as well
         raise ValueError(
-            f"cannot make {env_id}: {type(problem).__name__}: {problem}".rstrip(": ")
+            f"cannot make {called}: {type(problem).__name__}: {problem}".rstrip(": ")
         ) from problem
     try:
         limit = max_steps or (env.spec.max_episode_steps if env.spec else None)
+        # An environment elsewhere has a limit there.
+        limit = limit or getattr(env.unwrapped, "max_episode_steps", None)
         if limit is None:
             raise ValueError(
                 "it has no limit of steps; register it with one, as in register(...,"
-                " max_episode_steps=1000), or give it to task_of as max_steps"
+                " max_episode_steps=1000), or add one to the name of the task:"
+                f" '{called}?max_steps=1000'"
             )
         return Task(
             name=name or f"gymnasium/{env_id.lower()}",
             env_id=env_id,
             family="gymnasium",
             observations=ObservationSpace(env.observation_space, text_tokens=text_tokens).specs,
-            action=ActionSpace(env.action_space).spec,
+            action=ActionSpace(env.action_space, bound=action_bound).spec,
             references=references,
             max_steps=limit,
             env_kwargs=options,
         )
     except ValueError as problem:
-        raise ValueError(f"{env_id} cannot become a task: {problem}") from problem
+        raise ValueError(f"{called} cannot become a task: {problem}") from problem
     finally:
         try:
             env.close()
         except BaseException as problem:  # the author's code may raise anything
-            raise ValueError(f"{env_id} raised {problem!r} when it was closed") from problem
+            raise ValueError(f"{called} raised {problem!r} when it was closed") from problem

@@ -54,6 +54,7 @@ class ProcessEnv:
         self._is_checked = log is not None
         self._step_timeout_s = step_timeout_s
         self._extras: dict[str, np.ndarray] = {}
+        self._success: bool | None = None
         self.steps_per_s = 0.0
         """Steps per second of the world that it shows; 0 until it is made."""
         self._pipe, theirs = Pipe()
@@ -108,8 +109,8 @@ class ProcessEnv:
         """
         try:
             in_time = self._pipe.poll(max(0.0, asked_s + timeout_s - time.monotonic()))
-            succeeded, value, extras = (
-                decode(self._pipe.recv_bytes()) if in_time else (False, None, {})
+            succeeded, value, extras, success = (
+                decode(self._pipe.recv_bytes()) if in_time else (False, None, {}, None)
             )
         except (EOFError, OSError):
             self._end()
@@ -119,7 +120,7 @@ class ProcessEnv:
             raise TimeoutError(f"{NO_ANSWER} in {timeout_s:g} s; its process was killed")
         if not succeeded:
             raise RuntimeError(value)
-        self._extras = extras
+        self._extras, self._success = extras, success
         return value
 
     def _exit_reason(self) -> str:
@@ -151,6 +152,10 @@ class ProcessEnv:
     def extras(self) -> dict[str, np.ndarray]:
         return self._extras
 
+    @property
+    def success(self) -> bool | None:
+        return self._success
+
     def picture(self) -> Shaped[np.ndarray, ...]:
         """Draw the present state, not checked yet. Raises RuntimeError if it cannot be drawn."""
         self._ask("picture", None)
@@ -164,7 +169,7 @@ class ProcessEnv:
         with suppress(EOFError, OSError):  # the process has ended
             while self._pipe.poll(max(0.0, until_s - time.monotonic())):
                 # A step that was begun and not finished answers first; the last answer is close's.
-                succeeded, value, _ = decode(self._pipe.recv_bytes())
+                succeeded, value, *_ = decode(self._pipe.recv_bytes())
                 problem = "" if succeeded else value
         with suppress(subprocess.TimeoutExpired):  # `_end` kills it then
             self._process.wait(max(0.0, until_s - time.monotonic()))

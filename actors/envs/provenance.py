@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import copy
+from importlib import metadata
 
 import ale_py
 import gymnasium
@@ -33,10 +34,17 @@ def env_spec_of(task: Task) -> str:
             name="MaxAndSkipObservation", entry_point=wrapper, kwargs={"skip": skip}
         )
         spec.additional_wrappers = (*spec.additional_wrappers, skipping)
-    elif task.family == "gymnasium":
+    elif task.family != "mujoco":
         spec.kwargs |= dict(task.env_kwargs)
         spec.max_episode_steps = task.max_steps
     return spec.to_json()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def versions_of(task: Task) -> dict[str, str]:
@@ -46,6 +54,8 @@ def versions_of(task: Task) -> dict[str, str]:
         "mujoco": f"mujoco {mujoco.__version__}",
         "atari": f"ale-py {ale_py.__version__}",
         "gymnasium": f"gymnasium {gymnasium.__version__}",
+        "metaworld": f"mujoco {mujoco.__version__}, metaworld {_version('metaworld')}",
+        "dm-control": f"mujoco {mujoco.__version__}, dm_control {_version('dm-control')}",
     }
     versions = {
         "env_id": task.env_id,

@@ -89,10 +89,12 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> SpaceArray:
             space.low.astype(object),
             space.high.astype(object),
         )  # Python's integers do not overflow
-        counts = np.asarray(np.minimum(high - low + 1, 2**62), np.int64)
-        return _discrete(space, name, counts, space.low.astype(np.int64))
-    low = np.where(np.abs(space.low) <= WIDEST, space.low, -np.inf).astype(np.float64)
-    high = np.where(np.abs(space.high) <= WIDEST, space.high, np.inf).astype(np.float64)
+        pairs = zip(low.flat, high.flat, strict=True)
+        counts = np.array([min(most - least + 1, 2**62) for least, most in pairs], np.int64)
+        if counts.max() <= MAX_VALUES:
+            return _discrete(space, name, counts.reshape(space.shape), space.low.astype(np.int64))
+    # Floats, and integers of more values than there are discrete tokens.
+    low, high = bounds_of(space)
     if not (np.isfinite(low) & np.isfinite(high)).any():
         spec = ArraySpec(kind=Kind.CONTINUOUS, shape=space.shape)
     else:
@@ -103,8 +105,34 @@ def _(space: spaces.Box, name: str, text_tokens: int | None) -> SpaceArray:
     return SpaceArray(
         spec=spec,
         keep=lambda value: _as_float32(value, name).reshape(space.shape),
-        give_back=lambda kept: np.asarray(np.clip(kept, space.low, space.high), space.dtype),
+        give_back=lambda kept: _within(kept, space),
     )
+
+
+def _within(kept: np.ndarray, space: spaces.Box) -> np.ndarray:
+    """A stored value as a value of the space: in its bounds and dtype, integers rounded."""
+    is_whole = np.dtype(space.dtype).kind in "iub"
+    wanted = np.rint(kept.astype(np.float64)) if is_whole else kept
+    return np.asarray(np.clip(wanted, space.low, space.high), space.dtype)
+
+
+def bounds_of(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high of each element as float64; infinite where they say nothing."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    return (
+        np.where(np.abs(low) <= WIDEST, low, -np.inf),
+        np.where(np.abs(high) <= WIDEST, high, np.inf),
+    )
+
+
+def closed(low: np.ndarray, high: np.ndarray, bound: float) -> tuple[Any, Any]:
+    """Finite bounds of actions: where there is none they reach to `bound` from 0, or so far from
+    the one bound that there is."""
+    lows = np.where(np.isfinite(low), low, np.minimum(-bound, high - bound))
+    highs = np.where(np.isfinite(high), high, np.maximum(bound, low + bound))
+    if len(set(zip(lows.flat, highs.flat, strict=True))) == 1:
+        return float(lows.flat[0]), float(highs.flat[0])
+    return tuple(lows.ravel().tolist()), tuple(highs.ravel().tolist())
 
 
 def _as_float32(value: Any, name: str) -> np.ndarray:
@@ -162,3 +190,19 @@ def _(space: spaces.Text, name: str, text_tokens: int | None) -> SpaceArray:
 
 def _never(kept: np.ndarray) -> Any:
     raise AssertionError("images and texts are rejected as actions")
+
+
+def number_of(reward: Any) -> float:
+    """The reward as a float. Raises ValueError if it is not one number."""
+    try:
+        array = np.asarray(reward)
+    except ValueError:  # a list of lists of different lengths
+        array = np.asarray(None)
+    if array.shape == () and array.dtype.kind in "biuf":
+        return float(array)
+    shown = f"{reward!r} of shape {array.shape}" if array.shape else repr(reward)
+    fix = "return float(reward[0])" if array.size == 1 and array.shape else "return a float"
+    raise ValueError(
+        f"the reward is {' '.join(shown.split())[:80]}, expected a single number (float); {fix}"
+        " from step"
+    )

@@ -4,6 +4,7 @@ nested again."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Shaped
 
-from actors.envs.space_arrays import WIDEST, SpaceArray, array_of
+from actors.envs.env import ACTION_BOUND
+from actors.envs.space_arrays import SpaceArray, array_of, bounds_of, closed
 from gato.array_spec import ArraySpec, Kind
 
 SINGLE = {Kind.IMAGE: "image", Kind.TEXT: "text", Kind.CONTINUOUS: "state", Kind.DISCRETE: "state"}
@@ -36,6 +38,8 @@ class ObservationSpace:
         cannot become tokens."""
         self._arrays: dict[str, tuple[Path, SpaceArray]] = {}
         for path, key, leaf in _leaves(space):
+            if key and _is_empty(leaf):
+                continue  # a part without elements shows nothing
             array = array_of(leaf, key or "the observation", text_tokens)
             key = key or SINGLE[array.spec.kind]
             if key in self._arrays:
@@ -69,10 +73,17 @@ class ActionSpace:
     env.step(space.unflatten(action))    # an action of space.spec
     """
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        """Raises ValueError if the space cannot become one array of tokens."""
+    def __init__(self, space: spaces.Space[Any], *, bound: float = ACTION_BOUND) -> None:
+        """`bound`: how far an element without bounds is taken to reach. Raises ValueError if the
+        space cannot become one array of tokens."""
         self._space = space
-        found = sorted(_leaves(space), key=lambda leaf: leaf[1])
+        leaves = sorted(_leaves(space), key=lambda leaf: leaf[1])
+        found = [(path, key, leaf) for path, key, leaf in leaves if not (key and _is_empty(leaf))]
+        self._empty = {
+            path: np.zeros(leaf.shape or (), leaf.dtype)
+            for path, key, leaf in leaves
+            if key and _is_empty(leaf)
+        }
         self._arrays = [
             (path, array_of(leaf, key or "the action", None)) for path, key, leaf in found
         ]
@@ -84,19 +95,29 @@ class ActionSpace:
                 " action is all continuous or all discrete: wrap the environment, for example with"
                 " bins in place of the continuous part"
             )
-        for path, array in self._arrays:
-            bounds = array.spec.bounds
-            if array.spec.kind is Kind.CONTINUOUS and (
-                bounds is None or not np.isfinite(bounds).all()
-            ):
-                raise ValueError(
-                    f"the action {_key(path) or space} has no finite bounds (up to {WIDEST:g}), so"
-                    " it cannot be scaled to [-1, 1]; give the space finite bounds, such as"
-                    " Box(-1, 1), or wrap the environment: gymnasium.wrappers.TransformAction(env,"
-                    " lambda action: action, Box(-1, 1, env.action_space.shape))"
-                )
-        self.spec = specs[0] if len(specs) == 1 else _joined(specs)
+        joined = specs[0] if len(specs) == 1 else _joined(specs)
+        self._low, self._high = np.zeros(0), np.zeros(0)
+        if joined.kind is Kind.CONTINUOUS:
+            boxes = [bounds_of(leaf) for _, _, leaf in found if isinstance(leaf, spaces.Box)]
+            self._low, self._high = (
+                np.concatenate([side.ravel() for side in sides])
+                for sides in zip(*boxes, strict=True)
+            )
+            low, high = closed(self._low, self._high, bound)
+            joined = replace(joined, low=low, high=high)
+        self.spec = joined
         self._ends = np.cumsum([0, *(spec.size for spec in specs)])
+
+    def accepts(self, spec: ArraySpec) -> bool:
+        """Whether a task with this spec acts in this space: an element without bounds here may
+        have any."""
+        if spec.kind is not self.spec.kind or spec.shape != self.spec.shape:
+            return False
+        if spec.kind is not Kind.CONTINUOUS or spec.bounds is None:
+            return spec == self.spec
+        own = (self._low, self._high)
+        pairs = [np.broadcast_arrays(*pair) for pair in zip(own, spec.bounds, strict=True)]
+        return all((~np.isfinite(ours) | (ours == theirs)).all() for ours, theirs in pairs)
 
     def unflatten(self, action: Shaped[np.ndarray, ...]) -> Any:
         """The argument of the environment's `step`, of an action of `spec`."""
@@ -106,11 +127,11 @@ class ActionSpace:
             path: array.give_back(flat[start:end].reshape(array.spec.shape))
             for (path, array), (start, end) in parts
         }
-        return _nested(self._space, (), values)
+        return _nested(self._space, (), values | self._empty)
 
 
-def _key(path: Path) -> str:
-    return "/".join(str(name) for name in path)
+def _is_empty(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and not all(space.shape)
 
 
 def _leaves(
@@ -141,11 +162,9 @@ def _nested(space: spaces.Space[Any], path: Path, values: Mapping[Path, Any]) ->
 
 
 def _joined(specs: list[ArraySpec]) -> ArraySpec:
-    """One spec for the elements of several specs of the same kind."""
+    """One spec for the elements of several specs of the same kind, without bounds."""
     shape = (sum(spec.size for spec in specs),)
     if specs[0].kind is Kind.DISCRETE:
         counts = np.concatenate([spec.counts for spec in specs]).tolist()
         return ArraySpec(kind=Kind.DISCRETE, shape=shape, num_values=tuple(counts))
-    bounds = [np.broadcast_to(spec.bounds or 0.0, (2, spec.size)) for spec in specs]
-    low, high = np.concatenate(bounds, axis=1).tolist()
-    return ArraySpec(kind=Kind.CONTINUOUS, shape=shape, low=tuple(low), high=tuple(high))
+    return ArraySpec(kind=Kind.CONTINUOUS, shape=shape)

@@ -20,6 +20,7 @@ from actors.envs.env import (
     NoPictureError,
     Outcome,
     Pictured,
+    Succeeding,
 )
 from actors.envs.provenance import versions_of
 from gato.task import Task
@@ -204,6 +205,12 @@ class VectorEnv:
             name: np.stack([shown.get(row, nothing)[name] for row in range(len(self))])
             for name in first
         }
+
+    def success(self, row: int) -> bool | None:
+        """Whether a row's present episode was solved so far; None if its environment does not
+        say."""
+        env = self._envs[row]
+        return env.success if isinstance(env, Succeeding) else None
 
     @property
     def steps_per_s(self) -> float:

@@ -153,3 +153,34 @@ def with_sticky(task: Task, sticky: float) -> Task:
             f"task {task.name}: sticky must be in [0, 1), got {sticky}; 0.25 is usual, 0 is off"
         )
     return replace(task, env_kwargs={**task.env_kwargs, "sticky": sticky})
+
+
+MOST_FRAMES = 16
+
+
+def with_frames(task: Task, *, frames: int | None = None, grey: bool | None = None) -> Task:
+    """The same game, with several frames in an observation, or grey or coloured.
+
+    One frame is the array `image`; several are `image/0`, the oldest, to `image/3`, the present
+    one, an image each with tokens of its own. None: as the task has it.
+
+    Raises:
+        ValueError: if the task is not an Atari game, or `frames` is not in 1 to 16.
+    """
+    if task.family != "atari":
+        raise ValueError(
+            f"only Atari games have frames or grey, {task.name} is of family {task.family!r}; leave"
+            " them out"
+        )
+    options = dict(task.env_kwargs)
+    count = int(options.get("frames", 1)) if frames is None else frames
+    if not 1 <= count <= MOST_FRAMES:
+        raise ValueError(f"task {task.name}: frames must be in 1 to {MOST_FRAMES}, got {count}")
+    spec = next(iter(task.observations.values()))
+    digits = len(str(count - 1))
+    names = [f"image/{place:0{digits}}" for place in range(count)] if count > 1 else ["image"]
+    if frames is not None:
+        options["frames"] = count
+    if grey is not None:
+        options["grey"] = grey
+    return replace(task, observations=dict.fromkeys(names, spec), env_kwargs=options)

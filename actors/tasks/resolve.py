@@ -9,17 +9,39 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from actors.envs.env import ACTION_BOUND, ENV_PYTHON
 from actors.envs.former_modules import current
-from actors.tasks.atari_table import with_sticky
 from actors.tasks.catalog import TASKS
 from actors.tasks.mujoco_table import ROBOTS
-from gato.task import Task, find_task
+from actors.tasks.options import (
+    Options,
+    keyword,
+    named,
+    real_number,
+    split_name,
+    whole_number,
+    with_options,
+)
+from gato.task import Task, UnknownTaskError, find_task
 
 TEXT_TOKENS = 64
 """Tokens of a text, for an environment that is named by its id alone; a task made in Python may
 have more or fewer."""
 ADAPTERS = {"gym": "actors.envs.legacy_gym", "minigrid": "actors.envs.babyai"}
 """Packages whose environments need an adapter, and our module that is it."""
+REGISTERED_BY = {"dm_control": "actors.envs.adapters.dm_control_ids"}
+"""Namespaces of ids whose package does not work as it is, and our module that registers them."""
+
+
+OUTSIDE, OUTSIDE_MODULE = "outside", "actors.envs.adapters.outside_env"
+"""The prefix of environments in another interpreter, and our module that talks to it."""
+EXTRAS = {
+    "gym": "legacy",
+    "minigrid": "minigrid",
+    "dm_control": "dm-control",
+    "shimmy": "dm-control",
+}
+"""Extras that install the packages which our modules import, by package."""
 
 
 def resolve_task(name: str) -> Task:
@@ -31,29 +53,34 @@ def resolve_task(name: str) -> Task:
     resolve_task("my_pkg.tasks:TASK")             # a Task, or a function that returns one
     resolve_task("minigrid:BabyAI-GoToLocal-v0")  # MiniGrid and BabyAI: actors.envs.babyai
     resolve_task("gym:CartPole-v1")               # of old gym: actors.envs.legacy_gym
-    resolve_task("pong?sticky=0.25")              # a game with sticky actions: another task
+    resolve_task("outside:old_sim:Env-v0")        # of another Python: outside_env
+    resolve_task("dm_control/dog-run-v0?max_steps=1000")  # an id that shimmy registers
+    resolve_task("pong?sticky=0.25&frames=4")     # another task, by actors.tasks.options
 
     Raises:
         ValueError: if there is no such task, or its module or environment does not work.
     """
-    base, question, sticky = name.partition("?sticky=")
-    if question:
-        return _sticky(resolve_task(base), sticky)
+    name, options = split_name(name)
     module, colon, attribute = name.partition(":")
     if not colon:
         try:
-            return find_task(name, TASKS)
-        except ValueError:
+            return with_options(find_task(name, TASKS), options)
+        except UnknownTaskError:
             module, attribute = _package_of(name), name
+            if name.partition("/")[0] in REGISTERED_BY:
+                return _of_id(name, options, module=REGISTERED_BY[name.partition("/")[0]])
             if not module:
                 raise
             if module not in ADAPTERS:
-                return _of_id(name)
+                return _of_id(name, options)
+    if module == OUTSIDE:
+        _import(OUTSIDE_MODULE, name)
+        return _of_id(name, options, env_id=f"{OUTSIDE_MODULE}:gato/Outside-v0", inside=attribute)
     found = _import(current(ADAPTERS.get(module, module)), name)
     if module in ADAPTERS:
-        return found["task"](attribute, name=name)
+        return with_options(found["task"](attribute, name=name), options)
     if attribute not in found:
-        return _of_id(name)
+        return _of_id(name, options)
     try:
         task = found[attribute]() if callable(found[attribute]) else found[attribute]
     except BaseException as problem:  # the author's code may raise anything, SystemExit as well
@@ -74,17 +101,15 @@ def resolve_task(name: str) -> Task:
         if task.family != "gymnasium" or ":" in task.env_id
         else f"{module}:{task.env_id}"
     )
-    return replace(task, name=name, env_id=current(env_id), aliases=())
+    task = replace(task, name=name, env_id=current(env_id), aliases=())
+    return with_options(task, options)
 
 
-def _sticky(game: Task, chance: str) -> Task:
-    try:
-        value = float(chance)
-    except ValueError as problem:
-        raise ValueError(
-            f"sticky={chance} of {game.name} is not a number; write it as {game.name}?sticky=0.25"
-        ) from problem
-    return replace(with_sticky(game, value), name=f"{game.name}?sticky={value:g}", aliases=())
+def use_env_python(path: str) -> None:
+    """Make `path` the interpreter of tasks named `outside:ID`, here and in processes that are
+    started from here; an empty one changes nothing."""
+    if path:
+        os.environ[ENV_PYTHON] = path
 
 
 def resolve_tasks(*names: str) -> dict[str, Task]:
@@ -114,10 +139,34 @@ def _package_of(env_id: str) -> str:
     )
 
 
-def _of_id(env_id: str) -> Task:
+def _of_id(
+    name: str, options: Options, *, module: str = "", env_id: str = "", inside: str = ""
+) -> Task:
+    """The task of an environment by its id, which `module` registers. Options that are not the
+    task's own are keywords of the environment. `inside`: the id that `env_id` makes elsewhere."""
     from actors.envs.gymnasium_env import task_of
 
-    return task_of(env_id, name=env_id, text_tokens=TEXT_TOKENS)
+    if module:
+        _import(module, name)
+    own = {"max_steps": 0, "text_tokens": TEXT_TOKENS} | {
+        option: whole_number(name, option, options[option])
+        for option in ("max_steps", "text_tokens")
+        if option in options
+    }
+    bound = real_number(name, "action_bound", options.get("action_bound", f"{ACTION_BOUND}"), "1")
+    return task_of(
+        env_id or (f"{module}:{name}" if module else name),
+        name=named(name, options),
+        max_steps=own["max_steps"] or None,
+        text_tokens=own["text_tokens"],
+        action_bound=bound,
+        env_kwargs=({"env_id": inside} if inside else {})
+        | {
+            option: keyword(text)
+            for option, text in options.items()
+            if option not in (*own, "action_bound")
+        },
+    )
 
 
 def _import(module: str, name: str) -> Mapping[str, Any]:
@@ -127,6 +176,12 @@ def _import(module: str, name: str) -> Mapping[str, Any]:
     try:
         return vars(importlib.import_module(module))
     except ImportError as problem:
+        extra = EXTRAS.get(str(problem.name))
+        if extra is not None:
+            raise ValueError(
+                f"task {name!r} needs the package {problem.name}, which is not installed; pip"
+                f" install -e '.[{extra}]' -c constraints.txt in the project's folder"
+            ) from problem
         raise ValueError(
             f"task {name!r} needs {module}, which cannot be imported ({problem}); install it, or"
             " run gato where it lies"

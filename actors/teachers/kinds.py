@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actors.players.player import TimeStep
+from actors.teachers.control_records import CONTROL_RECORDS
+from actors.teachers.control_rules import CONTROL_RULES
+from actors.teachers.metaworld_experts import EXPERT_RECORDS, expert
 from actors.teachers.scripted import RULES
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import Specialist
@@ -40,7 +43,7 @@ class SpecialistTeacher:
         name: str | None = None,
     ) -> None:
         self._specialist = specialist
-        self._shown = next(iter(task.observations))
+        self._shown = sorted(task.observations)
         self._shape = task.action.shape
         self._noise = noise
         self._perturb_all = perturb_all
@@ -65,8 +68,10 @@ class SpecialistTeacher:
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         if step.is_first.any():
             self._begin(step)
-        shown = step.observations[self._shown]
-        mean = self._specialist.mean(shown.reshape(len(shown), -1))
+        # Several arrays become one, in the order of their names, as Gymnasium flattens a Dict.
+        rows = step.num_rows
+        parts = [step.observations[name].reshape(rows, -1) for name in self._shown]
+        mean = self._specialist.mean(np.concatenate(parts, axis=1))
         self._labels = mean.reshape(-1, *self._shape)
         noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
         actions = self._specialist.clip(
@@ -129,6 +134,39 @@ class RuleTeacher:
 
     def labels(self) -> None:
         """None: its actions have no noise."""
+
+
+def control_record(task: Task) -> Mapping[str, Any]:
+    """What the rule or script of a task was measured at."""
+    return {**EXPERT_RECORDS, **CONTROL_RECORDS}[task.name.partition("?")[0]]
+
+
+class ControlTeacher:
+    """Plays a rule or a script that reads what the task shows. Raises ValueError if its package is
+    missing."""
+
+    needs_extras = False
+
+    def __init__(self, task: Task) -> None:
+        name = task.name.partition("?")[0]
+        if task.family == "metaworld":
+            self._rule, self.name = expert(task), f"expert:{task.name}"
+        else:
+            self._rule, self.name = CONTROL_RULES[name], f"rule:{task.name}"
+        self.record: Mapping[str, Any] = control_record(task)
+        self.notes: Sequence[str] = ()
+
+    def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
+        return self._rule(step.observations)
+
+    def labels(self) -> None:
+        """None: its actions have no noise."""
+
+
+def is_controlled(task: Task) -> bool:
+    """Whether a rule or a script for this task reads what it shows."""
+    name = task.name.partition("?")[0]
+    return (name in CONTROL_RULES or name in EXPERT_RECORDS) and "image" not in task.observations
 
 
 def _inside(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from actors.envs.provenance import versions_of
 from actors.tasks.resolve import resolve_task
 from actors.teachers.demonstrate import demonstrate
 from actors.teachers.resolve import SPECS, teacher_for
+from gato.episode import Episode
 from gato.task import Task
 
 MEASURE_SEED = 20_000
@@ -47,9 +49,16 @@ def measure(
         "return_mean": round(float(returns.mean()), 2),
         "return_std": round(float(returns.std()), 2),
         "return_min": float(returns.min()),
+        **_success(played),
         "steps_mean": round(float(np.mean([episode.num_steps for episode in played])), 1),
         "versions": versions_of(task),
     }
+
+
+def _success(played: Sequence[Episode]) -> dict[str, float]:
+    """The share of episodes that solved the task, if its environment says so."""
+    solved = [episode.success for episode in played if episode.success is not None]
+    return {"success": round(sum(solved) / len(solved), 2)} if solved else {}
 
 
 def main() -> None:

@@ -13,16 +13,22 @@ from urllib.parse import parse_qsl, urlencode
 
 from actors.envs.former_modules import current
 from actors.players.player import Teacher
+from actors.tasks.options import split_name
 from actors.teachers.kinds import (
     ChoosingTeacher,
+    ControlTeacher,
     FunctionTeacher,
     RuleTeacher,
     SpecialistTeacher,
+    control_record,
+    is_controlled,
     rule_name,
 )
 from actors.teachers.scripted import RULES
+from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
 from gato.array_spec import Kind
+from gato.files import read_json
 from gato.task import Task
 
 SPECS = (
@@ -30,6 +36,10 @@ SPECS = (
     " sb3:FILE.zip[?vecnormalize=FILE|none&activation=tanh|relu&allow=DIFFERENCE],"
     " python:PACKAGE.MODULE:FUNCTION"
 )
+
+
+TAUGHT = ("mujoco", "dm-control")
+"""Families whose specialists `gato teach` trains."""
 
 
 def _is_babyai(task: Task) -> bool:
@@ -40,9 +50,11 @@ def _is_babyai(task: Task) -> bool:
 def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
     if task.family == "atari" or rule_name(task) in RULES:
         return RuleTeacher(task)
+    if is_controlled(task):
+        return ControlTeacher(task)
     if _is_babyai(task):
         return _function(task, "actors.envs.babyai:act")
-    if task.family != "mujoco":
+    if task.family not in TAUGHT:
         raise ValueError(
             f"no teacher ships for {task.name}; name one of: {SPECS}, or import recorded episodes"
             " by `gato import`"
@@ -118,7 +130,7 @@ def teacher_for(
     if spec == "":
         return _rule_or_specialist(task, noise, folder)
     if spec == "rule":
-        return RuleTeacher(task)
+        return ControlTeacher(task) if is_controlled(task) else RuleTeacher(task)
     if kind == "specialist":
         return _specialist(task, noise, Path(where).expanduser() if where else folder)
     if kind == "sb3" and where:
@@ -149,9 +161,32 @@ def has_teacher(task: Task, folder: Path = SHIPPED) -> bool:
     """Whether a teacher of this task ships."""
     return (
         rule_name(task) in RULES
+        or is_controlled(task)
         or _is_babyai(task)
         or (folder / f"{file_stem(task.name)}.safetensors").is_file()
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """The teacher that ships with a task, without making it: its package may be missing."""
+
+    kind: str
+    """rule, expert or specialist."""
+    record: Mapping[str, Any]
+
+
+def teacher_of(task: Task, folder: Path = SHIPPED) -> Shipped | None:
+    """What ships to teach a task of the catalogue; None if nothing does."""
+    if rule_name(task) in RULES:
+        return Shipped(kind="rule", record=RECORDS[rule_name(task)])
+    if is_controlled(task):
+        kind = "expert" if task.family == "metaworld" else "rule"
+        return Shipped(kind=kind, record=control_record(task))
+    file = folder / f"{file_stem(task.name)}.json"
+    if file.is_file():
+        return Shipped(kind="specialist", record=read_json(file, fix="install gato-ray again"))
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +205,14 @@ class Teachers:
 
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
     """The mean return that the task's teacher was measured at without noise; None if there is no
-    teacher, or no measurement."""
-    if (not spec and not has_teacher(task, folder)) or task.env_kwargs.get("sticky"):
-        return None  # rules were measured without sticky actions
-    record = teacher_for(task, spec, folder=folder).record
-    return float(record["return_mean"]) if "return_mean" in record else None
+    teacher, no measurement, or one below random play."""
+    # Teachers were measured without sticky actions, over whole episodes.
+    is_other = any(option in split_name(task.name)[1] for option in ("sticky", "max_steps"))
+    if is_other or (not spec and not has_teacher(task, folder)):
+        return None
+    shipped = control_record(task) if not spec and is_controlled(task) else None
+    record = shipped or teacher_for(task, spec, folder=folder).record
+    known = float(record["return_mean"]) if "return_mean" in record else None
+    # A teacher may solve a task that pays it less than random play: its return is no measure then.
+    is_below = known is not None and task.references and known <= task.references.random
+    return None if is_below else known

@@ -119,7 +119,7 @@ class Specialist:
                 " these are different environments to it, train one for this with `gato teach"
                 f" {task.name}`"
             )
-        shown = next(iter(task.observations.values())).size
+        shown = sum(spec.size for spec in task.observations.values())
         if shown != self.observation_size:
             raise ValueError(self._misfit(f"task {task.name} shows {shown} numbers"))
         if self.output_size != task.action.size:

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PLAY = "env.reset(); env.step(env.action_space.sample())"
+PLAY_TASK = (
+    "from actors.envs.factory import make_env; from actors.tasks.resolve import resolve_task\n"
+    "env = make_env(resolve_task({name!r})); env.reset(0)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +174,37 @@ CHECKS: Sequence[Check] = (
             "import actors.tasks.resolve;"
             " actors.tasks.resolve.resolve_task('minigrid:BabyAI-GoToLocal-v0')"
         ),
+    ),
+    Check(
+        name="metaworld",
+        package="metaworld",
+        imports="import metaworld",
+        missing="for the tasks metaworld/NAME; of the extra metaworld",
+        takes_s=4,
+        steps=PLAY_TASK.format(name="metaworld/reach"),
+    ),
+    Check(
+        name="dm-control",
+        package="dm-control",
+        imports="import dm_control",
+        missing="for the tasks dm-control/NAME and dm_control/ID; of the extra dm-control",
+        takes_s=4,
+        steps=PLAY_TASK.format(name="dm-control/cheetah-run"),
+    ),
+    *(
+        Check(
+            name=package,
+            package=package,
+            imports=f"import {module}",
+            missing=(
+                f"for {tasks}; it needs numpy 1 and a Python before 3.11: install it for another"
+                " interpreter and --set actors.env_python=PATH (docs/environments.md)"
+            ),
+        )
+        for package, module, tasks in (
+            ("procgen", "procgen", "the tasks procgen/NAME"),
+            ("gym-sokoban", "gym_sokoban", "the tasks sokoban/NAME"),
+        )
     ),
     Check(
         name="envpool",

@@ -19,7 +19,7 @@ from cluster.cli.options import AsJson, command_group, console, run_names, task_
 from cluster.control.evaluation_report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.progress import Progressing
-from cluster.monitor.scores import MEASURES
+from cluster.monitor.scores import MEASURES, mean_success
 from cluster.runs.folder import RunFolder, find_run, runs_root
 
 app = command_group()
@@ -122,6 +122,7 @@ def to_json(report: EvaluationReport) -> Mapping[str, object]:
         "checkpoint": str(report.checkpoint),
         "tasks": {name: _task_json(result) for name, result in report.tasks.items()},
         "aggregate": {by: asdict(a) if a else None for by, a in report.aggregates.items()},
+        "success": mean_success(report.success_rates),
         "clips": {name: str(file) for name, file in report.clips.items()},
     }
 
@@ -134,6 +135,7 @@ def _task_json(result: TaskResult) -> dict[str, object]:
         "normalised": result.normalised("teacher"),
         "expert_normalised": result.normalised("expert"),
         "human_normalised": result.normalised("human"),
+        "success": result.success_rate,
         "random_return": result.scale.random_return if result.scale else None,
         "trained": result.is_trained,
         "episodes": len(result.returns),
@@ -158,9 +160,16 @@ def print_report(report: EvaluationReport, console: Console) -> None:
                 highlight=False,
             )
 
+    rates = report.success_rates
+    mean = mean_success(rates)
+    if mean is not None and len(rates) > 1:
+        console.print(f"mean success over {len(rates)} tasks: {mean:.0%}", highlight=False)
+
 
 def _table(report: EvaluationReport) -> Table:
-    titles = ("task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes")
+    rates = report.success_rates
+    titles = ["task", "return", "±", "random", *(f"of {by}" for by in MEASURES), "episodes"]
+    titles += ["success"] if rates else []
     table = Table(*titles, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     for name, result in report.tasks.items():
@@ -171,6 +180,7 @@ def _table(report: EvaluationReport) -> Table:
             number_text(result.scale.random_return if result.scale else None),
             *(number_text(result.normalised(by)) for by in MEASURES),
             str(len(result.returns)),
+            *([f"{rates[name]:.0%}" if name in rates else "-"] if rates else []),
         )
     return table
 

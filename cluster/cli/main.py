@@ -36,6 +36,7 @@ class Commands(LazyGroup):
         "serve": "cluster.cli.serve",
         "import": "cluster.cli.data",
         "record": "cluster.cli.data",
+        "tasks": "cluster.cli.tasks",
         "check": "cluster.cli.check",
         "debug-step": "cluster.cli.debug_step",
         "teach": "cluster.cli.teach",
@@ -76,12 +77,13 @@ class Commands(LazyGroup):
         "record": (
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."
         ),
+        "tasks": "List the tasks, with their tokens a step, teachers and references.",
         "check": "Check that a task's environment keeps the contract of environments.",
         "debug-step": (
             "Repeat a step whose loss or gradient was not finite, and say of which task and"
             " parameter."
         ),
-        "teach": "Train a teacher for a MuJoCo task with RLlib.",
+        "teach": "Train a teacher for a robot, of MuJoCo or DM Control, with RLlib.",
         "sweep": "Search over settings of a run, with short trainings on stored episodes.",
         "doctor": "Try every package that gato needs or can use.",
         "replay": "Inspect and maintain stored episodes: of a run, a data set, or a folder.",

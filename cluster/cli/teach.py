@@ -18,7 +18,10 @@ app = command_group()
 def teach(
     task: Annotated[
         str,
-        typer.Argument(help="A MuJoCo task, such as mujoco/hopper.", autocompletion=task_names),
+        typer.Argument(
+            help="A task, such as mujoco/hopper or dm-control/cheetah-run.",
+            autocompletion=task_names,
+        ),
     ],
     steps: Annotated[
         int | None, typer.Option(min=1, help="Environment steps. Default: from its settings.")
@@ -42,7 +45,7 @@ def teach(
         ),
     ] = 0,
 ) -> None:
-    """Train a teacher for a MuJoCo task with RLlib.
+    """Train a teacher for a robot, of MuJoCo or DM Control, with RLlib.
 
     After Ctrl-C, the same command continues from its last checkpoint.
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from actors.tasks.resolve import resolve_task, resolve_tasks
+from actors.tasks.resolve import resolve_task, resolve_tasks, use_env_python
 from actors.tasks.text_encoder import BYTES, text_encoder
-from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from actors.teachers.resolve import TAUGHT, absolute_spec, has_teacher, teacher_for, teacher_return
 from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
@@ -91,6 +91,8 @@ def change_config(
         config = replace(config, data=tuple(d.name for d in found))
         if tasks is None:
             tasks = list(dict.fromkeys(task for d in found for task in d.tasks))
+    given = [setting for setting in settings if setting.startswith("actors.env_python=")]
+    use_env_python(override(config, given).actors.env_python)
     if tasks is not None:
         config = with_tasks(config, [resolve_task(task).name for task in tasks])
     config = override(config, settings)
@@ -134,7 +136,7 @@ def _require_demonstrations(config: RunConfig) -> None:
     )
     for name, task in resolve_tasks(*config.tasks).items():
         if name not in shown and not has_teacher(task):
-            train = ", or train one (gato teach)" if task.family == "mujoco" else ""
+            train = ", or train one (gato teach)" if task.family in TAUGHT else ""
             raise ValueError(
                 f"{name} has no demonstrations: no teacher of it ships; bring data (gato"
                 f" import, then --data NAME) or name who teaches it (--teacher {name}=SPEC){train}"
@@ -145,7 +147,7 @@ def _with_teachers(config: RunConfig, named: Sequence[str]) -> RunConfig:
     """The run with `TASK=SPEC` teachers, each of which is made once to see that it can be."""
     specs = dict(config.actors.teacher_of)
     for entry in named:
-        parts = re.fullmatch(r"(.+?(?:\?sticky=[0-9.]+)?)=(.+)", entry)
+        parts = re.fullmatch(r"([^?=]+(?:\?(?:\w+=[^=&]+&)*\w+=[^=&]+)?)=(.+)", entry)
         if parts is None:
             raise ValueError(
                 f"teacher {entry!r} names no task; write it as TASK=SPEC, such as"

@@ -159,6 +159,7 @@ def _result(done: Evaluation, found: Checkpoint) -> TaskResult:
         task=done.task,
         learner_step=done.learner_step,
         returns=done.returns,
+        successes=done.successes,
         scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
         is_trained=done.task in found.config.tasks,
         warnings=done.warnings,
@@ -255,7 +256,9 @@ def evaluate_checkpoint(
             progress.advance()
 
     make = WorkerEnvs(
-        backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
+        backend=config.actors.env_backend,
+        step_timeout_s=config.actors.step_timeout_s,
+        env_python=config.actors.env_python,
     )
     worker = Worker(
         "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout, seen=seen
@@ -263,7 +266,8 @@ def evaluate_checkpoint(
     for name in tasks:
         wanted = range(EVALUATION_SEED, EVALUATION_SEED + episodes)
         kept = log.known(name, acting[name]) if log is not None else {}
-        returns = {seed: kept[seed] for seed in wanted if seed in kept}
+        returns = {seed: kept[seed].episode_return for seed in wanted if seed in kept}
+        solved = {seed: success for seed in returns if (success := kept[seed].success) is not None}
         if progress is not None and returns:
             progress.advance(len(returns))
         missing = [seed for seed in wanted if seed not in returns]
@@ -278,12 +282,14 @@ def evaluate_checkpoint(
             if clips is not None and film:
                 clips.keep(worker.take_clip(), evaluation)
             returns |= dict(zip(seeds, evaluation.returns, strict=False))
+            solved |= dict(zip(seeds, evaluation.successes, strict=False))
             done.append(evaluation)
         yield Evaluation(
             task=name,
             version=weights.version,
             learner_step=weights.learner_step,
             returns=tuple(returns[seed] for seed in wanted if seed in returns),
+            successes=tuple(solved[seed] for seed in wanted if seed in solved),
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),
             failed=next((e.failed for e in done if e.failed), None),

@@ -24,6 +24,13 @@ class TaskResult:
     is_trained: bool
     """Whether the run was trained on the task."""
     warnings: tuple[str, ...] = ()
+    successes: tuple[bool, ...] = ()
+    """Whether each episode solved the task; empty if its environment does not say."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of episodes that solved the task; None if its environment does not say."""
+        return sum(self.successes) / len(self.successes) if self.successes else None
 
     @property
     def mean(self) -> float:
@@ -64,6 +71,12 @@ class EvaluationReport:
     def aggregate(self, by: Measure = "teacher") -> Aggregate | None:
         """Interquartile mean over tasks; None if no task has such a reference."""
         return aggregate([scores for task in self.tasks.values() if (scores := task.scores(by))])
+
+    @property
+    def success_rates(self) -> dict[str, float]:
+        """By task, where it is known."""
+        rates = {name: task.success_rate for name, task in self.tasks.items()}
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
     @property
     def aggregates(self) -> dict[Measure, Aggregate | None]:

@@ -25,6 +25,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, find_run, runs_root
 from cluster.runs.overrides import override
+from cluster.runs.resolve import check_installed
 
 
 def start(
@@ -58,6 +59,7 @@ def start(
         from cluster.control.initial_weights import initial_of
 
         initial = initial_of(config)
+    check_installed(config)
     folder = RunFolder.create(config)
     if initial is not None:
         initial.keep(folder, config)

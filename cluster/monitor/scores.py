@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from gato.files import damaged, read_json
-from gato.metrics import Evaluation
+from gato.metrics import Evaluation, Mean
 from gato.serialization import from_plain
 from gato.task import Task
 from gato.version import Version
@@ -111,6 +111,13 @@ class Score:
 
     learner_step: int
     returns: Spread
+    successes: Mean = Mean()
+    """Episodes that solved the task, of those whose environment says so."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of episodes that solved the task; None if its environment does not say."""
+        return finite(self.successes.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +160,12 @@ class TaskState:
             return replace(self, num_failed=self.num_failed + 1, last_failure=reason)
         known = self.scores.get(evaluation.version)
         returns = Spread.of(evaluation.returns) + (known.returns if known else Spread())
-        score = Score(learner_step=evaluation.learner_step, returns=returns)
+        solved = Mean(sum(evaluation.successes), len(evaluation.successes))
+        score = Score(
+            learner_step=evaluation.learner_step,
+            returns=returns,
+            successes=solved + (known.successes if known else Mean()),
+        )
         newest, before = self.newest_returns, self.newest_version or evaluation.version
         if evaluation.version >= before:
             newest = (newest if evaluation.version == before else ()) + evaluation.returns
@@ -177,7 +189,11 @@ def _merged(scores: Mapping[Version, Score]) -> dict[Version, Score]:
     if len(old) % 2:
         kept.append(old.pop())
     merged = {
-        later: replace(scores[later], returns=scores[earlier].returns + scores[later].returns)
+        later: replace(
+            scores[later],
+            returns=scores[earlier].returns + scores[later].returns,
+            successes=scores[earlier].successes + scores[later].successes,
+        )
         for earlier, later in zip(old[::2], old[1::2], strict=True)
     }
     return merged | {version: scores[version] for version in kept}
@@ -186,3 +202,8 @@ def _merged(scores: Mapping[Version, Score]) -> dict[Version, Score]:
 def finite(value: float | None) -> float | None:
     """`value`, or None where it is not a number."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def mean_success(rates: Mapping[str, float]) -> float | None:
+    """The mean over tasks of their success rates, each of which counts alike; None without any."""
+    return math.fsum(rates.values()) / len(rates) if rates else None

@@ -11,7 +11,15 @@ from typing import Any
 from cluster.journal.journal import START
 from cluster.journal.records import Event
 from cluster.monitor.iqm import Aggregate, aggregate
-from cluster.monitor.scores import MEASURES, Measure, Scale, Score, TaskState, finite
+from cluster.monitor.scores import (
+    MEASURES,
+    Measure,
+    Scale,
+    Score,
+    TaskState,
+    finite,
+    mean_success,
+)
 from gato.metrics import LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
 
@@ -110,6 +118,12 @@ class Summary:
         )
         return tuple(scores for scores in kept if all(map(math.isfinite, scores)))
 
+    def success_rates(self) -> dict[str, float]:
+        """The share of episodes that the newest version solved, by task, where it is known."""
+        newest = {name: task.newest for name, task in self.tasks.items()}
+        rates = {name: found[1].success_rate for name, found in newest.items() if found}
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
     def history(self, task: str) -> list[tuple[int, float]]:
         """Learner step and normalised return (the raw one for a task without a scale), in the order
         of steps."""
@@ -175,6 +189,7 @@ class Summary:
             "aggregate": {
                 by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES
             },
+            "success": mean_success(self.success_rates()),
             "learner": {
                 "step": learner.step if learner else 0,
                 "num_updates": learner.num_updates if learner else None,
@@ -220,6 +235,7 @@ class Summary:
             "return": finite(score.returns.mean) if score else None,
             "return_std": finite(score.returns.std) if score else None,
             "normalised": self.normalised(name, score) if score else None,
+            "success": score.success_rate if score else None,
             "expert_normalised": (
                 finite(scale.normalise(score.returns.mean, by="expert"))
                 if scale and score

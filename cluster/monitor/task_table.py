@@ -14,7 +14,7 @@ from cluster.monitor.format import (
     sparkline,
     spread_text,
 )
-from cluster.monitor.scores import MEASURES, TaskState
+from cluster.monitor.scores import MEASURES, TaskState, mean_success
 from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
 
@@ -24,8 +24,8 @@ USUAL_SPARK_COLUMNS = 24
 """More only if a history is longer."""
 MIN_NAME_COLUMNS = 10
 TITLES = (
-    "task", "return", "norm", "history", "ver", "step", "eps", "env/s", "teacher", "random",
-    "failed",
+    "task", "return", "norm", "history", "success", "ver", "step", "eps", "env/s", "teacher",
+    "random", "failed",
 )  # fmt: skip
 DISPENSABLE = ("random", "failed", "env/s", "ver", "teacher", "eps", "history", "step")
 """Columns that are left out where there is no room, the first of them first."""
@@ -41,6 +41,8 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     }
     if not size.is_wide:
         del widths["random"], widths["failed"]
+    if not summary.success_rates():
+        del widths["success"]
     longest = max([USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in names)])
     _fit(widths, size, longest=longest)
     table = Table(
@@ -86,17 +88,22 @@ def _gap(size: Size) -> int:
 
 
 def aggregate_line(summary: Summary, size: Size) -> Text | None:
-    """The interquartile mean over the tasks, by each measure that two or more have; None where
-    there is none."""
+    """The interquartile mean over the tasks, by each measure that two or more have, and the mean
+    success rate; None where there is neither."""
     says: list[str] = []
     for by in MEASURES:
         over = summary.aggregate(by)
         if over is not None and over.num_tasks > 1:
             says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
-    if not says:
+    parts = [f"IQM {says[0]}", *says[1:]] if says else []
+    rates = summary.success_rates()
+    mean = mean_success(rates)
+    if mean is not None and len(rates) > 1:
+        parts.append(f"success {mean:.0%} over {len(rates)} tasks")
+    if not parts:
         return None
-    line = Text(size.flowed([f"IQM {says[0]}", *says[1:]], size.columns))
-    line.stylize("bold", 0, len("IQM"))
+    line = Text(size.flowed(parts, size.columns))
+    line.highlight_words(["IQM", "success"], "bold")
     return line
 
 
@@ -110,12 +117,14 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> dict[s
             spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only)
         )
     rate = summary.env_steps_per_s(now_s, name)
+    solved = score.success_rate if score is not None else None
     label = printable(name if size.is_wide else name.rpartition("/")[2])
     return {
         "task": Text(label, style="red" if task.last_failure else ""),
         "return": returned,
         "norm": Text("-" if value is None else f"{value:.2f}", style=_score_style(value)),
         "history": Text(),
+        "success": Text("-" if solved is None else f"{solved:.0%}"),
         "ver": Text(str(version) if version else "-"),
         "step": Text(count_text(score.learner_step) if score else "-"),
         "eps": Text(str(score.returns.count) if score else "-"),

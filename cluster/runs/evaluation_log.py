@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -17,12 +18,21 @@ FOLDER = "evaluations"
 """In a run's folder: a file for each checkpoint."""
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """An episode that was kept."""
+
+    episode_return: float
+    success: bool | None
+    """Whether it solved the task; None if its environment does not say."""
+
+
 @final
 class EvaluationLog:
     """A file with a line of JSON for each episode.
 
     log = EvaluationLog(run / "evaluations" / "step-000000100.jsonl", checkpoint)
-    log.known("mujoco/hopper", acting)     # {seed: return}
+    log.known("mujoco/hopper", acting)     # {seed: Played}
     log.add(episode, acting)
 
     An episode counts only for the checkpoint and the way of acting that it was played with.
@@ -53,11 +63,11 @@ class EvaluationLog:
         if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
             self._out.write("\n")  # a line was cut off when its process was killed
 
-    def known(self, task: str, acting: ActingConfig) -> dict[int, float]:
-        """The returns that are in the file, by seed."""
+    def known(self, task: str, acting: ActingConfig) -> dict[int, Played]:
+        """The episodes that are in the file, by seed."""
         name = self._id(acting)
         return {
-            row["seed"]: row["return"]
+            row["seed"]: Played(row["return"], row.get("success"))
             for row in self._rows
             if row["task"] == task and row["of"] == name
         }
@@ -68,6 +78,7 @@ class EvaluationLog:
             "task": episode.task,
             "seed": episode.seed,
             "return": episode.episode_return,
+            "success": episode.success,
             "steps": episode.num_steps,
             "of": self._id(acting),
         }

@@ -33,8 +33,8 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
             raise ValueError(f"setting {setting!r} has no '='; write it as learner.num_updates=500")
         if "?" in path:
             raise ValueError(
-                f"setting {setting!r} names a task with sticky actions, which a path cannot; set it"
-                " for all tasks, without _of"
+                f"setting {setting!r} names a task with options, which a path cannot; set it for"
+                " all tasks, without _of"
             )
         try:
             value = json.loads(text)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from actors.tasks.resolve import resolve_tasks
+from actors.envs.factory import require_package
+from actors.tasks.resolve import resolve_tasks, use_env_python
 from actors.tasks.text_encoder import text_encoder
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import normalised_tasks
@@ -21,7 +22,15 @@ from replay.sampling.config import TaskMix, least_steps
 def tasks_of(config: RunConfig) -> dict[str, Task]:
     """The run's tasks by name, in the run's order, with the statistics that their observations are
     normalised by. ValueError suggests the nearest name for one that is unknown."""
+    use_env_python(config.actors.env_python)
     return normalised_tasks(resolve_tasks(*config.tasks), config)
+
+
+def check_installed(config: RunConfig) -> None:
+    """ValueError, before anything starts, if a package that this machine's workers need is not
+    installed, or the interpreter of environments elsewhere is not there."""
+    for task in tasks_of(config).values() if config.actors.num_workers else ():
+        require_package(task, env_python=config.actors.env_python)
 
 
 def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:

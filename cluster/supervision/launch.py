@@ -147,7 +147,9 @@ def launch(
             StoreSource(store),
             Teachers(noise=config.actors.demonstration_noise, specs=config.actors.teacher_of),
             WorkerEnvs(
-                backend=config.actors.env_backend, step_timeout_s=config.actors.step_timeout_s
+                backend=config.actors.env_backend,
+                step_timeout_s=config.actors.step_timeout_s,
+                env_python=config.actors.env_python,
             ),
             config.actors.niceness,
             config.actors.inference == "node",

@@ -6,11 +6,13 @@ Shape letters: T steps, H height, W width, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
 from gato.array_spec import ArraySpec
+from gato.episode import Episode
 from gato.task import Task
 
 GAMES_OF_BUTTONS: Mapping[tuple[int, ...], str] = {
@@ -110,3 +112,25 @@ def may_shrink(shape: tuple[int, ...]) -> bool:
     """Whether frames of this shape are the emulator's own. Others were shrunk before, and shrunk
     twice they would not be those of the task."""
     return shape == SCREEN
+
+
+def one_frame(task: Task) -> Task:
+    """The task as importers read it: with the last frame alone, if it shows several."""
+    if int(task.env_kwargs.get("frames", 1)) == 1:
+        return task
+    spec = next(iter(task.observations.values()))
+    options = {name: value for name, value in task.env_kwargs.items() if name != "frames"}
+    return replace(task, observations={"image": spec}, env_kwargs=options)
+
+
+def with_frames_before(episode: Episode, task: Task) -> Episode:
+    """An episode of single frames as the task shows it: in each step also the frames of the steps
+    before, and in place of those before the first step the first."""
+    image_T = episode.observations["image"]
+    names = sorted(task.observations)
+    steps_T = np.arange(len(image_T))
+    shown = {
+        name: image_T[np.maximum(steps_T - back, 0)]
+        for name, back in zip(names, reversed(range(len(names))), strict=True)
+    }
+    return replace(episode, observations=shown)

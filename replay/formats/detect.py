@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gato.task import Task
 from replay.formats import parquet
+from replay.formats.atari_frames import one_frame, with_frames_before
 from replay.formats.convert import ALLOW_CLIPPING
 from replay.formats.d4rl import read_d4rl
 from replay.formats.dqn_replay import holds_dqn_replay, read_dqn_replay
@@ -49,13 +51,20 @@ def read_source(
     An episode whose key is `known` is skipped before its data is read. The report names data of
     other forms in the folder, which is not read.
     """
+    shown = one_frame(task) if task is not None else None
     try:
-        reading = _read(source, tasks, task, known, options)
+        reading = _read(source, tasks, shown, known, options)
     except ODD as problem:  # malformed metadata
         raise ValueError(
             f"{source} cannot be read: {type(problem).__name__}"
             f" ({' '.join(str(problem).split())[:200]}) in its metadata"
         ) from problem
+    if task is not None and shown is not task:
+        reading.change = partial(with_frames_before, task=task)
+        reading.report.notes.append(
+            f"converted: the {len(task.observations)} frames of a step are those of the steps"
+            " before"
+        )
     if not source.startswith(PREFIX) and (path := Path(source).expanduser()).is_dir():
         reading.report.left_out += passed_over(path)
     return reading

@@ -126,6 +126,8 @@ class Reading(Iterator[Episode]):
         self.num_known = 0
         """Episodes that were skipped because they are known."""
         self._has_returned = False
+        self.change: Callable[[Episode], Episode] | None = None
+        """What each episode is changed by before it is returned."""
 
     def __next__(self) -> Episode:
         """Raises ValueError if the first `HOPELESS` episodes were all rejected."""
@@ -141,7 +143,7 @@ class Reading(Iterator[Episode]):
                 continue
             if episode is not None:
                 self._has_returned = True
-                return episode
+                return episode if self.change is None else self.change(episode)
         raise StopIteration
 
     def _reject(self, problem: BaseException, what: str) -> None:

@@ -82,5 +82,5 @@ def blocks_of(page: Path) -> list[Block]:
 
 def pages() -> list[Path]:
     """All pages in git's folder `docs`; those that are generated are left out."""
-    generated = {DOCS / "reference" / "settings.md", DOCS / "reference" / "commands.md"}
+    generated = {DOCS / "reference" / name for name in ("settings.md", "commands.md", "tasks.md")}
     return sorted(set(DOCS.rglob("*.md")) - generated)

@@ -36,7 +36,7 @@ NOT_RUN = {
     "a server": 3,
     "a follower": 3,
     "excerpt": 2,
-    "installs": 2,
+    "installs": 4,
     "long": 3,
     "needs runs of several seeds": 1,
     "needs wandb": 1,

@@ -78,6 +78,8 @@ SETTINGS: Mapping[str, SpecialistConfig] = {
 }
 """By task; v4 of a robot has those of v5. If no specialist of the task ships, they are a guess: see
 `is_tried`."""
+SUITE = SpecialistConfig(task="", env_steps=1_000_000, hidden=(128, 128), reward_scale=0.1)
+"""Of DM Control's tasks, whose rewards are all of one scale; a guess as well."""
 SAC_STEPS = 300_000
 """Default of SAC, which needs fewer environment steps, and far more time for each."""
 
@@ -104,6 +106,8 @@ def settings_for(
             " import`, or name a trained policy by python:PACKAGE.MODULE:FUNCTION"
         )
     known = SETTINGS.get(task.name.replace("mujoco-v4/", "mujoco/"))
+    if known is None and task.family == "dm-control":
+        known = SUITE
     if known is None:
         raise ValueError(
             f"no settings for a specialist of {task.name}; there are some for {', '.join(SETTINGS)}"

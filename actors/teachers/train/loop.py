@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from actors.envs.factory import make_envs
+from actors.envs.factory import make_envs, require_package
 from actors.envs.provenance import versions_of
 from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from actors.teachers.kinds import SpecialistTeacher
+from actors.teachers.resolve import TAUGHT
 from actors.teachers.specialist import Specialist, file_stem
 from actors.teachers.specialist_files import read_arrays
 from actors.teachers.train.config import SpecialistConfig
@@ -179,14 +180,15 @@ def train_specialist(
         The record of the specialist.
 
     Raises:
-        ValueError: if the task is not a MuJoCo robot, or the checkpoint is of other settings.
+        ValueError: if the task is not a robot, or the checkpoint is of other settings.
     """
     task = find_task(config.task, TASKS)
-    if task.family != "mujoco":
+    if task.family not in TAUGHT:
         raise ValueError(
-            f"{task.name} is not a robot; specialists are trained on MuJoCo tasks, such as"
-            " mujoco/hopper"
+            f"{task.name} is not a robot; specialists are trained on tasks such as mujoco/hopper"
+            " and dm-control/cheetah-run"
         )
+    require_package(task)
     about: dict[str, Any] = {
         "task": task.name,
         "env_id": task.env_id,

@@ -105,8 +105,11 @@ def _build(config: SpecialistConfig, task: Task, num_env_runners: int) -> Any:
     from ray.tune.registry import register_env
 
     def make(_: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+        env = make_gymnasium(task, max_episode_steps=task.max_steps, **task.env_kwargs)
+        if isinstance(env.observation_space, gymnasium.spaces.Dict):
+            env = gymnasium.wrappers.FlattenObservation(env)
         return gymnasium.wrappers.TransformReward(
-            make_gymnasium(task), lambda reward: float(reward) * config.reward_scale
+            env, lambda reward: float(reward) * config.reward_scale
         )
 
     register_env("gato-specialist", make)

@@ -11,7 +11,10 @@ import pytest
 from actors.envs.factory import make_envs
 from actors.envs.provenance import env_spec_of
 from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
+from gato.sequence import StepLayout
 from gato.task import Task
+from gato.tokenizer import TokenLayout
 from replay.formats.atari_frames import MINIMAL_BUTTONS
 
 GAMES = [task for task in TASKS.values() if task.name.startswith("atari/")]
@@ -62,6 +65,25 @@ def test_a_games_first_grey_frame_is_the_screen_shrunk_by_area() -> None:
     np.testing.assert_array_equal(
         envs.observations["image"][0], np.repeat(expected[..., None], 3, axis=-1)
     )
+
+
+def test_several_frames_are_those_of_the_last_steps_the_oldest_first() -> None:
+    task = resolve_task("pong?frames=3&grey=1")
+    steps = StepLayout(task, TokenLayout())
+    assert steps.tokens_per_step - 2 == 3 * (
+        StepLayout(TASKS["atari/pong"], TokenLayout()).tokens_per_step - 2
+    )
+    envs, one = make_envs(task, 1), make_envs(resolve_task("pong?grey=1"), 1)
+    shown: list[np.ndarray] = []
+    for made in (envs, one):
+        made.reset_row(0, 5)
+    for step in range(6):
+        shown.append(one.observations["image"][0].copy())
+        expected = [shown[max(0, step - back)] for back in (2, 1, 0)]
+        for place, frame in enumerate(expected):
+            np.testing.assert_array_equal(envs.observations[f"image/{place}"][0], frame)
+        for made in (envs, one):
+            made.step(np.array([step % 18]), np.array([True]))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from actors.envs.env import EnvFailedError
-from actors.envs.factory import make_envs
+from actors.envs.factory import PACKAGES, make_envs
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
@@ -113,7 +113,8 @@ from actors.envs.factory import make_envs
 from actors.tasks.catalog import TASKS
 
 rng = np.random.default_rng(0)
-for name, backend in (*((name, "loop") for name in TASKS), ("mujoco/halfcheetah", "process")):
+always = [name for name, task in TASKS.items() if task.family in ("mujoco", "atari")]
+for name, backend in (*((name, "loop") for name in always), ("mujoco/halfcheetah", "process")):
     envs = make_envs(TASKS[name], 1, backend=backend)
     for seed in (0, 1):
         envs.reset_row(0, seed)
@@ -196,3 +197,11 @@ def test_an_observation_outside_its_spec_is_a_broken_environment() -> None:
     envs.reset_row(0, 7)
     with pytest.raises(EnvFailedError, match=r"fake/counting broke at step 0.*state is not finite"):
         envs.step(np.zeros((1, 1), np.float32), np.array([True]))
+
+
+def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PACKAGES, "mujoco", "no_such_package")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"needs the package no_such_package.*pip install -e"):
+        make_envs(TASKS["mujoco/hopper"], 1)

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
@@ -195,6 +196,44 @@ def test_names_of_robots_that_are_gone_come_with_a_note() -> None:
         "hopper",
     ):
         assert note_on(name) is None
+
+
+def test_an_option_of_a_name_is_another_task_by_one_name() -> None:
+    assert resolve_task("talker_pkg:Endless-v0?max_steps=9").max_steps == 9
+    assert resolve_task("hopper?max_steps=50").name == "mujoco/hopper?max_steps=50"
+    assert resolve_task("hopper?max_steps=50").references is None  # those are of 1,000 steps
+    assert resolve_task("hopper?max_steps=1000").references is not None
+    cartpole = resolve_task("CartPole-v1?sutton_barto_reward=true&max_steps=20")
+    assert cartpole.env_kwargs == {"sutton_barto_reward": True}
+    assert resolve_task(cartpole.name) == cartpole
+    game = resolve_task("pong?grey=1&frames=4&sticky=0.250")
+    assert game.name == "atari/pong?frames=4&grey=1&sticky=0.25"
+    assert sorted(game.observations) == [f"image/{place}" for place in range(4)]
+    assert resolve_task(game.name) == game
+    envs = make_envs(cartpole, 1)
+    envs.reset_row(0, 1)
+    assert envs.step(np.array([1]), np.array([True]))[0][0] == 0.0  # 1 without the keyword
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("talker_pkg:Endless-v0", "name of the task: 'talker_pkg:Endless-v0[?]max_steps=1000'"),
+        ("hopper?max_steps=0", "max_steps=0 of mujoco/hopper is not a whole number"),
+        ("hopper?max_steps", "cannot be read; write them as hopper[?]max_steps=1000"),
+        ("hopper?max_steps=1&max_steps=2", "an option twice"),
+        ("hopper?size=3", "has no option 'size'; there are max_steps, sticky"),
+        ("hopper?frames=4", "only Atari games have frames"),
+        ("pong?frames=17", "frames must be in 1 to 16, got 17"),
+        ("pong?grey=yes", "neither 0 nor 1"),
+        ("CartPole-v1?wheels=3", "cannot make CartPole-v1: TypeError: .*wheels"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_said_in_one_line(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        resolve_task(name)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cluster.monitor.fold import fold
 from cluster.monitor.scores import (
@@ -23,7 +26,7 @@ from cluster.monitor.scores import (
 )
 from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
-from cluster.monitor.task_table import aggregate_line
+from cluster.monitor.task_table import aggregate_line, task_table
 from gato.array_spec import ArraySpec, Kind
 from gato.metrics import Evaluation
 from gato.task import References, Task
@@ -267,3 +270,36 @@ def test_scores_of_a_long_run_are_bounded_and_no_episode_is_lost() -> None:
     assert version == Version(1, 4999)
     assert score is not None
     assert score.returns.count == 2
+
+
+def test_success_is_a_share_of_episodes_and_tasks_count_alike() -> None:
+    def solved(task: str, number: int, *successes: bool) -> Evaluation:
+        returns = tuple(100.0 for _ in successes)
+        return replace(evaluation(number, *returns, task=task), successes=successes)
+
+    records = [
+        solved(HOPPER, 1, True, True),
+        solved(HOPPER, 2, True, False),
+        solved(HOPPER, 2, False, False),
+        solved(OWN, 1, True),
+        evaluation(1, 5.0, task=PONG),
+    ]
+    summary = Summary(run="x", scales=SCALES)
+    for place, record in enumerate(records):
+        summary = fold(summary, f"{place + 1}-0", 1.0, record)
+    assert summary.success_rates() == {HOPPER: 0.25, OWN: 1.0}  # of the newest version
+    shown = summary.to_json()
+    assert (shown["success"], shown["tasks"][PONG]["success"]) == (0.625, None)
+    line = aggregate_line(summary, Size(columns=120, ascii_only=False))
+    assert line is not None
+    assert "success 62% over 2 tasks" in line.plain
+    console = Console(width=120, file=StringIO())
+    console.print(task_table(summary, 1.0, Size(columns=120, ascii_only=False)))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "success" in drawn
+    assert "25%" in drawn
+    plain = fold(Summary(run="x", scales=SCALES), "1-0", 1.0, records[-1])
+    assert "success" not in [
+        column.header
+        for column in task_table(plain, 1.0, Size(columns=120, ascii_only=False)).columns
+    ]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from actors.tasks.atari_table import with_frames
 from actors.tasks.catalog import TASKS
 from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
@@ -141,6 +142,18 @@ def test_of_stacked_grey_frames_the_newest_is_shown_in_three_channels(
     check_episode(episode, PONG84)
     assert episode.observations["image"][:, 5, 7].tolist() == [[30] * 3, [31] * 3, [32] * 3]
     assert episode.actions.tolist() == [0, 3, 12]  # of the 18, those of Pong's own six
+
+
+def test_a_task_of_several_frames_gets_those_of_the_steps_before(tmp_path: Path) -> None:
+    columns, _ = image_columns("png", 3)
+    path = write(tmp_path / "atari-pong" / "train.parquet", columns)
+    task = with_frames(PONG84, frames=3)
+    reading = read_source(str(path), TASKS, task)
+    (episode,) = reading
+    check_episode(episode, task)
+    seen = {name: image[:, 5, 7, 0].tolist() for name, image in episode.observations.items()}
+    assert seen == {"image/0": [30, 30, 30], "image/1": [30, 30, 31], "image/2": [30, 31, 32]}
+    assert "the 3 frames of a step are those of the steps before" in str(reading.report.notes)
 
 
 def test_a_file_with_more_actions_than_the_game_has_buttons_counts_all_eighteen(

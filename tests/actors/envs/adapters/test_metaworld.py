@@ -1,0 +1,81 @@
+"""Meta-World's tasks keep the contract, and its experts solve them."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+if not find_spec("metaworld"):
+    pytest.skip("needs the extra metaworld", allow_module_level=True)
+
+from actors.envs.conformance import check_envs
+from actors.envs.factory import make_envs
+from actors.rollout import play
+from actors.tasks.catalog import TASKS
+from actors.teachers.measure import measure
+from actors.teachers.resolve import teacher_for, teacher_return
+from gato.episode import check_episode
+
+NAMES = [name for name in TASKS if name.startswith("metaworld/")]
+
+
+def test_a_task_keeps_the_contract_and_its_goal_follows_the_seed() -> None:
+    task = TASKS["metaworld/push"]
+    check_envs(task)  # may warn: random play hardly moves the puck
+    envs = make_envs(task, 1)
+    goals = []
+    for seed in (1, 2, 1):
+        envs.reset_row(0, seed)
+        goals.append(envs.observations["state"][0, -3:].tolist())
+    assert goals[0] == goals[2] != goals[1]
+    assert any(goals[0])
+    assert envs.picture(0).shape == (240, 320, 3)
+    envs.close()
+
+
+def test_an_expert_solves_its_task_and_the_episode_says_so() -> None:
+    task = TASKS["metaworld/reach"]
+    envs, teacher = make_envs(task, 1), teacher_for(task)
+    (episode,) = play(envs, teacher, [20_000])
+    check_episode(episode, task)
+    assert episode.success is True
+    assert "metaworld 3.0.0" in episode.info["engine"]
+    assert 0.8 < task.normalise(episode.episode_return) < 1.2
+    envs.close()
+
+
+def test_random_play_does_not_solve_it() -> None:
+    task, rng = TASKS["metaworld/assembly"], np.random.default_rng(0)
+
+    class Random:
+        def act(self, step):
+            return rng.uniform(-1, 1, (step.num_rows, 4)).astype(np.float32)
+
+    envs = make_envs(task, 1)
+    (episode,) = play(envs, Random(), [0])
+    assert episode.success is False
+    envs.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_each_keeps_the_contract_and_its_teacher_its_record(name: str) -> None:
+    check_envs(TASKS[name])
+    record = measure(TASKS[name], episodes=10)
+    known = teacher_for(TASKS[name]).record
+    assert record["return_mean"] == pytest.approx(known["return_mean"], abs=0.5)
+    assert record["success"] == known["success"]
+
+
+def test_a_return_below_random_play_is_no_measure() -> None:
+    task = TASKS["metaworld/button-press-topdown-wall"]
+    assert teacher_return(task) is None
+    assert task.references is not None
+    assert task.references.expert == 5000.0
+
+
+def test_there_are_fifty() -> None:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    made = {str(TASKS[name].env_kwargs["env_name"]) for name in NAMES}
+    assert made == set(ALL_V3_ENVIRONMENTS)
