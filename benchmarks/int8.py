@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cluster.control.evaluate import evaluate_checkpoint, locate
+from cluster.control.evaluation.evaluate import evaluate_checkpoint, locate
 from cluster.runs.config import RunConfig
 from gato.network.quantise import KINDS, Int8Kind
 from gato.threads import use_threads

@@ -12,7 +12,7 @@ from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
 from actors.players.player import Player, TimeStep
 from actors.tasks.resolve import resolve_task
-from cluster.control.evaluate import load_player, locate
+from cluster.control.evaluation.evaluate import load_player, locate
 from gato.task import Task
 
 

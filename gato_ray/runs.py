@@ -12,8 +12,8 @@ from rich.console import Console
 
 from cluster.control import lifecycle, run_control
 from cluster.control.build_run import make_config
-from cluster.control.evaluate import evaluate_run
-from cluster.control.evaluation_report import EvaluationReport
+from cluster.control.evaluation.evaluate import evaluate_run
+from cluster.control.evaluation.report import EvaluationReport
 from cluster.monitor.summary import Summary
 from cluster.runs import folder as run_folder
 from cluster.runs.config import RunConfig

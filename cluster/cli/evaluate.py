@@ -16,7 +16,7 @@ from rich.table import Table
 
 from actors.tasks.resolve import resolve_task
 from cluster.cli.options import AsJson, command_group, console, run_names, task_names
-from cluster.control.evaluation_report import EvaluationReport, TaskResult
+from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import MEASURES, mean_success
@@ -62,7 +62,7 @@ def evaluate(
             )
         _report(_played_at_home(away, task, episodes, video), as_json)
         return
-    from cluster.control.evaluate import evaluate_run, locate, log_file
+    from cluster.control.evaluation.evaluate import evaluate_run, locate, log_file
     from cluster.runs.evaluation_log import EvaluationLog
 
     found = locate(what)

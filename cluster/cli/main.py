@@ -41,7 +41,7 @@ class Commands(LazyGroup):
         "debug-step": "cluster.cli.debug_step",
         "teach": "cluster.cli.teach",
         "sweep": "cluster.cli.sweep.main",
-        "doctor": "cluster.cli.doctor",
+        "doctor": "cluster.cli.doctor.doctor",
         "replay": "cluster.cli.replay.main",
     }
     HELP = {  # noqa: RUF012

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.control.evaluation_report import EvaluationReport
+from cluster.control.evaluation.report import EvaluationReport
 from cluster.control.run_journal import own_summary
 from cluster.monitor.summary import Summary
 from cluster.nodes.connect import connect_ray
@@ -80,7 +80,7 @@ def evaluate_at_home(
 
 def _evaluate(path: str, tasks: list[str], episodes: int, video: bool) -> EvaluationReport:
     # Here, because it loads torch, which no other command needs.
-    from cluster.control.evaluate import evaluate_run, last_checkpoint, locate
+    from cluster.control.evaluation.evaluate import evaluate_run, last_checkpoint, locate
 
     found = locate(str(last_checkpoint(Path(path))))
     return evaluate_run(found, tasks=tasks, episodes=episodes, video=video)

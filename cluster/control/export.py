@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from actors.tasks.text_encoder import BYTES
-from cluster.control.evaluate import Checkpoint, locate, weights_of
-from cluster.control.stored_prompts import StoredPrompts
+from cluster.control.evaluation.evaluate import Checkpoint, locate, weights_of
+from cluster.control.evaluation.prompts import StoredPrompts
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
 from gato.exported.policy_file import PolicyFile, TaskPolicy, read_policy, write_policy
 from gato.exported.tensor_file import require_absent

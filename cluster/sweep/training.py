@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.control.evaluate import Checkpoint, evaluate_run
+from cluster.control.evaluation.evaluate import Checkpoint, evaluate_run
 from cluster.runs.folder import RunFolder
 from cluster.runs.replay_location import Place, opened
 from cluster.runs.resolve import layout_of, tasks_of

@@ -14,7 +14,7 @@ import torch
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from cluster.cli.main import main
-from cluster.control.evaluate import load_player, locate
+from cluster.control.evaluation.evaluate import load_player, locate
 from cluster.control.export import export_policy, policy_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder

@@ -9,7 +9,7 @@ import torch
 
 from actors.tasks.catalog import TASKS
 from actors.teachers.demonstrate import demonstrate
-from cluster.control.evaluate import evaluate_checkpoint
+from cluster.control.evaluation.evaluate import evaluate_checkpoint
 from cluster.runs.presets import RUNS
 from gato.threads import use_threads
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.control.evaluate import locate
+from cluster.control.evaluation.evaluate import locate
 from cluster.monitor.scores import read_scales
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS

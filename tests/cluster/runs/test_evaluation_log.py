@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cluster.cli.evaluate import evaluate
-from cluster.control.evaluate import locate, log_file
+from cluster.control.evaluation.evaluate import locate, log_file
 from cluster.runs.evaluation_log import EvaluationLog
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS

@@ -12,7 +12,7 @@ import pytest
 
 from actors.tasks.resolve import resolve_task
 from cluster.control.build_run import make_config
-from cluster.control.evaluate import StoredPrompts
+from cluster.control.evaluation.evaluate import StoredPrompts
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import Moments

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.cli import doctor
-from cluster.cli.doctor import find, find_all
-from cluster.cli.doctor_checks import CHECKS, Check
+from cluster.cli.doctor import doctor
+from cluster.cli.doctor.checks import CHECKS, Check
+from cluster.cli.doctor.doctor import find, find_all
 
 WELL = Check(
     name="rich", package="rich", imports="import rich", steps="rich.print('hello')", core=True

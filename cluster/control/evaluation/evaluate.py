@@ -15,8 +15,8 @@ from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayer, GatoPlayers, PromptSource
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
-from cluster.control.evaluation_report import EvaluationReport, TaskResult
-from cluster.control.stored_prompts import StoredPrompts
+from cluster.control.evaluation.prompts import StoredPrompts
+from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import Scale, read_scales, scale_of
 from cluster.runs.config import RunConfig

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from actors.tasks.catalog import TASKS
 from cluster.cli import evaluate as evaluate_command
-from cluster.control.evaluate import StoredPrompts
+from cluster.control.evaluation.evaluate import StoredPrompts
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.episode import Episode

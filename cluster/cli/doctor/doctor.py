@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.cli.doctor_checks import CHECKS, Check
+from cluster.cli.doctor.checks import CHECKS, Check
 from cluster.cli.options import command_group, console
 from cluster.monitor.format import literal
 

@@ -1,0 +1,1 @@
+"""`gato doctor` and what it tries."""

@@ -1,0 +1,1 @@
+"""Playing checkpoints without a run: evaluations, their reports and their prompts."""
