@@ -11,7 +11,7 @@ import torch
 
 from cluster.cli.evaluate import evaluate
 from cluster.control.evaluation.evaluate import locate, log_file
-from cluster.runs.evaluation_log import EvaluationLog
+from cluster.runs.evaluation_log import EvaluationLog, Played
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.supervision.scheduler import EVALUATION_SEED
@@ -75,7 +75,7 @@ def test_another_checkpoint_or_way_of_acting_is_another_evaluation(
     log.add(episode, acting)
     log.close()
     again = EvaluationLog(file, checkpoint, resume=True)
-    assert again.known(episode.task, acting) == {7: episode.episode_return}
+    assert again.known(episode.task, acting) == {7: Played(episode.episode_return, None)}
     assert again.known(episode.task, other) == {}
     assert again.known("another", acting) == {}
     again.close()
