@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import IO, Literal
 
 from actors.envs.atari import AtariEnv
-from actors.envs.env import ENV_PYTHON, Backend, Env
+from actors.envs.env import Backend, Env
 from actors.envs.gymnasium_env import GymnasiumEnv
 from actors.envs.mujoco import MujocoEnv
+from actors.envs.packages import OUTSIDE_ID, require_package
 from actors.envs.process_env import ProcessEnv
 from actors.envs.provenance import versions_of
 from actors.envs.vector import VectorEnv
@@ -27,46 +25,6 @@ MAKERS: Mapping[str, type[MujocoEnv] | type[AtariEnv] | type[GymnasiumEnv]] = {
     "dm-control": GymnasiumEnv,
 }
 """The class of environments, by the task's family."""
-
-OUTSIDE_ID = "gato/Outside-v0"
-"""The id of environments in another interpreter (`actors.envs.adapters.outside_env`)."""
-PACKAGES: Mapping[str, str] = {"metaworld": "metaworld", "dm-control": "dm_control"}
-"""Packages that are installed by an extra of the family's name, by family."""
-
-
-def find_python(given: str = "") -> str:
-    """The interpreter of environments: `given`, else the variable's.
-
-    Raises:
-        ValueError: if there is none, or it is not a program.
-    """
-    path = given or os.environ.get(ENV_PYTHON, "")
-    if not path:
-        raise ValueError(
-            "an environment of another interpreter needs to know it; --set"
-            f" actors.env_python=PATH, or {ENV_PYTHON}=PATH for other commands, such as"
-            " /opt/old/bin/python"
-        )
-    found = shutil.which(os.path.expanduser(path))
-    if found is None:
-        raise ValueError(
-            f"actors.env_python is {path!r}, which is not a program on this machine; give the path"
-            " of a Python interpreter, such as /opt/old/bin/python"
-        )
-    return found
-
-
-def require_package(task: Task, *, env_python: str = "") -> None:
-    """Raises ValueError if the package of a task's family is missing here, with the command that
-    installs it, or if its environment lives in another interpreter which is not there."""
-    if task.env_id.endswith(OUTSIDE_ID):
-        find_python(env_python)
-    package = PACKAGES.get(task.family)
-    if package is not None and find_spec(package) is None:
-        raise ValueError(
-            f"task {task.name} needs the package {package}, which is not installed; pip install -e"
-            f" '.[{task.family}]' -c constraints.txt in the project's folder"
-        )
 
 
 def make_env(task: Task) -> Env:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from actors.envs.factory import require_package
+from actors.envs.packages import require_package
 from actors.tasks.metaworld_table import ENV_ID, EXPERT_EPISODES, FIRST_SEED, MEASURED
 from actors.teachers.control_rules import ControlRule, Observed
 from gato.task import Task

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from actors.envs.factory import OUTSIDE_ID, PACKAGES
+from actors.envs.packages import OUTSIDE_ID, PACKAGES
 from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import teacher_of
 from cluster.cli.options import AsJson, command_group, console

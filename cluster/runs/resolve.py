@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from actors.envs.factory import require_package
+from actors.envs.packages import require_package
 from actors.tasks.resolve import resolve_tasks, use_env_python
 from actors.tasks.text_encoder import text_encoder
 from cluster.runs.config import RunConfig

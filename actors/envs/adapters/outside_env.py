@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from actors.envs.adapters import outside_server
-from actors.envs.factory import find_python
+from actors.envs.packages import find_python
 
 ANSWER_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 5.0

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from actors.envs.factory import make_envs, require_package
+from actors.envs.factory import make_envs
+from actors.envs.packages import require_package
 from actors.envs.provenance import versions_of
 from actors.rollout import play
 from actors.tasks.catalog import TASKS

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from actors.envs.env import EnvFailedError
-from actors.envs.factory import PACKAGES, make_envs
+from actors.envs.factory import make_envs
+from actors.envs.packages import PACKAGES
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS

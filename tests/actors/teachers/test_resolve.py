@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.envs.factory import PACKAGES, make_envs
+from actors.envs.factory import make_envs
+from actors.envs.packages import PACKAGES
 from actors.players.player import Player, Teacher, TimeStep
 from actors.tasks.catalog import TASKS
 from actors.teachers.demonstrate import demonstrate
