@@ -99,6 +99,7 @@ def test_a_name_that_must_be_exact_is_never_given_to_a_second_run(tmp_path: Path
     assert RunFolder.create(DEBUG, root=tmp_path).name == "debug-2"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_same_line_starts_a_run_shows_it_and_goes_on_to_more_updates(
     tmp_path: Path,

@@ -31,6 +31,7 @@ print("joined", ray.cluster_resources()["CPU"])
 """
 
 
+@pytest.mark.slow
 def test_a_ray_that_asks_for_the_token_in_the_home_folder_is_joined(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
         "HOME": str(tmp_path)

@@ -31,6 +31,7 @@ def _named(record: Record, key: str) -> Record:
     return record_of(replace(record.header, key=key, episode_return=2.0), record.values)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_episodes_open_within_seconds_and_give_a_batch_at_once(
     tmp_path: Path,
 ) -> None:
