@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import natural
 from cluster.monitor.summary import Summary
 from cluster.monitor.waits import waits_text
@@ -36,6 +37,7 @@ def now_of(summary: Summary, folder: RunFolder, problem: str, is_dead: bool) -> 
         "problem": problem,
         "time_s": now_s,
         "waits": waits_text(summary, now_s),
+        "alerts": [{"kind": a.kind, "text": a.text} for a in standing_alerts(summary, now_s)],
         "weights_age": ages(summary, now_s),
         "num_workers": len(everyone),
         "num_gone": len(summary.workers) - len(everyone),

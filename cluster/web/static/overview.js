@@ -27,7 +27,7 @@ export class Overview {
     const ready = runs.filter((run) => run.now);
     for (const run of ready) this.feed.need(run.name, PREFIXES);
     if (!ready.length) return;
-    fill(this.waits, ready.map((run) => waitsOf(run, ready.length > 1)));
+    fill(this.waits, ready.flatMap((run) => waitsOf(run, ready.length > 1)));
     fill(this.strip, ready.length > 1 ? legendOf(ready) : stripOf(ready[0]));
     this.#iqm(ready);
     this.tiles.update(ready);
@@ -69,7 +69,9 @@ function withInterval(run, i, label) {
 
 function waitsOf({ now, name }, isNamed) {
   const text = now.problem || now.waits || "nothing was said yet";
-  return h("span", { class: now.problem ? "warn" : null }, isNamed ? h("b", {}, `${plain(name)}: `) : null, plain(text));
+  const label = () => (isNamed ? h("b", {}, `${plain(name)}: `) : null);
+  const alerts = now.alerts.map((alert) => h("span", { class: "warn" }, label(), h("b", {}, `${plain(alert.kind)} `), plain(alert.text)));
+  return [h("span", { class: now.problem ? "warn" : null }, label(), plain(text)), ...alerts];
 }
 
 function legendOf(runs) {

@@ -85,6 +85,7 @@ function footOf(run, task, facts) {
   const says = [];
   if (facts.version) says.push(`v${facts.version} · ${count(facts.episodes)} episodes`);
   if (losses[task] !== undefined && losses[task] !== null) says.push(`loss ${number(losses[task])}`);
+  if (typeof facts.success === "number") says.push(`${percent(facts.success)} solved`);
   if (accuracies[task] !== undefined) says.push(`acc. ${percent(accuracies[task])}`);
   if (facts.env_steps_per_s) says.push(`${count(facts.env_steps_per_s)}/s`);
   const lines = [h("span", {}, says.join(" · "))];

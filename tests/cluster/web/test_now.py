@@ -56,6 +56,14 @@ def test_a_run_whose_process_is_gone_is_dead_unless_it_had_ended(tmp_path: Path)
     assert now_of(replace(running, state="finished"), folder, "", True)["state"] == "finished"
 
 
+def test_the_page_is_told_what_somebody_should_look_at(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "one", reports=1)
+    event = Event(kind="task failed", text="<b>t</b> killed three workers")
+    assert now_of(folded(), folder, "", False)["alerts"] == []
+    alerts = now_of(folded(event), folder, "", False)["alerts"]
+    assert alerts == [{"kind": "task failed", "text": "<b>t</b> killed three workers"}]
+
+
 def test_facts_of_clips_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     facts = {"task": "a/b", "file": "b.mp4", "version": "1.2", "learner_step": 3, "return": 4.5}
     for name, text in (("a/b", json.dumps(facts)), ("a/c", json.dumps(facts)), ("d", "{")):
