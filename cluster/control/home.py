@@ -34,6 +34,7 @@ SEEN_S = 2.0
 """What the journal says last has reached its Redis by then, and who watches it."""
 AGAIN_S, TAKE_OVER_S = 2.0, 60.0
 """How often, and how long, one that takes over tries again; while the disk is full, without end."""
+UNHEARD_S = 20.0
 LINGER_S = 15.0
 """The run's own Redis stays this long after the end, for those who watch from other machines."""
 
@@ -59,9 +60,7 @@ class SupervisorActor:
         if self._folder is not None and self._folder.info().state in ("starting", "dead"):
             self._start(takes_over=True)
         else:
-            threading.Thread(
-                target=ray.kill, args=(ray.get_runtime_context().current_actor,), daemon=True
-            ).start()
+            threading.Thread(target=_end_self, daemon=True).start()
 
     @ray.method
     def begin(self) -> About:
@@ -180,7 +179,7 @@ class SupervisorActor:
         try:
             self._try(folder, takes_over)
         finally:  # one without its thread would be in the way of the next
-            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+            _end_self()
 
     def _try(self, folder: RunFolder, takes_over: bool) -> None:
         while True:
@@ -249,6 +248,14 @@ class SupervisorActor:
             threading.Event().wait(SEEN_S)
             end_parts()
             threading.Event().wait(LINGER_S)
+
+
+def _end_self() -> None:
+    """End this actor for good. A head that is away does not hear of it: then this process ends, and
+    the next one finds what is left to do, or ends likewise."""
+    ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+    threading.Event().wait(UNHEARD_S)
+    os._exit(1)
 
 
 def _this_node() -> dict[str, Any]:

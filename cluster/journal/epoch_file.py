@@ -8,6 +8,10 @@ from pathlib import Path
 from gato.files import damaged
 
 
+class EpochNotKept(ValueError):
+    """An epoch could not be written, as on a full disk."""
+
+
 def read_epoch(folder: Path) -> int:
     """The last epoch; 0 if there was none.
 
@@ -29,7 +33,7 @@ def write_epoch(folder: Path, epoch: int) -> None:
     """Keep `epoch`; on return it outlives a power cut.
 
     Raises:
-        ValueError: It cannot be written.
+        EpochNotKept: It cannot be written.
     """
     file = folder / "epoch"
     try:
@@ -45,7 +49,7 @@ def write_epoch(folder: Path, epoch: int) -> None:
         finally:
             os.close(parent)
     except OSError as problem:
-        raise ValueError(
+        raise EpochNotKept(
             f"cannot write {file} ({problem.strerror}): a learner starts only with an epoch that is"
             " kept; free some space, then gato resume"
         ) from problem

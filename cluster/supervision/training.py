@@ -10,6 +10,7 @@ import ray
 from ray.actor import ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.journal.epoch_file import EpochNotKept
 from cluster.supervision.ray_errors import reason_of
 from learner.remote import LearnerActor
 
@@ -55,6 +56,8 @@ class Training:
         self._pause_s = 0.5
         self._away_since_s = time.monotonic()
         self._why_lost = ""
+        self._no_epoch = ""
+        """Why the next epoch could not be kept."""
         self._deaths = 0
         self._is_stopping = False
 
@@ -90,7 +93,7 @@ class Training:
     def _await_learner(self, timeout_s: float) -> tuple[Ended, str] | None:
         now_s = time.monotonic()
         if now_s - self._away_since_s > COMES_BACK_S:
-            why = self._why_lost or "it does not answer"
+            why = self._no_epoch or self._why_lost or "it does not answer"
             return "failed", f"the learner did not come back within {COMES_BACK_S:.0f} s: {why}"
         if now_s < self._ask_again_s:
             time.sleep(min(timeout_s, self._ask_again_s - now_s))
@@ -115,9 +118,24 @@ class Training:
                 return "stopped", ""
             if (ended := self._count_death()) is not None:
                 return ended
-            self._call = self._learner.train.remote(self._next_epoch())
+            self._why_lost = ""
+            self._begin(now_s)
         self._why_lost = ""
         return None
+
+    def _begin(self, now_s: float) -> None:
+        """Let the learner train in a new epoch; without room for that on the disk, later."""
+        try:
+            epoch = self._next_epoch()
+        except EpochNotKept as problem:
+            if not self._no_epoch:
+                self._say("problem", f"the learner waits: {problem}")
+            self._no_epoch = str(problem)
+            self._ask_again_s = now_s + MAX_PAUSE_S
+            self._question = self._learner.is_training.remote()
+            return
+        self._no_epoch = ""
+        self._call = self._learner.train.remote(epoch)
 
     def _count_death(self) -> tuple[Ended, str] | None:
         if not self._why_lost:

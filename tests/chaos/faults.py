@@ -131,13 +131,17 @@ def fill_disk(lab: Lab) -> None:
     ballast.unlink()
 
 
-def supervisor_on_a_full_disk(lab: Lab) -> None:
-    """The supervisor is killed while the disk is full, so that the next one finds no room."""
-    full = threading.Thread(target=fill_disk, args=(lab,))
-    full.start()
-    time.sleep(2.0)
-    Kill("ray::SupervisorActor")(lab)
-    full.join()
+def on_a_full_disk(title: str) -> Callable[[Lab], None]:
+    """A part is killed while the disk is full, so that the next one finds no room."""
+
+    def strike(lab: Lab) -> None:
+        full = threading.Thread(target=fill_disk, args=(lab,))
+        full.start()
+        time.sleep(2.0)
+        Kill(title)(lab)
+        full.join()
+
+    return strike
 
 
 def hold(title: str, seconds: float) -> Callable[[Lab], None]:
@@ -281,9 +285,16 @@ FAULTS: tuple[Fault, ...] = (
         in_storm=True,
     ),
     Fault(
+        id="F04, F17",
+        how=f"kill -9 of the learner while the home's disk is full for {DISK_FULL_S:.0f} s",
+        strike=on_a_full_disk("ray::LearnerActor"),
+        says="learner died",
+        part="ray::LearnerActor",
+    ),
+    Fault(
         id="F08, F17",
         how=f"kill -9 of the supervisor while the home's disk is full for {DISK_FULL_S:.0f} s",
-        strike=supervisor_on_a_full_disk,
+        strike=on_a_full_disk("ray::SupervisorActor"),
         says="supervisor back",
         part="ray::SupervisorActor",
     ),
