@@ -288,7 +288,7 @@ FAULTS: tuple[Fault, ...] = (
         id="F04, F17",
         how=f"kill -9 of the learner while the home's disk is full for {DISK_FULL_S:.0f} s",
         strike=on_a_full_disk("ray::LearnerActor"),
-        says="learner died",
+        says="journal lost",  # there was no room for "learner died"
         part="ray::LearnerActor",
     ),
     Fault(
