@@ -5,6 +5,8 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
+
 from replay.sampling.mixture import Mixture
 from replay.storage.record import Record, pack, record_of
 from replay.storage.store import EpisodeStore
