@@ -42,7 +42,7 @@ class EvaluationLog:
         """Args:
         file: Made if it is missing.
         checkpoint: The folder of what is evaluated.
-        resume: Go on with the file; else begin anew, and the file is kept under another name.
+        resume: Go on with the file. If not, begin a new one; the old one is renamed.
 
         Raises:
             ValueError: The folder cannot be written.

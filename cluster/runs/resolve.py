@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,3 +90,8 @@ def acting_configs(config: RunConfig, role: str) -> dict[str, ActingConfig]:
             acting, window_steps=acting.window_steps or (mix.window_steps if mix else None)
         )
     return out
+
+
+def acting_of(config: RunConfig, tasks: Sequence[str]) -> dict[str, ActingConfig]:
+    """How evaluations act, by task; also of tasks that the run was not trained on."""
+    return {**dict.fromkeys(tasks, config.actors.evaluate), **acting_configs(config, "evaluate")}

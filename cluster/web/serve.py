@@ -38,7 +38,7 @@ def serve(
     stop: threading.Event | None = None,
     last_words_s: float = LAST_WORDS_S,
 ) -> None:
-    """Serve the page of a run, and of the others beside it, until SIGINT, SIGTERM or `stop`.
+    """Serve the page of a run, with the other runs of its folder, until SIGINT, SIGTERM or `stop`.
 
     Args:
         folder: The run that is shown first.

@@ -23,9 +23,8 @@ from cluster.runs.config import RunConfig
 from cluster.runs.evaluation_log import FOLDER, EvaluationLog
 from cluster.runs.folder import RunFolder, find_run
 from cluster.runs.home import require_here
-from cluster.runs.resolve import acting_configs, layout_of, tasks_of
+from cluster.runs.resolve import acting_of, layout_of, tasks_of
 from cluster.supervision.scheduler import EVALUATION_SEED
-from gato.config import ActingConfig
 from gato.episode import Episode
 from gato.metrics import Evaluation
 from gato.network.model import Gato
@@ -295,8 +294,3 @@ def evaluate_checkpoint(
             failed=next((e.failed for e in done if e.failed), None),
             warnings=next((e.warnings for e in done if e.warnings), ()),
         )
-
-
-def acting_of(config: RunConfig, tasks: Sequence[str]) -> dict[str, ActingConfig]:
-    """How evaluations act, by task; also of tasks that the run was not trained on."""
-    return {**dict.fromkeys(tasks, config.actors.evaluate), **acting_configs(config, "evaluate")}
