@@ -17,6 +17,7 @@ from typing import final
 from cluster.journal.file_lock import take_lock
 from cluster.journal.redis_client import connect, ping
 from cluster.journal.redis_endpoint import HOST, Endpoint, read_endpoint, write_endpoint
+from gato.ports import is_free
 
 READY_WAIT_S = 60.0
 """A long journal takes a while to load; the server is given up earlier if its process ends."""
@@ -80,12 +81,12 @@ class RedisServer:
                     f"port {port} is not a port; give one from 1024 to 65535, or none to use any"
                     " free one"
                 )
-            if port is not None and not _is_free(port):
+            if port is not None and not is_free(port, HOST):
                 raise ValueError(
                     f"port {port} on {HOST} is taken; give another, or none to use any free one"
                 )
             chosen = port or (
-                known.port if known is not None and _is_free(known.port) else _free_port()
+                known.port if known is not None and is_free(known.port, HOST) else _free_port()
             )
             password = known.password if known is not None else secrets.token_urlsafe(32)
             process = _launch(
@@ -129,7 +130,7 @@ class RedisServer:
             self.kill()
             lock_fd = _take_lock(self.folder)
             try:
-                if not _is_free(self.endpoint.port):
+                if not is_free(self.endpoint.port, HOST):
                     raise ValueError(f"port {self.endpoint.port} on {HOST} is taken meanwhile")
                 self._process = _launch(
                     self.folder,
@@ -269,16 +270,6 @@ def _await_ready(server: RedisServer, process: subprocess.Popen[bytes]) -> None:
                     f"the Redis server is not ready after {READY_WAIT_S:.0f} s; see {log}"
                 ) from error
         time.sleep(0.01)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
 
 
 def _free_port() -> int:

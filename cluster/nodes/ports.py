@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-import socket
+
+from gato.ports import is_free
 
 PORTS = range(20_000, 32_000)
 """Above those that Ray gives its workers, below those that Linux gives outgoing connections."""
@@ -19,15 +20,5 @@ def agent_ports() -> list[str]:
     """Options of `ray start`: a free port for each, so that a node knows them before its agents
     are up; see `cluster.nodes.ray_process`."""
     ports = random.SystemRandom().sample(PORTS, len(PORTS))
-    free = (port for port in ports if _is_free(port))
+    free = (port for port in ports if is_free(port))
     return [f"{option}={port}" for option, port in zip(OPTIONS, free, strict=False)]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-        return True
