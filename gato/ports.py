@@ -6,7 +6,7 @@ import socket
 
 
 def is_free(port: int, host: str = "") -> bool:
-    """Whether nobody listens at a port here; `host`: one of this machine's addresses. Empty: all."""
+    """Whether nobody listens at a port here; `host`: one of this machine's addresses, or all."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
