@@ -124,6 +124,7 @@ class ReplayStats:
     inserted_tokens: int
     """Tokens of all episodes ever inserted."""
     read_tokens: int
+    """Also those that were read beside the ratio: in a pause, or while writers had no room."""
     stored_bytes: int
     capacity_bytes: int
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -147,6 +148,8 @@ class ReplayStats:
     """Whether the limiter is switched off for now."""
     who_waits: str = ""
     """Whom the limiter holds back, and by how many tokens."""
+    owed_tokens: float = 0.0
+    """Tokens by which readers are behind the limiter's ratio; negative: ahead of it."""
     incarnation: int = 0
     """How often replay was opened on this folder."""
 

@@ -289,6 +289,7 @@ class ReplayService:
                 may_insert=self._gate.may_insert(),
                 paused=limiter.paused,
                 who_waits=limiter.why(),
+                owed_tokens=limiter.owed_tokens,
                 incarnation=store.incarnation,
             )
 

@@ -83,6 +83,7 @@ def merged(stats: Sequence[ReplayStats]) -> ReplayStats:
             if len(set(waits)) == 1
             else "; ".join(f"shard {i}: {text}" for i, text in enumerate(waits))
         ),
+        owed_tokens=sum(one.owed_tokens for one in stats),
         incarnation=sum(one.incarnation for one in stats),
     )
 

@@ -61,9 +61,14 @@ def test_all_shards_are_one_replay_in_the_stats() -> None:
         refused={"damaged": 1},
         sources={"a": {"teacher": Amount(episodes=2, steps=5)}},
         who_waits="nobody waits",
+        owed_tokens=30.0,
     )
     other = replace(
-        one, episodes={"a": 1, "b": 4}, refused={"damaged": 2, "too large": 1}, may_insert=False
+        one,
+        episodes={"a": 1, "b": 4},
+        refused={"damaged": 2, "too large": 1},
+        may_insert=False,
+        owed_tokens=-50.0,
     )
     both = merged([one, other])
     assert (both.episodes, both.steps, both.refused) == (
@@ -73,6 +78,7 @@ def test_all_shards_are_one_replay_in_the_stats() -> None:
     )
     assert both.sources == {"a": {"teacher": Amount(episodes=4, steps=10)}}
     assert not both.may_insert
+    assert both.owed_tokens == -20.0
     assert both.who_waits == "nobody waits"
     assert merged([one]) is one
 

@@ -83,6 +83,7 @@ RECORDS: list[Record] = [
         refused={"unknown task": 1},
         left_out={"mujoco/hopper": {"below 80% of the best": Amount(episodes=5, steps=700)}},
         duplicates=3,
+        owed_tokens=-12.5,
         writers_waiting=1,
         readers_waiting=2,
         incarnation=2,
