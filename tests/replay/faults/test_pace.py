@@ -140,10 +140,11 @@ def test_a_replay_that_is_full_of_demonstrations_holds_no_reader_back_and_counts
         for index in range(60):
             service.next_batch(index, timeout_s=0)
         number += 1
-    read_before = service.stats().read_tokens
+    read_before, owed_before = service.stats().read_tokens, service.stats().owed_tokens
     for index in range(200):  # far beyond the slack
         assert service.next_batch(index, timeout_s=0) is not None
     assert service.stats().read_tokens - read_before == 200 * BATCH_TOKENS
+    assert service.stats().owed_tokens == owed_before  # read beside the ratio
     assert service.add(record("agent.0", 900, AGENT), timeout_s=0).status == "rejected"
     assert service.add(record("small.0", 2), timeout_s=0).status in ("stored", "rejected")
     service.close()
