@@ -62,13 +62,20 @@ class Group:
     """By task, and `OVERALL` over those with a scale."""
 
 
-def compare(runs: Sequence[ComparedRun], *, axis: Axis = "updates", seed: int = 0) -> list[Group]:
+def compare(
+    runs: Sequence[ComparedRun],
+    *,
+    axis: Axis = "updates",
+    seed: int = 0,
+    most_points: int = MOST_POINTS,
+) -> list[Group]:
     """The groups, in the order in which their first runs are given.
 
     Args:
         runs: At least one.
         axis: What curves are over.
         seed: Of the bootstrap.
+        most_points: Of a band.
     """
     flat = [flattened(run.settings) for run in runs]
     grouped: dict[str, list[int]] = {}
@@ -86,7 +93,7 @@ def compare(runs: Sequence[ComparedRun], *, axis: Axis = "updates", seed: int = 
                 label=_label(number),
                 runs=members,
                 settings={path: _text(first.get(path, MISSING)) for path in differing},
-                bands=_bands([run.curves for run in members], axis, seed),
+                bands=_bands([run.curves for run in members], axis, seed, most_points),
             )
         )
     return groups
@@ -126,7 +133,9 @@ def _label(number: int) -> str:
     return letters
 
 
-def _bands(curves: Sequence[Curves], axis: Axis, seed: int) -> dict[str, Band]:
+def _bands(
+    curves: Sequence[Curves], axis: Axis, seed: int, most_points: int
+) -> dict[str, Band]:
     names = dict.fromkeys(name for each in curves for name in each.tasks)
     bands: dict[str, Band] = {}
     of_tasks = {name: [c.tasks[name] for c in curves if c.tasks.get(name)] for name in names}
@@ -135,15 +144,19 @@ def _bands(curves: Sequence[Curves], axis: Axis, seed: int) -> dict[str, Band]:
         for name, seeds in of_tasks.items()
         if len(seeds) == len(curves) and all(p.normalised is not None for s in seeds for p in s)
     }
-    if len(scaled) > 1 and (over := _band(list(scaled.values()), axis, seed)) is not None:
+    if len(scaled) > 1 and (
+        over := _band(list(scaled.values()), axis, seed, most_points)
+    ) is not None:
         bands[OVERALL] = over
     for name, seeds in of_tasks.items():
-        if (band := _band([seeds], axis, seed)) is not None:
+        if (band := _band([seeds], axis, seed, most_points)) is not None:
             bands[name] = band
     return bands
 
 
-def _band(tasks: Sequence[Sequence[Sequence[Point]]], axis: Axis, seed: int) -> Band | None:
+def _band(
+    tasks: Sequence[Sequence[Sequence[Point]]], axis: Axis, seed: int, most_points: int
+) -> Band | None:
     """Over the stretch of the axis that all curves have; None where there is none."""
     every = [curve for seeds in tasks for curve in seeds]
     low = max(curve[0].at(axis) for curve in every)
@@ -151,8 +164,8 @@ def _band(tasks: Sequence[Sequence[Sequence[Point]]], axis: Axis, seed: int) -> 
     xs = sorted({p.at(axis) for curve in every for p in curve if low <= p.at(axis) <= high})
     if not xs:
         return None
-    if len(xs) > MOST_POINTS:
-        xs = [xs[round(place)] for place in np.linspace(0, len(xs) - 1, MOST_POINTS)]
+    if len(xs) > most_points:
+        xs = [xs[round(place)] for place in np.linspace(0, len(xs) - 1, most_points)]
     grid_X = np.array(xs, np.float64)
     scores_XKS = np.stack(
         [np.stack([_at(curve, grid_X, axis) for curve in seeds], -1) for seeds in tasks], 1

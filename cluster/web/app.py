@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from cluster.web.guard import add_headers, guarded, has_token, make_token
 from cluster.web.history import to_json_text
 from cluster.web.now import clips_of
 from cluster.web.runs import Runs
+from cluster.web.seeds import Seeds, run_names
 from cluster.web.settings import flat_settings
 from cluster.web.steering import steer
 from cluster.web.stream import Streams
@@ -45,6 +47,7 @@ class Page:
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self.streams = Streams(runs)
+        self._seeds = Seeds()
 
     def application(self) -> web.Application:
         """What aiohttp serves."""
@@ -58,6 +61,8 @@ class Page:
                 web.get("/api/runs/{run}", self._snapshot),
                 web.get("/api/runs/{run}/lines", self._lines),
                 web.get("/api/runs/{run}/settings", self._settings),
+                web.get("/metrics", self._metrics),
+                web.get("/api/averages", self._averages),
                 web.get("/api/stream", self.streams.answer),
                 web.get("/clips/{run}/{task:.+}", self._clip),
                 web.post("/api/runs/{run}/{word}", self._steer),
@@ -92,6 +97,20 @@ class Page:
     async def _settings(self, request: web.Request) -> web.Response:
         folder = self._runs.follow(request.match_info["run"]).folder
         return _json(to_json_text(await _in_thread(partial(flat_settings, folder))))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        """For Prometheus: the runs that this page follows now, its own first."""
+        # Imported here, because most pages are never asked for it.
+        from cluster.exporters.prometheus import CONTENT_TYPE, metrics_text
+
+        summaries = [follower.summary for follower in self._runs.followed()]
+        text = await _in_thread(partial(metrics_text, summaries, time.time()))
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _averages(self, request: web.Request) -> web.Response:
+        followers = [self._runs.follow(name) for name in run_names(request.query.get("runs", ""))]
+        work = partial(self._seeds.averages, followers, request.query.get("x", ""))
+        return _json(await _in_thread(work))
 
     async def _clip(self, request: web.Request) -> web.StreamResponse:
         """The newest clip of a task: a file, of which a browser asks for parts."""

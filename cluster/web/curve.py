@@ -84,11 +84,15 @@ class Curve:
         self._points[place] = point
         return point
 
-    def rows(self, most: int, *, since_s: float) -> list[list[float]]:
+    def points(self, most: int) -> list[CurvePoint]:
         """At most `most` points for a picture: neighbours are drawn as one."""
         size = -(-len(self._points) // most) or 1
         groups = (self._points[at : at + size] for at in range(0, len(self._points), size))
-        return [_together(group).row(since_s) for group in groups]
+        return [_together(group) for group in groups]
+
+    def rows(self, most: int, *, since_s: float) -> list[list[float]]:
+        """The rows of at most `most` points."""
+        return [point.row(since_s) for point in self.points(most)]
 
     def state(self) -> list[list[float]]:
         """What `load` takes back, as JSON has it."""

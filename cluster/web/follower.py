@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -14,10 +15,12 @@ import redis
 
 from cluster.control.run_journal import journal_of
 from cluster.journal.journal import START, JournalReader
+from cluster.monitor.curves import Curves, Point
 from cluster.monitor.fold import fold
-from cluster.monitor.scores import read_scales
+from cluster.monitor.scores import Scale, read_scales
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
+from cluster.web.curve import CurvePoint
 from cluster.web.history import History, to_json_text
 from cluster.web.kept import read_history, write_history
 from cluster.web.now import now_of
@@ -93,6 +96,11 @@ class Follower:
         self._told_s = 0.0
 
     @property
+    def summary(self) -> Summary:
+        """The run's status as of the newest entry."""
+        return self._summary
+
+    @property
     def last(self) -> int:
         """Number of the newest entry that was read."""
         return int(self._history.last_id.partition("-")[0])
@@ -146,6 +154,22 @@ class Follower:
                 if any(name == prefix or name.startswith(f"{prefix}/") for prefix in prefixes)
             }
             return to_json_text({"run": self.folder.name, "last": self.last, "lines": lines})
+
+    def curves(self, points: int) -> Curves:
+        """The evaluations of each task, in at most `points` points."""
+        with self._lock:
+            since_s = self._history.first_s or 0.0
+            return Curves(
+                run=self.folder.name,
+                tasks={
+                    task: tuple(
+                        _compared(point, since_s, self._summary.scales.get(task))
+                        for point in curve.points(points)
+                    )
+                    for task, curve in sorted(self._history.curves.items())
+                    if len(curve)
+                },
+            )
 
     def _follow(self) -> None:
         try:
@@ -254,6 +278,19 @@ class Follower:
     @property
     def _page_folder(self) -> Path:
         return page_folder(self.folder)
+
+
+def _compared(point: CurvePoint, since_s: float, scale: Scale | None) -> Point:
+    """A point as runs are compared by it."""
+    normalised = math.nan if scale is None else scale.normalise(point.returns.mean)
+    return Point(
+        updates=point.at.step,
+        hours=(point.at.time_s - since_s) / 3600,
+        tokens=point.at.tokens,
+        env_steps=point.at.env_steps,
+        returns=point.returns,
+        normalised=normalised if math.isfinite(normalised) else None,
+    )
 
 
 def page_folder(run: RunFolder) -> Path:

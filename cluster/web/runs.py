@@ -44,6 +44,11 @@ class Runs:
             follower.used_s = time.monotonic()
             return follower
 
+    def followed(self) -> list[Follower]:
+        """The followers that there are now, that of the first run first."""
+        with self._lock:
+            return list(self._followers.values())
+
     def end_unused(self) -> None:
         """Let go of runs that nobody has looked at for a while."""
         with self._lock:

@@ -37,6 +37,8 @@ class Fault:
     in_storm: bool = False
     alone: bool = True
     """Whether it is measured by itself."""
+    is_cut: bool = False
+    """Whether it keeps a machine from the others while it lasts, so that nothing comes back there."""
     head_survives: bool = True
     """Whether it is made on a cluster whose state is in a Redis."""
 
@@ -262,18 +264,21 @@ FAULTS: tuple[Fault, ...] = (
         id="F13",
         how="a machine with workers is cut off for 5 s",
         strike=cut(5.0, lambda lab: lab.third),
+        is_cut=True,
         in_storm=True,
     ),
     Fault(
         id="F13 home",
         how="the home is cut off for 5 s",
         strike=cut(5.0, lambda lab: lab.home),
+        is_cut=True,
         in_storm=True,
     ),
     Fault(
         id="F14",
         how="a machine with workers is cut off for 60 s",
         strike=cut(60.0, lambda lab: lab.third),
+        is_cut=True,
         says="worker died",
         within_s=120.0,
         in_storm=True,

@@ -102,24 +102,30 @@ class _Rounds:
         self._faults = list(faults)
         self._rng = rng
         self._left: list[Fault] = []
-        self._away_since_s: dict[str, float] = {}
+        self._away_s: dict[str, float] = {}
+        """How long each fault's process has been away while no machine was cut off."""
+        self._looked_s = time.monotonic()
         self.under_way: dict[str, threading.Thread] = {}
 
     def next(self, it: Lab, broken: list[str]) -> Fault | None:
         """The first of this round that can be made now. A part that is away for longer than it may
-        be breaks P4."""
+        be breaks P4; while a machine is cut off nothing can come back on it."""
         self._left = self._left or self._rng.sample(self._faults, len(self._faults))
         now_s, ready = time.monotonic(), list[Fault]()
+        since_s, self._looked_s = now_s - self._looked_s, now_s
+        under_way = {name for name, thread in self.under_way.items() if thread.is_alive()}
+        is_cut = any(fault.is_cut for fault in self._faults if fault.id in under_way)
         for fault in self._left:
-            thread = self.under_way.get(fault.id)
-            if thread is not None and thread.is_alive():
+            if fault.id in under_way:
                 continue
             if fault.can_strike(it):
-                self._away_since_s.pop(fault.id, None)
+                self._away_s[fault.id] = 0.0
                 ready.append(fault)
-            elif now_s - self._away_since_s.setdefault(fault.id, now_s) > BACK_S:
+                continue
+            self._away_s[fault.id] = self._away_s.get(fault.id, 0.0) + (0.0 if is_cut else since_s)
+            if self._away_s[fault.id] > BACK_S:
                 broken.append(f"P4: no process for `{fault.how}` within {BACK_S:.0f} s")
-                self._away_since_s[fault.id] = now_s
+                self._away_s[fault.id] = 0.0
         if not ready:
             return None
         self._left.remove(ready[0])

@@ -1,4 +1,4 @@
-// What is shown, as the page's address says it: ?runs=a,b&view=metrics&x=time&y=norm&q=loss&s=0.6
+// What is shown, as the page's address says it: ?runs=a,b&view=metrics&x=time&y=norm&g=1&q=loss&s=0.6
 
 export const AXES = {
   step: { label: "updates", unit: "" },
@@ -18,6 +18,7 @@ function read() {
     view: query.get("view") === "metrics" ? "metrics" : "overview",
     x: query.get("x") in AXES ? query.get("x") : "step",
     y: query.get("y") === "norm" ? "norm" : "return",
+    g: query.get("g") === "1", // runs of equal settings are averaged
     q: query.get("q") || "",
     s: s > 0 && s < 1 ? s : 0,
   };
@@ -31,6 +32,7 @@ export function show(changes, quiet = false) {
   if (shown.view !== "overview") query.set("view", shown.view);
   if (shown.x !== "step") query.set("x", shown.x);
   if (shown.y !== "return") query.set("y", shown.y);
+  if (shown.g) query.set("g", "1");
   if (shown.q) query.set("q", shown.q);
   if (shown.s) query.set("s", String(shown.s));
   history[quiet ? "replaceState" : "pushState"](null, "", `?${query.toString().replaceAll("%2C", ",")}`);

@@ -4,6 +4,7 @@ import { AXES, onShow, show, shown } from "./address.js";
 import { colour, redrawAll } from "./chart.js";
 import { Feed } from "./feed.js";
 import { duration, fill, h, plain } from "./format.js";
+import { onGroups, placeOf } from "./groups.js";
 import { Metrics } from "./metrics.js";
 import { Overview } from "./overview.js";
 import { Steer } from "./steer.js";
@@ -31,6 +32,8 @@ function select(id, label, options, value, onchange) {
 
 const axis = select("axis", "Axis of the curves", Object.entries(AXES).map(([name, { label }]) => [name, label]), shown.x, (x) => show({ x }));
 const measure = select("measure", "Returns", [["return", "return"], ["norm", "normalised"]], shown.y, (y) => show({ y }));
+const averager = h("input", { type: "checkbox", id: "average", onchange: () => show({ g: averager.checked }) });
+const average = h("label", { class: "average", for: "average", title: "Runs whose settings are equal but for the seed as one: the interquartile mean, with a 95 % interval over seeds" }, averager, "average seeds");
 const adder = h("select", { "aria-label": "Show another run", onchange: () => { if (adder.value) show({ runs: [...shown.runs, adder.value] }); } });
 const tabs = h("nav", { "aria-label": "Views" }, ...Object.keys(views).map((name) => h("a", { href: "#main", "data-view": name, onclick: (event) => { event.preventDefault(); show({ view: name }); } }, name[0].toUpperCase() + name.slice(1))));
 const theme = h("button", { type: "button", title: "Light or dark", "aria-label": "Light or dark", onclick: changeTheme }, "◐");
@@ -38,7 +41,7 @@ const steering = h("button", { type: "button", onclick: () => feed.runs.size && 
 
 document.getElementById("head").append(
   h("div", { class: "bar" }, h("a", { class: "name", href: "/" }, "gato"), runChips, state, tabs,
-    h("div", { class: "tools" }, h("label", { for: "axis" }, "over"), axis, measure, steering, theme)), trouble);
+    h("div", { class: "tools" }, average, h("label", { for: "axis" }, "over"), axis, measure, steering, theme)), trouble);
 
 function changeTheme() {
   const isDark = document.documentElement.dataset.theme
@@ -73,6 +76,8 @@ function draw() {
     else link.removeAttribute("aria-current");
   }
   axis.value = shown.x;
+  averager.checked = shown.g;
+  average.hidden = shown.runs.length < 2;
   measure.value = shown.y;
   drawHead(runs);
   const isReady = runs.some((run) => run.now);
@@ -93,7 +98,7 @@ function drawHead(runs) {
   runChips.replaceChildren(...shown.runs.map((name, i) => {
     const chip = h("span", { class: "chip" }, plain(name));
     if (several) {
-      chip.style.setProperty("--of", colour(i));
+      chip.style.setProperty("--of", colour(placeOf(name, i)));
       chip.append(h("button", { type: "button", "aria-label": `Hide ${name}`, onclick: () => show({ runs: shown.runs.filter((other) => other !== name) }) }, "×"));
     }
     return chip;
@@ -117,6 +122,7 @@ async function list() {
   }
 }
 
+onGroups(later);
 onShow(() => {
   feed.follow(shown.runs);
   later();

@@ -4,6 +4,7 @@ import { AXES, show, shown } from "./address.js";
 import { Chart } from "./chart.js";
 import { line, returns, smooth } from "./curves.js";
 import { bytes, count, h, number, percent, plain } from "./format.js";
+import { placeOf } from "./groups.js";
 
 export class Metrics {
   constructor(feed) {
@@ -72,7 +73,7 @@ export class Metrics {
   #draw(name, chart, value) {
     const marks = [shown.x, shown.y, shown.s, ...this.runs.map((run) => run.mark(name))];
     chart.setOnce(marks.join("|"), () => {
-      const curves = this.runs.flatMap((run, i) => (name.startsWith("returns/") ? this.#returns(run, name.slice(8), i) : line(run, name, i, run.name, shown.s)));
+      const curves = this.runs.flatMap((run, i) => (name.startsWith("returns/") ? this.#returns(run, name.slice(8), placeOf(run.name, i)) : line(run, name, placeOf(run.name, i), run.name, shown.s)));
       const newest = curves.length ? formatOf(name)(curves[0].y.at(-1)) : "";
       value.textContent = newest;
       return { x: shown.x, xLabel: AXES[shown.x].label, curves, label: `${plain(name)}: ${newest}` };

@@ -3,9 +3,10 @@
 import { AXES, shown } from "./address.js";
 import { Chart, colour, token } from "./chart.js";
 import { line } from "./curves.js";
+import { averages, groupsOf, placeOf } from "./groups.js";
 import { bytes, count, fill, h, number, percent, plain } from "./format.js";
 import { Panels, PREFIXES } from "./panels.js";
-import { Tiles } from "./tiles.js";
+import { Tiles, lastOf } from "./tiles.js";
 
 export class Overview {
   constructor(feed) {
@@ -15,10 +16,11 @@ export class Overview {
     this.waits = h("p", { class: "waits", "aria-live": "polite" });
     this.strip = h("dl", { class: "strip" });
     const plot = h("div", {});
-    this.iqm = { value: h("div", { class: "value" }), chart: new Chart(plot), element: null };
+    this.iqm = { value: h("div", { class: "value" }), chart: new Chart(plot), element: null, foot: null };
+    this.iqm.foot = h("footer", {});
     this.iqm.element = h("article", { class: "tile iqm" },
-      h("header", {}, h("h3", { title: "Interquartile mean of normalised returns, 95 % interval over episodes" }, "IQM over tasks"), this.iqm.value), h("div", { class: "body" }, plot),
-      h("footer", {}, "0 random · 1 teacher · 95 % interval over episodes"));
+      h("header", {}, h("h3", { title: "Interquartile mean of normalised returns" }, "IQM over tasks"), this.iqm.value), h("div", { class: "body" }, plot),
+      this.iqm.foot);
     this.tiles.element.prepend(this.iqm.element);
     this.element = h("div", { class: "overview" }, h("h1", { class: "hidden" }, "Overview"), this.waits, this.strip, h("h2", { class: "hidden" }, "Returns"), this.tiles.element, this.panels.element);
   }
@@ -28,27 +30,30 @@ export class Overview {
     for (const run of ready) this.feed.need(run.name, PREFIXES);
     if (!ready.length) return;
     fill(this.waits, ready.flatMap((run) => waitsOf(run, ready.length > 1)));
-    fill(this.strip, ready.length > 1 ? legendOf(ready) : stripOf(ready[0]));
-    this.#iqm(ready);
-    this.tiles.update(ready);
+    const groups = groupsOf(ready);
+    fill(this.strip, groups ? groupLegend(groups) : ready.length > 1 ? legendOf(ready) : stripOf(ready[0]));
+    this.#iqm(ready, groups);
+    this.tiles.update(ready, groups);
     this.panels.update(ready);
   }
 
-  #iqm(runs) {
+  #iqm(runs, groups) {
     const aggregates = runs.map((run) => run.now.aggregate.teacher);
     this.iqm.element.hidden = !aggregates.some((over) => over && over.num_tasks > 1);
     if (this.iqm.element.hidden) return;
     this.iqm.element.classList.toggle("several", runs.length > 1);
-    fill(this.iqm.value, aggregates.map((over, i) => {
+    const averaged = groups && averages(groups, "");
+    fill(this.iqm.foot, `0 random · 1 teacher · 95 % interval over ${averaged ? "seeds" : "episodes"}`);
+    fill(this.iqm.value, averaged ? averaged.map(lastOf) : aggregates.map((over, i) => {
       if (!over) return null;
       const value = h("b", {}, over.iqm.toFixed(2));
       if (runs.length > 1) value.style.color = colour(i);
       return h("span", {}, value, h("span", { class: "quiet" }, ` [${over.low.toFixed(2)}, ${over.high.toFixed(2)}]`));
     }));
-    const marks = [shown.x, JSON.stringify(aggregates), ...runs.map((run) => run.mark("tasks/iqm"))];
+    const marks = [shown.x, JSON.stringify(aggregates), groups ? `averages ${groups.mark}` : "", ...runs.map((run) => run.mark("tasks/iqm"))];
     this.iqm.chart.setOnce(marks.join("|"), () => ({
       x: shown.x, xLabel: AXES[shown.x].label,
-      curves: runs.flatMap((run, i) => withInterval(run, i, runs.length > 1 ? run.name : "IQM")),
+      curves: averaged || runs.flatMap((run, i) => withInterval(run, i, runs.length > 1 ? run.name : "IQM")),
       lines: [{ label: "teacher", value: 1, colour: token("--teacher"), isInside: true }, { label: "random", value: 0, colour: token("--random"), isInside: true }],
       label: `Interquartile mean over tasks: ${aggregates.map((over) => over?.iqm.toFixed(2)).join(", ")}`,
     }));
@@ -79,6 +84,14 @@ function legendOf(runs) {
     const mark = h("i", {}), { learner } = run.now;
     mark.style.background = colour(i);
     return h("div", { class: "stat run" }, h("dt", {}, mark, plain(run.name)), h("dd", {}, `${count(learner.step)} updates`));
+  });
+}
+
+function groupLegend({ list }) {
+  return list.map(({ label, runs, settings }, i) => {
+    const mark = h("i", {}), differing = Object.entries(settings).map(([path, value]) => `${path}=${plain(value)}`).join(" ");
+    mark.style.background = colour(i);
+    return h("div", { class: "stat run" }, h("dt", {}, mark, `${label}: ${runs.map(plain).join(", ")}`), h("dd", {}, h("small", { title: differing }, differing || "the same settings")));
   });
 }
 

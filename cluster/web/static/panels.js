@@ -5,6 +5,7 @@ import { AXES, shown } from "./address.js";
 import { Chart, colour } from "./chart.js";
 import { line } from "./curves.js";
 import { bytes, count, duration, fill, h, number, percent, plain } from "./format.js";
+import { placeOf } from "./groups.js";
 
 export const PREFIXES = [
   "learner/loss", "learner/accuracy", "learner/tokens per s", "learner/gradient norm", "tasks/iqm",
@@ -69,7 +70,7 @@ export class Panels {
   /** A line of each run or, of one run, of each task or part. */
   #curves(figure, runs, name, value) {
     this.#set(figure, runs, [name], value, () => {
-      const all = runs.flatMap((run, i) => line(run, name, i, runs.length > 1 ? run.name : "all"));
+      const all = runs.flatMap((run, i) => line(run, name, placeOf(run.name, i), runs.length > 1 ? run.name : "all"));
       if (runs.length > 1) return all;
       const names = [...runs[0].lines.keys()].filter((other) => other.startsWith(`${name}/`)).sort();
       const some = names.length <= MOST_LINES ? names : [];
@@ -79,7 +80,7 @@ export class Panels {
 
   #several(figure, runs, names) {
     this.#set(figure, runs, Object.values(names), "", () => Object.entries(names).flatMap(([label, name], k) =>
-      runs.flatMap((run, i) => line(run, name, runs.length > 1 ? i : k, runs.length > 1 ? `${run.name} ${label}` : label))));
+      runs.flatMap((run, i) => line(run, name, runs.length > 1 ? placeOf(run.name, i) : k, runs.length > 1 ? `${run.name} ${label}` : label))));
   }
 
   #set(figure, runs, names, value, make) {

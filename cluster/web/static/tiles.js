@@ -3,6 +3,7 @@
 import { AXES, shown } from "./address.js";
 import { Chart, colour } from "./chart.js";
 import { references, returns, scaleOf } from "./curves.js";
+import { averages } from "./groups.js";
 import { count, fill, h, number, parts, percent, plain } from "./format.js";
 
 export class Tiles {
@@ -11,7 +12,7 @@ export class Tiles {
     this.tiles = new Map();
   }
 
-  update(runs) {
+  update(runs, groups) {
     const tasks = [...new Set(runs.flatMap((run) => run.tasks()))];
     for (const [task, tile] of this.tiles) {
       if (tasks.includes(task)) continue;
@@ -25,7 +26,7 @@ export class Tiles {
         this.tiles.set(task, (tile = makeTile(task)));
         this.element.append(tile.element);
       }
-      updateTile(tile, task, runs);
+      updateTile(tile, task, runs, groups);
     }
   }
 }
@@ -41,21 +42,30 @@ function makeTile(task) {
   return { element, value, clip, foot, chart: new Chart(plot, { sync: "tasks" }) };
 }
 
-function updateTile(tile, task, runs) {
+function updateTile(tile, task, runs, groups) {
   const first = runs.find((run) => run.now?.tasks[task]);
   const facts = first?.now.tasks[task];
   tile.element.classList.toggle("several", runs.length > 1);
-  fill(tile.value, runs.map((run, i) => valueOf(run.now?.tasks[task], runs.length > 1 ? colour(i) : null)));
-  const marks = [shown.x, shown.y, facts?.return, facts?.teacher_return, ...runs.map((run) => run.mark(`returns/${task}`))];
+  const averaged = groups && averages(groups, task, facts);
+  fill(tile.value, averaged ? averaged.map(lastOf) : runs.map((run, i) => valueOf(run.now?.tasks[task], runs.length > 1 ? colour(i) : null)));
+  const changes = groups ? [`averages ${groups.mark}`] : runs.map((run) => run.mark(`returns/${task}`));
+  const marks = [shown.x, shown.y, facts?.return, facts?.teacher_return, ...changes];
   tile.chart.setOnce(marks.join("|"), () => ({
     x: shown.x,
     xLabel: AXES[shown.x].label,
-    curves: runs.map((run, i) => returns(run, task, i, runs.length > 1 ? run.name : "return")).filter(({ x }) => x.length),
+    curves: averaged || runs.map((run, i) => returns(run, task, i, runs.length > 1 ? run.name : "return")).filter(({ x }) => x.length),
     lines: references(facts),
     label: facts?.return == null ? `${plain(task)}: no evaluation yet` : `Returns of ${plain(task)}: now ${number(facts.return)}`,
   }));
   fill(tile.foot, runs.length > 1 ? [] : footOf(first, task, facts));
   updateClip(tile, first, task);
+}
+
+/** Where a curve over seeds ends, with its interval. */
+export function lastOf({ y, low, high, colour: of }) {
+  const text = h("b", {}, number(y.at(-1)));
+  text.style.color = of;
+  return h("span", {}, text, low ? h("span", { class: "quiet" }, ` [${number(low.at(-1))}, ${number(high.at(-1))}]`) : null);
 }
 
 function valueOf(facts, of) {

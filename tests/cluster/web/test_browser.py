@@ -171,6 +171,26 @@ def test_runs_are_overlaid(chromium: Any, run: RunFolder, page: Served) -> None:
 
 
 @slow
+def test_seeds_are_averaged(chromium: Any, run: RunFolder, page: Served) -> None:
+    make_run(run.root, "two", tasks=(HOPPER, PONG), reports=20, seed=3)
+    problems: list[str] = []
+    tab = open_page(context_of(chromium), f"{page.url}/?runs=one,two", problems)
+    is_drawn(tab, HOPPER)
+    tab.check("#average")
+    tab.wait_for_function(
+        f"() => document.querySelectorAll('[data-task=\"{HOPPER}\"] .value b').length === 1"
+    )
+    assert "A: one, two" in tab.inner_text(".strip")
+    assert "over seeds" in tab.inner_text(".iqm footer")
+    assert "g=1" in tab.url
+    tab.uncheck("#average")
+    tab.wait_for_function(
+        f"() => document.querySelectorAll('[data-task=\"{HOPPER}\"] .value b').length === 2"
+    )
+    assert not problems
+
+
+@slow
 def test_the_page_steers_with_the_token_alone(chromium: Any, run: RunFolder, page: Served) -> None:
     tab = open_page(context_of(chromium), page.url, [])
     is_drawn(tab, HOPPER)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.written_runs import make_run
+from benchmarks.written_runs import SCALE, make_run
 from cluster.runs.folder import RunFolder
 from cluster.web.app import static_files
 from tests.cluster.wait import until
-from tests.cluster.web.served import Served, begin
+from tests.cluster.web.served import Served, begin, served
 
 ODD = "my_pkg:<img src=x onerror=alert(1)>\x1b[31m-v0"
 TASKS = ("mujoco/hopper", "atari/pong", ODD)
@@ -73,6 +74,48 @@ def test_every_run_of_the_folder_can_be_shown(page: Served) -> None:
     assert page.json("/api/runs/two/settings")["seed"] == 1
 
 
+def test_runs_of_equal_settings_are_averaged_over_their_seeds(tmp_path: Path) -> None:
+    first = make_run(tmp_path, "one", tasks=TASKS[:2], reports=20)
+    make_run(tmp_path, "two", tasks=TASKS[:2], reports=20, seed=1)
+    make_run(tmp_path, "other", tasks=TASKS[:1], reports=20)
+    with served(first) as page:
+        for name in ("one", "two", "other"):
+            until(lambda name=name: page.json(f"/api/runs/{name}")["now"]["state"] == "finished")
+        of_two, of_other = page.json("/api/averages?runs=one,two,other&x=step")["groups"]
+        assert (of_two["runs"], of_other["runs"]) == (["one", "two"], ["other"])
+        assert "tasks" in of_two["settings"]
+        assert set(of_two["bands"]) == {"", *TASKS[:2]}
+        band = of_two["bands"]["mujoco/hopper"]
+        assert (band["seeds"], of_two["bands"][""]["tasks"]) == (2, 2)
+        assert all(low <= high for low, high in zip(band["low"], band["high"], strict=True))
+        one, two = (
+            {row[0]: row[4] for row in page.json(f"/api/runs/{name}")["curves"]["mujoco/hopper"]}
+            for name in ("one", "two")
+        )
+        span = SCALE.teacher_return - SCALE.random_return
+        assert band["x"] == sorted(one)
+        for x, y in zip(band["x"], band["y"], strict=True):
+            mean = (one[x] + two[x]) / 2
+            assert y == pytest.approx((mean - SCALE.random_return) / span, rel=1e-3)
+        (of_two, _) = page.json("/api/averages?runs=one,two,other&x=time")["groups"]
+        assert of_two["bands"]["mujoco/hopper"]["x"][-1] == pytest.approx(40.0, abs=1.0)
+
+
+def test_prometheus_reads_the_page_as_well(page: Served) -> None:
+    status, text, headers = page.ask("/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = {
+        (sample.labels["run"], sample.labels["task"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "gato_return"
+    }
+    now = page.json("/api/runs/one")["now"]["tasks"]
+    assert found["one", "atari/pong"] == pytest.approx(now["atari/pong"]["return"])
+    assert page.ask("/metrics", Host="evil.example")[0] == 403
+
+
 def test_answers_are_compressed(page: Served) -> None:
     line = http.client.HTTPConnection("127.0.0.1", page.port, timeout=20)
     line.request("GET", "/api/runs/one", headers={"Accept-Encoding": "gzip"})
@@ -118,6 +161,8 @@ def test_the_page_and_its_parts_are_served_and_nothing_else(page: Served) -> Non
         ("/api/runs/one?points=1e9", 400, "points='1e9' is not in 2..1000"),
         ("/api/stream?runs=one", 400, "is no list of at most 8 runs"),
         ("/api/stream?runs=" + ",".join(f"r{i}:0" for i in range(9)), 400, "is no list"),
+        ("/api/averages?runs=", 400, "is no list of at most 8 runs"),
+        ("/api/averages?runs=one&x=moon", 400, "x='moon' is none of step, time, tokens, env"),
         ("/api/nothing", 404, "there is no GET /api/nothing here"),
     ],
 )
