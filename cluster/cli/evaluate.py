@@ -56,11 +56,7 @@ def evaluate(
     """
     away = _run_elsewhere(what)
     if away is not None:
-        if resume:
-            raise ValueError(
-                f"the episodes of {what} are kept at its home; use gato evaluate --resume there"
-            )
-        _report(_played_at_home(away, task, episodes, video), as_json)
+        _report(_played_at_home(away, task, episodes, video, resume=resume), as_json)
         return
     from cluster.control.evaluation.evaluate import evaluate_run, locate, log_file
     from cluster.runs.evaluation_log import EvaluationLog
@@ -100,13 +96,18 @@ def _run_elsewhere(what: str) -> RunFolder | None:
 
 
 def _played_at_home(
-    folder: RunFolder, task: list[str] | None, episodes: int, video: bool
+    folder: RunFolder, task: list[str] | None, episodes: int, video: bool, *, resume: bool
 ) -> EvaluationReport:
     from cluster.control.at_home import evaluate_at_home
 
     assert folder.home is not None
     names = [resolve_task(name).name for name in task] if task else list(folder.config().tasks)
-    return evaluate_at_home(folder.name, folder.home, tasks=names, episodes=episodes, video=video)
+    what, total = f"evaluating {folder.name} on {folder.home.node}", len(names) * episodes
+    with Progressing(what, total=total, unit="episodes") as progress:
+        return evaluate_at_home(
+            folder.name, folder.home, tasks=names, episodes=episodes, video=video, resume=resume,
+            progress=progress,
+        )  # fmt: skip
 
 
 def _report(report: EvaluationReport, as_json: bool) -> None:

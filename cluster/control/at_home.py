@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +13,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.control.evaluation.report import EvaluationReport
 from cluster.control.run_journal import own_summary
+from cluster.monitor.progress import Progressing
 from cluster.monitor.summary import Summary
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, members
 from cluster.runs.config import RunConfig
+from cluster.runs.evaluation_log import FOLDER as LOGS
+from cluster.runs.evaluation_log import EvaluationLog
 from cluster.runs.folder import RunFolder, ShownState, runs_root
 from cluster.runs.home import Home
 
+LOOK_EVERY_S = 2.0
+"""How often an evaluation there is asked how far it is."""
 ANSWER_S = 120.0
 """For the start of a process there, and for reading the run's journal."""
 
@@ -51,9 +57,17 @@ def _read_summary(path: str) -> Summary:
 
 
 def evaluate_at_home(
-    name: str, home: Home, *, tasks: Sequence[str], episodes: int, video: bool
+    name: str,
+    home: Home,
+    *,
+    tasks: Sequence[str],
+    episodes: int,
+    video: bool,
+    resume: bool,
+    progress: Progressing,
 ) -> EvaluationReport:
-    """Play the last checkpoint of a run at its home; see `evaluate_run`.
+    """Play the last checkpoint of a run at its home; see `evaluate_run`. Episodes are kept there,
+    and `resume` goes on with them.
 
     Raises:
         ValueError: Its home is not in the cluster, or it cannot be played there.
@@ -61,12 +75,15 @@ def evaluate_at_home(
     connect_ray(home.address, namespace=home.namespace)
     try:
         node = home_node(name, home, home.address)
-        play = ray.remote(_evaluate).options(
-            num_cpus=0,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        play, count = (
+            ray.remote(work).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            for work in (_evaluate, _num_played)
         )
-        return ray.get(play.remote(home.path, list(tasks), episodes, video))
+        playing = play.remote(home.path, list(tasks), episodes, video, resume)
+        while not ray.wait([playing], timeout=LOOK_EVERY_S)[0]:
+            progress.update(ray.get(count.remote(home.path), timeout=ANSWER_S))
+        return ray.get(playing)
     except RayTaskError as failure:
         raise ValueError(f"{home.node}: {failure.cause}") from None
     except RayError as failure:
@@ -78,12 +95,23 @@ def evaluate_at_home(
         ray.shutdown()
 
 
-def _evaluate(path: str, tasks: list[str], episodes: int, video: bool) -> EvaluationReport:
+def _evaluate(
+    path: str, tasks: list[str], episodes: int, video: bool, resume: bool
+) -> EvaluationReport:
     # Here, because it loads torch, which no other command needs.
-    from cluster.control.evaluation.evaluate import evaluate_run, last_checkpoint, locate
+    from cluster.control.evaluation.evaluate import evaluate_run, last_checkpoint, locate, log_file
 
     found = locate(str(last_checkpoint(Path(path))))
-    return evaluate_run(found, tasks=tasks, episodes=episodes, video=video)
+    with closing(EvaluationLog(log_file(found), found.path, resume=resume)) as log:
+        return evaluate_run(found, tasks=tasks, episodes=episodes, video=video, log=log)
+
+
+def _num_played(path: str) -> int:
+    """Episodes in the newest log of a run's evaluations."""
+    logs = [*(Path(path) / LOGS).glob("*.jsonl")]
+    if not logs:
+        return 0
+    return len(max(logs, key=lambda file: file.stat().st_mtime).read_bytes().splitlines())
 
 
 def home_node(name: str, home: Home, address: str) -> Member:

@@ -242,3 +242,11 @@ def test_what_needs_the_files_of_a_run_says_where_they_are(machines: list[Host])
         played["tasks"]
         == json.loads(home.gato("evaluate debug --episodes 2 --json").stdout)["tasks"]
     )
+    (log,) = (home.work / "runs/debug/evaluations").glob("step-*[0-9].jsonl")
+    kept = log.read_text()
+    assert len(kept.splitlines()) == 2
+    more = json.loads(head.gato("evaluate debug --episodes 3 --resume --json").stdout)
+    returns = more["tasks"]["mujoco/inverted-pendulum"]["returns"]
+    assert returns[:2] == played["tasks"]["mujoco/inverted-pendulum"]["returns"]
+    assert log.read_text().startswith(kept)
+    assert len(log.read_text().splitlines()) == 3
