@@ -133,9 +133,7 @@ def _label(number: int) -> str:
     return letters
 
 
-def _bands(
-    curves: Sequence[Curves], axis: Axis, seed: int, most_points: int
-) -> dict[str, Band]:
+def _bands(curves: Sequence[Curves], axis: Axis, seed: int, most_points: int) -> dict[str, Band]:
     names = dict.fromkeys(name for each in curves for name in each.tasks)
     bands: dict[str, Band] = {}
     of_tasks = {name: [c.tasks[name] for c in curves if c.tasks.get(name)] for name in names}
@@ -144,9 +142,10 @@ def _bands(
         for name, seeds in of_tasks.items()
         if len(seeds) == len(curves) and all(p.normalised is not None for s in seeds for p in s)
     }
-    if len(scaled) > 1 and (
-        over := _band(list(scaled.values()), axis, seed, most_points)
-    ) is not None:
+    if (
+        len(scaled) > 1
+        and (over := _band(list(scaled.values()), axis, seed, most_points)) is not None
+    ):
         bands[OVERALL] = over
     for name, seeds in of_tasks.items():
         if (band := _band([seeds], axis, seed, most_points)) is not None:

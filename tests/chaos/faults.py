@@ -38,7 +38,7 @@ class Fault:
     alone: bool = True
     """Whether it is measured by itself."""
     is_cut: bool = False
-    """Whether it keeps a machine from the others while it lasts, so that nothing comes back there."""
+    """Whether a machine is kept from the others meanwhile, so that nothing comes back there."""
     head_survives: bool = True
     """Whether it is made on a cluster whose state is in a Redis."""
 
