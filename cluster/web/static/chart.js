@@ -27,8 +27,11 @@ export function colour(index) {
   return token(`--series-${index % 10}`);
 }
 
+const tokens = new Map(); // of the present theme; to ask for one makes the browser settle all styles
+
 export function token(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  if (!tokens.get(name)) tokens.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return tokens.get(name);
 }
 
 export function withAlpha(hex, alpha) {
@@ -43,6 +46,7 @@ function later(chart) {
     scheduled = false;
     const charts = [...dirty];
     dirty.clear();
+    for (const one of charts) one.measure(); // all before the first is drawn: then the page is laid out once
     for (const one of charts) one.draw();
     performance.mark("gato-drawn");
   });
@@ -50,6 +54,7 @@ function later(chart) {
 
 /** Draw all charts anew, in the colours of another theme. */
 export function redrawAll() {
+  tokens.clear();
   for (const element of document.querySelectorAll(".chart")) element.chart?.rebuild(); // with the next content
 }
 
@@ -86,9 +91,14 @@ export class Chart {
     this.set(make());
   }
 
+  measure() {
+    this.size = [this.element.clientWidth, this.element.clientHeight];
+  }
+
+  /** In the size that was measured last. */
   draw() {
     if (!this.content || !this.isVisible || !this.element.isConnected) return;
-    const width = this.element.clientWidth, height = this.element.clientHeight;
+    const [width, height] = this.size;
     if (!width || !height) return;
     const shape = JSON.stringify([
       this.content.x,
