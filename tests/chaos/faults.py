@@ -55,10 +55,13 @@ class Kill:
     """What its command line begins with."""
     place: Callable[[Lab], Host] | None = None
     """Where it is; None: anywhere."""
+    beside: str = ""
+    """Title of a process that must be there as well."""
 
     def pids(self, lab: Lab) -> list[int]:
         """Those that could be killed now."""
-        return lab.pids(self.title, self.place(lab) if self.place is not None else None)
+        place = self.place(lab) if self.place is not None else None
+        return lab.pids(self.title, place) if lab.pids(self.beside, place) else []
 
     def __call__(self, lab: Lab) -> None:
         found: list[int] = []
@@ -322,7 +325,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         id="raylet",
         how="kill -9 of Ray's node process on a machine with workers",
-        strike=Kill("raylet/raylet", lambda lab: lab.third),
+        strike=Kill("raylet/raylet", lambda lab: lab.third, beside="ray::WorkerActor"),
         says="worker died",
         within_s=120.0,
         in_storm=True,

@@ -3,6 +3,7 @@
     python -m tests.chaos.measure               # all faults: docs/results/faults.json, the table of
                                                 # docs/reliability.md
     python -m tests.chaos.measure F04 F08       # these alone, without writing
+    python -m tests.chaos.measure --known LOG   # goes on with what an ended measurement has printed
 
 Needs root, for network namespaces, and about half an hour.
 """
@@ -131,17 +132,28 @@ def table(results: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
+def printed(log: Path) -> list[Measured]:
+    """What an earlier measurement printed before it ended."""
+    return [
+        Measured(**json.loads(line)) for line in log.read_text().splitlines() if line[:1] == "{"
+    ]
+
+
 def main() -> None:
     """Measure faults, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ids", nargs="*", choices=[[], *(fault.id for fault in FAULTS)])
-    asked = parser.parse_args().ids
+    parser.add_argument("--known", type=Path, help="these faults are not made again")
+    words = parser.parse_args()
+    asked = words.ids
     if problem := missing():
         raise SystemExit(f"no faults here: {problem}")
     faults = [fault for fault in FAULTS if fault.alone and (not asked or fault.id in asked)]
-    results: list[Measured] = []
+    results = [] if words.known is None else printed(words.known)
+    done = {row.id for row in results}
     for head_survives in (True, False):
-        if of_lab := [fault for fault in faults if fault.head_survives == head_survives]:
+        of_lab = [f for f in faults if f.head_survives == head_survives and f.id not in done]
+        if of_lab:
             results += measure_all(of_lab, head_survives=head_survives)
     by_id = {fault.id: fault for fault in FAULTS}
     results.sort(key=lambda row: list(by_id).index(row.id))
