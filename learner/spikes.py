@@ -20,8 +20,10 @@ MIN_SHARE = 0.02
 """Least deviation, as a share of the median: a loss that hardly varies has no spikes of 1 %."""
 MIN_NATS = 0.02
 """Least deviation: a loss near 0 has no spikes that cost nothing."""
-QUIET = 100
-"""Updates after a spike in which the same task has no other: a change that stays is one spike."""
+QUIET, MOST_QUIET = 100, 3200
+"""Updates after a spike in which the same task has no other: a change that stays is one spike. It
+doubles with each spike soon after the last, so that a task that spikes all the time is told of
+seldom."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class LossSpikes:
 
     def __init__(self) -> None:
         self._losses: dict[int, deque[float]] = {}
+        self._since: dict[int, int] = {}
+        """Updates of a task since its last spike."""
         self._quiet: dict[int, int] = {}
 
     def add(self, loss_by_task: Mapping[int, Mean]) -> list[Spike]:
@@ -65,13 +69,15 @@ class LossSpikes:
         found: list[Spike] = []
         for index, mean in loss_by_task.items():
             losses = self._losses.setdefault(index, deque(maxlen=WINDOW))
-            quiet = self._quiet.get(index, 0)
-            self._quiet[index] = max(0, quiet - 1)
-            if len(losses) >= AT_LEAST and not quiet:
+            since, quiet = self._since.get(index, MOST_QUIET), self._quiet.get(index, 0)
+            self._since[index] = since + 1
+            if len(losses) >= AT_LEAST and since >= quiet:
                 spike = _spike(index, mean.value, np.array(losses))
                 if spike is not None:
                     found.append(spike)
-                    self._quiet[index] = QUIET
+                    is_soon = since < 2 * quiet
+                    self._since[index] = 0
+                    self._quiet[index] = min(2 * quiet, MOST_QUIET) if is_soon else QUIET
             losses.append(mean.value)
         return found
 

@@ -46,6 +46,16 @@ def test_a_loss_that_stays_high_is_one_spike() -> None:
     assert len(feed(spikes, [4.0 + value for value in noise(QUIET, seed=2)])) == 1
 
 
+def test_a_task_that_spikes_all_the_time_is_told_of_seldom() -> None:
+    spikes = LossSpikes()
+    feed(spikes, noise(200))
+    often = [4.0 if step % 20 == 0 else value for step, value in enumerate(noise(3200, seed=4))]
+    told = len(feed(spikes, often))
+    assert 4 <= told <= 6  # after 100, 200, 400, 800 and 1,600 updates
+    feed(spikes, noise(4 * 3200, seed=5))
+    assert len(feed(spikes, [4.0, *noise(QUIET, seed=6), 4.0])) == 2  # it has been calm
+
+
 def test_tasks_are_compared_with_themselves_and_not_before_enough_updates() -> None:
     spikes = LossSpikes()
     feed(spikes, noise(200), task=0)
