@@ -70,8 +70,8 @@ def write_page(trials: list[dict[str, Any]]) -> None:
         " rows,"
         f" last checkpoint, {STUDY.episodes} episodes a task. {machine['cpu']}, {machine['date']},"
         f" commit {machine['commit']}.", "",
-        "| positions | seed | loss | Hopper | Pong | score | minutes |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| positions | seed | loss | Hopper | Pong | score |",
+        "|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for trial in trials:
         last, settings = trial["slices"][-1], trial["settings"]
@@ -79,17 +79,22 @@ def write_page(trials: list[dict[str, Any]]) -> None:
         lines.append(
             f"| {settings['model.positions']} | {settings['seed']} | {last['loss']:.3f} |"
             f" {returns['mujoco/hopper']:,.0f} | {returns['atari/pong']:.1f} |"
-            f" {last['score']:.2f} | {last['minutes']:.1f} |"
+            f" {last['score']:.3f} |"
         )
     lines.append("")
     for how in SETTINGS:
         scores = last_scores(trials, **{"model.positions": how})
-        if scores:
-            lines.append(
-                f"{how}: score {statistics.mean(scores):.2f}, from {min(scores):.2f} to"
-                f" {max(scores):.2f} over {len(scores)} seeds."
-            )
-    lines += ["", "Score: mean over the tasks, 0 is a random policy and 1 the teacher.", ""]
+        losses = [
+            trial["slices"][-1]["loss"]
+            for trial in trials
+            if trial["settings"]["model.positions"] == how
+        ]
+        lines.append(
+            f"{how}: loss {statistics.mean(losses):.3f} ({min(losses):.3f} to {max(losses):.3f}),"
+            f" score {statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}),"
+            f" {len(scores)} seeds.\n"
+        )
+    lines += ["Score: mean over the tasks, 0 is a random policy and 1 the teacher.", ""]
     (RESULTS / "positions.md").write_text("\n".join([*lines, "![curves](positions.png)"]) + "\n")
 
 
