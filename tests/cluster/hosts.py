@@ -187,6 +187,9 @@ def hosts(machines: int | Sequence[str], folder: Path) -> Iterator[list[Host]]:
                 if not host.kill():
                     break
                 time.sleep(0.1)
+            # The cable first, at once: with the namespace it would go some time later, and its name
+            # would not be free for the next machine of this process.
+            subprocess.run(["ip", "link", "del", f"v{host.name}"], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", host.name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", bridge], check=False, capture_output=True)
 
