@@ -22,6 +22,7 @@ from actors.tasks.options import (
     whole_number,
     with_options,
 )
+from actors.tasks.recorded_table import is_recorded_name, recorded_task
 from gato.task import Task, UnknownTaskError, find_task
 
 TEXT_TOKENS = 64
@@ -56,11 +57,14 @@ def resolve_task(name: str) -> Task:
     resolve_task("outside:old_sim:Env-v0")        # of another Python: outside_env
     resolve_task("dm_control/dog-run-v0?max_steps=1000")  # an id that shimmy registers
     resolve_task("pong?sticky=0.25&frames=4")     # another task, by actors.tasks.options
+    resolve_task("vqa/easy-vqa")                  # recorded, by actors.tasks.recorded_table
 
     Raises:
         ValueError: if there is no such task, or its module or environment does not work.
     """
     name, options = split_name(name)
+    if is_recorded_name(name):
+        return recorded_task(name, options)
     module, colon, attribute = name.partition(":")
     if not colon:
         try:

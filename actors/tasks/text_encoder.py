@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ class SentencePieceEncoder:
 
     def encode(self, text: str) -> list[int]:
         return [int(piece) for piece in self._processor.encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._processor.decode(list(ids)))
 
 
 def text_encoder(text: str, folder: Path | None = None) -> TextEncoder:

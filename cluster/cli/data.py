@@ -26,8 +26,9 @@ def import_(
         str,
         typer.Argument(
             help=(
-                "A D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT or RLlib"
-                " file (.parquet) or a folder of them; a folder of the DQN replay data set."
+                "easy-vqa; text (.txt), Parquet with text or with images and text, or a folder of"
+                " either; a D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT"
+                " or RLlib file (.parquet) or a folder of them; a folder of the DQN replay data set."
             )
         ),
     ],
@@ -123,18 +124,21 @@ def import_data(
     from replay.formats.reader import ImportOptions
 
     chosen = resolve_task(task) if task else None
-    known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
-    options = ImportOptions(allowed=frozenset(allowed), defaults=keyword_defaults)
+    known_tasks = {**TASKS, chosen.name: chosen} if chosen else dict(TASKS)
+    name = name or datasets.name_of(source)
+    options = ImportOptions(
+        allowed=frozenset(allowed), defaults=keyword_defaults, name=name, find_task=resolve_task
+    )
     require_space(runs_root())
 
     def opened(known: Known) -> Reading:
         reading = read_source(source, known_tasks, chosen, known=known, options=options)
         unused = needless(source, known_tasks, chosen, options=options)
+        if reading.report.task and reading.report.task not in known_tasks:
+            known_tasks[reading.report.task] = resolve_task(reading.report.task)
         reading.report.notes += [
             f"nothing of this source needs --allow {quote(subject)}" for subject in unused
         ]
         return reading
 
-    dataset_import.make(
-        name or datasets.name_of(source), opened, known_tasks, console, origin=source
-    )
+    dataset_import.make(name, opened, known_tasks, console, origin=source)

@@ -80,18 +80,23 @@ def name_of(source: str) -> str:
         raise ValueError("nothing to import; name a file, a folder or minari:ID")
     stem = (
         words[-1]
-        if words[-1].endswith((".hdf5", ".h5", ".parquet"))
+        if words[-1].endswith((".hdf5", ".h5", ".parquet", ".txt", ".text"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[
-        :64
-    ]
+    name = re.sub(
+        r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet|txt|text)$", "", stem)
+    ).strip("-._")[:64]
     if not name:
         raise ValueError(
             f"no name for a data set can be made of {source!r}: it has no letters a to z or digits;"
             " give --name"
         )
     return name
+
+
+def is_here(name: str) -> bool:
+    """Whether there is a data set of this name."""
+    return (root() / name / "about.json").is_file()
 
 
 def find(name: str) -> DataSet:

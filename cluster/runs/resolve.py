@@ -37,7 +37,9 @@ def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None)
     """The model's layout, with the encoder of text where a task shows some; its file is sought in
     the run's `folder`."""
     shows_text = any(
-        spec.kind is Kind.TEXT for task in tasks.values() for spec in task.observations.values()
+        spec.kind is Kind.TEXT
+        for task in tasks.values()
+        for spec in (*task.observations.values(), task.action)
     )
     return replace(
         config.model.layout, text=text_encoder(config.text, folder) if shows_text else None
@@ -49,6 +51,12 @@ def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
     row, or a prompt for a window."""
     for role in ("evaluate", "generate"):
         acting_configs(config, role)
+    recorded = [name for name, task in tasks.items() if not task.has_environment]
+    if recorded and config.actors.inference == "node":
+        raise ValueError(
+            f"records of {recorded[0]} are evaluated by how likely they are, which an inference"
+            " process does not tell; set actors.inference=worker"
+        )
     layout = layout_of(config, tasks, None)
     for task in tasks.values():
         steps = StepLayout(task, layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gato.sequence import StepLayout
@@ -55,7 +55,8 @@ class TaskMix:
     weight: float | None = None
     """Share of the rows, relative to the other tasks. None: the task's own weight."""
     window_steps: int | None = None
-    """Steps of each window. None: as many whole steps as fit in a row."""
+    """Steps of each window. None: as many whole steps as fit in a row; one, if the task writes
+    text: each record is read by itself, as it is evaluated."""
 
     def __post_init__(self) -> None:
         if self.weight is not None and self.weight < 0:
@@ -83,6 +84,9 @@ class MixConfig:
     """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt
     is."""
     loss_on_prompt: bool = True
+    loss_on_questions: bool = False
+    """Whether the loss also counts the questions of visual question answering; answers, captions
+    and passages always count, and so does the text that an environment shows."""
     return_fraction: float = 0.75
     """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The
     others do not, so that the model also acts without a target return."""
@@ -168,6 +172,14 @@ class MixConfig:
                 " which no age_half_life_versions can weigh; set it to None, or a selector that"
                 " draws by weight"
             )
+
+
+def task_settings(config: MixConfig, task: Task) -> TaskMix:
+    """The settings of a task, with the length of its windows where that is the task's own."""
+    settings = config.tasks.get(task.name, TaskMix())
+    if task.writes_text and settings.window_steps is None:
+        return replace(settings, window_steps=1)
+    return settings
 
 
 def task_weight(config: MixConfig, task: Task) -> float:
