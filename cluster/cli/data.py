@@ -28,7 +28,7 @@ def import_(
             help=(
                 "easy-vqa; text (.txt), Parquet with text or with images and text, or a folder of"
                 " either; a D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT"
-                " or RLlib file (.parquet) or a folder of them; a folder of the DQN replay data set."
+                " or RLlib file (.parquet) or a folder of them; a folder of the DQN replay data."
             )
         ),
     ],

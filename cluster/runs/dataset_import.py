@@ -160,6 +160,7 @@ class _Filling:
         """Take an episode that passed the ingest check; it is stored now or with those that
         follow."""
         record = pack(episode)
+        self._about.spelt(episode)
         self._group.append((record, self._about.counted(episode.observations, episode.task)))
         self._group_bytes += sum(map(len, record.values.values()))
         is_full = len(self._group) >= GROUP_EPISODES or self._group_bytes >= GROUP_BYTES

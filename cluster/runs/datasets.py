@@ -47,6 +47,8 @@ class DataSet:
     """What the source holds beyond what was read."""
     warnings: tuple[str, ...] = ()
     """What an agent cannot see of it: clipped values, and values that share a token."""
+    alphabets: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of tasks that write text, their characters and the longest text (`cluster.runs.alphabet`)."""
 
     @property
     def doubts(self) -> list[str]:
@@ -127,6 +129,7 @@ def find(name: str) -> DataSet:
         refused=plain.get("refused", {}),
         left_out=tuple(plain.get("left_out", ())),
         warnings=tuple(plain.get("warnings", ())),
+        alphabets=plain.get("alphabets", {}),
     )
 
 
@@ -189,6 +192,15 @@ def _is_tasks(value: Any) -> bool:
     )
 
 
+def _is_alphabets(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(known, dict)
+        and isinstance(known.get("characters"), dict)
+        and isinstance(known.get("longest"), str)
+        for known in value.values()
+    )
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
@@ -204,6 +216,7 @@ PARTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("refused", _is_counts, "a number for each reason"),
     ("left_out", _is_texts, "a list of texts"),
     ("warnings", _is_texts, "a list of texts"),
+    ("alphabets", _is_alphabets, "characters and the longest text of each task"),
     ("coverage", lambda value: isinstance(value, dict), "counts of each task"),
     ("covered", _is_counts, "a number for each task"),
 )
