@@ -12,6 +12,7 @@ from typing import Any
 from actors.envs.env import ACTION_BOUND, ENV_PYTHON
 from actors.envs.former_modules import current
 from actors.tasks.catalog import TASKS
+from actors.tasks.lerobot_table import is_lerobot_name, lerobot_task
 from actors.tasks.mujoco_table import ROBOTS
 from actors.tasks.options import (
     Options,
@@ -65,6 +66,8 @@ def resolve_task(name: str) -> Task:
     name, options = split_name(name)
     if is_recorded_name(name):
         return recorded_task(name, options)
+    if is_lerobot_name(name):
+        return lerobot_task(name, options)
     module, colon, attribute = name.partition(":")
     if not colon:
         try:

@@ -15,6 +15,7 @@ from replay.formats.convert import ALLOW_CLIPPING
 from replay.formats.d4rl import read_d4rl
 from replay.formats.dqn_replay import holds_dqn_replay, read_dqn_replay
 from replay.formats.jat import read_jat
+from replay.formats.lerobot import holds_lerobot, read_lerobot
 from replay.formats.minari.folder import PREFIX
 from replay.formats.minari.importer import read_minari
 from replay.formats.reader import (
@@ -47,10 +48,9 @@ ODD = (
 """Exceptions of malformed metadata, besides ValueError and OSError."""
 HDF5 = (".hdf5", ".h5")
 READABLE = (
-    "easy-vqa, text (*.txt), Parquet with text or with images and text, or a folder of such;"
-    " a folder of questions about images (train/questions.json);"
-    " "
-    "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
+    "easy-vqa, text (*.txt), Parquet with text or with images and text or a folder of either, the"
+    " folder of a LeRobot v3 data set or of questions about images (train/questions.json), a D4RL"
+    " file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
     " (*.parquet) or a folder of such, or a folder of the DQN replay data set"
     " ($store$_observation_ckpt.0.gz ...)"
 )
@@ -146,6 +146,8 @@ def _read_recorded(
     read: ReadRecords | None = None
     if source == EASY_VQA and not path.exists():
         read, path = read_questions, easy_vqa_folder()
+    elif path.is_dir() and holds_lerobot(path):
+        read = read_lerobot
     elif path.is_dir() and holds_questions(path):
         read = read_questions
     elif parquet.find_files(path):
