@@ -75,6 +75,12 @@ def record(
         str,
         typer.Option(metavar="SPEC", help="The teacher, as for gato start. Default: what ships."),
     ] = "",
+    captions: Annotated[
+        bool,
+        typer.Option(
+            "--captions", help="Pictures with a sentence each instead: of some games, and BabyAI."
+        ),
+    ] = False,
 ) -> None:
     """Record demonstrations of a task's teacher, to train on with `gato start --data`.
 
@@ -91,6 +97,12 @@ def record(
 
     found = resolve_task(task)
     require_space(runs_root())
+    if captions:
+        from cluster.runs.captions import record_captions
+
+        called = name or re.sub(r"[/:]", "-", f"{found.name}-captions")
+        record_captions(found, called, episodes=episodes, seed=seed, console=console)
+        return
     for note in teacher_for(found, teacher).notes:
         console.print(
             f"[yellow]note:[/yellow] {literal(note.removeprefix('noted: '))}", highlight=False

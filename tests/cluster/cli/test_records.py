@@ -165,3 +165,12 @@ def test_records_need_probabilities_which_an_inference_process_does_not_tell(
     status, _, err = gato("start", "breadth", "--data", "q", "--set", "actors.inference=node")
     assert status == 2
     assert "set actors.inference=worker" in err
+
+
+def test_captions_of_our_own_environments_are_a_data_set(gato: Gato) -> None:
+    words = ("record", "atari/freeway", "--captions", "--episodes", "2", "--name", "seen")
+    status, out, err = gato(*words)
+    assert status == 0, err
+    assert "2 episodes of captions/seen?answer_tokens=128, 128 records" in out
+    assert "held out" in out
+    assert "no sentences for mujoco/hopper" in gato("record", "mujoco/hopper", "--captions")[2]
