@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
@@ -220,7 +221,7 @@ def _episode(
         opened.clear()
         opened[file] = _table(file)
     table = opened[file]
-    steps = table.filter(pa.compute.equal(table["episode_index"], row["episode_index"]))
+    steps = table.filter(_is_of(table, row))
     number = len(steps)
     if number != row["length"]:
         raise BadEpisode(f"{what} has {number} steps in {file.name}, meta says {row['length']}")
@@ -255,6 +256,11 @@ def _episode(
     )
     check_episode(episode, task)
     return episode
+
+
+def _is_of(table: pa.Table, row: Mapping[str, Any]) -> Any:
+    """Which steps of a file are of an episode."""
+    return pc.call_function("equal", [table["episode_index"], pa.scalar(row["episode_index"])])
 
 
 def _film(

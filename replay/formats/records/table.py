@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -117,9 +118,10 @@ def _family(plan: _Columns, files: Sequence[Path]) -> str:
     if plan.question:
         return VQA
     for row in islice(parquet.rows(files, "look", [plan.text], nothing_known), parquet.LOOKED_AT):
-        if row.values is not None:
-            texts = _strings(_value(row, plan.text), row.where, plan.text)
-            return VQA if texts and all(map(ASKED.fullmatch, texts)) else CAPTIONS
+        with suppress(BadEpisode):  # a bad row is counted when all are read
+            texts = [] if row.problem else _strings(_value(row, plan.text), row.where, plan.text)
+            if texts:
+                return VQA if all(map(ASKED.fullmatch, texts)) else CAPTIONS
     return CAPTIONS
 
 
