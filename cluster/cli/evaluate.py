@@ -16,6 +16,7 @@ from rich.table import Table
 
 from actors.records.marks import BITS_PER_BYTE
 from actors.tasks.resolve import resolve_task
+from cluster.cli.domains import domains_table
 from cluster.cli.options import AsJson, command_group, console, run_names, task_names
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
@@ -165,6 +166,9 @@ def print_report(report: EvaluationReport, console: Console) -> None:
                 highlight=False,
             )
 
+    domains = domains_table(report)
+    if domains is not None:
+        console.print(domains)
     rates = report.success_rates
     mean = mean_success(rates)
     if mean is not None and len(rates) > 1:
