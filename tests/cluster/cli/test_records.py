@@ -135,6 +135,18 @@ def test_an_import_says_what_is_held_out_and_goes_on_where_it_was(
     assert set(about["alphabets"]["vqa/q"]["characters"]) == set("yesnored")
 
 
+def test_a_folder_of_text_is_imported(gato: Gato, tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    words = " ".join(f"word{i}" for i in range(9000))
+    (tmp_path / "books" / "a.txt").write_text(words)
+    status, out, err = gato("import", "books")
+    assert status == 0, err
+    data = datasets.find("books")
+    assert data.tasks["text/books"]["episodes"] == len(words) // (64 * 250) + 1
+    assert "of text/books" in out
+    assert data.alphabets["text/books"]["characters"].keys() == set(words)
+
+
 def test_answers_that_are_cut_are_a_note(gato: Gato, tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", image=files(1, 2), text=["b" * 200, "c"])
     gato("import", "a.parquet")
