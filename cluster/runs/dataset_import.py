@@ -242,4 +242,5 @@ def _show(
     for line in made.warnings:
         table.add_row("[yellow]warning[/yellow]", literal(line))
     console.print(table, highlight=False)
-    console.print(f"train on it: gato start clone --data {literal(made.name)}", highlight=False)
+    preset = "breadth" if any(map(is_recorded_name, made.tasks)) else "clone"
+    console.print(f"train on it: gato start {preset} --data {literal(made.name)}", highlight=False)

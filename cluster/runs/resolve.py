@@ -16,7 +16,7 @@ from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.sampling.config import TaskMix, least_steps
+from replay.sampling.config import least_steps
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
@@ -61,7 +61,7 @@ def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
     for task in tasks.values():
         steps = StepLayout(task, layout)
         mix = config.replay.mix
-        needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
+        needed = steps.tokens_per_step * least_steps(mix, task)
         if needed > mix.row_tokens:
             raise ValueError(
                 f"{task.name} needs rows of {needed} tokens, run {config.name} has"

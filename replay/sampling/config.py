@@ -72,8 +72,8 @@ class MixConfig:
     rows: int
     row_tokens: int
     prompt_fraction: float = 0.25
-    """Share of the rows whose windows follow a prompt from an episode of the same task and
-    source."""
+    """Share of the rows whose windows follow a prompt from an episode of the same task and source;
+    records of text have none."""
     prompt_episode: Literal["another", "any"] = "another"
     """another: never the window's own episode, unless its source has no other. any: each episode of
     the source is equally likely. A prompt from the window's own episode consists of steps before
@@ -188,11 +188,12 @@ def task_weight(config: MixConfig, task: Task) -> float:
     return task.weight if settings.weight is None else settings.weight
 
 
-def least_steps(config: MixConfig, settings: TaskMix) -> int:
-    """Steps of a task that a row must have room for: a window, and a prompt if there are
-    prompts."""
-    prompt = (config.prompt_steps or 1) if config.prompt_fraction else 0
-    return (settings.window_steps or 1) + prompt
+def least_steps(config: MixConfig, task: Task) -> int:
+    """Steps of a task that a row must have room for: a window, and a prompt if there are prompts;
+    what writes text has none."""
+    is_prompted = config.prompt_fraction > 0 and not task.writes_text
+    prompt = (config.prompt_steps or 1) if is_prompted else 0
+    return (task_settings(config, task).window_steps or 1) + prompt
 
 
 def check_tasks(
@@ -211,7 +212,7 @@ def check_tasks(
                 f" return, and task {name} has no references to normalise by; set"
                 " min_demonstration_score=null"
             )
-        steps = least_steps(config, config.tasks.get(name, TaskMix()))
+        steps = least_steps(config, task)
         needed = steps * layouts[name].tokens_per_step
         if task_weight(config, task) and needed > config.row_tokens:
             raise ValueError(

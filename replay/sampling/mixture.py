@@ -227,7 +227,7 @@ class Mixture:
                 self._settings[task],
                 fit,
                 rows_R,
-                prompted_B[rows_R],
+                prompted_B[rows_R] & (not self._tasks[task].writes_text),
             )
             if len(draw.row):
                 by_task.setdefault(task, []).append(draw)

@@ -38,7 +38,7 @@ def test_a_run_learns_to_answer_and_says_so(tmp_path: Path) -> None:
         "start", "debug", "--name", "asked", "--data", "q",
         "--tasks", f"{TASK},mujoco/inverted-pendulum", "--updates", "150",
         "--set", "model.context_tokens=72", "--set", "replay.mix.row_tokens=72",
-        "--set", "replay.mix.prompt_fraction=0", "--set", "actors.demonstration_steps=500",
+        "--set", "actors.demonstration_steps=500",
         "--set", "learner.max_rate=5e-3", "--set", "learner.publish_every=50",
         "--set", "page.is_on=false",
     )  # fmt: skip

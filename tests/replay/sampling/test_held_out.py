@@ -33,7 +33,7 @@ TASK = Task(
     max_steps=100,
 )
 LAYOUT = TokenLayout(num_text_ids=1024, text=ByteEncoder())
-MIX = MixConfig(rows=4, row_tokens=70, prompt_fraction=0.0)
+MIX = MixConfig(rows=4, row_tokens=70)
 
 
 def asked(number: int, source: str) -> Episode:
@@ -107,7 +107,7 @@ def test_parts_of_shards_are_joined() -> None:
 def test_a_batch_of_records_is_what_the_row_writer_makes(
     store: EpisodeStore, loss_on_questions: bool
 ) -> None:
-    mix = MixConfig(rows=3, row_tokens=70, prompt_fraction=0.0, loss_on_questions=loss_on_questions)
+    mix = MixConfig(rows=3, row_tokens=70, prompt_fraction=1.0, loss_on_questions=loss_on_questions)
     mixture = Mixture(store, {TASK.name: TASK}, LAYOUT, mix, seed=0, teacher_returns={})
     batch = mixture.sample(0)
     assert batch is not None
@@ -131,4 +131,4 @@ def test_a_batch_of_records_is_what_the_row_writer_makes(
     wanted = rows.batch().arrays()
     for name, values in batch.arrays().items():
         np.testing.assert_array_equal(values, wanted[name], err_msg=name)
-    assert batch.segment.max() == 2  # each window is one record
+    assert batch.segment.max() == 2  # each window is one record, and none is prompted
