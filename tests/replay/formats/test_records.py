@@ -135,13 +135,13 @@ def test_a_test_split_is_known_by_its_name(name: str, is_test: bool) -> None:
 def questions(folder: Path, *, answers: str = "yes\nno\nred\n") -> Path:
     """A folder as easy-vqa has it: two images to learn from and one that is held out."""
     rows = {
-        "train": [["red?", "yes", 0], ["colour?", "red", 1], ["blue?", "no", 0]],
-        "test": [["red?", "yes", 7]],
+        "train": [("red?", "yes", 0), ("colour?", "red", 1), ("blue?", "no", 0)],
+        "test": [("red?", "yes", 7)],
     }
     for split, asked in rows.items():
         (folder / split / "images").mkdir(parents=True)
         (folder / split / "questions.json").write_text(json.dumps(asked))
-        for number in {row[2] for row in asked}:
+        for number in {number for _, _, number in asked}:
             (folder / split / "images" / f"{number}.png").write_bytes(png(number))
     (folder / "answers.txt").write_text(answers)
     return folder
