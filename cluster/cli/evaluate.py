@@ -16,8 +16,8 @@ from rich.table import Table
 
 from actors.records.marks import BITS_PER_BYTE
 from actors.tasks.resolve import resolve_task
-from cluster.cli.domains import domains_table
 from cluster.cli.options import AsJson, command_group, console, run_names, task_names
+from cluster.control.evaluation.domains import domains_table
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.progress import Progressing

@@ -241,9 +241,9 @@ def resume(
 def _prepare(run: str, tasks: list[str] | None, data: list[str] | None) -> None:
     """Name all packages at once that a preset needs and that are missing, and import the data set
     that it reads if a package holds it."""
+    from actors.envs.packages import require_extras
     from cluster.cli.data import import_data
     from cluster.runs import datasets
-    from cluster.runs.extras import require_extras
 
     preset = RUNS.get(run)
     if preset is None:

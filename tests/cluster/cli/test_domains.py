@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.cli.domains import domains_table
+from cluster.control.evaluation.domains import domains_table
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.scores import Scale
 

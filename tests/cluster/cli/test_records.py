@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.envs.packages import require_extras
 from cluster.cli.main import main
 from cluster.control.build_run import data_notes, make_config
 from cluster.runs import datasets
-from cluster.runs.extras import require_extras
 from tests.replay.formats.test_records import files, questions, table
 
 Gato = Callable[..., tuple[int, str, str]]
@@ -55,7 +55,7 @@ def test_a_missing_extra_is_one_line_with_its_command(
     gato: Gato, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
-    for module in ("replay.formats.records.questions", "cluster.runs.extras"):
+    for module in ("replay.formats.records.questions", "actors.envs.packages"):
         monkeypatch.setattr(
             f"{module}.find_spec",
             lambda name: None if name in ("easy_vqa", "metaworld") else found(name),

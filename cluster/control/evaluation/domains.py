@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from cluster.cli.tasks import domain_of
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from gato.task import RECORDED
@@ -17,7 +17,7 @@ def domains_table(report: EvaluationReport) -> Table | None:
     """A row for each domain, whose tasks count alike; None if there is only one."""
     by_domain: dict[str, list[TaskResult]] = {}
     for name, result in report.tasks.items():
-        by_domain.setdefault(domain_of(name).partition(":")[0], []).append(result)
+        by_domain.setdefault(re.split("[/:]", name)[0], []).append(result)
     if len(by_domain) < 2:
         return None
     table = Table("domain", "tasks", "success", "of teacher", "accuracy", box=None)
