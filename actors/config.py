@@ -24,6 +24,8 @@ class ActorsConfig:
     evaluation_episodes: int | None = None
     """Whole episodes of a task in each of its evaluations, on the same seeds every time. None:
     `num_envs`."""
+    evaluation_records: int = 256
+    """Held-out records of a task without an environment in each of its evaluations."""
     evaluate: ActingConfig = ActingConfig()
     generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
     evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
@@ -106,6 +108,8 @@ class ActorsConfig:
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
         if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
             raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
+        if self.evaluation_records < 1:
+            raise ValueError(f"evaluation_records {self.evaluation_records} must be at least 1")
         # Written so that nan, for which every comparison is false, is rejected too.
         if not (
             self.demonstration_noise >= 0.0

@@ -23,6 +23,7 @@ from actors.players.inference_batch import Ticket
 from actors.players.inference_client import ServedPlayers
 from actors.players.inference_server import InferenceServer, NotServedError
 from actors.players.player import TimeStep
+from actors.records.source import RecordSource
 from actors.teachers.resolve import Teachers
 from actors.worker import WeightsSource, Worker
 from gato.metrics import Evaluation, WorkerReport
@@ -166,6 +167,7 @@ class WorkerActor:
         shares_inference: bool = False,
         launch: str = "",
         inference_threads: int = 1,
+        records: RecordSource | None = None,
     ) -> None:
         """`shares_inference`: whether the inference actor of the node and of this `launch` acts for
         it."""
@@ -194,6 +196,7 @@ class WorkerActor:
                 teachers=teachers,
                 layout=players.layout,
                 node=node_name(),
+                records=records,
             )
         else:
             self._worker = Worker(
@@ -206,6 +209,7 @@ class WorkerActor:
                 teachers=teachers,
                 layout=players.layout,
                 node=node_name(),
+                records=records,
             )
 
     @ray.method

@@ -7,6 +7,7 @@ from collections import Counter
 
 from actors.assignment import Assignment
 from actors.delivery import Delivery
+from actors.records.marks import Marks
 from actors.rollout import Dropped
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode
@@ -56,6 +57,7 @@ class Tally:
         self._last_reason = ""
         is_evaluation = assignment.role == "evaluate"
         self._coverage = Coverage(task.observations, layout) if layout and is_evaluation else None
+        self._marks = Marks()
 
     def add(self, episode: Episode) -> None:
         """Count an episode that ended."""
@@ -64,6 +66,7 @@ class Tally:
         self._returns[episode.seed] = episode.episode_return
         if episode.success is not None:
             self._successes[episode.seed] = episode.success
+        self._marks.add(episode)
         if self._coverage is not None:
             self._coverage.observe(episode.observations)
 
@@ -112,6 +115,7 @@ class Tally:
             successes=tuple(self._successes[seed] for seed in self._assignment.seeds)
             if says
             else (),
+            measures={} if self.failed else self._marks.measures(),
             env_steps=self._env_steps,
             wall_s=time.monotonic() - self._begun_s,
             failed=self.failed,

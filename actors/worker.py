@@ -17,6 +17,8 @@ from actors.players.dagger import RelabelledPlayer
 from actors.players.filming import Clip, Filming
 from actors.players.heartbeat import Heartbeat
 from actors.players.player import Player, Teacher
+from actors.records.examine import ROWS, Examiner
+from actors.records.source import NoRecords, RecordSource
 from actors.rollout import Dropped, rollout
 from actors.tally import Tally
 from actors.teachers.resolve import Teachers
@@ -87,6 +89,7 @@ class Worker:
         layout: TokenLayout | None = None,
         node: str = "",
         seen: Callable[[Episode], None] | None = None,
+        records: RecordSource | None = None,
     ) -> None:
         """Args:
         name: Unique in the run; part of each episode's key.
@@ -100,6 +103,7 @@ class Worker:
         layout: The tokens of observations; with it, evaluations warn of what they lose.
         node: The name of this machine, for the worker's reports.
         seen: Told of each episode as it ends.
+        records: Where held-out records come from, for tasks without an environment.
         """
         self.name = name
         self._tasks = tasks
@@ -112,6 +116,7 @@ class Worker:
         self._layout = layout
         self._node = node
         self._seen = seen
+        self._held_out = Examiner(records or NoRecords())
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
@@ -220,6 +225,8 @@ class Worker:
         self, task: Task, assignment: Assignment, weights: Weights | None
     ) -> Iterator[Episode | Dropped]:
         role, rows = assignment.role, assignment.rows
+        if not task.has_environment:
+            return self._examine(task, assignment, weights)
         envs = self._envs(task, rows)
         teacher = self._teacher(task, role) if role in ("demonstrate", "relabel") else None
         # Episodes of evaluations are not stored. If they took numbers, those of stored episodes
@@ -250,6 +257,18 @@ class Worker:
             version=weights.version if weights else None,
             with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
+        )
+
+    def _examine(
+        self, task: Task, assignment: Assignment, weights: Weights | None
+    ) -> Iterator[Episode]:
+        """Answer held-out records; there is nothing else to do without an environment."""
+        if assignment.role != "evaluate" or weights is None:
+            raise EnvFailedError(f"{task.name} has no environment to {assignment.role} in")
+        player = self._player(task, ROWS, assignment.role, weights)
+        heartbeat = self._heartbeat = Heartbeat(player)
+        return self._held_out.examine(
+            task, player, assignment.seeds, version=weights.version, beat=heartbeat.beat
         )
 
     def progress(self) -> WorkerProgress:

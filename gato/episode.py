@@ -21,6 +21,8 @@ AGENT = "agent"
 `file:NAME`."""
 SUCCESS = "success"
 """The entry of `Episode.info` that says whether the task was solved: yes or no."""
+HELD_OUT = "held-out"
+"""`source` of records that are evaluated on and never trained on is `held-out:NAME`."""
 RELABELLED = "agent:relabelled"
 """`source` of the agent's episodes with a teacher's action at each step as labels."""
 
@@ -28,6 +30,11 @@ RELABELLED = "agent:relabelled"
 def is_by_agent(source: str) -> bool:
     """Whether an episode of this source is the agent's own."""
     return source.partition(":")[0] == AGENT
+
+
+def is_held_out(source: str) -> bool:
+    """Whether an episode of this source is kept for evaluations."""
+    return source.partition(":")[0] == HELD_OUT
 
 
 class BadEpisode(ValueError):

@@ -35,6 +35,9 @@ class Evaluation:
     """Raw return of each episode."""
     successes: tuple[bool, ...] = ()
     """Whether each episode solved the task; empty if its environment does not say."""
+    measures: Mapping[str, Mean] = field(default_factory=dict[str, Mean])
+    """Of records that were held out, by name (`actors.records.marks`): accuracy by kind of
+    question, with that of the most frequent answer, exact captions, bits per byte."""
     env_steps: int = 0
     wall_s: float = 0.0
     failed: str | None = None

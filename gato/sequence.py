@@ -33,14 +33,22 @@ class StepLayout:
     order of patches), tensors, separator, action.
 
     Keys are in lexicographic order within each modality (paper section 2.2). A step has S = k + m +
-    n + 1 + A tokens, and one more with a return-to-go.
+    n + 1 + A tokens, and one more with a return-to-go. A task that writes text shows its image
+    first, then the question (section 2.1: an image, then text).
     """
 
-    def __init__(self, task: Task, layout: TokenLayout) -> None:
-        """Raises ValueError if the task shows text but the layout has no encoder, or if steps begin
-        with a return-to-go but the task has no references to scale it by."""
+    def __init__(self, task: Task, layout: TokenLayout, *, loss_on_questions: bool = False) -> None:
+        """`loss_on_questions`: whether the text that is shown is a target too, where a task writes
+        text; that of other tasks always is.
+
+        Raises ValueError if the task has text but the layout has no encoder, or if steps begin with
+        a return-to-go but the task has no references to scale it by.
+        """
         self.task = task
         self.layout = layout
+        self.writes_text = task.writes_text
+        self.is_text_target = loss_on_questions or not task.writes_text
+        """Whether the loss counts the text that the task shows."""
         ordered = sorted(task.observations.items())
         self.texts: list[tuple[str, ArraySpec]] = [
             (k, s) for k, s in ordered if s.kind is Kind.TEXT
@@ -51,9 +59,10 @@ class StepLayout:
         self.tensors: list[tuple[str, ArraySpec]] = [
             (k, s) for k, s in ordered if s.kind not in (Kind.TEXT, Kind.IMAGE)
         ]
-        if self.texts and layout.text is None:
+        if (self.texts or self.writes_text) and layout.text is None:
+            which = f"shows text ({self.texts[0][0]!r})" if self.texts else "writes text"
             raise ValueError(
-                f"task {task.name} shows text ({self.texts[0][0]!r}) but there is no encoder for"
+                f"task {task.name} {which} but there is no encoder for"
                 " it; give TokenLayout(text=...) a SentencePiece model or a ByteEncoder()"
             )
         if layout.return_place is not None and task.references is None:
@@ -69,7 +78,12 @@ class StepLayout:
             + self.num_patches
             + sum(spec.num_tokens for _, spec in self.tensors)
         )
-        self.num_action_tokens = task.action.size
+        self.num_action_tokens = task.action.num_tokens
+        self.first_patch = 0 if self.writes_text else self.num_text_tokens
+        """Where the patches begin among the tokens of an observation."""
+        first_text = self.num_return_tokens + (self.num_patches if self.writes_text else 0)
+        self.text_at = slice(first_text, first_text + self.num_text_tokens)
+        """Where the text that is shown is among a step's tokens."""
         self.tokens_per_step = (
             self.num_return_tokens + self.num_observation_tokens + 1 + self.num_action_tokens
         )
@@ -91,15 +105,18 @@ class StepLayout:
     @cached_property
     def patch_at_m(self) -> Integer[np.ndarray, " m"]:
         """The indices of a step's patches among its tokens."""
-        return self.num_return_tokens + self.num_text_tokens + np.arange(self.num_patches)
+        return self.num_return_tokens + self.first_patch + np.arange(self.num_patches)
 
     def is_target(self, ids_TS: Integer[np.ndarray, "T S"]) -> Bool[np.ndarray, "T S"]:
         """Which tokens the loss counts: text and actions (paper equation 2), but not other
-        observations, separators or padding."""
+        observations, separators or padding. Of padding behind a text that the task writes the first
+        one counts: it ends the text."""
         out = np.broadcast_to(self.place_S == PLACE_ACTION, ids_TS.shape).copy()
-        if self.texts:
-            text = slice(self.num_return_tokens, self.num_return_tokens + self.num_text_tokens)
-            out[:, text] = ids_TS[:, text] != self.layout.encoder.pad_id
+        if self.texts and self.is_text_target:
+            out[:, self.text_at] = ids_TS[:, self.text_at] != self.layout.encoder.pad_id
+        if self.writes_text:
+            is_pad = ids_TS[:, -self.num_action_tokens :] == self.layout.encoder.pad_id
+            out[:, -self.num_action_tokens :] = np.cumsum(is_pad, axis=1) - is_pad == 0
         return out
 
     @cached_property
@@ -161,6 +178,8 @@ class StepLayout:
         self,
         observations: Mapping[str, Shaped[np.ndarray, "T ..."]],
         returns: Float[np.ndarray, " T"] | None = None,
+        *,
+        num_steps: int | None = None,
     ) -> Integer[np.ndarray, "T n"]:
         """Ids of T observations, each with its separator.
 
@@ -168,19 +187,22 @@ class StepLayout:
             observations: By name, each [T, *shape].
             returns: The return-to-go of each step, for a layout that has one. None or NaN: the
                 model is not told it.
+            num_steps: T; needed for a task that shows nothing.
 
         Returns:
             Ids [T, k + m + n + 1], one more with a return-to-go. A patch's id is 0 and is never
             looked up.
         """
-        num_steps = len(next(iter(observations.values())))
+        if num_steps is None:
+            num_steps = len(next(iter(observations.values())))
         parts: list[np.ndarray] = []
         if self.num_return_tokens:
             parts.append(
                 self._return_ids(np.full(num_steps, np.nan) if returns is None else returns)
             )
-        parts += [encode(observations[key], spec, self.layout) for key, spec in self.texts]
-        parts.append(np.zeros((num_steps, self.num_patches), np.int32))
+        shown = [encode(observations[key], spec, self.layout) for key, spec in self.texts]
+        patches = [np.zeros((num_steps, self.num_patches), np.int32)]
+        parts += patches + shown if self.writes_text else shown + patches
         parts += [encode(observations[key], spec, self.layout) for key, spec in self.tensors]
         parts.append(np.full((num_steps, 1), self.layout.separator, np.int32))
         return np.concatenate(parts, axis=1)
@@ -194,7 +216,7 @@ class StepLayout:
         """Ids [T, S] of T whole steps: `observation_ids`, then the action's."""
         return np.concatenate(
             [
-                self.observation_ids(observations, returns),
+                self.observation_ids(observations, returns, num_steps=len(actions)),
                 encode(actions, self.task.action, self.layout, is_action=True),
             ],
             axis=1,

@@ -15,6 +15,10 @@ UNKNOWN_RETURN = 1e9
 BELIEVABLE = 1000.0
 OF_CATALOGUE = ("mujoco", "atari", "metaworld", "dm-control")
 """Families whose references are measured or published, never a user's guess."""
+TEXT, CAPTIONS, VQA, LEROBOT = "text", "captions", "vqa", "lerobot"
+RECORDED = (TEXT, CAPTIONS, VQA, LEROBOT)
+"""Families without an environment: they are learnt from what was recorded, and evaluated on
+records that were held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,8 @@ class References:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """An environment as data: how it is built, what it shows, which actions it accepts and what its
-    returns mean."""
+    returns mean. A task whose action is text has no environment: what is to be written, alone or
+    of an image and a question, is recorded."""
 
     name: str
     """`family/short`, such as `mujoco/hopper`."""
@@ -63,12 +68,17 @@ class Task:
     )
 
     def __post_init__(self) -> None:
-        if not self.observations:
+        if not self.observations and not self.writes_text:
             raise ValueError(f"task {self.name} shows nothing; give it at least one observation")
-        if self.action.kind in (Kind.IMAGE, Kind.TEXT):
+        if self.action.kind is Kind.IMAGE:
             raise ValueError(
                 f"task {self.name} has {self.action.kind} as action; actions are continuous or"
-                " discrete"
+                " discrete, or text of a task without an environment"
+            )
+        if self.writes_text and self.has_environment:
+            raise ValueError(
+                f"task {self.name} has {self.action.kind} as action, which no environment takes;"
+                f" its family {self.family!r} must be one of {', '.join(RECORDED)}"
             )
         if self.action.mean is not None:
             raise ValueError(
@@ -82,6 +92,16 @@ class Task:
                 f"task {self.name}: a continuous action needs bounds (low, high) to be scaled to"
                 " [-1, 1]"
             )
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether it can be played; else it is learnt and evaluated on records alone."""
+        return self.family not in RECORDED
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether its action is text: an answer, a caption or a passage."""
+        return self.action.kind is Kind.TEXT
 
     @property
     def return_bound(self) -> float:

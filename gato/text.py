@@ -26,11 +26,16 @@ class TextEncoder(Protocol):
 
     @property
     def pad_id(self) -> int:
-        """The id after a text's end. It is never a target."""
+        """The id after a text's end. In what a task shows it is never a target; where a task
+        writes text the first one is, because it ends the text."""
         ...
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without padding."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, none of which is padding. Any ids have one: a model may write them."""
         ...
 
 
@@ -50,6 +55,9 @@ class ByteEncoder:
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode(errors="replace")
 
 
 def text_to_bytes(texts: Sequence[str], max_bytes: int) -> UInt8[np.ndarray, "T b"]:
@@ -100,3 +108,14 @@ def encode_texts(
             )
         row[: len(encoded)] = encoded
     return ids[which.reshape(-1)]
+
+
+def written(
+    ids: Integer[np.ndarray, " k"], encoder: TextEncoder, max_bytes: int
+) -> UInt8[np.ndarray, " b"]:
+    """The text that a model wrote, up to its first padding, as episodes store it: cut to
+    `max_bytes` where it is longer."""
+    ended = np.flatnonzero(ids == encoder.pad_id)
+    text = encoder.decode(ids[: ended[0] if len(ended) else None].tolist()).replace("\0", "")
+    cut = text.encode()[:max_bytes].decode(errors="ignore")
+    return text_to_bytes([cut], max_bytes)[0]

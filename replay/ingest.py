@@ -27,6 +27,7 @@ KINDS = {
     "not an episode": "damaged",
     "damaged": "damaged",
     "not finite": "not finite",
+    "is not UTF-8": "text not UTF-8",
     "shape": "wrong shape",
     "longer than the task": "too many steps",
     "cannot be believed": "rewards not believable",

@@ -25,6 +25,7 @@ from gato.version import Version
 from replay.config import ReplayConfig
 from replay.ingest import Added
 from replay.rate_limiter import LimiterConfig
+from replay.sampling.held_out import joined
 from replay.service import ReplayService
 from replay.shard_reader import CALL_WAIT_S, ShardGone, ShardReader, add_patiently, first_found
 from replay.shards import merged, priorities_by_shard, shard_folder, shard_of, steps_of_all
@@ -87,6 +88,10 @@ class ReplayActor:
     def demonstration(self, task_name: str, num_steps: int, draw: int) -> Window | None:
         return self._service.demonstration(task_name, num_steps, draw=draw)
 
+    @ray.method(max_task_retries=0)
+    def held_out(self, task_name: str, most: int) -> Window | None:
+        return self._service.held_out(task_name, most)
+
     @ray.method
     def stats(self) -> ReplayStats:
         return self._service.stats()
@@ -105,7 +110,6 @@ class ReplayActor:
 
     @ray.method
     def pid(self) -> int:
-        """The number of replay's process, for tests that kill it."""
         return os.getpid()
 
     @ray.method
@@ -161,15 +165,10 @@ class Shards:
     """Names of the actors in Ray's namespace; empty for actors without a name."""
 
     def borrowed(self) -> Shards:
-        """Handles to give to the constructor of another actor.
-
-        They do not keep the actors alive; the caller must keep `self`. A handle that does is an
-        object in Ray's store: an actor whose constructor got one cannot be restarted after that
-        object is lost.
-
-        Raises:
-            ValueError: if an actor has no name, or has ended.
-        """
+        """Handles to give to the constructor of another actor. They do not keep the actors alive;
+        the caller must keep `self`. One that does is an object in Ray's store: an actor whose
+        constructor got it cannot be restarted after it is lost. Raises ValueError if an actor has
+        no name, or has ended."""
         if len(self.names) != len(self.actors):
             raise ValueError(
                 f"{len(self.actors)} replay actors have {len(self.names)} names; use start_replay"
@@ -190,14 +189,12 @@ class Shards:
 
     def published(self, version: Version) -> None:
         """Tell that a version was published, without waiting for an answer."""
-        for actor in self.actors:
-            actor.published.remote(version)
+        _ = [actor.published.remote(version) for actor in self.actors]
 
     def update_priorities(self, priorities: Mapping[str, float]) -> int:
         """Set priorities by key. Returns how many keys were found."""
-        parts = priorities_by_shard(priorities, len(self.actors))
-        calls = [self.actors[s].update_priorities.remote(part) for s, part in parts.items()]
-        return sum(ray.get(calls))
+        parts = priorities_by_shard(priorities, len(self.actors)).items()
+        return sum(ray.get([self.actors[s].update_priorities.remote(part) for s, part in parts]))
 
     def reconfigure(self, config: ReplayConfig) -> None:
         """Use other settings of the limiter, for all shards together."""
@@ -230,9 +227,7 @@ class RemoteEpisodeSink:
 
     def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
         """`patience_s`: how long a replay that is away is tried; `is_paced`: obey the limiter."""
-        self._shards = shards
-        self._is_paced = is_paced
-        self._patience_s = patience_s
+        self._shards, self._is_paced, self._patience_s = shards, is_paced, patience_s
 
     def add(self, episode: Episode) -> Added:
         """Returns when the episode is durable or rejected; `wait` if writers are held back, or
@@ -240,7 +235,6 @@ class RemoteEpisodeSink:
         record = pack(episode)
         actor = self._shards.actors[shard_of(record.key, len(self._shards.actors))]
         data = record_to_bytes(record)
-
         return add_patiently(
             lambda: _answer(actor.add.remote(data, CALL_WAIT_S, self._is_paced), self._patience_s),
             patience_s=self._patience_s,
@@ -248,7 +242,7 @@ class RemoteEpisodeSink:
 
 
 class RemotePromptSource:
-    """Demonstrations that acting starts from."""
+    """Demonstrations that acting starts from, and records that evaluations ask."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
@@ -260,6 +254,12 @@ class RemotePromptSource:
             return _answer(actor.demonstration.remote(task_name, num_steps, 0))
 
         return first_found([partial(ask, actor) for actor in self._shards.actors])
+
+    def held_out(self, task_name: str, most: int) -> Window | None:
+        """Those of all shards; see `ReplayService.held_out`."""
+        each = -(-most // len(self._shards.actors))
+        asked = [actor.held_out.remote(task_name, each) for actor in self._shards.actors]
+        return joined([_answer(one, CALL_WAIT_S) for one in asked])
 
 
 class _RayCalls:

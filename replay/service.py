@@ -21,6 +21,7 @@ from replay.ingest import Added, Ingest, Rejected
 from replay.rate_limiter import LimiterConfig
 from replay.sampling.candidates import best_returns
 from replay.sampling.demonstrations import Demonstrations
+from replay.sampling.held_out import held_out
 from replay.sampling.left_out import left_out_by_task
 from replay.sampling.mixture import Mixture
 from replay.sampling.raw_windows import Windows
@@ -28,10 +29,10 @@ from replay.sampling.remover import SelectorRemover
 from replay.sampling.sample_info import Sample
 from replay.sampling.selector_names import by_priority
 from replay.saved_state import SavedState
+from replay.service_stats import stats_of
 from replay.storage.eviction import ReplayDiskFull, ReplayFull
 from replay.storage.group_commit import MAX_GROUP, GroupCommitter
 from replay.storage.header import Header
-from replay.storage.sources import amounts_by_source
 from replay.storage.store import EpisodeStore
 
 PREDECESSOR_WAIT_S = 60.0
@@ -255,6 +256,13 @@ class ReplayService:
                 return None
             return self._demonstrations.window(task_name, num_steps, draw=draw, source=source)
 
+    def held_out(self, task_name: str, most: int) -> Window | None:
+        """See `replay.sampling.held_out.held_out`; None also if replay is closed."""
+        with self._sampling:
+            if self._gate.closed:
+                return None
+            return held_out(self._store, task_name, most)
+
     def demonstration_steps(self) -> dict[str, int]:
         """Stored steps of demonstrations (not the agent's own) of each task."""
         return self._store.index.demonstration_steps(self._tasks)
@@ -265,32 +273,15 @@ class ReplayService:
 
     def stats(self) -> ReplayStats:
         """The state of replay now."""
-        store, limiter = self._store, self._gate.limiter
-        snapshot = store.index.snapshot()
-        left_out = left_out_by_task(store.index, self._tasks, self._config.mix, self._best)
+        left_out = left_out_by_task(self._store.index, self._tasks, self._config.mix, self._best)
         with self._gate.changed:
-            damaged = {"damaged on disk": len(store.damaged)}
-            damaged["streams of keys damaged on disk"] = len(store.damaged_streams)
-            rejected = dict(self._rejected) | {why: n for why, n in damaged.items() if n}
-            return ReplayStats(
-                episodes=store.index.episodes_by_task(snapshot),
-                sources=amounts_by_source(store.index, snapshot),
-                steps=int(snapshot.steps.sum()),
-                inserted_tokens=limiter.inserted_tokens,
-                read_tokens=limiter.read_tokens,
-                stored_bytes=store.stored_bytes,
+            return stats_of(
+                self._store,
+                self._gate,
                 capacity_bytes=self._config.capacity_bytes,
-                refused=rejected,
-                duplicates=self._num_duplicates,
-                evicted=store.num_evicted,
                 left_out=left_out,
-                writers_waiting=self._gate.writers_waiting,
-                readers_waiting=self._gate.readers_waiting,
-                may_insert=self._gate.may_insert(),
-                paused=limiter.paused,
-                who_waits=limiter.why(),
-                owed_tokens=limiter.owed_tokens,
-                incarnation=store.incarnation,
+                rejected=self._rejected,
+                duplicates=self._num_duplicates,
             )
 
     def close(self) -> None:

@@ -83,6 +83,16 @@ def _shown(observation: Mapping[str, Any]) -> dict[str, Any]:
     return {"direction": observation["direction"], "mission": observation["mission"], "view": view}
 
 
+def in_sight(view: Integer[np.ndarray, "h w"]) -> list[str]:
+    """The things in a view as `_shown` has it, such as "red ball", without walls and floor, in the
+    order of the alphabet."""
+    kind, rest = np.divmod(view, len(COLOR_TO_IDX) * len(STATE_TO_IDX))
+    colours = {number: name for name, number in COLOR_TO_IDX.items()}
+    names = {OBJECT_TO_IDX[name]: name for name in ("door", "key", "ball", "box")}
+    pairs = zip(kind.flat, (rest // len(STATE_TO_IDX)).flat, strict=True)
+    return sorted({f"{colours[int(c)]} {names[int(k)]}" for k, c in pairs if int(k) in names})
+
+
 def act(
     observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
     extras: Mapping[str, Shaped[np.ndarray, "N ..."]],

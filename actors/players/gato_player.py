@@ -9,9 +9,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Int, Shaped
 
 from actors.players.player import TimeStep
+from gato.acting.likelihood import measured_bytes, text_bits
 from gato.acting.policy import Policy
 from gato.acting.state import ActingState
 from gato.config import ActingConfig, ModelConfig
@@ -123,6 +124,18 @@ class GatoPlayer:
         elif step.is_first.any():
             self._state.reset(step.is_first)
         return self._policy.act(self._state, step.observations, step.rewards)
+
+    def text_bits(
+        self,
+        observations: Mapping[str, Shaped[np.ndarray, "N ..."]],
+        texts: Shaped[np.ndarray, "N b"],
+    ) -> Float[np.ndarray, " N"]:
+        """See `gato.acting.likelihood.text_bits`."""
+        return text_bits(self._policy.model, self._policy.steps, observations, texts)
+
+    def measured_bytes(self, texts: Shaped[np.ndarray, "N b"]) -> Int[np.ndarray, " N"]:
+        """See `gato.acting.likelihood.measured_bytes`."""
+        return measured_bytes(self._policy.steps, texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

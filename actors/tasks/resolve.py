@@ -12,6 +12,7 @@ from typing import Any
 from actors.envs.env import ACTION_BOUND, ENV_PYTHON
 from actors.envs.former_modules import current
 from actors.tasks.catalog import TASKS
+from actors.tasks.lerobot_table import is_lerobot_name, lerobot_task
 from actors.tasks.mujoco_table import ROBOTS
 from actors.tasks.options import (
     Options,
@@ -22,6 +23,7 @@ from actors.tasks.options import (
     whole_number,
     with_options,
 )
+from actors.tasks.recorded_table import is_recorded_name, recorded_task
 from gato.task import Task, UnknownTaskError, find_task
 
 TEXT_TOKENS = 64
@@ -56,11 +58,16 @@ def resolve_task(name: str) -> Task:
     resolve_task("outside:old_sim:Env-v0")        # of another Python: outside_env
     resolve_task("dm_control/dog-run-v0?max_steps=1000")  # an id that shimmy registers
     resolve_task("pong?sticky=0.25&frames=4")     # another task, by actors.tasks.options
+    resolve_task("vqa/easy-vqa")                  # recorded, by actors.tasks.recorded_table
 
     Raises:
         ValueError: if there is no such task, or its module or environment does not work.
     """
     name, options = split_name(name)
+    if is_recorded_name(name):
+        return recorded_task(name, options)
+    if is_lerobot_name(name):
+        return lerobot_task(name, options)
     module, colon, attribute = name.partition(":")
     if not colon:
         try:

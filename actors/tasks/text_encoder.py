@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from gato.text import ByteEncoder, TextEncoder
 
 BYTES = "bytes"
 """The value of a run's setting `text` without a model file."""
+NAMED: Mapping[str, tuple[str, str]] = {"mistral": ("mistral_common", "data/tokenizer.model.v1")}
+"""Models that packages hold, by name: the package and the file in it. `mistral` has 32,000 pieces,
+as many as the paper's, and falls back to bytes."""
 
 
 class SentencePieceEncoder:
@@ -46,6 +51,11 @@ class SentencePieceEncoder:
         return int(self._processor.vocab_size())
 
     @property
+    def unk_id(self) -> int:
+        """The id of what the model has no piece for."""
+        return int(self._processor.unk_id())
+
+    @property
     def pad_id(self) -> int:
         """The id of the padding piece, or of the unknown piece if the model has none: no loss is
         computed for it."""
@@ -54,6 +64,33 @@ class SentencePieceEncoder:
 
     def encode(self, text: str) -> list[int]:
         return [int(piece) for piece in self._processor.encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._processor.decode(list(ids)))
+
+
+def model_path(text: str) -> str:
+    """The file of a text model that a user names: one of `NAMED`, or a path, made absolute. `bytes`
+    is no file and stays. Raises ValueError if the package of a name is not installed."""
+    if text == BYTES:
+        return text
+    if text not in NAMED:
+        return str(Path(text).absolute())
+    package, file = NAMED[text]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            f"the text model {text} needs the package {package}, which is not installed; pip"
+            f" install -e '.[{text}]' -c constraints.txt in the project's folder"
+        )
+    return str(Path(spec.origin).parent / file)
+
+
+def unknown_in(encoder: TextEncoder, texts: Sequence[str]) -> list[str]:
+    """Those of the texts that the encoder cannot write: it has no piece for a part of them."""
+    if not isinstance(encoder, SentencePieceEncoder):
+        return []
+    return [text for text in texts if encoder.unk_id in encoder.encode(text)]
 
 
 def text_encoder(text: str, folder: Path | None = None) -> TextEncoder:

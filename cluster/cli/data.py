@@ -26,8 +26,9 @@ def import_(
         str,
         typer.Argument(
             help=(
-                "A D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT or RLlib"
-                " file (.parquet) or a folder of them; a folder of the DQN replay data set."
+                "easy-vqa; text (.txt), Parquet with text or with images and text, or a folder of"
+                " either; a D4RL file (.hdf5); a Minari data set: its folder, or minari:ID; a JAT"
+                " or RLlib file (.parquet) or a folder of them; a folder of the DQN replay data."
             )
         ),
     ],
@@ -74,6 +75,12 @@ def record(
         str,
         typer.Option(metavar="SPEC", help="The teacher, as for gato start. Default: what ships."),
     ] = "",
+    captions: Annotated[
+        bool,
+        typer.Option(
+            "--captions", help="Pictures with a sentence each instead: of some games, and BabyAI."
+        ),
+    ] = False,
 ) -> None:
     """Record demonstrations of a task's teacher, to train on with `gato start --data`.
 
@@ -90,6 +97,12 @@ def record(
 
     found = resolve_task(task)
     require_space(runs_root())
+    if captions:
+        from cluster.runs.captions import record_captions
+
+        called = name or re.sub(r"[/:]", "-", f"{found.name}-captions")
+        record_captions(found, called, episodes=episodes, seed=seed, console=console)
+        return
     for note in teacher_for(found, teacher).notes:
         console.print(
             f"[yellow]note:[/yellow] {literal(note.removeprefix('noted: '))}", highlight=False
@@ -123,18 +136,21 @@ def import_data(
     from replay.formats.reader import ImportOptions
 
     chosen = resolve_task(task) if task else None
-    known_tasks = {**TASKS, chosen.name: chosen} if chosen else TASKS
-    options = ImportOptions(allowed=frozenset(allowed), defaults=keyword_defaults)
+    known_tasks = {**TASKS, chosen.name: chosen} if chosen else dict(TASKS)
+    name = name or datasets.name_of(source)
+    options = ImportOptions(
+        allowed=frozenset(allowed), defaults=keyword_defaults, name=name, find_task=resolve_task
+    )
     require_space(runs_root())
 
     def opened(known: Known) -> Reading:
         reading = read_source(source, known_tasks, chosen, known=known, options=options)
         unused = needless(source, known_tasks, chosen, options=options)
+        if reading.report.task and reading.report.task not in known_tasks:
+            known_tasks[reading.report.task] = resolve_task(reading.report.task)
         reading.report.notes += [
             f"nothing of this source needs --allow {quote(subject)}" for subject in unused
         ]
         return reading
 
-    dataset_import.make(
-        name or datasets.name_of(source), opened, known_tasks, console, origin=source
-    )
+    dataset_import.make(name, opened, known_tasks, console, origin=source)

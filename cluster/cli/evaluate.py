@@ -14,8 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from actors.records.marks import BITS_PER_BYTE
 from actors.tasks.resolve import resolve_task
 from cluster.cli.options import AsJson, command_group, console, run_names, task_names
+from cluster.control.evaluation.domains import domains_table
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.format import literal, number_text
 from cluster.monitor.progress import Progressing
@@ -141,6 +143,7 @@ def _task_json(result: TaskResult) -> dict[str, object]:
         "trained": result.is_trained,
         "episodes": len(result.returns),
         "returns": list(result.returns),
+        "measures": dict(result.measures),
         "warnings": list(result.warnings),
     }
 
@@ -150,6 +153,9 @@ def print_report(report: EvaluationReport, console: Console) -> None:
     console.print(f"checkpoint {literal(report.checkpoint)}", highlight=False)
     console.print(_table(report))
     for name, result in report.tasks.items():
+        if result.measures:
+            said = ", ".join(measure_text(*measure) for measure in result.measures.items())
+            console.print(f"{literal(name)}: {literal(said)}", highlight=False, soft_wrap=True)
         for warning in result.warnings:
             _warn(console, f"{name}: {warning}")
     _print_clips(report, console)
@@ -161,10 +167,18 @@ def print_report(report: EvaluationReport, console: Console) -> None:
                 highlight=False,
             )
 
+    domains = domains_table(report)
+    if domains is not None:
+        console.print(domains)
     rates = report.success_rates
     mean = mean_success(rates)
     if mean is not None and len(rates) > 1:
         console.print(f"mean success over {len(rates)} tasks: {mean:.0%}", highlight=False)
+
+
+def measure_text(name: str, value: float) -> str:
+    """A measure of held-out records: a share, or bits per byte."""
+    return f"{name} {value:.3f}" if name == BITS_PER_BYTE else f"{name} {value:.1%}"
 
 
 def _table(report: EvaluationReport) -> Table:

@@ -29,6 +29,7 @@ class Commands(LazyGroup):
         "cluster": "cluster.cli.cluster",
         "config": "cluster.cli.config",
         "evaluate": "cluster.cli.evaluate",
+        "ask": "cluster.cli.ask",
         "export": "cluster.cli.export",
         "export-metrics": "cluster.cli.numbers.follow",
         "follow": "cluster.cli.numbers.follow",
@@ -64,6 +65,7 @@ class Commands(LazyGroup):
         "cluster": "Start a Ray cluster, join one, and look at its machines.",
         "config": "Print the settings of a run.",
         "evaluate": "Play the last checkpoint of a run and print its returns.",
+        "ask": "Ask the last checkpoint of a run about an image, and print its answer.",
         "export": ("Write a trained policy as one file, which acts with torch and numpy alone."),
         "export-metrics": "Write all series of a run, evaluations and others, as CSV or Parquet.",
         "follow": (

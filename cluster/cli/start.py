@@ -145,6 +145,7 @@ def start(
     from cluster.nodes.connect import address_of
 
     chosen = tasks.split(",") if tasks else None
+    _prepare(run, chosen, data)
     config = make_config(
         run,
         name=name,
@@ -235,6 +236,24 @@ def resume(
         attach=attach,
         to=home,
     )
+
+
+def _prepare(run: str, tasks: list[str] | None, data: list[str] | None) -> None:
+    """Name all packages at once that a preset needs and that are missing, and import the data set
+    that it reads if a package holds it."""
+    from actors.envs.packages import require_extras
+    from cluster.cli.data import import_data
+    from cluster.runs import datasets
+
+    preset = RUNS.get(run)
+    if preset is None:
+        return
+    wanted = [name for name in data or preset.data if not datasets.is_here(name)]
+    require_extras([*(tasks or ([] if data else preset.tasks)), *wanted])
+    for name in preset.data if not data else ():
+        if name in wanted:
+            console.print(f"importing {literal(name)}", highlight=False)
+            import_data(name, task=None, name=None, allowed=[], console=console)
 
 
 def _settings(

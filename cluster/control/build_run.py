@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from actors.tasks.resolve import resolve_task, resolve_tasks, use_env_python
-from actors.tasks.text_encoder import BYTES, text_encoder
+from actors.tasks.text_encoder import BYTES, model_path, text_encoder
 from actors.teachers.resolve import TAUGHT, absolute_spec, has_teacher, teacher_for, teacher_return
 from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
+from cluster.runs.alphabet import cut_notes, require_writable
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import is_config_file, read_config
 from cluster.runs.normalise import with_statistics
@@ -84,8 +85,8 @@ def change_config(
 ) -> RunConfig:
     """A run with the changes that `make_config` describes. Raises ValueError likewise."""
     if text is not None:
-        config = replace(config, text=BYTES if text == BYTES else str(Path(text).absolute()))
-    text_encoder(config.text)  # raises ValueError if it is not an encoder
+        config = replace(config, text=model_path(text))
+    encoder = text_encoder(config.text)  # raises ValueError if it is not an encoder
     if data:
         found = [datasets.find(entry) for entry in data]
         config = replace(config, data=tuple(d.name for d in found))
@@ -101,6 +102,8 @@ def change_config(
     if normalise:
         config = with_statistics(config, normalise)
     check_fits(config, tasks_of(config))
+    for found in map(datasets.find, config.data):
+        require_writable(found.name, found.alphabets, encoder)
     if config.learner.frozen:
         from learner.optimiser import require_parts
 
@@ -124,8 +127,12 @@ def with_paths_of(config: RunConfig, file: Path) -> RunConfig:
 def data_notes(config: RunConfig) -> list[str]:
     """What is doubtful of the run's data sets: sources that were not read to the end, refused
     episodes, blind entries."""
+    found = [datasets.find(name) for name in config.data]
+    encoder = text_encoder(config.text) if any(data.alphabets for data in found) else None
     return [
-        f"data set {name}: {line}" for name in config.data for line in datasets.find(name).doubts
+        f"data set {data.name}: {line}"
+        for data in found
+        for line in [*data.doubts, *(cut_notes(data.alphabets, encoder) if encoder else ())]
     ]
 
 

@@ -82,6 +82,7 @@ class Session:
             demonstration_steps=parts.replay.demonstration_steps(),
             teachable=teachable,
             has_data=list(self._data_returns),
+            recorded=[name for name, task in tasks.items() if not task.has_environment],
             seed=config.seed,
         )
         self._supervisor = Supervisor(

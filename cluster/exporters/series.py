@@ -96,6 +96,8 @@ class Series:
         yield f"evaluate/return/{record.task}", score.returns.mean
         yield f"evaluate/return_std/{record.task}", score.returns.std
         yield f"evaluate/episodes/{record.task}", score.returns.count
+        for measure, mean in record.measures.items():
+            yield f"evaluate/{measure}/{record.task}", mean.value
         scale = self._scales.get(record.task)
         if scale is not None:
             yield f"evaluate/normalised/{record.task}", scale.normalise(score.returns.mean)

@@ -136,6 +136,8 @@ class TaskState:
     """Of each episode of the newest version."""
     warnings: tuple[str, ...] = ()
     """What tokens lost of the observations in the latest evaluation."""
+    measures: Mapping[str, Mean] = field(default_factory=dict[str, Mean])
+    """What the latest evaluation says of held-out records, by name."""
 
     @property
     def newest(self) -> tuple[Version, Score] | None:
@@ -178,6 +180,7 @@ class TaskState:
             last_failure=None,
             newest_returns=newest,
             warnings=evaluation.warnings,
+            measures=evaluation.measures,
         )
 
 

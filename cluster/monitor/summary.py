@@ -236,6 +236,7 @@ class Summary:
             "return_std": finite(score.returns.std) if score else None,
             "normalised": self.normalised(name, score) if score else None,
             "success": score.success_rate if score else None,
+            "measures": {name: finite(mean.value) for name, mean in task.measures.items()},
             "expert_normalised": (
                 finite(scale.normalise(score.returns.mean, by="expert"))
                 if scale and score

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from cluster.runs.alphabet import Alphabets
 from cluster.runs.datasets import read_about, tasks_in
 from gato.array_spec import Kind
 from gato.compatibility.coverage import Coverage
+from gato.episode import Episode
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.formats.reader import Report
@@ -64,6 +66,7 @@ class About:
             if task in self._plain
         }
         """Of each task, one more than the number of the last episode in its coverage."""
+        self._alphabets = Alphabets(before.get("alphabets", {}))
         self._coverage: dict[str, Coverage] = {}
         self._waiting: dict[str, list[Observations]] = {}
         self._waiting_steps = 0
@@ -88,6 +91,10 @@ class About:
                 self._coverage[name] = Coverage(specs, layout)
                 self._covered[name] = 0
         return self._coverage[name]
+
+    def spelt(self, episode: Episode) -> None:
+        """Count the characters of an episode of a task that writes text."""
+        self._alphabets.add(episode, self._tasks[episode.task])
 
     def counted(self, observations: Observations, task: str) -> Observations:
         """The observations that are counted."""
@@ -149,6 +156,7 @@ class About:
             "warnings": list(self._warnings()),
             "coverage": self._plain,
             "covered": self._covered,
+            "alphabets": self._alphabets.to_json(),
             "tasks": tasks,
         }
         draft = self._path / "about.json.draft"

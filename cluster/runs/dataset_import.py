@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from actors.tasks.recorded_table import is_recorded_name
 from cluster.monitor.format import literal
 from cluster.monitor.progress import Progressing
 from cluster.runs.dataset_card import About, Observations
@@ -21,6 +22,7 @@ from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task
 from replay.formats.reader import Known, Reading, Report
+from replay.sampling.candidates import KEPT_FOR_EVALUATION
 from replay.sampling.config import MixConfig
 from replay.sampling.left_out import left_out_of
 from replay.storage.changes import tally_of
@@ -158,6 +160,7 @@ class _Filling:
         """Take an episode that passed the ingest check; it is stored now or with those that
         follow."""
         record = pack(episode)
+        self._about.spelt(episode)
         self._group.append((record, self._about.counted(episode.observations, episode.task)))
         self._group_bytes += sum(map(len, record.values.values()))
         is_full = len(self._group) >= GROUP_EPISODES or self._group_bytes >= GROUP_BYTES
@@ -186,12 +189,14 @@ class _Filling:
 def unread_lines(
     unread: Mapping[str, Mapping[str, Amount]], counts: Mapping[str, int]
 ) -> list[str]:
-    """A line for each reason for which stored episodes are not drawn."""
+    """A line for each reason for which stored episodes are not drawn; that they are held out for
+    evaluations is none."""
     return [
         f"{task}: {amount.episodes:,} of {counts.get(task, 0):,} episodes ({amount.steps:,} steps)"
         f" are not read: {reason}"
         for task, reasons in unread.items()
         for reason, amount in reasons.items()
+        if reason != KEPT_FOR_EVALUATION
     ]
 
 
@@ -201,10 +206,14 @@ def _show(
 ) -> None:  # fmt: skip
     """What was taken, what was done to it, what was refused, and what of it will not be read."""
     for task, values in made.tasks.items():
+        steps = (
+            f"{values['steps']:,} records"
+            if is_recorded_name(task)
+            else f"{values['steps']:,} steps, mean return {values['return_mean']:,.1f}"
+        )
         console.print(
             f"data set [bold]{literal(made.name)}[/bold]: {values['episodes']:,} episodes of"
-            f" {literal(task)}, {values['steps']:,} steps, mean return"
-            f" {values['return_mean']:,.1f}",
+            f" {literal(task)}, {steps}",
             highlight=False,
         )
     table = Table.grid(padding=(0, 2))
@@ -217,6 +226,12 @@ def _show(
         table.add_row(name, literal(says))
     for reason, count in reading.report.rejected.most_common():
         table.add_row("[yellow]refused[/yellow]", f"{count:,}: {literal(reason)}")
+    for reasons in unread.values():
+        for reason, amount in reasons.items():
+            if reason == KEPT_FOR_EVALUATION:
+                table.add_row(
+                    "held out", f"{amount.episodes:,} ({amount.steps:,} steps), for evaluations"
+                )
     counts = {task: int(values["episodes"]) for task, values in made.tasks.items()}
     for line in unread_lines(unread, counts):
         table.add_row("[yellow]not read[/yellow]", f"{literal(line)} ({UNFILTERED} reads all)")
@@ -227,4 +242,5 @@ def _show(
     for line in made.warnings:
         table.add_row("[yellow]warning[/yellow]", literal(line))
     console.print(table, highlight=False)
-    console.print(f"train on it: gato start clone --data {literal(made.name)}", highlight=False)
+    preset = "breadth" if any(map(is_recorded_name, made.tasks)) else "clone"
+    console.print(f"train on it: gato start {preset} --data {literal(made.name)}", highlight=False)

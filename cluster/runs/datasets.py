@@ -47,6 +47,8 @@ class DataSet:
     """What the source holds beyond what was read."""
     warnings: tuple[str, ...] = ()
     """What an agent cannot see of it: clipped values, and values that share a token."""
+    alphabets: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of tasks that write text, their characters and the longest text (`cluster.runs.alphabet`)."""
 
     @property
     def doubts(self) -> list[str]:
@@ -80,18 +82,23 @@ def name_of(source: str) -> str:
         raise ValueError("nothing to import; name a file, a folder or minari:ID")
     stem = (
         words[-1]
-        if words[-1].endswith((".hdf5", ".h5", ".parquet"))
+        if words[-1].endswith((".hdf5", ".h5", ".parquet", ".txt", ".text"))
         else "-".join(words[-3:] if source.startswith("minari:") else words[-2:])
     )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet)$", "", stem)).strip("-._")[
-        :64
-    ]
+    name = re.sub(
+        r"[^A-Za-z0-9._-]+", "-", re.sub(r"\.(hdf5|h5|parquet|txt|text)$", "", stem)
+    ).strip("-._")[:64]
     if not name:
         raise ValueError(
             f"no name for a data set can be made of {source!r}: it has no letters a to z or digits;"
             " give --name"
         )
     return name
+
+
+def is_here(name: str) -> bool:
+    """Whether there is a data set of this name."""
+    return (root() / name / "about.json").is_file()
 
 
 def find(name: str) -> DataSet:
@@ -122,6 +129,7 @@ def find(name: str) -> DataSet:
         refused=plain.get("refused", {}),
         left_out=tuple(plain.get("left_out", ())),
         warnings=tuple(plain.get("warnings", ())),
+        alphabets=plain.get("alphabets", {}),
     )
 
 
@@ -184,6 +192,15 @@ def _is_tasks(value: Any) -> bool:
     )
 
 
+def _is_alphabets(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(known, dict)
+        and isinstance(known.get("characters"), dict)
+        and isinstance(known.get("longest"), str)
+        for known in value.values()
+    )
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
@@ -199,6 +216,7 @@ PARTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("refused", _is_counts, "a number for each reason"),
     ("left_out", _is_texts, "a list of texts"),
     ("warnings", _is_texts, "a list of texts"),
+    ("alphabets", _is_alphabets, "characters and the longest text of each task"),
     ("coverage", lambda value: isinstance(value, dict), "counts of each task"),
     ("covered", _is_counts, "a number for each task"),
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from actors.config import ActorsConfig
+from cluster.runs.breadth import BREADTH
 from cluster.runs.config import RunConfig
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
@@ -84,6 +85,7 @@ RUNS: dict[str, RunConfig] = {
         ),
         actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
     ),
+    BREADTH.name: BREADTH,
     FINETUNE: RunConfig(
         name=FINETUNE,
         about=(

@@ -16,7 +16,7 @@ from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout
-from replay.sampling.config import TaskMix, least_steps
+from replay.sampling.config import least_steps
 
 
 def tasks_of(config: RunConfig) -> dict[str, Task]:
@@ -37,7 +37,9 @@ def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None)
     """The model's layout, with the encoder of text where a task shows some; its file is sought in
     the run's `folder`."""
     shows_text = any(
-        spec.kind is Kind.TEXT for task in tasks.values() for spec in task.observations.values()
+        spec.kind is Kind.TEXT
+        for task in tasks.values()
+        for spec in (*task.observations.values(), task.action)
     )
     return replace(
         config.model.layout, text=text_encoder(config.text, folder) if shows_text else None
@@ -49,11 +51,17 @@ def check_fits(config: RunConfig, tasks: Mapping[str, Task]) -> None:
     row, or a prompt for a window."""
     for role in ("evaluate", "generate"):
         acting_configs(config, role)
+    recorded = [name for name, task in tasks.items() if not task.has_environment]
+    if recorded and config.actors.inference == "node":
+        raise ValueError(
+            f"records of {recorded[0]} are evaluated by how likely they are, which an inference"
+            " process does not tell; set actors.inference=worker"
+        )
     layout = layout_of(config, tasks, None)
     for task in tasks.values():
         steps = StepLayout(task, layout)
         mix = config.replay.mix
-        needed = steps.tokens_per_step * least_steps(mix, mix.tasks.get(task.name, TaskMix()))
+        needed = steps.tokens_per_step * least_steps(mix, task)
         if needed > mix.row_tokens:
             raise ValueError(
                 f"{task.name} needs rows of {needed} tokens, run {config.name} has"

@@ -154,6 +154,7 @@ def launch(
             config.actors.niceness,
             config.actors.inference == "node",
             launched or "run",
+            records=RemotePromptSource(shards),
         )
 
     return Parts(

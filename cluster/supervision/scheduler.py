@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from actors.assignment import Assignment, Role
 from actors.config import PLAYING, ActorsConfig
@@ -37,10 +37,12 @@ class Scheduler:
         teachable: Sequence[str],
         seed: int,
         has_data: Sequence[str] = (),
+        recorded: Collection[str] = (),
     ) -> None:
         """`teachable`: tasks that have a teacher; those of them that `has_data` names need no
-        demonstrations of it."""
+        demonstrations of it. `recorded`: tasks without an environment, which are only evaluated."""
         self._config = config
+        self._recorded = frozenset(recorded)
         self._has_data = bool(has_data)
         self._newest: Version | None = None
         self._tasks = {
@@ -112,10 +114,8 @@ class Scheduler:
 
     def everything_evaluated(self) -> bool:
         """Whether the newest version has been evaluated on every task that can be."""
-        return all(
-            state.evaluated == self._newest or state.is_broken("evaluate")
-            for state in self._tasks.values()
-        )
+        states = self._tasks.values()
+        return all(s.evaluated == self._newest or s.is_broken("evaluate") for s in states)
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is
@@ -193,12 +193,11 @@ class Scheduler:
         name = min(waiting, key=lambda task: waiting[task])
         state = self._tasks[name]
         state.evaluation_in_flight = True
-        film = config.clip_every_s > 0.0 and (
-            at_once or now_s - state.filmed_s >= config.clip_every_s
-        )
-        seeds = tuple(
-            EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs)
-        )
+        is_due = at_once or now_s - state.filmed_s >= config.clip_every_s
+        film, number = config.clip_every_s > 0.0 and is_due, config.evaluation_episodes
+        if name in self._recorded:
+            film, number = False, config.evaluation_records
+        seeds = tuple(EVALUATION_SEED + i for i in range(number or config.num_envs))
         return Assignment(
             role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film
         )
@@ -218,7 +217,9 @@ class Scheduler:
         ready = [
             name
             for name, state in self._tasks.items()
-            if state.may_try(role, now_s) and (state.teachable or role == "generate")
+            if state.may_try(role, now_s)
+            and (state.teachable or role == "generate")
+            and name not in self._recorded
         ]
         # The task of which least was asked for.
         return (

@@ -102,9 +102,12 @@ class History:
         if point is None:
             return None
         change: Change = {"task": record.task, "point": point.row(self.first_s or 0.0)}
+        values = {
+            f"records/{record.task}/{name}": mean.value for name, mean in record.measures.items()
+        }
         if not 0 <= self._at.time_s - self._iqm_s < IQM_EVERY_S:
-            change |= self._append(self._over_tasks(summary), at) or {}
-        return change
+            values |= self._over_tasks(summary)
+        return change | (self._append(values, at) or {})
 
     def _over_tasks(self, summary: Summary) -> dict[str, float]:
         """The interquartile mean over tasks and, now and then, its interval."""

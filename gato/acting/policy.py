@@ -31,7 +31,7 @@ from gato.network.quantise import quantised
 from gato.scaling import unscale
 from gato.sequence import StepLayout, Window
 from gato.task import Task
-from gato.text import TextEncoder
+from gato.text import TextEncoder, written
 from gato.tokenizer import action_centres, bin_actions
 
 
@@ -75,6 +75,7 @@ class Policy:
         self._place = self._tensor(self.steps.place_S)
         self._embedding = StepEmbedding(self.model.embedding, self.steps)
         most = model.config.context_tokens // self.steps.tokens_per_step
+        most = 1 if task.writes_text else most  # each record stands alone, and may end early
         self.window_steps = min(config.window_steps or most, most)
 
     @torch.inference_mode()
@@ -148,7 +149,11 @@ class Policy:
         self._check(observations, state.num_envs, "observation")
         if self.steps.num_return_tokens:
             state.returns_to_go.subtract(rewards)
-        ids = self._tensor(self.steps.observation_ids(observations, state.returns_to_go.values))
+        ids = self._tensor(
+            self.steps.observation_ids(
+                observations, state.returns_to_go.values, num_steps=state.num_envs
+            )
+        )
         x = self._embedding.observations(ids, self._place[: ids.shape[1]], observations)
         # The last action token was chosen but never encoded: it goes first, [N, 1 + S, D]. In a row
         # that begins an episode it belongs to the old one, and its reach hides it from all others.
@@ -157,6 +162,8 @@ class Policy:
         chosen = [values]
         # Each further element of the action is conditioned on those before it.
         for index in range(1, self.steps.num_action_tokens):
+            if self._has_ended(chosen):
+                break
             x = self._embedding.action(action_ids)
             action_ids, values = self._choose(
                 self._logits(self._append(state, x, ids.shape[1] + index - 1), index)
@@ -251,8 +258,16 @@ class Policy:
     def _tensor(self, array: np.ndarray) -> Int64[Tensor, ...]:
         return torch.from_numpy(array).to(self._device, torch.int64)
 
+    def _has_ended(self, chosen: list[Tensor]) -> bool:
+        """Whether every row's text has its end, which only tasks that write text have."""
+        if not self.task.writes_text:
+            return False
+        return bool((torch.stack(chosen) == self.steps.layout.encoder.pad_id).any(0).all())
+
     def _logits(self, hidden: Float[Tensor, "N D"], element: int) -> Float[Tensor, "N V"]:
         """Logits of the ids that this element of the action may have."""
+        if self.task.writes_text:
+            return self.model.logits(hidden, 0, self.steps.layout.encoder.vocab_size).float()
         return self.model.logits(
             hidden, *self.model.config.layout.ids_of(self.task.action, element, is_action=True)
         ).float()
@@ -277,6 +292,9 @@ class Policy:
     def _decode(self, values: Shaped[np.ndarray, "N A"]) -> Shaped[np.ndarray, "N ..."]:
         """Actions [N, *shape] in the environment's units."""
         spec = self.task.action
+        if spec.kind is Kind.TEXT:
+            encoder = self.steps.layout.encoder
+            return np.stack([written(ids, encoder, spec.shape[0]) for ids in values])
         if spec.kind is Kind.CONTINUOUS:
             values = unscale(values, spec)
         return values.astype(spec.dtype).reshape(len(values), *spec.shape)

@@ -66,8 +66,7 @@ class StepEmbedding:
         )
 
     def _is_patch(self, place: Tensor) -> Tensor:
-        """Patches follow the text of an observation."""
-        first = FIRST_PLACE + self._steps.num_text_tokens
+        first = FIRST_PLACE + self._steps.first_patch
         return (place >= first) & (place < first + self._steps.num_patches)
 
     def action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:

@@ -130,7 +130,7 @@ def _own_version() -> str:
 
 
 def _shows_text(task: Task) -> bool:
-    return any(spec.kind is Kind.TEXT for spec in task.observations.values())
+    return any(spec.kind is Kind.TEXT for spec in (*task.observations.values(), task.action))
 
 
 def _step_tokens(task: Task, layout: TokenLayout) -> dict[str, int]:

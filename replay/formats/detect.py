@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from gato.task import Task
 from replay.formats import parquet
@@ -14,9 +15,25 @@ from replay.formats.convert import ALLOW_CLIPPING
 from replay.formats.d4rl import read_d4rl
 from replay.formats.dqn_replay import holds_dqn_replay, read_dqn_replay
 from replay.formats.jat import read_jat
+from replay.formats.lerobot import holds_lerobot, read_lerobot
 from replay.formats.minari.folder import PREFIX
 from replay.formats.minari.importer import read_minari
-from replay.formats.reader import NO_OPTIONS, ImportOptions, Known, Reading, nothing_known
+from replay.formats.reader import (
+    NO_OPTIONS,
+    FindTask,
+    ImportOptions,
+    Known,
+    Reading,
+    nothing_known,
+)
+from replay.formats.records.passages import find_texts, read_texts
+from replay.formats.records.questions import (
+    EASY_VQA,
+    easy_vqa_folder,
+    holds_questions,
+    read_questions,
+)
+from replay.formats.records.table import holds_records, read_table
 from replay.formats.rllib import COLUMN, read_rllib
 
 ODD = (
@@ -31,10 +48,20 @@ ODD = (
 """Exceptions of malformed metadata, besides ValueError and OSError."""
 HDF5 = (".hdf5", ".h5")
 READABLE = (
-    "a D4RL file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
+    "easy-vqa, text (*.txt), Parquet with text or with images and text or a folder of either, the"
+    " folder of a LeRobot v3 data set or of questions about images (train/questions.json), a D4RL"
+    " file (*.hdf5, *.h5), the folder of a Minari data set, or minari:ID, a JAT or RLlib file"
     " (*.parquet) or a folder of such, or a folder of the DQN replay data set"
     " ($store$_observation_ckpt.0.gz ...)"
 )
+
+
+class ReadRecords(Protocol):
+    """What an importer of records is called with."""
+
+    def __call__(
+        self, path: Path, task: Task | None, *, name: str, known: Known, find_task: FindTask
+    ) -> Reading: ...
 
 
 def read_source(
@@ -110,6 +137,27 @@ def needless(
     return found
 
 
+def _read_recorded(
+    source: str, path: Path, task: Task | None, known: Known, options: ImportOptions
+) -> Reading | None:
+    """The importer of a source that holds text, or images and text; None if it holds neither."""
+    if options.find_task is None:
+        return None
+    read: ReadRecords | None = None
+    if source == EASY_VQA and not path.exists():
+        read, path = read_questions, easy_vqa_folder()
+    elif path.is_dir() and holds_lerobot(path):
+        read = read_lerobot
+    elif path.is_dir() and holds_questions(path):
+        read = read_questions
+    elif parquet.find_files(path):
+        read = read_table if holds_records(parquet.column_names(path)) else None
+    elif find_texts(path):
+        read = read_texts
+    name = options.name or path.stem
+    return read and read(path, task, name=name, known=known, find_task=options.find_task)
+
+
 def _read(
     source: str, tasks: Mapping[str, Task], task: Task | None, known: Known, options: ImportOptions
 ) -> Reading:
@@ -117,6 +165,9 @@ def _read(
     if source.startswith(PREFIX):
         return read_minari(source, tasks, task, known=known, options=options)
     path = Path(source).expanduser()
+    recorded = _read_recorded(source, path, task, known, options)
+    if recorded is not None:
+        return recorded
     if path.is_dir() and any(
         (folder / "metadata.json").is_file() for folder in (path, path / "data")
     ):

@@ -14,6 +14,8 @@ from gato.compatibility.environment import EnvDefaults, no_defaults
 from gato.episode import Episode, check_episode
 from gato.task import Task
 
+FindTask = Callable[[str], Task]
+"""The task of a name; raises ValueError if there is none."""
 Known = Callable[[str], bool]
 """Whether an episode of this key is stored already, so that it need not be read."""
 DAMAGE = (
@@ -53,6 +55,10 @@ class ImportOptions:
     allowed: frozenset[str] = frozenset()
     """Subjects of differences that the user knows, such as `wrapper:NormalizeObservation`."""
     defaults: EnvDefaults = no_defaults
+    name: str = ""
+    """What the data set is to be called, where it is known."""
+    find_task: FindTask | None = None
+    """Finds tasks of recorded text, whose names the importer makes."""
 
 
 NO_OPTIONS = ImportOptions()

@@ -19,6 +19,9 @@ from replay.sampling.selector_names import selector_from_name
 from replay.sampling.selectors import Items, RandomSelector, Selector
 from replay.storage.index import NO_VERSION, Snapshot
 
+KEPT_FOR_EVALUATION = "held out for evaluations"
+"""The reason for which records that were held out are not drawn."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
@@ -121,7 +124,9 @@ def filters(
     """The name of each filter, and which episodes of a task it leaves out."""
     returns, by_agent, labelled = snapshot.episode_return, snapshot.by_agent, snapshot.labelled
     found: list[tuple[str, Bool[np.ndarray, " N"]]] = []
-    shown = of_task & ~by_agent
+    if (held_out := of_task & snapshot.held_out).any():
+        found.append((KEPT_FOR_EVALUATION, held_out))
+    shown = of_task & ~by_agent & ~snapshot.held_out
     if config.min_expert_fraction is not None and shown.any():
         least = least_return(returns[shown], config.min_expert_fraction)
         name = (

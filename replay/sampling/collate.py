@@ -105,7 +105,8 @@ class Collator:
             ids[at, used:] = 0
             # 3. Place, segment and target depend only on the lengths of the windows.
             self._templates.write(index, rows, draw, at, (place, segment, is_target))
-            if layout.texts:  # except that padding of texts is no target, which the ids tell
+            # Except that padding of texts is no target, which the ids tell.
+            if layout.texts or layout.writes_text:
                 text = layout.is_target(ids[at, :used].reshape(-1, layout.tokens_per_step)).reshape(
                     len(rows.row), used
                 )

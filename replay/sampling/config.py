@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gato.sequence import StepLayout
@@ -55,7 +55,8 @@ class TaskMix:
     weight: float | None = None
     """Share of the rows, relative to the other tasks. None: the task's own weight."""
     window_steps: int | None = None
-    """Steps of each window. None: as many whole steps as fit in a row."""
+    """Steps of each window. None: as many whole steps as fit in a row; one, if the task writes
+    text: each record is read by itself, as it is evaluated."""
 
     def __post_init__(self) -> None:
         if self.weight is not None and self.weight < 0:
@@ -71,8 +72,8 @@ class MixConfig:
     rows: int
     row_tokens: int
     prompt_fraction: float = 0.25
-    """Share of the rows whose windows follow a prompt from an episode of the same task and
-    source."""
+    """Share of the rows whose windows follow a prompt from an episode of the same task and source;
+    records of text have none."""
     prompt_episode: Literal["another", "any"] = "another"
     """another: never the window's own episode, unless its source has no other. any: each episode of
     the source is equally likely. A prompt from the window's own episode consists of steps before
@@ -83,6 +84,9 @@ class MixConfig:
     """Steps of a prompt. None: half of what fits in a row. The paper does not say how long a prompt
     is."""
     loss_on_prompt: bool = True
+    loss_on_questions: bool = False
+    """Whether the loss also counts the questions of visual question answering; answers, captions
+    and passages always count, and so does the text that an environment shows."""
     return_fraction: float = 0.75
     """Of a return-conditioned model: share of the rows whose steps tell their return-to-go. The
     others do not, so that the model also acts without a target return."""
@@ -170,17 +174,26 @@ class MixConfig:
             )
 
 
+def task_settings(config: MixConfig, task: Task) -> TaskMix:
+    """The settings of a task, with the length of its windows where that is the task's own."""
+    settings = config.tasks.get(task.name, TaskMix())
+    if task.writes_text and settings.window_steps is None:
+        return replace(settings, window_steps=1)
+    return settings
+
+
 def task_weight(config: MixConfig, task: Task) -> float:
     """Share of the rows of a task, relative to the other tasks."""
     settings = config.tasks.get(task.name, TaskMix())
     return task.weight if settings.weight is None else settings.weight
 
 
-def least_steps(config: MixConfig, settings: TaskMix) -> int:
-    """Steps of a task that a row must have room for: a window, and a prompt if there are
-    prompts."""
-    prompt = (config.prompt_steps or 1) if config.prompt_fraction else 0
-    return (settings.window_steps or 1) + prompt
+def least_steps(config: MixConfig, task: Task) -> int:
+    """Steps of a task that a row must have room for: a window, and a prompt if there are prompts;
+    what writes text has none."""
+    is_prompted = config.prompt_fraction > 0 and not task.writes_text
+    prompt = (config.prompt_steps or 1) if is_prompted else 0
+    return (task_settings(config, task).window_steps or 1) + prompt
 
 
 def check_tasks(
@@ -199,7 +212,7 @@ def check_tasks(
                 f" return, and task {name} has no references to normalise by; set"
                 " min_demonstration_score=null"
             )
-        steps = least_steps(config, config.tasks.get(name, TaskMix()))
+        steps = least_steps(config, task)
         needed = steps * layouts[name].tokens_per_step
         if task_weight(config, task) and needed > config.row_tokens:
             raise ValueError(

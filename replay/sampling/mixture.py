@@ -29,7 +29,7 @@ from replay.sampling.candidates import (
     scores,
 )
 from replay.sampling.collate import Collator, DamagedDraw
-from replay.sampling.config import MixConfig, TaskMix, check_tasks, task_weight
+from replay.sampling.config import MixConfig, check_tasks, task_settings, task_weight
 from replay.sampling.raw_windows import WindowReader, Windows
 from replay.sampling.sample_info import Sample, info_of
 from replay.sampling.selector_names import by_priority
@@ -78,8 +78,11 @@ class Mixture:
         self._config = config
         self._seed = seed
         self._with_returns = layout.return_place is not None
-        self.layouts = {task.name: StepLayout(task, layout) for task in self._tasks}
-        self._settings = [config.tasks.get(task.name, TaskMix()) for task in self._tasks]
+        self.layouts = {
+            task.name: StepLayout(task, layout, loss_on_questions=config.loss_on_questions)
+            for task in self._tasks
+        }
+        self._settings = [task_settings(config, task) for task in self._tasks]
         check_tasks(config, self.layouts, tasks)
         self._weights = np.array([task_weight(config, task) for task in self._tasks])
         self._best = best_returns(tasks, teacher_returns)
@@ -224,7 +227,7 @@ class Mixture:
                 self._settings[task],
                 fit,
                 rows_R,
-                prompted_B[rows_R],
+                prompted_B[rows_R] & (not self._tasks[task].writes_text),
             )
             if len(draw.row):
                 by_task.setdefault(task, []).append(draw)

@@ -141,8 +141,7 @@ def make_template(
     in_window_T = np.concatenate([np.arange(length) for length in lengths_W])
     in_prompt_T = in_window_T < np.repeat(lengths_W2[:, 0], lengths_W)
     target_S = layout.place_S == PLACE_ACTION
-    text = slice(layout.num_return_tokens, layout.num_return_tokens + layout.num_text_tokens)
-    target_S[text] = True  # except padding, which the ids tell
+    target_S[layout.text_at] = layout.is_text_target  # except padding, which the ids tell
     target_TS = np.repeat(target_S[None], len(segment_T), axis=0)
     if not loss_on_prompt:
         target_TS &= ~in_prompt_T[:, None]

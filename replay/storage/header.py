@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from gato.episode import is_by_agent
+from gato.episode import is_by_agent, is_held_out
 from gato.version import Version
 
 SCHEMA = 2
@@ -58,6 +58,11 @@ class Header:
     @property
     def by_agent(self) -> bool:
         return is_by_agent(self.source)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is kept for evaluations, and never drawn for training."""
+        return is_held_out(self.source)
 
 
 FIELDS = tuple(field.name for field in fields(Header))

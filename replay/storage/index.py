@@ -44,6 +44,8 @@ class Snapshot:
     """A code of the source; `Index.sources` has the names."""
     episode_return: Float64[np.ndarray, " N"]
     by_agent: Bool[np.ndarray, " N"]
+    held_out: Bool[np.ndarray, " N"]
+    """Whether it is kept for evaluations."""
     labelled: Bool[np.ndarray, " N"]
     """Whether it has labels."""
     version: Int64[np.ndarray, " N"]
@@ -63,6 +65,7 @@ _DTYPES = {
     "source": np.int64,
     "episode_return": np.float64,
     "by_agent": np.bool_,
+    "held_out": np.bool_,
     "labelled": np.bool_,
     "version": np.int64,
     "priority": np.float64,
@@ -123,6 +126,7 @@ class Index:
             self.sources.setdefault(header.source, len(self.sources)),
             header.episode_return,
             header.by_agent,
+            header.held_out,
             "labels" in header.columns,
             version,
             1.0,
@@ -225,9 +229,9 @@ class Index:
         return {name: count for name, count in counts.items() if count}
 
     def demonstration_steps(self, tasks: Iterable[str]) -> dict[str, int]:
-        """Steps of demonstrations (not the agent's own) of each of these tasks."""
+        """Steps of demonstrations (not the agent's own, nor held out) of each of these tasks."""
         snapshot = self.snapshot()
-        shown = ~snapshot.by_agent
+        shown = ~snapshot.by_agent & ~snapshot.held_out
         return {
             name: int(snapshot.steps[shown & (snapshot.task == self.tasks.get(name, -1))].sum())
             for name in tasks

@@ -1,5 +1,7 @@
 """Two small tasks and a small model that tests of gato share."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -59,6 +61,9 @@ class WordEncoder:
 
     def encode(self, text: str) -> list[int]:
         return [1 + len(word) for word in text.split()]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join("x" * (id_ - 1) for id_ in ids)
 
 
 def small_model(

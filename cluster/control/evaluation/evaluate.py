@@ -159,6 +159,7 @@ def _result(done: Evaluation, found: Checkpoint) -> TaskResult:
         learner_step=done.learner_step,
         returns=done.returns,
         successes=done.successes,
+        measures={measure: mean.value for measure, mean in done.measures.items()},
         scale=found.scales.get(done.task) or scale_of(resolve_task(done.task), None),
         is_trained=done.task in found.config.tasks,
         warnings=done.warnings,
@@ -239,10 +240,8 @@ def evaluate_checkpoint(
 ) -> Iterator[Evaluation]:
     """Whole episodes of each task, on the seeds that all evaluations use; the first is filmed where
     there are `clips`. Those that are in `log` are not played again, the others are added to it.
-
     PyTorch computes with one thread from then on, or with as many as OMP_NUM_THREADS says.
-    ValueError where the shapes do not agree.
-    """
+    ValueError where the shapes do not agree."""
     use_threads()
     weights = weights_of(checkpoint, config)
     players, known, layout = _players(checkpoint, config, tasks, seed=config.seed, prompts=prompts)
@@ -260,20 +259,24 @@ def evaluate_checkpoint(
         env_python=config.actors.env_python,
     )
     worker = Worker(
-        "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout, seen=seen
-    )
+        "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout, seen=seen,
+        records=StoredPrompts(checkpoint.parent.parent / "replay", config),
+    )  # fmt: skip
     for name in tasks:
         wanted = range(EVALUATION_SEED, EVALUATION_SEED + episodes)
-        kept = log.known(name, acting[name]) if log is not None else {}
+        # Answers to records are not kept: their measures are of all of them together.
+        is_played = known[name].has_environment
+        kept = log.known(name, acting[name]) if log is not None and is_played else {}
         returns = {seed: kept[seed].episode_return for seed in wanted if seed in kept}
         solved = {seed: success for seed in returns if (success := kept[seed].success) is not None}
         if progress is not None and returns:
             progress.advance(len(returns))
         missing = [seed for seed in wanted if seed not in returns]
         done: list[Evaluation] = []
-        for start in range(0, len(missing), MOST_ENVS):
-            seeds = tuple(missing[start : start + MOST_ENVS])
-            film = clips is not None and seeds[0] == EVALUATION_SEED
+        at_once = MOST_ENVS if is_played else len(missing)
+        for start in range(0, len(missing), at_once or 1):
+            seeds = tuple(missing[start : start + at_once])
+            film = clips is not None and is_played and seeds[0] == EVALUATION_SEED
             _, evaluation = worker.perform(
                 Assignment(role="evaluate", task=name, seeds=seeds, film=film)
             )
@@ -289,6 +292,7 @@ def evaluate_checkpoint(
             learner_step=weights.learner_step,
             returns=tuple(returns[seed] for seed in wanted if seed in returns),
             successes=tuple(solved[seed] for seed in wanted if seed in solved),
+            measures=done[0].measures if done else {},
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),
             failed=next((e.failed for e in done if e.failed), None),

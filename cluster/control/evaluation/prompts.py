@@ -8,6 +8,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.resolve import layout_of, tasks_of
 from gato.sequence import Window
 from replay.sampling.demonstrations import Demonstrations
+from replay.sampling.held_out import held_out, joined
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
 
@@ -18,6 +19,24 @@ class StoredPrompts:
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self._folder = folder
         self._config = config
+
+    def held_out(self, task_name: str, most: int) -> Window | None:
+        """At most `most` records of a task that were held out of training; None if there are
+        none."""
+        config = self._config
+        count = config.replay.num_shards
+        found: list[Window | None] = []
+        for shard in range(count if self._folder.is_dir() else 0):
+            store = EpisodeStore(
+                shard_folder(self._folder, shard, count),
+                capacity_bytes=config.replay.capacity_bytes,
+                read_only=True,
+            )
+            try:
+                found.append(held_out(store, task_name, -(-most // count)))
+            finally:
+                store.close()
+        return joined(found)
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:
         """The first steps of a successful one, as the run's workers are given. ValueError where

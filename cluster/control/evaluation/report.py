@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.monitor.iqm import Aggregate, aggregate
@@ -26,6 +26,8 @@ class TaskResult:
     warnings: tuple[str, ...] = ()
     successes: tuple[bool, ...] = ()
     """Whether each episode solved the task; empty if its environment does not say."""
+    measures: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What `Evaluation.measures` says of held-out records, by name."""
 
     @property
     def success_rate(self) -> float | None:

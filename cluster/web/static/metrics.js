@@ -95,7 +95,7 @@ function titleOf(name) {
 }
 
 function byGroup(a, b) {
-  const order = ["tasks", "returns", "learner", "replay", "workers"];
+  const order = ["tasks", "returns", "records", "learner", "replay", "workers"];
   const [one, other] = [a, b].map((name) => order.indexOf(name.split("/")[0]));
   return one - other || (a < b ? -1 : a > b ? 1 : 0);
 }
@@ -106,6 +106,7 @@ function matches(name, text) {
 }
 
 function formatOf(name) {
+  if (/^records\//.test(name)) return /per byte$/.test(name) ? number : percent;
   if (/bytes$/.test(name)) return bytes;
   if (/learner\/(waits|blocked|mfu|time\/)|accuracy|replay\/fill|workers\/waits/.test(name)) return percent;
   if (/per s$|steps$|episodes|version|number|tokens/.test(name)) return count;

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from actors.tasks.text_encoder import SentencePieceEncoder
+from actors.tasks.text_encoder import (
+    SentencePieceEncoder,
+    model_path,
+    text_encoder,
+    unknown_in,
+)
 from gato.sequence import StepLayout
 from gato.text import TextEncoder, text_to_bytes
 from gato.tokenizer import TokenLayout, encode
@@ -94,3 +99,12 @@ def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     for name in ("notes.txt", "missing.model"):
         with pytest.raises(ValueError, match=f"no SentencePiece model in .*{name}.*spm_train"):
             SentencePieceEncoder.from_file(tmp_path / name)
+
+
+def test_a_model_of_a_package_is_found_by_its_name_and_writes_what_it_reads() -> None:
+    pytest.importorskip("mistral_common", reason="the extra mistral is not installed")
+    encoder = text_encoder(model_path("mistral"))
+    assert encoder.vocab_size == 32_000
+    for text in ("what color is the shape?", "größer, 漢字"):
+        assert encoder.decode(encoder.encode(text)) == text
+    assert unknown_in(encoder, ["漢", "🦜"]) == []

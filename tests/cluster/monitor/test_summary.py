@@ -184,6 +184,7 @@ def test_a_task_is_shown_by_its_newest_version_with_its_history_in_order_of_step
         "expert_normalised": 1.0,
         "human_normalised": None,
         "success": None,
+        "measures": {},
         "episodes": 2,
         "random_return": 20.0,
         "teacher_return": 3220.0,

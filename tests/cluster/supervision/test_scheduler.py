@@ -398,3 +398,21 @@ def test_a_run_without_data_whose_teachers_fail_is_hopeless_though_it_can_be_eva
             ended = replace(report(assignment, version=Version(1, 1 + now)), failed=failed)
             scheduler.done("w", assignment, ended, now + 1.0)
     assert scheduler.is_hopeless
+
+
+def test_recorded_tasks_are_evaluated_on_many_records_and_never_played() -> None:
+    config = replace(CONFIG, evaluation_records=7, clip_every_s=1.0)
+    scheduler = make(config, teachable=[], recorded=["b"])
+    scheduler.published(Version(1, 1))
+    roles: list[tuple[str, str]] = []
+    for number in range(12):
+        assignment = scheduler.next("w", float(number))
+        if assignment is None:
+            continue
+        roles.append((assignment.role, assignment.task))
+        if assignment.task == "b":
+            assert assignment.seeds == tuple(range(EVALUATION_SEED, EVALUATION_SEED + 7))
+            assert not assignment.film
+        scheduler.done("w", assignment, report(assignment, version=Version(1, 1)), float(number))
+    assert [role for role, task in roles if task == "b"] == ["evaluate"]
+    assert ("generate", "a") in roles

@@ -1,0 +1,1 @@
+"""Evaluation on records that were held out: questions, captions, text and recorded robots."""

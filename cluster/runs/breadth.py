@@ -1,0 +1,79 @@
+"""The named run `breadth`: every kind of data that there is, in one model, on two cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from actors.config import ActorsConfig
+from cluster.runs.config import RunConfig
+from gato.config import PRESETS, ActingConfig
+from learner.config import LearnerConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
+
+QUESTIONS = "vqa/easy-vqa"
+LEVEL = "minigrid:BabyAI-GoToLocal-v0"
+ROBOTS = ("mujoco/hopper", "mujoco/halfcheetah", "mujoco/walker2d", "mujoco/reacher")
+GAMES = ("atari/freeway", "atari/pong", "atari/boxing")
+MANIPULATION = tuple(
+    f"metaworld/{name}"
+    for name in (
+        "reach", "push", "pick-place", "door-close", "door-lock", "door-unlock", "drawer-open",
+        "drawer-close", "window-open", "window-close", "faucet-open", "faucet-close",
+        "button-press-wall", "handle-press", "handle-pull", "plate-slide", "coffee-button",
+        "coffee-pull", "dial-turn", "reach-wall",
+    )
+)  # fmt: skip
+"""Twenty whose scripted experts solve each of their 10 measured episodes."""
+
+BREADTH = RunConfig(
+    name="breadth",
+    about=(
+        "20 Meta-World tasks, 4 robots, 3 games, a BabyAI level and questions about images from one"
+        " model: hours, on two cores."
+    ),
+    tasks=(*MANIPULATION, *ROBOTS, *GAMES, LEVEL, QUESTIONS),
+    data=("easy-vqa",),
+    model=replace(PRESETS["small"], num_layers=4, context_tokens=176),
+    learner=LearnerConfig(
+        num_updates=20_000, max_rate=1e-3, publish_every=500, checkpoint_every=1000, num_threads=1
+    ),
+    replay=ReplayConfig(
+        capacity_bytes=8 << 30,
+        limiter=LimiterConfig(
+            warmup_tokens=2_000_000, reads_per_inserted_token=None, slack_tokens=480_000_000
+        ),
+        # A row holds two questions, or four steps of Meta-World, one of which may be a prompt: it
+        # says which of the twenty tasks it is, whose observations look alike.
+        mix=MixConfig(
+            rows=24,
+            row_tokens=176,
+            prompt_steps=1,
+            tasks={
+                **dict.fromkeys(MANIPULATION, TaskMix(window_steps=1)),
+                **dict.fromkeys(ROBOTS, TaskMix(weight=2.0, window_steps=1)),
+                **dict.fromkeys(GAMES, TaskMix(weight=2.0, window_steps=1)),
+                LEVEL: TaskMix(weight=2.0),
+                QUESTIONS: TaskMix(weight=8.0, window_steps=1),
+            },
+        ),
+    ),
+    actors=ActorsConfig(
+        num_workers=1,
+        evaluation_episodes=2,
+        num_envs=2,
+        # A demonstration's first step tells the twenty tasks of Meta-World apart.
+        evaluate_of=dict.fromkeys(MANIPULATION, ActingConfig(window_steps=2, prompt_steps=1)),
+        evaluate_every_s=600.0,
+        evaluate_share=0.5,
+        generate_share=0.0,
+        first_demonstration_steps=2_000,
+        demonstration_steps=10_000,
+        demonstration_steps_of={
+            **dict.fromkeys(ROBOTS, 40_000),
+            **dict.fromkeys(GAMES, 16_000),
+        },
+        clip_every_s=1800.0,
+    ),
+)

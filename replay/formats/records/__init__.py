@@ -1,0 +1,1 @@
+"""Importers of records: text, captions and questions about images."""

@@ -1,0 +1,232 @@
+"""Importers of records: Parquet with text or images and text, plain text, questions in a folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from actors.tasks.resolve import resolve_task
+from gato.episode import Episode, is_held_out
+from gato.task import Task
+from gato.text import bytes_to_text
+from replay.formats.detect import read_source
+from replay.formats.reader import ImportOptions, Reading, nothing_known
+from replay.formats.records.build import is_nth, is_test_name
+from replay.formats.records.passages import cut_passages
+
+OPTIONS = ImportOptions(name="mine", find_task=resolve_task)
+
+
+def png(colour: int, size: tuple[int, int] = (64, 64)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, (colour, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def table(file: Path, **columns: list[Any]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), file)
+    return file
+
+
+def reading(source: Path | str, task: Task | None = None) -> Reading:
+    return read_source(str(source), {}, task, known=nothing_known, options=OPTIONS)
+
+
+def texts(episode: Episode, name: str = "") -> list[str]:
+    rows = episode.observations[name] if name else episode.actions
+    return [bytes_to_text(row) for row in rows]
+
+
+def files(*colours: int) -> list[dict[str, Any]]:
+    """Images as the `datasets` library writes them."""
+    return [{"bytes": png(colour), "path": f"{colour}.png"} for colour in colours]
+
+
+def test_images_with_a_text_are_captions(tmp_path: Path) -> None:
+    table(tmp_path / "cc" / "train-0.parquet", images=files(1, 2), text=["a cat", "a dog"])
+    table(tmp_path / "cc" / "test-0.parquet", images=files(3), text=["an owl"])
+    found = list(read := reading(tmp_path / "cc"))
+    assert read.report.task == "captions/mine"
+    assert [texts(e) for e in found] == [["an owl"], ["a cat"], ["a dog"]]
+    assert [is_held_out(e.source) for e in found] == [True, False, False]
+    assert [int(e.observations["image"][0, 0, 0, 0]) for e in found] == [3, 1, 2]
+    assert len({e.key for e in found}) == 3
+
+
+def test_a_question_and_its_answer_in_one_text_are_told_apart(tmp_path: Path) -> None:
+    asked = ["Q: What is it? A: a cat", "Q: Is it (A: or B:) red?\nA: no"]
+    file = table(tmp_path / "ok-vqa.parquet", images=files(1, 2), text=asked)
+    first, second = (read := reading(file))
+    assert read.report.task == "vqa/mine"
+    assert (texts(first, "question"), texts(first)) == (["What is it?"], ["a cat"])
+    assert texts(second) == ["no"] or texts(second)[0].endswith("no")
+
+
+def test_columns_of_questions_and_answers_may_be_lists_and_votes(tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "a.parquet",
+        image=files(1, 2),
+        question=[["one?", "two?"], ["three?"]],
+        answers=[["yes", "no"], ["red"]],
+    )
+    first, second = reading(file)
+    assert (texts(first, "question"), texts(first)) == (["one?", "two?"], ["yes", "no"])
+    assert first.observations["image"].shape == (2, 64, 64, 3)
+    assert first.episode_return == pytest.approx(second.episode_return) == pytest.approx(1.0)
+    votes = [[{"answer": "red"}, {"answer": "blue"}, {"answer": "blue"}]]
+    file = table(tmp_path / "b.parquet", image=files(1), question=["colour?"], answers=votes)
+    assert [texts(e) for e in reading(file)] == [["blue"]]
+
+
+def test_a_column_of_text_alone_is_cut_into_passages(tmp_path: Path) -> None:
+    long = " ".join(str(i) for i in range(300))
+    file = table(tmp_path / "wikipedia.parquet", id=["1", "2"], text=["short", long])
+    short, cut = (read := reading(file))
+    assert read.report.task == "text/mine"
+    assert (texts(short), "".join(texts(cut))) == (["short"], long)
+    assert max(len(t.encode()) for t in texts(cut)) <= 256
+    assert any("not read: id" in note for note in read.report.notes)
+
+
+@given(st.text(alphabet="ab é漢\n", max_size=60), st.integers(4, 20))
+def test_passages_lose_nothing_but_white_space(text: str, room: int) -> None:
+    passages = cut_passages(text, room)
+    assert all(len(passage.encode()) <= room and passage.strip() for passage in passages)
+    assert "".join("".join(passages).split()) == "".join(text.split())
+
+
+def test_text_files_are_read_and_one_episode_in_twenty_is_held_out(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    words = " ".join(f"word{i}" for i in range(100_000))
+    (tmp_path / "books" / "one.txt").write_text("\ufeff" + words, encoding="utf-8")
+    found = list(reading(tmp_path / "books"))
+    assert " ".join("".join("".join(texts(e)) for e in found).split()) == words
+    held = [is_held_out(e.source) for e in found]
+    assert sum(held) == sum(is_nth(i, len(found)) for i in range(len(found)))
+    assert 0 < sum(held) <= len(found) / 10
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 11, 40])
+def test_a_split_is_held_out_of_any_data_but_a_single_episode(total: int) -> None:
+    held = sum(is_nth(index, total) for index in range(total))
+    assert held == (0 if total == 1 else -(-max(total - 10, 1) // 20))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_test"),
+    [("test-00000-of-00001-ab12", True), ("val2014", True), ("validation", True), ("dev_0", True),
+     ("train-00000", False), ("contest", False), ("evaluated", False)],
+)  # fmt: skip
+def test_a_test_split_is_known_by_its_name(name: str, is_test: bool) -> None:
+    assert is_test_name(name) == is_test
+
+
+def questions(folder: Path, *, answers: str = "yes\nno\nred\n") -> Path:
+    """A folder as easy-vqa has it: two images to learn from and one that is held out."""
+    rows = {
+        "train": [("red?", "yes", 0), ("colour?", "red", 1), ("blue?", "no", 0)],
+        "test": [("red?", "yes", 7)],
+    }
+    for split, asked in rows.items():
+        (folder / split / "images").mkdir(parents=True)
+        (folder / split / "questions.json").write_text(json.dumps(asked))
+        for number in {number for _, _, number in asked}:
+            (folder / split / "images" / f"{number}.png").write_bytes(png(number))
+    (folder / "answers.txt").write_text(answers)
+    return folder
+
+
+def test_an_episode_has_all_questions_about_its_image(tmp_path: Path) -> None:
+    first, second, held = (read := reading(questions(tmp_path / "q")))
+    assert read.report.task == "vqa/mine"
+    assert (texts(first, "question"), texts(first)) == (["red?", "blue?"], ["yes", "no"])
+    assert texts(second) == ["red"]
+    assert (is_held_out(held.source), is_held_out(first.source)) == (True, False)
+    assert (held.observations["image"][..., 0] == 7).all()
+
+
+def test_images_of_other_sizes_are_scaled_as_a_whole(tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "a.parquet",
+        image=[{"bytes": png(200, (128, 64)), "path": ""}],
+        text=["a wide one"],
+    )
+    (episode,) = reading(file, resolve_task("captions/mine?image=32"))
+    red = episode.observations["image"][0, ..., 0]
+    assert red.shape == (32, 32)
+    np.testing.assert_array_equal(red[8:24], 200)
+    np.testing.assert_array_equal(red[:7], 0)
+
+
+BAD = {
+    "counts of images and texts": (
+        {"images": [files(1, 2), files(3)], "text": [["a", "b", "c"], ["d"]]},
+        "2 images and 3 texts",
+    ),
+    "counts of questions and answers": (
+        {"image": files(1, 2), "question": [["a?"], ["b?"]], "answer": [["c", "d"], ["e"]]},
+        "1 questions and 2 answers",
+    ),
+    "no image": (
+        {"image": [{"bytes": b"no image", "path": ""}, *files(1)], "text": ["a", "b"]},
+        "not an image",
+    ),
+    "a damaged image": (
+        {"image": [{"bytes": png(1)[:60], "path": ""}, *files(1)], "text": ["a", "b"]},
+        "damaged image",
+    ),
+    "an image elsewhere": (
+        {"image": [{"bytes": None, "path": "a.png"}, *files(1)], "text": ["a", "b"]},
+        "kept outside of the file",
+    ),
+    "an empty text": ({"image": files(1, 2), "text": [" ", "b"]}, "an empty answer"),
+    "a long text": ({"image": files(1, 2), "text": ["a" * 900, "b"]}, "answer_tokens=225"),
+    "missing text": ({"image": files(1, 2), "text": [None, "b"]}, "text is not text"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_refused_by_name_and_the_others_are_read(name: str, tmp_path: Path) -> None:
+    columns, reason = BAD[name]
+    read = reading(table(tmp_path / "a.parquet", **columns))
+    assert len(list(read)) == 1
+    (said,) = read.report.rejected
+    assert reason in said
+    assert "\n" not in said
+
+
+def test_an_answer_outside_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    read = reading(questions(tmp_path / "q", answers="yes\nno\n"))
+    assert [texts(e) for e in read] == [["yes", "no"], ["yes"]]
+    (said,) = read.report.rejected
+    assert "the answer 'red' is not one of the 2 in answers.txt" in said
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_questions_and_images_of_other_numbers_are_refused_at_once(
+    tmp_path: Path, is_missing: bool
+) -> None:
+    folder = questions(tmp_path / "q") / "train" / "images"
+    if is_missing:
+        (folder / "1.png").unlink()
+    else:
+        (folder / "9.png").write_bytes(png(9))
+    with pytest.raises(ValueError, match=r"asks about 2 images, images/ holds [13]"):
+        reading(tmp_path / "q")
+
+
+def test_text_that_is_not_utf_8_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("grüße".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8: .* at byte 2; convert it"):
+        reading(tmp_path / "a.txt")
