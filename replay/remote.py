@@ -1,21 +1,18 @@
-"""Replay as Ray actors, one a shard, and the clients that call them. Only calls: the choices are in
-`shard_reader`, the arithmetic in `shards`."""
+"""Replay as Ray actors, one a shard, and handles to all of them. Only calls: the arithmetic is in
+`shards`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from uuid import uuid4
 
 import ray
 from ray.actor import ActorClass, ActorProxy
-from ray.exceptions import GetTimeoutError, RayActorError
 
-from gato.episode import Episode
 from gato.metrics import ReplayStats
 from gato.part_log import name_log
 from gato.sequence import Batch, Window
@@ -25,16 +22,12 @@ from gato.version import Version
 from replay.config import ReplayConfig
 from replay.ingest import Added
 from replay.rate_limiter import LimiterConfig
-from replay.sampling.held_out import joined
 from replay.service import ReplayService
-from replay.shard_reader import CALL_WAIT_S, ShardGone, ShardReader, add_patiently, first_found
-from replay.shards import merged, priorities_by_shard, shard_folder, shard_of, steps_of_all
-from replay.storage.record import pack, record_to_bytes
+from replay.shard_reader import CALL_WAIT_S
+from replay.shards import merged, priorities_by_shard, shard_folder, steps_of_all
 
 THREADS = {"write": 8, "read": 4}
 """Threads of each concurrency group: writers that are held back never keep readers out."""
-
-Answer = TypeVar("Answer")
 
 
 class ReplayActor:
@@ -110,6 +103,7 @@ class ReplayActor:
 
     @ray.method
     def pid(self) -> int:
+        """The number of replay's process, for tests that kill it."""
         return os.getpid()
 
     @ray.method
@@ -165,10 +159,15 @@ class Shards:
     """Names of the actors in Ray's namespace; empty for actors without a name."""
 
     def borrowed(self) -> Shards:
-        """Handles to give to the constructor of another actor. They do not keep the actors alive;
-        the caller must keep `self`. One that does is an object in Ray's store: an actor whose
-        constructor got it cannot be restarted after it is lost. Raises ValueError if an actor has
-        no name, or has ended."""
+        """Handles to give to the constructor of another actor.
+
+        They do not keep the actors alive; the caller must keep `self`. A handle that does is an
+        object in Ray's store: an actor whose constructor got one cannot be restarted after that
+        object is lost.
+
+        Raises:
+            ValueError: if an actor has no name, or has ended.
+        """
         if len(self.names) != len(self.actors):
             raise ValueError(
                 f"{len(self.actors)} replay actors have {len(self.names)} names; use start_replay"
@@ -189,12 +188,14 @@ class Shards:
 
     def published(self, version: Version) -> None:
         """Tell that a version was published, without waiting for an answer."""
-        _ = [actor.published.remote(version) for actor in self.actors]
+        for actor in self.actors:
+            actor.published.remote(version)
 
     def update_priorities(self, priorities: Mapping[str, float]) -> int:
         """Set priorities by key. Returns how many keys were found."""
-        parts = priorities_by_shard(priorities, len(self.actors)).items()
-        return sum(ray.get([self.actors[s].update_priorities.remote(part) for s, part in parts]))
+        parts = priorities_by_shard(priorities, len(self.actors))
+        calls = [self.actors[s].update_priorities.remote(part) for s, part in parts.items()]
+        return sum(ray.get(calls))
 
     def reconfigure(self, config: ReplayConfig) -> None:
         """Use other settings of the limiter, for all shards together."""
@@ -212,89 +213,3 @@ class Shards:
     def close(self, *, timeout_s: float = 30.0) -> None:
         """Close all shards; waiting calls get None or `wait`."""
         ray.get([actor.close.remote() for actor in self.actors], timeout=timeout_s)
-
-
-def _answer(reference: ray.ObjectRef[Answer], timeout_s: float | None = None) -> Answer:
-    """The answer to a call. Raises ShardGone if the process died, or does not answer in time."""
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except (RayActorError, GetTimeoutError) as problem:
-        raise ShardGone(str(problem)) from problem
-
-
-class RemoteEpisodeSink:
-    """Inserts episodes, each until it is durable."""
-
-    def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
-        """`patience_s`: how long a replay that is away is tried; `is_paced`: obey the limiter."""
-        self._shards, self._is_paced, self._patience_s = shards, is_paced, patience_s
-
-    def add(self, episode: Episode) -> Added:
-        """Returns when the episode is durable or rejected; `wait` if writers are held back, or
-        replay does not answer."""
-        record = pack(episode)
-        actor = self._shards.actors[shard_of(record.key, len(self._shards.actors))]
-        data = record_to_bytes(record)
-        return add_patiently(
-            lambda: _answer(actor.add.remote(data, CALL_WAIT_S, self._is_paced), self._patience_s),
-            patience_s=self._patience_s,
-        )
-
-
-class RemotePromptSource:
-    """Demonstrations that acting starts from, and records that evaluations ask."""
-
-    def __init__(self, shards: Shards) -> None:
-        self._shards = shards
-
-    def demonstration(self, task_name: str, num_steps: int) -> Window | None:
-        """The first steps of a successful demonstration; None if no shard that answers has one."""
-
-        def ask(actor: ActorProxy[ReplayActor]) -> Window | None:
-            return _answer(actor.demonstration.remote(task_name, num_steps, 0))
-
-        return first_found([partial(ask, actor) for actor in self._shards.actors])
-
-    def held_out(self, task_name: str, most: int) -> Window | None:
-        """Those of all shards; see `ReplayService.held_out`."""
-        each = -(-most // len(self._shards.actors))
-        asked = [actor.held_out.remote(task_name, each) for actor in self._shards.actors]
-        return joined([_answer(one, CALL_WAIT_S) for one in asked])
-
-
-class _RayCalls:
-    """Calls for a `ShardReader`."""
-
-    def __init__(self, shards: Shards) -> None:
-        self._actors = shards.actors
-
-    def ask(self, shard: int, number: int, wait_s: float) -> ray.ObjectRef[Batch | None]:
-        return self._actors[shard].next_batch.remote(number, wait_s)
-
-    def is_done(self, request: ray.ObjectRef[Batch | None], timeout_s: float) -> bool:
-        return bool(ray.wait([request], timeout=timeout_s)[0])
-
-    def answer(self, request: ray.ObjectRef[Batch | None]) -> Batch | None:
-        return _answer(request)
-
-    def is_alive(self, shard: int, timeout_s: float) -> bool:
-        try:
-            return _answer(self._actors[shard].ping.remote(), timeout_s) is None
-        except ShardGone:
-            return False
-
-
-class RemoteBatchSource:
-    """Reads batches, the next ones asked for in advance. Each learner rank has one of its own."""
-
-    def __init__(
-        self, shards: Shards, *, prefetch: int = 2, rank: int = 0, num_ranks: int = 1
-    ) -> None:
-        self._reader = ShardReader(
-            _RayCalls(shards), num_shards=len(shards.actors), prefetch=prefetch, rank=rank,
-            num_ranks=num_ranks,
-        )  # fmt: skip
-
-    def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        """This rank's batch number `index`; None if it does not come in time."""
-        return self._reader.next_batch(index, timeout_s)

@@ -135,7 +135,8 @@ def sample_remote(task: Task, rows: int, num_shards: int) -> Row:
     memory."""
     import ray
 
-    from replay.remote import RemoteBatchSource, RemoteEpisodeSink, start_replay
+    from replay.clients import RemoteBatchSource, RemoteEpisodeSink
+    from replay.remote import start_replay
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:

@@ -30,13 +30,8 @@ from cluster.supervision.weights_store import (
     WeightsStore,
 )
 from learner.remote import LearnerActor, RemoteLearner
-from replay.remote import (
-    RemoteBatchSource,
-    RemoteEpisodeSink,
-    RemotePromptSource,
-    Shards,
-    start_replay,
-)
+from replay.clients import RemoteBatchSource, RemoteEpisodeSink, RemotePromptSource
+from replay.remote import Shards, start_replay
 
 WorkerHandle = ActorProxy[WorkerActor]
 

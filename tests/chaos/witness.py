@@ -21,7 +21,8 @@ from actors.tasks.resolve import resolve_task
 from cluster.nodes.connect import connect_ray
 from gato.episode import AGENT, Episode
 from gato.version import Version
-from replay.remote import RemoteEpisodeSink, Shards
+from replay.clients import RemoteEpisodeSink
+from replay.remote import Shards
 
 TASK = "mujoco/inverted-pendulum"
 STREAM = "witness.0"

@@ -10,8 +10,9 @@ from pathlib import Path
 import ray
 
 from gato.sequence import Batch
+from replay.clients import RemoteBatchSource
 from replay.config import ReplayConfig
-from replay.remote import RemoteBatchSource, Shards, start_replay
+from replay.remote import Shards, start_replay
 from tests.replay.episodes import LAYOUT, TASKS
 
 

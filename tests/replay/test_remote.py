@@ -12,8 +12,8 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
+from replay.clients import RemoteBatchSource, RemoteEpisodeSink
 from replay.rate_limiter import LimiterConfig
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes
 from tests.replay.local import batch_from, keys_of, kill, start

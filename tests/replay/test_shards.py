@@ -18,8 +18,8 @@ from ray._private.internal_api import node_stats
 
 from gato.episode import AGENT
 from gato.metrics import Amount, ReplayStats
+from replay.clients import RemoteBatchSource, RemoteEpisodeSink
 from replay.rate_limiter import LimiterConfig
-from replay.remote import RemoteBatchSource, RemoteEpisodeSink
 from replay.service import ReplayService
 from replay.shards import batch_number, merged, shard_folder, shard_of
 from replay.storage.dedup import split_key
