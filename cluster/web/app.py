@@ -101,7 +101,7 @@ class Page:
     async def _metrics(self, request: web.Request) -> web.Response:
         """For Prometheus: the runs that this page follows now, its own first."""
         # Imported here, because most pages are never asked for it.
-        from cluster.exporters.prometheus import CONTENT_TYPE, metrics_text
+        from cluster.monitor.prometheus import CONTENT_TYPE, metrics_text
 
         summaries = [follower.summary for follower in self._runs.followed()]
         text = await _in_thread(partial(metrics_text, summaries, time.time()))

@@ -9,8 +9,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster.exporters.prometheus import metrics_text
 from cluster.monitor.fold import fold
+from cluster.monitor.prometheus import metrics_text
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary
 from gato.metrics import Mean

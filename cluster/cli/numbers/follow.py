@@ -157,7 +157,7 @@ def _tracker(folder: RunFolder, name: TrackerName, project: str) -> Feed:
 def _server(where: str, token_file: str | None, summary: Callable[[], Summary]) -> MetricsServer:
     """The server of metrics, which says where it is."""
     from cluster.exporters.metrics_server import MetricsServer
-    from cluster.exporters.prometheus import CONTENT_TYPE, metrics_text
+    from cluster.monitor.prometheus import CONTENT_TYPE, metrics_text
     from cluster.nodes.tokens import read_token
 
     host, _, port = where.rpartition(":")

@@ -20,13 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.exporters.follow import Follower
 from cluster.exporters.metrics_server import MetricsServer
-from cluster.exporters.prometheus import metrics_text
 from cluster.exporters.sink import Feed
 from cluster.exporters.webhook import Webhook, webhook_url
 from cluster.journal.codec import encode
 from cluster.journal.records import Event, Record
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.monitor.alerts import standing_alerts
+from cluster.monitor.prometheus import metrics_text
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
