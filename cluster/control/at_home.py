@@ -76,10 +76,8 @@ def evaluate_at_home(
     try:
         node = home_node(name, home, home.address)
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        play, count = (
-            ray.remote(work).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-            for work in (_evaluate, _num_played)
-        )
+        play = ray.remote(_evaluate).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        count = ray.remote(_num_played).options(num_cpus=0, scheduling_strategy=there)
         playing = play.remote(home.path, list(tasks), episodes, video, resume)
         while not ray.wait([playing], timeout=LOOK_EVERY_S)[0]:
             progress.update(ray.get(count.remote(home.path), timeout=ANSWER_S))
