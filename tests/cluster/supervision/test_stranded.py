@@ -145,7 +145,7 @@ def test_a_core_that_ray_gave_to_nobody_is_freed(tmp_path: Path) -> None:
         start = f"{gato} cluster start --host {head.address} --cpus 0 --gpus 0 --block"
         head.start(["bash", "-c", AGAIN.format(start)], tmp_path / "head.log")
         token = head.home / ".ray/auth_token"
-        wait_for(token.is_file)
+        wait_for(lambda: "alive" in head.gato("cluster nodes", check=False).stdout)
         node.gato(
             f"cluster join {head.address}:6379 --cpus 1 --gpus 0 --token-file -",
             input=token.read_text(),
