@@ -160,6 +160,8 @@ class Scheduler:
     def _demonstrate(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
         """The task that is furthest from its demonstrations, of those that have less than `at_most`
         steps."""
+        if not self._may_insert:
+            return None
         short: dict[str, float] = {}
         for name, state in self._tasks.items():
             wanted = state.wanted_steps if at_most is None else min(at_most, state.wanted_steps)

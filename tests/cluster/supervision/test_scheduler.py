@@ -44,6 +44,20 @@ def test_demonstrations_come_first_the_scarcest_task_before_the_others() -> None
     assert scheduler.next("w", 0.0) is None  # nothing was published
 
 
+def test_nobody_demonstrates_while_replay_holds_writers_back() -> None:
+    scheduler = make()
+    scheduler.replay_takes(False)
+    assert scheduler.next("w", 0.0) is None
+    scheduler.published(Version(1, 1))
+    evaluation = scheduler.next("w", 0.0)
+    assert evaluation is not None
+    assert evaluation.role == "evaluate"
+    scheduler.replay_takes(True)
+    demonstration = scheduler.next("w2", 0.0)
+    assert demonstration is not None
+    assert demonstration.role == "demonstrate"
+
+
 def test_no_two_assignments_of_a_task_share_a_seed() -> None:
     scheduler = make()
     seeds: list[tuple[str, int]] = []
