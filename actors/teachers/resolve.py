@@ -206,13 +206,27 @@ class Teachers:
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
     """The mean return that the task's teacher was measured at without noise; None if there is no
     teacher, no measurement, or one below random play."""
-    # Teachers were measured without sticky actions, over whole episodes.
-    is_other = any(option in split_name(task.name)[1] for option in ("sticky", "max_steps"))
-    if is_other or (not spec and not has_teacher(task, folder)):
-        return None
-    shipped = control_record(task) if not spec and is_controlled(task) else None
-    record = shipped or teacher_for(task, spec, folder=folder).record
+    record = _measured(task, spec, folder)
     known = float(record["return_mean"]) if "return_mean" in record else None
     # A teacher may solve a task that pays it less than random play: its return is no measure then.
     is_below = known is not None and task.references and known <= task.references.random
     return None if is_below else known
+
+
+def teacher_spread(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
+    """The standard deviation of the teacher's returns, by its mean above random play; None where
+    `teacher_return` is, or the task has no references."""
+    mean, std = teacher_return(task, spec, folder), _measured(task, spec, folder).get("return_std")
+    if mean is None or std is None or task.references is None:
+        return None
+    return float(std) / (mean - task.references.random)
+
+
+def _measured(task: Task, spec: str, folder: Path) -> Mapping[str, Any]:
+    """The record of a teacher's returns; empty if there is none of this form of the task."""
+    # Teachers were measured without sticky actions, over whole episodes.
+    is_other = any(option in split_name(task.name)[1] for option in ("sticky", "max_steps"))
+    if is_other or (not spec and not has_teacher(task, folder)):
+        return {}
+    shipped = control_record(task) if not spec and is_controlled(task) else None
+    return shipped or teacher_for(task, spec, folder=folder).record
