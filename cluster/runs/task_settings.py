@@ -35,7 +35,7 @@ MAX_TEACHER_S = 300.0
 DEMONSTRATION_STEPS: Mapping[bool, int] = {True: 80_000, False: 40_000}
 """Wanted of a teacher whose returns do not vary; True: of a task with continuous actions, whose
 every value must be right."""
-TIMES_READ: Mapping[bool, float] = {True: 8.0, False: 8.0}
+TIMES_READ = 5.0
 """How often each demonstrated step is trained on."""
 LONG_STEP_TOKENS = 24
 """Longer steps are trained on less often, by the root of their tokens: a task of long steps would
@@ -89,7 +89,7 @@ def needs_of(task: Task, layout: TokenLayout, *, teacher: str = "") -> TaskNeeds
         spread=spread,
         teacher_steps_per_s=speed,
         demonstration_steps=demonstrations,
-        trained_steps=int(TIMES_READ[is_continuous] * less_often * demonstrations),
+        trained_steps=int(TIMES_READ * less_often * demonstrations),
     )
 
 
