@@ -83,6 +83,15 @@ def test_a_slow_teacher_demonstrates_no_longer_than_its_limit() -> None:
     assert needs_of(hopper, LAYOUT).teacher_s < MAX_TEACHER_S
 
 
+def test_no_game_of_a_teacher_is_left_out_because_it_went_badly() -> None:
+    assert started().replay.mix.min_expert_fraction is None
+    said = started(SIX, "replay.mix.min_expert_fraction=0.5")
+    assert said.replay.mix.min_expert_fraction == 0.5
+    with_data = replace(RUNS["demo"], data=("mine",))
+    tasks = {name: TASKS[name] for name in SIX}
+    assert fit_to_tasks(with_data, tasks).replay.mix.min_expert_fraction == 0.8
+
+
 @pytest.mark.parametrize("config", [started(), RUNS["generalist"], RUNS["generalist-79m"]])
 def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig) -> None:
     mix, wanted = config.replay.mix, sum(of.demonstration_tokens for of in all_needs(config))
