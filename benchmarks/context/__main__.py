@@ -9,8 +9,8 @@ worth, by demonstration, by target return, by both, on a task that was trained a
 held out and fine-tuned with few episodes (the paper's section 5.2); and does prompting work at all,
 on two tasks that only a prompt tells apart (`benchmarks/context/opposites.py`).
 
-What is measured is kept in docs/results/context.json after each part, trainings under GATO_RUNS: a
-command that was ended goes on where it was.
+What is measured is kept in docs/results/context.json (of the short form in the folder of runs)
+after each part, trainings under GATO_RUNS: a command that was ended goes on where it was.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Size:
     """How much is done."""
 
     name: str
-    """Of its files in docs/results."""
+    """Of its files."""
     seeds: tuple[int, ...]
     updates: int
     batch_tokens: int
@@ -279,13 +279,14 @@ def main() -> None:
     arguments = parser.parse_args()
     use_threads(1)
     size = SHORT if arguments.short else LONG
-    kept = Kept(RESULTS / f"{size.name}.json")
+    folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
+    results = folder if arguments.short else RESULTS
+    kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
-        folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
         for seed in size.seeds:
             for part in PARTS:
                 part(size, folder, seed, kept)
-    write_page(kept.entries, size.name)
+    write_page(kept.entries, results, size.name)
 
 
 if __name__ == "__main__":

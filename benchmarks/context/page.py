@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-from benchmarks.learning import RESULTS
 
 Entries = Sequence[Mapping[str, Any]]
 
 
-def write_page(entries: Entries, name: str) -> None:
-    """Write docs/results/NAME.md and NAME.png from the kept entries."""
+def write_page(entries: Entries, folder: Path, name: str) -> None:
+    """Write NAME.md and NAME.png into a folder, from the kept entries."""
     if not entries:
         raise SystemExit("nothing was measured yet")
     machine = entries[-1]["machine"]
@@ -24,9 +23,9 @@ def write_page(entries: Entries, name: str) -> None:
     ]  # fmt: skip
     lines += [*_opposites(entries), *_modes(entries), *_windows(entries)]
     lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
-    _draw(entries, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
+    _draw(entries, folder / f"{name}.png")
 
 
 def _score(entry: Mapping[str, Any], mean: float) -> float:
@@ -102,7 +101,7 @@ def _windows(entries: Entries) -> list[str]:
     return lines
 
 
-def _draw(entries: Entries, name: str) -> None:
+def _draw(entries: Entries, file: Path) -> None:
     by_steps = _by_steps(entries)
     if not by_steps:
         return
@@ -119,5 +118,5 @@ def _draw(entries: Entries, name: str) -> None:
     axis.set(xscale="log", xlabel="steps of the window", ylabel="return (1: teacher)")
     axis.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    figure.savefig(file, dpi=110)
     pyplot.close(figure)

@@ -6,8 +6,9 @@ and evaluation.
     python -m benchmarks.decision_transformer draw [--short]
 
 The folder holds hopper_medium-v5.hdf5 and the like. What is measured is kept in
-docs/results/decision-transformer.json after each training, trainings themselves under GATO_RUNS:
-a command that was ended goes on where it was. Returns are of the last update, never the best.
+docs/results/decision-transformer.json (of the short form in the folder of runs) after each
+training, trainings themselves under GATO_RUNS: a command that was ended goes on where it was.
+Returns are of the last update, never the best.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Size:
     """How much is done."""
 
     name: str
-    """Of its files in docs/results."""
+    """Of its files."""
     robots: tuple[str, ...]
     seeds: tuple[int, ...]
     updates: int
@@ -106,7 +107,7 @@ class Measured:
         self, size: Size, folder: Path, task: Task, files: Sequence[Path], seed: int
     ) -> None:
         self._size, self._task, self._seed = size, task, seed
-        self._folder = folder / size.name / f"{files[0].stem}-{len(files)}-{seed}"
+        self._folder = folder / f"{files[0].stem}-{len(files)}-{seed}"
         self._files = files
 
     def ours(self, targets: Sequence[float]) -> dict[float, list[float]]:
@@ -156,9 +157,8 @@ class Measured:
         }
 
 
-def measure(size: Size, data: Path, folder: Path) -> list[dict[str, Any]]:
-    """Measure what is not kept yet; return all."""
-    kept = Kept(RESULTS / f"{size.name}.json")
+def measure(size: Size, data: Path, folder: Path, kept: Kept) -> None:
+    """Measure what is not kept yet."""
     for seed in size.seeds:
         for robot in size.robots:
             task = TASKS[f"mujoco/{robot}"]
@@ -178,7 +178,6 @@ def measure(size: Size, data: Path, folder: Path) -> list[dict[str, Any]]:
                         "updates": size.updates,
                     }
                     kept.get_or(label, partial(_entry, task, of_data, play, targets))
-    return kept.entries
 
 
 def _entry(task: Task, of_data: Sequence[float], play: Any, targets: Sequence[float]) -> Any:
@@ -214,10 +213,12 @@ def main() -> None:
     use_threads(arguments.threads)
     size = SHORT if arguments.short else LONG
     size = replace(size, updates=arguments.updates or size.updates)
+    folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
+    results = folder if arguments.short else RESULTS
+    kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
-        runs = Path(os.environ.get("GATO_RUNS", "runs")).absolute()
-        measure(size, arguments.data, runs / "decision-transformer")
-    write_page(Kept(RESULTS / f"{size.name}.json").entries, size.name)
+        measure(size, arguments.data, folder, kept)
+    write_page(kept.entries, results, size.name)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-
-from benchmarks.learning import RESULTS
 
 NAMES = {"gato": "Gato, decision-transformer", "plain": "plain Decision Transformer"}
 PUBLISHED = {
@@ -17,8 +16,8 @@ PUBLISHED = {
 """The paper's, on D4RL's own medium-v2 files and 100,000 updates: other data."""
 
 
-def write_page(entries: Sequence[dict[str, Any]], name: str) -> None:
-    """Write docs/results/NAME.md and NAME.png from the kept entries."""
+def write_page(entries: Sequence[dict[str, Any]], folder: Path, name: str) -> None:
+    """Write NAME.md and NAME.png into a folder, from the kept entries."""
     if not entries:
         raise SystemExit("nothing was measured yet")
     updates = ", ".join(f"{value:,}" for value in sorted({entry["updates"] for entry in entries}))
@@ -54,9 +53,9 @@ def write_page(entries: Sequence[dict[str, Any]], name: str) -> None:
             for target, reached in curve
         ]
     lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
-    _draw(entries, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
+    _draw(entries, folder / f"{name}.png")
 
 
 def _curves(
@@ -75,7 +74,7 @@ def _curves(
     return out
 
 
-def _draw(entries: Sequence[dict[str, Any]], name: str) -> None:
+def _draw(entries: Sequence[dict[str, Any]], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,5 +96,5 @@ def _draw(entries: Sequence[dict[str, Any]], name: str) -> None:
     axes[0][0].set_ylabel("reached return")
     axes[0][-1].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    figure.savefig(file, dpi=110)
     pyplot.close(figure)
