@@ -50,6 +50,7 @@ def _generalist(
         actors=ActorsConfig(
             evaluate=ActingConfig(window_steps=window_steps),
             evaluate_share=0.3,
+            final_evaluation_episodes=50,
             generate_share=0.0,
             relabel_share=RELABEL_SHARE,
         ),

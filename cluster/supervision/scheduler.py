@@ -110,12 +110,17 @@ class Scheduler:
         """Whether no task has anything left to try."""
         return is_hopeless(list(self._tasks.values()), has_data=self._has_data)
 
-    def everything_evaluated(self) -> bool:
-        """Whether the newest version has been evaluated on every task that can be."""
-        return all(
-            state.evaluated == self._newest or state.is_broken("evaluate")
+    @property
+    def num_unevaluated(self) -> int:
+        """Tasks whose last evaluation of the newest version has not ended, of those that can be."""
+        return sum(
+            state.evaluated_last != self._newest and not state.is_broken("evaluate")
             for state in self._tasks.values()
         )
+
+    def everything_evaluated(self) -> bool:
+        """Whether the newest version had its last evaluation on every task that can be."""
+        return not self.num_unevaluated
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
         """The worker's next assignment, or None where it had better rest. `last`: only what is
@@ -181,13 +186,8 @@ class Scheduler:
         waiting = {
             name: state.evaluation_ended_s
             for name, state in self._tasks.items()
-            if self._newest is not None
-            and not state.evaluation_in_flight
-            and not state.is_broken("evaluate")
-            and (
-                state.evaluated is None
-                or (state.evaluated < self._newest and (at_once or not over))
-            )
+            if state.wants_evaluation(self._newest, last=at_once)
+            and (at_once or not over or state.evaluated is None)
             and (at_once or now_s - state.evaluation_ended_s >= config.evaluate_every_s)
         }
         if not waiting:
@@ -198,9 +198,7 @@ class Scheduler:
         film = config.clip_every_s > 0.0 and (
             at_once or now_s - state.filmed_s >= config.clip_every_s
         )
-        seeds = tuple(
-            EVALUATION_SEED + i for i in range(config.evaluation_episodes or config.num_envs)
-        )
+        seeds = tuple(EVALUATION_SEED + i for i in range(config.episodes(last=at_once)))
         return Assignment(
             role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film
         )
@@ -245,8 +243,7 @@ class Scheduler:
         self.died(assignment, given_s=given_s, now_s=now_s)
         state, role = self._tasks[assignment.task], assignment.role
         if role == "evaluate":
-            if version is not None and (state.evaluated is None or version > state.evaluated):
-                state.evaluated = version
+            state.was_evaluated(version, with_all=True)
             state.evaluation_ended_s = now_s
         else:
             state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
@@ -290,7 +287,9 @@ class Scheduler:
         if role == "demonstrate":
             state.demonstration_steps += report.env_steps
         elif role == "evaluate":
-            state.evaluated, state.evaluation_ended_s = report.version, now_s
+            all_episodes = self._config.episodes(last=True)
+            state.was_evaluated(report.version, with_all=len(assignment.seeds) >= all_episodes)
+            state.evaluation_ended_s = now_s
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
         if not (role == "demonstrate" and missing) and share > 0.0:

@@ -85,6 +85,31 @@ def test_each_version_is_evaluated_once_on_each_task_on_the_same_seeds() -> None
     assert not scheduler.everything_evaluated()
 
 
+def test_the_last_version_is_evaluated_with_all_episodes_also_where_it_had_been_with_few() -> None:
+    config = replace(CONFIG, final_evaluation_episodes=5, generate_share=0.0)
+    scheduler = make(config, teachable=[])
+    version = Version(1, 1)
+    scheduler.published(version)
+    for _ in range(2):
+        usual = scheduler.next("w", 0.0)
+        assert usual is not None
+        assert len(usual.seeds) == 2
+        scheduler.done("w", usual, report(usual, version=version), 0.0)
+    assert scheduler.next("w", 0.0) is None
+    assert scheduler.num_unevaluated == 2
+    last = [scheduler.next("w", 1.0, last=True) for _ in range(2)]
+    assert scheduler.next("w", 1.0, last=True) is None
+    for assignment in last:
+        assert assignment is not None
+        assert assignment.seeds == tuple(EVALUATION_SEED + i for i in range(5))
+    assert last[0] is not None
+    assert last[1] is not None
+    scheduler.done("w", last[0], report(last[0], version=version), 2.0)
+    assert scheduler.num_unevaluated == 1
+    scheduler.failed(last[1], version, given_s=1.0, now_s=2.0)
+    assert scheduler.everything_evaluated(), "one that fails waits for a newer version"
+
+
 def test_an_assignment_of_a_dead_worker_is_given_out_again() -> None:
     scheduler = make(teachable=[])
     scheduler.published(Version(1, 1))
