@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from actors.tasks.resolve import resolve_tasks
+from actors.tasks.text_encoder import text_encoder
 from actors.teachers.resolve import teacher_spread
 from cluster.runs.config import RunConfig
 from gato.array_spec import Kind
@@ -93,12 +94,15 @@ def needs_of(task: Task, layout: TokenLayout, *, teacher: str = "") -> TaskNeeds
     )
 
 
-def all_needs(config: RunConfig) -> list[TaskNeeds]:
-    """What each of the run's tasks asks for, in order. Demonstrations are those of the settings."""
+def all_needs(config: RunConfig, tasks: Mapping[str, Task] | None = None) -> list[TaskNeeds]:
+    """What each of the run's tasks asks for, in order. Demonstrations are those of the settings.
+
+    `tasks`: the run's, if they are resolved already.
+    """
     wanted = config.actors.demonstration_steps_of
     found = [
-        needs_of(task, config.model.layout, teacher=config.actors.teacher_of.get(name, ""))
-        for name, task in resolve_tasks(*config.tasks).items()
+        needs_of(task, _layout(config), teacher=config.actors.teacher_of.get(name, ""))
+        for name, task in (tasks or resolve_tasks(*config.tasks)).items()
     ]
     return [
         replace(of, demonstration_steps=wanted.get(of.name, config.actors.demonstration_steps))
@@ -110,7 +114,7 @@ def fit_rows(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
     """The run on these tasks, with rows that hold a window of each, and no fewer tokens than they
     need. The number of rows, the updates and the limiter stay; settings of single tasks are
     lost."""
-    needs = [needs_of(task, config.model.layout) for task in tasks.values()]
+    needs = [needs_of(task, _layout(config)) for task in tasks.values()]
     mix, each = config.replay.mix, _common(config)
     row_tokens = max(of.tokens_per_step for of in needs) * least_steps(mix, each)
     mix = replace(mix, row_tokens=row_tokens, tasks=dict.fromkeys(tasks, each))
@@ -132,6 +136,11 @@ def fit_rows(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
     )
 
 
+def _layout(config: RunConfig) -> TokenLayout:
+    """The model's layout, with the encoder of text, which some task may show."""
+    return replace(config.model.layout, text=text_encoder(config.text))
+
+
 def _common(config: RunConfig) -> TaskMix:
     """What the settings of the run's single tasks agree on: the window."""
     windows = {of.window_steps for of in config.replay.mix.tasks.values()}
@@ -145,7 +154,7 @@ def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
     and the context are never shorter than they were. Settings of single tasks are lost.
     """
     before, fitted = config, fit_rows(config, tasks)
-    needs = [needs_of(task, config.model.layout) for task in tasks.values()]
+    needs = [needs_of(task, _layout(config)) for task in tasks.values()]
     row_tokens = max(before.replay.mix.row_tokens, fitted.replay.mix.row_tokens)
     rows = max(1, round(before.replay.mix.rows * before.replay.mix.row_tokens / row_tokens))
     filled = {of.name: of.trained_steps / of.steps_in(row_tokens) for of in needs}
@@ -180,10 +189,12 @@ def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
         ),
         replay=replace(config.replay, mix=mix, limiter=limiter),
     )
-    return with_limiter(fitted)
+    return with_limiter(fitted, tasks)
 
 
-def with_limiter(config: RunConfig, *, told: Collection[str] = ()) -> RunConfig:
+def with_limiter(
+    config: RunConfig, tasks: Mapping[str, Task] | None = None, *, told: Collection[str] = ()
+) -> RunConfig:
     """The run with a limiter that follows from its updates and demonstrations.
 
     Each inserted token is read half as often as the demonstrations alone would be, so that the
@@ -191,9 +202,10 @@ def with_limiter(config: RunConfig, *, told: Collection[str] = ()) -> RunConfig:
     all updates be made without the agent's play: what is wanted is never held back.
 
     Args:
+        tasks: The run's, if they are resolved already.
         told: Paths of settings that the user gave; of the limiter they stay.
     """
-    mix, limiter, needs = config.replay.mix, config.replay.limiter, all_needs(config)
+    mix, limiter, needs = config.replay.mix, config.replay.limiter, all_needs(config, tasks)
     read_tokens = config.learner.num_updates * mix.rows * mix.row_tokens
     wanted_tokens = max(1, sum(of.demonstration_tokens for of in needs))
     first_steps = config.actors.first_demonstration_steps
@@ -202,7 +214,8 @@ def with_limiter(config: RunConfig, *, told: Collection[str] = ()) -> RunConfig:
     )
     ratio = max(1.0, round(read_tokens / (2 * wanted_tokens), 2))
     made = LimiterConfig(
-        warmup_tokens=first_tokens // 2,
+        # Data is there before the first update, however little it is.
+        warmup_tokens=1 if config.data else first_tokens // 2,
         reads_per_inserted_token=ratio,
         slack_tokens=int(1.1 * max(read_tokens, ratio * wanted_tokens)),
     )

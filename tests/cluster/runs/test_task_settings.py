@@ -22,6 +22,7 @@ from cluster.runs.task_settings import (
 )
 from gato.config import PRESETS
 from replay.rate_limiter import Limiter
+from tests.gato.models import TALK
 
 SIX = (
     "mujoco/hopper",
@@ -49,6 +50,13 @@ def test_any_list_of_tasks_fits(run: str, tasks: tuple[str, ...]) -> None:
     assert config.tasks == tasks
     check_fits(config, tasks_of(config))
     assert config.replay.mix.row_tokens <= config.model.context_tokens
+
+
+def test_a_task_that_shows_text_fits() -> None:
+    config = fit_to_tasks(RUNS["demo"], {TALK.name: TALK})
+    (needs,) = all_needs(config, {TALK.name: TALK})
+    assert needs.observation_tokens <= config.model.max_observation_tokens
+    assert 2 * needs.tokens_per_step <= config.replay.mix.row_tokens
 
 
 def test_no_task_keeps_what_another_run_gave_it() -> None:
@@ -100,6 +108,12 @@ def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig
     assert filled.may_read()
     reads = config.learner.num_updates * mix.rows * mix.row_tokens
     assert Limiter(config.replay.limiter, inserted_tokens=wanted, read_tokens=reads).may_read()
+
+
+def test_little_data_is_enough_to_begin() -> None:
+    with_data = with_limiter(replace(started(("mujoco/hopper",)), data=("mine",)))
+    assert Limiter(with_data.replay.limiter, inserted_tokens=100).may_read()
+    assert not Limiter(started().replay.limiter, inserted_tokens=100).may_read()
 
 
 def test_what_the_user_says_stays() -> None:
