@@ -34,7 +34,7 @@ DECISION_TRANSFORMER = RunConfig(
     replay=ReplayConfig(
         capacity_bytes=4 << 30,
         limiter=LimiterConfig(
-            warmup_tokens=20_000, reads_per_inserted_token=None, slack_tokens=48_000_000
+            warmup_tokens=1, reads_per_inserted_token=None, slack_tokens=48_000_000
         ),
         # Everything is read, whatever it returned: the return says how good it was.
         mix=MixConfig(
