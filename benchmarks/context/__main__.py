@@ -1,6 +1,7 @@
 """What context and prompts are worth, with a small model, on two cores.
 
     python -m benchmarks.context            # what is missing: about two hours
+    python -m benchmarks.context --parts opposites    # minutes: whether prompting works at all
     python -m benchmarks.context --short    # minutes: that it works
     python -m benchmarks.context draw [--short]
 
@@ -266,7 +267,11 @@ def scale(task: Task) -> dict[str, float]:
     return {"random": task.references.random, "teacher": top}
 
 
-PARTS: Sequence[Callable[[Size, Path, int, Kept], None]] = (opposite, prompts, windows)
+PARTS: Mapping[str, Callable[[Size, Path, int, Kept], None]] = {
+    "opposites": opposite,
+    "prompts": prompts,
+    "windows": windows,
+}
 
 
 def main() -> None:
@@ -276,6 +281,7 @@ def main() -> None:
     )
     parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     arguments = parser.parse_args()
     use_threads(1)
     size = SHORT if arguments.short else LONG
@@ -284,8 +290,8 @@ def main() -> None:
     kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
         for seed in size.seeds:
-            for part in PARTS:
-                part(size, folder, seed, kept)
+            for part in arguments.parts:
+                PARTS[part](size, folder, seed, kept)
     write_page(kept.entries, results, size.name)
 
 
