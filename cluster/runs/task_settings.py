@@ -29,7 +29,7 @@ TEACHER_STEPS_PER_S: Mapping[str, float] = {
     "dm-control": 800.0,
     "metaworld": 400.0,
 }
-"""Steps of a teacher in four environments on one core, by family of tasks. Those of robots and games
+"""Steps of a teacher in four environments on one core, by family. Those of robots and games
 were measured (2,300 to 10,700 and 540 to 1,450); the others are guesses, rather too low."""
 OTHER_STEPS_PER_S = 300.0
 MAX_TEACHER_S = 300.0
