@@ -26,6 +26,9 @@ class ActorsConfig:
     `num_envs`."""
     evaluation_records: int = 256
     """Held-out records of a task without an environment in each of its evaluations."""
+    final_evaluation_episodes: int | None = None
+    """The same of the evaluations after the training: of the last version, more of the same seeds.
+    None: as many as in the others."""
     evaluate: ActingConfig = ActingConfig()
     generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
     evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
@@ -106,10 +109,10 @@ class ActorsConfig:
             )
         if self.inference not in ("worker", "node"):
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
-        if self.evaluation_episodes is not None and self.evaluation_episodes < 1:
-            raise ValueError(f"evaluation_episodes {self.evaluation_episodes} must be at least 1")
-        if self.evaluation_records < 1:
-            raise ValueError(f"evaluation_records {self.evaluation_records} must be at least 1")
+        for name in ("evaluation_episodes", "final_evaluation_episodes", "evaluation_records"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} {number} must be at least 1")
         # Written so that nan, for which every comparison is false, is rejected too.
         if not (
             self.demonstration_noise >= 0.0
@@ -141,6 +144,11 @@ class ActorsConfig:
             raise ValueError(
                 f"{named} come to {total:g} of the workers' time; lower one, they may come to 1"
             )
+
+    def episodes(self, *, last: bool) -> int:
+        """Of an evaluation; `last`: of one after the training."""
+        usual = self.evaluation_episodes or self.num_envs
+        return max(usual, self.final_evaluation_episodes or usual) if last else usual
 
     def share(self, role: str) -> float:
         """The share of a role in the workers' time."""

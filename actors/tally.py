@@ -83,7 +83,7 @@ class Tally:
         return f"{self._task.name} broke in every episode, the last time with {self._last_reason}"
 
     def report(self, worker: str, delivery: Delivery, *, node: str = "") -> WorkerReport:
-        """The report of `worker`, with what `delivery` waited and could not store."""
+        """The report of `worker`, with what `delivery` waited, kept and could not store."""
         returns = self._returns.values()
         return WorkerReport(
             worker=worker,
@@ -95,6 +95,7 @@ class Tally:
             wall_s=time.monotonic() - self._begun_s,
             wait_s=delivery.wait_s,
             refused=delivery.rejected,
+            kept=delivery.kept,
             dropped=dict(self._dropped),
             returns=Mean(sum(returns, 0.0), len(returns)),
             failed=self.failed,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from actors.assignment import Assignment, Role, WorkerProgress
-from actors.delivery import Delivery, EpisodeSink
+from actors.delivery import Delivery, EpisodeSink, Outbox
 from actors.envs.env import EnvFailedError
 from actors.envs.factory import WorkerEnvs
 from actors.envs.vector import VectorEnv
@@ -83,7 +83,7 @@ class Worker:
         sink: EpisodeSink,
         source: WeightsSource,
         *,
-        patience_s: float = 30.0,
+        outbox: Outbox | None = None,
         make: Callable[[Task, int], VectorEnv] = WORKER_ENVS,
         teachers: TeacherFactory = SHIPPED_TEACHERS,
         layout: TokenLayout | None = None,
@@ -97,7 +97,7 @@ class Worker:
         players: Makes the players of all roles but `demonstrate`.
         sink: Where episodes are sent.
         source: Where weights come from.
-        patience_s: Seconds that one episode may wait for replay.
+        outbox: Keeps episodes while replay holds writers back. None: one of the usual size.
         make: Makes N environments of a task.
         teachers: Makes the teachers of `demonstrate` and `relabel`.
         layout: The tokens of observations; with it, evaluations warn of what they lose.
@@ -110,7 +110,7 @@ class Worker:
         self._players = players
         self._sink = sink
         self._source = source
-        self._patience_s = patience_s
+        self._outbox = Outbox() if outbox is None else outbox
         self._make = make
         self._teachers = teachers
         self._layout = layout
@@ -181,11 +181,12 @@ class Worker:
         self._begun_s, self._assignment = time.monotonic(), assignment
         self._tally = self._heartbeat = None
         weights = None if assignment.role == "demonstrate" else self._newest()
-        delivery = Delivery(self._sink, patience_s=self._patience_s, on_answer=self._note_life)
+        delivery = Delivery(self._sink, self._outbox, on_answer=self._note_life)
         self._tally = tally = Tally(
             task, assignment, weights, layout=self._layout, begun_s=self._begun_s
         )
         try:
+            delivery.hand_in()  # what earlier assignments have left
             for episode in self._play(task, assignment, weights):
                 if isinstance(episode, Dropped):
                     tally.drop(episode)

@@ -64,6 +64,9 @@ class WorkerReport:
     """Time spent waiting for replay to accept episodes (back-pressure)."""
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes that replay rejected, by reason."""
+    kept: int = 0
+    """Episodes that the worker keeps until replay takes them, those of earlier assignments
+    included."""
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
     """Episodes whose environment broke, by reason."""
     returns: Mean = field(default_factory=Mean)

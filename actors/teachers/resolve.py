@@ -206,13 +206,34 @@ class Teachers:
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
     """The mean return that the task's teacher was measured at without noise; None if there is no
     teacher, no measurement, or one below random play."""
-    # Teachers were measured without sticky actions, over whole episodes.
-    is_other = any(option in split_name(task.name)[1] for option in ("sticky", "max_steps"))
-    if is_other or (not spec and not has_teacher(task, folder)):
-        return None
-    shipped = control_record(task) if not spec and is_controlled(task) else None
-    record = shipped or teacher_for(task, spec, folder=folder).record
+    record = _measured(task, spec, folder)
     known = float(record["return_mean"]) if "return_mean" in record else None
     # A teacher may solve a task that pays it less than random play: its return is no measure then.
     is_below = known is not None and task.references and known <= task.references.random
     return None if is_below else known
+
+
+def teacher_spread(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:
+    """The standard deviation of the teacher's returns, by its mean above random play; None if it
+    was not measured, does not play better than that, or the task has no references."""
+    # What ships is known without making it.
+    shipped = None if spec or _is_other_form(task) else teacher_of(task, folder)
+    record = shipped.record if shipped is not None else _measured(task, spec, folder)
+    if "return_mean" not in record or "return_std" not in record or task.references is None:
+        return None
+    above = float(record["return_mean"]) - task.references.random
+    return float(record["return_std"]) / above if above > 0.0 else None
+
+
+def _measured(task: Task, spec: str, folder: Path) -> Mapping[str, Any]:
+    """The record of a teacher's returns; empty if there is none of this form of the task."""
+    if _is_other_form(task) or (not spec and not has_teacher(task, folder)):
+        return {}
+    shipped = control_record(task) if not spec and is_controlled(task) else None
+    return shipped or teacher_for(task, spec, folder=folder).record
+
+
+def _is_other_form(task: Task) -> bool:
+    """Whether teachers were not measured on it: they were without sticky actions, over whole
+    episodes."""
+    return any(option in split_name(task.name)[1] for option in ("sticky", "max_steps"))

@@ -95,6 +95,12 @@ def start(
         bool,
         typer.Option("--profile", help="Trace five of the learner's updates, for ui.perfetto.dev."),
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print settings, expected time and memory by task; start nothing."
+        ),
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,6 +171,11 @@ def start(
     names = filter(None, map(note_on, chosen or ()))
     for note in [*names, *teacher_notes(config), *data_notes(config)]:
         console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
+    if plan:
+        from cluster.control.plan import make_plan, print_plan  # imports torch
+
+        print_plan(make_plan(config), console)
+        return
     if or_resume:
         wanted = carry_on.Wanted(
             config=config,

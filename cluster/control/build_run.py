@@ -4,7 +4,7 @@ before anything starts."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from cluster.runs.config import RunConfig
 from cluster.runs.config_file import is_config_file, read_config
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
-from cluster.runs.presets import FINETUNE, find_run_config
+from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
+from cluster.runs.task_settings import fit_to_tasks, with_limiter
+from gato.task import Task
 
 
 def make_config(
@@ -69,6 +71,7 @@ def make_config(
         text=text,
         teachers=teachers,
         normalise=normalise,
+        fit=FOLLOW_TASKS.get(run) if weights is None else None,
     )
 
 
@@ -82,8 +85,12 @@ def change_config(
     text: str | None = None,
     teachers: Sequence[str] = (),
     normalise: Sequence[str] = (),
+    fit: Callable[[RunConfig, Mapping[str, Task]], RunConfig] | None = None,
 ) -> RunConfig:
-    """A run with the changes that `make_config` describes. Raises ValueError likewise."""
+    """A run with the changes that `make_config` describes. Raises ValueError likewise.
+
+    `fit`: makes settings that are not given follow from tasks that are not the run's own.
+    """
     if text is not None:
         config = replace(config, text=model_path(text))
     encoder = text_encoder(config.text)  # raises ValueError if it is not an encoder
@@ -95,8 +102,12 @@ def change_config(
     given = [setting for setting in settings if setting.startswith("actors.env_python=")]
     use_env_python(override(config, given).actors.env_python)
     if tasks is not None:
-        config = with_tasks(config, [resolve_task(task).name for task in tasks])
+        chosen = resolve_tasks(*tasks)
+        fit = fit if set(chosen) != set(config.tasks) else None
+        config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
     config = override(config, settings)
+    if tasks is not None and fit is fit_to_tasks:
+        config = with_limiter(config, told=[path.partition("=")[0] for path in settings])
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
     if normalise:

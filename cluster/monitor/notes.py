@@ -29,7 +29,8 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     any_refused = any(worker.refused for worker in workers.values())
     has_nodes = any(worker.latest.node for worker in workers.values())
     names = ("worker", *(["node"] if has_nodes else []), "does", "task")
-    numbers = ("plays", "env/s", "waits", *(["refused"] if any_refused else []))
+    optional = (("keeps", any(w.latest.kept for w in workers.values())), ("refused", any_refused))
+    numbers = ("plays", "env/s", "waits", *(title for title, is_shown in optional if is_shown))
     shown = sorted(workers, key=natural)[: size.max_workers]
     rows = [_worker_cells(name, workers[name], size) for name in shown]
     gap = 2 if size.is_wide else 1
@@ -64,6 +65,7 @@ def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]
         "plays": plays,
         "env/s": Text(count_text(worker.env_steps_per_s())),
         "waits": Text(percent_text(waited)),
+        "keeps": Text(str(latest.kept), style="yellow" if latest.kept else "dim"),
         "refused": Text(str(num_refused), style="yellow" if num_refused else "dim"),
     }
 

@@ -219,6 +219,7 @@ class Summary:
                     "wait_fraction": (
                         worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
                     ),
+                    "kept": worker.latest.kept,
                     "refused": dict(worker.refused),
                 }
                 for name, worker in self.current_workers(now_s).items()

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from actors.tasks.resolve import resolve_tasks
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import merge
-from cluster.runs.presets import find_run_config
+from cluster.runs.presets import FOLLOW_TASKS, find_run_config
+from cluster.runs.task_settings import fit_to_tasks, with_limiter
 from gato.files import damaged
 from gato.serialization import from_plain, to_plain
 
@@ -66,7 +68,15 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     preset = plain.pop("preset", None)
     if preset is None:
         return from_plain(RunConfig, plain)
-    return merge(find_run_config(str(preset)), plain)
+    base, names = find_run_config(str(preset)), plain.get("tasks")
+    if preset not in FOLLOW_TASKS or not isinstance(names, list) or set(names) == set(base.tasks):
+        return merge(base, plain)
+    tasks, fit = resolve_tasks(*map(str, names)), FOLLOW_TASKS[preset]
+    config = merge(fit(base, tasks), plain | {"tasks": list(tasks)})
+    if fit is not fit_to_tasks:
+        return config
+    limiter = plain.get("replay", {}).get("limiter", {})
+    return with_limiter(config, told=[f"replay.limiter.{name}" for name in limiter])
 
 
 def config_to_yaml(config: RunConfig) -> str:

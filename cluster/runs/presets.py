@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
 from actors.config import ActorsConfig
 from cluster.runs.breadth import BREADTH
 from cluster.runs.config import RunConfig
+from cluster.runs.decision_transformer import DECISION_TRANSFORMER
+from cluster.runs.generalist import GENERALIST, GENERALIST_79M
+from cluster.runs.task_settings import fit_rows, fit_to_tasks
 from gato.config import PRESETS, ActingConfig
+from gato.task import Task
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
@@ -17,6 +22,13 @@ from replay.sampling.config import MixConfig, TaskMix
 FINETUNE = "finetune"
 """The run that begins with a trained model, and so needs one."""
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
+FOLLOW_TASKS: Mapping[str, Callable[[RunConfig, Mapping[str, Task]], RunConfig]] = {
+    "demo": fit_to_tasks,
+    GENERALIST.name: fit_to_tasks,
+    GENERALIST_79M.name: fit_to_tasks,
+    DECISION_TRANSFORMER.name: fit_rows,
+}
+"""How settings of a run follow from other tasks than its own."""
 
 RUNS: dict[str, RunConfig] = {
     "demo": RunConfig(
@@ -86,6 +98,9 @@ RUNS: dict[str, RunConfig] = {
         actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
     ),
     BREADTH.name: BREADTH,
+    GENERALIST.name: GENERALIST,
+    GENERALIST_79M.name: GENERALIST_79M,
+    DECISION_TRANSFORMER.name: DECISION_TRANSFORMER,
     FINETUNE: RunConfig(
         name=FINETUNE,
         about=(

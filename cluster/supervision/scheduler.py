@@ -65,8 +65,7 @@ class Scheduler:
         self._spent_s: dict[str, float] = dict.fromkeys(
             ("first_demonstrations", "evaluate", *PLAYING), 0.0
         )
-        """By all workers, since the run was started; what came before anything else does not
-        count."""
+        """By all workers since the start; what came before anything else does not count."""
         self._due_s: dict[tuple[str, Role], float] = {}
         """When a worker may go on with a role."""
 
@@ -112,14 +111,16 @@ class Scheduler:
         """Whether no task has anything left to try."""
         return is_hopeless(list(self._tasks.values()), has_data=self._has_data)
 
-    def everything_evaluated(self) -> bool:
-        """Whether the newest version has been evaluated on every task that can be."""
-        states = self._tasks.values()
-        return all(s.evaluated == self._newest or s.is_broken("evaluate") for s in states)
+    @property
+    def num_unevaluated(self) -> int:
+        """Tasks whose last evaluation of the newest version has not ended, of those that can be."""
+        return sum(
+            state.evaluated_last != self._newest and not state.is_broken("evaluate")
+            for state in self._tasks.values()
+        )
 
     def next(self, worker: str, now_s: float, *, last: bool = False) -> Assignment | None:
-        """The worker's next assignment, or None where it had better rest. `last`: only what is
-        still to be evaluated."""
+        """The worker's next assignment; None: it had better rest. `last`: only evaluations."""
         if last:
             return self._evaluate(worker, now_s, at_once=True)
         first = self._demonstrate(now_s, at_most=self._config.first_demonstration_steps)
@@ -160,6 +161,8 @@ class Scheduler:
     def _demonstrate(self, now_s: float, *, at_most: int | None = None) -> Assignment | None:
         """The task that is furthest from its demonstrations, of those that have less than `at_most`
         steps."""
+        if not self._may_insert:
+            return None
         short: dict[str, float] = {}
         for name, state in self._tasks.items():
             wanted = state.wanted_steps if at_most is None else min(at_most, state.wanted_steps)
@@ -179,13 +182,8 @@ class Scheduler:
         waiting = {
             name: state.evaluation_ended_s
             for name, state in self._tasks.items()
-            if self._newest is not None
-            and not state.evaluation_in_flight
-            and not state.is_broken("evaluate")
-            and (
-                state.evaluated is None
-                or (state.evaluated < self._newest and (at_once or not over))
-            )
+            if state.wants_evaluation(self._newest, last=at_once)
+            and (at_once or not over or state.evaluated is None)
             and (at_once or now_s - state.evaluation_ended_s >= config.evaluate_every_s)
         }
         if not waiting:
@@ -193,14 +191,16 @@ class Scheduler:
         name = min(waiting, key=lambda task: waiting[task])
         state = self._tasks[name]
         state.evaluation_in_flight = True
-        is_due = at_once or now_s - state.filmed_s >= config.clip_every_s
-        film, number = config.clip_every_s > 0.0 and is_due, config.evaluation_episodes
-        if name in self._recorded:
-            film, number = False, config.evaluation_records
-        seeds = tuple(EVALUATION_SEED + i for i in range(number or config.num_envs))
+        film = config.clip_every_s > 0.0 and name not in self._recorded
+        film &= at_once or now_s - state.filmed_s >= config.clip_every_s
+        seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._num_episodes(name, last=at_once))
         return Assignment(
-            role="evaluate", task=name, seeds=seeds, num_envs=config.num_envs, film=film
+            role="evaluate", task=name, seeds=tuple(seeds), num_envs=config.num_envs, film=film
         )
+
+    def _num_episodes(self, name: str, *, last: bool) -> int:
+        is_recorded, config = name in self._recorded, self._config
+        return config.evaluation_records if is_recorded else config.episodes(last=last)
 
     def _play(self, role: Role, worker: str, now_s: float) -> Assignment | None:
         """An assignment, if the worker has rested so long that the role keeps to its share."""
@@ -244,8 +244,7 @@ class Scheduler:
         self.died(assignment, given_s=given_s, now_s=now_s)
         state, role = self._tasks[assignment.task], assignment.role
         if role == "evaluate":
-            if version is not None and (state.evaluated is None or version > state.evaluated):
-                state.evaluated = version
+            state.was_evaluated(version, with_all=True)
             state.evaluation_ended_s = now_s
         else:
             state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
@@ -289,7 +288,9 @@ class Scheduler:
         if role == "demonstrate":
             state.demonstration_steps += report.env_steps
         elif role == "evaluate":
-            state.evaluated, state.evaluation_ended_s = report.version, now_s
+            most = self._num_episodes(assignment.task, last=True)
+            state.was_evaluated(report.version, with_all=len(assignment.seeds) >= most)
+            state.evaluation_ended_s = now_s
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)
         if not (role == "demonstrate" and missing) and share > 0.0:

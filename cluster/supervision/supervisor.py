@@ -36,6 +36,9 @@ STOP_PATIENCE_S = 60.0
 it."""
 NO_PROGRESS_S = 30.0
 """After this long without a sign of life a part is named in the journal."""
+LAST_EPISODE_S = 75.0
+"""How long evaluations after the training may take without one that ends, for each of its
+episodes; at least 300 s."""
 ROOM_KNOWN_S = 10.0
 """After this long a worker that has not started waits for a place, not for its own start."""
 
@@ -137,12 +140,16 @@ class Supervisor:
                 return ended
 
     def _finish_evaluations(self) -> None:
-        """Play the last version on every task. Workers end what they do first."""
-        deadline_s = time.monotonic() + 300.0
+        """Play the last version on every task. Workers end what they do first. A task that does not
+        come to an end is given up."""
+        patience_s = max(300.0, LAST_EPISODE_S * self._config.actors.episodes(last=True))
+        deadline_s, missing = time.monotonic() + patience_s, self._scheduler.num_unevaluated
         while time.monotonic() < deadline_s and not self._asked_to_stop.is_set():
             self._tick(hand_out=True, last=True)
-            if self._scheduler.everything_evaluated() or not len(self._crew):
+            if not self._scheduler.num_unevaluated or not len(self._crew):
                 return
+            if self._scheduler.num_unevaluated != missing:
+                missing, deadline_s = self._scheduler.num_unevaluated, time.monotonic() + patience_s
             time.sleep(TICK_S)
 
     def _tick(self, *, hand_out: bool, last: bool = False) -> None:

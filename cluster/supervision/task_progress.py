@@ -22,6 +22,8 @@ class TaskProgress:
     wanted_steps: int = 0
     teachable: bool = False
     evaluated: Version | None = None
+    evaluated_last: Version | None = None
+    """The newest version with as many episodes as evaluations after the training have."""
     evaluation_in_flight: bool = False
     evaluation_ended_s: float = float("-inf")
     filmed_s: float = float("-inf")
@@ -39,8 +41,24 @@ class TaskProgress:
     def is_broken(self, role: Role) -> bool:
         return self.failures.get(role, 0) >= BREAKS_AFTER
 
+    def wants_evaluation(self, newest: Version | None, *, last: bool) -> bool:
+        """Whether the newest version is still to be evaluated; `last`: with all episodes."""
+        done = self.evaluated_last if last else self.evaluated
+        is_open = not self.evaluation_in_flight and not self.is_broken("evaluate")
+        return newest is not None and is_open and (done is None or done < newest)
+
+    def was_evaluated(self, version: Version | None, *, with_all: bool) -> None:
+        """An evaluation of a version ended; `with_all`: it had all episodes, or failed."""
+        self.evaluated = _newer(self.evaluated, version)
+        if with_all:
+            self.evaluated_last = _newer(self.evaluated_last, version)
+
     def may_try(self, role: Role, now_s: float) -> bool:
         return not self.is_broken(role) and now_s >= self.not_before_s.get(role, now_s)
+
+
+def _newer(one: Version | None, other: Version | None) -> Version | None:
+    return max((version for version in (one, other) if version is not None), default=None)
 
 
 def is_hopeless(states: Sequence[TaskProgress], *, has_data: bool) -> bool:

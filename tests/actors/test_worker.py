@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actors.assignment import Assignment, Role
-from actors.delivery import EpisodeSink
+from actors.delivery import EpisodeSink, Outbox
 from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
@@ -53,7 +53,7 @@ class WorkerSetup:
         answers: list[Answer] | None = None,
         breaks_at_seed: int | None = None,
         pays: float = 1.0,
-        patience_s: float = 60.0,
+        outbox: Outbox | None = None,
     ) -> None:
         self.sink = ListSink(answers or [])
         self.players: dict[str, WeightedEcho] = {}
@@ -71,7 +71,7 @@ class WorkerSetup:
             self.player,
             self.sink,
             ListSource(versions),
-            patience_s=patience_s,
+            outbox=outbox,
             make=self.envs,
             node="node-7",
             seen=self.seen.append,
@@ -238,23 +238,34 @@ def test_fewer_environments_than_seeds_play_all_of_them() -> None:
     assert evaluation.returns == (28.0, 6.0, 15.0, 10.0)
 
 
-def test_a_full_replay_is_waited_for() -> None:
-    setup = WorkerSetup([Version(1, 1)], answers=[Answer("wait"), Answer("wait"), Answer("stored")])
-    report, _ = setup.worker.perform(counting("generate", 1))
-    assert setup.sink.tries == 3
-    assert len(setup.sink.episodes) == 1
-    assert report.refused == {}
-    assert report.wait_s >= 0
-
-
-def test_patience_ends_and_is_reported() -> None:
-    setup = WorkerSetup(
-        [Version(1, 1)], answers=[Answer("wait", "replay is full")] * 5, patience_s=0.0
-    )
+def test_what_replay_has_no_room_for_is_kept_and_handed_in_later_in_order() -> None:
+    held = Answer("wait", "writers are held back")
+    setup = WorkerSetup([Version(1, 1)], answers=[held, held], outbox=Outbox(pause_s=0.0))
     report, _ = setup.worker.perform(counting("generate", 1, 2))
-    assert setup.sink.tries == 2
-    assert report.refused == {"replay is full": 2}
-    assert report.episodes == 2
+    assert setup.sink.episodes == []
+    assert report.kept == report.episodes == 2
+    assert report.refused == {}
+    after, _ = setup.worker.perform(counting("evaluate", 3))  # whatever it does next
+    assert [episode.seed for episode in setup.sink.episodes] == [1, 2]
+    assert after.kept == 0
+
+
+def test_a_replay_that_asked_to_wait_is_left_alone_for_a_while() -> None:
+    setup = WorkerSetup([Version(1, 1)], answers=[Answer("wait")], outbox=Outbox(pause_s=3600.0))
+    setup.worker.perform(counting("generate", 1, 2, 3))
+    setup.worker.perform(counting("evaluate", 3))
+    assert setup.sink.tries == 1
+
+
+def test_a_worker_waits_for_replay_only_when_it_can_keep_no_more() -> None:
+    setup = WorkerSetup(
+        [Version(1, 1)], answers=[Answer("wait")] * 5, outbox=Outbox(capacity_bytes=0)
+    )
+    report, _ = setup.worker.perform(counting("generate", 1))
+    assert setup.sink.tries == 6
+    assert len(setup.sink.episodes) == 1
+    assert report.kept == 0
+    assert report.wait_s >= 0
 
 
 def test_refusals_are_counted_by_reason() -> None:

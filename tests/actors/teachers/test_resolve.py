@@ -19,9 +19,16 @@ from actors.envs.factory import make_envs
 from actors.envs.packages import PACKAGES
 from actors.players.player import Player, Teacher, TimeStep
 from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from actors.teachers.demonstrate import demonstrate
 from actors.teachers.measure import MEASURE_SEED, measure
-from actors.teachers.resolve import absolute_spec, has_teacher, teacher_for, teacher_return
+from actors.teachers.resolve import (
+    absolute_spec,
+    has_teacher,
+    teacher_for,
+    teacher_return,
+    teacher_spread,
+)
 from actors.teachers.scripted import RULES, Rule
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED
@@ -372,3 +379,16 @@ def test_a_teachers_files_are_found_from_every_folder(
     assert absolute_spec("specialist:mine") == f"specialist:{tmp_path}/mine"
     assert absolute_spec("specialist") == "specialist"
     assert absolute_spec("python:a.b:c") == "python:a.b:c"
+
+
+def test_the_spread_of_returns_is_that_of_the_record() -> None:
+    breakout = TASKS["atari/breakout"]
+    record = RECORDS[breakout.name]
+    assert breakout.references is not None
+    expected = record["return_std"] / (record["return_mean"] - breakout.references.random)
+    assert teacher_spread(breakout) == pytest.approx(expected)
+    assert teacher_spread(TASKS["mujoco/hopper"]) == teacher_spread(
+        TASKS["mujoco/hopper"], "specialist"
+    )
+    assert teacher_spread(TASKS["mujoco/humanoid"]) is None, "no teacher ships"
+    assert teacher_spread(resolve_task("pong?sticky=0.25")) is None

@@ -117,7 +117,7 @@ def test_a_shell_completes_words_runs_tasks_and_options(here: Path) -> None:
     assert completed("gato replay ver") == ["verify"]
     assert completed("gato watch ") == ["mine"]
     assert completed("gato check mujoco/hop") == ["mujoco/hopper"]
-    assert completed("gato start de") == ["demo", "debug"]
+    assert completed("gato start de") == ["demo", "decision-transformer", "debug"]
     assert "--once" in completed("gato watch --")
 
 

@@ -75,7 +75,7 @@ def d4rl_file(path: Path, *, steps: int = 30, without: str = "", nan_at: int | N
         (("start", "debug", "--tasks", "gymnasium:MyEnv-v0"), "cannot make gymnasium:MyEnv-v0"),
         (("start", "debug", "--text", "missing.model"), "no SentencePiece model in"),
         (("start", "debug", "--set", "learner.rate=1"), "unknown setting"),
-        (("start", "demo", "--tasks", "ant"), "--set replay.mix.row_tokens=228"),
+        (("start", "debug", "--tasks", "ant"), "--set replay.mix.row_tokens=228"),
         (("start", "debug", "--data", "nothing"), "no data set 'nothing'"),
         (("start", "debug", "--address", "127.0.0.1:1"), "no Ray answers at '127.0.0.1:1'"),
         (("start", "debug", "--redis", "redis://127.0.0.1:1"), "127.0.0.1:1"),

@@ -329,8 +329,9 @@ def test_the_age_of_the_weights_is_counted_from_when_there_were_newer_ones() -> 
 
 
 def test_refusals_and_waits_of_a_worker_add_up() -> None:
-    (entry,) = folded([worker(), worker()]).to_json()["workers"]
+    (entry,) = folded([worker(), replace(worker(), kept=3)]).to_json()["workers"]
     assert entry["refused"] == {"NaN": 2}
+    assert entry["kept"] == 3, "as it stands, not all that was ever kept"
     assert entry["wait_fraction"] == pytest.approx(0.2)
 
 

@@ -44,6 +44,20 @@ def test_demonstrations_come_first_the_scarcest_task_before_the_others() -> None
     assert scheduler.next("w", 0.0) is None  # nothing was published
 
 
+def test_nobody_demonstrates_while_replay_holds_writers_back() -> None:
+    scheduler = make()
+    scheduler.replay_takes(False)
+    assert scheduler.next("w", 0.0) is None
+    scheduler.published(Version(1, 1))
+    evaluation = scheduler.next("w", 0.0)
+    assert evaluation is not None
+    assert evaluation.role == "evaluate"
+    scheduler.replay_takes(True)
+    demonstration = scheduler.next("w2", 0.0)
+    assert demonstration is not None
+    assert demonstration.role == "demonstrate"
+
+
 def test_no_two_assignments_of_a_task_share_a_seed() -> None:
     scheduler = make()
     seeds: list[tuple[str, int]] = []
@@ -66,9 +80,34 @@ def test_each_version_is_evaluated_once_on_each_task_on_the_same_seeds() -> None
     assert first.seeds == second.seeds == (EVALUATION_SEED, EVALUATION_SEED + 1)
     for assignment in (first, second):
         scheduler.done("w", assignment, report(assignment, version=version), 1.0)
-    assert scheduler.everything_evaluated()
+    assert not scheduler.num_unevaluated
     scheduler.published(Version(1, 2))
-    assert not scheduler.everything_evaluated()
+    assert scheduler.num_unevaluated
+
+
+def test_the_last_version_is_evaluated_with_all_episodes_also_where_it_had_been_with_few() -> None:
+    config = replace(CONFIG, final_evaluation_episodes=5, generate_share=0.0)
+    scheduler = make(config, teachable=[])
+    version = Version(1, 1)
+    scheduler.published(version)
+    for _ in range(2):
+        usual = scheduler.next("w", 0.0)
+        assert usual is not None
+        assert len(usual.seeds) == 2
+        scheduler.done("w", usual, report(usual, version=version), 0.0)
+    assert scheduler.next("w", 0.0) is None
+    assert scheduler.num_unevaluated == 2
+    last = [scheduler.next("w", 1.0, last=True) for _ in range(2)]
+    assert scheduler.next("w", 1.0, last=True) is None
+    for assignment in last:
+        assert assignment is not None
+        assert assignment.seeds == tuple(EVALUATION_SEED + i for i in range(5))
+    assert last[0] is not None
+    assert last[1] is not None
+    scheduler.done("w", last[0], report(last[0], version=version), 2.0)
+    assert scheduler.num_unevaluated == 1
+    scheduler.failed(last[1], version, given_s=1.0, now_s=2.0)
+    assert not scheduler.num_unevaluated, "one that fails waits for a newer version"
 
 
 def test_an_assignment_of_a_dead_worker_is_given_out_again() -> None:
@@ -261,12 +300,12 @@ def test_a_task_that_always_fails_is_left_alone_and_the_others_go_on() -> None:
     assert set(scheduler.broken) == {("a", "evaluate"), ("a", "generate")}
     assert not scheduler.is_hopeless
     scheduler.published(Version(1, 99_999))
-    assert not scheduler.everything_evaluated()
+    assert scheduler.num_unevaluated
     last = scheduler.next("w", 50_000.0, last=True)
     assert last is not None
     assert last.task == "b"
     scheduler.done("w", last, report(last, version=Version(1, 99_999)), 50_001.0)
-    assert scheduler.everything_evaluated()  # what is left alone is not waited for
+    assert not scheduler.num_unevaluated  # what is left alone is not waited for
 
 
 def test_a_success_in_between_forgets_the_failures_before() -> None:
@@ -358,7 +397,7 @@ def test_an_evaluation_of_an_older_version_that_fails_leaves_the_newest_to_be_ev
         assert assignment is not None
         failed = replace(report(assignment, version=Version(1, 1)), failed="it broke")
         scheduler.done("w", assignment, failed, 1.0)
-    assert not scheduler.everything_evaluated()
+    assert scheduler.num_unevaluated
     last = scheduler.next("w", 2.0, last=True)
     assert last is not None
     assert last.role == "evaluate"

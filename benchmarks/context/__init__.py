@@ -1,0 +1,1 @@
+"""What context and prompts are worth."""

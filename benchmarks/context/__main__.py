@@ -1,0 +1,299 @@
+"""What context and prompts are worth, with a small model, on two cores.
+
+    python -m benchmarks.context            # what is missing: about two hours
+    python -m benchmarks.context --parts opposites    # minutes: whether prompting works at all
+    python -m benchmarks.context --short    # minutes: that it works
+    python -m benchmarks.context draw [--short]
+
+Three questions: does the length of the window matter (1, 4, 16 and 64 steps); what is a prompt
+worth, by demonstration, by target return, by both, on a task that was trained and on one that was
+held out and fine-tuned with few episodes (the paper's section 5.2); and does prompting work at all,
+on two tasks that only a prompt tells apart (`benchmarks/context/opposites.py`).
+
+What is measured is kept in docs/results/context.json (of the short form in the folder of runs)
+after each part, trainings under GATO_RUNS: a command that was ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from actors.tasks.catalog import TASKS
+from actors.teachers.demonstrate import demonstrate
+from actors.teachers.resolve import teacher_return
+from benchmarks.context import opposites
+from benchmarks.context.page import write_page
+from benchmarks.in_process import Kept, Play, Training, gato_returns, returns_of, summary
+from benchmarks.learning import RESULTS
+from benchmarks.machine import about
+from cluster.runs.config import RunConfig
+from cluster.runs.presets import RUNS
+from gato.config import ActingConfig
+from gato.episode import Episode
+from gato.network.model import Gato
+from gato.sequence import StepLayout
+from gato.task import Task
+from gato.threads import use_threads
+from replay.sampling.config import TaskMix
+
+WINDOWS = (1, 4, 16, 64)
+SEEN, HELD_OUT = "mujoco/hopper", "mujoco/walker2d"
+MODES: Mapping[str, tuple[bool, bool]] = {
+    "neither": (False, False),
+    "demonstration": (True, False),
+    "target return": (False, True),
+    "both": (True, True),
+}
+"""Whether an episode begins with a demonstration, and whether it is told a target return."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is done."""
+
+    name: str
+    """Of its files."""
+    seeds: tuple[int, ...]
+    updates: int
+    batch_tokens: int
+    demonstrations: int
+    """Episodes of each robot."""
+    few: tuple[int, ...]
+    """Episodes of the task that was held out."""
+    tuning_updates: int
+    opposites_updates: int
+    episodes: int
+
+
+LONG = Size(
+    name="context",
+    seeds=(0, 1, 2),
+    updates=1500,
+    batch_tokens=5760,
+    demonstrations=60,
+    few=(5, 25),
+    tuning_updates=300,
+    opposites_updates=400,
+    episodes=10,
+)
+SHORT = Size(
+    name="context-short",
+    seeds=(0,),
+    updates=20,
+    batch_tokens=1920,
+    demonstrations=2,
+    few=(2,),
+    tuning_updates=10,
+    opposites_updates=120,
+    episodes=4,
+)
+
+
+def config_of(
+    tasks: Mapping[str, Task],
+    *,
+    window_steps: int,
+    prompt_steps: int = 0,
+    with_returns: bool = False,
+    size: Size,
+    updates: int,
+    seed: int,
+    model: str = "demo",
+) -> RunConfig:
+    """A small run on these tasks whose rows hold one window of each, with its prompt."""
+    base = RUNS[model]
+    shape = replace(base.model, return_conditioned=with_returns)
+    longest = max(StepLayout(task, shape.layout).tokens_per_step for task in tasks.values())
+    row_tokens = longest * (window_steps + prompt_steps)
+    mix = replace(
+        base.replay.mix,
+        rows=max(4, size.batch_tokens // row_tokens),
+        row_tokens=row_tokens,
+        prompt_fraction=0.5 if prompt_steps else 0.0,
+        prompt_steps=prompt_steps or None,
+        tasks={name: TaskMix(window_steps=window_steps) for name in tasks},
+    )
+    limiter = replace(base.replay.limiter, warmup_tokens=1, reads_per_inserted_token=None)
+    return replace(
+        base,
+        tasks=tuple(tasks),
+        seed=seed,
+        model=replace(shape, context_tokens=row_tokens),
+        learner=replace(
+            base.learner, num_updates=updates, checkpoint_every=max(10, updates // 5), bf16=False,
+            num_threads=1, max_rate=2e-3,
+        ),
+        replay=replace(base.replay, mix=mix, limiter=limiter),
+        actors=replace(
+            base.actors, evaluate_of={}, generate_of={}, teacher_of={}, demonstration_steps_of={}
+        ),
+    )  # fmt: skip
+
+
+def demonstrated(names: Sequence[str], episodes: int, *, first_seed: int) -> Iterator[Episode]:
+    """Episodes of these tasks' teachers."""
+    for name in names:
+        yield from demonstrate(TASKS[name], episodes=episodes, seed=first_seed)
+
+
+def in_modes(
+    training: Training, model: Gato, task: Task, size: Size, prompt_steps: int, play: Play
+) -> dict[str, Any]:
+    """Returns of a model with each kind of prompt."""
+    prompt = training.service.demonstration(task.name, prompt_steps)
+    out: dict[str, Any] = {}
+    for mode, (shows, tells) in MODES.items():
+        acting = ActingConfig(
+            prompt_steps=prompt_steps if shows else 0, target_return=1.0 if tells else None
+        )
+        returns = gato_returns(
+            model, task, acting, size.episodes, prompt=prompt if shows else None, play=play
+        )
+        out[mode] = summary(returns)
+    return out
+
+
+def windows(size: Size, folder: Path, seed: int, kept: Kept) -> None:
+    """The same task, updates and tokens with windows of some lengths."""
+    task = TASKS[SEEN]
+    for steps in WINDOWS:
+
+        def measure(steps: int = steps) -> dict[str, Any]:
+            config = config_of(
+                {SEEN: task}, window_steps=steps, size=size, updates=size.updates, seed=seed
+            )
+            episodes = partial(demonstrated, [SEEN], size.demonstrations, first_seed=1_000_000)
+            with Training(config, folder / f"window-{steps}-{seed}", episodes=episodes) as training:
+                model = training.run()
+            acting = ActingConfig(window_steps=steps)
+            return summary(gato_returns(model, task, acting, size.episodes, play=returns_of))
+
+        label = {"part": "windows", "steps": steps, "seed": seed, "updates": size.updates}
+        kept.get_or(label, lambda measure=measure: {**measure(), **scale(task), "machine": about()})
+
+
+def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
+    """A model with prompts and returns on robots that it was trained on, then fine-tuned on one
+    that it was not."""
+    seen = (SEEN, "mujoco/halfcheetah")
+    window_steps, prompt_steps = 8, 4
+    options: Mapping[str, Any] = {
+        "window_steps": window_steps, "prompt_steps": prompt_steps, "with_returns": True,
+        "size": size, "seed": seed,
+    }  # fmt: skip
+    # The held-out robot's steps are as long as the longest here, so that rows and model are alike.
+    config = config_of({name: TASKS[name] for name in seen}, updates=size.updates, **options)
+    path = folder / f"prompts-{seed}"
+    trained: list[Gato] = []
+
+    def model() -> Gato:
+        if not trained:
+            episodes = partial(demonstrated, seen, size.demonstrations, first_seed=1_000_000)
+            with Training(config, path, episodes=episodes) as training:
+                trained.append(training.run())
+        return trained[0]
+
+    def of_seen() -> dict[str, Any]:
+        whole = model()
+        episodes = partial(demonstrated, seen, size.demonstrations, first_seed=1_000_000)
+        with Training(config, path, episodes=episodes) as training:
+            modes = in_modes(training, whole, TASKS[SEEN], size, prompt_steps, returns_of)
+        return {"modes": modes, **scale(TASKS[SEEN]), "machine": about()}
+
+    kept.get_or({"part": "seen", "task": SEEN, "seed": seed, "updates": size.updates}, of_seen)
+    for few in size.few:
+
+        def of_held_out(few: int = few) -> dict[str, Any]:
+            task = TASKS[HELD_OUT]
+            tuned = config_of({HELD_OUT: task}, updates=size.tuning_updates, **options)
+            episodes = partial(demonstrated, [HELD_OUT], few, first_seed=1_000_000)
+            with Training(tuned, folder / f"tuned-{few}-{seed}", episodes=episodes) as training:
+                fine = training.run(begins_with=model())
+                modes = in_modes(training, fine, task, size, prompt_steps, returns_of)
+            return {"modes": modes, **scale(task), "machine": about()}
+
+        label = {"part": "held out", "task": HELD_OUT, "episodes": few, "seed": seed}
+        kept.get_or(label, of_held_out)
+
+
+def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
+    """Two tasks that only a prompt tells apart; also with a prompt of the other task, which must
+    turn the return round."""
+    tasks = {task.name: task for task in (opposites.RIGHT, opposites.LEFT)}
+    prompt_steps = 4
+
+    def measure() -> dict[str, Any]:
+        config = config_of(
+            tasks, window_steps=4, prompt_steps=prompt_steps, with_returns=True, size=size,
+            updates=size.opposites_updates, seed=seed, model="debug",
+        )  # fmt: skip
+
+        def episodes() -> Iterator[Episode]:
+            for task in tasks.values():
+                yield from opposites.demonstrations(task, 200)
+
+        out: dict[str, Any] = {}
+        path = folder / f"opposites-{seed}"
+        with Training(config, path, episodes=episodes, tasks=tasks) as training:
+            model = training.run()
+            for task, other in permutations(tasks.values()):
+                modes = in_modes(training, model, task, size, prompt_steps, opposites.returns_of)
+                wrong = training.service.demonstration(other.name, prompt_steps)
+                acting = ActingConfig(prompt_steps=prompt_steps, target_return=None)
+                returns = gato_returns(
+                    model, task, acting, size.episodes, prompt=wrong, play=opposites.returns_of
+                )
+                out[task.name] = {**modes, "demonstration of the other": summary(returns)}
+        expert = opposites.RIGHT.references
+        assert expert is not None
+        return {"tasks": out, "random": 0.0, "teacher": expert.expert, "machine": about()}
+
+    label = {"part": "opposites", "seed": seed, "updates": size.opposites_updates}
+    kept.get_or(label, measure)
+
+
+def scale(task: Task) -> dict[str, float]:
+    """The returns that are 0 and 1."""
+    top = teacher_return(task)
+    assert task.references is not None
+    assert top is not None
+    return {"random": task.references.random, "teacher": top}
+
+
+PARTS: Mapping[str, Callable[[Size, Path, int, Kept], None]] = {
+    "opposites": opposite,
+    "prompts": prompts,
+    "windows": windows,
+}
+
+
+def main() -> None:
+    """Measure what is missing, write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    arguments = parser.parse_args()
+    use_threads(1)
+    size = SHORT if arguments.short else LONG
+    folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
+    results = folder if arguments.short else RESULTS
+    kept = Kept(results / f"{size.name}.json")
+    if arguments.word == "run":
+        for seed in size.seeds:
+            for part in arguments.parts:
+                PARTS[part](size, folder, seed, kept)
+    write_page(kept.entries, results, size.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The page and the picture of the context benchmark."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+def write_page(entries: Entries, folder: Path, name: str) -> None:
+    """Write NAME.md and NAME.png into a folder, from the kept entries."""
+    if not entries:
+        raise SystemExit("nothing was measured yet")
+    machine = entries[-1]["machine"]
+    lines = [
+        "# What context and prompts are worth", "",
+        "`python -m benchmarks.context`: the demo's model (0.9 million parameters; of the two"
+        " opposite tasks that of `debug`). Means over seeds of the last update; 0 is random play, 1"
+        " the teacher.",
+    ]  # fmt: skip
+    lines += [*_opposites(entries), *_modes(entries), *_windows(entries)]
+    lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
+    _draw(entries, folder / f"{name}.png")
+
+
+def _score(entry: Mapping[str, Any], mean: float) -> float:
+    return (mean - entry["random"]) / (entry["teacher"] - entry["random"])
+
+
+def _opposites(entries: Entries) -> list[str]:
+    mine = [entry for entry in entries if entry["part"] == "opposites"]
+    if not mine:
+        return []
+    lines = [
+        "", "## Two tasks that only a prompt tells apart", "",
+        "The same observations and actions, opposite rewards"
+        " (`benchmarks/context/opposites.py`). With a demonstration of the other task the return"
+        " must turn round.", "",
+        "| the episode begins with | right | left | seeds |", "|---|--:|--:|--:|",
+    ]  # fmt: skip
+    tasks = list(mine[0]["tasks"])
+    for mode in mine[0]["tasks"][tasks[0]]:
+        means = [
+            statistics.mean(_score(entry, entry["tasks"][task][mode]["mean"]) for entry in mine)
+            for task in tasks
+        ]
+        cells = " | ".join(f"{mean:.2f}" for mean in means)
+        lines.append(f"| {mode} | {cells} | {len(mine)} |")
+    return lines
+
+
+def _modes(entries: Entries) -> list[str]:
+    mine = [entry for entry in entries if entry["part"] in ("seen", "held out")]
+    if not mine:
+        return []
+    modes = list(mine[0]["modes"])
+    lines = [
+        "", "## Prompts on a task that was trained, and on one that was held out", "",
+        "Windows of 8 steps after a prompt of 4; half of the rows of training have one, three"
+        " quarters tell the return. The held-out task is fine-tuned with few episodes.", "",
+        f"| task | episodes | {' | '.join(modes)} | seeds |",
+        f"|---|--:|{'--:|' * len(modes)}--:|",
+    ]  # fmt: skip
+    groups = dict.fromkeys((e["part"], e["task"], e.get("episodes")) for e in mine)
+    for part, task, few in groups:
+        of = [e for e in mine if (e["part"], e["task"], e.get("episodes")) == (part, task, few)]
+        means = [
+            statistics.mean(_score(entry, entry["modes"][mode]["mean"]) for entry in of)
+            for mode in modes
+        ]
+        cells = " | ".join(f"{mean:.2f}" for mean in means)
+        lines.append(f"| {task} ({part}) | {few or 'all'} | {cells} | {len(of)} |")
+    return lines
+
+
+def _by_steps(entries: Entries) -> dict[int, list[float]]:
+    out: dict[int, list[float]] = {}
+    for entry in entries:
+        if entry["part"] == "windows":
+            out.setdefault(entry["steps"], []).append(_score(entry, entry["mean"]))
+    return out
+
+
+def _windows(entries: Entries) -> list[str]:
+    by_steps = _by_steps(entries)
+    if not by_steps:
+        return []
+    lines = [
+        "", "## The length of the window", "",
+        "Hopper, without prompts: the same tokens a batch, updates and episodes.", "",
+        "| steps of the window | score | ± over seeds | seeds |", "|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for steps, scores in sorted(by_steps.items()):
+        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+        lines.append(f"| {steps} | {statistics.mean(scores):.2f} | {spread:.2f} | {len(scores)} |")
+    return lines
+
+
+def _draw(entries: Entries, file: Path) -> None:
+    by_steps = _by_steps(entries)
+    if not by_steps:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.5, 3.4))
+    steps = sorted(by_steps)
+    for each in steps:
+        axis.plot([each] * len(by_steps[each]), by_steps[each], ".", color="grey")
+    axis.plot(steps, [statistics.mean(by_steps[each]) for each in steps], "o-")
+    axis.set(xscale="log", xlabel="steps of the window", ylabel="return (1: teacher)")
+    axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)

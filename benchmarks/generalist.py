@@ -1,0 +1,177 @@
+"""The result of the run generalist, from its folder: 50 episodes a task of the last checkpoint.
+
+    gato start generalist                             # hours; Ctrl-C and gato resume: in pieces
+    python -m benchmarks.generalist runs/generalist   # docs/results/generalist.{json,csv,md,png}
+
+An evaluation that was ended goes on with the episodes that it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.curve import curve
+from benchmarks.learning import RESULTS
+from benchmarks.machine import ROOT, about
+from cluster.journal.journal import Entry
+from cluster.journal.journal_file import JournalFile
+from cluster.monitor.iqm import Aggregate, aggregate
+from cluster.runs.folder import RunFolder
+from gato.metrics import LearnerReport
+
+EPISODES = 50
+TARGETS: Mapping[str, float] = {
+    "atari/pong": 16.5,
+    "atari/freeway": 27.0,
+    "atari/boxing": 60.0,
+    "atari/breakout": 30.5,
+}
+"""Returns that the run is to reach; Breakout's is the human's."""
+ROBOTS_TARGET = 0.85
+"""Interquartile mean over the robots, of their teachers: JAT's of its experts."""
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Play the last checkpoint; all that is known of the run."""
+    run = RunFolder(folder.parent, folder.name)
+    out = subprocess.run(
+        [sys.executable, "-P", "-m", "cluster.cli.main", "evaluate", run.name, "--episodes",
+         str(EPISODES), "--resume", "--json"],
+        env=os.environ | {"GATO_RUNS": str(folder.parent.absolute()), "PYTHONPATH": str(ROOT)},
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    played = json.loads(out.stdout)
+    entries = JournalFile(folder / "journal").read(count=10_000_000)
+    scales = json.loads((folder / "scales.json").read_text())
+    config = run.config()
+    reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
+    return {
+        "command": f"gato start {config.name}",
+        "tasks": played["tasks"],
+        "scales": scales,
+        "seed": config.seed,
+        "updates": max((report.step for report in reports), default=0),
+        "planned_updates": config.learner.num_updates,
+        "trained_tokens": sum(report.tokens for report in reports),
+        "learner_s": round(math.fsum(report.wall_s for report in reports), 1),
+        "parameters": _parameters(Path(played["checkpoint"])),
+        "curves": {name: curve(entries, name, _begun_s(entries), scales[name]) for name in scales},
+        "machine": about(),
+    }
+
+
+def _begun_s(entries: Sequence[Entry]) -> float:
+    return entries[0].time_s
+
+
+def _parameters(checkpoint: Path) -> int:
+    """Numbers in a checkpoint's weights."""
+    from learner.checkpoints.initial import stored_arrays
+
+    return sum(array.size for array in stored_arrays(checkpoint).values())
+
+
+def over(result: Mapping[str, Any], family: str) -> Aggregate | None:
+    """Interquartile mean of the teachers' returns over the tasks of a family, such as mujoco."""
+    scores = [
+        [
+            (value - result["scales"][name]["random_return"])
+            / (result["scales"][name]["teacher_return"] - result["scales"][name]["random_return"])
+            for value in task["returns"]
+        ]
+        for name, task in result["tasks"].items()
+        if name.startswith(family)
+    ]
+    return aggregate(scores)
+
+
+def write(result: Mapping[str, Any], name: str) -> None:
+    """docs/results/NAME.json, .csv, .md and .png."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["task", "episode", "return"])
+        for task, played in result["tasks"].items():
+            writer.writerows([task, i, value] for i, value in enumerate(played["returns"]))
+    machine = result["machine"]
+    lines = [
+        f"# The run {name}", "",
+        f"One set of weights ({result['parameters'] / 1e6:.2f} million numbers) on all tasks:"
+        f" `{result['command']}` (seed {result['seed']}), then `python -m benchmarks.generalist`."
+        f" {result['updates']:,} of {result['planned_updates']:,} updates,"
+        f" {result['trained_tokens'] / 1e6:,.0f} million tokens,"
+        f" {result['learner_s'] / 3600:.1f} hours of the learner. {machine['cpu']},"
+        f" {machine['date']}, commit {machine['commit']}. Last checkpoint, {EPISODES} episodes a"
+        " task; 0 is a random policy, 1 the teacher.", "",
+        "| task | return | ± | of the teacher | teacher | random | target |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for task, played in result["tasks"].items():
+        scale, target = result["scales"][task], TARGETS.get(task)
+        lines.append(
+            f"| {task} | {played['return']:,.1f} | {played['return_std']:,.1f} |"
+            f" {played['normalised']:.2f} | {scale['teacher_return']:,.1f} |"
+            f" {scale['random_return']:,.1f} | {'' if target is None else f'{target:g}'} |"
+        )
+    lines.append("")
+    for family, target in (("mujoco", ROBOTS_TARGET), ("atari", None), ("", None)):
+        if (found := over(result, family)) is not None:
+            wanted = f"; the target is {target}" if target else ""
+            lines.append(
+                f"- Interquartile mean over {found.num_tasks} tasks ({family or 'all'}):"
+                f" {found.iqm:.2f}, 95 % interval {found.low:.2f} to {found.high:.2f}{wanted}."
+            )
+    lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
+    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
+    _draw(result, name)
+
+
+def _draw(result: Mapping[str, Any], name: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    curves = result["curves"]
+    columns = 4
+    rows = -(-len(curves) // columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(12, 2.4 * rows), sharex=True, squeeze=False
+    )
+    for axis, (task, points) in zip(axes.flat, curves.items(), strict=False):
+        axis.plot([p["step"] for p in points], [p["normalised"] for p in points], marker=".")
+        axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+        axis.set_title(task, fontsize=9)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(curves) :]:
+        axis.axis("off")
+    for axis in axes[-1]:
+        axis.set_xlabel("updates")
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Play what is missing, write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the run, such as runs/generalist")
+    folder = parser.parse_args().folder
+    name = RunFolder(folder.parent, folder.name).config().name
+    write(collect(folder), name)
+
+
+if __name__ == "__main__":
+    main()

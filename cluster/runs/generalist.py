@@ -1,0 +1,82 @@
+"""The runs that train one set of weights on many tasks, whose settings follow from the tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from actors.config import ActorsConfig
+from actors.tasks.catalog import TASKS
+from cluster.runs.config import RunConfig
+from cluster.runs.task_settings import fit_to_tasks
+from gato.config import PRESETS, ActingConfig, ModelConfig
+from learner.config import LearnerConfig
+from replay.config import ReplayConfig
+from replay.rate_limiter import LimiterConfig
+from replay.sampling.config import MixConfig, TaskMix
+
+ROBOTS = (
+    "mujoco/hopper",
+    "mujoco/halfcheetah",
+    "mujoco/walker2d",
+    "mujoco/ant",
+    "mujoco/swimmer",
+    "mujoco/reacher",
+    "mujoco/inverted-pendulum",
+)
+GAMES = ("atari/pong", "atari/breakout", "atari/freeway", "atari/boxing", "atari/demon-attack")
+GENERALIST_TASKS = (*ROBOTS, *GAMES)
+"""Their teachers ship."""
+
+
+RELABEL_SHARE = 0.3
+"""Of the workers' time: the agent plays, and the teacher says what it would have done."""
+RELABEL_FROM = 0.25
+"""Of the updates: a novice's games are as long as an expert's (docs/log.md)."""
+
+
+def _generalist(
+    name: str, about: str, model: ModelConfig, learner: LearnerConfig, mix: MixConfig
+) -> RunConfig:
+    (window_steps,) = {of.window_steps for of in mix.tasks.values()}
+    base = RunConfig(
+        name=name,
+        about=about,
+        tasks=GENERALIST_TASKS,
+        model=model,
+        learner=learner,
+        replay=ReplayConfig(
+            capacity_bytes=8 << 30, limiter=LimiterConfig(warmup_tokens=1), mix=mix
+        ),
+        actors=ActorsConfig(
+            evaluate=ActingConfig(window_steps=window_steps),
+            evaluate_share=0.3,
+            final_evaluation_episodes=50,
+            generate_share=0.0,
+            relabel_share=RELABEL_SHARE,
+        ),
+    )
+    fitted = fit_to_tasks(base, {task: TASKS[task] for task in GENERALIST_TASKS})
+    play_from = int(RELABEL_FROM * fitted.learner.num_updates)
+    return replace(fitted, actors=replace(fitted.actors, play_from=play_from))
+
+
+GENERALIST = _generalist(
+    "generalist",
+    "One small Gato on seven robots and five games, on two cores without a GPU: hours.",
+    PRESETS["small"],
+    LearnerConfig(num_updates=1, max_rate=2e-3, checkpoint_every=500, num_threads=1),
+    MixConfig(
+        rows=250,
+        row_tokens=48,
+        prompt_steps=1,
+        tasks=dict.fromkeys(GENERALIST_TASKS, TaskMix(window_steps=1)),
+    ),
+)
+GENERALIST_79M = _generalist(
+    "generalist-79m",
+    "The same tasks with the paper's 79 million parameters and its context of 1,024 tokens, for a"
+    " GPU.",
+    PRESETS["79m"],
+    LearnerConfig(num_updates=1, max_rate=3e-4, checkpoint_every=500),
+    MixConfig(rows=64, row_tokens=1024, tasks=dict.fromkeys(GENERALIST_TASKS, TaskMix())),
+)

@@ -1,0 +1,170 @@
+"""Settings follow from the tasks where the user said nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.tasks.catalog import TASKS
+from cluster.control.build_run import make_config
+from cluster.runs.config import RunConfig
+from cluster.runs.config_file import read_config, write_config
+from cluster.runs.presets import FOLLOW_TASKS, RUNS
+from cluster.runs.resolve import check_fits, tasks_of
+from cluster.runs.task_settings import (
+    MAX_TEACHER_S,
+    all_needs,
+    fit_to_tasks,
+    needs_of,
+    with_limiter,
+)
+from gato.config import PRESETS
+from replay.rate_limiter import Limiter
+from tests.gato.models import TALK
+
+SIX = (
+    "mujoco/hopper",
+    "mujoco/halfcheetah",
+    "mujoco/walker2d",
+    "atari/pong",
+    "atari/freeway",
+    "atari/breakout",
+)
+LAYOUT = PRESETS["small"].layout
+
+
+def started(tasks: tuple[str, ...] = SIX, *settings: str, run: str = "demo") -> RunConfig:
+    """What `gato start RUN --tasks ... --set ...` makes."""
+    return make_config(run, name=None, tasks=tasks, data=[], settings=settings)
+
+
+@pytest.mark.parametrize("run", FOLLOW_TASKS)
+@pytest.mark.parametrize("tasks", [("mujoco/humanoid",), ("mujoco/reacher",), SIX])
+def test_any_list_of_tasks_fits(run: str, tasks: tuple[str, ...]) -> None:
+    if tasks == ("mujoco/humanoid",):  # no teacher of it ships: data would be brought
+        config = fit_to_tasks(RUNS[run], {name: TASKS[name] for name in tasks})
+    else:
+        config = started(tasks, run=run)
+    assert config.tasks == tasks
+    check_fits(config, tasks_of(config))
+    assert config.replay.mix.row_tokens <= config.model.context_tokens
+
+
+def test_a_task_that_shows_text_fits() -> None:
+    config = fit_to_tasks(RUNS["demo"], {TALK.name: TALK})
+    (needs,) = all_needs(config, {TALK.name: TALK})
+    assert needs.observation_tokens <= config.model.max_observation_tokens
+    assert 2 * needs.tokens_per_step <= config.replay.mix.row_tokens
+
+
+def test_no_task_keeps_what_another_run_gave_it() -> None:
+    config = started()
+    of_hopper = config.replay.mix.tasks["mujoco/hopper"]
+    assert of_hopper != RUNS["demo"].replay.mix.tasks["mujoco/hopper"]
+    wanted = config.actors.demonstration_steps_of
+    assert set(wanted) == set(SIX)
+    assert max(wanted.values()) < 4 * min(wanted.values())
+
+
+def test_each_task_is_trained_on_as_often_as_it_asks_for() -> None:
+    config = started()
+    mix = config.replay.mix
+    total = sum(of.weight or 0.0 for of in mix.tasks.values())
+    for needs in all_needs(config):
+        share = (mix.tasks[needs.name].weight or 0.0) / total
+        steps = config.learner.num_updates * share * mix.rows * needs.steps_in(mix.row_tokens)
+        assert steps == pytest.approx(needs.trained_steps, rel=0.05)
+
+
+def test_a_teacher_whose_returns_vary_demonstrates_more() -> None:
+    pong, breakout = (needs_of(TASKS[f"atari/{game}"], LAYOUT) for game in ("pong", "breakout"))
+    assert pong.spread < breakout.spread
+    assert pong.demonstration_steps < breakout.demonstration_steps
+
+
+def test_a_slow_teacher_demonstrates_no_longer_than_its_limit() -> None:
+    hopper = TASKS["mujoco/hopper"]
+    slow = needs_of(replace(hopper, name="Slow-v0", family="gymnasium"), LAYOUT)
+    assert slow.teacher_s == MAX_TEACHER_S
+    assert needs_of(hopper, LAYOUT).teacher_s < MAX_TEACHER_S
+
+
+def test_no_game_of_a_teacher_is_left_out_because_it_went_badly() -> None:
+    assert started().replay.mix.min_expert_fraction is None
+    said = started(SIX, "replay.mix.min_expert_fraction=0.5")
+    assert said.replay.mix.min_expert_fraction == 0.5
+    with_data = replace(RUNS["demo"], data=("mine",))
+    tasks = {name: TASKS[name] for name in SIX}
+    assert fit_to_tasks(with_data, tasks).replay.mix.min_expert_fraction == 0.8
+
+
+@pytest.mark.parametrize("config", [started(), RUNS["generalist"], RUNS["generalist-79m"]])
+def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig) -> None:
+    mix, wanted = config.replay.mix, sum(of.demonstration_tokens for of in all_needs(config))
+    filled = Limiter(config.replay.limiter, inserted_tokens=wanted)
+    assert filled.may_insert()
+    assert filled.may_read()
+    reads = config.learner.num_updates * mix.rows * mix.row_tokens
+    assert Limiter(config.replay.limiter, inserted_tokens=wanted, read_tokens=reads).may_read()
+
+
+def test_little_data_is_enough_to_begin() -> None:
+    with_data = with_limiter(replace(started(("mujoco/hopper",)), data=("mine",)))
+    assert Limiter(with_data.replay.limiter, inserted_tokens=100).may_read()
+    assert not Limiter(started().replay.limiter, inserted_tokens=100).may_read()
+
+
+def test_what_the_user_says_stays() -> None:
+    config = started(
+        SIX,
+        "learner.num_updates=500",
+        "replay.mix.rows=7",
+        "replay.mix.tasks.mujoco/hopper.weight=9",
+        "actors.demonstration_steps_of.mujoco/hopper=1000",
+        "replay.limiter.reads_per_inserted_token=3.5",
+    )
+    assert config.learner.num_updates == 500
+    assert config.replay.mix.rows == 7
+    assert config.replay.mix.tasks["mujoco/hopper"].weight == 9
+    assert config.actors.demonstration_steps_of["mujoco/hopper"] == 1000
+    assert config.replay.limiter.reads_per_inserted_token == 3.5
+
+
+def test_the_limiter_follows_from_the_updates_that_the_user_says() -> None:
+    few, many = (started(SIX, f"learner.num_updates={number}") for number in (500, 20_000))
+    assert few.replay.limiter.slack_tokens < many.replay.limiter.slack_tokens
+
+
+def test_the_tasks_of_a_preset_leave_it_as_it_is() -> None:
+    demo = RUNS["demo"]
+    assert started(demo.tasks) == demo
+    assert started(RUNS["generalist"].tasks, run="generalist") == RUNS["generalist"]
+
+
+def test_a_file_with_a_preset_and_tasks_follows_them_where_it_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "preset: demo\ntasks: [hopper, pong]\nlearner: {num_updates: 300}\n"
+        "replay: {limiter: {slack_tokens: 123456789}}\n"
+    )
+    config = read_config(file)
+    assert config.tasks == ("mujoco/hopper", "atari/pong")
+    assert config.learner.num_updates == 300
+    assert config.replay.limiter.slack_tokens == 123456789
+    assert set(config.actors.demonstration_steps_of) == set(config.tasks)
+
+
+def test_a_whole_file_says_everything(tmp_path: Path) -> None:
+    write_config(RUNS["demo"], tmp_path / "config.yaml")
+    config = make_config(
+        str(tmp_path / "config.yaml"), name=None, tasks=["hopper"], data=[], settings=[]
+    )
+    assert config.learner == RUNS["demo"].learner
+    assert config.replay.limiter == RUNS["demo"].replay.limiter
+
+
+def test_the_limiter_is_the_same_however_often_it_follows() -> None:
+    config = started()
+    assert with_limiter(with_limiter(config)) == with_limiter(config) == config
