@@ -7,10 +7,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from actors.config import ActorsConfig
-from cluster.runs.breadth import BREADTH
 from cluster.runs.config import RunConfig
-from cluster.runs.decision_transformer import DECISION_TRANSFORMER
-from cluster.runs.generalist import GENERALIST, GENERALIST_79M
+from cluster.runs.named.breadth import BREADTH
+from cluster.runs.named.decision_transformer import DECISION_TRANSFORMER
+from cluster.runs.named.generalist import GENERALIST, GENERALIST_79M
 from cluster.runs.task_settings import fit_rows, fit_to_tasks
 from gato.config import PRESETS, ActingConfig
 from gato.task import Task

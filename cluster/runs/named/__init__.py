@@ -1,0 +1,1 @@
+"""Runs by name whose settings take a file of their own; `cluster.runs.presets` lists them all."""
