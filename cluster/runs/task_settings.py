@@ -116,9 +116,12 @@ def fit_rows(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
     need. The number of rows, the updates and the limiter stay; settings of single tasks are
     lost."""
     needs = [needs_of(task, _layout(config)) for task in tasks.values()]
-    mix, each = config.replay.mix, _common(config)
-    row_tokens = max(of.tokens_per_step for of in needs) * least_steps(mix, each)
-    mix = replace(mix, row_tokens=row_tokens, tasks=dict.fromkeys(tasks, each))
+    mix = replace(config.replay.mix, tasks=dict.fromkeys(tasks, _common(config)))
+    row_tokens = max(
+        of.tokens_per_step * least_steps(mix, task)
+        for of, task in zip(needs, tasks.values(), strict=True)
+    )
+    mix = replace(mix, row_tokens=row_tokens)
     actors = replace(
         config.actors, evaluate_of={}, generate_of={}, teacher_of={}, demonstration_steps_of={}
     )
