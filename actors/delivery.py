@@ -13,9 +13,9 @@ from gato.task import Task
 
 KEPT_BYTES = 256 << 20
 """Of the arrays of the episodes that a worker keeps. With more it waits for replay."""
-PAUSE_S = 20.0
-"""After an answer `wait` replay is not asked again for so long, unless the outbox is full: each
-question may take seconds, in which the worker does not play."""
+HELD_S, PAUSE_S = 0.5, 2.0
+"""How long a worker lets replay hold a call, and how long it then plays on before it asks again. It
+waits a fifth of the time at most, and replay has its episodes soon after there is room."""
 
 
 @runtime_checkable
@@ -125,7 +125,7 @@ class Delivery:
         if begun_s < self._outbox.ask_again_s and not self._outbox.is_full:
             return
         while self._outbox:
-            receipt = self._sink.add(self._outbox.episodes[0])  # waits for seconds inside replay
+            receipt = self._sink.add(self._outbox.episodes[0])  # may be held inside replay
             self._on_answer()
             if receipt.status == "wait":
                 self._outbox.ask_again_s = time.monotonic() + self._outbox.pause_s

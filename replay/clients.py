@@ -33,11 +33,23 @@ def answer_of(reference: ray.ObjectRef[Answer], timeout_s: float | None = None) 
 class RemoteEpisodeSink:
     """Inserts episodes, each until it is durable."""
 
-    def __init__(self, shards: Shards, *, patience_s: float = 120.0, is_paced: bool = True) -> None:
-        """`patience_s`: how long a replay that is away is tried; `is_paced`: obey the limiter."""
+    def __init__(
+        self,
+        shards: Shards,
+        *,
+        patience_s: float = 120.0,
+        is_paced: bool = True,
+        held_s: float = CALL_WAIT_S,
+    ) -> None:
+        """Args:
+        patience_s: How long a replay that is away is tried.
+        is_paced: Obey the limiter.
+        held_s: How long a call waits in replay while the limiter holds writers back.
+        """
         self._shards = shards
         self._is_paced = is_paced
         self._patience_s = patience_s
+        self._held_s = held_s
 
     def add(self, episode: Episode) -> Added:
         """Returns when the episode is durable or rejected; `wait` if writers are held back, or
@@ -47,7 +59,7 @@ class RemoteEpisodeSink:
         data = record_to_bytes(record)
         return add_patiently(
             lambda: answer_of(
-                actor.add.remote(data, CALL_WAIT_S, self._is_paced), self._patience_s
+                actor.add.remote(data, self._held_s, self._is_paced), self._patience_s
             ),
             patience_s=self._patience_s,
         )

@@ -14,6 +14,7 @@ from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.delivery import HELD_S
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
 from actors.players.gato_player import GatoPlayers
@@ -138,7 +139,7 @@ def launch(
             name,
             tasks,
             players,
-            RemoteEpisodeSink(shards, patience_s=30.0),
+            RemoteEpisodeSink(shards, patience_s=30.0, held_s=HELD_S),
             StoreSource(store),
             Teachers(noise=config.actors.demonstration_noise, specs=config.actors.teacher_of),
             WorkerEnvs(

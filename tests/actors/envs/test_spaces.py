@@ -349,9 +349,9 @@ def test_a_target_return_is_lowered_by_the_received_rewards() -> None:
     steps = player._policy.steps
     plain = steps.observation_ids
 
-    def noting(observations, returns=None):
+    def noting(observations, returns=None, **options):
         told.append(returns.tolist())
-        return plain(observations, returns)
+        return plain(observations, returns, **options)
 
     steps.observation_ids = noting
     envs = make_envs(task, 2)

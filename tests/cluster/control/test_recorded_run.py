@@ -14,7 +14,7 @@ from gato.metrics import Evaluation
 from tests.cluster.control.test_run import GATO, Shell
 from tests.replay.formats.test_records import png
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TASK = "vqa/q?answer_tokens=6&question_tokens=12"
 
 
