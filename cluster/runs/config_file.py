@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from actors.tasks.resolve import resolve_tasks
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import merge
-from cluster.runs.presets import FOLLOW_TASKS, find_run_config
-from cluster.runs.task_settings import fit_to_tasks, with_limiter
 from gato.files import damaged
 from gato.serialization import from_plain, to_plain
 
@@ -68,6 +65,11 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     preset = plain.pop("preset", None)
     if preset is None:
         return from_plain(RunConfig, plain)
+    # Here, because a run's own file names no preset, and commands that only look at runs are fast.
+    from actors.tasks.resolve import resolve_tasks
+    from cluster.runs.presets import FOLLOW_TASKS, find_run_config
+    from cluster.runs.task_settings import fit_to_tasks, with_limiter
+
     base, names = find_run_config(str(preset)), plain.get("tasks")
     if preset not in FOLLOW_TASKS or not isinstance(names, list) or set(names) == set(base.tasks):
         return merge(base, plain)
