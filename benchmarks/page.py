@@ -174,17 +174,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--feed-s", type=float, default=FEED_S)
     parser.add_argument("--evaluations", type=int, default=10_000, help="Of each of 60 tasks.")
+    measures: dict[str, Any] = {"live": write_to_pixel, "week": week, "fed": fed}
+    parser.add_argument("--only", choices=measures, help="Keep what the others have measured.")
     words = parser.parse_args()
-    found: dict[str, Any] = dict(about())
+    measures["week"] = partial(week, evaluations=words.evaluations)
+    measures["fed"] = partial(fed, feed_s=words.feed_s)
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if words.only else dict(about())
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-        root = Path(folder)
-        for measure in (
-            write_to_pixel,
-            partial(week, evaluations=words.evaluations),
-            partial(fed, feed_s=words.feed_s),
-        ):
-            found |= measure(browser, root)
-            RESULT.write_text(json.dumps(found, indent=1) + "\n")
+        for name, measure in measures.items():
+            if words.only in (None, name):
+                found |= {"of_" + name: about()["commit"], **measure(browser, Path(folder))}
+                RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(RESULT.read_text())
     write_figures(found)
 
@@ -210,7 +210,8 @@ def write_figures(found: dict[str, Any]) -> None:
         f" {text['fed_server_mb_end']}",
     }
     rows = [{"what": what, "measured": said} for what, said in measured.items()]
-    on = f"On {found['cpu']}, {found['date']}, commit {found['commit']}, beside other work."
+    commits = {str(found.get(f"of_{name}", found["commit"])) for name in ("live", "week", "fed")}
+    on = f"On {found['cpu']}, {found['date']}, commit {', '.join(sorted(commits))}."
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{on}\n{END}{rest.partition(END)[2]}")
 

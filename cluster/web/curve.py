@@ -52,12 +52,15 @@ class Curve:
 
     def __init__(self) -> None:
         self._points: list[CurvePoint] = []
+        self._drawn: tuple[tuple[int, float], list[list[float]]] | None = None
+        """The rows that were asked for last, as long as nothing is added."""
 
     def __len__(self) -> int:
         return len(self._points)
 
     def add(self, evaluation: Evaluation, at: At) -> CurvePoint | None:
         """Add an evaluation's episodes to its version's; the point that changed, if any did."""
+        self._drawn = None
         returns = Spread.of(evaluation.returns)
         if not returns.count or not math.isfinite(returns.mean):
             return None
@@ -92,7 +95,10 @@ class Curve:
 
     def rows(self, most: int, *, since_s: float) -> list[list[float]]:
         """The rows of at most `most` points."""
-        return [point.row(since_s) for point in self.points(most)]
+        key = (most, since_s)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = key, [point.row(since_s) for point in self.points(most)]
+        return self._drawn[1]
 
     def state(self) -> list[list[float]]:
         """What `load` takes back, as JSON has it."""

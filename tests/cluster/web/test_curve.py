@@ -51,6 +51,17 @@ def test_it_says_what_the_summary_of_the_run_says(played: list[tuple[int, int, i
     ]
 
 
+def test_rows_that_were_asked_for_before_have_what_came_since() -> None:
+    curve = Curve()
+    add(curve, evaluation(10, 1.0, version=(1, 1)))
+    assert curve.rows(100, since_s=0.0) == curve.rows(100, since_s=0.0)
+    add(curve, evaluation(10, 3.0, version=(1, 1)))
+    add(curve, evaluation(20, 5.0, version=(1, 2)))
+    assert [row[4] for row in curve.rows(100, since_s=0.0)] == [2.0, 5.0]
+    assert len(curve.rows(1, since_s=0.0)) == 1
+    assert curve.rows(100, since_s=1000.0)[0][1] == 10.0
+
+
 def test_a_curve_of_a_week_is_bounded_and_keeps_every_episode() -> None:
     curve = Curve()
     for number in range(10_000):
