@@ -15,6 +15,8 @@ START_S = 150.0
 """How long a node may take until the cluster knows it; on a busy machine it is a minute or two."""
 TIMED_OUT = "timed out during startup"
 """Said by a node that was not up within the 30 s that Ray gives it."""
+LAST_WORDS_S = 5.0
+"""How long `ray start` may take to say why it ended its server."""
 SERVER = "gcs_server"
 SERVER_ENDED = "its server (gcs_server) ended"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -28,7 +30,10 @@ def await_node(process: subprocess.Popen[bytes], is_there: Callable[[], bool]) -
         if process.poll() is not None:
             return ""
         has_server = _has_server(process.pid)
-        if had_server and not has_server:  # `ray start` never notices
+        if had_server and not has_server:  # `ray start` is ending it, or never notices
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_WORDS_S)
+                return ""
             return SERVER_ENDED
         had_server = has_server
         with suppress(ValueError):  # a head that is not up yet, or is being ended
