@@ -1,5 +1,5 @@
-"""LeRobot data sets, version 3: Parquet with a step a row, many episodes a file, and cameras as
-images in it or as MP4 files beside it.
+"""LeRobot data sets, version 3: Parquet files hold one step a row and many episodes each. Camera
+images are stored in the Parquet files, or in separate MP4 files.
 
 Shape letters: T steps, n elements, H height, W width.
 """

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from cluster.cli.main import main
 from cluster.control.build_run import make_config
 from cluster.runs import disk_space
 from cluster.runs.folder import RunFolder, list_runs
 from cluster.runs.presets import RUNS
+from tests.cluster.command import gato
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +23,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def gato(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of one command, in this process."""
-    monkeypatch.setattr("sys.argv", ["gato", *words])
-    try:
-        main()
-        status = 0
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def idle(observations: Mapping[str, np.ndarray], extras: object) -> np.ndarray:

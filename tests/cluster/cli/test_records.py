@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.envs.packages import require_extras
-from cluster.cli.main import main
 from cluster.control.build_run import data_notes, make_config
 from cluster.runs import datasets
+from tests.cluster.command import gato as command
 from tests.replay.formats.test_records import files, questions, table
 
 Gato = Callable[..., tuple[int, str, str]]
@@ -27,18 +28,7 @@ def gato(
     monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gato", *words])
-        try:
-            main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
+    return partial(command, monkeypatch, capsys)
 
 
 def refused(gato: Gato, *words: str) -> str:

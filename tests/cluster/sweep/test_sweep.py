@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli.main import main
 from cluster.runs.config_file import read_config
 from cluster.sweep.folder import SweepFolder
 from cluster.sweep.journal import Ended, Exploited, Planned, Report, Stopped
 from cluster.sweep.state import trials_in
+from tests.cluster.command import gato
 from tests.cluster.sweep.sweeps import record
 
 pytestmark = pytest.mark.timeout(600)
@@ -32,19 +32,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     record()
     return tmp_path
-
-
-def gato(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["gato", *words])
-    try:
-        main()
-        status = 0
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_a_sweep_of_three_trials_from_its_start_to_its_files(
