@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
+from gato.statistics import Statistics
 from gato.text import text_problem
 
 MAX_VALUES = 1024
@@ -25,26 +26,6 @@ class Kind(StrEnum):
     CONTINUOUS = "continuous"
     DISCRETE = "discrete"
     TEXT = "text"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """Mean and standard deviation of each element of an array (row-major), over recorded
-    observations."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Above 0."""
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                f"statistics have {len(self.mean)} means and {len(self.std)} standard deviations"
-            )
-        if not np.isfinite((self.mean, self.std)).all() or min(self.std, default=1.0) <= 0.0:
-            raise ValueError(
-                f"statistics must be finite, and std above 0; got mean={self.mean} std={self.std}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gato.array_spec import Statistics
 from gato.sequence import FIRST_PLACE
+from gato.statistics import Statistics
 from gato.tokenizer import TokenLayout
 
 

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from gato.array_spec import ArraySpec, Kind, Statistics
+from gato.array_spec import ArraySpec, Kind
+from gato.statistics import Statistics
 
 UNKNOWN_RETURN = 1e9
 BELIEVABLE = 1000.0

@@ -10,7 +10,8 @@ import typer
 
 from cluster.cli.options import config_names
 from cluster.runs.config import RunConfig
-from cluster.runs.config_file import config_to_yaml, is_config_file, read_config
+from cluster.runs.config_file import config_to_yaml, read_config
+from cluster.runs.config_text import is_config_file
 from cluster.runs.folder import find_run, runs_root
 from cluster.runs.presets import RUNS, find_run_config
 

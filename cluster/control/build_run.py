@@ -15,7 +15,8 @@ from cluster.monitor.scores import Scale, scale_of
 from cluster.runs import datasets
 from cluster.runs.alphabet import cut_notes, require_writable
 from cluster.runs.config import RunConfig
-from cluster.runs.config_file import is_config_file, read_config
+from cluster.runs.config_file import read_config
+from cluster.runs.config_text import is_config_file
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import TypeGuard, cast
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from cluster.control.run_journal import control_of, journal_of, own_summary
 from cluster.journal.journal import START, ControlWord, Journal
@@ -17,9 +17,11 @@ from cluster.journal.records import Event, Record
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED
-from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder, ShownState, find_run
 from cluster.runs.home import SUPERVISOR, Home
+
+if TYPE_CHECKING:
+    from cluster.runs.config import RunConfig
 
 ANSWER_S = 5.0
 """How long to wait for what a run says to a control word."""

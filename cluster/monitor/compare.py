@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cluster.monitor.bootstrap import LEVEL, interquartile_mean
 from cluster.monitor.curves import OVERALL, Axis, Curves, Point
-from cluster.monitor.iqm import LEVEL, interquartile_mean
 
 IDENTITY = ("name", "about", "seed")
 """Settings in which runs of one group may differ."""

@@ -13,12 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-
-RESAMPLES = 2000
-LEVEL = 0.95
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
@@ -30,18 +24,6 @@ class Aggregate:
     num_tasks: int
 
 
-def interquartile_mean(scores_KE: Float[np.ndarray, "*batch K E"]) -> Float[np.ndarray, "*batch"]:
-    """The mean of the middle half of all scores, E of each of K tasks; scores on its border count
-    in part."""
-    flat = np.sort(scores_KE.reshape(*scores_KE.shape[:-2], -1), axis=-1)
-    count = flat.shape[-1]
-    place = np.arange(count)
-    weights = np.clip(
-        np.minimum(place + 1, 0.75 * count) - np.maximum(place, 0.25 * count), 0.0, 1.0
-    )
-    return np.asarray(flat @ weights / weights.sum())
-
-
 def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Aggregate | None:
     """Over tasks, each with the normalised returns of its episodes; None where there are none.
 
@@ -49,32 +31,36 @@ def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> A
     of them. The interval is the percentile bootstrap's, stratified: episodes are drawn again within
     each task.
     """
-    scores_KE = _alike(scores_of_tasks)
-    if scores_KE is None:
+    kept = _alike(scores_of_tasks)
+    if not kept:
         return None
-    num_tasks, fewest = scores_KE.shape
-    drawn_RKE = np.random.default_rng(seed).integers(fewest, size=(RESAMPLES, *scores_KE.shape))
-    again_RKE = np.take_along_axis(scores_KE[None], drawn_RKE, axis=2)
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = np.quantile(interquartile_mean(again_RKE), [tail, 1.0 - tail])
-    return Aggregate(
-        iqm=float(interquartile_mean(scores_KE)),
-        low=float(low),
-        high=float(high),
-        num_tasks=num_tasks,
-    )
+    # Imported where there is something to resample: `gato runs` and a young run's status start
+    # without numpy.
+    import numpy as np
+
+    from cluster.monitor.bootstrap import interval
+
+    low, high = interval(np.array(kept, np.float64), seed=seed)
+    return Aggregate(iqm=_interquartile_mean(kept), low=low, high=high, num_tasks=len(kept))
 
 
 def interquartile_mean_of(scores_of_tasks: Sequence[Sequence[float]]) -> float | None:
     """The `iqm` of `aggregate` alone, which takes a thousandth of the time."""
-    scores_KE = _alike(scores_of_tasks)
-    return None if scores_KE is None else float(interquartile_mean(scores_KE))
+    kept = _alike(scores_of_tasks)
+    return _interquartile_mean(kept) if kept else None
 
 
-def _alike(scores_of_tasks: Sequence[Sequence[float]]) -> Float[np.ndarray, "K E"] | None:
-    """As many scores of each task as the one with the fewest has; None where there are none."""
+def _interquartile_mean(scores: Sequence[Sequence[float]]) -> float:
+    ordered = sorted(score for of_task in scores for score in of_task)
+    low, high = 0.25 * len(ordered), 0.75 * len(ordered)
+    shares = [min(max(min(i + 1, high) - max(i, low), 0.0), 1.0) for i in range(len(ordered))]
+    weighted = (score * share for score, share in zip(ordered, shares, strict=True))
+    return math.fsum(weighted) / math.fsum(shares)
+
+
+def _alike(scores_of_tasks: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """As many scores of each task as the one with the fewest has; of tasks without a finite score
+    for each episode, none."""
     kept = [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]
-    if not kept:
-        return None
-    fewest = min(map(len, kept))
-    return np.array([scores[:fewest] for scores in kept], np.float64)
+    fewest = min(map(len, kept), default=0)
+    return [scores[:fewest] for scores in kept]

@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gato.files import damaged, read_json
 from gato.metrics import Evaluation, Mean
 from gato.serialization import from_plain
-from gato.task import Task
 from gato.version import Version
+
+if TYPE_CHECKING:
+    from gato.task import Task
 
 MAX_SCORES = 1024
 """Of one task; more are merged, so that a week's journal is read in a minute."""

@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cluster.runs.config import RunConfig
-from cluster.runs.config_file import config_from_plain, read_config, write_config
+from cluster.runs.config_text import read_plain
 from cluster.runs.home import Home, read_home, write_home
 from gato.files import damaged, read_json
 from gato.processes import born, is_alive
+
+if TYPE_CHECKING:
+    from cluster.runs.config import RunConfig
 
 State = Literal["starting", "running", "finished", "stopped", "failed"]
 ShownState = Literal["starting", "running", "finished", "stopped", "failed", "dead"]
@@ -91,6 +93,8 @@ class RunFolder:
             RunExists: The name is taken, and `is_exact`.
             ValueError: The name cannot name a folder, or the folder cannot be made.
         """
+        from cluster.runs.config_file import write_config
+
         run = cls._take_name(config.name, root, is_exact=is_exact)
         run._write(
             {
@@ -112,6 +116,8 @@ class RunFolder:
     ) -> RunFolder:
         """A folder for a run whose home is on another machine: what is needed to watch and steer
         it. The one that is there for this run is taken again."""
+        from cluster.runs.config_file import write_config
+
         for file in runs_root(root).glob("*/home.json"):
             known = read_home(file.parent)
             if known is not None and known.run_id == home.run_id and not known.is_here:
@@ -215,6 +221,9 @@ class RunFolder:
         Raises:
             ValueError: The file is missing or damaged; the text names it.
         """
+        # Settings check themselves with numpy, which commands that only look at runs need not.
+        from cluster.runs.config_file import config_from_plain, read_config
+
         if self.config_file.is_file():
             return read_config(self.config_file)
         file, fix = self.path / "run.json", "put the file of a backup there, or start another run"
@@ -226,6 +235,16 @@ class RunFolder:
         except (TypeError, ValueError) as problem:
             raise damaged(file, problem, fix=fix) from problem
 
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks of the config, whose other settings are not read. Raises ValueError as `config`
+        does."""
+        if not self.config_file.is_file():
+            return self.config().tasks
+        names = read_plain(self.config_file).get("tasks")
+        if not isinstance(names, list):
+            raise ValueError(f"{self.config_file}: tasks are {names!r}, expected a list of names")
+        return tuple(map(str, names))
+
     def change_config(self, change: Callable[[RunConfig], RunConfig]) -> RunConfig:
         """Change the settings that the run is resumed with, and return them. Of two changes at the
         same time neither is lost.
@@ -233,6 +252,8 @@ class RunFolder:
         Raises:
             ValueError: `change` refuses, or the file is damaged; nothing is changed then.
         """
+        from cluster.runs.config_file import write_config
+
         with (self.path / "config.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.config()

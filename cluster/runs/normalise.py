@@ -12,7 +12,8 @@ from jaxtyping import Float
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
-from gato.array_spec import Kind, Statistics
+from gato.array_spec import Kind
+from gato.statistics import Statistics
 from gato.task import Task, normalised
 from replay.storage.header import DamagedEpisode
 from replay.storage.store import EpisodeStore

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from cluster.journal.tail import newest_entries
 from cluster.monitor.fold import fold
-from cluster.monitor.iqm import interquartile_mean
+from cluster.monitor.iqm import interquartile_mean_of
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder, RunInfo, ShownState, list_runs
@@ -63,7 +61,7 @@ def overview(run: RunFolder, info: RunInfo) -> Overview:
     summary = _newest(run)
     learner = summary.learner
     try:
-        tasks = run.config().tasks
+        tasks = run.task_names()
     except (ValueError, OSError):
         tasks = ()
     return Overview(
@@ -106,10 +104,7 @@ def newest_iqm(summary: Summary) -> float | None:
         scores = [scale.normalise(value) for value in task.newest_returns] if scale else []
         if scores and all(map(math.isfinite, scores)):
             scored.append(scores)
-    if not scored:
-        return None
-    fewest = min(map(len, scored))
-    return float(interquartile_mean(np.array([scores[:fewest] for scores in scored])))
+    return interquartile_mean_of(scored)
 
 
 def disk_bytes(folder: Path) -> int:

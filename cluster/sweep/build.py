@@ -11,7 +11,8 @@ from cluster.control.build_run import change_config, scales_of, with_paths_of
 from cluster.monitor.scores import Scale, read_scales
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
-from cluster.runs.config_file import config_from_plain, is_config_file, read_plain
+from cluster.runs.config_file import config_from_plain
+from cluster.runs.config_text import is_config_file, read_plain
 from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.presets import find_run_config
 from cluster.runs.replay_location import Place, find_place

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gato.array_spec import ArraySpec, Kind, Statistics
+from gato.array_spec import ArraySpec, Kind
+from gato.statistics import Statistics
 from gato.task import Task, normalised
 
 SPEC = ArraySpec(kind=Kind.CONTINUOUS, shape=(2,))

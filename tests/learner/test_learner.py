@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from gato.array_spec import Statistics
 from gato.config import ModelConfig
 from gato.network.model import Gato
 from gato.packing import RowWriter
 from gato.sequence import Batch, StepLayout, Window
+from gato.statistics import Statistics
 from gato.version import Version
 from gato.weights import Weights
 from learner.checkpoints.files import list_checkpoints

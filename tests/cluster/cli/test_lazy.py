@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,10 @@ from cluster.journal.records import Event
 from cluster.journal.redis_server import RedisServer
 from cluster.journal.writer import JournalWriter
 from cluster.runs.folder import RunFolder
+from cluster.runs.overview import overviews
 from cluster.runs.presets import RUNS
+from gato.metrics import Evaluation
+from gato.version import Version
 from tests.cluster.cli.test_main import gato, here
 from tests.cluster.journals import written
 from tests.cluster.wait import until
@@ -51,11 +55,14 @@ print(json.dumps(late))
 """
 
 
-def called(*words: tuple[str, ...]) -> dict[str, tuple[int, list[str]]]:
-    """Exit status of each, one after another in a process, and what is imported by then."""
+def called(
+    *words: tuple[str, ...], watched: Sequence[str] = SLOW
+) -> dict[str, tuple[int, list[str]]]:
+    """Exit status of each, one after another in a process, and which of the watched modules are
+    imported by then."""
     done = subprocess.run(
         [sys.executable, "-c", CALLS, json.dumps(words)],
-        input=f"{json.dumps(SLOW)}\n" * len(words),
+        input=f"{json.dumps(watched)}\n" * len(words),
         capture_output=True,
         text=True,
         check=True,
@@ -88,6 +95,20 @@ def test_a_word_that_only_reads_does_not_wait_for_torch_ray_or_environments(here
     found = called(*words)
     assert {call: said for call, said in found.items() if said != (0, [])} == {}
     assert called(("stop", "old"), ("watch", "odl")) == {"stop old": (2, []), "watch odl": (2, [])}
+
+
+def test_runs_and_a_status_do_not_wait_for_numpy(here: Path) -> None:
+    run = RunFolder.create(replace(RUNS["debug"], name="old"))
+    (run.path / "scales.json").write_text('{"t": {"random_return": 0.0, "teacher_return": 2.0}}')
+    written(run, [Evaluation(task="t", version=Version(1, 1), learner_step=3, returns=(1.0, 1.0))])
+    (overview,) = overviews(run.root)
+    assert (overview.iqm, overview.tasks) == (0.5, RUNS["debug"].tasks)
+    watched = ("numpy", "jaxtyping", "torch")
+    assert called(("runs",), watched=watched) == {"runs": (0, [])}
+    run.set_state("finished")
+    young = RunFolder.create(replace(RUNS["debug"], name="young"))
+    written(young, [Event(kind="started", text="")])
+    assert called(("status", "young"), watched=watched) == {"status young": (0, [])}
 
 
 def test_the_version_is_the_installed_one(

@@ -1,6 +1,7 @@
 """`gato tasks` lists every task with its tokens, teacher and references."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,16 @@ def test_every_task_has_a_row_and_every_domain_some() -> None:
 def test_a_domain_that_does_not_exist_is_said_with_those_that_do() -> None:
     with pytest.raises(ValueError, match=r"no domain 'metawold'; there are mujoco, .*metaworld"):
         rows("metawold")
+
+
+def test_the_command_cuts_no_name() -> None:
+    printed = subprocess.check_output(
+        [sys.executable, "-P", "-m", "cluster.cli.main", "tasks"], text=True,
+        env=os.environ | {"COLUMNS": "80"},
+    )  # fmt: skip
+    titles, *lines = printed.splitlines()
+    assert titles.split()[:3] == ["task", "tokens", "steps"]
+    assert [line.split()[0] for line in lines[: len(TASKS)]] == list(TASKS)
 
 
 def test_the_command_prints_json() -> None:

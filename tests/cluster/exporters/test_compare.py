@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from cluster.journal.records import Record
+from cluster.monitor.bootstrap import interquartile_mean
 from cluster.monitor.chart import Line, Panel, draw, ticks
 from cluster.monitor.compare import ComparedRun, compare, seed_band
 from cluster.monitor.curves import OVERALL, read_curves
-from cluster.monitor.iqm import interquartile_mean
 from cluster.monitor.scores import Scale
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS

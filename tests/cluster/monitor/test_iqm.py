@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from cluster.monitor.iqm import aggregate, interquartile_mean
+from cluster.monitor.bootstrap import interquartile_mean
+from cluster.monitor.iqm import aggregate, interquartile_mean_of
 
 scores = st.lists(st.floats(-2, 2), min_size=1, max_size=12)
 
@@ -32,6 +33,14 @@ def test_scores_on_the_border_count_in_part() -> None:
     # Of 6 the middle half is 3: the third and fourth whole, the second and fifth by half.
     values = np.array([[0.0, 1.0, 2.0, 4.0, 8.0, 100.0]])
     assert float(interquartile_mean(values)) == pytest.approx((0.5 * 1 + 2 + 4 + 0.5 * 8) / 3)
+
+
+@settings(deadline=None)
+@given(st.lists(scores, min_size=1, max_size=5))
+def test_one_mean_is_that_of_many(tasks: list[list[float]]) -> None:
+    fewest = min(map(len, tasks))
+    values = np.array([scores[:fewest] for scores in tasks])
+    assert interquartile_mean_of(tasks) == pytest.approx(float(interquartile_mean(values)))
 
 
 @settings(deadline=None)
