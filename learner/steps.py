@@ -11,7 +11,7 @@ import torch
 from gato.network.model import Gato
 from learner.config import LearnerConfig
 from learner.parallel.update import ParallelUpdate
-from learner.preparation.memory import is_out_of_memory
+from learner.preparation.memory import TooManyRows, is_out_of_memory, row_limit
 from learner.preparation.prepare import Prepared, prepare
 from learner.profiler import Profiler
 from learner.staging import Staged, Stager
@@ -82,10 +82,7 @@ class Steps:
     def _prepare(self, batch: Staged) -> None:
         self._is_prepared = True
         if isinstance(self._update, ParallelUpdate):
-            plan = self._update.plan(batch, self._config)
-            self._stager.micro_batch_rows = plan.micro_batch_rows
-            if plan.accumulate > 1:
-                self._say("learner", f"each of the learners: {plan}")
+            self._prepare_ranks(self._update, batch)
             return
         self.prepared = prepare(
             self._model,
@@ -100,9 +97,30 @@ class Steps:
         for note in self.prepared.notes:
             self._say("learner", note)
 
+    def _prepare_ranks(self, update: ParallelUpdate, batch: Staged) -> None:
+        limit = row_limit(self._folder)
+        self._stager.micro_batch_rows = update.plan(batch, limit).micro_batch_rows
+        if (note := update.choose_precision(self._again(batch), self._folder)) is not None:
+            self._say("learner", note)
+        plan = update.plan(batch, limit)  # in that precision
+        self._stager.micro_batch_rows = rows = plan.micro_batch_rows
+        if limit is not None and rows <= limit:
+            text = (
+                f"memory has run out on a learner; each goes on with {rows}"
+                f" row{'s' if rows > 1 else ''} at once: learner.micro_batch_rows"
+            )
+            self._say("problem", text)
+        elif plan.accumulate > 1:
+            self._say("learner", f"each of the learners: {plan}")
+
     def _made(self, batch: Staged, step: int, *, in_detail: bool) -> Done:
         if isinstance(self._update, ParallelUpdate):
-            return self._update(batch, step)
+            try:
+                return self._update(batch, step)
+            except RuntimeError as problem:
+                if batch.max_rows > 1 and is_out_of_memory(problem):
+                    raise TooManyRows(batch.max_rows) from problem
+                raise
         while True:
             try:
                 return self._update(batch, step, in_detail=in_detail)

@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from cluster.journal.epoch_file import EpochNotKept
 from cluster.supervision.ray_errors import reason_of
-from learner.remote import LearnerActor
+from learner.remote import MORE_LEARNERS, LearnerActor
 
 Ended = Literal["finished", "stopped", "failed"]
 COMES_BACK_S = 300.0
@@ -86,6 +86,13 @@ class Training:
             self._call, self._question = None, self._learner.is_training.remote()
             self._pause_s, self._away_since_s = 0.5, time.monotonic()
             return None
+        if outcome == MORE_LEARNERS and not self._is_stopping:
+            self._say("learner grows", "more learners have a place: all go on from the checkpoint")
+            self._call = None
+            self._begin(time.monotonic())
+            return None
+        if outcome == MORE_LEARNERS:
+            return "stopped", ""
         if outcome == "finished" or outcome == "stopped":
             return outcome, ""
         return "failed", outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from learner.config import LearnerConfig
 from learner.parallel.model import Parallel
 from learner.parallel.ranks import Ranks
 from learner.preparation.memory import MemoryPlan
+from learner.preparation.precision import candidates, choose, keep_choice, kept_choice, told
 from learner.preparation.prepare import equal_parts, plan_share
 from learner.staging import Staged
 from learner.update import Done, LossNotFinite
@@ -49,29 +51,68 @@ class ParallelUpdate:
         self._num_tasks = num_tasks
         self._device = device
         self._bf16 = bf16
+        """Until it is measured: float32 on CPUs, which needs more memory."""
         self._folder = folder
         # Patch positions and stochastic depth are drawn for the whole batch, alike on all ranks.
         # Dropout is drawn for the rank's own rows: alike on two ranks it would be one mask twice.
         draws_own = parallel.model.config.dropout > 0 and not ranks.is_first
         self._seed = [seed, ranks.rank] if draws_own else [seed]
 
-    def plan(self, staged: Staged, config: LearnerConfig) -> MemoryPlan:
-        """How many rows each rank computes at once: as many as on the one with the least memory.
-        Raises ValueError, see `plan_share` and `equal_parts`."""
+    def plan(self, staged: Staged, limit: int | None) -> MemoryPlan:
+        """How many rows each rank computes at once: as many as on the one with the least memory,
+        and at most rank 0's `limit`. Raises ValueError, see `plan_share` and `equal_parts`."""
         assert staged.share is not None
         plan = plan_share(
             self._parallel.model,
             staged.batch,
             staged.share,
-            config,
+            self._config,
             device=self._device,
             bf16=self._bf16,
             num_shards=self._ranks.size if self._parallel.is_sharded else 1,
         )
-        rows = self._ranks.least(plan.micro_batch_rows)
+        most = self._ranks.of_first(limit)
+        rows = self._ranks.least(min(plan.micro_batch_rows, most or plan.micro_batch_rows))
         if self._parallel.is_sharded:  # each part gathers the parameters of all ranks
             rows = equal_parts(staged.share, rows)
         return replace(plan, micro_batch_rows=rows)
+
+    def choose_precision(self, staged: Staged, folder: Path) -> str | None:
+        """Take the faster precision, which rank 0 measures on its first part, alone: the ranks must
+        compute alike. Where the ranks share the parameters none can measure alone, and the kind of
+        device decides.
+
+        Returns:
+            What is to be said of it; None: nothing was measured.
+        """
+        ways = candidates(self._config, self._device, max_threads=1)
+        if len(ways) == 1 or self._parallel.is_sharded:
+            return None
+        chosen, note = ways[0], None
+        if self._ranks.is_first:
+            part = staged.parts[0]
+            known = kept_choice(folder, ways, self._device)
+            if known is None:
+                known, seconds = choose(
+                    ways, lambda way: self._gradient_alone(part, bf16=way.bf16), self._device
+                )
+                note = f"each of the learners {told(known, seconds, rows=len(part.ids))}"
+                with suppress(OSError):
+                    keep_choice(folder, ways, self._device, known)
+            chosen = known
+        self._bf16 = self._ranks.of_first(chosen.bf16)
+        return self._ranks.of_first(note)
+
+    def _gradient_alone(self, part: TensorBatch, *, bf16: bool) -> None:
+        """Compute a gradient and drop it, without the other ranks."""
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=bf16)
+        try:
+            with self._parallel.adding(is_last=False):
+                with autocast:
+                    total, _, _ = self._parallel.module(part)
+                self._parallel.backward(total, part)
+        finally:
+            self._parallel.model.zero_grad(set_to_none=True)
 
     def __call__(self, staged: Staged, step: int) -> Done:
         """Make update number `step`, from 0, with this rank's part of a batch.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ SAFE = 0.9
 """Share of the free memory that a plan may use: fragments, and what libraries take."""
 CPU_SAFE = 0.7
 """On a CPU other processes, workers among them, use the same memory."""
+LIMIT_FILE = "rows-at-once.json"
 STATE_BYTES = 16
 """Of a parameter: weight, gradient, and the optimiser's two moments, in float32."""
 
@@ -132,6 +135,36 @@ def _limit() -> int:
         return max(0, limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):  # no such group, or no limit ("max")
         return 1 << 62
+
+
+class TooManyRows(RuntimeError):
+    """One of several learners has no memory for the rows that it computes at once. The others wait
+    for it: all begin again, with fewer."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.rows = rows
+
+    def __str__(self) -> str:
+        return f"no memory for {self.rows} rows at once"
+
+
+def keep_row_limit(folder: Path, too_many: int) -> None:
+    """Remember in the folder of checkpoints that each learner computes at most half of `too_many`
+    rows at once. Where the disk is full this is forgotten."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{LIMIT_FILE}.{os.getpid()}.tmp"
+        draft.write_text(json.dumps({"rows": -(-too_many // 2)}) + "\n")
+        draft.replace(folder / LIMIT_FILE)
+
+
+def row_limit(folder: Path) -> int | None:
+    """What `keep_row_limit` wrote; None: memory has never run out."""
+    try:
+        return max(1, int(json.loads((folder / LIMIT_FILE).read_text())["rows"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def is_out_of_memory(problem: RuntimeError) -> bool:

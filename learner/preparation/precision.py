@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,7 +63,8 @@ def candidates(
 
 
 def bf16_unless_said(config: LearnerConfig, device: torch.device) -> bool:
-    """The precision of several learners, which must be the same: not measured, but by device."""
+    """The precision of several learners, which must be the same, by the kind of device: until it is
+    measured, and where it cannot be."""
     if config.bf16 is not None:
         return config.bf16
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -102,6 +103,13 @@ def choose(
             best = way
     use(best)
     return best, taken
+
+
+def told(taken: Computing, seconds: Mapping[str, float], *, rows: int) -> str:
+    """The choice with what was measured on so many rows, for people."""
+    tried = ", ".join(f"{way} {1000 * each:.0f} ms" for way, each in seconds.items())
+    what = f"gradient of {rows} row{'s' if rows > 1 else ''}"
+    return f"computes with {taken} ({what}: {tried})"
 
 
 def _seconds(act: Callable[[], None], device: torch.device) -> float:

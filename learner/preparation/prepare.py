@@ -22,6 +22,7 @@ from learner.preparation.precision import (
     choose,
     keep_choice,
     kept_choice,
+    told,
     use,
 )
 from learner.staging import Staged, Stager
@@ -109,9 +110,7 @@ def prepare(
     computing = ways[0] if len(ways) == 1 else kept_choice(folder, ways, device)
     if computing is None:
         computing, seconds = choose(ways, once, device)
-        tried = ", ".join(f"{way} {1000 * each:.0f} ms" for way, each in seconds.items())
-        rows = f"{memory.micro_batch_rows} row{'s' if memory.micro_batch_rows > 1 else ''}"
-        notes.append(f"computes with {computing} (gradient of {rows}: {tried})")
+        notes.append(told(computing, seconds, rows=memory.micro_batch_rows))
         with suppress(OSError):  # a full disk is said where a checkpoint cannot be written
             keep_choice(folder, ways, device, computing)
     use(computing)

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -176,17 +178,15 @@ def test_seeds_are_averaged(chromium: Any, run: RunFolder, page: Served) -> None
     problems: list[str] = []
     tab = open_page(context_of(chromium), f"{page.url}/?runs=one,two", problems)
     is_drawn(tab, HOPPER)
+    values = f"() => document.querySelectorAll('[data-task=\"{HOPPER}\"] .value b').length"
+    tab.wait_for_function(f"{values} === 2")
     tab.check("#average")
-    tab.wait_for_function(
-        f"() => document.querySelectorAll('[data-task=\"{HOPPER}\"] .value b').length === 1"
-    )
+    tab.wait_for_function(f"{values} === 1")
     assert "A: one, two" in tab.inner_text(".strip")
     assert "over seeds" in tab.inner_text(".iqm footer")
     assert "g=1" in tab.url
     tab.uncheck("#average")
-    tab.wait_for_function(
-        f"() => document.querySelectorAll('[data-task=\"{HOPPER}\"] .value b').length === 2"
-    )
+    tab.wait_for_function(f"{values} === 2")
     assert not problems
 
 
@@ -269,7 +269,7 @@ def test_sixty_tasks_of_ten_thousand_points_are_drawn_within_a_second(
     tasks = [f"suite/task-{number:02d}" for number in range(60)]
     folder = make_run(tmp_path, "week", tasks=tasks, reports=1, ends=False)
     write_many(folder, tasks, 10_000)
-    with served(folder) as page:
+    with watched(folder) as page:
         until(lambda: page.json("/api/runs/week?points=2")["now"]["problem"] == "", timeout_s=600)
         context = context_of(chromium, viewport={"width": 1600, "height": 6000})
         tab = open_page(context, page.url, [])
@@ -279,6 +279,27 @@ def test_sixty_tasks_of_ten_thousand_points_are_drawn_within_a_second(
         tab.reload()
         tab.wait_for_function(drawn, polling="raf")
         assert tab.evaluate("() => performance.now()") <= 1000
+
+
+@contextmanager
+def watched(folder: RunFolder) -> Generator[Served]:
+    """The page as `gato watch --web` serves it, in a process of its own: here each call would be
+    checked."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cluster.cli.main", "watch", folder.name, "--web",
+         "--port", "0"],
+        env=os.environ | {"GATO_RUNS": str(folder.root), "PYTHONPATH": os.getcwd(),
+                          "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        url = next(line for line in process.stdout if line.startswith("page: ")).split()[1]
+        yield Served(urlsplit(url).port or 0, threading.Event(), threading.Thread())
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
 
 
 def write_many(folder: RunFolder, tasks: list[str], points: int) -> None:

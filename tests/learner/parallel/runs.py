@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from gato.config import ModelConfig
-from gato.metrics import LearnerReport
+from gato.metrics import LearnerReport, Mean
+from gato.network.model import TensorBatch
 from gato.packing import RowWriter
 from gato.sequence import Batch, StepLayout, Window
 from gato.weights import Weights
@@ -22,6 +24,7 @@ from learner.config import LearnerConfig
 from learner.loop import Learner
 from learner.parallel.ranks import Ranks, meeting_place
 from learner.parallel.rows import part_of
+from learner.preparation.memory import TooManyRows, keep_row_limit
 from learner.staging import Staged, Stager
 from learner.update import LossNotFinite
 from tests.gato.models import GAME, ROBOT, TALK, WordEncoder, random_observations
@@ -126,7 +129,7 @@ def train(
     config: LearnerConfig,
     model: ModelConfig = MODEL,
     stop_at: int | None = None,
-) -> dict[str, list[float]]:
+) -> dict[str, Any]:
     """Train to the end as one rank, or until rank 0 stops after `stop_at` updates. Returns what the
     rank saw and published."""
     sink = Kept()
@@ -137,6 +140,7 @@ def train(
         "norms": [report.gradient_norm for report in reports],
         "tokens": [report.tokens for report in reports],
         "versions": [weights.version.number for weights in sink.weights],
+        "said": [text for _, text in learner.notes],
     }
 
 
@@ -185,6 +189,40 @@ def bad_loss(ranks: Ranks, folder: Path, config: LearnerConfig) -> dict[str, Any
     after = learner.model.parameters()
     unchanged = all(torch.equal(old, local(new)) for old, new in zip(before, after, strict=True))
     return {"said": said, "unchanged": unchanged}
+
+
+def no_memory(ranks: Ranks, folder: Path, config: LearnerConfig) -> dict[str, Any]:
+    """More than one row at once asks for more memory than there is; then the ranks begin again."""
+    batch = MixedSource([0, 0, 0, 0]).next_batch(0, 1.0)
+    assert batch is not None
+    part, share = part_of(batch, ranks.rank, ranks.size)
+
+    def staged() -> Staged:
+        return Staged.of_share(Stager(torch.device("cpu")).stage(part), share)
+
+    def need_memory(module: object, arguments: tuple[TensorBatch]) -> None:
+        if len(arguments[0].ids) > 1:
+            torch.empty(1 << 50)
+
+    learner = make_learner(folder, [0, 0, 0, 0], config=config, ranks=ranks)
+    assert learner._parallel is not None
+    learner._parallel.module.register_forward_pre_hook(need_memory)
+    rows = 0
+    try:
+        learner._steps(staged(), 0, in_detail=False)
+    except TooManyRows as reason:
+        rows = pickle.loads(pickle.dumps(reason)).rows
+        if ranks.is_first:
+            keep_row_limit(folder, rows)
+    ranks.agreed(True)  # the file is there
+    again = make_learner(folder, [0, 0, 0, 0], config=config, ranks=ranks)
+    done = again._steps(staged(), 0, in_detail=False)
+    return {
+        "rows": rows,
+        "then": again._stager.micro_batch_rows,
+        "loss": sum(done.loss_by_task.values(), Mean()).value,
+        "said": again.notes,
+    }
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

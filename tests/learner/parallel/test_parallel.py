@@ -1,5 +1,8 @@
 """Several processes train as one does: the same loss, the same weights, the same checkpoints."""
 
+import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from gato.config import ModelConfig
 from gato.network.model import Gato, TensorBatch
 from learner.config import LearnerConfig
 from learner.parallel.rows import part_of
+from learner.preparation.precision import FILE
 from learner.preparation.prepare import equal_parts, plan_share
 from tests.learner.parallel.runs import (
     CONFIG,
@@ -23,6 +27,7 @@ from tests.learner.parallel.runs import (
     bad_loss,
     losses_of,
     make_learner,
+    no_memory,
     on_ranks,
     seen_by,
     sharded_names,
@@ -48,6 +53,8 @@ IN_PARTS: dict[Literal["ddp", "fsdp"], Sequence[int]] = {
     "fsdp": (*IMAGES, 0),
 }
 SHORT = replace(CONFIG, num_updates=12, checkpoint_every=6, activation_checkpointing=True)
+NORM_RTOL = 1e-4
+"""The norm is of sums that are added in another order, which processors do differently."""
 WITHOUT_GRADIENT = ("embedding.patch.conv1.bias",)
 """With one channel a group, the norm behind it takes it away: its gradient is rounding alone."""
 
@@ -69,6 +76,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (f"{way} more", train, (IMAGES, short)),
             (f"{way} parts", train, (IN_PARTS[way], replace(config, micro_batch_rows=2))),
             (f"{way} bad", bad_loss, (config,)),
+            (f"{way} tight", no_memory, (config,)),
+            (f"{way} measured", train, (VALUES, replace(short, bf16=None))),
         ]
     on_ranks(2, root, jobs)
     return root
@@ -93,7 +102,7 @@ def test_two_processes_have_the_losses_and_weights_of_one(
             seen = seen_by(folder, rank)
             same(seen["losses"], losses_of(reports))
             norms = [report.gradient_norm for report in reports]
-            np.testing.assert_allclose(seen["norms"], norms, rtol=1e-5)
+            np.testing.assert_allclose(seen["norms"], norms, rtol=NORM_RTOL)
             assert seen["tokens"] == [report.tokens for report in reports]
         # Only rank 0 publishes, as often as one process does.
         numbers = [weights.version.number for weights in sink.weights]
@@ -119,7 +128,7 @@ def test_ranks_that_compute_their_rows_in_parts_have_the_losses_of_one_process(
         seen = seen_by(root / f"{way} parts", rank)
         same(seen["losses"], losses_of(reports))
         norms = [report.gradient_norm for report in reports]
-        np.testing.assert_allclose(seen["norms"], norms, rtol=1e-5)
+        np.testing.assert_allclose(seen["norms"], norms, rtol=NORM_RTOL)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +170,33 @@ def test_a_rank_whose_rows_fit_asks_no_other_for_parts(asked: int | None, planne
         for rank in range(2)
     ]  # fmt: skip
     assert min(plans) == planned
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ranks_without_memory_for_their_rows_begin_again_with_half_of_them(
+    root: Path, way: Literal["ddp", "fsdp"]
+) -> None:
+    for rank in range(2):
+        seen = seen_by(root / f"{way} tight", rank)
+        assert (seen["rows"], seen["then"]) == (2, 1)
+        assert math.isfinite(seen["loss"])
+        expected = "memory has run out on a learner; each goes on with 1 row at once"
+        assert any(kind == "problem" and text.startswith(expected) for kind, text in seen["said"])
+
+
+def test_the_first_rank_measures_the_precision_for_all(root: Path) -> None:
+    first, other = (seen_by(root / "ddp measured", rank) for rank in range(2))
+    (said,) = first["said"]
+    assert re.match(r"each of the learners computes with (fp32|bf16), 1 thread \(gradient", said)
+    assert first["losses"] == other["losses"]
+    kept = json.loads((root / "ddp measured" / FILE).read_text())["computing"]
+    assert kept["threads"] == 1
+    # Sharded parameters are put together by all ranks: none can measure alone.
+    assert seen_by(root / "fsdp measured", 0)["said"] == []
+    alone = losses_of(list(make_learner(root / "alone", VALUES, config=SHORT).run()))
+    same(seen_by(root / "fsdp measured", 0)["losses"], alone)
+    if not kept["bf16"]:
+        same(first["losses"], alone)
 
 
 @pytest.mark.parametrize("way", WAYS)
