@@ -8,7 +8,7 @@ RUN ?= demo
 # Processes that share the fast tests; a file is tested in one of them.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup run test test-slow test-browser coverage mutate chaos check bench docs clean
+.PHONY: setup run test test-slow test-browser pictures coverage mutate chaos check bench docs clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,12 @@ test-browser: $(STAMP)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[browser]" -c constraints.txt
 	! command -v npm > /dev/null || npm install --silent --no-save --no-package-lock axe-core@4.14.1
 	$(BIN)/python -m pytest -q tests/cluster/web/test_browser.py --timeout 3600
+
+# The pictures of the README and of docs/watching.md, from runs that are trained for them.
+pictures: $(STAMP)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[browser]" -c constraints.txt
+	GATO_RUNS=$${GATO_RUNS:-runs/pictures} $(BIN)/python -m docs.screenshots
+	GATO_RUNS=$${GATO_RUNS:-runs/pictures} $(BIN)/python -m benchmarks.pictures demo
 
 # Lines and branches that the fast tests run; written into docs/testing.md.
 coverage: $(STAMP)

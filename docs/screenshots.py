@@ -1,11 +1,14 @@
-"""The pictures of the page in these documents, from runs on this machine:
+"""The pictures of the page in these documents, docs/pictures/page-*.png:
 
-python -m docs.screenshots demo slow fast # writes docs/pictures/page-*.png
+make pictures                              # trains what they show, 20 minutes, then takes them
+python -m docs.screenshots demo slow fast  # of runs on this machine
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chromium import chromium
-from cluster.runs.folder import RunFolder, find_run
+from cluster.runs.folder import RunFolder, find_run, runs_root
 from cluster.web.serve import serve
 
 PICTURES = Path(__file__).parent / "pictures"
+SHOWN = "demo"
+COMPARED_TASKS = "mujoco/inverted-pendulum,mujoco/reacher,mujoco/hopper"
+RATES, SEEDS, UPDATES = ("3e-4", "2e-3"), (0, 1), 400
 WIDE, PHONE = (1400, 1000), (390, 844)
 READ_MS = 2000
 """Longer than the page takes to draw."""
@@ -61,17 +67,42 @@ def take(browser: Any, url: str, name: str, size: tuple[int, int], scheme: str) 
     print(file)
 
 
+def train(name: str, *words: str) -> str:
+    """Train the demo with settings of its own, unless the run is there; its name."""
+    if not (runs_root() / name).is_dir():
+        start = ["start", "demo", "--name", name, *words]
+        subprocess.run([sys.executable, "-P", "-m", "cluster.cli.main", *start], check=True)
+    return name
+
+
+def train_all() -> tuple[str, list[str]]:
+    """The run that is shown, and those that are compared: two learning rates, two seeds each."""
+    compared = [
+        train(
+            f"rate-{rate}-seed-{seed}", "--tasks", COMPARED_TASKS, "--updates", str(UPDATES),
+            "--seed", str(seed), "--set", f"learner.max_rate={rate}",
+        )
+        for rate in RATES
+        for seed in SEEDS
+    ]  # fmt: skip
+    return train(SHOWN), compared
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="Its page is shown.")
-    parser.add_argument("compared", nargs="+", help="These are laid over each other.")
+    parser.add_argument(
+        "runs", nargs="*",
+        help="The first one's page is shown, the others are laid over each other; default: trained"
+        " now.",
+    )  # fmt: skip
     words = parser.parse_args()
-    with page_of(find_run(words.run)) as url, chromium() as browser:
-        one, both = f"{url}/?runs={words.run}", f"{url}/?runs={','.join(words.compared)}"
+    run, compared = (words.runs[0], words.runs[1:]) if words.runs else train_all()
+    with page_of(find_run(run)) as url, chromium() as browser:
+        one, both = f"{url}/?runs={run}", f"{url}/?runs={','.join(compared)}"
         take(browser, one, "light", WIDE, "light")
         take(browser, one, "dark", WIDE, "dark")
         take(browser, f"{one}&view=metrics&s=0.8", "metrics", WIDE, "light")
-        take(browser, f"{both}&y=norm&x=time", "compare", WIDE, "light")
+        take(browser, f"{both}&y=norm&g=1", "compare", WIDE, "light")
         take(browser, one, "phone", PHONE, "light")
 
 
