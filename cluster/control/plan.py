@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from gato.sequence import PATCH, PLACE_ACTION, Batch, StepLayout
 from gato.threads import use_threads
 from learner.clock import product_rate
 from learner.preparation.memory import MemoryPlan, free_bytes, plan_memory
+from learner.preparation.precision import Computing, candidates
 from replay.sampling.config import TaskMix, task_weight
 
 MEASURED_FLOPS = 4e10
@@ -60,6 +62,8 @@ class Plan:
     tokens_per_s: float
     """Of one learner on this machine, as estimated."""
     is_measured: bool
+    computing: str
+    """With what precision, and on a CPU how many threads: the fastest, if it was measured."""
     device: str
 
     @property
@@ -104,12 +108,12 @@ def make_plan(config: RunConfig) -> Plan:
     whole = _made_up_work(config, steps, weights)
     with torch.device("meta"):
         model = Gato(config.model)
-    bf16 = bool(config.learner.bf16)
+    ways = candidates(config.learner, device, max_threads=config.learner.num_threads or 1)
     try:
         memory: MemoryPlan | str = plan_memory(
             model,
             whole,
-            bf16=bf16,
+            bf16=all(way.bf16 for way in ways),  # float32 needs more
             activation_checkpointing=config.learner.activation_checkpointing,
             free_bytes=free_bytes(device),
             micro_batch_rows=config.learner.micro_batch_rows,
@@ -121,9 +125,12 @@ def make_plan(config: RunConfig) -> Plan:
     is_measured = rows >= 1
     if is_measured:
         rows = min(rows, whole.rows)
-        seconds = _gradient_s(config, steps, weights, rows, device) * whole.rows / rows
+        taken_s = _gradients_s(config, steps, weights, rows, device, ways)
+        way = min(ways, key=lambda way: taken_s[way])
+        seconds = taken_s[way] * whole.rows / rows
     else:
-        seconds = flops / (BLIND_SHARE * product_rate(device, bf16=bf16))
+        way = ways[0]
+        seconds = flops / (BLIND_SHARE * product_rate(device, bf16=way.bf16))
     return Plan(
         config=config,
         tasks=tuple(planned),
@@ -131,6 +138,7 @@ def make_plan(config: RunConfig) -> Plan:
         memory=memory,
         tokens_per_s=whole.tokens / seconds,
         is_measured=is_measured,
+        computing=str(way),
         device=torch.cuda.get_device_name() if device.type == "cuda" else "one core",
     )
 
@@ -184,26 +192,30 @@ def made_up_batch(
     )
 
 
-def _gradient_s(
+def _gradients_s(
     config: RunConfig,
     steps: Mapping[str, StepLayout],
     weights: Mapping[str, float],
     rows: int,
     device: torch.device,
-) -> float:
-    """Seconds for the gradient of some rows, the second of two turns; on a CPU the processor's, so
-    that other jobs do not count."""
+    ways: Sequence[Computing],
+) -> dict[Computing, float]:
+    """Seconds for the gradient of some rows, in each way the second of two turns; on a CPU the
+    processor's, so that other jobs do not count."""
     model = Gato(config.model).to(device)
     batch = made_up_batch(steps, weights, rows=rows, row_tokens=config.replay.mix.row_tokens)
     tensors = TensorBatch.of(batch, device)
     seconds = time.perf_counter if device.type == "cuda" else time.process_time
-    begun_s = 0.0
-    for _ in range(2):
+    taken_s: dict[Computing, float] = {}
+    for way, _ in product(ways, range(2)):
         begun_s = seconds()
-        next_token_loss(model, tensors).mean.backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=way.bf16):
+            loss = next_token_loss(model, tensors).mean
+        loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
-    return seconds() - begun_s
+        taken_s[way] = seconds() - begun_s
+    return taken_s
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -243,7 +255,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         f" {config.replay.capacity_bytes / 1e9:.1f} GB on disk,"
         f" {config.replay.cache_bytes / 1e9:.1f} GB of cache",
         f"time: {duration_text(plan.learner_s)} of the learner at {plan.tokens_per_s:,.0f} tokens/s"
-        f" on {plan.device} ({how}); {duration_text(plan.teacher_s)} of"
+        f" on {plan.device} ({plan.computing}, {how}); {duration_text(plan.teacher_s)} of"
         f" {config.actors.num_workers} worker(s) for demonstrations, meanwhile if there is a core"
         f" for it ({cores} here)",
         "nothing was started; the same command without --plan starts it",
