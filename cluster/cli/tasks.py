@@ -155,6 +155,7 @@ def _print(found: Sequence[Row]) -> None:
         )
     console.print(
         f"{len(found)} tasks; tokens of one step; of teachers in brackets the share of episodes"
-        " that they solve. Any environment of Gymnasium is a task as well, by its id.",
+        " that they solve. Any environment of Gymnasium is a task as well, by its id, and so are"
+        " recorded data: vqa/NAME, captions/NAME, text/NAME, lerobot/NAME (gato import).",
         highlight=False,
     )
