@@ -20,13 +20,13 @@ matrices (MFU).
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ def step_bytes(
     use_threads(1)
     device = torch.device("cpu")
     batch = hopper_batch(config, num_rows, device)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_resident_bytes()
     if is_bare:
         model: nn.Module = BareGPT(config, passed_parameters(config))
         loss = partial(model.loss, batch)
@@ -127,7 +127,13 @@ def step_bytes(
     step = training_step(model, loss, device=device, bf16=bf16)
     step()
     step()
-    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+    answer.send(_peak_resident_bytes() - before)
+
+
+def _peak_resident_bytes() -> int:
+    """Of this process. Linux's `ru_maxrss` would be the parent's where that was larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def peak_bytes(config: ModelConfig, *, is_bare: bool, bf16: bool, num_rows: int) -> int:

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from torch.profiler import record_function
@@ -63,7 +64,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     """The most that this process has held so far: of the GPU if it computes there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # not Linux, whose ru_maxrss counts what the parent held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 PRODUCT = 2048

@@ -87,7 +87,7 @@ class BlockwiseAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         content, distance, k, v, r, out_BLHK, *weights = ctx.saved_tensors
         H, B, L, K = k.shape
-        # sum(p dp) over keys is sum(do o) over the head (Dao 2022, appendix B.2): far fewer numbers.
+        # sum(p dp) over keys is sum(do o) over the head (Dao et al. 2022, B.2): fewer numbers.
         sums_HBL1 = (gradients[0] * out_BLHK).sum(-1, keepdim=True).permute(2, 0, 1, 3)
         d_out = gradients[0].permute(2, 0, 1, 3).contiguous()
         d_content, d_distance = torch.empty_like(content), torch.empty_like(distance)
