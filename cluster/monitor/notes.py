@@ -21,6 +21,8 @@ from cluster.monitor.summary import Summary, WorkerState
 from gato.metrics import ReplayStats
 
 MIN_NAME_COLUMNS = 10
+MOST_TEXT = 320
+"""Characters of an event; a table of episodes' names would push all else off the screen."""
 ALARMING = ("died", "fail", "refused", "restarted", "no answer", "lost", "problem", "no progress")
 
 
@@ -119,9 +121,16 @@ def note_table(summary: Summary, size: Size, now_s: float | None = None) -> Tabl
         table.add_row(
             at,
             Text(printable(event.kind), style="yellow" if alarming else ""),
-            _one_line(event.text),
+            _one_line(_short(event.text)),
         )
     return table if table.row_count else None
+
+
+def _short(text: str) -> str:
+    """A text without its end, such as of a list of all episodes of a batch."""
+    if len(text) <= MOST_TEXT:
+        return text
+    return f"{text[:MOST_TEXT].rpartition(' ')[0]} ... (all of it: gato watch --json)"
 
 
 def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:

@@ -29,7 +29,8 @@ export function placeOf(name, place) {
 
 /** The mean over seeds of one task, with its interval of 95 %; "" for all tasks. */
 export function averages({ list }, task, facts) {
-  const scale = scaleOf(facts) ?? rawOf(facts);
+  // The server's values are normalised where a task has a scale.
+  const scale = scaleOf(facts) ? (value) => value : rawOf(facts);
   return list.flatMap(({ label, bands }, i) => {
     const band = bands[task];
     if (!band) return [];
@@ -38,7 +39,6 @@ export function averages({ list }, task, facts) {
   });
 }
 
-/** The server's values are normalised where a task has a scale. */
 function rawOf(facts) {
   const isScaled = typeof facts?.teacher_return === "number" && typeof facts.random_return === "number";
   if (!isScaled) return (value) => value;

@@ -250,6 +250,17 @@ def test_a_terminal_without_unicode_gets_plain_characters() -> None:
     assert "2,120 +- 100" in drawn(folded(1, of), encoding="ascii")
 
 
+def test_an_event_that_lists_a_whole_batch_is_cut() -> None:
+    names = ", ".join(f"w0.3b7c9797b84f.{number}" for number in range(200))
+    event = Event(kind="problem", text=f"the loss was 9; episodes: {names}", time_s=BEGIN_S)
+    text = drawn(folded(1, [*records(1), event]))
+    assert "the loss was 9" in text
+    assert "w0.3b7c9797b84f.199" not in text
+    assert " ".join(text.replace("│", " ").split()).endswith(
+        "... (all of it: gato watch --json) ╰" + 78 * "─" + "╯"
+    )
+
+
 def test_on_a_low_screen_workers_make_way_for_the_last_events() -> None:
     of = records(2)
     worker = WorkerReport(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from benchmarks.chromium import chromium as browser
-from benchmarks.written_runs import BEGIN_S, append, evaluation, make_run
+from benchmarks.written_runs import BEGIN_S, SCALE, append, evaluation, make_run
 from cluster.journal.records import Event
 from cluster.runs.folder import RunFolder
 from tests.cluster.wait import until
@@ -185,6 +185,14 @@ def test_seeds_are_averaged(chromium: Any, run: RunFolder, page: Served) -> None
     assert "A: one, two" in tab.inner_text(".strip")
     assert "over seeds" in tab.inner_text(".iqm footer")
     assert "g=1" in tab.url
+    shown = f"[data-task='{HOPPER}'] .value b"
+    raw = float(tab.inner_text(shown).replace(",", ""))
+    norm = open_page(context_of(chromium), f"{tab.url}&y=norm", problems)
+    norm.wait_for_selector(".iqm footer:has-text('over seeds')")
+    norm.wait_for_function(f"{values} === 1")
+    spanned = SCALE.teacher_return - SCALE.random_return
+    expected = (raw - SCALE.random_return) / spanned
+    assert float(norm.inner_text(shown)) == pytest.approx(expected, abs=0.01)
     tab.uncheck("#average")
     tab.wait_for_function(f"{values} === 2")
     assert not problems
