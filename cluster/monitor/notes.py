@@ -21,7 +21,7 @@ from cluster.monitor.summary import Summary, WorkerState
 from gato.metrics import ReplayStats
 
 MIN_NAME_COLUMNS = 10
-MOST_TEXT = 320
+MOST_TEXT = 200
 """Characters of an event; a table of episodes' names would push all else off the screen."""
 ALARMING = ("died", "fail", "refused", "restarted", "no answer", "lost", "problem", "no progress")
 

@@ -151,7 +151,8 @@ class _Watch:
         parts = list(top)
         for part in (workers, notes):
             parts += ["", part] if part is not None else []
-        age = f" {duration_text(now_s - summary.first_s)}" if summary.first_s is not None else ""
+        until_s = summary.last_s if summary.state in (*ENDED, "dead") else now_s
+        age = f" {duration_text(until_s - summary.first_s)}" if summary.first_s is not None else ""
         state = Text(f"{summary.state}{age}", style=STATE_STYLES.get(summary.state, ""))
         title = Text.assemble((printable(summary.run), "bold"), "  ", state)
         frame = Panel(

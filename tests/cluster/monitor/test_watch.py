@@ -14,6 +14,7 @@ from cluster.journal.journal import START, Entry
 from cluster.journal.records import Event, Record
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.fold import fold
+from cluster.monitor.format import duration_text
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary
 from cluster.monitor.watch import GIVE_UP_S, render, watch_live
@@ -248,6 +249,16 @@ def test_what_people_wrote_is_never_taken_for_markup() -> None:
 def test_a_terminal_without_unicode_gets_plain_characters() -> None:
     of = [*records(1), Event(kind="refused", text="≥ 1 «bad» episode", time_s=BEGIN_S)]
     assert "2,120 +- 100" in drawn(folded(1, of), encoding="ascii")
+
+
+def test_the_time_of_a_run_ends_with_it() -> None:
+    summary = folded(1, records(1))
+    assert summary.first_s is not None
+    assert "running 2 min" in drawn(summary, now_s=summary.first_s + 121.0)
+    ended = folded(1, [*records(1), Event(kind="finished", text="")])
+    assert ended.first_s is not None
+    took = duration_text(ended.last_s - ended.first_s)
+    assert f"finished {took} " in drawn(ended, now_s=ended.last_s + 86_400.0)
 
 
 def test_an_event_that_lists_a_whole_batch_is_cut() -> None:
