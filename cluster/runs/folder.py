@@ -16,7 +16,6 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster.runs.config_text import read_plain
 from cluster.runs.home import Home, read_home, write_home
 from gato.files import damaged, read_json
 from gato.processes import born, is_alive
@@ -68,7 +67,6 @@ class RunFolder:
     """The folder of one run.
 
     run = RunFolder.create(config)     # takes demo-2 if there is a demo
-    run.set_state("running")
     run.change_config(lambda config: override(config, ["learner.num_updates=4000"]))
     """
 
@@ -86,15 +84,12 @@ class RunFolder:
     ) -> RunFolder:
         """A new folder with the config in it; its state is `starting`.
 
-        It has the config's name or, unless `is_exact`, name-2, name-3... if that is taken, and so
-        has its config.
+        It and its config have the config's name, else name-2, name-3..., unless `is_exact`.
 
         Raises:
             RunExists: The name is taken, and `is_exact`.
             ValueError: The name cannot name a folder, or the folder cannot be made.
         """
-        from cluster.runs.config_file import write_config
-
         run = cls._take_name(config.name, root, is_exact=is_exact)
         run._write(
             {
@@ -107,7 +102,7 @@ class RunFolder:
                 "reason": "",
             }
         )
-        write_config(replace(config, name=run.name), run.config_file)
+        run._write_config(config)
         return run
 
     @classmethod
@@ -116,14 +111,12 @@ class RunFolder:
     ) -> RunFolder:
         """A folder for a run whose home is on another machine: what is needed to watch and steer
         it. The one that is there for this run is taken again."""
-        from cluster.runs.config_file import write_config
-
         for file in runs_root(root).glob("*/home.json"):
             known = read_home(file.parent)
             if known is not None and known.run_id == home.run_id and not known.is_here:
                 run = cls(file.parent.parent, file.parent.name)
                 write_home(run.path, home)
-                write_config(replace(config, name=run.name), run.config_file)
+                run._write_config(config)
                 return run
         run = cls.create(config, root=root, run_id=home.run_id)
         write_home(run.path, home)
@@ -192,13 +185,12 @@ class RunFolder:
         """Say how the run stands. While it is starting or running, the calling process is its
         supervisor."""
         pid = os.getpid() if state in ("starting", "running") else None
-        birth = born(pid) if pid is not None else None
         entry = {
             **self._read(),
             "state": state,
             "reason": reason,
             "supervisor_pid": pid,
-            "supervisor_born": birth,
+            "supervisor_born": None if pid is None else born(pid),
         }
         self._write(entry)
 
@@ -226,24 +218,14 @@ class RunFolder:
 
         if self.config_file.is_file():
             return read_config(self.config_file)
-        file, fix = self.path / "run.json", "put the file of a backup there, or start another run"
+        fix = "put the file of a backup there, or start another run"
         plain = self._read().get("config")  # where runs kept it before they had a file for it
         if plain is None:
             raise damaged(self.config_file, "the file is missing", fix=fix)
         try:
             return config_from_plain(plain)
         except (TypeError, ValueError) as problem:
-            raise damaged(file, problem, fix=fix) from problem
-
-    def task_names(self) -> tuple[str, ...]:
-        """The tasks of the config, whose other settings are not read. Raises ValueError as `config`
-        does."""
-        if not self.config_file.is_file():
-            return self.config().tasks
-        names = read_plain(self.config_file).get("tasks")
-        if not isinstance(names, list):
-            raise ValueError(f"{self.config_file}: tasks are {names!r}, expected a list of names")
-        return tuple(map(str, names))
+            raise damaged(self.path / "run.json", problem, fix=fix) from problem
 
     def change_config(self, change: Callable[[RunConfig], RunConfig]) -> RunConfig:
         """Change the settings that the run is resumed with, and return them. Of two changes at the
@@ -252,23 +234,26 @@ class RunFolder:
         Raises:
             ValueError: `change` refuses, or the file is damaged; nothing is changed then.
         """
-        from cluster.runs.config_file import write_config
-
         with (self.path / "config.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.config()
             after = change(before)
             if after != before or not self.config_file.is_file():
-                write_config(after, self.config_file)
+                self._write_config(after)
             return after
+
+    def _write_config(self, config: RunConfig) -> None:
+        from cluster.runs.config_file import write_config
+
+        write_config(replace(config, name=self.name), self.config_file)
 
     def _read(self) -> dict[str, Any]:
         file, fix = self.path / "run.json", "delete the folder or fix the file"
         entry = read_json(file, fix=fix)
         for name, (kind, said) in FIELDS.items():
-            if name not in entry and name in OPTIONAL:
+            if name in OPTIONAL and name not in entry:
                 continue
-            if name not in entry or not isinstance(entry[name], kind):
+            if not isinstance(entry.get(name, FIELDS), kind):
                 raise damaged(
                     file, f"{name} is {entry.get(name, 'missing')!r}, expected {said}", fix=fix
                 )

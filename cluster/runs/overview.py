@@ -15,6 +15,7 @@ from cluster.monitor.fold import fold
 from cluster.monitor.iqm import interquartile_mean_of
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
+from cluster.runs.config_text import read_plain
 from cluster.runs.folder import RunFolder, RunInfo, ShownState, list_runs
 
 FIRST_BYTES = 1 << 18
@@ -61,7 +62,7 @@ def overview(run: RunFolder, info: RunInfo) -> Overview:
     summary = _newest(run)
     learner = summary.learner
     try:
-        tasks = run.task_names()
+        tasks = _task_names(run)
     except (ValueError, OSError):
         tasks = ()
     return Overview(
@@ -75,6 +76,14 @@ def overview(run: RunFolder, info: RunInfo) -> Overview:
         disk_bytes=disk_bytes(run.path),
         is_local=run.home is None,
     )
+
+
+def _task_names(run: RunFolder) -> tuple[str, ...]:
+    """From the config, whose other settings are not looked at: checking them takes numpy."""
+    if not run.config_file.is_file():
+        return run.config().tasks
+    names = read_plain(run.config_file).get("tasks")
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _newest(run: RunFolder) -> Summary:

@@ -13,7 +13,6 @@ import torch
 
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
-from cluster.cli.main import main
 from cluster.control.evaluation.evaluate import load_player, locate
 from cluster.control.export import export_policy, policy_of
 from cluster.runs.config import RunConfig
@@ -26,6 +25,7 @@ from gato.task import Task
 from learner.checkpoints.state import Progress, save_checkpoint
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
+from tests.cluster.command import gato
 from tests.gato.models import random_observations
 
 HOPPER, FREEWAY = TASKS["mujoco/hopper"], TASKS["atari/freeway"]
@@ -55,13 +55,7 @@ def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """Runs `gato export`; exit status and all output."""
 
     def command(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["gato", "export", *words])
-        try:
-            main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        out, err = capsys.readouterr()
+        status, out, err = gato(monkeypatch, capsys, "export", *words)
         return status, out + err
 
     return command

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.cli.main import main
 from cluster.nodes.part_logs import SESSIONS, LogReader, keep_session, session_folder
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.part_log import name_log, part_of
+from tests.cluster.command import gato
 from tests.cluster.wait import until
 
 
@@ -55,18 +55,6 @@ def log(folder: Path, mark: str, text: str, *, pid: int, changed_s: float = 1e9)
     file.write_text(f":job_id:01000000\n:actor_name:Part\n{mark}\n{text}")
     os.utime(file, (changed_s, changed_s))
     return file
-
-
-def gato(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["gato", *words])
-    try:
-        main()
-        status = 0
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    return status, *capsys.readouterr()
 
 
 @pytest.mark.parametrize(
