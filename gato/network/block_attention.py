@@ -72,7 +72,7 @@ class BlockwiseAttention(torch.autograd.Function):
             # Scores [H, B, Q, end]; keys after the block's last query are left out.
             scores = content_HBLK[:, :, begin:end] @ k_HBLK[:, :, :end].transpose(-1, -2)
             scores += shift_distances(by_distance.view(H, B, -1), Q)
-            if len(mask_BLL) == 1:  # causal alone: all keys before the block are visible
+            if len(mask_BLL) < B:  # causal alone: all keys before the block are visible
                 scores[..., begin:] += mask_BLL[:, begin:end, begin:end]
             else:
                 scores += mask_BLL[:, begin:end, :end]

@@ -81,6 +81,19 @@ def test_attention_in_blocks_is_softmax_of_content_and_distance(
             torch.testing.assert_close(got, wanted)
 
 
+def test_a_batch_of_one_row_keeps_its_segments_apart() -> None:
+    """Also those that end before the block of queries begins."""
+    torch.manual_seed(0)
+    H, L, K = 2, 300, 4
+    parts = [torch.randn(H, 1, L, K, dtype=torch.float64) for _ in range(4)]
+    r = torch.randn(H, K, L + 1, dtype=torch.float64)
+    mask = mask_of((torch.arange(L) >= 100).long()[None])
+    out = BlockwiseAttention.apply(*parts, r, mask)
+    torch.testing.assert_close(out, fused_in_blocks(*parts, r, mask, dropout=0.0))
+    parts[3][:, :, :100] += 1.0  # the first segment's values
+    assert torch.equal(BlockwiseAttention.apply(*parts, r, mask)[:, 100:], out[:, 100:])
+
+
 def test_the_whole_layer_is_the_formula_of_transformer_xl() -> None:
     """(q + u) k + (q + v) r(i - j), over the root of a head's width."""
     layer = small_model(64).transformer.blocks[0].attention
