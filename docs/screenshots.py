@@ -68,10 +68,12 @@ def take(browser: Any, url: str, name: str, size: tuple[int, int], scheme: str) 
 
 
 def train(name: str, *words: str) -> str:
-    """Train the demo with settings of its own, unless the run is there; its name."""
+    """Train the demo with settings of its own, or to its end, unless that is done; its name."""
+    gato = [sys.executable, "-P", "-m", "cluster.cli.main"]
     if not (runs_root() / name).is_dir():
-        start = ["start", "demo", "--name", name, *words]
-        subprocess.run([sys.executable, "-P", "-m", "cluster.cli.main", *start], check=True)
+        subprocess.run([*gato, "start", "demo", "--name", name, *words], check=True)
+    elif find_run(name).info().state != "finished":
+        subprocess.run([*gato, "resume", name], check=True)
     return name
 
 

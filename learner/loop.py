@@ -13,10 +13,9 @@ from gato.metrics import LearnerReport, Mean
 from gato.network.model import Gato
 from gato.threads import use_threads
 from gato.version import Version
-from learner.checkpoints.files import keep_as_best
 from learner.checkpoints.resume import resume, run_record
 from learner.checkpoints.saving import Saver
-from learner.checkpoints.state import Progress, checkpoint_path
+from learner.checkpoints.state import Progress
 from learner.clock import peak_memory_bytes
 from learner.config import LearnerConfig
 from learner.meter import Meter
@@ -26,7 +25,6 @@ from learner.parallel.ranks import Ranks
 from learner.parallel.rows import Feed
 from learner.parallel.update import ParallelUpdate
 from learner.prefetch import BatchSource, Prefetcher
-from learner.preparation.precision import bf16_unless_said
 from learner.preparation.prepare import batch_flops
 from learner.publishing import Publisher, WeightsSink
 from learner.spikes import LossSpikes
@@ -137,7 +135,6 @@ class Learner:
                 ranks,
                 num_tasks=len(self._task_names),
                 device=self._device,
-                bf16=bf16_unless_said(config, self._device),
                 seed=seed,
                 folder=folder,
             )
@@ -183,11 +180,6 @@ class Learner:
     def _goes_on(self) -> bool:
         goes_on = self.progress.step < self.config.num_updates and not self._stop
         return goes_on if self._ranks is None else self._ranks.agreed(goes_on)
-
-    def keep(self, step: int, note: Mapping[str, object]) -> bool:
-        """Keep the checkpoint of a step as `best`, with `note` in its `best.json`. False if it is
-        not there, or not any more."""
-        return keep_as_best(checkpoint_path(self._folder, step), note)
 
     def wait(self) -> None:
         """Wait until the last version is published and the last checkpoint is on the disk. Raises

@@ -14,6 +14,8 @@ import ray
 from gato.config import ModelConfig
 from gato.metrics import LearnerReport
 from gato.part_log import name_log
+from learner.checkpoints.files import keep_as_best
+from learner.checkpoints.state import checkpoint_path
 from learner.config import LearnerConfig
 from learner.loop import Learner
 from learner.parallel.ranks import Ranks
@@ -48,17 +50,21 @@ class LearnerActor:
         name_log(ray.get_runtime_context())
         self._others = others
         self._arguments = (config, model, source, sink, folder)
+        self._folder = folder
         self._task_names = task_names
         self._seed = seed
         self._max_threads = max_threads
         self._learner: Learner | None = None
         self._reports: deque[LearnerReport] = deque()
         self._events: deque[tuple[str, str]] = deque()
+        self._taking = threading.Lock()
         self._stop = threading.Event()
         self._began, self._ended = threading.Event(), threading.Event()
         self._outcome = ""
         self._is_more = False
         """Whether it ends because more processes can train."""
+        self._grew_from = 0
+        """Processes before the last time it ended so; 0: it has not."""
         self._termination = Termination(self._ask_to_stop)
 
     @ray.method
@@ -101,22 +107,27 @@ class LearnerActor:
             return self._learn(epoch, None)
         config, model, _, _, folder = self._arguments
         others = OtherRanks(
-            config, model, folder, self._task_names, self._seed, self._others, epoch=epoch
-        )
-        if others.problem:
-            self._events.append(("problem", others.problem))
+            config, model, folder, self._task_names, self._seed, self._others,
+            epoch=epoch, is_stopped=self._stop.is_set,
+        )  # fmt: skip
+        # Where more processes were there but not in time, they would not be the next time either.
+        may_grow = others.size > self._grew_from
+        if problem := others.problem(may_grow=may_grow):
+            self._events.append(("problem", problem))
         try:
-            ranks = others.meet(when_more=self._end_for_more)
+            ranks = others.meet(when_more=self._end_for_more if may_grow else None)
             outcome = self._learn(epoch, ranks)
-            if ranks is not None:
-                ranks.leave()
+            if outcome == MORE_LEARNERS:
+                self._grew_from = others.size
+                if ranks is not None:
+                    ranks.leave()
             return outcome
         except RuntimeError as problem:  # as of a call that waited for a rank that is gone
-            if not others.are_there:
+            if others.size == 1:
                 raise
             traceback.print_exc()
             if isinstance(problem, TooManyRows):
-                keep_row_limit(folder, problem.rows)
+                keep_row_limit(folder, problem.rows, config.micro_batch_rows)
             end_process()
             raise
         finally:
@@ -159,16 +170,18 @@ class LearnerActor:
         return reports, [self._events.popleft() for _ in range(len(self._events))]
 
     def _take_notes(self) -> None:
-        if (learner := self._learner) is not None:
-            while learner.notes:
-                self._events.append(learner.notes.pop(0))
-            while learner.problems:
-                self._events.append(("problem", learner.problems.pop(0)))
+        with self._taking:
+            if (learner := self._learner) is not None:
+                while learner.notes:
+                    self._events.append(learner.notes.pop(0))
+                while learner.problems:
+                    self._events.append(("problem", learner.problems.pop(0)))
 
     @ray.method
     def keep(self, step: int, note: dict[str, object]) -> bool:
-        """See `Learner.keep`."""
-        return self._learner is not None and self._learner.keep(step, note)
+        """Keep the checkpoint of a step as `best`, with `note` in its `best.json`. False if it is
+        not there, or not any more."""
+        return keep_as_best(checkpoint_path(self._folder, step), note)
 
     @ray.method
     def stop(self) -> None:

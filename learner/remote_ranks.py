@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from gato.config import ModelConfig
 from gato.part_log import name_log
@@ -28,8 +29,10 @@ RankOptions = dict[str, Any]
 """Options of a rank's actor: where it is, and what it claims there."""
 RANK_WAIT_S = 60.0
 """How long to wait for the other ranks before training begins without those that are not up."""
-LATE_WAIT_S = 15.0
+LATE_WAIT_S = 5.0
 """How long to wait for the rest, once one that had no place is up: all are taken in at once."""
+START_TRIES = 3
+"""How often Ray starts a rank again that dies."""
 
 
 class _Nothing:
@@ -80,6 +83,7 @@ class RankActor:
                 pass
         except LossNotFinite as reason:  # rank 0 reports it
             print(reason, file=sys.stderr)
+        ranks.leave()
 
 
 RemoteRank = ray.remote(RankActor)
@@ -105,46 +109,53 @@ class OtherRanks:
         options: Sequence[RankOptions],
         *,
         epoch: int,
+        is_stopped: Callable[[], bool],
     ) -> None:
-        """Start them, and wait a minute for those that have no place yet."""
+        """Start them, and wait a minute for those that have no place yet, unless `is_stopped`."""
         self._folder = folder
+        self._asked_rows = config.micro_batch_rows
         self._epoch = epoch
         name = ray.get_runtime_context().get_actor_name() or "learner"
         self._actors = [
             RemoteRank.options(
-                name=f"{name}-{rank}-epoch{epoch}", max_concurrency=2, **of_rank
+                name=f"{name}-{rank}-epoch{epoch}",
+                max_concurrency=2,
+                max_restarts=START_TRIES,
+                **of_rank,
             ).remote(config, model, folder, task_names, seed)
             for rank, of_rank in enumerate(options, start=1)
         ]
         self._answers = [actor.pid.remote() for actor in self._actors]
         self._is_over = threading.Event()
-        ray.wait(self._answers, num_returns=len(self._answers), timeout=RANK_WAIT_S)
+        deadline_s = time.monotonic() + RANK_WAIT_S
+        while not all(self._come()) and time.monotonic() < deadline_s and not is_stopped():
+            ray.wait(self._answers, num_returns=len(self._answers), timeout=1.0)
         self._up = [a for a, has_come in zip(self._actors, self._come(), strict=True) if has_come]
 
-    @property
-    def problem(self) -> str:
+    def problem(self, *, may_grow: bool) -> str:
         """What is to be said of ranks without a place; empty: there are none."""
-        size, up = 1 + len(self._actors), 1 + len(self._up)
-        if up == size:
+        size = 1 + len(self._actors)
+        if self.size == size:
             return ""
-        return f"{up} of {size} learners have a place; the others join when they have one"
+        then = "the others join when they have one" if may_grow else "they train without the others"
+        return f"{self.size} of {size} learners have a place; {then}"
 
     @property
-    def are_there(self) -> bool:
-        """Whether any train with this process."""
-        return bool(self._up)
+    def size(self) -> int:
+        """Ranks that train, with this process."""
+        return 1 + len(self._up)
 
-    def meet(self, when_more: Callable[[], None]) -> Ranks | None:
+    def meet(self, when_more: Callable[[], None] | None) -> Ranks | None:
         """Let those that are up train with this process, which is rank 0; None: there are none.
 
         Args:
             when_more: Called in another thread once ranks that had no place are up.
         """
-        if len(self._up) < len(self._actors):
+        if when_more is not None and len(self._up) < len(self._actors):
             self._begin(self._await_more, when_more)
         if not self._up:
             return None
-        size = 1 + len(self._up)
+        size = self.size
         address = ray.util.get_node_ip_address()
         store, port = meeting_place(address, 0, size)
         calls = [
@@ -177,7 +188,7 @@ class OtherRanks:
                     return
                 cause = failure.cause if isinstance(failure, RayTaskError) else None
                 if isinstance(cause, TooManyRows):
-                    keep_row_limit(self._folder, cause.rows)
+                    keep_row_limit(self._folder, cause.rows, self._asked_rows)
                 print(f"a rank was lost: {failure}", file=sys.stderr)
                 end_process()
 
@@ -185,7 +196,7 @@ class OtherRanks:
         """Wait until more ranks are up than train."""
         while not self._is_over.wait(1.0):
             if sum(self._come()) > len(self._up):
-                ray.wait(self._answers, num_returns=len(self._answers), timeout=LATE_WAIT_S)
+                self._is_over.wait(LATE_WAIT_S)
                 when_more()
                 return
 
@@ -194,7 +205,7 @@ def _has_come(answer: ray.ObjectRef[int]) -> bool:
     """Whether a process has answered. False also if it died."""
     try:
         ray.get(answer, timeout=0.0)
-    except (GetTimeoutError, RayActorError):
+    except RayError:
         return False
     return True
 

@@ -98,13 +98,16 @@ class Steps:
             self._say("learner", note)
 
     def _prepare_ranks(self, update: ParallelUpdate, batch: Staged) -> None:
-        limit = row_limit(self._folder)
-        self._stager.micro_batch_rows = update.plan(batch, limit).micro_batch_rows
+        limit, bf16 = row_limit(self._folder, self._config.micro_batch_rows), update.bf16
+        plan, is_limited = update.plan(batch, limit)
+        self._stager.micro_batch_rows = plan.micro_batch_rows
         if (note := update.choose_precision(self._again(batch), self._folder)) is not None:
             self._say("learner", note)
-        plan = update.plan(batch, limit)  # in that precision
-        self._stager.micro_batch_rows = rows = plan.micro_batch_rows
-        if limit is not None and rows <= limit:
+        if update.bf16 != bf16:
+            plan, is_limited = update.plan(batch, limit)
+            self._stager.micro_batch_rows = plan.micro_batch_rows
+        if is_limited:
+            rows = plan.micro_batch_rows
             text = (
                 f"memory has run out on a learner; each goes on with {rows}"
                 f" row{'s' if rows > 1 else ''} at once: learner.micro_batch_rows"

@@ -35,6 +35,7 @@ TESTS: dict[str, list[str]] = {
     "learner/schedule.py": ["tests/learner/test_schedule.py"],
     "cluster/monitor/scores.py": ["tests/cluster/monitor/test_scores.py"],
     "cluster/monitor/iqm.py": ["tests/cluster/monitor/test_iqm.py"],
+    "cluster/monitor/bootstrap.py": ["tests/cluster/monitor/test_iqm.py"],
     "gato/tokenizer.py": ["tests/gato/test_tokenizer.py", "tests/paper/test_tokens.py"],
     "gato/scaling.py": ["tests/gato/test_tokenizer.py", "tests/paper/test_tokens.py"],
     "replay/rate_limiter.py": ["tests/replay/test_rate_limiter.py"],
@@ -46,9 +47,12 @@ TESTS: dict[str, list[str]] = {
 WRAPS = "codes that wrap around in 16 bits still differ, and only that counts"
 EQUIVALENT: dict[str, dict[str, str]] = {
     "cluster/monitor/iqm.py": {
-        "2000 -> 2001": "one resample more changes the interval by less than its noise",
         "1.0 -> 2.0": "the upper clip of a weight: the share of one score is at most 1 anyway",
         "0 -> 1": "the default seed of the resamples: each is as good",
+    },
+    "cluster/monitor/bootstrap.py": {
+        "2000 -> 2001": "one resample more changes the interval by less than its noise",
+        "1.0 -> 2.0": "the upper clip of a weight: the share of one score is at most 1 anyway",
         "1 -> 2": "NumPy's reshape takes any negative size for the one that is left",
     },
     "gato/scaling.py": {

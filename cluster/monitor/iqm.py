@@ -55,7 +55,7 @@ def _interquartile_mean(scores: Sequence[Sequence[float]]) -> float:
     low, high = 0.25 * len(ordered), 0.75 * len(ordered)
     shares = [min(max(min(i + 1, high) - max(i, low), 0.0), 1.0) for i in range(len(ordered))]
     weighted = (score * share for score, share in zip(ordered, shares, strict=True))
-    return math.fsum(weighted) / math.fsum(shares)
+    return sum(weighted) / sum(shares)
 
 
 def _alike(scores_of_tasks: Sequence[Sequence[float]]) -> list[Sequence[float]]:

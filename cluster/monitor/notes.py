@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from cluster.journal.records import Event
 from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import (
     broken,
@@ -121,16 +122,17 @@ def note_table(summary: Summary, size: Size, now_s: float | None = None) -> Tabl
         table.add_row(
             at,
             Text(printable(event.kind), style="yellow" if alarming else ""),
-            _one_line(_short(event.text)),
+            _one_line(_short(event)),
         )
     return table if table.row_count else None
 
 
-def _short(text: str) -> str:
-    """A text without its end, such as of a list of all episodes of a batch."""
-    if len(text) <= MOST_TEXT:
-        return text
-    return f"{text[:MOST_TEXT].rpartition(' ')[0]} ... (all of it: gato watch --json)"
+def _short(event: Event) -> str:
+    """A problem without the end of its text, such as a list of all episodes of a batch."""
+    if event.kind != "problem" or len(event.text) <= MOST_TEXT:
+        return event.text
+    begin = event.text[:MOST_TEXT]
+    return f"{begin.rpartition(' ')[0] or begin} ... (all of it: gato watch --once --json)"
 
 
 def unread_text(replay: ReplayStats) -> list[tuple[str, bool]]:

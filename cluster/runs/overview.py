@@ -83,7 +83,7 @@ def _task_names(run: RunFolder) -> tuple[str, ...]:
     if not run.config_file.is_file():
         return run.config().tasks
     names = read_plain(run.config_file).get("tasks")
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    return tuple(map(str, names)) if isinstance(names, list) else run.config().tasks
 
 
 def _newest(run: RunFolder) -> Summary:

@@ -88,8 +88,8 @@ class Training:
             return None
         if outcome == MORE_LEARNERS and not self._is_stopping:
             self._say("learner grows", "more learners have a place: all go on from the checkpoint")
-            self._call = None
-            self._begin(time.monotonic())
+            self._call, self._away_since_s = None, time.monotonic()
+            self._begin(self._away_since_s)
             return None
         if outcome == MORE_LEARNERS:
             return "stopped", ""

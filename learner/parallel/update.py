@@ -17,8 +17,15 @@ from learner.clock import Clock
 from learner.config import LearnerConfig
 from learner.parallel.model import Parallel
 from learner.parallel.ranks import Ranks
-from learner.preparation.memory import MemoryPlan
-from learner.preparation.precision import candidates, choose, keep_choice, kept_choice, told
+from learner.preparation.memory import MemoryPlan, TooManyRows, is_out_of_memory
+from learner.preparation.precision import (
+    bf16_unless_said,
+    candidates,
+    choose,
+    keep_choice,
+    kept_choice,
+    told,
+)
 from learner.preparation.prepare import equal_parts, plan_share
 from learner.staging import Staged
 from learner.update import Done, LossNotFinite
@@ -38,7 +45,6 @@ class ParallelUpdate:
         *,
         num_tasks: int,
         device: torch.device,
-        bf16: bool,
         seed: int,
         folder: Path,
     ) -> None:
@@ -50,17 +56,21 @@ class ParallelUpdate:
         self._ranks = ranks
         self._num_tasks = num_tasks
         self._device = device
-        self._bf16 = bf16
-        """Until it is measured: float32 on CPUs, which needs more memory."""
+        self._ways = candidates(config, device, max_threads=1)
+        # Ranks on other kinds of devices may have no choice: all measure, or none.
+        self._is_measured = not parallel.is_sharded and ranks.least(len(self._ways)) > 1
+        self.bf16 = not self._is_measured and bool(ranks.least(bf16_unless_said(config, device)))
+        """Until it is measured float32, which needs more memory."""
         self._folder = folder
         # Patch positions and stochastic depth are drawn for the whole batch, alike on all ranks.
         # Dropout is drawn for the rank's own rows: alike on two ranks it would be one mask twice.
         draws_own = parallel.model.config.dropout > 0 and not ranks.is_first
         self._seed = [seed, ranks.rank] if draws_own else [seed]
 
-    def plan(self, staged: Staged, limit: int | None) -> MemoryPlan:
-        """How many rows each rank computes at once: as many as on the one with the least memory,
-        and at most rank 0's `limit`. Raises ValueError, see `plan_share` and `equal_parts`."""
+    def plan(self, staged: Staged, limit: int | None) -> tuple[MemoryPlan, bool]:
+        """How many rows each rank computes at once, and whether it is fewer because of rank 0's
+        `limit`: as many as on the one with the least memory. Raises ValueError, see `plan_share`
+        and `equal_parts`."""
         assert staged.share is not None
         plan = plan_share(
             self._parallel.model,
@@ -68,14 +78,16 @@ class ParallelUpdate:
             staged.share,
             self._config,
             device=self._device,
-            bf16=self._bf16,
+            bf16=self.bf16,
             num_shards=self._ranks.size if self._parallel.is_sharded else 1,
         )
-        most = self._ranks.of_first(limit)
-        rows = self._ranks.least(min(plan.micro_batch_rows, most or plan.micro_batch_rows))
+        rows = self._ranks.least(plan.micro_batch_rows)
+        limit = self._ranks.of_first(limit)
+        is_limited = limit is not None and limit < rows
+        rows = limit if limit is not None and is_limited else rows
         if self._parallel.is_sharded:  # each part gathers the parameters of all ranks
             rows = equal_parts(staged.share, rows)
-        return replace(plan, micro_batch_rows=rows)
+        return replace(plan, micro_batch_rows=rows), is_limited
 
     def choose_precision(self, staged: Staged, folder: Path) -> str | None:
         """Take the faster precision, which rank 0 measures on its first part, alone: the ranks must
@@ -84,23 +96,32 @@ class ParallelUpdate:
 
         Returns:
             What is to be said of it; None: nothing was measured.
+
+        Raises:
+            TooManyRows: There is too little memory for its first part.
         """
-        ways = candidates(self._config, self._device, max_threads=1)
-        if len(ways) == 1 or self._parallel.is_sharded:
+        if not self._is_measured:
             return None
-        chosen, note = ways[0], None
+        chosen, note = self._ways[0], None
         if self._ranks.is_first:
             part = staged.parts[0]
-            known = kept_choice(folder, ways, self._device)
+            known = kept_choice(folder, self._ways, self._device)
             if known is None:
-                known, seconds = choose(
-                    ways, lambda way: self._gradient_alone(part, bf16=way.bf16), self._device
-                )
+                try:
+                    known, seconds = choose(
+                        self._ways,
+                        lambda way: self._gradient_alone(part, bf16=way.bf16),
+                        self._device,
+                    )
+                except RuntimeError as problem:
+                    if len(part.ids) > 1 and is_out_of_memory(problem):
+                        raise TooManyRows(len(part.ids)) from problem
+                    raise
                 note = f"each of the learners {told(known, seconds, rows=len(part.ids))}"
                 with suppress(OSError):
-                    keep_choice(folder, ways, self._device, known)
+                    keep_choice(folder, self._ways, self._device, known)
             chosen = known
-        self._bf16 = self._ranks.of_first(chosen.bf16)
+        self.bf16 = self._ranks.of_first(chosen.bf16)
         return self._ranks.of_first(note)
 
     def _gradient_alone(self, part: TensorBatch, *, bf16: bool) -> None:
@@ -151,7 +172,7 @@ class ParallelUpdate:
             # Each part draws for the whole batch, and so the same; but not the same dropout.
             number = [step, index] if self._parallel.model.config.dropout > 0 else [step]
             torch.manual_seed(int(np.random.default_rng([*self._seed, *number]).integers(2**62)))
-            autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+            autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self.bf16)
             with self._parallel.adding(is_last=index + 1 == len(parts)):
                 with self.clock.of("forward"), autocast:
                     total, of_part, rows = self._parallel.module(part)

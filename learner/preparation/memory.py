@@ -149,20 +149,22 @@ class TooManyRows(RuntimeError):
         return f"no memory for {self.rows} rows at once"
 
 
-def keep_row_limit(folder: Path, too_many: int) -> None:
+def keep_row_limit(folder: Path, too_many: int, asked: int | None) -> None:
     """Remember in the folder of checkpoints that each learner computes at most half of `too_many`
-    rows at once. Where the disk is full this is forgotten."""
+    rows at once, as long as the user asks for no other number than `asked`
+    (`learner.micro_batch_rows`). Where the disk is full this is forgotten."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{LIMIT_FILE}.{os.getpid()}.tmp"
-        draft.write_text(json.dumps({"rows": -(-too_many // 2)}) + "\n")
+        draft.write_text(json.dumps({"rows": -(-too_many // 2), "asked": asked}) + "\n")
         draft.replace(folder / LIMIT_FILE)
 
 
-def row_limit(folder: Path) -> int | None:
-    """What `keep_row_limit` wrote; None: memory has never run out."""
+def row_limit(folder: Path, asked: int | None) -> int | None:
+    """What `keep_row_limit` wrote; None: memory has not run out since that number was asked for."""
     try:
-        return max(1, int(json.loads((folder / LIMIT_FILE).read_text())["rows"]))
+        kept = json.loads((folder / LIMIT_FILE).read_text())
+        return max(1, int(kept["rows"])) if kept["asked"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

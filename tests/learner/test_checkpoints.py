@@ -12,10 +12,16 @@ import torch
 
 from gato.files import DamagedFile
 from gato.network.model import Gato
-from learner.checkpoints.files import list_checkpoints
+from learner.checkpoints.files import keep_as_best, list_checkpoints
 from learner.checkpoints.resume import settings_hash
 from learner.checkpoints.saving import Saver
-from learner.checkpoints.state import Progress, load_checkpoint, read_record, save_checkpoint
+from learner.checkpoints.state import (
+    Progress,
+    checkpoint_path,
+    load_checkpoint,
+    read_record,
+    save_checkpoint,
+)
 from learner.optimiser import make_optimiser
 from tests.learner.test_learner import CONFIG, MODEL, make, weights_of
 
@@ -82,14 +88,14 @@ def test_the_newest_k_are_kept(tmp_path: Path) -> None:
 
 def test_the_best_checkpoint_stays_when_it_is_not_among_the_newest_any_more(trained: Path) -> None:
     learner = make(trained, config=replace(CONFIG, num_updates=24), epoch=2)
-    assert learner.keep(8, {"score": 0.5})
-    assert not learner.keep(4, {"score": 0.9})
+    assert keep_as_best(checkpoint_path(trained, 8), {"score": 0.5})
+    assert not keep_as_best(checkpoint_path(trained, 4), {"score": 0.9})
     list(learner.run())
     assert names(trained) == ["step-000000020", "step-000000024"]
     best = trained / "best"
     assert json.loads((best / "best.json").read_text()) == {"score": 0.5}
     assert load_checkpoint(best, Gato(MODEL)).step == 8
-    assert learner.keep(24, {"score": 0.7})
+    assert keep_as_best(checkpoint_path(trained, 24), {"score": 0.7})
     assert load_checkpoint(best, Gato(MODEL)).step == 24
 
 

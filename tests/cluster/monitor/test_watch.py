@@ -268,8 +268,12 @@ def test_an_event_that_lists_a_whole_batch_is_cut() -> None:
     assert "the loss was 9" in text
     assert "w0.3b7c9797b84f.199" not in text
     assert " ".join(text.replace("│", " ").split()).endswith(
-        "... (all of it: gato watch --json) ╰" + 78 * "─" + "╯"
+        "... (all of it: gato watch --once --json) ╰" + 78 * "─" + "╯"
     )
+    unbroken = drawn(folded(1, [*records(1), replace(event, text="x" * 300)]))
+    assert unbroken.count("x") >= 200
+    failed = drawn(folded(1, [*records(1), replace(event, kind="failed")]))
+    assert "w0.3b7c9797b84f.199" in failed
 
 
 def test_on_a_low_screen_workers_make_way_for_the_last_events() -> None:

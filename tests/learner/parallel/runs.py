@@ -213,7 +213,7 @@ def no_memory(ranks: Ranks, folder: Path, config: LearnerConfig) -> dict[str, An
     except TooManyRows as reason:
         rows = pickle.loads(pickle.dumps(reason)).rows
         if ranks.is_first:
-            keep_row_limit(folder, rows)
+            keep_row_limit(folder, rows, config.micro_batch_rows)
     ranks.agreed(True)  # the file is there
     again = make_learner(folder, [0, 0, 0, 0], config=config, ranks=ranks)
     done = again._steps(staged(), 0, in_detail=False)
