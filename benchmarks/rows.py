@@ -30,8 +30,10 @@ def add_rows(
 
 
 def write_table(file: Path) -> None:
-    """The newest row of each path as a table in benchmarks/README.md."""
-    newest = {row["path"]: row for row in map(json.loads, file.read_text().splitlines())}
+    """The newest row of each path and processor as a table in benchmarks/README.md."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    newest = {(row["path"], row["cpu"]): row for row in rows}
+    places = {path: place for place, path in enumerate(dict.fromkeys(row["path"] for row in rows))}
     lines = [
         "# Benchmarks", "",
         "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
@@ -45,6 +47,6 @@ def write_table(file: Path) -> None:
         f"| {row['path']} | {row['against']} | {row['ratio']} | {row['ours_s'] * 1e3:.2f} ms |"
         f" {row.get('memory_ratio', '')} |"
         f" {row['cpu']} | {row['date']} | {row['commit']} |"
-        for row in newest.values()
+        for row in sorted(newest.values(), key=lambda row: places[row["path"]])
     ]
     (ROOT / "benchmarks" / "README.md").write_text("\n".join(lines) + "\n")
