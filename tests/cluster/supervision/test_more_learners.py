@@ -3,7 +3,6 @@ train once a machine with a place joins the cluster."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from ray.cluster_utils import Cluster
 
 from cluster.supervision.training import Training
 from gato.metrics import LearnerReport
-from learner.remote import RemoteLearner
-from tests.cluster.supervision.test_several_learners import FileSink, took
-from tests.learner.parallel.runs import CONFIG, MODEL, SEED, TASKS, MixedSource
+from tests.cluster.supervision.test_several_learners import started, took
 
 PATIENCE_S = 240.0
 
@@ -33,18 +30,8 @@ def cluster() -> Iterator[Cluster]:
 def test_a_learner_without_a_place_joins_when_there_is_one(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    learner = RemoteLearner.options(
-        name="learner", max_concurrency=8, max_restarts=-1, num_cpus=0
-    ).remote(
-        replace(CONFIG, num_updates=1_000_000, num_learners=2),
-        MODEL,
-        MixedSource((1, 0, 2)),
-        FileSink(tmp_path / "versions"),
-        tmp_path / "checkpoints",
-        [task.name for task in TASKS],
-        SEED,
-        [{"num_cpus": 0, "resources": {"later": 1}}],
-    )
+    later = [{"num_cpus": 0, "resources": {"later": 1}}]
+    learner = started(tmp_path, 1_000_000, later, num_cpus=0)
     events: list[tuple[str, str]] = []
     reports: list[LearnerReport] = []
     epochs = count(1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -20,6 +21,7 @@ from gato.version import Version
 from gato.weights import Weights
 from learner.checkpoints.files import list_checkpoints
 from learner.remote import RemoteLearner
+from learner.remote_ranks import RankOptions
 from tests.learner.parallel.runs import CONFIG, MODEL, SEED, TASKS, MixedSource
 
 PATIENCE_S = 120.0
@@ -46,22 +48,26 @@ class FileSink:
         return True
 
 
-@pytest.mark.slow
-def test_two_processes_go_on_from_the_last_checkpoint_after_kill_9_of_one(tmp_path: Path) -> None:
-    config = replace(CONFIG, num_updates=100_000, num_learners=2)
-    first, *others = learner_places(2, 1, on_cluster=False)
-    learner = RemoteLearner.options(
-        name="learner", max_concurrency=8, max_restarts=-1, **first
+def started(folder: Path, updates: int, others: list[RankOptions], **options: Any) -> Any:
+    """A learner of two processes, with its versions and checkpoints in `folder`."""
+    return RemoteLearner.options(
+        name="learner", max_concurrency=8, max_restarts=-1, **options
     ).remote(
-        config,
+        replace(CONFIG, num_updates=updates, num_learners=2),
         MODEL,
         MixedSource((1, 0, 2)),
-        FileSink(tmp_path / "versions"),
-        tmp_path / "checkpoints",
+        FileSink(folder / "versions"),
+        folder / "checkpoints",
         [task.name for task in TASKS],
         SEED,
         others,
     )
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_the_last_checkpoint_after_kill_9_of_one(tmp_path: Path) -> None:
+    first, *others = learner_places(2, 1, on_cluster=False)
+    learner = started(tmp_path, 100_000, others, **first)
     events: list[str] = []
     reports: list[LearnerReport] = []
     epochs = count(1)
