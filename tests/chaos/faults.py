@@ -123,8 +123,8 @@ def redis_wiped(lab: Lab) -> None:
     lab.journal_redis.start(wiped=True)
 
 
-def fill_disk(lab: Lab) -> None:
-    """The disk of the run's folder is full for a while."""
+def fill_disk(lab: Lab, is_full: threading.Event | None = None) -> None:
+    """The disk of the run's folder is full for a while; `is_full` is set once it is."""
     ballast = lab.home.work / "runs" / "ballast"
     with ballast.open("wb") as file, suppress(OSError):
         while True:
@@ -132,6 +132,8 @@ def fill_disk(lab: Lab) -> None:
     with ballast.open("ab", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(512))
+    if is_full is not None:
+        is_full.set()
     time.sleep(DISK_FULL_S)
     ballast.unlink()
 
@@ -140,11 +142,12 @@ def on_a_full_disk(title: str) -> Callable[[Lab], None]:
     """A part is killed while the disk is full, so that the next one finds no room."""
 
     def strike(lab: Lab) -> None:
-        full = threading.Thread(target=fill_disk, args=(lab,))
-        full.start()
-        time.sleep(2.0)
+        is_full = threading.Event()
+        filling = threading.Thread(target=fill_disk, args=(lab, is_full))
+        filling.start()
+        assert is_full.wait(timeout=BACK_S)
         Kill(title)(lab)
-        full.join()
+        filling.join()
 
     return strike
 
