@@ -68,6 +68,9 @@ class ActorsConfig:
     demonstration_noise: float = 0.3
     """Noise in every second demonstration of a specialist, in its own standard deviations; labels
     are its actions without noise (Laskey et al. 2017, DART)."""
+    demonstration_random_share: float = 0.0
+    """The share of steps with a random action in every second demonstration of a teacher with
+    discrete actions, each held for some steps; labels are the teacher's actions."""
     env_backend: Literal["auto", "loop", "process", "envpool"] = "auto"
     """How a worker makes its environments. auto: those of this package in the worker itself, users'
     own in processes (docs/environments.md)."""
@@ -123,6 +126,11 @@ class ActorsConfig:
                 f"demonstration_noise {self.demonstration_noise} must not be negative,"
                 f" step_timeout_s {self.step_timeout_s} must be above 0 and hung_after_s"
                 f" {self.hung_after_s} more than twice that: a reset may hang after a step that did"
+            )
+        if not 0.0 <= self.demonstration_random_share < 1.0:
+            raise ValueError(
+                f"demonstration_random_share {self.demonstration_random_share} must be at least 0"
+                " and below 1"
             )
         if self.play_from < 0:
             raise ValueError(

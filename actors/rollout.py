@@ -97,6 +97,7 @@ def rollout(
     with_extras: bool = False,
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
     notes: Sequence[str] = (),
+    max_steps: int | None = None,
 ) -> Iterator[Episode | Dropped]:
     """Play one episode of each seed; yield each as it ends.
 
@@ -113,6 +114,7 @@ def rollout(
         with_extras: Whether the player gets `TimeStep.extras`.
         labels_of: Called after each `act`, for the labels [N, *shape] of that step.
         notes: What is known of the teacher, recorded in each episode.
+        max_steps: Where episodes are cut off, as truncated ones. None: at their end.
 
     Yields:
         An `Episode`, or a `Dropped` with the reason in the place of one that broke.
@@ -169,15 +171,18 @@ def rollout(
                 )
             else:
                 _record(row, index, step, actions, labels, stepped)
-                if not (stepped.terminated[index] or stepped.truncated[index]):
+                terminated = bool(stepped.terminated[index])
+                truncated = bool(stepped.truncated[index])
+                truncated |= not terminated and len(row.actions) == max_steps
+                if not (terminated or truncated):
                     continue
                 yield row.episode(
                     envs,
                     key=new_key(),
                     source=source,
                     version=version,
-                    terminated=bool(stepped.terminated[index]),
-                    truncated=bool(stepped.truncated[index]),
+                    terminated=terminated,
+                    truncated=truncated,
                     notes=notes,
                     success=envs.success(index),
                 )

@@ -24,6 +24,7 @@ from actors.teachers.kinds import (
     is_controlled,
     rule_name,
 )
+from actors.teachers.perturbed import PerturbedTeacher
 from actors.teachers.scripted import RULES
 from actors.teachers.scripted_records import RECORDS
 from actors.teachers.specialist import SHIPPED, file_stem, load_specialist
@@ -189,18 +190,38 @@ def teacher_of(task: Task, folder: Path = SHIPPED) -> Shipped | None:
     return None
 
 
+LONGEST = 3.0
+"""How much longer than the teacher's mean episode the agent may play on."""
+
+
+def longest_play(task: Task) -> int | None:
+    """The steps after which an agent's episode is cut off that nobody needs to its end: one that
+    is relabelled, or watched while the agent still learns. None if no teacher ships, or its
+    episodes were not measured."""
+    shipped = teacher_of(task)
+    steps = shipped.record.get("steps_mean") if shipped is not None else None
+    return None if steps is None else int(LONGEST * float(steps))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teachers:
-    """Makes a task's teacher for a role: with `noise` to demonstrate, without it to relabel."""
+    """Makes a task's teacher for a role: perturbed to demonstrate, as it is to relabel."""
 
     noise: float = 0.3
+    """`ActorsConfig.demonstration_noise`."""
+    random_share: float = 0.0
+    """`ActorsConfig.demonstration_random_share`."""
     specs: Mapping[str, str] = field(default_factory=dict[str, str])
     """Specs of teachers by task, as in `teacher_for`; other tasks have the teacher that ships."""
 
     def __call__(self, task: Task, role: str) -> Teacher:
-        return teacher_for(
-            task, self.specs.get(task.name, ""), noise=self.noise if role == "demonstrate" else 0.0
+        demonstrates = role == "demonstrate"
+        teacher = teacher_for(
+            task, self.specs.get(task.name, ""), noise=self.noise if demonstrates else 0.0
         )
+        if not (demonstrates and self.random_share > 0.0 and task.action.kind is Kind.DISCRETE):
+            return teacher
+        return PerturbedTeacher(teacher, task.action, random_share=self.random_share)
 
 
 def teacher_return(task: Task, spec: str = "", folder: Path = SHIPPED) -> float | None:

@@ -21,7 +21,7 @@ from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
-from cluster.runs.task_settings import fit_to_tasks, with_limiter
+from cluster.runs.task_settings import fit_to_tasks, fit_to_updates
 from gato.task import Task
 
 
@@ -108,7 +108,7 @@ def change_config(
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
     config = override(config, settings)
     if tasks is not None and fit is fit_to_tasks:
-        config = with_limiter(config, told=[path.partition("=")[0] for path in settings])
+        config = fit_to_updates(config, told=[path.partition("=")[0] for path in settings])
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
     if normalise:

@@ -50,7 +50,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     # Here, because a run's own file names no preset, and commands that only look at runs are fast.
     from actors.tasks.resolve import resolve_tasks
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
-    from cluster.runs.task_settings import fit_to_tasks, with_limiter
+    from cluster.runs.task_settings import fit_to_tasks, fit_to_updates
 
     base, names = find_run_config(str(preset)), plain.get("tasks")
     if preset not in FOLLOW_TASKS or not isinstance(names, list) or set(names) == set(base.tasks):
@@ -59,8 +59,9 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     config = merge(fit(base, tasks), plain | {"tasks": list(tasks)})
     if fit is not fit_to_tasks:
         return config
-    limiter = plain.get("replay", {}).get("limiter", {})
-    return with_limiter(config, told=[f"replay.limiter.{name}" for name in limiter])
+    told = [f"replay.limiter.{name}" for name in plain.get("replay", {}).get("limiter", {})]
+    told += [f"actors.{name}" for name in plain.get("actors", {})]
+    return fit_to_updates(config, told=told)
 
 
 def config_to_yaml(config: RunConfig) -> str:

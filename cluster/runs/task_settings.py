@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from actors.config import ActorsConfig
 from actors.tasks.resolve import resolve_tasks
 from actors.tasks.text_encoder import text_encoder
 from actors.teachers.resolve import teacher_spread
 from cluster.runs.config import RunConfig
-from gato.array_spec import Kind
 from gato.sequence import StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout
@@ -34,14 +34,21 @@ were measured (2,300 to 10,700 and 540 to 1,450); the others are guesses, rather
 OTHER_STEPS_PER_S = 300.0
 MAX_TEACHER_S = 300.0
 """Of one core, for the demonstrations of one task."""
-DEMONSTRATION_STEPS: Mapping[bool, int] = {True: 80_000, False: 40_000}
-"""Wanted of a teacher whose returns do not vary; True: of a task with continuous actions, whose
-every value must be right."""
+DEMONSTRATION_STEPS = 80_000
+"""Wanted of a teacher whose returns do not vary."""
 TIMES_READ = 5.0
 """How often each demonstrated step is trained on."""
 LONG_STEP_TOKENS = 24
 """Longer steps are trained on less often, by the root of their tokens: a task of long steps would
 else take most of the time."""
+RANDOM_SHARE = 0.3
+"""Of the steps in every second demonstration of a teacher with discrete actions: what a rule's
+paddle never does, a student's does, and it must have seen what helps then (docs/log.md)."""
+RELABEL_SHARE = 0.5
+"""Of the workers' time: the agent plays, and the teacher says what it would have done. A learner
+with one thread leaves that time to them."""
+RELABEL_FROM = 0.15
+"""Of the updates: a novice's games are as long as an expert's (docs/log.md)."""
 EVALUATE_EVERY_S = 30.0
 """Of a task, for each task of the run: an evaluation takes seconds."""
 
@@ -80,8 +87,7 @@ def needs_of(task: Task, layout: TokenLayout, *, teacher: str = "") -> TaskNeeds
     spread = teacher_spread(task, teacher)
     spread = 0.25 if spread is None else min(spread, 1.0)
     speed = TEACHER_STEPS_PER_S.get(task.family, OTHER_STEPS_PER_S)
-    is_continuous = task.action.kind is Kind.CONTINUOUS
-    wanted = DEMONSTRATION_STEPS[is_continuous] * (1.0 + spread)
+    wanted = DEMONSTRATION_STEPS * (1.0 + spread)
     less_often = min(1.0, (LONG_STEP_TOKENS / steps.tokens_per_step) ** 0.5)
     demonstrations = int(min(wanted, MAX_TEACHER_S * speed)) // 1000 * 1000
     return TaskNeeds(
@@ -187,19 +193,31 @@ def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
             publish_every=min(500, max(50, num_updates // 40)),
         ),
         actors=replace(
-            fitted.actors,
+            _taught(fitted.actors) if not config.data else fitted.actors,
             demonstration_steps_of={of.name: of.demonstration_steps for of in needs},
             evaluate_every_s=EVALUATE_EVERY_S * max(1, len(needs) - 1),
         ),
         replay=replace(config.replay, mix=mix, limiter=limiter),
     )
-    return with_limiter(fitted, tasks)
+    return fit_to_updates(fitted, tasks)
 
 
-def with_limiter(
+def _taught(actors: ActorsConfig) -> ActorsConfig:
+    """With teachers that show how to recover, and say what the agent should have done in its own
+    play."""
+    others = actors.generate_share + actors.demonstrate_share
+    return replace(
+        actors,
+        demonstration_random_share=RANDOM_SHARE,
+        relabel_share=max(actors.relabel_share, min(RELABEL_SHARE, 1.0 - others)),
+    )
+
+
+def fit_to_updates(
     config: RunConfig, tasks: Mapping[str, Task] | None = None, *, told: Collection[str] = ()
 ) -> RunConfig:
-    """The run with a limiter that follows from its updates and demonstrations.
+    """The run with what follows from its number of updates: the limiter, and when the agent begins
+    to play.
 
     Each inserted token is read half as often as the demonstrations alone would be, so that the
     agent may add as much as they are. The slack lets all of them in before the first update, and
@@ -207,7 +225,7 @@ def with_limiter(
 
     Args:
         tasks: The run's, if they are resolved already.
-        told: Paths of settings that the user gave; of the limiter they stay.
+        told: Paths of settings that the user gave, which stay.
     """
     mix, limiter, needs = config.replay.mix, config.replay.limiter, all_needs(config, tasks)
     read_tokens = config.learner.num_updates * mix.rows * mix.row_tokens
@@ -228,4 +246,11 @@ def with_limiter(
         for name in LimiterConfig.__dataclass_fields__
         if f"replay.limiter.{name}" in told
     }
-    return replace(config, replay=replace(config.replay, limiter=replace(made, **kept)))
+    play_from = int(RELABEL_FROM * config.learner.num_updates)
+    if config.data or "actors.play_from" in told:
+        play_from = config.actors.play_from
+    return replace(
+        config,
+        actors=replace(config.actors, play_from=play_from),
+        replay=replace(config.replay, limiter=replace(made, **kept)),
+    )

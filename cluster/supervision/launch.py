@@ -141,7 +141,11 @@ def launch(
             players,
             RemoteEpisodeSink(shards, patience_s=30.0, held_s=HELD_S),
             StoreSource(store),
-            Teachers(noise=config.actors.demonstration_noise, specs=config.actors.teacher_of),
+            Teachers(
+                noise=config.actors.demonstration_noise,
+                random_share=config.actors.demonstration_random_share,
+                specs=config.actors.teacher_of,
+            ),
             WorkerEnvs(
                 backend=config.actors.env_backend,
                 step_timeout_s=config.actors.step_timeout_s,

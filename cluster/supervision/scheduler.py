@@ -194,9 +194,8 @@ class Scheduler:
         film = config.clip_every_s > 0.0 and name not in self._recorded
         film &= at_once or now_s - state.filmed_s >= config.clip_every_s
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._num_episodes(name, last=at_once))
-        return Assignment(
-            role="evaluate", task=name, seeds=tuple(seeds), num_envs=config.num_envs, film=film
-        )
+        given = {"num_envs": config.num_envs, "whole": at_once, "film": film}
+        return Assignment(role="evaluate", task=name, seeds=tuple(seeds), **given)
 
     def _num_episodes(self, name: str, *, last: bool) -> int:
         is_recorded, config = name in self._recorded, self._config

@@ -19,7 +19,7 @@ from gato.version import Version
 from tests.actors.fakes import COUNTING, EchoPlayer, RandomPlayer, counting_envs
 
 
-def played(num_envs: int, seeds: list[int], player: Player, **options: bool) -> list[Episode]:
+def played(num_envs: int, seeds: list[int], player: Player, **options: int) -> list[Episode]:
     numbers = count(1)
     return list(
         play(
@@ -53,6 +53,16 @@ def test_an_episode_is_kept_whole_and_in_order(num_envs: int, seeds: list[int]) 
         assert episode.terminated == (episode.seed % 2 == 0)
         assert episode.truncated == (episode.seed % 2 == 1)
         assert episode.version == Version(1, 2)
+
+
+def test_episodes_are_cut_off_as_truncated_ones() -> None:
+    whole = {3: 6, 4: 7, 10: 3}  # steps by seed
+    episodes = played(2, list(whole), EchoPlayer(), max_steps=6)
+    assert {episode.seed: episode.num_steps for episode in episodes} == {3: 6, 4: 6, 10: 3}
+    ends = {episode.seed: (episode.terminated, episode.truncated) for episode in episodes}
+    assert ends == {3: (False, True), 4: (False, True), 10: (True, False)}
+    for episode in episodes:
+        check_episode(episode, COUNTING)
 
 
 def test_each_episode_has_a_unique_key_and_records_its_environment() -> None:

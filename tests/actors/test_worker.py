@@ -15,6 +15,7 @@ from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
+from actors.teachers.resolve import longest_play
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
 from actors.worker import WeightedPlayer, WeightsSource, Worker
@@ -227,6 +228,35 @@ def test_a_rule_relabels_by_what_it_would_have_pressed() -> None:
         assert set(episode.actions.tolist()) == {0}
         assert episode.labels is not None
         assert UP in episode.labels
+
+
+@pytest.mark.parametrize(
+    ("role", "whole", "steps"),
+    [("relabel", True, 15), ("evaluate", False, 15), ("evaluate", True, 20)],
+)
+def test_a_novice_that_never_serves_is_cut_off_where_nobody_needs_the_end(
+    role: Role, whole: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.teachers.resolve.LONGEST", 0.01)  # 15 of the rule's steps
+    sink, seen = ListSink(), list[Episode]()
+    worker = Worker(
+        "w0",
+        TASKS,
+        lambda *_: _Waits(),
+        sink,
+        ListSource([Version(1, 1)]),
+        make=short_games,
+        seen=seen.append,
+    )
+    report, _ = worker.perform(
+        Assignment(role=role, task="atari/breakout", seeds=(0, 1), whole=whole)
+    )
+    assert report.failed is None
+    assert [episode.num_steps for episode in seen] == [steps, steps]
+    for episode in seen:
+        assert episode.truncated
+        check_episode(episode, TASKS["atari/breakout"])
+    assert longest_play(TASKS["atari/space-invaders"]) is None
 
 
 def test_fewer_environments_than_seeds_play_all_of_them() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from actors.config import ActorsConfig
 from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
@@ -28,12 +26,6 @@ GENERALIST_TASKS = (*ROBOTS, *GAMES)
 """Their teachers ship."""
 
 
-RELABEL_SHARE = 0.3
-"""Of the workers' time: the agent plays, and the teacher says what it would have done."""
-RELABEL_FROM = 0.25
-"""Of the updates: a novice's games are as long as an expert's (docs/log.md)."""
-
-
 def _generalist(
     name: str, about: str, model: ModelConfig, learner: LearnerConfig, mix: MixConfig
 ) -> RunConfig:
@@ -50,14 +42,10 @@ def _generalist(
         actors=ActorsConfig(
             evaluate=ActingConfig(window_steps=window_steps),
             evaluate_share=0.3,
-            final_evaluation_episodes=50,
             generate_share=0.0,
-            relabel_share=RELABEL_SHARE,
         ),
     )
-    fitted = fit_to_tasks(base, {task: TASKS[task] for task in GENERALIST_TASKS})
-    play_from = int(RELABEL_FROM * fitted.learner.num_updates)
-    return replace(fitted, actors=replace(fitted.actors, play_from=play_from))
+    return fit_to_tasks(base, {task: TASKS[task] for task in GENERALIST_TASKS})
 
 
 GENERALIST = _generalist(

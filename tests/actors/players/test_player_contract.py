@@ -20,6 +20,7 @@ from actors.players.player import Player, Teacher, TimeStep
 from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from actors.teachers.kinds import ChoosingTeacher, FunctionTeacher
+from actors.teachers.perturbed import PerturbedTeacher
 from actors.teachers.resolve import teacher_for
 from actors.teachers.specialist import Specialist
 from gato.array_spec import Kind
@@ -106,6 +107,10 @@ CASES = {
     "specialist": Case(PENDULUM, teacher_for),
     "choosing": Case(CHOICE, _choosing),
     "rule": Case(FREEWAY, teacher_for),
+    "perturbed": Case(
+        FREEWAY,
+        lambda task: PerturbedTeacher(teacher_for(task), task.action, random_share=0.5),
+    ),
     "function": Case(PENDULUM, lambda task: FunctionTeacher(task, _Counting(), "function")),
 }
 

@@ -15,10 +15,13 @@ from cluster.runs.presets import FOLLOW_TASKS, RUNS
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.runs.task_settings import (
     MAX_TEACHER_S,
+    RANDOM_SHARE,
+    RELABEL_FROM,
+    RELABEL_SHARE,
     all_needs,
     fit_to_tasks,
+    fit_to_updates,
     needs_of,
-    with_limiter,
 )
 from gato.config import PRESETS
 from replay.rate_limiter import Limiter
@@ -110,8 +113,36 @@ def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig
     assert Limiter(config.replay.limiter, inserted_tokens=wanted, read_tokens=reads).may_read()
 
 
+def test_teachers_show_how_to_recover_and_relabel_the_agents_play() -> None:
+    actors = started().actors
+    assert actors.demonstration_random_share == RANDOM_SHARE
+    assert actors.relabel_share == RELABEL_SHARE
+    assert actors.play_from == int(RELABEL_FROM * started().learner.num_updates)
+    few = started(SIX, "learner.num_updates=200").actors
+    assert few.play_from == int(RELABEL_FROM * 200)
+    said = started(
+        SIX,
+        "actors.relabel_share=0",
+        "actors.demonstration_random_share=0",
+        "actors.play_from=7",
+    ).actors
+    assert (said.relabel_share, said.demonstration_random_share, said.play_from) == (0.0, 0.0, 7)
+    with_data = fit_to_tasks(
+        replace(RUNS["demo"], data=("mine",)), {name: TASKS[name] for name in SIX}
+    )
+    assert with_data.actors.relabel_share == 0.0
+    assert with_data.actors.play_from == 0
+
+
+def test_relabelling_leaves_the_other_roles_their_shares() -> None:
+    busy = replace(RUNS["demo"].actors, generate_share=0.4, demonstrate_share=0.3)
+    fitted = fit_to_tasks(replace(RUNS["demo"], actors=busy), {name: TASKS[name] for name in SIX})
+    assert fitted.actors.relabel_share == pytest.approx(0.3)
+    assert fitted.actors.generate_share == 0.4
+
+
 def test_little_data_is_enough_to_begin() -> None:
-    with_data = with_limiter(replace(started(("mujoco/hopper",)), data=("mine",)))
+    with_data = fit_to_updates(replace(started(("mujoco/hopper",)), data=("mine",)))
     assert Limiter(with_data.replay.limiter, inserted_tokens=100).may_read()
     assert not Limiter(started().replay.limiter, inserted_tokens=100).may_read()
 
@@ -167,4 +198,4 @@ def test_a_whole_file_says_everything(tmp_path: Path) -> None:
 
 def test_the_limiter_is_the_same_however_often_it_follows() -> None:
     config = started()
-    assert with_limiter(with_limiter(config)) == with_limiter(config) == config
+    assert fit_to_updates(fit_to_updates(config)) == fit_to_updates(config) == config

@@ -358,6 +358,7 @@ def test_a_resumed_run_does_not_teach_again() -> None:
 def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
     scheduler = make(replace(CONFIG, clip_every_s=10.0, generate_share=0.0), teachable=[])
     filmed: list[bool] = []
+    whole: list[bool] = []
     for number, now_s in enumerate([0.0, 9.0, 10.0, 11.0]):
         scheduler.published(Version(1, number))
         for _ in range(2):
@@ -365,6 +366,8 @@ def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
             assert assignment is not None
             scheduler.done("w", assignment, report(assignment, version=Version(1, number)), now_s)
             filmed.append(assignment.film)
+            whole.append(assignment.whole)
+    assert whole == [False] * 6 + [True] * 2
     assert filmed == [True, True, False, False, True, True, True, True]
     never = make(replace(CONFIG, clip_every_s=0.0), teachable=[])
     never.published(Version(1, 1))
