@@ -138,6 +138,9 @@ def _players_line(summary: Summary, now_s: float, size: Size) -> Text:
     says = [f"{len(workers)} worker{'' if len(workers) == 1 else 's'}"]
     if workers:
         says.append(f"{count_text(summary.env_steps_per_s(now_s))} env steps/s")
+    elif summary.workers:
+        # A long evaluation is reported when it ends.
+        says.append(f"{len(summary.workers)} not heard of for {_silence(summary, now_s)}")
     behind = summary.oldest_weights_played(now_s)
     nodes = sorted({worker.latest.node for worker in workers.values()} - {""})
     if len(nodes) > 1:
@@ -151,6 +154,11 @@ def _players_line(summary: Summary, now_s: float, size: Size) -> Text:
     line = Text(size.flowed(says, size.columns))
     line.stylize("bold", 0, len("players"))
     return line
+
+
+def _silence(summary: Summary, now_s: float) -> str:
+    """How long the last report of a worker is ago."""
+    return duration_text(now_s - max(worker.time_s for worker in summary.workers.values()))
 
 
 def _bar(share: float | None, columns: int) -> ProgressBar:

@@ -25,6 +25,7 @@ BUTTONS = Task(
     name="test/buttons",
     family="test",
     env_id="Buttons-v0",
+    max_steps=10,
     observations={"state": ArraySpec(kind=Kind.CONTINUOUS, shape=(1,))},
     action=ArraySpec(kind=Kind.DISCRETE, shape=(2,), num_values=(5, 3)),
 )

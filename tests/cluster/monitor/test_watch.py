@@ -150,6 +150,13 @@ def test_before_anything_has_happened_it_says_so() -> None:
         assert part in text
 
 
+def test_a_worker_in_a_long_evaluation_is_not_forgotten() -> None:
+    summary = folded(1, records(1))
+    assert "1 worker " in drawn(summary)
+    text = drawn(summary, now_s=summary.last_s + 180.0)
+    assert "0 workers · 1 not heard of for 3 min" in text
+
+
 def test_a_run_without_tasks_can_be_drawn() -> None:
     assert "demo" in drawn(Summary(run="demo"))
 
