@@ -12,8 +12,6 @@ from gato.version import Version
 
 EVALUATION_SEED = 10_000
 """Evaluations of every version and run play the seeds 10,000, 10,001, ..."""
-
-
 FAILURE_PAUSE_S = 2.5
 """Pause after a first failure; it doubles up to 160 s."""
 
@@ -194,8 +192,10 @@ class Scheduler:
         film = config.clip_every_s > 0.0 and name not in self._recorded
         film &= at_once or now_s - state.filmed_s >= config.clip_every_s
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._num_episodes(name, last=at_once))
-        given = {"num_envs": config.num_envs, "whole": at_once, "film": film}
-        return Assignment(role="evaluate", task=name, seeds=tuple(seeds), **given)
+        return Assignment(
+            role="evaluate", task=name, seeds=tuple(seeds), num_envs=config.num_envs, film=film,
+            whole=at_once,
+        )  # fmt: skip
 
     def _num_episodes(self, name: str, *, last: bool) -> int:
         is_recorded, config = name in self._recorded, self._config

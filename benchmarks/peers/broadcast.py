@@ -1,0 +1,115 @@
+"""New weights to the workers, from the learner's arrays to models that play with them: this
+project's store, which workers pull from, against RLlib's broadcast to its EnvRunners."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from actors.tasks.catalog import TASKS
+from benchmarks.actors.players import players_of, random_weights
+from benchmarks.actors.ray import ray_of
+from benchmarks.rows import Row
+from benchmarks.train import ratio, take_turns
+from cluster.supervision.weights_store import RemoteWeightsStore, StoreSink, StoreSource
+from gato.config import PRESETS
+from gato.network.model import Gato
+from gato.threads import use_threads
+from gato.version import Version
+from gato.weights import Weights, acting_config
+
+NUM_WORKERS = 2
+PRESETS_SENT = ("small", "79m")
+TURNS = 7
+
+
+class Puller:
+    """A worker of ours as far as weights go."""
+
+    def __init__(self, source: StoreSource, preset: str) -> None:
+        use_threads(1)
+        self._source = source
+        self._player = players_of(preset)(TASKS["mujoco/hopper"], 1, "evaluate")
+
+    def pull(self, after: Version) -> Version:
+        """Play with what is newer; its version."""
+        weights = self._source.newer_than(after)
+        assert weights is not None
+        self._player.load(weights)
+        return weights.version
+
+
+class GatoModule(TorchRLModule):
+    """A Gato as a module of RLlib's, as far as weights go."""
+
+    def setup(self) -> None:
+        self.gato = Gato(acting_config(PRESETS[self.model_config["preset"]]))
+
+
+def ours(preset: str, folder: Path) -> Callable[[], None]:
+    """Publish, then all workers pull."""
+    store = RemoteWeightsStore.options(num_cpus=0).remote(folder)
+    source, sink, weights = StoreSource(store), StoreSink(store), random_weights(preset)
+    make: Any = ray.remote(num_cpus=0)(Puller)
+    pullers = [make.remote(source, preset) for _ in range(NUM_WORKERS)]
+    number = 0
+
+    def once() -> None:
+        nonlocal number
+        before, number = Version(1, number), number + 1
+        sink.publish(
+            Weights(version=Version(1, number), learner_step=number, arrays=weights.arrays)
+        )
+        got = ray.get([puller.pull.remote(before) for puller in pullers])
+        assert all(Version(*version) == Version(1, number) for version in got)
+
+    return once
+
+
+def theirs(preset: str) -> Callable[[], None]:
+    """`sync_weights` of an EnvRunnerGroup to its remote EnvRunners, waited for."""
+    spec = RLModuleSpec(module_class=GatoModule, model_config={"preset": preset})
+    config = (
+        PPOConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=NUM_WORKERS, num_cpus_per_env_runner=0)
+        .rl_module(rl_module_spec=spec)
+    )
+    group = EnvRunnerGroup(config=config, local_env_runner=True)
+    local: Any = group.local_env_runner
+    local.module.eval()
+    number = 0
+
+    def once() -> None:
+        nonlocal number
+        number += 1
+        # Without a newer number EnvRunners leave their weights as they are.
+        local._weights_seq_no = number
+        group.sync_weights(timeout_seconds=None, inference_only=False)
+
+    return once
+
+
+def weights() -> Iterator[Row]:
+    """Two workers on this machine, for each preset."""
+    with tempfile.TemporaryDirectory() as folder, ray_of(NUM_WORKERS):
+        for preset in PRESETS_SENT:
+            work = {"ours": ours(preset, Path(folder) / preset), "theirs": theirs(preset)}
+            seconds = take_turns(work, TURNS)
+            yield {
+                "path": f"weights to {NUM_WORKERS} workers, {preset}, bf16, with a copy on disk",
+                "against": f"RLlib {version('ray')}'s sync_weights to EnvRunners, float32",
+                "ours_s": float(np.median(seconds["ours"])),
+                "theirs_s": float(np.median(seconds["theirs"])),
+                "ratio": ratio(seconds["ours"], seconds["theirs"]),
+            }
