@@ -47,7 +47,8 @@ def probabilities(
         how: "mean", "argmax" or "sample"; only samples are restricted by `top_k` and `top_p`.
         config: The temperature and the restrictions.
     """
-    logits = logits / config.temperature
+    if config.temperature != 1.0:
+        logits = logits / config.temperature
     if how == "sample":
         logits = restrict(logits, config.top_k, config.top_p)
     return logits.softmax(-1)

@@ -25,7 +25,7 @@ from gato.acting.state import ActingState
 from gato.acting.step_embedding import StepEmbedding
 from gato.array_spec import Kind
 from gato.config import ActingConfig
-from gato.network.kv_cache import CachedStep, hidden_from
+from gato.network.kv_cache import CachedStep, distances_from, hidden_from, slot_distances
 from gato.network.model import Gato
 from gato.network.quantise import quantised
 from gato.scaling import unscale
@@ -77,6 +77,10 @@ class Policy:
         most = model.config.context_tokens // self.steps.tokens_per_step
         most = 1 if task.writes_text else most  # each record stands alone, and may end early
         self.window_steps = min(config.window_steps or most, most)
+        # One block more than the window: the last action token still looks back as far as its own
+        # step did.
+        self._num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
+        self._distances = slot_distances(self._num_slots, self._device)
 
     @torch.inference_mode()
     def start(self, num_envs: int, prompt: Window | None = None) -> ActingState:
@@ -103,7 +107,7 @@ class Policy:
             returns = None if prompt.returns is None else prompt.returns[-prompt_steps:]
             ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
             # A state of one row encodes it. Its positions are negative: the episode begins at 0.
-            one, at = self._empty(1), torch.arange(ids.shape[1], device=self._device)
+            one, at = self._empty(1), np.arange(ids.shape[1])
             x = self._embedding.observations(ids, self._place.repeat(prompt_steps), shown)
             step = self._cached_step(one, 1, position=at[None] - len(at), reach=at[None])
             self.model.transformer.cached(x, step, one.caches)
@@ -114,11 +118,8 @@ class Policy:
         return state
 
     def _empty(self, num_envs: int) -> ActingState:
-        # One block more than the window: the last action token still looks back as far as its own
-        # step did.
-        num_slots = (self.window_steps + 1) * self.steps.tokens_per_step
         no_action = torch.full((num_envs, 1), self._low, device=self._device)
-        caches = self.model.transformer.caches(num_envs, num_slots)
+        caches = self.model.transformer.caches(num_envs, self._num_slots)
         returns_to_go = ReturnToGo(num_envs, self.config.target_return, self.task.references)
         return ActingState(
             caches=caches, num_envs=num_envs, no_action=no_action, returns_to_go=returns_to_go
@@ -201,14 +202,13 @@ class Policy:
         """
         step_tokens, num_blocks = self.steps.tokens_per_step, self.window_steps + 1
         # Positions [N, S] are counted in tokens since each row's episode began; slots are shared.
-        in_episode = self._tensor(state.step - state.first_step)
-        position = in_episode[:, None] * step_tokens + torch.arange(
-            offset, offset + x_NSD.shape[1], device=self._device
-        )
-        oldest_step = position.div(step_tokens, rounding_mode="floor") - (self.window_steps - 1)
+        # These few numbers are NumPy's: an operation of PyTorch's takes several times as long.
+        in_episode = (state.step - state.first_step) * step_tokens
+        position = in_episode[:, None] + np.arange(offset, offset + x_NSD.shape[1])
+        oldest_step = position // step_tokens - (self.window_steps - 1)
         # How many tokens back each may see: to the window's oldest step, or to its episode's begin.
         # At least itself, also before the episode's begin: a softmax needs a finite score.
-        reach = (position - oldest_step.clamp(min=0) * step_tokens).clamp(min=0)
+        reach = np.maximum(position - np.maximum(oldest_step, 0) * step_tokens, 0)
         first_slot = (state.step % num_blocks) * step_tokens + offset + 1
         # The prompt is seen while any row's window still reaches back beyond its first step. The
         # last action token's window begins one step before its block's.
@@ -226,33 +226,30 @@ class Policy:
         state: ActingState,
         first_slot: int,
         *,
-        position: Int[Tensor, "N S"],
-        reach: Int[Tensor, "N S"],
-        prompt_reach: Int[Tensor, "N S"] | None = None,
+        position: Int[np.ndarray, "N S"],
+        reach: Int[np.ndarray, "N S"],
+        prompt_reach: Int[np.ndarray, "N S"] | None = None,
     ) -> CachedStep:
         """Where new tokens go, and what they see of the ring buffer and the prompt: nothing further
         back than their reach."""
-        dtype, num_slots = self.model.embedding.table.weight.dtype, state.caches[0].keys.shape[2]
-        slots = torch.arange(num_slots, device=self._device)
-        # [S, C]: how long ago each slot was written, in tokens. Slots that are empty, of a former
-        # episode or still to be overwritten are further away than any reach.
-        distance = (
-            torch.arange(first_slot, first_slot + position.shape[1], device=self._device)[:, None]
-            - slots
-        ) % num_slots
-        mask = hidden_from(distance.expand(len(position), -1, -1), reach, dtype)
+        dtype = self.model.embedding.table.weight.dtype
+        # [S, C], the last token first. Slots that are empty, of a former episode or still to be
+        # overwritten are further away than any reach.
+        S = position.shape[1]
+        distance = distances_from(self._distances, first_slot, S)
+        mask = hidden_from(distance, self._tensor(reach[:, ::-1].copy()), dtype)
+        mask = mask.flip(1) if S > 1 else mask
+        at = self._tensor(position)
         if prompt_reach is None:
-            return CachedStep(first_slot=first_slot, position=position, mask=mask)
+            return CachedStep(first_slot=first_slot, position=at, mask=mask)
         # [N, S, P]: the prompt's last token is one before the episode's first.
-        to_prompt = position[..., None] + torch.arange(
-            state.prompt_tokens, 0, -1, device=self._device
-        )
+        to_prompt = at[..., None] + torch.arange(state.prompt_tokens, 0, -1, device=self._device)
         return CachedStep(
             first_slot=first_slot,
-            position=position,
+            position=at,
             mask=mask,
-            prompt_distance=to_prompt.clamp(max=num_slots - 1),
-            prompt_mask=hidden_from(to_prompt, prompt_reach, dtype),
+            prompt_distance=to_prompt.clamp(max=self._num_slots - 1),
+            prompt_mask=hidden_from(to_prompt, self._tensor(prompt_reach), dtype),
         )
 
     def _tensor(self, array: np.ndarray) -> Int64[Tensor, ...]:
@@ -280,8 +277,8 @@ class Policy:
         if how == "mean":
             # The expectation over bins is finer than a bin; the context gets the bin it falls in.
             values = p @ self._centres
-            index = self._tensor(bin_actions(values.cpu().numpy(), self.model.config.layout))
-            return index[:, None] + self._low, values
+            index = bin_actions(values.cpu().numpy(), self.model.config.layout)
+            return self._tensor(index + self._low)[:, None], values
         index = (
             p.argmax(-1)
             if how == "argmax"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from gato.network.embedding import Embedding
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, StepLayout
@@ -44,11 +45,7 @@ class StepEmbedding:
         """
         m = self._steps.num_patches
         if not m:
-            no_patches = torch.zeros(0, 16, 16, 3, dtype=torch.uint8, device=self._device)
-            none = torch.zeros(0, dtype=torch.int64, device=self._device)
-            return self._embedding(
-                ids, place.expand_as(ids), no_patches, none, none.view(0, 4), none.view(0, 2)
-            )
+            return F.embedding(ids, self._embedding.weight) + self._embedding.place(place)
         tiles = np.ascontiguousarray(self._steps.patches(observations))
         patches = torch.from_numpy(tiles).to(self._device).flatten(0, 1)
         steps = len(patches) // m
@@ -71,4 +68,5 @@ class StepEmbedding:
 
     def action(self, ids: Int[Tensor, "N 1"]) -> Float[Tensor, "N 1 D"]:
         """Vectors of one action token of each row."""
-        return self._embedding.weight[ids] + self._embedding.place.weight[PLACE_ACTION]
+        place = self._embedding.place.weight[PLACE_ACTION]
+        return F.embedding(ids, self._embedding.weight) + place

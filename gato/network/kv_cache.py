@@ -33,6 +33,8 @@ class LayerCache:
     distances: Float[Tensor, "H K W"] | None = None
     """Column j is the projected encoding of distance (C - 1 - j) mod C: see `in_slot_order`. None
     if positions are rotary."""
+    biases: Float[Tensor, "2 H 1 1 K"] | None = None
+    """Of queries, scaled: for content and for distance. None if positions are rotary."""
     prompt_keys: Float[Tensor, "H P K"] | None = None
     """Of one prompt that all environments share."""
     prompt_values: Float[Tensor, "H P K"] | None = None
@@ -48,7 +50,8 @@ class LayerCache:
     def heads(self, part: slice) -> LayerCache:
         """A view of some heads."""
         distances, prompt_keys, prompt_values = self.distances, self.prompt_keys, self.prompt_values
-        return LayerCache(
+        return replace(
+            self,
             keys=self.keys[part],
             values=self.values[part],
             distances=None if distances is None else distances[part],
@@ -116,6 +119,8 @@ def distance_terms(
     # One product over C + Q - 1 columns has the terms of all Q queries, each at its own offset.
     begin = C - 1 - last_slot
     wide = queries.reshape(H, N * Q, K) @ distances[..., begin : begin + C + Q - 1]
+    if Q == 1:
+        return wide.view(H, N, 1, C)
     # Query i of Q is Q-1-i slots before the last: its C terms begin as many columns later. A stride
     # that is one shorter for each query reads them: [H, N, Q, C] as a view, no copy.
     wide = wide.view(H, N, Q, C + Q - 1)
@@ -143,6 +148,8 @@ def attend(
     """
     num_heads, N, Q, _ = for_content.shape
     at_once = max(1, SCORES_AT_ONCE // (N * Q * cache.keys.shape[2]))
+    if at_once >= num_heads:
+        return _attend(cache, step, for_content, for_distance)
     parts = [slice(begin, begin + at_once) for begin in range(0, num_heads, at_once)]
     far = [None if for_distance is None else for_distance[part] for part in parts]
     near = [for_content[part] for part in parts]
@@ -162,10 +169,12 @@ def _attend(
 ) -> Float[Tensor, "H N Q K"]:
     H, N, Q, K = for_content.shape
     # Mask and distance term are added to the content's scores within the product: [H, N, Q, C].
-    bias = step.mask[:, -Q:].expand(H, -1, -1, -1)
-    if for_distance is not None:
+    mask = step.mask[:, -Q:]
+    if for_distance is None:
+        bias = mask.expand(H, -1, -1, -1)
+    else:
         assert cache.distances is not None
-        bias = distance_terms(for_distance, cache.distances, step.last_slot) + bias
+        bias = distance_terms(for_distance, cache.distances, step.last_slot) + mask
     keys, values = cache.keys.flatten(0, 1), cache.values.flatten(0, 1)
     scores = torch.baddbmm(
         bias.reshape(H * N, Q, -1), for_content.reshape(H * N, Q, K), keys.transpose(1, 2)
@@ -196,9 +205,24 @@ def _attend(
 
 
 def hidden_from(
-    distance: Int[Tensor, "*S C"], reach: Int[Tensor, "*S"], dtype: torch.dtype
+    distance: Int[Tensor, "#*S C"], reach: Int[Tensor, "*S"], dtype: torch.dtype
 ) -> Float[Tensor, "*S C"]:
     """A mask: 0 if a distance is within reach, -inf if it is beyond."""
-    return torch.zeros(distance.shape, dtype=dtype, device=distance.device).masked_fill_(
-        distance > reach[..., None], -math.inf
-    )
+    is_beyond = distance > reach[..., None]
+    mask = torch.zeros(is_beyond.shape, dtype=dtype, device=distance.device)
+    return mask.masked_fill_(is_beyond, -math.inf)
+
+
+def slot_distances(num_slots: int, device: torch.device) -> Int[Tensor, " W"]:
+    """The distance (p - j) mod C of slot j as seen from slot p is in place C - 1 - p + j."""
+    turned = torch.arange(num_slots - 1, -1, -1, device=device)
+    return torch.cat([turned, turned])
+
+
+def distances_from(
+    distances: Int[Tensor, " W"], first_slot: int, num_tokens: int
+) -> Int[Tensor, "S C"]:
+    """How long ago each slot was written as seen from S tokens, the last token first: a view of
+    `slot_distances`."""
+    C = len(distances) // 2
+    return distances.as_strided((num_tokens, C), (1, 1), C - first_slot - num_tokens)

@@ -89,12 +89,15 @@ class RelativeAttention(nn.Module):
         return self.out(out_BLHK.reshape(B, L, D))
 
     def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:
-        """An empty cache of C slots, with the distances 0..C-1 projected once for all steps."""
+        """An empty cache of C slots, with the distances 0..C-1 projected, and both biases scaled,
+        once for all steps."""
         shape = (self.num_heads, num_envs, len(encoding_CD), self.head_width)
+        biases = torch.stack([self.content_bias, self.distance_bias])[:, :, None]
         return LayerCache(
             keys=encoding_CD.new_zeros(shape),
             values=encoding_CD.new_zeros(shape),
             distances=in_slot_order(self._distances(encoding_CD)),
+            biases=biases * self.head_width**-0.5,
         )
 
     def cached(
@@ -105,8 +108,7 @@ class RelativeAttention(nn.Module):
         qkv = self.qkv(x_NSD).view(N, S, 3, self.num_heads, self.head_width).permute(2, 3, 0, 1, 4)
         cache.write(step.first_slot, qkv[1], qkv[2])
         q = qkv[0][:, :, S - num_asking :]
-        scale = self.head_width**-0.5
-        for_content = (q + self.content_bias[:, None]) * scale
-        for_distance = (q + self.distance_bias[:, None]) * scale
+        assert cache.biases is not None
+        for_content, for_distance = torch.add(cache.biases, q, alpha=self.head_width**-0.5)
         out = attend(cache, step, for_content, for_distance)
         return self.out(out.permute(1, 2, 0, 3).reshape(N, num_asking, D))
