@@ -162,7 +162,11 @@ def modules_of(folder: Path) -> Iterator[None]:
     finally:
         sys.path[:] = path
         for name in set(gymnasium.registry) - registered:
-            del gymnasium.registry[name]
+            # A package registers once, when it is imported: what it has registered stays.
+            entry = gymnasium.registry[name].entry_point
+            module = sys.modules.get(entry.partition(":")[0]) if isinstance(entry, str) else None
+            if "site-packages" not in str(getattr(module, "__file__", None)):
+                del gymnasium.registry[name]
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
                 del sys.modules[name]
