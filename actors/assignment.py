@@ -18,10 +18,9 @@ class Assignment:
     """One for each episode, all different."""
     num_envs: int | None = None
     """Environments stepped together. None: one for each seed."""
-    whole: bool = True
-    """Whether episodes of an evaluation are played to their end. Otherwise they are cut off at
-    `actors.teachers.resolve.longest_play`: a novice may never serve the ball of Breakout, and
-    stand there for 27,000 steps."""
+    max_steps: int | None = None
+    """Where episodes are cut off, as truncated ones: a novice may never serve the ball of Breakout,
+    and stand there for 27,000 steps. None: they are played to their end."""
     film: bool = False
     """Whether the first seed's episode is filmed: `Worker.take_clip` returns the clip then."""
 

@@ -22,8 +22,9 @@ class ActorsConfig:
     num_envs: int = 4
     """Environments that one worker steps together."""
     evaluation_episodes: int | None = None
-    """Whole episodes of a task in each of its evaluations, on the same seeds every time. None:
-    `num_envs`."""
+    """Episodes of a task in each of its evaluations, on the same seeds every time. None:
+    `num_envs`. They are whole after the training; before, games are cut off at three times the
+    length of the teacher's."""
     evaluation_records: int = 256
     """Held-out records of a task without an environment in each of its evaluations."""
     final_evaluation_episodes: int | None = None
@@ -127,10 +128,10 @@ class ActorsConfig:
                 f" step_timeout_s {self.step_timeout_s} must be above 0 and hung_after_s"
                 f" {self.hung_after_s} more than twice that: a reset may hang after a step that did"
             )
-        if not 0.0 <= self.demonstration_random_share < 1.0:
+        if not 0.0 <= self.demonstration_random_share <= 0.8:
             raise ValueError(
-                f"demonstration_random_share {self.demonstration_random_share} must be at least 0"
-                " and below 1"
+                f"demonstration_random_share {self.demonstration_random_share} must be between 0"
+                " and 0.8"
             )
         if self.play_from < 0:
             raise ValueError(

@@ -58,6 +58,7 @@ class Tally:
         is_evaluation = assignment.role == "evaluate"
         self._coverage = Coverage(task.observations, layout) if layout and is_evaluation else None
         self._marks = Marks()
+        self._num_cut = 0
 
     def add(self, episode: Episode) -> None:
         """Count an episode that ended."""
@@ -66,6 +67,7 @@ class Tally:
         self._returns[episode.seed] = episode.episode_return
         if episode.success is not None:
             self._successes[episode.seed] = episode.success
+        self._num_cut += episode.truncated and episode.num_steps == self._assignment.max_steps
         self._marks.add(episode)
         if self._coverage is not None:
             self._coverage.observe(episode.observations)
@@ -113,6 +115,7 @@ class Tally:
             version=self._weights.version,
             learner_step=self._weights.learner_step,
             returns=tuple(returns),
+            num_cut=0 if self.failed else self._num_cut,
             successes=tuple(self._successes[seed] for seed in self._assignment.seeds)
             if says
             else (),

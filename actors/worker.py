@@ -21,7 +21,7 @@ from actors.records.examine import ROWS, Examiner
 from actors.records.source import NoRecords, RecordSource
 from actors.rollout import Dropped, rollout
 from actors.tally import Tally
-from actors.teachers.resolve import Teachers, longest_play
+from actors.teachers.resolve import Teachers
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, WorkerReport
 from gato.task import Task
@@ -248,7 +248,6 @@ class Worker:
                 player, envs, caption=f"version {weights.version if weights else '-'}"
             )
         self._heartbeat = Heartbeat(player)
-        may_cut = role == "relabel" or not assignment.whole
         return rollout(
             envs,
             self._heartbeat,
@@ -259,7 +258,7 @@ class Worker:
             version=weights.version if weights else None,
             with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
-            max_steps=longest_play(task) if may_cut else None,
+            max_steps=assignment.max_steps,
         )
 
     def _examine(

@@ -25,7 +25,9 @@ from benchmarks.machine import ROOT, about
 from cluster.journal.journal import Entry
 from cluster.journal.journal_file import JournalFile
 from cluster.monitor.iqm import Aggregate, aggregate
+from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
+from cluster.runs.presets import RUNS
 from gato.metrics import LearnerReport
 
 EPISODES = 50
@@ -55,7 +57,7 @@ def collect(folder: Path) -> dict[str, Any]:
     config = run.config()
     reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
     return {
-        "command": f"gato start {config.name}",
+        "command": _command(config),
         "tasks": played["tasks"],
         "scales": scales,
         "seed": config.seed,
@@ -67,6 +69,13 @@ def collect(folder: Path) -> dict[str, Any]:
         "curves": {name: curve(entries, name, _begun_s(entries), scales[name]) for name in scales},
         "machine": about(),
     }
+
+
+def _command(config: RunConfig) -> str:
+    """The command that starts the run; of other updates than the preset's."""
+    preset = RUNS[config.name].learner.num_updates
+    updates = config.learner.num_updates
+    return f"gato start {config.name}" + (f" --updates {updates}" if updates != preset else "")
 
 
 def _begun_s(entries: Sequence[Entry]) -> float:

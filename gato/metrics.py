@@ -25,7 +25,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Whole episodes of one task, played on fixed seeds by one version of the weights."""
+    """Episodes of one task, played on fixed seeds by one version of the weights."""
 
     task: str
     version: Version
@@ -33,6 +33,9 @@ class Evaluation:
     """Updates the learner had made when it published this version."""
     returns: tuple[float, ...] = ()
     """Raw return of each episode."""
+    num_cut: int = 0
+    """Episodes that were cut off before their end, with the return that they had by then. After the
+    training none is."""
     successes: tuple[bool, ...] = ()
     """Whether each episode solved the task; empty if its environment does not say."""
     measures: Mapping[str, Mean] = field(default_factory=dict[str, Mean])

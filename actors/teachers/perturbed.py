@@ -25,8 +25,7 @@ class PerturbedTeacher:
     """
 
     def __init__(self, teacher: Teacher, action: ArraySpec, *, random_share: float) -> None:
-        """`action`: discrete. `random_share`: of the steps of perturbed episodes, at least 0 and
-        below 1."""
+        """`action`: discrete. `random_share`: of the steps of perturbed episodes, from 0 to 0.8."""
         self._teacher, self._action = teacher, action
         # A held action ends with probability 1 / HELD_STEPS a step; so often one has to begin.
         self._begin_rate = random_share / (1.0 - random_share) / HELD_STEPS

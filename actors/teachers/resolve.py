@@ -196,8 +196,8 @@ LONGEST = 3.0
 
 def longest_play(task: Task) -> int | None:
     """The steps after which an agent's episode is cut off that nobody needs to its end: one that
-    is relabelled, or watched while the agent still learns. None if no teacher ships, or its
-    episodes were not measured."""
+    is relabelled, or evaluated while the agent still learns. None if no teacher ships, or the
+    lengths of its episodes were not measured."""
     shipped = teacher_of(task)
     steps = shipped.record.get("steps_mean") if shipped is not None else None
     return None if steps is None else int(LONGEST * float(steps))

@@ -31,54 +31,55 @@ from actors.rollout import play
 from actors.tasks.catalog import TASKS
 from benchmarks.rows import Row
 from benchmarks.train import ratio, take_turns
-from gato.task import Task
 
+TASK = TASKS["mujoco/hopper"]
 NUM_ENVS = (1, 4, 16)
 STEPS = 2000
 """Of an environment's steps in each turn, at least: whole episodes are played."""
 TURNS = 5
 
 
-class Random:
-    """The trivial player: random actions, drawn beforehand."""
+def drawn(num_envs: int) -> list[Shaped[np.ndarray, "N ..."]]:
+    """Random actions, which are then played by turns."""
+    rng = np.random.default_rng(0)
+    return [np.stack([random_action(TASK, rng) for _ in range(num_envs)]) for _ in range(256)]
 
-    def __init__(self, task: Task, num_envs: int) -> None:
-        rng = np.random.default_rng(0)
-        self._actions = [
-            np.stack([random_action(task, rng) for _ in range(num_envs)]) for _ in range(256)
-        ]
-        self._turn = itertools.count()
+
+class Random:
+    """The trivial player."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._actions = itertools.cycle(drawn(num_envs))
 
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
-        return self._actions[next(self._turn) % 256]
+        return next(self._actions)
 
 
 class RandomModule(TorchRLModule):
     """The same for RLlib, whose own RandomRLModule has no device to be moved to."""
 
     def setup(self) -> None:
-        pass
+        self._actions = itertools.cycle(map(torch.from_numpy, drawn(self.model_config["rows"])))
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        low, high = self.action_space.low, self.action_space.high
-        rows = len(batch[Columns.OBS])
-        return {Columns.ACTIONS: torch.from_numpy(np.random.uniform(low, high, (rows, *low.shape)))}
+        return {Columns.ACTIONS: next(self._actions)}
 
 
-def env_runner(task: Task, num_envs: int) -> SingleAgentEnvRunner:
+def env_runner(num_envs: int) -> SingleAgentEnvRunner:
     """RLlib's worker, in this process, with its module of random actions."""
+    spec = RLModuleSpec(module_class=RandomModule, model_config={"rows": num_envs})
     config = (
         PPOConfig()
-        .environment(task.env_id)
+        .environment(TASK.env_id)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs)
-        .rl_module(rl_module_spec=RLModuleSpec(module_class=RandomModule))
+        .rl_module(rl_module_spec=spec)
     )
     return SingleAgentEnvRunner(config=config)
 
 
-def ours(task: Task, num_envs: int) -> Callable[[], int]:
+def ours(num_envs: int) -> Callable[[], int]:
     """Whole episodes of at least `STEPS` steps; returns how many there were."""
-    envs, player, seeds = make_envs(task, num_envs), Random(task, num_envs), itertools.count()
+    envs, player, seeds = make_envs(TASK, num_envs), Random(num_envs), itertools.count()
 
     def once() -> int:
         steps = 0
@@ -105,25 +106,28 @@ def of_processes(envs: AsyncVectorEnv, player: Random) -> int:
 
 def environments() -> Iterator[Row]:
     """Steps a second of Hopper: ours against both, in turns."""
-    task = TASKS["mujoco/hopper"]
     for num_envs in NUM_ENVS:
-        runner = env_runner(task, num_envs)
-        with closing(AsyncVectorEnv([lambda: gymnasium.make(task.env_id)] * num_envs)) as processes:
+        runner = env_runner(num_envs)
+        with closing(AsyncVectorEnv([lambda: gymnasium.make(TASK.env_id)] * num_envs)) as processes:
             processes.reset(seed=0)
             work = {
-                "ours": ours(task, num_envs),
+                "ours": ours(num_envs),
                 "runner": partial(of_runner, runner),
-                "processes": partial(of_processes, processes, Random(task, num_envs)),
+                "processes": partial(of_processes, processes, Random(num_envs)),
             }
             seconds = seconds_a_step(work)
         runner.stop()
-        for name, against in (
-            ("runner", f"RLlib {version('ray')}'s SingleAgentEnvRunner with a random module"),
-            ("processes", f"Gymnasium {version('gymnasium')}'s AsyncVectorEnv, which only steps"),
+        for name, peer, against in (
+            ("runner", "an EnvRunner", f"RLlib {version('ray')}'s, with a random module"),
+            (
+                "processes",
+                "AsyncVectorEnv",
+                f"Gymnasium {version('gymnasium')}'s, which keeps nothing, resets counted as steps",
+            ),
         ):
             step_s = float(np.median(seconds["ours"]))
             yield {
-                "path": f"play at random, {task.name}, {num_envs} environments",
+                "path": f"play at random, {TASK.name}, {num_envs} environments, and {peer}",
                 "against": against,
                 "ours_s": step_s,
                 "theirs_s": float(np.median(seconds[name])),

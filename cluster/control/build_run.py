@@ -21,7 +21,11 @@ from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
-from cluster.runs.task_settings import fit_to_tasks, fit_to_updates
+from cluster.runs.task_settings import (
+    fit_to_tasks,
+    settle,
+    unchecked,
+)
 from gato.task import Task
 
 
@@ -106,9 +110,10 @@ def change_config(
         chosen = resolve_tasks(*tasks)
         fit = fit if set(chosen) != set(config.tasks) else None
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
+        config = unchecked(config) if fit is fit_to_tasks else config
     config = override(config, settings)
     if tasks is not None and fit is fit_to_tasks:
-        config = fit_to_updates(config, told=[path.partition("=")[0] for path in settings])
+        config = settle(config, told=[path.partition("=")[0] for path in settings])
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
     if normalise:

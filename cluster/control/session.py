@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.console import Console
 
-from actors.teachers.resolve import has_teacher
+from actors.teachers.resolve import has_teacher, longest_play
 from cluster.control.build_run import scales_of
 from cluster.journal.writer import JournalWriter
 from cluster.monitor.format import literal
@@ -82,6 +82,12 @@ class Session:
             demonstration_steps=parts.replay.demonstration_steps(),
             teachable=teachable,
             has_data=list(self._data_returns),
+            longest={
+                name: steps
+                for name, task in tasks.items()
+                if name not in config.actors.teacher_of and name not in self._data_returns
+                if (steps := longest_play(task)) is not None
+            },
             recorded=[name for name, task in tasks.items() if not task.has_environment],
             seed=config.seed,
         )

@@ -138,7 +138,7 @@ def _players_line(summary: Summary, now_s: float, size: Size) -> Text:
     says = [f"{len(workers)} worker{'' if len(workers) == 1 else 's'}"]
     if workers:
         says.append(f"{count_text(summary.env_steps_per_s(now_s))} env steps/s")
-    elif summary.workers:
+    elif summary.workers and summary.state == "running":
         # A long evaluation is reported when it ends.
         says.append(f"{len(summary.workers)} not heard of for {_silence(summary, now_s)}")
     behind = summary.oldest_weights_played(now_s)

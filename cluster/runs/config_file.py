@@ -50,18 +50,24 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     # Here, because a run's own file names no preset, and commands that only look at runs are fast.
     from actors.tasks.resolve import resolve_tasks
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
-    from cluster.runs.task_settings import fit_to_tasks, fit_to_updates
+    from cluster.runs.task_settings import (
+        fit_to_tasks,
+        settle,
+        unchecked,
+    )
 
     base, names = find_run_config(str(preset)), plain.get("tasks")
     if preset not in FOLLOW_TASKS or not isinstance(names, list) or set(names) == set(base.tasks):
         return merge(base, plain)
     tasks, fit = resolve_tasks(*map(str, names)), FOLLOW_TASKS[preset]
-    config = merge(fit(base, tasks), plain | {"tasks": list(tasks)})
+    config = fit(base, tasks)
+    config = unchecked(config) if fit is fit_to_tasks else config
+    config = merge(config, plain | {"tasks": list(tasks)})
     if fit is not fit_to_tasks:
         return config
     told = [f"replay.limiter.{name}" for name in plain.get("replay", {}).get("limiter", {})]
     told += [f"actors.{name}" for name in plain.get("actors", {})]
-    return fit_to_updates(config, told=told)
+    return settle(config, told=told)
 
 
 def config_to_yaml(config: RunConfig) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from actors.config import ActorsConfig
 from actors.tasks.resolve import resolve_tasks
 from actors.tasks.text_encoder import text_encoder
 from actors.teachers.resolve import teacher_spread
@@ -45,8 +44,8 @@ RANDOM_SHARE = 0.3
 """Of the steps in every second demonstration of a teacher with discrete actions: what a rule's
 paddle never does, a student's does, and it must have seen what helps then (docs/log.md)."""
 RELABEL_SHARE = 0.5
-"""Of the workers' time: the agent plays, and the teacher says what it would have done. A learner
-with one thread leaves that time to them."""
+"""Of the workers' time, if other roles leave as much: the agent plays, and the teacher says what it
+would have done."""
 RELABEL_FROM = 0.15
 """Of the updates: a novice's games are as long as an expert's (docs/log.md)."""
 EVALUATE_EVERY_S = 30.0
@@ -193,31 +192,21 @@ def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
             publish_every=min(500, max(50, num_updates // 40)),
         ),
         actors=replace(
-            _taught(fitted.actors) if not config.data else fitted.actors,
+            fitted.actors,
+            demonstration_random_share=0.0 if config.data else RANDOM_SHARE,
             demonstration_steps_of={of.name: of.demonstration_steps for of in needs},
             evaluate_every_s=EVALUATE_EVERY_S * max(1, len(needs) - 1),
         ),
         replay=replace(config.replay, mix=mix, limiter=limiter),
     )
-    return fit_to_updates(fitted, tasks)
+    return settle(unchecked(fitted), tasks)
 
 
-def _taught(actors: ActorsConfig) -> ActorsConfig:
-    """With teachers that show how to recover, and say what the agent should have done in its own
-    play."""
-    others = actors.generate_share + actors.demonstrate_share
-    return replace(
-        actors,
-        demonstration_random_share=RANDOM_SHARE,
-        relabel_share=max(actors.relabel_share, min(RELABEL_SHARE, 1.0 - others)),
-    )
-
-
-def fit_to_updates(
+def settle(
     config: RunConfig, tasks: Mapping[str, Task] | None = None, *, told: Collection[str] = ()
 ) -> RunConfig:
-    """The run with what follows from its number of updates: the limiter, and when the agent begins
-    to play.
+    """The run with what follows from its other settings: the limiter, and how much relabelled play
+    there is from when on. A run with data learns from that.
 
     Each inserted token is read half as often as the demonstrations alone would be, so that the
     agent may add as much as they are. The slack lets all of them in before the first update, and
@@ -246,11 +235,21 @@ def fit_to_updates(
         for name in LimiterConfig.__dataclass_fields__
         if f"replay.limiter.{name}" in told
     }
-    play_from = int(RELABEL_FROM * config.learner.num_updates)
-    if config.data or "actors.play_from" in told:
-        play_from = config.actors.play_from
-    return replace(
-        config,
-        actors=replace(config.actors, play_from=play_from),
-        replay=replace(config.replay, limiter=replace(made, **kept)),
-    )
+    made, actors = replace(made, **kept), config.actors
+    if "actors.relabel_share" not in told and not config.data:
+        others = actors.generate_share + actors.demonstrate_share
+        actors = replace(actors, relabel_share=max(0.0, min(RELABEL_SHARE, 1.0 - others)))
+    if "actors.play_from" not in told:
+        play_from = int(RELABEL_FROM * config.learner.num_updates) if actors.relabel_share else 0
+        # No later than a limiter of the user's lets the learner get before the agent plays.
+        if made.reads_per_inserted_token is not None:
+            allowed = made.slack_tokens + made.warmup_tokens * made.reads_per_inserted_token
+            play_from = min(play_from, int(allowed / (mix.rows * mix.row_tokens)))
+        actors = replace(actors, play_from=play_from)
+    return replace(config, actors=actors, replay=replace(config.replay, limiter=made))
+
+
+def unchecked(config: RunConfig) -> RunConfig:
+    """The fitted run without what `settle` derives, so that the user's settings can be made: shares
+    are checked together, and so are `play_from` and the limiter."""
+    return replace(config, actors=replace(config.actors, play_from=0, relabel_share=0.0))

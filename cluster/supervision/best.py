@@ -60,7 +60,9 @@ class BestCheckpoint:
     def append(self, record: Record) -> None:
         """Write a record down; see the class."""
         self._journal.append(record)
-        if isinstance(record, Evaluation) and record.returns and record.failed is None:
+        if not isinstance(record, Evaluation) or not record.returns or record.failed is not None:
+            return
+        if not record.num_cut:  # a part of a game is not compared with whole ones
             self._see(record)
 
     def _see(self, evaluation: Evaluation) -> None:

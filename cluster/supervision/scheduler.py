@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from actors.assignment import Assignment, Role
 from actors.config import PLAYING, ActorsConfig
-from cluster.supervision.task_progress import TaskProgress, is_hopeless
+from cluster.supervision.task_progress import first_progress, is_hopeless
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -36,28 +36,25 @@ class Scheduler:
         seed: int,
         has_data: Sequence[str] = (),
         recorded: Collection[str] = (),
+        longest: Mapping[str, int] | None = None,
     ) -> None:
         """`teachable`: tasks that have a teacher; those of them that `has_data` names need no
-        demonstrations of it. `recorded`: tasks without an environment, which are only evaluated."""
+        demonstrations of it. `recorded`: tasks without an environment, which are only evaluated.
+        `longest`: steps of a task after which episodes are cut off that are relabelled, or
+        evaluated before the end of the training."""
         self._config = config
         self._recorded = frozenset(recorded)
         self._has_data = bool(has_data)
         self._newest: Version | None = None
-        self._tasks = {
-            task: TaskProgress(
-                demonstration_steps=demonstration_steps.get(task, 0),
-                wanted_steps=(
-                    config.demonstration_steps_of.get(task, config.demonstration_steps)
-                    if task in teachable and task not in has_data
-                    else 0
-                ),
-                teachable=task in teachable,
-                # Seeds of demonstrations and play begin where no evaluation and no other run's seed
-                # looks.
-                next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
-            )
-            for task in tasks
-        }
+        self._tasks = first_progress(
+            config,
+            tasks,
+            demonstration_steps=demonstration_steps,
+            teachable=teachable,
+            has_data=has_data,
+            longest=longest or {},
+            seed=seed,
+        )
         self._may_insert = True
         self._step = 0
         self._spent_s: dict[str, float] = dict.fromkeys(
@@ -194,7 +191,7 @@ class Scheduler:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._num_episodes(name, last=at_once))
         return Assignment(
             role="evaluate", task=name, seeds=tuple(seeds), num_envs=config.num_envs, film=film,
-            whole=at_once,
+            max_steps=None if at_once else state.longest,
         )  # fmt: skip
 
     def _num_episodes(self, name: str, *, last: bool) -> int:
@@ -233,7 +230,8 @@ class Scheduler:
         state.next_seed += len(seeds)
         state.asked[role] += len(seeds)
         state.teaching_in_flight += role == "demonstrate"
-        return Assignment(role=role, task=name, seeds=seeds)
+        max_steps = state.longest if role == "relabel" else None
+        return Assignment(role=role, task=name, seeds=seeds, max_steps=max_steps)
 
     def failed(
         self, assignment: Assignment, version: Version | None, *, given_s: float, now_s: float
@@ -243,7 +241,7 @@ class Scheduler:
         self.died(assignment, given_s=given_s, now_s=now_s)
         state, role = self._tasks[assignment.task], assignment.role
         if role == "evaluate":
-            state.was_evaluated(version, with_all=True)
+            state.was_evaluated(version, with_all=assignment.max_steps is None)
             state.evaluation_ended_s = now_s
         else:
             state.not_before_s[role] = now_s + FAILURE_PAUSE_S * 2 ** min(state.failures[role], 6)
@@ -287,8 +285,9 @@ class Scheduler:
         if role == "demonstrate":
             state.demonstration_steps += report.env_steps
         elif role == "evaluate":
-            most = self._num_episodes(assignment.task, last=True)
-            state.was_evaluated(report.version, with_all=len(assignment.seeds) >= most)
+            has_all = len(assignment.seeds) >= self._num_episodes(assignment.task, last=True)
+            has_all &= assignment.max_steps is None
+            state.was_evaluated(report.version, with_all=has_all)
             state.evaluation_ended_s = now_s
             state.filmed_s = now_s if assignment.film else state.filmed_s
         share = self._config.share(role)

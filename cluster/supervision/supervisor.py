@@ -143,7 +143,7 @@ class Supervisor:
         """Play the last version on every task. Workers end what they do first. A task that does not
         come to an end is given up."""
         self._learner_named = True  # it has ended: nobody waits to hear of it
-        patience_s = max(300.0, LAST_EPISODE_S * self._config.actors.episodes(last=True))
+        patience_s = max(900.0, LAST_EPISODE_S * self._config.actors.episodes(last=True))
         deadline_s, missing = time.monotonic() + patience_s, self._scheduler.num_unevaluated
         while time.monotonic() < deadline_s and not self._asked_to_stop.is_set():
             self._tick(hand_out=True, last=True)

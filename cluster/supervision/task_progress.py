@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.assignment import Role
-from actors.config import PLAYING
+from actors.config import PLAYING, ActorsConfig
 from gato.version import Version
 
 BREAKS_AFTER = 8
@@ -21,9 +21,12 @@ class TaskProgress:
     demonstration_steps: int = 0
     wanted_steps: int = 0
     teachable: bool = False
+    longest: int | None = None
+    """Steps after which the agent's episodes are cut off that nobody needs to their end."""
     evaluated: Version | None = None
     evaluated_last: Version | None = None
-    """The newest version with as many episodes as evaluations after the training have."""
+    """The newest version with as many episodes as evaluations after the training have, played to
+    their ends."""
     evaluation_in_flight: bool = False
     evaluation_ended_s: float = float("-inf")
     filmed_s: float = float("-inf")
@@ -48,13 +51,43 @@ class TaskProgress:
         return newest is not None and is_open and (done is None or done < newest)
 
     def was_evaluated(self, version: Version | None, *, with_all: bool) -> None:
-        """An evaluation of a version ended; `with_all`: it had all episodes, or failed."""
+        """An evaluation of a version ended; `with_all`: it had all episodes to their ends, or
+        failed."""
         self.evaluated = _newer(self.evaluated, version)
         if with_all:
             self.evaluated_last = _newer(self.evaluated_last, version)
 
     def may_try(self, role: Role, now_s: float) -> bool:
         return not self.is_broken(role) and now_s >= self.not_before_s.get(role, now_s)
+
+
+def first_progress(
+    config: ActorsConfig,
+    tasks: Sequence[str],
+    *,
+    demonstration_steps: Mapping[str, int],
+    teachable: Collection[str],
+    has_data: Collection[str],
+    longest: Mapping[str, int],
+    seed: int,
+) -> dict[str, TaskProgress]:
+    """Where each task stands as a run begins or goes on; see `Scheduler`."""
+    return {
+        task: TaskProgress(
+            demonstration_steps=demonstration_steps.get(task, 0),
+            wanted_steps=(
+                config.demonstration_steps_of.get(task, config.demonstration_steps)
+                if task in teachable and task not in has_data
+                else 0
+            ),
+            teachable=task in teachable,
+            longest=longest.get(task),
+            # Seeds of demonstrations and play begin where no evaluation and no other run's seed
+            # looks.
+            next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
+        )
+        for task in tasks
+    }
 
 
 def _newer(one: Version | None, other: Version | None) -> Version | None:

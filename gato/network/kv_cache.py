@@ -50,11 +50,13 @@ class LayerCache:
     def heads(self, part: slice) -> LayerCache:
         """A view of some heads."""
         distances, prompt_keys, prompt_values = self.distances, self.prompt_keys, self.prompt_values
+        biases = self.biases
         return replace(
             self,
             keys=self.keys[part],
             values=self.values[part],
             distances=None if distances is None else distances[part],
+            biases=None if biases is None else biases[:, part],
             prompt_keys=None if prompt_keys is None else prompt_keys[part],
             prompt_values=None if prompt_values is None else prompt_values[part],
         )

@@ -15,7 +15,6 @@ from actors.envs.factory import make_envs
 from actors.envs.vector import VectorEnv
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
-from actors.teachers.resolve import longest_play
 from actors.teachers.scripted import UP
 from actors.teachers.specialist import load_specialist
 from actors.worker import WeightedPlayer, WeightsSource, Worker
@@ -230,14 +229,9 @@ def test_a_rule_relabels_by_what_it_would_have_pressed() -> None:
         assert UP in episode.labels
 
 
-@pytest.mark.parametrize(
-    ("role", "whole", "is_cut"),
-    [("relabel", True, True), ("evaluate", False, True), ("evaluate", True, False)],
-)
-def test_a_novice_that_never_serves_is_cut_off_where_nobody_needs_the_end(
-    role: Role, whole: bool, is_cut: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("actors.teachers.resolve.LONGEST", 0.01)  # 15 of the rule's steps
+@pytest.mark.parametrize("role", ["relabel", "evaluate"])
+@pytest.mark.parametrize("max_steps", [15, None])
+def test_a_novice_that_never_serves_can_be_cut_off(role: Role, max_steps: int | None) -> None:
     sink, seen = ListSink(), list[Episode]()
     worker = Worker(
         "w0",
@@ -248,16 +242,17 @@ def test_a_novice_that_never_serves_is_cut_off_where_nobody_needs_the_end(
         make=lambda task, num_envs: make_envs(replace(task, max_steps=100), num_envs),
         seen=seen.append,
     )
-    report, _ = worker.perform(
-        Assignment(role=role, task="atari/breakout", seeds=(0, 1), whole=whole)
+    report, evaluation = worker.perform(
+        Assignment(role=role, task="atari/breakout", seeds=(0, 1), max_steps=max_steps)
     )
     assert report.failed is None
     assert len(seen) == 2
     for episode in seen:
-        assert episode.num_steps == 15 if is_cut else episode.num_steps > 50
         assert episode.truncated
+        assert (episode.num_steps == 15) if max_steps else (episode.num_steps > 50)
         check_episode(episode, TASKS["atari/breakout"])
-    assert longest_play(TASKS["atari/space-invaders"]) is None
+    if evaluation is not None:
+        assert evaluation.num_cut == (2 if max_steps else 0)
 
 
 def test_fewer_environments_than_seeds_play_all_of_them() -> None:

@@ -155,6 +155,8 @@ def test_a_worker_in_a_long_evaluation_is_not_forgotten() -> None:
     assert "1 worker " in drawn(summary)
     text = drawn(summary, now_s=summary.last_s + 180.0)
     assert "0 workers · 1 not heard of for 3 min" in text
+    ended = fold(summary, "999-0", BEGIN_S + 900.0, Event(kind="finished", text=""))
+    assert "not heard of for" not in drawn(ended, now_s=BEGIN_S + 9000.0)
 
 
 def test_a_run_without_tasks_can_be_drawn() -> None:

@@ -20,8 +20,8 @@ from cluster.runs.task_settings import (
     RELABEL_SHARE,
     all_needs,
     fit_to_tasks,
-    fit_to_updates,
     needs_of,
+    settle,
 )
 from gato.config import PRESETS
 from replay.rate_limiter import Limiter
@@ -127,22 +127,32 @@ def test_teachers_show_how_to_recover_and_relabel_the_agents_play() -> None:
         "actors.play_from=7",
     ).actors
     assert (said.relabel_share, said.demonstration_random_share, said.play_from) == (0.0, 0.0, 7)
-    with_data = fit_to_tasks(
-        replace(RUNS["demo"], data=("mine",)), {name: TASKS[name] for name in SIX}
-    )
-    assert with_data.actors.relabel_share == 0.0
-    assert with_data.actors.play_from == 0
+    for run in ("demo", "generalist"):
+        with_data = fit_to_tasks(
+            replace(RUNS[run], data=("mine",)), {name: TASKS[name] for name in SIX}
+        ).actors
+        assert with_data.relabel_share == with_data.demonstration_random_share == 0.0
+        assert with_data.play_from == 0
 
 
-def test_relabelling_leaves_the_other_roles_their_shares() -> None:
-    busy = replace(RUNS["demo"].actors, generate_share=0.4, demonstrate_share=0.3)
-    fitted = fit_to_tasks(replace(RUNS["demo"], actors=busy), {name: TASKS[name] for name in SIX})
-    assert fitted.actors.relabel_share == pytest.approx(0.3)
-    assert fitted.actors.generate_share == 0.4
+@pytest.mark.parametrize("run", ["demo", "generalist"])
+def test_shares_of_the_user_are_left_to_the_other_roles(run: str, tmp_path: Path) -> None:
+    said = started(SIX, "actors.generate_share=0.8", run=run).actors
+    assert said.generate_share == 0.8
+    assert said.relabel_share == pytest.approx(0.2)
+    file = tmp_path / "mine.yaml"
+    tasks = ", ".join(SIX)
+    file.write_text(f"preset: demo\ntasks: [{tasks}]\nactors: {{generate_share: 0.8}}\n")
+    assert read_config(file).actors.relabel_share == pytest.approx(0.2)
+
+
+def test_the_agent_plays_before_a_limiter_of_the_user_stops_the_learner() -> None:
+    config = started(SIX, "replay.limiter.slack_tokens=100000")
+    assert 0 < config.actors.play_from < int(RELABEL_FROM * config.learner.num_updates)
 
 
 def test_little_data_is_enough_to_begin() -> None:
-    with_data = fit_to_updates(replace(started(("mujoco/hopper",)), data=("mine",)))
+    with_data = settle(replace(started(("mujoco/hopper",)), data=("mine",)))
     assert Limiter(with_data.replay.limiter, inserted_tokens=100).may_read()
     assert not Limiter(started().replay.limiter, inserted_tokens=100).may_read()
 
@@ -198,4 +208,4 @@ def test_a_whole_file_says_everything(tmp_path: Path) -> None:
 
 def test_the_limiter_is_the_same_however_often_it_follows() -> None:
     config = started()
-    assert fit_to_updates(fit_to_updates(config)) == fit_to_updates(config) == config
+    assert settle(settle(config)) == settle(config) == config

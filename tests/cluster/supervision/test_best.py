@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_a_version_counts_once_all_tasks_were_evaluated_with_it() -> None:
     assert disk.kept == [100, 300]
     assert journal.events == ["of update 100, version 1.1: 0.5", "of update 300, version 1.3: 0.9"]
     assert sum(isinstance(record, Evaluation) for record in journal.records) == 6
+
+
+def test_a_part_of_a_game_is_never_the_best() -> None:
+    journal, disk = ListJournal(), Disk(100, 200)
+    best = BestCheckpoint(journal, ["a"], SCALES, disk.keep, so_far=None)
+    best.append(replace(evaluation("a", 1, 9.0, 6.0), num_cut=1))
+    best.append(evaluation("a", 2, 5.0))
+    assert disk.kept == [200]
+    assert sum(isinstance(record, Evaluation) for record in journal.records) == 2
 
 
 def test_a_version_without_a_checkpoint_does_not_raise_the_bar() -> None:

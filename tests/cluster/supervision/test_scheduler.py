@@ -358,7 +358,6 @@ def test_a_resumed_run_does_not_teach_again() -> None:
 def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
     scheduler = make(replace(CONFIG, clip_every_s=10.0, generate_share=0.0), teachable=[])
     filmed: list[bool] = []
-    whole: list[bool] = []
     for number, now_s in enumerate([0.0, 9.0, 10.0, 11.0]):
         scheduler.published(Version(1, number))
         for _ in range(2):
@@ -366,14 +365,44 @@ def test_a_task_is_filmed_now_and_then_and_in_its_last_evaluation() -> None:
             assert assignment is not None
             scheduler.done("w", assignment, report(assignment, version=Version(1, number)), now_s)
             filmed.append(assignment.film)
-            whole.append(assignment.whole)
-    assert whole == [False] * 6 + [True] * 2
     assert filmed == [True, True, False, False, True, True, True, True]
     never = make(replace(CONFIG, clip_every_s=0.0), teachable=[])
     never.published(Version(1, 1))
     assignment = never.next("w", 0.0, last=True)
     assert assignment is not None
     assert not assignment.film
+
+
+def test_only_the_last_evaluations_are_played_to_their_ends() -> None:
+    config = replace(CONFIG, generate_share=0.0, relabel_share=0.5)
+    scheduler = make(config, teachable=["a"], has_data=["a"], longest={"a": 30})
+    scheduler.published(Version(1, 1))
+    given: list[Assignment] = []
+    for _ in range(3):
+        assignment = scheduler.next("w", 0.0)
+        assert assignment is not None
+        given.append(assignment)
+        scheduler.done("w", assignment, report(assignment, version=Version(1, 1)), 0.0)
+    steps = {(each.role, each.task): each.max_steps for each in given}
+    assert steps == {("evaluate", "a"): 30, ("evaluate", "b"): None, ("relabel", "a"): 30}
+    # Of the last version: that of a was cut off, and is made again; that of b is done.
+    assert scheduler.num_unevaluated == 1
+    last = scheduler.next("w", 1.0, last=True)
+    assert last is not None
+    assert (last.task, last.max_steps) == ("a", None)
+    scheduler.done("w", last, report(last, version=Version(1, 1)), 1.0)
+    assert scheduler.num_unevaluated == 0
+    assert scheduler.next("w", 2.0, last=True) is None
+
+
+def test_an_evaluation_that_failed_before_its_end_is_tried_again_at_the_end() -> None:
+    scheduler = make(replace(CONFIG, generate_share=0.0), teachable=[], longest={"a": 30})
+    scheduler.published(Version(1, 1))
+    first = scheduler.next("w", 0.0)
+    assert first is not None
+    scheduler.failed(first, Version(1, 1), given_s=0.0, now_s=0.0)
+    last = [scheduler.next(worker, 1.0, last=True) for worker in ("w", "v")]
+    assert sorted(each.task for each in last if each) == ["a", "b"]
 
 
 def test_workers_that_fail_together_are_one_failure() -> None:

@@ -72,10 +72,18 @@ def some_prompt(task: Task, prompt_steps: int, rng: np.random.Generator) -> Wind
 @pytest.mark.parametrize("window_steps", [1, 3])
 @pytest.mark.parametrize("prompt_steps", [0, 2, 5])
 @pytest.mark.parametrize("positions", ["transformer-xl", "rotary"])
+@pytest.mark.parametrize("scores_at_once", [1 << 18, 1])
 def test_acting_with_a_cache_equals_acting_without(
-    task: Task, window_steps: int, prompt_steps: int, positions: str
+    task: Task,
+    window_steps: int,
+    prompt_steps: int,
+    positions: str,
+    scores_at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Over three contexts and more, with rows that begin again at different times."""
+    """Over three contexts and more, with rows that begin again at different times, and with heads
+    one by one."""
+    monkeypatch.setattr("gato.network.kv_cache.SCORES_AT_ONCE", scores_at_once)
     rng = np.random.default_rng(1)
     steps = StepLayout(task, small_model(64).config.layout)
     model = small_model(context_tokens=3 * steps.tokens_per_step, positions=positions)
