@@ -52,7 +52,7 @@ def collect(run_folder: Path) -> None:
     """Keep the evaluations of a finished run, and those of its last checkpoint, played again."""
     info = json.loads((run_folder / "run.json").read_text())
     name, seed, begun_s = info["config"]["name"], info["config"]["seed"], info["created_s"]
-    entries = JournalFile(run_folder / "journal").read(count=1_000_000)
+    entries = JournalFile(run_folder / "journal").read_all()
     scales = json.loads((run_folder / "scales.json").read_text())
     out = subprocess.run(
         [str(GATO), "evaluate", run_folder.name, "--episodes", str(EPISODES), "--json"],

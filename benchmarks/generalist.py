@@ -52,7 +52,7 @@ def collect(folder: Path) -> dict[str, Any]:
         check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     played = json.loads(out.stdout)
-    entries = JournalFile(folder / "journal").read(count=10_000_000)
+    entries = JournalFile(folder / "journal").read_all()
     scales = json.loads((folder / "scales.json").read_text())
     config = run.config()
     reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
@@ -120,15 +120,15 @@ def write(result: Mapping[str, Any], name: str) -> None:
         f" {result['updates']:,} of {result['planned_updates']:,} updates,"
         f" {result['trained_tokens'] / 1e6:,.0f} million tokens,"
         f" {result['learner_s'] / 3600:.1f} hours of the learner. {machine['cpu']},"
-        f" {machine['date']}, commit {machine['commit']}. Last checkpoint, {EPISODES} episodes a"
-        " task; 0 is a random policy, 1 the teacher.", "",
-        "| task | return | ± | of the teacher | teacher | random | target |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random policy, 1 the"
+        " teacher.", "",
+        "| task | episodes | return | ± | of the teacher | teacher | random | target |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for task, played in result["tasks"].items():
         scale, target = result["scales"][task], TARGETS.get(task)
         lines.append(
-            f"| {task} | {played['return']:,.1f} | {played['return_std']:,.1f} |"
+            f"| {task} | {len(played['returns'])} | {played['return']:,.1f} | {played['return_std']:,.1f} |"
             f" {played['normalised']:.2f} | {scale['teacher_return']:,.1f} |"
             f" {scale['random_return']:,.1f} | {'' if target is None else f'{target:g}'} |"
         )

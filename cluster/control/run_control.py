@@ -162,8 +162,9 @@ def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) 
         return replace(config, actors=replace(config.actors, num_workers=num_workers))
 
     with _control(folder, redis_url) as control, journal_of(folder, redis_url) as journal:
-        entries = journal.read(count=1_000_000)
-        last = entries[-1].id if entries else START
+        last = START
+        while entries := journal.read(last, count=10_000):
+            last = entries[-1].id
         folder.change_config(change)
         word = control.post_control("scale", str(num_workers))
         begun_s = time.monotonic()

@@ -47,6 +47,13 @@ class JournalFile:
             else:
                 self._closed.wait(LOOK_EVERY_S)
 
+    def read_all(self) -> list[Entry]:
+        """Every entry, from the first to the newest; one `read` stops after some megabytes."""
+        entries: list[Entry] = []
+        while more := self.read(entries[-1].id if entries else START):
+            entries += more
+        return entries
+
     def close(self) -> None:
         """End a `read` that waits."""
         self._closed.set()

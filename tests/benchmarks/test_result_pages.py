@@ -80,7 +80,7 @@ def test_the_generalists_page_has_the_mean_over_families(
     generalist.write(result, "generalist")
     text = (tmp_path / "generalist.md").read_text()
     assert "5 of 10 updates" in text
-    assert "| atari/pong | 1.0 | 0.0 | 0.10 | 10.0 | 0.0 | 16.5 |" in text
+    assert "| atari/pong | 2 | 1.0 | 0.0 | 0.10 | 10.0 | 0.0 | 16.5 |" in text
     assert "over 2 tasks (mujoco): 0.90" in text
     rows = (tmp_path / "generalist.csv").read_text().splitlines()
     assert len(rows) == 1 + 6

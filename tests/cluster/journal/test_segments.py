@@ -13,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.journal.codec import encode
+from cluster.journal.journal_file import JournalFile
+from cluster.journal.records import Event
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.segments import Line, SegmentReader, pack, unpack
 
@@ -163,3 +166,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write the journal in .*file"):
         SegmentWriter(tmp_path / "file" / "journal")
+
+
+def test_all_of_a_long_journal_is_read(tmp_path: Path) -> None:
+    """One `read` stops after some megabytes, however many entries it is asked for."""
+    with SegmentWriter(tmp_path) as lines:
+        for number in range(60):
+            lines.append(encode(Event(kind="noted", text=f"{number}" * 50_000), time_s=1.0))
+    journal = JournalFile(tmp_path)
+    assert len(journal.read(count=1000)) < 60
+    texts = [entry.record.text for entry in journal.read_all() if isinstance(entry.record, Event)]
+    assert [int(text[: len(text) // 50_000]) for text in texts] == list(range(60))
