@@ -120,16 +120,16 @@ def write(result: Mapping[str, Any], name: str) -> None:
         f" {result['updates']:,} of {result['planned_updates']:,} updates,"
         f" {result['trained_tokens'] / 1e6:,.0f} million tokens,"
         f" {result['learner_s'] / 3600:.1f} hours of the learner. {machine['cpu']},"
-        f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random policy, 1 the"
-        " teacher.", "",
+        f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random"
+        " policy, 1 the teacher.", "",
         "| task | episodes | return | ± | of the teacher | teacher | random | target |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for task, played in result["tasks"].items():
         scale, target = result["scales"][task], TARGETS.get(task)
         lines.append(
-            f"| {task} | {len(played['returns'])} | {played['return']:,.1f} | {played['return_std']:,.1f} |"
-            f" {played['normalised']:.2f} | {scale['teacher_return']:,.1f} |"
+            f"| {task} | {len(played['returns'])} | {played['return']:,.1f} |"
+            f" {played['return_std']:,.1f} | {played['normalised']:.2f} | {scale['teacher_return']:,.1f} |"
             f" {scale['random_return']:,.1f} | {'' if target is None else f'{target:g}'} |"
         )
     lines.append("")
