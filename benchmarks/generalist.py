@@ -129,7 +129,8 @@ def write(result: Mapping[str, Any], name: str) -> None:
         scale, target = result["scales"][task], TARGETS.get(task)
         lines.append(
             f"| {task} | {len(played['returns'])} | {played['return']:,.1f} |"
-            f" {played['return_std']:,.1f} | {played['normalised']:.2f} | {scale['teacher_return']:,.1f} |"
+            f" {played['return_std']:,.1f} | {played['normalised']:.2f} |"
+            f" {scale['teacher_return']:,.1f} |"
             f" {scale['random_return']:,.1f} | {'' if target is None else f'{target:g}'} |"
         )
     lines.append("")
