@@ -24,7 +24,7 @@ class ActorsConfig:
     evaluation_episodes: int | None = None
     """Episodes of a task in each of its evaluations, on the same seeds every time. None:
     `num_envs`. They are whole after the training; before, games are cut off at three times the
-    length of the teacher's."""
+    mean length of the rule's."""
     evaluation_records: int = 256
     """Held-out records of a task without an environment in each of its evaluations."""
     final_evaluation_episodes: int | None = None

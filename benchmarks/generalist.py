@@ -42,30 +42,36 @@ ROBOTS_TARGET = 0.85
 """Interquartile mean over the robots, of their teachers: JAT's of its experts."""
 
 
-def collect(folder: Path) -> dict[str, Any]:
-    """Play the last checkpoint; all that is known of the run."""
-    run = RunFolder(folder.parent, folder.name)
+def play(run: RunFolder, task: str, episodes: int) -> dict[str, Any]:
+    """What `gato evaluate --json` prints of one task."""
     out = subprocess.run(
-        [sys.executable, "-P", "-m", "cluster.cli.main", "evaluate", run.name, "--episodes",
-         str(EPISODES), "--resume", "--json"],
-        env=os.environ | {"GATO_RUNS": str(folder.parent.absolute()), "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-P", "-m", "cluster.cli.main", "evaluate", run.name, "--task", task,
+         "--episodes", str(episodes), "--resume", "--json"],
+        env=os.environ
+        | {"GATO_RUNS": str(run.path.parent.absolute()), "PYTHONPATH": str(ROOT)},
         check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    played = json.loads(out.stdout)
+    return json.loads(out.stdout)
+
+
+def collect(folder: Path, fewer: Mapping[str, int]) -> dict[str, Any]:
+    """Play the last checkpoint; all that is known of the run. `fewer`: episodes of some tasks."""
+    run = RunFolder(folder.parent, folder.name)
+    played = {name: play(run, name, fewer.get(name, EPISODES)) for name in run.config().tasks}
     entries = JournalFile(folder / "journal").read_all()
     scales = json.loads((folder / "scales.json").read_text())
     config = run.config()
     reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
     return {
         "command": _command(config),
-        "tasks": played["tasks"],
+        "tasks": {name: of["tasks"][name] for name, of in played.items()},
         "scales": scales,
         "seed": config.seed,
         "updates": max((report.step for report in reports), default=0),
         "planned_updates": config.learner.num_updates,
         "trained_tokens": sum(report.tokens for report in reports),
         "learner_s": round(math.fsum(report.wall_s for report in reports), 1),
-        "parameters": _parameters(Path(played["checkpoint"])),
+        "parameters": _parameters(Path(next(iter(played.values()))["checkpoint"])),
         "curves": {name: curve(entries, name, _begun_s(entries), scales[name]) for name in scales},
         "machine": about(),
     }
@@ -113,10 +119,17 @@ def write(result: Mapping[str, Any], name: str) -> None:
         for task, played in result["tasks"].items():
             writer.writerows([task, i, value] for i, value in enumerate(played["returns"]))
     machine = result["machine"]
+    few = [
+        f"{task}={len(played['returns'])}"
+        for task, played in result["tasks"].items()
+        if len(played["returns"]) < EPISODES
+    ]
+    options = f" --fewer {' '.join(few)}" if few else ""
     lines = [
         f"# The run {name}", "",
         f"One set of weights ({result['parameters'] / 1e6:.2f} million numbers) on all tasks:"
-        f" `{result['command']}` (seed {result['seed']}), then `python -m benchmarks.generalist`."
+        f" `{result['command']}` (seed {result['seed']}), then"
+        f" `python -m benchmarks.generalist RUN{options}`."
         f" {result['updates']:,} of {result['planned_updates']:,} updates,"
         f" {result['trained_tokens'] / 1e6:,.0f} million tokens,"
         f" {result['learner_s'] / 3600:.1f} hours of the learner. {machine['cpu']},"
@@ -178,9 +191,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of the run, such as runs/generalist")
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--fewer", nargs="*", default=[], metavar="TASK=N", help=f"episodes in place of {EPISODES}"
+    )
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    pairs = [word.partition("=") for word in arguments.fewer]
+    fewer = {task: int(number) for task, _, number in pairs}
     name = RunFolder(folder.parent, folder.name).config().name
-    write(collect(folder), name)
+    write(collect(folder, fewer), name)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,6 @@ def write_table(file: Path) -> None:
         "# Benchmarks", "",
         "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
         " (above 1: faster than it). All rows: `rows.jsonl`.",
-        "Those against Hugging Face's models, RLlib's EnvRunners and AsyncVectorEnv are made by"
-        " `python -m benchmarks.peers`.",
         "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
         "*Memory*: the yardstick's peak by ours, where it was measured.", "",
         "| path | against | ratio | ours | memory | machine | date | commit |",

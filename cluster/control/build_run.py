@@ -23,8 +23,8 @@ from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.runs.task_settings import (
     fit_to_tasks,
-    settle,
-    unchecked,
+    with_derived,
+    without_derived,
 )
 from gato.task import Task
 
@@ -110,10 +110,10 @@ def change_config(
         chosen = resolve_tasks(*tasks)
         fit = fit if set(chosen) != set(config.tasks) else None
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
-        config = unchecked(config) if fit is fit_to_tasks else config
+        config = without_derived(config) if fit is fit_to_tasks else config
     config = override(config, settings)
     if tasks is not None and fit is fit_to_tasks:
-        config = settle(config, told=[path.partition("=")[0] for path in settings])
+        config = with_derived(config, told=[path.partition("=")[0] for path in settings])
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)
     if normalise:

@@ -52,8 +52,8 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
     from cluster.runs.task_settings import (
         fit_to_tasks,
-        settle,
-        unchecked,
+        with_derived,
+        without_derived,
     )
 
     base, names = find_run_config(str(preset)), plain.get("tasks")
@@ -61,13 +61,13 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
         return merge(base, plain)
     tasks, fit = resolve_tasks(*map(str, names)), FOLLOW_TASKS[preset]
     config = fit(base, tasks)
-    config = unchecked(config) if fit is fit_to_tasks else config
+    config = without_derived(config) if fit is fit_to_tasks else config
     config = merge(config, plain | {"tasks": list(tasks)})
     if fit is not fit_to_tasks:
         return config
     told = [f"replay.limiter.{name}" for name in plain.get("replay", {}).get("limiter", {})]
     told += [f"actors.{name}" for name in plain.get("actors", {})]
-    return settle(config, told=told)
+    return with_derived(config, told=told)
 
 
 def config_to_yaml(config: RunConfig) -> str:

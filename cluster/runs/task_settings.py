@@ -199,10 +199,10 @@ def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
         ),
         replay=replace(config.replay, mix=mix, limiter=limiter),
     )
-    return settle(unchecked(fitted), tasks)
+    return with_derived(without_derived(fitted), tasks)
 
 
-def settle(
+def with_derived(
     config: RunConfig, tasks: Mapping[str, Task] | None = None, *, told: Collection[str] = ()
 ) -> RunConfig:
     """The run with what follows from its other settings: the limiter, and how much relabelled play
@@ -249,7 +249,7 @@ def settle(
     return replace(config, actors=actors, replay=replace(config.replay, limiter=made))
 
 
-def unchecked(config: RunConfig) -> RunConfig:
-    """The fitted run without what `settle` derives, so that the user's settings can be made: shares
-    are checked together, and so are `play_from` and the limiter."""
+def without_derived(config: RunConfig) -> RunConfig:
+    """The fitted run without what `with_derived` adds, so that the user's settings can be made:
+    shares are checked together, and so are `play_from` and the limiter."""
     return replace(config, actors=replace(config.actors, play_from=0, relabel_share=0.0))

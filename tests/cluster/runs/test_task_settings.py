@@ -21,7 +21,7 @@ from cluster.runs.task_settings import (
     all_needs,
     fit_to_tasks,
     needs_of,
-    settle,
+    with_derived,
 )
 from gato.config import PRESETS
 from replay.rate_limiter import Limiter
@@ -152,7 +152,7 @@ def test_the_agent_plays_before_a_limiter_of_the_user_stops_the_learner() -> Non
 
 
 def test_little_data_is_enough_to_begin() -> None:
-    with_data = settle(replace(started(("mujoco/hopper",)), data=("mine",)))
+    with_data = with_derived(replace(started(("mujoco/hopper",)), data=("mine",)))
     assert Limiter(with_data.replay.limiter, inserted_tokens=100).may_read()
     assert not Limiter(started().replay.limiter, inserted_tokens=100).may_read()
 
@@ -208,4 +208,4 @@ def test_a_whole_file_says_everything(tmp_path: Path) -> None:
 
 def test_the_limiter_is_the_same_however_often_it_follows() -> None:
     config = started()
-    assert settle(settle(config)) == settle(config) == config
+    assert with_derived(with_derived(config)) == with_derived(config) == config
