@@ -8,7 +8,7 @@ RUN ?= demo
 # Processes that share the fast tests; a file is tested in one of them.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup run test test-slow test-browser pictures coverage mutate chaos check bench docs clean
+.PHONY: setup run test test-slow test-browser pictures coverage mutate chaos results-small check bench docs clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,10 @@ mutate: $(STAMP)
 # the promises of docs/reliability.md are checked. Needs root.
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.storm --write
+
+# Small forms of the results in docs/results, checked against stored bounds. It takes less than an hour.
+results-small: $(STAMP)
+	$(BIN)/python -m benchmarks.small
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

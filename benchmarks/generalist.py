@@ -1,7 +1,10 @@
-"""The result of the run generalist, from its folder: 50 episodes a task of the last checkpoint.
+"""The result of a run on many tasks, from its folder: 50 episodes a task of the last checkpoint.
 
     gato start generalist                             # hours; Ctrl-C and gato resume: in pieces
     python -m benchmarks.generalist runs/generalist   # docs/results/generalist.{json,csv,md,png}
+
+    gato start demo --name six-tasks --tasks hopper,halfcheetah,walker2d,pong,freeway,breakout
+    python -m benchmarks.generalist runs/six-tasks --preset demo
 
 An evaluation that was ended goes on with the episodes that it has.
 """
@@ -19,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.tasks.resolve import resolve_tasks
 from benchmarks.curve import curve
 from benchmarks.learning import RESULTS
 from benchmarks.machine import ROOT, about
@@ -27,7 +31,7 @@ from cluster.journal.journal_file import JournalFile
 from cluster.monitor.iqm import Aggregate, aggregate
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
-from cluster.runs.presets import RUNS
+from cluster.runs.presets import FOLLOW_TASKS, RUNS
 from gato.metrics import LearnerReport
 
 EPISODES = 50
@@ -54,8 +58,9 @@ def play(run: RunFolder, task: str, episodes: int) -> dict[str, Any]:
     return json.loads(out.stdout)
 
 
-def collect(folder: Path, fewer: Mapping[str, int]) -> dict[str, Any]:
-    """Play the last checkpoint; all that is known of the run. `fewer`: episodes of some tasks."""
+def collect(folder: Path, fewer: Mapping[str, int], preset: str | None) -> dict[str, Any]:
+    """Play the last checkpoint; all that is known of the run. `fewer`: episodes of some tasks.
+    `preset`: what it was started from, if not from the preset of its name."""
     run = RunFolder(folder.parent, folder.name)
     played = {name: play(run, name, fewer.get(name, EPISODES)) for name in run.config().tasks}
     entries = JournalFile(folder / "journal").read_all()
@@ -63,13 +68,14 @@ def collect(folder: Path, fewer: Mapping[str, int]) -> dict[str, Any]:
     config = run.config()
     reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
     return {
-        "command": _command(config),
+        "command": _command(config, preset or config.name),
         "tasks": {name: of["tasks"][name] for name, of in played.items()},
         "scales": scales,
         "seed": config.seed,
         "updates": max((report.step for report in reports), default=0),
         "planned_updates": config.learner.num_updates,
         "trained_tokens": sum(report.tokens for report in reports),
+        "wall_s": round(entries[-1].time_s - _begun_s(entries), 1),
         "learner_s": round(math.fsum(report.wall_s for report in reports), 1),
         "parameters": _parameters(Path(next(iter(played.values()))["checkpoint"])),
         "curves": {name: curve(entries, name, _begun_s(entries), scales[name]) for name in scales},
@@ -77,11 +83,18 @@ def collect(folder: Path, fewer: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _command(config: RunConfig) -> str:
-    """The command that starts the run; of other updates than the preset's."""
-    preset = RUNS[config.name].learner.num_updates
-    updates = config.learner.num_updates
-    return f"gato start {config.name}" + (f" --updates {updates}" if updates != preset else "")
+def _command(config: RunConfig, preset: str) -> str:
+    """The command that starts the run, of its own tasks and updates where they are not those that
+    the preset has, or takes for these tasks."""
+    base, words = RUNS[preset], [f"gato start {preset}"]
+    if config.name != preset:
+        words.append(f"--name {config.name}")
+    if config.tasks != base.tasks:
+        base = FOLLOW_TASKS[preset](base, resolve_tasks(*config.tasks))
+        words.append(f"--tasks {','.join(config.tasks)}")
+    if config.learner.num_updates != base.learner.num_updates:
+        words.append(f"--updates {config.learner.num_updates}")
+    return " ".join(words)
 
 
 def _begun_s(entries: Sequence[Entry]) -> float:
@@ -132,7 +145,7 @@ def write(result: Mapping[str, Any], name: str) -> None:
         f" `python -m benchmarks.generalist RUN{options}`."
         f" {result['updates']:,} of {result['planned_updates']:,} updates,"
         f" {result['trained_tokens'] / 1e6:,.0f} million tokens,"
-        f" {result['learner_s'] / 3600:.1f} hours of the learner. {machine['cpu']},"
+        f" {result['learner_s'] / 3600:.1f} hours of the learner{_wall(result)}. {machine['cpu']},"
         f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random"
         " policy, 1 the teacher.", "",
         "| task | episodes | return | ± | of the teacher | teacher | random | target |",
@@ -157,6 +170,11 @@ def write(result: Mapping[str, Any], name: str) -> None:
     lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
     _draw(result, name)
+
+
+def _wall(result: Mapping[str, Any]) -> str:
+    minutes = result.get("wall_s", 0.0) / 60
+    return f", {minutes:.0f} minutes from the first report to the last" if minutes else ""
 
 
 def _draw(result: Mapping[str, Any], name: str) -> None:
@@ -194,12 +212,15 @@ def main() -> None:
     parser.add_argument(
         "--fewer", nargs="*", default=[], metavar="TASK=N", help=f"episodes in place of {EPISODES}"
     )
+    parser.add_argument(
+        "--preset", choices=list(FOLLOW_TASKS), help="that the run was started from"
+    )
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     pairs = [word.partition("=") for word in arguments.fewer]
     fewer = {task: int(number) for task, _, number in pairs}
     name = RunFolder(folder.parent, folder.name).config().name
-    write(collect(folder, fewer), name)
+    write(collect(folder, fewer, arguments.preset), name)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
     python -m benchmarks.context            # what is missing: about two hours
     python -m benchmarks.context --parts opposites    # minutes: whether prompting works at all
-    python -m benchmarks.context --short    # minutes: that it works
-    python -m benchmarks.context draw [--short]
+    python -m benchmarks.context --size short         # minutes: that the command works
+    python -m benchmarks.context draw
 
 Three questions: does the length of the window matter (1, 4, 16 and 64 steps); what is a prompt
 worth, by demonstration, by target return, by both, on a task that was trained and on one that was
 held out and fine-tuned with few episodes (the paper's section 5.2); and does prompting work at all,
 on two tasks that only a prompt tells apart (`benchmarks/context/opposites.py`).
 
-What is measured is kept in docs/results/context.json (of the short form in the folder of runs)
+What is measured is kept in docs/results/context.json (of other sizes in the folder of runs)
 after each part, trainings under GATO_RUNS: a command that was ended goes on where it was.
 """
 
@@ -83,17 +83,21 @@ LONG = Size(
     opposites_updates=400,
     episodes=10,
 )
-SHORT = Size(
-    name="context-short",
-    seeds=(0,),
-    updates=20,
-    batch_tokens=1920,
-    demonstrations=2,
-    few=(2,),
-    tuning_updates=10,
-    opposites_updates=120,
-    episodes=4,
-)
+SIZES: Mapping[str, Size] = {
+    "long": LONG,
+    "small": replace(LONG, name="context-small", seeds=(0,)),
+    "short": Size(
+        name="context-short",
+        seeds=(0,),
+        updates=20,
+        batch_tokens=1920,
+        demonstrations=2,
+        few=(2,),
+        tuning_updates=10,
+        opposites_updates=120,
+        episodes=4,
+    ),
+}
 
 
 def config_of(
@@ -280,13 +284,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
-    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--size", default="long", choices=list(SIZES))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     arguments = parser.parse_args()
     use_threads(1)
-    size = SHORT if arguments.short else LONG
+    size = SIZES[arguments.size]
     folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
-    results = folder if arguments.short else RESULTS
+    results = RESULTS if size is LONG else folder
     kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
         for seed in size.seeds:

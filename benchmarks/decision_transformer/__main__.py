@@ -1,12 +1,13 @@
-"""The run decision-transformer beside a plain Decision Transformer: the same D4RL files, updates
-and evaluation.
+"""The run decision-transformer beside a plain Decision Transformer: the same episodes, updates and
+evaluation.
 
     python -m benchmarks.decision_transformer --data /data/d4rl    # 3 seeds: days
-    python -m benchmarks.decision_transformer --data /data/d4rl --short    # minutes
-    python -m benchmarks.decision_transformer draw [--short]
+    python -m benchmarks.decision_transformer --size small    # one robot, data made here: an hour
+    python -m benchmarks.decision_transformer --size short    # minutes: that the command works
+    python -m benchmarks.decision_transformer draw
 
 The folder holds hopper_medium-v5.hdf5 and the like. What is measured is kept in
-docs/results/decision-transformer.json (of the short form in the folder of runs) after each
+docs/results/decision-transformer.json (of other sizes in the folder of runs) after each
 training, trainings themselves under GATO_RUNS: a command that was ended goes on where it was.
 Returns are of the last update, never the best.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from actors.tasks.catalog import TASKS
+from benchmarks.decision_transformer.data import LEVELS, episodes_of
 from benchmarks.decision_transformer.page import write_page
 from benchmarks.decision_transformer.plain import DTConfig, DTPlayer, Trajectories, train
 from benchmarks.in_process import MOST_ENVS, Kept, Training, gato_returns, returns_of, summary
@@ -34,11 +36,9 @@ from cluster.runs.config import RunConfig
 from gato.episode import Episode
 from gato.task import Task
 from gato.threads import use_threads
-from replay.formats.detect import read_source
 
 TARGETS = {"mujoco/halfcheetah": 6000.0, "mujoco/hopper": 3600.0, "mujoco/walker2d": 5000.0}
 """Returns that are aimed for, of the paper's experiments."""
-MIXED = ("random", "medium", "expert")
 CURVE = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 """Wished returns on the data of mixed quality: 0 is random play, 1 D4RL's expert."""
 
@@ -49,52 +49,32 @@ class Size:
 
     name: str
     """Of its files."""
-    robots: tuple[str, ...]
-    seeds: tuple[int, ...]
+    robots: tuple[str, ...] = ("hopper",)
+    seeds: tuple[int, ...] = (0,)
     updates: int
+    windows: int = 64
+    """Of `CONTEXT_STEPS` steps, in an update; the paper's number."""
     episodes: int
-    warmup_updates: int
-    """Of the plain model."""
-    settings: tuple[str, ...] = ()
-    """Of the run, beside `num_updates`."""
 
 
-LONG = Size(
-    name="decision-transformer",
-    robots=("halfcheetah", "hopper", "walker2d"),
-    seeds=(0, 1, 2),
-    updates=20_000,
-    episodes=20,
-    warmup_updates=10_000,
-)
-SHORT = Size(
-    name="decision-transformer-short",
-    robots=("hopper",),
-    seeds=(0,),
-    updates=150,
-    episodes=4,
-    warmup_updates=50,
-    settings=("replay.mix.rows=16",),
-)
-
-
-def files_of(folder: Path, robot: str, levels: Sequence[str]) -> list[Path]:
-    """The D4RL files of a robot. Raises ValueError if one is not there."""
-    files = [folder / f"{robot}_{level}-v5.hdf5" for level in levels]
-    for file in files:
-        if not file.is_file():
-            raise ValueError(f"there is no {file}; name the folder of D4RL files with --data")
-    return files
-
-
-def episodes_of(files: Iterable[Path], task: Task) -> list[Episode]:
-    """All episodes of some files, of one task."""
-    return [episode for file in files for episode in read_source(str(file), TASKS, task)]
+SIZES = {
+    "long": Size(
+        name="decision-transformer",
+        robots=("hopper", "halfcheetah", "walker2d"),
+        seeds=(0, 1, 2),
+        updates=20_000,
+        episodes=20,
+    ),
+    "small": Size(name="decision-transformer-small", updates=1500, windows=16, episodes=10),
+    "short": Size(name="decision-transformer-short", updates=150, windows=16, episodes=4),
+}
 
 
 def config_of(size: Size, task: Task, seed: int) -> RunConfig:
     """The run decision-transformer on a task."""
-    settings = (f"learner.num_updates={size.updates}", f"seed={seed}", *size.settings)
+    settings = (
+        f"learner.num_updates={size.updates}", f"replay.mix.rows={size.windows}", f"seed={seed}"
+    )  # fmt: skip
     return make_config(
         "decision-transformer", name=None, tasks=[task.name], data=[], settings=settings
     )
@@ -104,20 +84,17 @@ class Measured:
     """Both models of one data set and seed, trained when they are first asked for."""
 
     def __init__(
-        self, size: Size, folder: Path, task: Task, files: Sequence[Path], seed: int
+        self, size: Size, folder: Path, task: Task, episodes: Sequence[Episode], seed: int
     ) -> None:
         self._size, self._task, self._seed = size, task, seed
-        self._folder = folder / f"{files[0].stem}-{len(files)}-{seed}"
-        self._files = files
+        self._folder, self._episodes = folder, episodes
 
     def ours(self, targets: Sequence[float]) -> dict[float, list[float]]:
         """Returns at target returns, in the environment's own units."""
         references = self._task.references
         assert references is not None
         config = config_of(self._size, self._task, self._seed)
-        with Training(
-            config, self._folder, episodes=partial(episodes_of, self._files, self._task)
-        ) as training:
+        with Training(config, self._folder, episodes=lambda: self._episodes) as training:
             model = training.run()
         acting = replace(config.actors.evaluate, window_steps=None)
         return {
@@ -132,12 +109,14 @@ class Measured:
 
     def plain(self, targets: Sequence[float]) -> dict[float, list[float]]:
         """The same of the plain model."""
-        data = Trajectories(episodes_of(self._files, self._task))
+        data = Trajectories(self._episodes)
         config = DTConfig(
             num_observations=self._task.observations["state"].size,
             num_actions=self._task.action.size,
             max_steps=self._task.max_steps,
-            warmup_updates=self._size.warmup_updates,
+            windows=self._size.windows,
+            # The paper's share: 10,000 of 100,000.
+            warmup_updates=max(1, self._size.updates // 10),
         )
         model = train(
             config,
@@ -157,18 +136,19 @@ class Measured:
         }
 
 
-def measure(size: Size, data: Path, folder: Path, kept: Kept) -> None:
-    """Measure what is not kept yet."""
+def measure(size: Size, data: Path | None, folder: Path, kept: Kept) -> None:
+    """Measure what is not kept yet. `data`: the folder of D4RL files; None: data are made."""
     for seed in size.seeds:
         for robot in size.robots:
             task = TASKS[f"mujoco/{robot}"]
             assert task.references is not None
             span = task.references.expert - task.references.random
             curve = [round(task.references.random + wish * span, 1) for wish in CURVE]
-            for levels, targets in ((("medium",), [TARGETS[task.name]]), (MIXED, curve)):
-                files = files_of(data, robot, levels)
-                both = Measured(size, folder, task, files, seed)
-                of_data = [episode.episode_return for episode in episodes_of(files, task)]
+            for levels, targets in ((("medium",), [TARGETS[task.name]]), (LEVELS, curve)):
+                episodes = episodes_of(data, task, levels)
+                path = folder / f"{robot}-{'-'.join(levels)}-{seed}"
+                both = Measured(size, path, task, episodes, seed)
+                of_data = [episode.episode_return for episode in episodes]
                 for model, play in (("gato", both.ours), ("plain", both.plain)):
                     label = {
                         "task": task.name,
@@ -176,6 +156,7 @@ def measure(size: Size, data: Path, folder: Path, kept: Kept) -> None:
                         "model": model,
                         "seed": seed,
                         "updates": size.updates,
+                        "windows": size.windows,
                     }
                     kept.get_or(label, partial(_entry, task, of_data, play, targets))
 
@@ -205,18 +186,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
-    parser.add_argument("--data", type=Path, default=Path("d4rl"))
-    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--data", type=Path, help="folder of D4RL files; without: data are made")
+    parser.add_argument("--size", default="long", choices=list(SIZES))
     parser.add_argument("--updates", type=int, default=None, help="of both models")
+    parser.add_argument("--windows", type=int, default=None, help="of an update, of both models")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--robots", nargs="+", help="such as hopper")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    size = SHORT if arguments.short else LONG
-    size = replace(size, updates=arguments.updates or size.updates)
+    size = SIZES[arguments.size]
+    if arguments.size == "long" and arguments.data is None and arguments.word == "run":
+        parser.error("name the folder of D4RL files with --data, or take --size small")
     folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
-    results = folder if arguments.short else RESULTS
+    results = RESULTS if arguments.size == "long" else folder
     kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
+        size = replace(
+            size,
+            updates=arguments.updates or size.updates,
+            windows=arguments.windows or size.windows,
+            seeds=tuple(arguments.seeds or size.seeds),
+            robots=tuple(arguments.robots or size.robots),
+        )
         measure(size, arguments.data, folder, kept)
     write_page(kept.entries, results, size.name)
 

@@ -21,15 +21,17 @@ def write_page(entries: Sequence[dict[str, Any]], folder: Path, name: str) -> No
     if not entries:
         raise SystemExit("nothing was measured yet")
     updates = ", ".join(f"{value:,}" for value in sorted({entry["updates"] for entry in entries}))
+    windows = ", ".join(f"{value:,}" for value in sorted({e["windows"] for e in entries}))
     episodes = sorted({len(point["returns"]) for entry in entries for point in entry["points"]})
     machine = entries[-1]["machine"]
     lines = [
         "# Decision Transformer", "",
         "`python -m benchmarks.decision_transformer`: the run `decision-transformer` beside a plain"
         " Decision Transformer with the paper's sizes and settings"
-        " (`benchmarks/decision_transformer/plain.py`): the same files, updates"
-        f" ({updates}), target return and evaluation ({', '.join(map(str, episodes))} episodes,"
-        " last update). Scores are normalised as D4RL's: 0 is random play, 100 the expert.", "",
+        " (`benchmarks/decision_transformer/plain.py`): the same data, updates"
+        f" ({updates} of {windows} windows), target return and evaluation"
+        f" ({', '.join(map(str, episodes))} episodes, last update). Scores are"
+        " normalised as D4RL's: 0 is random play, 100 the expert.", "",
         "| task | data | its mean | model | seeds | score | ± over seeds | paper, other data |",
         "|---|---|--:|---|--:|--:|--:|--:|",
     ]  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import generalist
+from benchmarks import ablations, generalist, small
 from benchmarks.context.page import write_page as write_context
 from benchmarks.decision_transformer.page import write_page as write_transformer
 
@@ -22,7 +23,7 @@ def target_entry(model: str, data: str, seed: int, reached: list[float]) -> dict
     ]
     return {
         "task": "mujoco/hopper", "data": data, "model": model, "seed": seed, "updates": 10,
-        "points": points, "data_normalised": 38.1, "machine": MACHINE,
+        "windows": 16, "points": points, "data_normalised": 38.1, "machine": MACHINE,
     }  # fmt: skip
 
 
@@ -85,3 +86,61 @@ def test_the_generalists_page_has_the_mean_over_families(
     rows = (tmp_path / "generalist.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
     assert (tmp_path / "generalist.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_within"), [(0.5, True), (0.49, False), (0.8, True), (0.81, False), (None, False)]
+)
+def test_small_results_are_within_their_bounds(value: float | None, is_within: bool) -> None:
+    found = {} if value is None else {"part": {"number": value}}
+    [row] = small.checked(found, {"part": {"number": {"least": 0.5, "most": 0.8}}})
+    assert row == ("part", "number", value, "at least 0.5, at most 0.8", is_within)
+
+
+def test_a_rise_is_the_share_of_what_was_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "decision-transformer-small"
+    folder.mkdir()
+    points = [{"target": t, "mean": m} for t, m in [(100.0, 150.0), (1000.0, 600.0), (9.9e3, 0.0)]]
+    entries = [
+        {"model": "gato", "data": "medium", "points": [{"normalised": 40.0}]},
+        {"model": "gato", "data": "random+medium+expert", "points": points},
+    ]
+    (folder / "decision-transformer-small.json").write_text(json.dumps(entries))
+    assert small.decision_transformer(tmp_path) == {
+        "gato, medium data": 40.0, "gato, rise with the target": 0.5,
+    }  # fmt: skip
+
+
+def test_prompting_is_as_good_as_its_worse_task(tmp_path: Path) -> None:
+    folder = tmp_path / "context-small"
+    folder.mkdir()
+    tasks = {
+        name: {"demonstration": {"mean": mine}, "demonstration of the other": {"mean": other}}
+        for name, mine, other in [("right", 1.0, -1.6), ("left", 1.2, -0.8)]
+    }
+    (folder / "context-small.json").write_text(json.dumps([{"tasks": tasks, "teacher": 1.6}]))
+    assert small.prompting(tmp_path) == {
+        "demonstration": 0.625, "demonstration of the other": -0.5,
+    }  # fmt: skip
+
+
+def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> None:
+    trials = [
+        {
+            "settings": settings,
+            "slices": [
+                {
+                    "step": step, "loss": 2.0, "score": step / 100 + float(settings["seed"]),
+                    "returns": {"mujoco/hopper": 1000.0, "mujoco/halfcheetah": 10.0},
+                }
+                for step in (10, 20)
+            ],
+            "machine": MACHINE,
+        }
+        for settings in ablations.trials_of([0, 1])
+    ]  # fmt: skip
+    ablations.write_page(trials, tmp_path)
+    text = (tmp_path / "ablations.md").read_text()
+    for name in ablations.VARIANTS:
+        assert f"| {name} | 0.70 | 0.20 to 1.20 | 1,000 | 10 | 2.00 |" in text
+    assert (tmp_path / "ablations.png").is_file()
