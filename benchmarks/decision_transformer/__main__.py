@@ -51,6 +51,8 @@ class Size:
     """Of its files."""
     robots: tuple[str, ...] = ("hopper",)
     seeds: tuple[int, ...] = (0,)
+    data: tuple[tuple[str, ...], ...] = (("medium",), LEVELS)
+    """Qualities, of each data set."""
     updates: int
     windows: int = 64
     """Of `CONTEXT_STEPS` steps, in an update; the paper's number."""
@@ -65,7 +67,9 @@ SIZES = {
         updates=20_000,
         episodes=20,
     ),
-    "small": Size(name="decision-transformer-small", updates=1500, windows=16, episodes=10),
+    "small": Size(
+        name="decision-transformer-small", data=(LEVELS,), updates=1200, windows=16, episodes=10
+    ),
     "short": Size(name="decision-transformer-short", updates=150, windows=16, episodes=4),
 }
 
@@ -144,7 +148,8 @@ def measure(size: Size, data: Path | None, folder: Path, kept: Kept) -> None:
             assert task.references is not None
             span = task.references.expert - task.references.random
             curve = [round(task.references.random + wish * span, 1) for wish in CURVE]
-            for levels, targets in ((("medium",), [TARGETS[task.name]]), (LEVELS, curve)):
+            for levels in size.data:
+                targets = curve if levels == LEVELS else [TARGETS[task.name]]
                 episodes = episodes_of(data, task, levels)
                 path = folder / f"{robot}-{'-'.join(levels)}-{seed}"
                 both = Measured(size, path, task, episodes, seed)
