@@ -38,6 +38,7 @@ class LearnerConfig:
     keep_checkpoints: int = 2
     """The newest so many; the one with the best evaluation is kept besides."""
     report_every: int = 20
+    """Updates between two reports, at most; a slow learner reports every ten seconds."""
     bf16: bool | None = None
     """Autocast to bfloat16. None: if it is faster than float32 here, which the learner measures on
     its own model when a run begins."""

@@ -32,6 +32,12 @@ from learner.staging import Stager
 from learner.steps import Steps
 from learner.update import Update
 
+REPORT_S = 10.0
+"""After so long a report follows the next update, however few there were: a slow learner is not
+taken for dead."""
+WAITED_S = 2.0
+"""Of waiting for data, after which a report follows without an update."""
+
 
 class Learner:
     """Trains one model. Resumes from the newest checkpoint in `folder` if there is one.
@@ -214,8 +220,8 @@ class Learner:
             self._saver.check()
             # Without a batch the loop only comes round, so that `stop` and reports are not delayed.
             if batch is not None:
-                in_detail = meter.updates + 1 >= self.config.report_every
-                done = self._steps(batch, self.progress.step, in_detail=in_detail)
+                is_due = self._is_due(meter)
+                done = self._steps(batch, self.progress.step, in_detail=is_due)
                 self.progress = Progress(step=self.progress.step + 1, number=self.progress.number)
                 meter.add(done, tokens=batch.num_tokens, flops=batch_flops(self.model, batch.batch))
                 for spike in self._spikes.add(done.loss_by_task):
@@ -230,14 +236,22 @@ class Learner:
                     with clock.of("checkpoint", on_host=True):
                         self.save()
                 meter.blocked_s += time.monotonic() - begun
-            # A learner that waits for data still reports, so that it is not taken for dead.
-            if meter.updates >= self.config.report_every or (batch is None and meter.wait_s > 2.0):
+            else:  # a learner that waits for data still reports, so that it is not taken for dead
+                is_due = meter.wait_s > WAITED_S
+            if is_due:
                 yield self._report(meter)
                 meter = Meter()
         self.save()  # first: a weights store that is away must not delay it
         self.publish()
         self.wait()
         yield self._report(meter)
+
+    def _is_due(self, meter: Meter) -> bool:
+        """Whether a report follows the next update. Of several learners, which report together, by
+        the number of updates alone."""
+        seconds = time.monotonic() - meter.begun
+        is_late = self._ranks is None and seconds > REPORT_S
+        return is_late or meter.updates + 1 >= self.config.report_every
 
     def _report(self, meter: Meter) -> LearnerReport:
         version = self._publisher.accepted or Version(self._epoch, self.progress.number)

@@ -8,7 +8,9 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +20,9 @@ from learner.config import LearnerConfig
 FILE = "computing.json"
 PATIENCE_S = 60.0
 """How long all measurements may take; what is the fastest until then is taken."""
+HOPELESS = 4.0
+"""A way whose first step takes so many times the fastest's is not tried again: what is done once
+only, at the first step, takes less."""
 GAIN = 0.95
 """Another way must take at most this share of the time: more threads are other processes' loss."""
 
@@ -54,12 +59,19 @@ def candidates(
         )
         threads: Sequence[int] = (0,)
     else:
-        precisions = (False, True) if torch.backends.mkldnn.is_available() else (False,)
+        precisions = (False, True) if has_bf16() else (False,)
         doubled = [1 << n for n in range(16) if 1 << n < max_threads]
         threads = (config.num_threads,) if config.num_threads else (*doubled, max_threads)
     if config.bf16 is not None:
         precisions = (config.bf16,)
     return tuple(Computing(bf16=bf16, threads=count) for bf16 in precisions for count in threads)
+
+
+def has_bf16() -> bool:
+    """Whether this CPU has products in bfloat16, or a fast way around them. On others, such as
+    those with AVX2 alone, they take 16 times as long as in float32."""
+    mkldnn: Any = torch.ops.mkldnn
+    return torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported()
 
 
 def bf16_unless_said(config: LearnerConfig, device: torch.device) -> bool:
@@ -82,8 +94,8 @@ def choose(
     """The fastest of several ways, and the seconds that one step takes with each.
 
     Each is tried once to warm up, then three times, of which the fastest counts: what else runs on
-    the machine only ever makes a step slower. With more threads than the fastest so far a way must
-    gain 5 %. After a minute the rest is left out.
+    the machine only ever makes a step slower. A hopeless one is tried once. With more threads than
+    the fastest so far a way must gain 5 %. After a minute the rest is left out.
 
     Args:
         ways: At least one.
@@ -97,7 +109,10 @@ def choose(
         if taken and time.monotonic() - begun_s > PATIENCE_S:
             break
         use(way)
-        taken[str(way)] = min(_seconds(lambda way=way: once(way), device) for _ in range(4))
+        step = partial(_seconds, lambda way=way: once(way), device)
+        first_s = step()
+        is_hopeless = bool(taken) and first_s > HOPELESS * taken[str(best)]
+        taken[str(way)] = first_s if is_hopeless else min(first_s, *(step() for _ in range(3)))
         needed = GAIN if way.threads > best.threads else 1.0
         if taken[str(way)] < needed * taken[str(best)]:
             best = way

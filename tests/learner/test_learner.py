@@ -302,3 +302,14 @@ def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the
     learner = make(tmp_path, source=OtherLayout())
     with pytest.raises(ValueError, match="the model's table has 2049; make replay and model"):
         list(learner.run())
+
+
+@pytest.mark.parametrize(("report_s", "steps"), [(60.0, [20, 25]), (0.0, [1, 2, 3])])
+def test_a_slow_learner_reports_by_time(
+    report_s: float, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learner.loop.REPORT_S", report_s)
+    learner = make(tmp_path, config=replace(CONFIG, num_updates=25, report_every=20))
+    reports = list(learner.run())
+    assert [report.step for report in reports][: len(steps)] == steps
+    assert all(report.norm_by_part for report in reports[:-1])

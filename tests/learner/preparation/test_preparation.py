@@ -39,11 +39,15 @@ def one_thread() -> Iterator[None]:
     use_threads(1)
 
 
-def test_only_what_the_settings_leave_open_is_tried() -> None:
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, {False, True}), (False, {False})])
+def test_only_what_the_settings_leave_open_is_tried(
+    has_bf16: bool, expected: set[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda: has_bf16)
     free = replace(CONFIG, bf16=None, num_threads=None)
     tried = candidates(free, CPU, max_threads=6)
     assert {way.threads for way in tried} == {1, 2, 4, 6}
-    assert {way.bf16 for way in tried} == {False, True}
+    assert {way.bf16 for way in tried} == expected
     assert candidates(replace(free, num_threads=3), CPU, max_threads=6)[0].threads == 3
     assert candidates(CONFIG, CPU, max_threads=6) == (FP32,)
 
@@ -74,6 +78,24 @@ def test_the_fastest_way_is_taken_and_more_threads_must_be_worth_it(
     assert torch.get_num_threads() == taken.threads
 
 
+@pytest.mark.parametrize(("second_s", "tries"), [(3.9, 4), (4.1, 1)])
+def test_a_hopeless_way_is_tried_once(
+    second_s: float, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Computing] = []
+
+    def timed(act: object, device: torch.device) -> float:
+        assert callable(act)
+        act()
+        return second_s if tried[-1] == BF16 else 1.0
+
+    monkeypatch.setattr(precision, "_seconds", timed)
+    taken, measured = choose((FP32, BF16), tried.append, CPU)
+    assert taken == FP32
+    assert measured[str(BF16)] == second_s
+    assert tried == [FP32] * 4 + [BF16] * tries
+
+
 def test_a_choice_is_kept_for_the_same_machine_and_the_same_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +110,10 @@ def test_a_choice_is_kept_for_the_same_machine_and_the_same_ways(
     assert kept_choice(tmp_path, ways, CPU) is None
 
 
-def test_a_learner_says_how_it_computes_and_computes_so_when_it_is_resumed(tmp_path: Path) -> None:
+def test_a_learner_says_how_it_computes_and_computes_so_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
     config = replace(CONFIG, bf16=None, num_updates=4)
     learner = make(tmp_path, config=config)
     list(learner.run())
