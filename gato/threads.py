@@ -1,24 +1,27 @@
-"""How many threads PyTorch computes with: one place for every process that acts or trains."""
+"""How many threads PyTorch and NumPy compute with: one place for every process that acts or
+trains."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from threadpoolctl import threadpool_limits
+
 VARIABLE = "OMP_NUM_THREADS"
 
 
 def use_threads(num_threads: int | None = None) -> int:
-    """Let PyTorch compute with `num_threads` threads in this process.
+    """Let PyTorch and NumPy's products compute with `num_threads` threads in this process.
 
-    PyTorch's own default is a thread for each core. The networks here are small, so most of that
+    Their own default is a thread for each core. The networks here are small, so most of that
     time is threads waiting for each other; with several processes on a machine it is nearly all of
     it.
 
     Args:
         num_threads: At least 1. None: what the environment variable OMP_NUM_THREADS says, else 1.
-            The variable is then set as well, for a PyTorch that this process imports later and for
-            the processes that it starts.
+            The variable is then set as well, for what this process imports later and for the
+            processes that it starts.
 
     Returns:
         The number of threads.
@@ -42,4 +45,6 @@ def use_threads(num_threads: int | None = None) -> int:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(num_threads)
+    if "numpy" in sys.modules:
+        threadpool_limits(limits=num_threads, user_api="blas")
     return num_threads

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gato.network.block_weights import BlockWeights
+
 SCORES_AT_ONCE = 1 << 18
 """Scores that are computed and used together, of one head at least: as float32 they fit a core's
 second-level cache."""
@@ -38,6 +40,8 @@ class LayerCache:
     prompt_keys: Float[Tensor, "H P K"] | None = None
     """Of one prompt that all environments share."""
     prompt_values: Float[Tensor, "H P K"] | None = None
+    weights: BlockWeights | None = None
+    """Of the layer's block, if its steps are NumPy's (`gato.network.numpy_step`)."""
 
     def write(
         self, first_slot: int, keys: Float[Tensor, "H N S K"], values: Float[Tensor, "H N S K"]

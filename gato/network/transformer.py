@@ -7,6 +7,7 @@ last of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gato.config import TransformerConfig
+from gato.network.block_weights import BlockWeights
 from gato.network.kv_cache import CachedStep, LayerCache
+from gato.network.numpy_step import MOST_PARAMETERS, block_weights, numpy_cached
 from gato.network.packed_attention import has_kernel
 from gato.network.relative_attention import RelativeAttention, distance_encoding
 from gato.network.rotary_attention import RotaryAttention, rotations
@@ -73,6 +76,16 @@ class Block(nn.Module):
         x = x_NSD[:, -num_asking:] + seen
         return x + self._feedforward(x)
 
+    def numpy_weights(self) -> BlockWeights | None:
+        """A copy for steps in NumPy, if this block can have them."""
+        return block_weights(
+            attention_norm=self.attention_norm,
+            attention=self.attention,
+            feedforward_norm=self.feedforward_norm,
+            gate_and_value=self.gate_and_value,
+            feedforward_out=self.feedforward_out,
+        )
+
 
 class Transformer(nn.Module):
     """A stack of blocks and the last norm."""
@@ -88,6 +101,8 @@ class Transformer(nn.Module):
         None: with rotary positions, on a GPU, in 16 bits, without dropout."""
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
+        self._kept: Sequence[BlockWeights | None] = ()
+        self._kept_state: tuple[tuple[int, int], ...] = ()
         for name, parameter in self.named_parameters():
             if name.endswith("weight") and parameter.ndim == 2:
                 into_residual = name.endswith(("attention.out.weight", "feedforward_out.weight"))
@@ -171,7 +186,25 @@ class Transformer(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             out.append(block.attention.cache(num_envs, encoding))
+        for cache, weights in zip(out, self._numpy_weights(), strict=True):
+            cache.weights = weights
         return out
+
+    def _numpy_weights(self) -> Sequence[BlockWeights | None]:
+        """Of each block, for steps in NumPy: of a small model, copied once for the same weights."""
+        parameters = list(self.parameters())
+        if sum(parameter.numel() for parameter in parameters) > MOST_PARAMETERS:
+            return [None] * len(self.blocks)
+        # PyTorch counts what is written into a tensor, unless it was made in inference mode.
+        if any(parameter.is_inference() for parameter in parameters):
+            return self._copied()
+        state = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
+        if self._kept_state != state:
+            self._kept, self._kept_state = self._copied(), state
+        return self._kept
+
+    def _copied(self) -> Sequence[BlockWeights | None]:
+        return [block.numpy_weights() for block in self.blocks if isinstance(block, Block)]
 
     def cached(
         self, x_NSD: Float[Tensor, "N S D"], step: CachedStep, caches: list[LayerCache]
@@ -180,6 +213,8 @@ class Transformer(nn.Module):
 
         For the other tokens the last block computes only keys and values.
         """
+        if step.prompt_mask is None and all(cache.weights is not None for cache in caches):
+            return numpy_cached(x_NSD, step, caches, self.norm)
         if self.config.positions == "rotary":
             step = replace(step, rotations=rotations(step.position, self.config.head_width))
         for index, (block, cache) in enumerate(zip(self.blocks, caches, strict=True), start=1):

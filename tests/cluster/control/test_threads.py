@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from actors.tasks.catalog import TASKS
 from actors.teachers.demonstrate import demonstrate
@@ -22,6 +23,16 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
+
+
+def numpy_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_numpy_computes_with_as_many() -> None:
+    for number in (2, 1):
+        use_threads(number)
+        assert numpy_threads() == {number}
 
 
 def test_one_thread_is_used_where_nothing_is_said_and_what_is_started_later_knows() -> None:

@@ -63,6 +63,11 @@ class Recorder(Policy):
         return super()._choose(logits)
 
 
+def in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No steps in NumPy."""
+    monkeypatch.setattr("gato.network.transformer.MOST_PARAMETERS", 0)
+
+
 def some_prompt(task: Task, prompt_steps: int, rng: np.random.Generator) -> Window:
     actions = np.zeros((prompt_steps, *task.action.shape), task.action.dtype)
     return Window(observations=random_observations(task, prompt_steps, rng), actions=actions)
@@ -81,9 +86,11 @@ def test_acting_with_a_cache_equals_acting_without(
     scores_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Over three contexts and more, with rows that begin again at different times, and with heads
-    one by one."""
+    """Over three contexts and more, with rows that begin again at different times; in NumPy where
+    it can be, and in PyTorch with heads one by one."""
     monkeypatch.setattr("gato.network.kv_cache.SCORES_AT_ONCE", scores_at_once)
+    if scores_at_once == 1:
+        in_pytorch(monkeypatch)
     rng = np.random.default_rng(1)
     steps = StepLayout(task, small_model(64).config.layout)
     model = small_model(context_tokens=3 * steps.tokens_per_step, positions=positions)
@@ -133,7 +140,8 @@ def test_a_reset_changes_no_other_row(prompt_steps: int) -> None:
         return np.stack(policy.seen)  # [steps x A, N, V]
 
     undisturbed, disturbed = logits(None), logits(5)
-    np.testing.assert_allclose(disturbed[:, [0, 2]], undisturbed[:, [0, 2]], atol=1e-6)
+    # While a row sees the prompt, PyTorch computes the step of all, which rounds differently.
+    np.testing.assert_allclose(disturbed[:, [0, 2]], undisturbed[:, [0, 2]], atol=1e-5)
     assert np.abs(disturbed[5 * 3 :, 1] - undisturbed[5 * 3 :, 1]).max() > 1e-2
 
 
@@ -163,7 +171,10 @@ class Passes:
         )
 
 
-def test_a_step_takes_a_forward_pass_for_each_action_token() -> None:
+def test_a_step_takes_a_forward_pass_for_each_action_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_pytorch(monkeypatch)
     model = small_model(64)
     passes = Passes(model)
     policy = Policy(model, ROBOT, ActingConfig())
@@ -175,7 +186,8 @@ def test_a_step_takes_a_forward_pass_for_each_action_token() -> None:
         assert passes.shapes == [(4, 7, 32), (4, 1, 32), (4, 1, 32)]
 
 
-def test_a_prompt_is_encoded_once_and_shared() -> None:
+def test_a_prompt_is_encoded_once_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_pytorch(monkeypatch)
     rng = np.random.default_rng(0)
     model = small_model(64)
     passes = Passes(model)
@@ -210,7 +222,10 @@ class Work(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("prompt_steps", [0, 3])
-def test_the_work_of_a_step_does_not_grow_with_the_episode(prompt_steps: int) -> None:
+def test_the_work_of_a_step_does_not_grow_with_the_episode(
+    prompt_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pytorch(monkeypatch)
     rng = np.random.default_rng(0)
     policy = Policy(small_model(64), ROBOT, ActingConfig(window_steps=3))
     state = policy.start(2, some_prompt(ROBOT, prompt_steps, rng) if prompt_steps else None)
