@@ -6,14 +6,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import ray
-from jaxtyping import UInt16
-from ray.actor import ActorProxy
+from ray.actor import ActorClass, ActorProxy
 from ray.exceptions import RayError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -21,7 +20,7 @@ from safetensors.numpy import load_file, save
 from gato.files import read_json
 from gato.part_log import name_log
 from gato.version import Version
-from gato.weights import Weights
+from gato.weights import Arrays, Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,12 @@ class Held:
 
     version: Version
     learner_step: int
-    reference: ray.ObjectRef[Mapping[str, UInt16[np.ndarray, ...]]]
+    reference: ray.ObjectRef[Arrays]
+
+
+THREADS = {"write": 1, "read": 4}
+"""Threads of each concurrency group: workers are answered while a publication is written to the
+disk."""
 
 
 class WeightsStore:
@@ -62,33 +66,27 @@ class WeightsStore:
         except (ValueError, KeyError, TypeError, SafetensorError) as problem:
             logging.getLogger(__name__).warning("the copy of the weights is not used: %s", problem)
 
-    def _hold(
-        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
-    ) -> None:
+    def _hold(self, version: Version, learner_step: int, arrays: Arrays) -> None:
+        # `put` copies: what came belongs to the learner's process and would die with it.
         self._held = Held(
             version=version, learner_step=learner_step, reference=ray.put(dict(arrays))
         )
 
-    @ray.method
-    def publish(
-        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
-    ) -> bool:
-        """Take a version. False where its epoch is over: a later learner of this run has
-        published."""
+    @ray.method(concurrency_group="write")
+    def publish(self, version: Version, learner_step: int, arrays: Arrays) -> bool:
+        """Take a version; workers get it at once, and the call returns when it is on the disk.
+        False where its epoch is over: a later learner of this run has published."""
         version = Version(*version)
         if self._held is not None:
             if version.epoch < self._held.version.epoch:
                 return False
             if version <= self._held.version:
                 return True  # a second delivery
-        # Copied: what came belongs to the learner's process and would die with it.
-        self._hold(version, learner_step, {name: np.array(array) for name, array in arrays.items()})
+        self._hold(version, learner_step, arrays)
         self._write(version, learner_step, arrays)
         return True
 
-    def _write(
-        self, version: Version, learner_step: int, arrays: Mapping[str, UInt16[np.ndarray, ...]]
-    ) -> None:
+    def _write(self, version: Version, learner_step: int, arrays: Arrays) -> None:
         data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         about = {"version": version, "learner_step": learner_step, "bytes": len(data)}
         draft = self._file.with_suffix(".draft")
@@ -102,15 +100,19 @@ class WeightsStore:
         ):  # no space: the copy on disk stays the older one, the one in memory is what is played
             draft.unlink(missing_ok=True)
 
-    @ray.method
+    @ray.method(concurrency_group="read")
     def newer_than(self, version: Version | None) -> Held | None:
         """The newest version, where it is newer than `version`."""
-        if self._held is None or (version is not None and self._held.version <= Version(*version)):
+        held = self._held  # once: a publication may replace it meanwhile
+        if held is None or (version is not None and held.version <= Version(*version)):
             return None
-        return self._held
+        return held
 
 
-RemoteWeightsStore = ray.remote(WeightsStore)
+# Ray's types know no concurrency groups in `ray.remote`.
+RemoteWeightsStore = cast(
+    "ActorClass[WeightsStore]", cast(Any, ray.remote)(concurrency_groups=THREADS)(WeightsStore)
+)
 PATIENCE_S = 60.0
 """How long a call waits for a store that is being started again before it gives up."""
 

@@ -1,5 +1,7 @@
 """The weights store: newest wins, older epochs are fenced off, a restart forgets nothing."""
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import ray
 
 from cluster.nodes.connect import connect_ray
-from cluster.supervision.weights_store import Held, WeightsStore
+from cluster.supervision.weights_store import Held, RemoteWeightsStore, WeightsStore
 from gato.version import Version
 
 
@@ -74,3 +76,19 @@ def test_without_space_the_newest_version_is_served_from_memory(
     assert content(store.newer_than(None)) == 2
     monkeypatch.undo()
     assert content(WeightsStore(tmp_path).newer_than(None)) == 1
+
+
+def test_workers_get_a_version_while_it_is_written(tmp_path: Path) -> None:
+    """The disk is a pipe that nobody reads yet."""
+    store = RemoteWeightsStore.options(num_cpus=0).remote(tmp_path)
+    assert ray.get(store.newer_than.remote(None)) is None
+    os.mkfifo(tmp_path / "latest.draft")
+    published = store.publish.remote(Version(1, 1), 0, arrays(1))
+    held, deadline = None, time.monotonic() + 60.0
+    while held is None:
+        assert time.monotonic() < deadline
+        held = ray.get(store.newer_than.remote(None), timeout=30.0)
+    assert content(held) == 1
+    assert not ray.wait([published], timeout=0.0)[0]
+    (tmp_path / "latest.draft").read_bytes()
+    assert ray.get(published)
