@@ -36,8 +36,8 @@ def write_table(file: Path) -> None:
     places = {path: place for place, path in enumerate(dict.fromkeys(row["path"] for row in rows))}
     lines = [
         "# Benchmarks", "",
-        "Made by `make bench`: one thread, ratios to a yardstick measured in the same run"
-        " (above 1: faster than it). All rows: `rows.jsonl`.",
+        "Made by `make bench` and `python -m benchmarks.peers`: one thread, ratios to a yardstick"
+        " measured in the same run (above 1: faster than it). All rows: `rows.jsonl`.",
         "Learning curves are made by `python -m benchmarks.curve` (docs/results/).", "",
         "*Memory*: the yardstick's peak by ours, where it was measured.", "",
         "| path | against | ratio | ours | memory | machine | date | commit |",

@@ -102,7 +102,9 @@ PARTS = {
 def train(root: Path) -> None:
     """Train what is missing: the generalist with both cores, then the others beside each other."""
     root.mkdir(parents=True, exist_ok=True)
+    print(f"training {', '.join(TASKS)}; GATO_RUNS={root} gato status {RUN} says more", flush=True)
     train_generalist(root)
+    print("training on target returns, and on prompts", flush=True)
     commands = (
         ("benchmarks.decision_transformer", "--size", "small"),
         ("benchmarks.context", "--size", "small", "--parts", "opposites"),

@@ -4,6 +4,8 @@ which workers pull bfloat16 from, against RLlib's broadcast to its EnvRunners.""
 from __future__ import annotations
 
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +33,7 @@ from gato.weights import Weights, acting_config, snapshot
 NUM_WORKERS = 2
 PRESETS_SENT = ("small", "79m")
 TURNS = 7
+ASK_AGAIN_S = 0.002
 
 
 class Puller:
@@ -42,9 +45,9 @@ class Puller:
         self._player = players_of(preset)(TASKS["mujoco/hopper"], 1, "evaluate")
 
     def pull(self, after: Version) -> Version:
-        """Play with what is newer; its version."""
-        weights = self._source.newer_than(after)
-        assert weights is not None
+        """Play with what is newer, once it is there; its version."""
+        while (weights := self._source.newer_than(after)) is None:
+            time.sleep(ASK_AGAIN_S)
         self._player.load(weights)
         return weights.version
 
@@ -57,20 +60,24 @@ class GatoModule(TorchRLModule):
 
 
 def ours(preset: str, folder: Path) -> Callable[[], None]:
-    """Publish, then all workers pull."""
+    """Publish until all workers have it, which is before it is on the disk."""
     store = RemoteWeightsStore.options(num_cpus=0).remote(folder)
     source, sink, model = StoreSource(store), StoreSink(store), Gato(acting_config(PRESETS[preset]))
     make: Any = ray.remote(num_cpus=0)(Puller)
     pullers = [make.remote(source, preset) for _ in range(NUM_WORKERS)]
+    writing: list[threading.Thread] = []
     number = 0
 
     def once() -> None:
         nonlocal number
+        for thread in writing:  # the copy on the disk of the turn before
+            thread.join()
         before, number = Version(1, number), number + 1
-        sink.publish(
-            Weights(version=Version(1, number), learner_step=number, arrays=snapshot(model))
-        )
-        got = ray.get([puller.pull.remote(before) for puller in pullers])
+        pulled = [puller.pull.remote(before) for puller in pullers]
+        weights = Weights(version=Version(1, number), learner_step=number, arrays=snapshot(model))
+        writing[:] = [threading.Thread(target=sink.publish, args=[weights])]
+        writing[0].start()
+        got = ray.get(pulled)
         assert all(Version(*version) == Version(1, number) for version in got)
 
     return once

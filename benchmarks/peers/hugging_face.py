@@ -26,6 +26,7 @@ from gato.acting.policy import Policy
 from gato.config import PRESETS, ActingConfig, ModelConfig
 from gato.network.model import Gato
 from gato.sequence import StepLayout
+from learner.preparation.precision import has_bf16
 
 STEPS = 20
 """The Decision Transformer's K."""
@@ -185,7 +186,8 @@ def training(num_rows: int = 4, repeats: int = 5) -> Iterator[Row]:
     labels.view(-1)[at] = ids.view(-1)[at]
     inputs = windows(64)
     wanted = torch.rand_like(inputs["actions"])
-    optimised = partial(training_step, device=CPU, bf16=True)
+    bf16 = has_bf16()
+    optimised, name = partial(training_step, device=CPU, bf16=bf16), "bf16" if bf16 else "fp32"
     steps = {
         "ours": optimised(gato, partial(loss_of, gato, batch)),
         "neo": optimised(neo, lambda: neo(ids, labels=labels, use_cache=False).loss),
@@ -199,7 +201,7 @@ def training(num_rows: int = 4, repeats: int = 5) -> Iterator[Row]:
     # Of Hopper's steps, those that the batch trains on.
     our_steps = len(at) / HOPPER.action.num_tokens
     yield {
-        "path": f"train step, CPU bf16, small, L={CONTEXT}, and GPT-Neo",
+        "path": f"train step, CPU {name}, small, L={CONTEXT}, and GPT-Neo",
         "against": f"Hugging Face's, logits at every token, {TRANSFORMERS}",
         "ours_s": ours_s,
         "theirs_s": float(np.median(seconds["neo"])),
@@ -210,7 +212,7 @@ def training(num_rows: int = 4, repeats: int = 5) -> Iterator[Row]:
     per_step = [second / our_steps for second in seconds["ours"]]
     theirs = [second / (64 * STEPS) for second in seconds["decision"]]
     yield {
-        "path": "train on a step of Hopper, CPU bf16, small, and a Decision Transformer",
+        "path": f"train on a step of Hopper, CPU {name}, small, and a Decision Transformer",
         "against": f"Hugging Face's, 3 tokens a step for ours of 15, {TRANSFORMERS}",
         "ours_s": float(np.median(per_step)),
         "theirs_s": float(np.median(theirs)),
