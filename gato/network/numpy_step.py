@@ -69,8 +69,9 @@ def _after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Array, Array]:
     """Weight [I, O] and bias [O] of a norm's scale and shift followed by a linear layer."""
     weight_IO = linear.weight.detach().numpy().T
     bias_O = norm.bias.detach().numpy() @ weight_IO
-    if linear.bias is not None:
-        bias_O = bias_O + linear.bias.detach().numpy()
+    own: Tensor | None = linear.bias
+    if own is not None:
+        bias_O = bias_O + own.detach().numpy()
     return np.ascontiguousarray(norm.weight.detach().numpy()[:, None] * weight_IO), bias_O
 
 

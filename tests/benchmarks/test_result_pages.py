@@ -125,7 +125,7 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
             "settings": settings,
             "slices": [
                 {
-                    "step": step, "loss": 2.0, "score": step / 100 + float(settings["seed"]),
+                    "step": step, "loss": 2.0, "score": step / 100 + float(str(settings["seed"])),
                     "returns": {"mujoco/hopper": 1000.0, "mujoco/halfcheetah": 10.0},
                 }
                 for step in (10, 20)
