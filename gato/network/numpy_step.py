@@ -8,6 +8,7 @@ H heads, K width of a head, F hidden units, C slots of the cache, W = 2 C.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def _after_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Array, Array]:
     """Weight [I, O] and bias [O] of a norm's scale and shift followed by a linear layer."""
     weight_IO = linear.weight.detach().numpy().T
     bias_O = norm.bias.detach().numpy() @ weight_IO
-    own: Tensor | None = linear.bias
+    own = cast("Tensor | None", linear.bias)
     if own is not None:
         bias_O = bias_O + own.detach().numpy()
     return np.ascontiguousarray(norm.weight.detach().numpy()[:, None] * weight_IO), bias_O
