@@ -106,13 +106,16 @@ def change_config(
             tasks = list(dict.fromkeys(task for d in found for task in d.tasks))
     given = [setting for setting in settings if setting.startswith("actors.env_python=")]
     use_env_python(override(config, given).actors.env_python)
-    if tasks is not None:
-        chosen = resolve_tasks(*tasks)
-        fit = fit if set(chosen) != set(config.tasks) else None
+    chosen = None if tasks is None else resolve_tasks(*tasks)
+    if chosen is not None and set(chosen) != set(config.tasks):
+        follows = fit is fit_to_tasks
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
-        config = without_derived(config) if fit is fit_to_tasks else config
-    config = override(config, settings)
-    if tasks is not None and fit is fit_to_tasks:
+    else:
+        # A preset whose settings follow from its tasks: they follow from other updates as well.
+        follows = fit is fit_to_tasks and not data and with_derived(config) == config
+        config = config if chosen is None else with_tasks(config, list(chosen))
+    config = override(without_derived(config) if follows else config, settings)
+    if follows:
         config = with_derived(config, told=[path.partition("=")[0] for path in settings])
     config = replace(config, name=name or config.name)
     config = _with_teachers(config, teachers)

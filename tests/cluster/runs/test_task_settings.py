@@ -11,7 +11,8 @@ from actors.tasks.catalog import TASKS
 from cluster.control.build_run import make_config
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import read_config, write_config
-from cluster.runs.presets import FOLLOW_TASKS, RUNS
+from cluster.runs.overrides import override
+from cluster.runs.presets import DEMO_TASKS, FOLLOW_TASKS, RUNS
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.runs.task_settings import (
     MAX_TEACHER_S,
@@ -176,6 +177,17 @@ def test_what_the_user_says_stays() -> None:
 def test_the_limiter_follows_from_the_updates_that_the_user_says() -> None:
     few, many = (started(SIX, f"learner.num_updates={number}") for number in (500, 20_000))
     assert few.replay.limiter.slack_tokens < many.replay.limiter.slack_tokens
+
+
+@pytest.mark.parametrize("names", [None, RUNS["generalist"].tasks])
+def test_other_updates_of_a_preset_that_follows_its_tasks(names: tuple[str, ...] | None) -> None:
+    settings = ["learner.num_updates=1000"]
+    config = make_config("generalist", name=None, tasks=names, data=[], settings=settings)
+    assert config.actors.play_from == int(RELABEL_FROM * 1000)
+    assert config.replay.limiter.slack_tokens < RUNS["generalist"].replay.limiter.slack_tokens
+    assert config.replay.mix == RUNS["generalist"].replay.mix
+    demo = make_config("demo", name=None, tasks=names and DEMO_TASKS, data=[], settings=settings)
+    assert demo == override(RUNS["demo"], settings)  # its settings are its own
 
 
 def test_the_tasks_of_a_preset_leave_it_as_it_is() -> None:
