@@ -56,14 +56,18 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
         without_derived,
     )
 
-    base, names = find_run_config(str(preset)), plain.get("tasks")
-    if preset not in FOLLOW_TASKS or not isinstance(names, list) or set(names) == set(base.tasks):
-        return merge(base, plain)
-    tasks, fit = resolve_tasks(*map(str, names)), FOLLOW_TASKS[preset]
-    config = fit(base, tasks)
-    config = without_derived(config) if fit is fit_to_tasks else config
-    config = merge(config, plain | {"tasks": list(tasks)})
-    if fit is not fit_to_tasks:
+    config, names = find_run_config(str(preset)), plain.get("tasks")
+    fit = FOLLOW_TASKS.get(str(preset))
+    if fit and isinstance(names, list) and set(names) != set(config.tasks):
+        tasks = resolve_tasks(*map(str, names))
+        config = fit(config, tasks)
+        plain["tasks"] = list(tasks)
+        follows = fit is fit_to_tasks
+    else:
+        # A preset whose settings follow from its tasks: they follow from other updates as well.
+        follows = fit is fit_to_tasks and not plain.get("data") and with_derived(config) == config
+    config = merge(without_derived(config) if follows else config, plain)
+    if not follows:
         return config
     told = [f"replay.limiter.{name}" for name in plain.get("replay", {}).get("limiter", {})]
     told += [f"actors.{name}" for name in plain.get("actors", {})]

@@ -10,7 +10,7 @@ import pytest
 from actors.tasks.catalog import TASKS
 from cluster.control.build_run import make_config
 from cluster.runs.config import RunConfig
-from cluster.runs.config_file import read_config, write_config
+from cluster.runs.config_file import config_from_plain, read_config, write_config
 from cluster.runs.overrides import override
 from cluster.runs.presets import DEMO_TASKS, FOLLOW_TASKS, RUNS
 from cluster.runs.resolve import check_fits, tasks_of
@@ -186,6 +186,8 @@ def test_other_updates_of_a_preset_that_follows_its_tasks(names: tuple[str, ...]
     assert config.actors.play_from == int(RELABEL_FROM * 1000)
     assert config.replay.limiter.slack_tokens < RUNS["generalist"].replay.limiter.slack_tokens
     assert config.replay.mix == RUNS["generalist"].replay.mix
+    from_file = config_from_plain({"preset": "generalist", "learner": {"num_updates": 1000}})
+    assert from_file == config
     demo = make_config("demo", name=None, tasks=names and DEMO_TASKS, data=[], settings=settings)
     assert demo == override(RUNS["demo"], settings)  # its settings are its own
 
