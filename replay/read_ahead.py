@@ -6,7 +6,7 @@ from __future__ import annotations
 MAX_GROUP = 8
 """Batches that one call may ask for."""
 MAX_AHEAD_BYTES = 64 << 20
-"""Bytes of the batches that are asked for in advance, beyond those that the reader was told to."""
+"""Bytes of the batches asked for in advance, unless the reader was told to ask for more."""
 
 
 class ReadAhead:
