@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -92,13 +93,13 @@ class _RayCalls:
     def __init__(self, shards: Shards) -> None:
         self._actors = shards.actors
 
-    def ask(self, shard: int, number: int, wait_s: float) -> ray.ObjectRef[Batch | None]:
-        return self._actors[shard].next_batch.remote(number, wait_s)
+    def ask(self, shard: int, numbers: Sequence[int], wait_s: float) -> ray.ObjectRef[list[Batch]]:
+        return self._actors[shard].next_batches.remote(numbers, wait_s)
 
-    def is_done(self, request: ray.ObjectRef[Batch | None], timeout_s: float) -> bool:
+    def is_done(self, request: ray.ObjectRef[list[Batch]], timeout_s: float) -> bool:
         return bool(ray.wait([request], timeout=timeout_s)[0])
 
-    def answer(self, request: ray.ObjectRef[Batch | None]) -> Batch | None:
+    def answer(self, request: ray.ObjectRef[list[Batch]]) -> list[Batch]:
         return answer_of(request)
 
     def is_alive(self, shard: int, timeout_s: float) -> bool:
@@ -109,7 +110,8 @@ class _RayCalls:
 
 
 class RemoteBatchSource:
-    """Reads batches, the next ones asked for in advance. Each learner rank has one of its own."""
+    """Reads batches, the next ones asked for in advance, several with one call if the learner waits
+    for them. Each learner rank has one of its own."""
 
     def __init__(
         self, shards: Shards, *, prefetch: int = 2, rank: int = 0, num_ranks: int = 1

@@ -32,7 +32,7 @@ class ReplayConfig:
     """Processes that replay is spread over, each with a store of its own; fixed when a run
     starts."""
     prefetch: int = 2
-    """Batches that the learner asks for in advance."""
+    """Batches that the learner asks for in advance; more while it has to wait for them."""
     max_episode_bytes: int = 1 << 30
     """Larger records are rejected."""
 

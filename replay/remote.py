@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,8 +54,8 @@ class ReplayActor:
 
     # No retries if the process dies: the client asks another shard.
     @ray.method(concurrency_group="read", max_task_retries=0)
-    def next_batch(self, index: int, timeout_s: float) -> Batch | None:
-        return self._service.next_batch(index, timeout_s=timeout_s)
+    def next_batches(self, indices: Sequence[int], timeout_s: float) -> list[Batch]:
+        return self._service.next_batches(indices, timeout_s=timeout_s)
 
     @ray.method
     def update_priorities(self, priorities: Mapping[str, float]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -66,11 +66,9 @@ class ReplayService:
         returns = teacher_returns or {}
         self._best = best_returns(tasks, returns)
         self._ingest = Ingest(
-            tasks,
-            max_episode_bytes=config.max_episode_bytes,
-            shard=shard,
+            tasks, max_episode_bytes=config.max_episode_bytes, shard=shard,
             num_shards=config.num_shards,
-        )
+        )  # fmt: skip
         self._store = EpisodeStore(
             folder,
             capacity_bytes=config.capacity_bytes,
@@ -160,6 +158,16 @@ class ReplayService:
         """Batch number `index`; None if there is nothing to read, or readers are held back, beyond
         the timeout."""
         return self._next(lambda: self._mixture.sample(index), lambda b: b.num_tokens, timeout_s)
+
+    def next_batches(self, indices: Sequence[int], *, timeout_s: float) -> list[Batch]:
+        """The first so many of these batches as there are; only the first one is waited for."""
+        batches: list[Batch] = []
+        for index in indices:
+            batch = self.next_batch(index, timeout_s=0.0 if batches else timeout_s)
+            if batch is None:
+                break
+            batches.append(batch)
+        return batches
 
     def next_sample(self, index: int, *, timeout_s: float) -> Sample | None:
         """The same batch, with key, probability, times sampled and age of each of its windows."""

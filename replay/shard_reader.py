@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from gato.sequence import Batch
 from replay.ingest import Added
+from replay.read_ahead import ReadAhead
 from replay.shards import batch_number
 
 CALL_WAIT_S = 5.0
@@ -34,18 +35,20 @@ class ShardGone(ConnectionError):
 
 
 class BatchCalls(Protocol[Request]):
-    """What a reader needs to call shards. `remote.py` has the one over Ray."""
+    """What a reader needs to call shards. `clients.py` has the one over Ray."""
 
-    def ask(self, shard: int, number: int, wait_s: float) -> Request:
-        """Ask a shard for batch `number`; it may wait `wait_s` for it. Returns at once."""
+    def ask(self, shard: int, numbers: Sequence[int], wait_s: float) -> Request:
+        """Ask a shard for batches. It may wait `wait_s` for the first, and for no other. Returns at
+        once."""
         ...
 
     def is_done(self, request: Request, timeout_s: float) -> bool:
         """Wait for an answer. Returns whether it has come, or the shard is gone."""
         ...
 
-    def answer(self, request: Request) -> Batch | None:
-        """The answer that has come. Raises ShardGone if the shard died before it."""
+    def answer(self, request: Request) -> Sequence[Batch]:
+        """The answer that has come: the first so many of the batches that were asked for. Raises
+        ShardGone if the shard died before it."""
         ...
 
     def is_alive(self, shard: int, timeout_s: float) -> bool:
@@ -77,17 +80,21 @@ class Rotation:
 
 
 @dataclass(slots=True)
-class _Asked(Generic[Request]):
-    """A batch that was asked for, and which shards to ask next."""
+class _Call(Generic[Request]):
+    """A call for batches of one shard, and which shards to ask next."""
 
     request: Request
     shard: int
-    others: list[int] = field(default_factory=list[int])
+    indices: Sequence[int]
+    others: Sequence[int]
+    is_in_advance: bool
+    """Whether it was made before its first batch was wanted."""
+    was_waited_for: bool = False
 
 
 class ShardReader(Generic[Request]):
-    """Reads batches from several shards and asks for the next ones in advance. Each learner rank
-    has a reader of its own.
+    """Reads batches from several shards and asks for the next ones in advance, several with one
+    call if it has to wait for them. Each learner rank has a reader of its own.
 
     reader = ShardReader(calls, num_shards=2, prefetch=2)
     batch = reader.next_batch(0, timeout_s=5.0)
@@ -104,72 +111,106 @@ class ShardReader(Generic[Request]):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`prefetch`: batches that are asked for at once. Raises ValueError if there is no such
-        rank."""
+        """`prefetch`: batches that are asked for in advance at least; see `ReadAhead`. Raises
+        ValueError if there is no such rank."""
         batch_number(0, rank, num_ranks)
         self._calls = calls
         self._num_shards = num_shards
-        self._prefetch = prefetch
         self._rank, self._num_ranks = rank, num_ranks
         self._clock, self._sleep = clock, sleep
         self._rotation = Rotation(num_shards)
-        self._asked: dict[int, _Asked[Request]] = {}
-        """By index. Requests behind the reader, or too far ahead of it, are dropped."""
+        self._ahead = ReadAhead(prefetch=prefetch, num_shards=num_shards)
+        # By index. What is behind the reader, or too far ahead of it, is dropped.
+        self._asked: dict[int, _Call[Request]] = {}
+        self._ready: dict[int, Batch] = {}
 
     def next_batch(self, index: int, timeout_s: float) -> Batch | None:
         """This rank's batch number `index`; None if it does not come in time."""
         deadline = self._clock() + timeout_s
-        ahead = range(index, index + self._prefetch)
-        self._asked = {i: asked for i, asked in self._asked.items() if i in ahead}
-        for i in ahead:
-            if i not in self._asked:
-                self._ask(i, self._order(i))
+        ahead = range(index, index + self._ahead.num_batches)
+        self._asked = {i: call for i, call in self._asked.items() if i in ahead}
+        self._ready = {i: batch for i, batch in self._ready.items() if i in ahead}
         while True:
-            asked = self._asked[index]
-            left_s = max(0.0, deadline - self._clock())
-            # An only shard is waited for; of several each has a moment, so that another may serve.
-            patience_s = left_s if self._num_shards == 1 else min(ALIVE_S, left_s)
-            is_done = self._calls.is_done(asked.request, patience_s)
+            self._ask_ahead(index)
+            if index in self._ready:
+                return self._ready.pop(index)
+            call = self._asked[index]
+            is_done = self._is_done(call, deadline)
             if not is_done and self._clock() >= deadline:
                 return None
             # A shard that draws may be slow. It is given up only if it is silent altogether.
-            if not is_done and (
-                self._num_shards == 1 or self._calls.is_alive(asked.shard, ALIVE_S)
-            ):
+            if not is_done and (self._num_shards == 1 or self._calls.is_alive(call.shard, ALIVE_S)):
                 continue
-            batch = self._answer_of(asked, is_done)
-            if batch is not None:
-                del self._asked[index]
-                return batch
-            self._ask(index, asked.others or self._order(index))
-            if self._clock() >= deadline:
-                return None
+            self._end(call, is_done)
+            if index not in self._ready:
+                if call.others:
+                    self._ask([index], call.others, is_in_advance=False)
+                if self._clock() >= deadline:
+                    return None
 
-    def _answer_of(self, asked: _Asked[Request], is_done: bool) -> Batch | None:
-        """The answer, if there is one; a shard that failed is asked last for a while."""
+    def _is_done(self, call: _Call[Request], deadline: float) -> bool:
+        """Wait a while for the answer to a call."""
+        if self._calls.is_done(call.request, 0.0):
+            return True
+        call.was_waited_for = call.is_in_advance
+        left_s = max(0.0, deadline - self._clock())
+        # An only shard is waited for; of several each has a moment, so that another may serve.
+        patience_s = left_s if self._num_shards == 1 else min(ALIVE_S, left_s)
+        return self._calls.is_done(call.request, patience_s)
+
+    def _end(self, call: _Call[Request], is_done: bool) -> None:
+        """Take the answer to a call. What it lacks is asked for again; a shard that failed is asked
+        last for a while."""
+        self._asked = {i: other for i, other in self._asked.items() if other is not call}
         if not is_done:
-            self._rotation.failed(asked.shard, self._clock())
-            return None
+            self._rotation.failed(call.shard, self._clock())
+            return
         try:
-            return self._calls.answer(asked.request)
+            batches = self._calls.answer(call.request)
         except ShardGone:
-            self._rotation.failed(asked.shard, self._clock())
-            if not asked.others:  # nobody else to ask: do not spin while it is restarted
+            self._rotation.failed(call.shard, self._clock())
+            if not call.others:  # nobody else to ask: do not spin while it is restarted
                 self._sleep(RETRY_S)
-            return None
+            return
+        self._ready.update(zip(call.indices, batches, strict=False))
+        if batches:
+            self._ahead.answered(
+                was_waited_for=call.was_waited_for,
+                is_whole=len(batches) == len(call.indices),
+                batch_bytes=sum(array.nbytes for array in batches[0].arrays().values()),
+            )
 
-    def _order(self, index: int) -> list[int]:
-        return self._rotation.order(self._number(index), self._clock())
+    def _ask_ahead(self, index: int) -> None:
+        """Ask for what is missing: at once for batch `index`, for those after it once a whole group
+        of a shard is missing."""
+        missing: dict[int, list[int]] = {}
+        for i in range(index, index + self._ahead.num_batches):
+            if i in self._asked or i in self._ready:
+                continue
+            home = self._number(i) % self._num_shards
+            group = missing.setdefault(home, [])
+            group.append(i)
+            if len(group) == self._ahead.group:
+                self._ask_home(missing.pop(home), index)
+        for group in missing.values():
+            if group[0] == index:
+                self._ask_home(group, index)
+
+    def _ask_home(self, indices: Sequence[int], wanted: int) -> None:
+        order = self._rotation.order(self._number(indices[0]), self._clock())
+        self._ask(indices, order, is_in_advance=indices[0] != wanted)
 
     def _number(self, index: int) -> int:
         return batch_number(index, self._rank, self._num_ranks)
 
-    def _ask(self, index: int, order: Sequence[int]) -> None:
+    def _ask(self, indices: Sequence[int], order: Sequence[int], *, is_in_advance: bool) -> None:
         """Ask the first shard. It answers at once, unless no other is left to ask."""
         shard, *others = order
         last_wait_s = CALL_WAIT_S if self._num_shards == 1 else TURN_S
-        request = self._calls.ask(shard, self._number(index), 0.0 if others else last_wait_s)
-        self._asked[index] = _Asked(request, shard, others)
+        numbers = [self._number(index) for index in indices]
+        request = self._calls.ask(shard, numbers, 0.0 if others else last_wait_s)
+        call = _Call(request, shard, indices, others, is_in_advance)
+        self._asked.update(dict.fromkeys(indices, call))
 
 
 def add_patiently(

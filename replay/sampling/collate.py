@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 
 from gato.sequence import PATCH, Batch, StepLayout
 from replay.sampling.arena import Arena, as_bytes, cut_in_chunks, gather
+from replay.sampling.memory import keep_freed_memory
 from replay.sampling.templates import Rows, Templates
 from replay.sampling.window_draw import WindowDraw
 from replay.storage.column_reader import EpisodeGone
@@ -58,6 +59,7 @@ class Collator:
         cache_bytes: int,
     ) -> None:
         """`layouts`: of each task, in the order of the tasks' indices."""
+        keep_freed_memory()
         self._store = store
         self._layouts = layouts
         self._shape = (num_rows, row_tokens)

@@ -3,6 +3,8 @@ on."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
+from gato.sequence import Batch
 from replay.clients import RemoteBatchSource, RemoteEpisodeSink
 from replay.rate_limiter import LimiterConfig
+from replay.read_ahead import MAX_GROUP
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes
 from tests.replay.local import batch_from, keys_of, kill, start
@@ -70,6 +74,29 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
     expected = service.next_batch(2, timeout_s=1)
     assert expected is not None
     np.testing.assert_array_equal(again.ids, expected.ids)
+
+
+def test_batches_read_without_a_pause_are_in_order_also_after_kill_nine(tmp_path: Path) -> None:
+    service = ReplayService(tmp_path / "here", TASKS, LAYOUT, config(prompt_fraction=0.5), seed=3)
+    replay = start(tmp_path / "there", config(prompt_fraction=0.5))
+    sink, source = RemoteEpisodeSink(replay), RemoteBatchSource(replay)
+    for number in range(5):
+        service.add(to_bytes(counter_episode(number)), timeout_s=1)
+        sink.add(counter_episode(number))
+    pid = ray.get(replay.actors[0].pid.remote())
+    found: list[Batch] = []
+    for index in range(300):
+        if index == 150:  # calls for several batches are under way
+            os.kill(pid, signal.SIGKILL)
+        found.append(batch_from(source, index))
+    for index, there in enumerate(found):
+        here = service.next_batch(index, timeout_s=1)
+        assert here is not None
+        np.testing.assert_array_equal(there.ids, here.ids)
+    # Batches that were drawn and never read: those that were under way.
+    read_tokens = replay.stats().read_tokens
+    assert read_tokens <= sum(batch.num_tokens for batch in found) + 2 * MAX_GROUP * 8 * 40
+    replay.close()
 
 
 def test_a_reader_is_served_next_to_any_number_of_writers_that_are_held_back(

@@ -11,6 +11,7 @@ import pytest
 
 from gato.episode import AGENT, Episode
 from gato.metrics import Amount
+from gato.sequence import Batch
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
 from replay.service import ReplayService
@@ -122,6 +123,31 @@ def test_readers_wait_until_the_warm_up_is_over(tmp_path: Path) -> None:
         service.add(to_bytes(counter_episode(number)), timeout_s=1)
     reader.join()
     assert got[0] is not None
+
+
+def test_of_several_batches_the_first_is_waited_for_and_the_limiter_ends_the_others(
+    tmp_path: Path,
+) -> None:
+    limiter = LimiterConfig(warmup_tokens=80, reads_per_inserted_token=20.0, slack_tokens=100)
+    service = make(tmp_path / "several", config(limiter=limiter))
+    alone = make(tmp_path / "alone", config(limiter=limiter))
+    got: list[list[Batch]] = []
+    reader = threading.Thread(
+        target=lambda: got.append(service.next_batches([3, 1, 4, 1, 5, 9, 2], timeout_s=30.0))
+    )
+    reader.start()
+    for number in range(2):  # 40 tokens each
+        service.add(to_bytes(counter_episode(number)), timeout_s=1)
+        alone.add(to_bytes(counter_episode(number)), timeout_s=1)
+    reader.join()
+    # 80 * 20 tokens are owed and 100 may be read beyond them: six batches of 8 x 40 tokens.
+    assert len(got[0]) == 6
+    assert service.stats().read_tokens == sum(batch.num_tokens for batch in got[0])
+    assert service.next_batches([2], timeout_s=0.0) == []
+    for index, batch in zip([3, 1, 4, 1, 5, 9], got[0], strict=True):
+        expected = alone.next_batch(index, timeout_s=1)
+        assert expected is not None
+        np.testing.assert_array_equal(batch.ids, expected.ids)
 
 
 def test_what_is_stored_is_counted_by_task_and_kind_of_source(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gato.episode import AGENT
 from gato.metrics import Amount, ReplayStats
 from replay.clients import RemoteBatchSource, RemoteEpisodeSink
 from replay.rate_limiter import LimiterConfig
+from replay.read_ahead import MAX_GROUP
 from replay.service import ReplayService
 from replay.shards import batch_number, merged, shard_folder, shard_of
 from replay.storage.dedup import split_key
@@ -193,24 +194,29 @@ def test_shards_of_unequal_share_do_not_stop_each_other(local_ray: None, tmp_pat
     shards.close()
 
 
-def test_prefetched_batches_are_all_that_the_object_store_holds(
-    local_ray: None, tmp_path: Path
+@pytest.mark.parametrize(("rows", "most_ahead"), [(400, 2 * 2 * MAX_GROUP), (4200, 3)])
+def test_batches_asked_in_advance_are_all_that_the_object_store_holds(
+    local_ray: None, tmp_path: Path, rows: int, most_ahead: int
 ) -> None:
-    shards = start(tmp_path, replace(config(rows=400, row_tokens=400), num_shards=2))
+    """Of 2 MB and of 22 MB, for a learner that waits for each of them."""
+    shards = start(tmp_path, replace(config(rows=rows, row_tokens=400), num_shards=2))
     sink, source = RemoteEpisodeSink(shards), RemoteBatchSource(shards, prefetch=3)
     for number in range(4):
         sink.add(counter_episode(number, key=f"w.1.{number}"))
     size = sum(array.nbytes for array in batch_from(source, 0).arrays().values())
-    for index in range(1, 40):
+    num_read = 2 * most_ahead + 6
+    for index in range(1, num_read):
         batch_from(source, index)
+    # Of the batches that one call brought some may have been read: they are one object.
+    most = most_ahead + (MAX_GROUP if most_ahead > 3 else 1)
     node = ray.nodes()[0]
     place = node["NodeManagerAddress"], node["NodeManagerPort"]
-    used = [40 * size]
+    used = [num_read * size]
     deadline = time.monotonic() + 30
     # Ray lets objects go a little after their last use, and draws the next ones meanwhile
-    while not 2 * size <= used[-1] <= 4 * size and time.monotonic() < deadline:
+    while not 2 * size <= used[-1] <= most * size and time.monotonic() < deadline:
         used.append(
             node_stats(*place, include_memory_info=False).store_stats.object_store_bytes_used
         )
-    assert 2 * size <= used[-1] <= 4 * size  # three are ready, or two and one being drawn
+    assert 2 * size <= used[-1] <= most * size
     shards.close()
