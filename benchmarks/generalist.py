@@ -69,6 +69,7 @@ def collect(folder: Path, fewer: Mapping[str, int], preset: str | None) -> dict[
     reports = [entry.record for entry in entries if isinstance(entry.record, LearnerReport)]
     return {
         "command": _command(config, preset or config.name),
+        "preset": preset,
         "tasks": {name: of["tasks"][name] for name, of in played.items()},
         "scales": scales,
         "seed": config.seed,
@@ -137,7 +138,8 @@ def write(result: Mapping[str, Any], name: str) -> None:
         for task, played in result["tasks"].items()
         if len(played["returns"]) < EPISODES
     ]
-    options = f" --fewer {' '.join(few)}" if few else ""
+    options = f" --preset {result['preset']}" if result.get("preset") else ""
+    options += f" --fewer {' '.join(few)}" if few else ""
     lines = [
         f"# The run {name}", "",
         f"One set of weights ({result['parameters'] / 1e6:.2f} million numbers) on all tasks:"
@@ -174,7 +176,7 @@ def write(result: Mapping[str, Any], name: str) -> None:
 
 def _wall(result: Mapping[str, Any]) -> str:
     minutes = result.get("wall_s", 0.0) / 60
-    return f", {minutes:.0f} minutes from the first report to the last" if minutes else ""
+    return f", {minutes:.0f} minutes in all, pauses included" if minutes else ""
 
 
 def _draw(result: Mapping[str, Any], name: str) -> None:
@@ -220,6 +222,8 @@ def main() -> None:
     pairs = [word.partition("=") for word in arguments.fewer]
     fewer = {task: int(number) for task, _, number in pairs}
     name = RunFolder(folder.parent, folder.name).config().name
+    if (arguments.preset or name) not in FOLLOW_TASKS:
+        parser.error(f"name what {name} was started from with --preset")
     write(collect(folder, fewer, arguments.preset), name)
 
 

@@ -92,8 +92,10 @@ def take_turns(
     steps: Mapping[str, Callable[[], None]],
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
+    after: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each, in turns, after one of each that is not counted."""
+    """Seconds of each, in turns, after one of each that is not counted. `after`: follows each, and
+    is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
@@ -101,6 +103,7 @@ def take_turns(
             step()
             if turn:
                 seconds[name].append(clock() - begun)
+            after()
     return seconds
 
 

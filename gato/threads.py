@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import sys
 
-from threadpoolctl import threadpool_limits
-
 VARIABLE = "OMP_NUM_THREADS"
 
 
@@ -46,5 +44,8 @@ def use_threads(num_threads: int | None = None) -> int:
     if torch is not None:
         torch.set_num_threads(num_threads)
     if "numpy" in sys.modules:
+        # Here, because an exported policy needs nothing but torch and NumPy.
+        from threadpoolctl import threadpool_limits
+
         threadpool_limits(limits=num_threads, user_api="blas")
     return num_threads

@@ -236,6 +236,7 @@ class Learner:
                     with clock.of("checkpoint", on_host=True):
                         self.save()
                 meter.blocked_s += time.monotonic() - begun
+                is_due = is_due or self._is_late(meter)
             else:  # a learner that waits for data still reports, so that it is not taken for dead
                 is_due = meter.wait_s > WAITED_S
             if is_due:
@@ -247,11 +248,13 @@ class Learner:
         yield self._report(meter)
 
     def _is_due(self, meter: Meter) -> bool:
-        """Whether a report follows the next update. Of several learners, which report together, by
-        the number of updates alone."""
-        seconds = time.monotonic() - meter.begun
-        is_late = self._ranks is None and seconds > REPORT_S
-        return is_late or meter.updates + 1 >= self.config.report_every
+        """Whether a report follows the next update, as far as is known before it."""
+        return self._is_late(meter) or meter.updates + 1 >= self.config.report_every
+
+    def _is_late(self, meter: Meter) -> bool:
+        """Whether a report is due by time. Several learners report together, by the number of
+        updates alone."""
+        return self._ranks is None and time.monotonic() - meter.begun > REPORT_S
 
     def _report(self, meter: Meter) -> LearnerReport:
         version = self._publisher.accepted or Version(self._epoch, self.progress.number)

@@ -19,9 +19,10 @@ class ReadAhead:
     """
 
     def __init__(self, *, prefetch: int, num_shards: int) -> None:
-        """`prefetch`: batches that are asked for in advance at least."""
+        """`prefetch`: batches that are asked for in advance, or up to a group fewer."""
         self._least = prefetch
         self._num_shards = num_shards
+        self._most_group = 1  # until the size of a batch is known
         self.num_batches = prefetch
         """That are asked for in advance."""
 
@@ -29,7 +30,7 @@ class ReadAhead:
     def group(self) -> int:
         """Batches a call, so that each shard has two calls: it answers one while the reader uses
         up the other."""
-        return max(1, min(MAX_GROUP, self.num_batches // (2 * self._num_shards)))
+        return max(1, min(self._most_group, self.num_batches // (2 * self._num_shards)))
 
     def answered(self, *, was_waited_for: bool, is_whole: bool, batch_bytes: int) -> None:
         """Note the answer to a call.
@@ -40,7 +41,9 @@ class ReadAhead:
                 the rate limiter holds readers back: larger calls would not help.
             batch_bytes: Size of one of its batches.
         """
-        most = min(2 * self._num_shards * MAX_GROUP, MAX_AHEAD_BYTES // batch_bytes)
+        calls = 2 * self._num_shards
+        most = min(calls * MAX_GROUP, MAX_AHEAD_BYTES // batch_bytes)
+        self._most_group = min(MAX_GROUP, MAX_AHEAD_BYTES // (calls * batch_bytes))
         if was_waited_for and is_whole and self.num_batches <= most:
             self.num_batches = min(2 * self.num_batches, most)
         elif self.num_batches > self._least:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +88,27 @@ class Measured:
     """Both models of one data set and seed, trained when they are first asked for."""
 
     def __init__(
-        self, size: Size, folder: Path, task: Task, episodes: Sequence[Episode], seed: int
+        self,
+        size: Size,
+        folder: Path,
+        task: Task,
+        find_episodes: Callable[[], Sequence[Episode]],
+        seed: int,
     ) -> None:
         self._size, self._task, self._seed = size, task, seed
-        self._folder, self._episodes = folder, episodes
+        self._folder, self._find_episodes = folder, find_episodes
+
+    @cached_property
+    def episodes(self) -> Sequence[Episode]:
+        """Of the data set."""
+        return self._find_episodes()
 
     def ours(self, targets: Sequence[float]) -> dict[float, list[float]]:
         """Returns at target returns, in the environment's own units."""
         references = self._task.references
         assert references is not None
         config = config_of(self._size, self._task, self._seed)
-        with Training(config, self._folder, episodes=lambda: self._episodes) as training:
+        with Training(config, self._folder, episodes=lambda: self.episodes) as training:
             model = training.run()
         acting = replace(config.actors.evaluate, window_steps=None)
         return {
@@ -113,7 +123,7 @@ class Measured:
 
     def plain(self, targets: Sequence[float]) -> dict[float, list[float]]:
         """The same of the plain model."""
-        data = Trajectories(self._episodes)
+        data = Trajectories(self.episodes)
         config = DTConfig(
             num_observations=self._task.observations["state"].size,
             num_actions=self._task.action.size,
@@ -150,23 +160,24 @@ def measure(size: Size, data: Path | None, folder: Path, kept: Kept) -> None:
             curve = [round(task.references.random + wish * span, 1) for wish in CURVE]
             for levels in size.data:
                 targets = curve if levels == LEVELS else [TARGETS[task.name]]
-                episodes = episodes_of(data, task, levels)
-                path = folder / f"{robot}-{'-'.join(levels)}-{seed}"
-                both = Measured(size, path, task, episodes, seed)
-                of_data = [episode.episode_return for episode in episodes]
+                source = "made here" if data is None else "D4RL"
+                path = folder / f"{robot}-{'-'.join(levels)}-{source.split()[0]}-{seed}"
+                both = Measured(size, path, task, partial(episodes_of, data, task, levels), seed)
                 for model, play in (("gato", both.ours), ("plain", both.plain)):
                     label = {
                         "task": task.name,
                         "data": "+".join(levels),
+                        "source": source,
                         "model": model,
                         "seed": seed,
                         "updates": size.updates,
                         "windows": size.windows,
                     }
-                    kept.get_or(label, partial(_entry, task, of_data, play, targets))
+                    kept.get_or(label, partial(_entry, task, both, play, targets))
 
 
-def _entry(task: Task, of_data: Sequence[float], play: Any, targets: Sequence[float]) -> Any:
+def _entry(task: Task, both: Measured, play: Any, targets: Sequence[float]) -> Any:
+    of_data = [episode.episode_return for episode in both.episodes]
     played: dict[float, list[float]] = play(targets)
     points = [
         {

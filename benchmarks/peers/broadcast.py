@@ -59,8 +59,8 @@ class GatoModule(TorchRLModule):
         self.gato = Gato(acting_config(PRESETS[self.model_config["preset"]]))
 
 
-def ours(preset: str, folder: Path) -> Callable[[], None]:
-    """Publish until all workers have it, which is before it is on the disk."""
+def ours(preset: str, folder: Path) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Publish until all workers have it, which is before it is on the disk; and wait for that."""
     store = RemoteWeightsStore.options(num_cpus=0).remote(folder)
     source, sink, model = StoreSource(store), StoreSink(store), Gato(acting_config(PRESETS[preset]))
     make: Any = ray.remote(num_cpus=0)(Puller)
@@ -70,8 +70,6 @@ def ours(preset: str, folder: Path) -> Callable[[], None]:
 
     def once() -> None:
         nonlocal number
-        for thread in writing:  # the copy on the disk of the turn before
-            thread.join()
         before, number = Version(1, number), number + 1
         pulled = [puller.pull.remote(before) for puller in pullers]
         weights = Weights(version=Version(1, number), learner_step=number, arrays=snapshot(model))
@@ -80,7 +78,7 @@ def ours(preset: str, folder: Path) -> Callable[[], None]:
         got = ray.get(pulled)
         assert all(Version(*version) == Version(1, number) for version in got)
 
-    return once
+    return once, lambda: writing[0].join()
 
 
 def theirs(preset: str) -> Callable[[], None]:
@@ -111,8 +109,9 @@ def weights() -> Iterator[Row]:
     """Two workers on this machine, for each preset."""
     with tempfile.TemporaryDirectory() as folder, ray_of(NUM_WORKERS):
         for preset in PRESETS_SENT:
-            work = {"ours": ours(preset, Path(folder) / preset), "theirs": theirs(preset)}
-            seconds = take_turns(work, TURNS)
+            publish, finish = ours(preset, Path(folder) / preset)
+            work = {"ours": publish, "theirs": theirs(preset)}
+            seconds = take_turns(work, TURNS, after=finish)
             yield {
                 "path": f"weights to {NUM_WORKERS} workers, {preset}, and EnvRunners",
                 "against": f"RLlib {version('ray')}'s sync_weights: float32, and no copy on disk",

@@ -71,10 +71,6 @@ class TaskNeeds:
         return max(1, row_tokens // self.tokens_per_step)
 
     @property
-    def demonstration_tokens(self) -> int:
-        return self.demonstration_steps * self.tokens_per_step
-
-    @property
     def teacher_s(self) -> float:
         """Seconds of one core that the demonstrations take."""
         return self.demonstration_steps / self.teacher_steps_per_s
@@ -216,12 +212,18 @@ def with_derived(
         tasks: The run's, if they are resolved already.
         told: Paths of settings that the user gave, which stay.
     """
-    mix, limiter, needs = config.replay.mix, config.replay.limiter, all_needs(config, tasks)
+    mix, limiter, actors = config.replay.mix, config.replay.limiter, config.actors
+    wanted = [
+        (
+            StepLayout(task, _layout(config)).tokens_per_step,
+            actors.demonstration_steps_of.get(name, actors.demonstration_steps),
+        )
+        for name, task in (tasks or resolve_tasks(*config.tasks)).items()
+    ]
     read_tokens = config.learner.num_updates * mix.rows * mix.row_tokens
-    wanted_tokens = max(1, sum(of.demonstration_tokens for of in needs))
-    first_steps = config.actors.first_demonstration_steps
+    wanted_tokens = max(1, sum(tokens * steps for tokens, steps in wanted))
     first_tokens = sum(
-        min(first_steps, of.demonstration_steps) * of.tokens_per_step for of in needs
+        tokens * min(actors.first_demonstration_steps, steps) for tokens, steps in wanted
     )
     ratio = max(1.0, round(read_tokens / (2 * wanted_tokens), 2))
     made = LimiterConfig(
@@ -233,13 +235,13 @@ def with_derived(
     kept = {
         name: getattr(limiter, name)
         for name in LimiterConfig.__dataclass_fields__
-        if f"replay.limiter.{name}" in told
+        if _is_told(f"replay.limiter.{name}", told)
     }
-    made, actors = replace(made, **kept), config.actors
-    if "actors.relabel_share" not in told and not config.data:
+    made = replace(made, **kept)
+    if not _is_told("actors.relabel_share", told) and not config.data:
         others = actors.generate_share + actors.demonstrate_share
         actors = replace(actors, relabel_share=max(0.0, min(RELABEL_SHARE, 1.0 - others)))
-    if "actors.play_from" not in told:
+    if not _is_told("actors.play_from", told):
         play_from = int(RELABEL_FROM * config.learner.num_updates) if actors.relabel_share else 0
         # No later than a limiter of the user's lets the learner get before the agent plays.
         if made.reads_per_inserted_token is not None:
@@ -247,6 +249,12 @@ def with_derived(
             play_from = min(play_from, int(allowed / (mix.rows * mix.row_tokens)))
         actors = replace(actors, play_from=play_from)
     return replace(config, actors=actors, replay=replace(config.replay, limiter=made))
+
+
+def _is_told(path: str, told: Collection[str]) -> bool:
+    """Whether a setting was given, alone or in a group, as `replay.limiter={...}`."""
+    names = path.split(".")
+    return any(".".join(names[:count]) in told for count in range(1, len(names) + 1))
 
 
 def without_derived(config: RunConfig) -> RunConfig:

@@ -75,7 +75,10 @@ class WeightsStore:
     @ray.method(concurrency_group="write")
     def publish(self, version: Version, learner_step: int, arrays: Arrays) -> bool:
         """Take a version; workers get it at once, and the call returns when it is on the disk.
-        False where its epoch is over: a later learner of this run has published."""
+        False where its epoch is over: a later learner of this run has published.
+
+        A store that dies before that begins again with the version before, until this call is
+        repeated; workers that have the newer one keep it."""
         version = Version(*version)
         if self._held is not None:
             if version.epoch < self._held.version.epoch:

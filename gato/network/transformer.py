@@ -191,12 +191,14 @@ class Transformer(nn.Module):
         return out
 
     def _numpy_weights(self) -> Sequence[BlockWeights | None]:
-        """Of each block, for steps in NumPy: of a small model, copied once for the same weights."""
+        """Of each block, for steps in NumPy: of a small model; of one that does not learn, copied
+        once for the same weights."""
         parameters = list(self.parameters())
         if sum(parameter.numel() for parameter in parameters) > MOST_PARAMETERS:
             return [None] * len(self.blocks)
-        # PyTorch counts what is written into a tensor, unless it was made in inference mode.
-        if any(parameter.is_inference() for parameter in parameters):
+        # PyTorch counts what is written into a tensor, unless it was made in inference mode, or an
+        # optimiser's fused step writes it.
+        if any(parameter.is_inference() or parameter.requires_grad for parameter in parameters):
             return self._copied()
         state = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
         if self._kept_state != state:

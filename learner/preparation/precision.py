@@ -20,9 +20,9 @@ from learner.config import LearnerConfig
 FILE = "computing.json"
 PATIENCE_S = 60.0
 """How long all measurements may take; what is the fastest until then is taken."""
-HOPELESS = 4.0
-"""A way whose first step takes so many times the fastest's is not tried again: what is done once
-only, at the first step, takes less."""
+HOPELESS, HOPELESS_S = 4.0, 2.0
+"""A way whose first step takes so many times the fastest's, and so many seconds, is not tried
+again."""
 GAIN = 0.95
 """Another way must take at most this share of the time: more threads are other processes' loss."""
 
@@ -111,7 +111,7 @@ def choose(
         use(way)
         step = partial(_seconds, lambda way=way: once(way), device)
         first_s = step()
-        is_hopeless = bool(taken) and first_s > HOPELESS * taken[str(best)]
+        is_hopeless = bool(taken) and first_s > max(HOPELESS_S, HOPELESS * taken[str(best)])
         taken[str(way)] = first_s if is_hopeless else min(first_s, *(step() for _ in range(3)))
         needed = GAIN if way.threads > best.threads else 1.0
         if taken[str(way)] < needed * taken[str(best)]:

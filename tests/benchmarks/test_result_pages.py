@@ -113,7 +113,9 @@ def test_prompting_is_as_good_as_its_worse_task(tmp_path: Path) -> None:
         name: {"demonstration": {"mean": mine}, "demonstration of the other": {"mean": other}}
         for name, mine, other in [("right", 1.0, -1.6), ("left", 1.2, -0.8)]
     }
-    (folder / "context-small.json").write_text(json.dumps([{"tasks": tasks, "teacher": 1.6}]))
+    (folder / "context-small.json").write_text(
+        json.dumps([{"part": "opposites", "tasks": tasks, "teacher": 1.6}])
+    )
     assert small.prompting(tmp_path) == {
         "demonstration": 0.625, "demonstration of the other": -0.5,
     }  # fmt: skip

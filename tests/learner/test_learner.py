@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,8 @@ from learner.loop import Learner
 from learner.publishing import Fenced
 from learner.schedule import Schedule
 from learner.staging import Staged, Stager
-from learner.update import LossNotFinite
+from learner.steps import Steps
+from learner.update import Done, LossNotFinite
 from tests.gato.models import ROBOT, random_observations
 
 MODEL = ModelConfig(
@@ -304,12 +307,23 @@ def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the
         list(learner.run())
 
 
-@pytest.mark.parametrize(("report_s", "steps"), [(60.0, [20, 25]), (0.0, [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("update_s", "steps"),
+    [(0.1, [20, 25, 25]), (6.0, [2, 4, 6, 8, 8]), (20.0, [1, 2, 3, 3])],
+)
 def test_a_slow_learner_reports_by_time(
-    report_s: float, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    update_s: float, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("learner.loop.REPORT_S", report_s)
-    learner = make(tmp_path, config=replace(CONFIG, num_updates=25, report_every=20))
-    reports = list(learner.run())
-    assert [report.step for report in reports][: len(steps)] == steps
-    assert all(report.norm_by_part for report in reports[:-1])
+    """Its clock goes on while it makes an update, and at no other time."""
+    now_s, make_update = 0.0, Steps.__call__
+
+    def slow(self: Steps, *args: Any, **options: Any) -> Done:
+        nonlocal now_s
+        now_s += update_s
+        return make_update(self, *args, **options)
+
+    monkeypatch.setattr(Steps, "__call__", slow)
+    for module in ("learner.loop", "learner.meter"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now_s))
+    config = replace(CONFIG, num_updates=max(steps), report_every=20)
+    assert [report.step for report in make(tmp_path, config=config).run()] == steps

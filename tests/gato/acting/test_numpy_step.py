@@ -48,22 +48,37 @@ def test_both_write_the_same_and_see_the_same(task: Task, num_envs: int) -> None
         torch.testing.assert_close(mine.values, other.values, atol=1e-5, rtol=1e-4)
 
 
-def test_new_weights_count_from_the_next_state_on() -> None:
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_new_weights_count_from_the_next_state_on(is_frozen: bool) -> None:
     rng = np.random.default_rng(3)
-    model, other = small_model(64), small_model(64)
+    model, other = small_model(64).requires_grad_(not is_frozen), small_model(64)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     policy = Policy(model, ROBOT, ActingConfig())
     shown = random_observations(ROBOT, 2, rng)
     first, second = policy.start(2), policy.start(2)
-    assert first.caches[0].weights is second.caches[0].weights
+    assert (first.caches[0].weights is second.caches[0].weights) == is_frozen
     before = policy.act(first, shown)
     load(model, snapshot(other))
     after = policy.act(policy.start(2), shown)
     assert np.abs(after - before).max() > 1e-3
     in_pytorch = policy.act(without_numpy(policy.start(2)), shown)
     np.testing.assert_allclose(after, in_pytorch, atol=1e-5)
+
+
+def test_a_model_that_learns_acts_with_what_it_has_learned() -> None:
+    """An optimiser's fused step is not counted by PyTorch as writing into the weights."""
+    model = small_model(64)
+    policy = Policy(model, ROBOT, ActingConfig())
+    shown = random_observations(ROBOT, 2, np.random.default_rng(3))
+    before = policy.act(policy.start(2), shown)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    sum((parameter**2).sum() for parameter in model.parameters()).backward()
+    optimiser.step()
+    after = policy.act(policy.start(2), shown)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, policy.act(without_numpy(policy.start(2)), shown), atol=1e-4)
 
 
 def test_other_models_step_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
