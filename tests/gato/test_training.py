@@ -1,6 +1,7 @@
 """The training path: attention to the letter, both settings of positions, checkpointing, and one
 graph for the compiler."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from gato.network.rotary_attention import rotate, rotations
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window
 from gato.task import Task
+from gato.weights import snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 each_setting = pytest.mark.parametrize("positions", ["transformer-xl", "rotary"])
@@ -330,3 +332,16 @@ def test_presets_have_the_papers_size_and_need_their_positions_for_it(
 
     assert num_parameters(PRESETS[name]) == pytest.approx(millions, rel=0.02)
     assert num_parameters(replace(PRESETS[name], positions="rotary")) < 0.98 * millions
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, -math.nan, 3.4e38])
+def test_weights_that_are_not_finite_are_not_published(value: float) -> None:
+    """The last is finite as float32, but not as bfloat16."""
+    model = small_model(64)
+    snapshot(model)
+    with torch.no_grad():
+        model.transformer.norm.weight[3] = 3.3e38
+        snapshot(model)
+        model.transformer.norm.weight[3] = value
+    with pytest.raises(ValueError, match=r"transformer\.norm\.weight is not finite"):
+        snapshot(model)

@@ -309,7 +309,7 @@ def test_a_batch_with_ids_beyond_the_models_table_is_refused_before_it_is_on_the
 
 @pytest.mark.parametrize(
     ("update_s", "steps"),
-    [(0.1, [20, 25, 25]), (6.0, [2, 4, 6, 8, 8]), (20.0, [1, 2, 3, 3])],
+    [(0.1, [20, 25]), (6.0, [2, 4, 6, 8, 8]), (20.0, [1, 2, 3, 3])],
 )
 def test_a_slow_learner_reports_by_time(
     update_s: float, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -106,7 +106,8 @@ def test_no_game_of_a_teacher_is_left_out_because_it_went_badly() -> None:
 
 @pytest.mark.parametrize("config", [started(), RUNS["generalist"], RUNS["generalist-79m"]])
 def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig) -> None:
-    mix, wanted = config.replay.mix, sum(of.demonstration_tokens for of in all_needs(config))
+    mix, needs = config.replay.mix, all_needs(config)
+    wanted = sum(of.demonstration_steps * of.tokens_per_step for of in needs)
     filled = Limiter(config.replay.limiter, inserted_tokens=wanted)
     assert filled.may_insert()
     assert filled.may_read()
@@ -223,3 +224,21 @@ def test_a_whole_file_says_everything(tmp_path: Path) -> None:
 def test_the_limiter_is_the_same_however_often_it_follows() -> None:
     config = started()
     assert with_derived(with_derived(config)) == with_derived(config) == config
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ["replay.limiter.reads_per_inserted_token=3.5"],
+        [
+            'replay.limiter={"warmup_tokens": 9, "reads_per_inserted_token": 3.5,'
+            ' "slack_tokens": 900000000}'
+        ],
+    ],
+)
+@pytest.mark.parametrize("names", [None, SIX])
+def test_what_the_user_says_stays_alone_or_in_a_group(
+    told: list[str], names: tuple[str, ...] | None
+) -> None:
+    config = make_config("generalist", name=None, tasks=names, data=[], settings=told)
+    assert config.replay.limiter.reads_per_inserted_token == 3.5
