@@ -68,7 +68,7 @@ SIZES = {
         episodes=20,
     ),
     "small": Size(
-        name="decision-transformer-small", data=(LEVELS,), updates=1200, windows=16, episodes=10
+        name="decision-transformer-small", data=(LEVELS,), updates=600, windows=16, episodes=10
     ),
     "short": Size(name="decision-transformer-short", updates=150, windows=16, episodes=4),
 }
