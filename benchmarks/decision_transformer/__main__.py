@@ -2,7 +2,7 @@
 evaluation.
 
     python -m benchmarks.decision_transformer --data /data/d4rl    # 3 seeds: days
-    python -m benchmarks.decision_transformer --size small    # one robot, data made here: an hour
+    python -m benchmarks.decision_transformer --size small    # a pendulum, data made here
     python -m benchmarks.decision_transformer --size short    # minutes: that the command works
     python -m benchmarks.decision_transformer draw
 
@@ -68,7 +68,12 @@ SIZES = {
         episodes=20,
     ),
     "small": Size(
-        name="decision-transformer-small", data=(LEVELS,), updates=600, windows=16, episodes=10
+        name="decision-transformer-small",
+        robots=("inverted-pendulum",),
+        data=(LEVELS,),
+        updates=1200,
+        windows=16,
+        episodes=10,
     ),
     "short": Size(name="decision-transformer-short", updates=150, windows=16, episodes=4),
 }
