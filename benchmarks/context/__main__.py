@@ -1,7 +1,8 @@
 """What context and prompts are worth, with a small model, on two cores.
 
     python -m benchmarks.context            # what is missing: about two hours
-    python -m benchmarks.context --parts opposites    # minutes: whether prompting works at all
+    python -m benchmarks.context --parts opposites targets    # minutes: whether prompts and target
+                                                              # returns work at all
     python -m benchmarks.context --size short         # minutes: that the command works
     python -m benchmarks.context draw
 
@@ -44,6 +45,8 @@ from gato.threads import use_threads
 from replay.sampling.config import TaskMix
 
 WINDOWS = (1, 4, 16, 64)
+TARGETS = (0.125, 0.375, 0.625, 0.875, 1.125)
+"""Target returns, where the fastest demonstration has 1.25."""
 SEEN, HELD_OUT = "mujoco/hopper", "mujoco/walker2d"
 MODES: Mapping[str, tuple[bool, bool]] = {
     "neither": (False, False),
@@ -263,6 +266,43 @@ def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
     kept.get_or(label, measure)
 
 
+def targets(size: Size, folder: Path, seed: int, kept: Kept) -> None:
+    """One of those tasks with demonstrations of all returns, from hardly any to the best: what is
+    reached with each target return."""
+    task = opposites.RIGHT
+
+    def measure() -> dict[str, Any]:
+        config = config_of(
+            {task.name: task}, window_steps=4, with_returns=True, size=size,
+            updates=size.opposites_updates, seed=seed, model="debug",
+        )  # fmt: skip
+        # Everything is read, whatever it returned, and each window is told its return.
+        mix = replace(
+            config.replay.mix, return_fraction=1.0, min_agent_score=None, min_expert_fraction=None
+        )
+        config = replace(config, replay=replace(config.replay, mix=mix))
+        episodes = partial(opposites.demonstrations, task, 400, slowest=0.0)
+        path = folder / f"targets-{seed}"
+        with Training(config, path, episodes=episodes, tasks={task.name: task}) as training:
+            model = training.run()
+        reached = {
+            target: gato_returns(
+                model, task, ActingConfig(target_return=target), size.episodes,
+                play=opposites.returns_of,
+            )
+            for target in TARGETS
+        }  # fmt: skip
+        assert task.references is not None
+        return {
+            "points": [{"target": target, **summary(of)} for target, of in reached.items()],
+            "random": 0.0,
+            "teacher": task.references.expert,
+            "machine": about(),
+        }
+
+    kept.get_or({"part": "targets", "seed": seed, "updates": size.opposites_updates}, measure)
+
+
 def scale(task: Task) -> dict[str, float]:
     """The returns that are 0 and 1."""
     top = teacher_return(task)
@@ -273,6 +313,7 @@ def scale(task: Task) -> dict[str, float]:
 
 PARTS: Mapping[str, Callable[[Size, Path, int, Kept], None]] = {
     "opposites": opposite,
+    "targets": targets,
     "prompts": prompts,
     "windows": windows,
 }

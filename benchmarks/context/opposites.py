@@ -72,22 +72,26 @@ def lines(task: Task, num_envs: int) -> VectorEnv:
 
 
 class Teacher:
-    """Moves at 0.6 to 1 of the largest stride in its task's direction, each episode at one."""
+    """Moves at `slowest` to 1 of the largest stride in its task's direction, each episode at
+    one."""
 
-    def __init__(self, task: Task) -> None:
-        self._sign = SIGNS[task.name]
+    def __init__(self, task: Task, *, slowest: float) -> None:
+        self._sign, self._slowest = SIGNS[task.name], slowest
 
     def act(self, step: TimeStep) -> np.ndarray:
         """Actions [N, 1]."""
-        speed_N = [np.random.default_rng([int(seed), 1]).uniform(0.6, 1.0) for seed in step.seeds]
+        rngs = [np.random.default_rng([int(seed), 1]) for seed in step.seeds]
+        speed_N = [rng.uniform(self._slowest, 1.0) for rng in rngs]
         return (self._sign * np.array(speed_N, np.float32))[:, None]
 
 
-def demonstrations(task: Task, episodes: int, *, first_seed: int = 1_000_000) -> Iterator[Episode]:
+def demonstrations(
+    task: Task, episodes: int, *, slowest: float = 0.6, first_seed: int = 1_000_000
+) -> Iterator[Episode]:
     """Episodes of the teacher, under keys that tell task and seed."""
     numbers = iter(range(episodes))
     yield from play(
-        lines(task, 10), Teacher(task), range(first_seed, first_seed + episodes),
+        lines(task, 10), Teacher(task, slowest=slowest), range(first_seed, first_seed + episodes),
         source="teacher:opposites", new_key=lambda: f"{task.name}.1.{next(numbers) + 1}",
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ def write_page(entries: Entries, folder: Path, name: str) -> None:
         " opposite tasks that of `debug`). Means over seeds of the last update; 0 is random play, 1"
         " the teacher.",
     ]  # fmt: skip
-    lines += [*_opposites(entries), *_modes(entries), *_windows(entries)]
+    for part in (_opposites, _targets, _modes, _windows):
+        lines += part(entries)
     lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
@@ -51,6 +52,23 @@ def _opposites(entries: Entries) -> list[str]:
         ]
         cells = " | ".join(f"{mean:.2f}" for mean in means)
         lines.append(f"| {mode} | {cells} | {len(mine)} |")
+    return lines
+
+
+def _targets(entries: Entries) -> list[str]:
+    mine = [entry for entry in entries if entry["part"] == "targets"]
+    if not mine:
+        return []
+    lines = [
+        "", "## Target returns", "",
+        "The first of those tasks, with demonstrations of all returns from 0 to 1.25.", "",
+        "| target | reached | seeds |", "|--:|--:|--:|",
+    ]  # fmt: skip
+    for points in zip(*(entry["points"] for entry in mine), strict=True):
+        reached = statistics.mean(
+            _score(entry, point["mean"]) for entry, point in zip(mine, points, strict=True)
+        )
+        lines.append(f"| {points[0]['target']:g} | {reached:.2f} | {len(mine)} |")
     return lines
 
 

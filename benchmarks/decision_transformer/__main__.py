@@ -2,7 +2,6 @@
 evaluation.
 
     python -m benchmarks.decision_transformer --data /data/d4rl    # 3 seeds: days
-    python -m benchmarks.decision_transformer --size small    # a pendulum, data made here
     python -m benchmarks.decision_transformer --size short    # minutes: that the command works
     python -m benchmarks.decision_transformer draw
 
@@ -66,14 +65,6 @@ SIZES = {
         seeds=(0, 1, 2),
         updates=20_000,
         episodes=20,
-    ),
-    "small": Size(
-        name="decision-transformer-small",
-        robots=("inverted-pendulum",),
-        data=(LEVELS,),
-        updates=1200,
-        windows=16,
-        episodes=10,
     ),
     "short": Size(name="decision-transformer-short", updates=150, windows=16, episodes=4),
 }
@@ -218,7 +209,7 @@ def main() -> None:
     use_threads(arguments.threads)
     size = SIZES[arguments.size]
     if arguments.size == "long" and arguments.data is None and arguments.word == "run":
-        parser.error("name the folder of D4RL files with --data, or take --size small")
+        parser.error("name the folder of D4RL files with --data, or take --size short")
     folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
     results = RESULTS if arguments.size == "long" else folder
     kept = Kept(results / f"{size.name}.json")

@@ -49,6 +49,7 @@ def test_context_is_told_by_part(tmp_path: Path) -> None:
     modes = {"neither": {"mean": 0.0}, "demonstration": {"mean": 1.0}}
     entries: list[dict[str, Any]] = [
         {"part": "opposites", "tasks": {"right": modes, "left": modes}, **scale},
+        {"part": "targets", "points": [{"target": 0.5, "mean": 0.8}], **scale},
         {"part": "seen", "task": "mujoco/hopper", "modes": modes, **scale},
         {"part": "windows", "steps": 4, "mean": 1.0, **scale},
         {"part": "windows", "steps": 4, "mean": 2.0, **scale},
@@ -56,6 +57,7 @@ def test_context_is_told_by_part(tmp_path: Path) -> None:
     write_context(entries, tmp_path, "page")
     text = (tmp_path / "page.md").read_text()
     assert "| demonstration | 0.50 | 0.50 | 1 |" in text
+    assert "| 0.5 | 0.40 | 1 |" in text
     assert "| mujoco/hopper (seen) | all | 0.00 | 0.50 | 1 |" in text
     assert "| 4 | 0.75 | 0.35 | 2 |" in text
 
@@ -98,12 +100,14 @@ def test_small_results_are_within_their_bounds(value: float | None, is_within: b
 
 
 def test_a_rise_is_the_share_of_what_was_asked(tmp_path: Path) -> None:
-    folder = tmp_path / "decision-transformer-small"
+    folder = tmp_path / "context-small"
     folder.mkdir()
-    points = [{"target": t, "mean": m} for t, m in [(100.0, 150.0), (1000.0, 600.0), (9.9e3, 0.0)]]
-    entries = [{"model": "gato", "points": points}]
-    (folder / "decision-transformer-small.json").write_text(json.dumps(entries))
-    assert small.decision_transformer(tmp_path) == {"gato, rise with the target": 0.5}
+    points = [{"target": t, "mean": m} for t, m in [(0.1, 0.2), (0.5, 0.4), (1.1, 1.2)]]
+    entries = [{"part": "opposites"}, {"part": "targets", "points": points, "teacher": 2.0}]
+    (folder / "context-small.json").write_text(json.dumps(entries))
+    assert small.target_returns(tmp_path) == {"rise with the target": 0.5, "largest miss": 0.5}
+    with pytest.raises(FileNotFoundError):
+        small.target_returns(tmp_path / "nothing")
 
 
 def test_prompting_is_as_good_as_its_worse_task(tmp_path: Path) -> None:
