@@ -60,7 +60,7 @@ mutate: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.storm --write
 
-# Small forms of the results in docs/results, checked against stored bounds. It takes less than an hour.
+# Small forms of the results in docs/results, checked against stored bounds: about an hour on two slow cores.
 results-small: $(STAMP)
 	$(BIN)/python -m benchmarks.small
 

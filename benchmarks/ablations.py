@@ -2,9 +2,9 @@
 seeds: `python -m benchmarks.ablations`.
 
 The demo's model on recorded episodes of two robots, and two more sizes of it for a curve over
-tokens. It takes about an hour and a half on one core, goes on where it was ended (recorded episodes
-lie under GATO_RUNS), and writes docs/results/ablations.{json,md,png}. Positions with more than one
-step of context are in positions.md, and relabelled play in loop.md and the log.
+tokens. It takes hours on one core, goes on where it was ended (recorded episodes lie under
+GATO_RUNS), and writes docs/results/ablations.{json,md,png}. Positions with more than one step of
+context are in positions.md, and relabelled play in loop.md and the log.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Small forms of three results, checked against stored bounds: `make results-small`.
 
 One set of weights on three tasks (`gato start generalist --tasks ...`), two tasks that only a
-prompt tells apart, and one whose target returns are reached. It takes less than an hour on two
-cores, needs no files, goes on where it was ended, and fails if a number is out of its
-bounds (docs/results/small-bounds.json).
+prompt tells apart, and one whose target returns are reached. It takes about an hour on two slow
+cores, needs no files, goes on where it was ended, and fails if a number is out of its bounds
+(docs/results/small-bounds.json).
 
     python -m benchmarks.small              # train what is missing, check
     python -m benchmarks.small check        # of what is there

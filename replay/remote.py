@@ -54,8 +54,8 @@ class ReplayActor:
 
     # No retries if the process dies: the client asks another shard.
     @ray.method(concurrency_group="read", max_task_retries=0)
-    def next_batches(self, indices: Sequence[int], timeout_s: float) -> list[Batch]:
-        return self._service.next_batches(indices, timeout_s=timeout_s)
+    def next_batches(self, numbers: Sequence[int], timeout_s: float) -> list[Batch]:
+        return self._service.next_batches(numbers, timeout_s=timeout_s)
 
     @ray.method
     def update_priorities(self, priorities: Mapping[str, float]) -> int:

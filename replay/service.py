@@ -159,11 +159,11 @@ class ReplayService:
         the timeout."""
         return self._next(lambda: self._mixture.sample(index), lambda b: b.num_tokens, timeout_s)
 
-    def next_batches(self, indices: Sequence[int], *, timeout_s: float) -> list[Batch]:
-        """The first so many of these batches as there are; only the first one is waited for."""
+    def next_batches(self, numbers: Sequence[int], *, timeout_s: float) -> list[Batch]:
+        """As many of these batches, in order, as there are; only the first is waited for."""
         batches: list[Batch] = []
-        for index in indices:
-            batch = self.next_batch(index, timeout_s=0.0 if batches else timeout_s)
+        for number in numbers:
+            batch = self.next_batch(number, timeout_s=0.0 if batches else timeout_s)
             if batch is None:
                 break
             batches.append(batch)

@@ -1,15 +1,16 @@
 """What context and prompts are worth, with a small model, on two cores.
 
-    python -m benchmarks.context            # what is missing: about two hours
+    python -m benchmarks.context            # what is missing: hours
     python -m benchmarks.context --parts opposites targets    # minutes: whether prompts and target
                                                               # returns work at all
     python -m benchmarks.context --size short         # minutes: that the command works
     python -m benchmarks.context draw
 
-Three questions: does the length of the window matter (1, 4, 16 and 64 steps); what is a prompt
+Four questions: does the length of the window matter (1, 4, 16 and 64 steps); what is a prompt
 worth, by demonstration, by target return, by both, on a task that was trained and on one that was
-held out and fine-tuned with few episodes (the paper's section 5.2); and does prompting work at all,
-on two tasks that only a prompt tells apart (`benchmarks/context/opposites.py`).
+held out and fine-tuned with few episodes (the paper's section 5.2); does prompting work at all, on
+two tasks that only a prompt tells apart (`benchmarks/context/opposites.py`); and are target returns
+reached, on one of them.
 
 What is measured is kept in docs/results/context.json (of other sizes in the folder of runs)
 after each part, trainings under GATO_RUNS: a command that was ended goes on where it was.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -31,18 +32,15 @@ from actors.teachers.demonstrate import demonstrate
 from actors.teachers.resolve import teacher_return
 from benchmarks.context import opposites
 from benchmarks.context.page import write_page
+from benchmarks.context.settings import LONG, SIZES, Size, config_of
 from benchmarks.in_process import Kept, Play, Training, gato_returns, returns_of, summary
 from benchmarks.learning import RESULTS
 from benchmarks.machine import about
-from cluster.runs.config import RunConfig
-from cluster.runs.presets import RUNS
 from gato.config import ActingConfig
 from gato.episode import Episode
 from gato.network.model import Gato
-from gato.sequence import StepLayout
 from gato.task import Task
 from gato.threads import use_threads
-from replay.sampling.config import TaskMix
 
 WINDOWS = (1, 4, 16, 64)
 TARGETS = (0.125, 0.375, 0.625, 0.875, 1.125)
@@ -55,93 +53,6 @@ MODES: Mapping[str, tuple[bool, bool]] = {
     "both": (True, True),
 }
 """Whether an episode begins with a demonstration, and whether it is told a target return."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much is done."""
-
-    name: str
-    """Of its files."""
-    seeds: tuple[int, ...]
-    updates: int
-    batch_tokens: int
-    demonstrations: int
-    """Episodes of each robot."""
-    few: tuple[int, ...]
-    """Episodes of the task that was held out."""
-    tuning_updates: int
-    opposites_updates: int
-    episodes: int
-
-
-LONG = Size(
-    name="context",
-    seeds=(0, 1, 2),
-    updates=1500,
-    batch_tokens=5760,
-    demonstrations=60,
-    few=(5, 25),
-    tuning_updates=300,
-    opposites_updates=400,
-    episodes=10,
-)
-SIZES: Mapping[str, Size] = {
-    "long": LONG,
-    "small": replace(LONG, name="context-small", seeds=(0,)),
-    "short": Size(
-        name="context-short",
-        seeds=(0,),
-        updates=20,
-        batch_tokens=1920,
-        demonstrations=2,
-        few=(2,),
-        tuning_updates=10,
-        opposites_updates=120,
-        episodes=4,
-    ),
-}
-
-
-def config_of(
-    tasks: Mapping[str, Task],
-    *,
-    window_steps: int,
-    prompt_steps: int = 0,
-    with_returns: bool = False,
-    size: Size,
-    updates: int,
-    seed: int,
-    model: str = "demo",
-) -> RunConfig:
-    """A small run on these tasks whose rows hold one window of each, with its prompt."""
-    base = RUNS[model]
-    shape = replace(base.model, return_conditioned=with_returns)
-    longest = max(StepLayout(task, shape.layout).tokens_per_step for task in tasks.values())
-    row_tokens = longest * (window_steps + prompt_steps)
-    mix = replace(
-        base.replay.mix,
-        rows=max(4, size.batch_tokens // row_tokens),
-        row_tokens=row_tokens,
-        prompt_fraction=0.5 if prompt_steps else 0.0,
-        prompt_steps=prompt_steps or None,
-        tasks={name: TaskMix(window_steps=window_steps) for name in tasks},
-    )
-    limiter = replace(base.replay.limiter, warmup_tokens=1, reads_per_inserted_token=None)
-    return replace(
-        base,
-        tasks=tuple(tasks),
-        seed=seed,
-        model=replace(shape, context_tokens=row_tokens),
-        learner=replace(
-            base.learner, num_updates=updates, checkpoint_every=max(10, updates // 5), bf16=False,
-            num_threads=1, max_rate=2e-3,
-        ),
-        replay=replace(base.replay, mix=mix, limiter=limiter),
-        actors=replace(
-            base.actors, evaluate_of={}, generate_of={}, teacher_of={}, demonstration_steps_of={}
-        ),
-    )  # fmt: skip
 
 
 def demonstrated(names: Sequence[str], episodes: int, *, first_seed: int) -> Iterator[Episode]:

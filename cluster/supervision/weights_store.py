@@ -34,7 +34,7 @@ class Held:
 
 THREADS = {"write": 1, "read": 4}
 """Threads of each concurrency group: workers are answered while a publication is written to the
-disk."""
+disk. A module that imports jaxtyping would lose them in tests, whose import hook wraps methods."""
 
 
 class WeightsStore:

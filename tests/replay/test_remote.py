@@ -54,13 +54,20 @@ def test_kill_nine_between_and_during_adds_loses_no_acknowledged_episode(tmp_pat
     replay.close()
 
 
-def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_path: Path) -> None:
-    service = ReplayService(tmp_path / "here", TASKS, LAYOUT, config(prompt_fraction=0.5), seed=3)
-    replay = start(tmp_path / "there", config(prompt_fraction=0.5))
-    sink, source = RemoteEpisodeSink(replay), RemoteBatchSource(replay)
+def here_and_there(folder: Path) -> tuple[ReplayService, Shards]:
+    """Replay in this process and on Ray, with the same five episodes."""
+    service = ReplayService(folder / "here", TASKS, LAYOUT, config(prompt_fraction=0.5), seed=3)
+    replay = start(folder / "there", config(prompt_fraction=0.5))
+    sink = RemoteEpisodeSink(replay)
     for number in range(5):
         service.add(to_bytes(counter_episode(number)), timeout_s=1)
         sink.add(counter_episode(number))
+    return service, replay
+
+
+def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_path: Path) -> None:
+    service, replay = here_and_there(tmp_path)
+    source = RemoteBatchSource(replay)
     for index in range(12):
         if index == 5:
             kill(replay)
@@ -77,12 +84,8 @@ def test_batches_go_on_after_kill_nine_and_are_those_of_replay_in_process(tmp_pa
 
 
 def test_batches_read_without_a_pause_are_in_order_also_after_kill_nine(tmp_path: Path) -> None:
-    service = ReplayService(tmp_path / "here", TASKS, LAYOUT, config(prompt_fraction=0.5), seed=3)
-    replay = start(tmp_path / "there", config(prompt_fraction=0.5))
-    sink, source = RemoteEpisodeSink(replay), RemoteBatchSource(replay)
-    for number in range(5):
-        service.add(to_bytes(counter_episode(number)), timeout_s=1)
-        sink.add(counter_episode(number))
+    service, replay = here_and_there(tmp_path)
+    source = RemoteBatchSource(replay)
     pid = ray.get(replay.actors[0].pid.remote())
     found: list[Batch] = []
     for index in range(300):

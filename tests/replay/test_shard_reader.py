@@ -55,7 +55,7 @@ class Call:
 @dataclass
 class FakeShards:
     """Shards in a clock of their own. `dead` ones die as they are asked, `silent` ones say nothing,
-    `slow` ones draw for ever, `empty` ones have nothing to read. The others draw a batch in
+    `slow` ones never finish a batch, `empty` ones have nothing to read. The others draw a batch in
     `draw_s`, and have `at_once` of them at once."""
 
     now_s: float = 0.0
