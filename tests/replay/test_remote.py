@@ -18,6 +18,7 @@ from gato.sequence import Batch
 from replay.clients import RemoteBatchSource, RemoteEpisodeSink
 from replay.rate_limiter import LimiterConfig
 from replay.read_ahead import MAX_GROUP
+from replay.remote import Shards
 from replay.service import ReplayService
 from tests.replay.episodes import COUNTER, LAYOUT, TASKS, config, counter_episode, to_bytes
 from tests.replay.local import batch_from, keys_of, kill, start
