@@ -18,6 +18,7 @@ from rich.console import Console
 
 from cluster.monitor.format import duration_text
 from cluster.monitor.table import print_table
+from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.resolve import layout_of, tasks_of
 from cluster.runs.task_settings import TaskNeeds, all_needs
@@ -89,6 +90,7 @@ def make_plan(config: RunConfig) -> Plan:
         use_threads(config.learner.num_threads or 1)
     tasks, mix = tasks_of(config), config.replay.mix
     weights = {name: task_weight(mix, task) for name, task in tasks.items()}
+    shown = {task for name in config.data for task in datasets.find(name).tasks}
     planned: list[TaskPlan] = []
     for needs in all_needs(config):
         share = weights[needs.name] / sum(weights.values())
@@ -100,7 +102,9 @@ def make_plan(config: RunConfig) -> Plan:
                 share=share,
                 window_steps=window_steps,
                 steps_per_update=share * mix.rows * needs.steps_in(mix.row_tokens),
-                is_taught=needs.demonstration_steps > 0 and not config.data,
+                is_taught=needs.demonstration_steps > 0
+                and needs.name not in shown
+                and tasks[needs.name].has_environment,
             )
         )
     layout = layout_of(config, tasks, None)

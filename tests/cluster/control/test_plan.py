@@ -14,12 +14,14 @@ from rich.console import Console
 
 from actors.tasks.catalog import TASKS
 from cluster.cli.main import main
+from cluster.control.build_run import make_config
 from cluster.control.plan import made_up_batch, make_plan, print_plan
 from cluster.runs.presets import RUNS
 from gato.config import PRESETS
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.sequence import StepLayout
 from learner.preparation.memory import MemoryPlan
+from tests.cluster.command import gato as command
 
 
 def test_the_plan_says_what_is_read_and_how_long_it_takes() -> None:
@@ -78,3 +80,25 @@ def test_the_command_prints_the_plan_and_starts_nothing(
     assert "7 updates" in said
     assert "nothing was started" in said
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_teachers_demonstrate_what_no_data_set_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "books.txt").write_text("the quick brown fox " * 2_000)
+    status, _, err = command(monkeypatch, capsys, "import", "books.txt")
+    assert status == 0, err
+    config = make_config(
+        "debug",
+        name=None,
+        tasks=["text/books", "mujoco/inverted-pendulum"],
+        data=["books"],
+        settings=["model.context_tokens=260", "replay.mix.row_tokens=260"],
+    )
+    plan = make_plan(config)
+    assert {of.needs.name: of.is_taught for of in plan.tasks} == {
+        "text/books": False, "mujoco/inverted-pendulum": True
+    }  # fmt: skip
+    assert plan.teacher_s == 2_000 / 4_000
