@@ -23,6 +23,7 @@ from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.runs.task_settings import (
     fit_to_tasks,
+    has_derived,
     with_derived,
     without_derived,
 )
@@ -111,8 +112,7 @@ def change_config(
         follows = fit is fit_to_tasks
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
     else:
-        # A preset whose settings follow from its tasks: they follow from other updates as well.
-        follows = fit is fit_to_tasks and not data and with_derived(config) == config
+        follows = has_derived(config)
         config = config if chosen is None else with_tasks(config, list(chosen))
     config = override(without_derived(config) if follows else config, settings)
     if follows:

@@ -52,6 +52,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
     from cluster.runs.task_settings import (
         fit_to_tasks,
+        has_derived,
         with_derived,
         without_derived,
     )
@@ -64,8 +65,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
         plain["tasks"] = list(tasks)
         follows = fit is fit_to_tasks
     else:
-        # A preset whose settings follow from its tasks: they follow from other updates as well.
-        follows = fit is fit_to_tasks and not plain.get("data") and with_derived(config) == config
+        follows = not plain.get("data") and has_derived(config)
     config = merge(without_derived(config) if follows else config, plain)
     if not follows:
         return config

@@ -257,6 +257,12 @@ def _is_told(path: str, told: Collection[str]) -> bool:
     return any(".".join(names[:count]) in told for count in range(1, len(names) + 1))
 
 
+def has_derived(config: RunConfig) -> bool:
+    """Whether the run's limiter and relabelled play are those that follow from its other settings,
+    as `with_derived` makes them: then they follow from changed settings as well."""
+    return config.actors.relabel_share > 0.0 and not config.data and with_derived(config) == config
+
+
 def without_derived(config: RunConfig) -> RunConfig:
     """The fitted run without what `with_derived` adds, so that the user's settings can be made:
     shares are checked together, and so are `play_from` and the limiter."""

@@ -193,6 +193,26 @@ def test_other_updates_of_a_preset_that_follows_its_tasks(names: tuple[str, ...]
     assert demo == override(RUNS["demo"], settings)  # its settings are its own
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_other_updates_than_a_file_s(is_whole: bool, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: generalist\nlearner: {num_updates: 500}\n")
+    if is_whole:
+        write_config(read_config(file), file)
+    settings = ["learner.num_updates=1000"]
+    config = make_config(str(file), name=None, tasks=None, data=[], settings=settings)
+    of_preset = make_config("generalist", name=None, tasks=None, data=[], settings=settings)
+    assert config == of_preset
+
+
+def test_what_a_file_says_of_the_limiter_stays_with_other_updates(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: generalist\nreplay: {limiter: {slack_tokens: 123456789}}\n")
+    settings = ["learner.num_updates=1000"]
+    config = make_config(str(file), name=None, tasks=None, data=[], settings=settings)
+    assert config == override(read_config(file), settings)
+
+
 def test_the_tasks_of_a_preset_leave_it_as_it_is() -> None:
     demo = RUNS["demo"]
     assert started(demo.tasks) == demo
