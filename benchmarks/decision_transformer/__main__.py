@@ -39,7 +39,7 @@ from gato.threads import use_threads
 TARGETS = {"mujoco/halfcheetah": 6000.0, "mujoco/hopper": 3600.0, "mujoco/walker2d": 5000.0}
 """Returns that are aimed for, of the paper's experiments."""
 CURVE = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
-"""Wished returns on the data of mixed quality: 0 is random play, 1 D4RL's expert."""
+"""Target returns on the data of mixed quality: 0 is random play, 1 D4RL's expert."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def measure(size: Size, data: Path | None, folder: Path, kept: Kept) -> None:
             task = TASKS[f"mujoco/{robot}"]
             assert task.references is not None
             span = task.references.expert - task.references.random
-            curve = [round(task.references.random + wish * span, 1) for wish in CURVE]
+            curve = [round(task.references.random + share * span, 1) for share in CURVE]
             for levels in size.data:
                 targets = curve if levels == LEVELS else [TARGETS[task.name]]
                 source = "made here" if data is None else "D4RL"

@@ -25,7 +25,7 @@ from cluster.runs.folder import RunExists, RunFolder, ShownState, runs_root
 
 LOOK_S = 5.0
 """Between two looks at whether what is followed still lives."""
-Wish = Literal["begin", "go on", "show", "stopped", "failed"]
+NextStep = Literal["begin", "go on", "show", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def next_step(
     has_done: int,
     updates: int | None,
     reason: str = "",
-) -> Wish:
+) -> NextStep:
     """What to do with a run that is in `state` (None: there is none).
 
     Args:

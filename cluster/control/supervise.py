@@ -121,7 +121,7 @@ def _run_watched(session: Session, console: Console) -> tuple[Ended, str]:
     try:
         return session.run()
     except KeyboardInterrupt:
-        return "failed", "ended at once, at the user's wish; the last checkpoint stands"
+        return "failed", "ended at once, as the user asked; the last checkpoint stands"
     finally:
         reader.close()
         watcher.join(timeout=3.0)

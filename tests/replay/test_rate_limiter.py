@@ -21,12 +21,12 @@ CONFIGS = st.builds(
 
 @given(CONFIGS, st.lists(st.tuples(st.booleans(), st.integers(1, 300)), max_size=200))
 def test_one_of_two_sides_can_always_move_and_the_error_stays_within_the_slack(
-    config: LimiterConfig, wishes: list[tuple[bool, int]]
+    config: LimiterConfig, operations: list[tuple[bool, int]]
 ) -> None:
     limiter = Limiter(config)
     ratio = config.reads_per_inserted_token or 0.0
     largest = 300
-    for wants_insert, tokens in wishes:
+    for wants_insert, tokens in operations:
         assert limiter.may_insert() or limiter.may_read()
         if wants_insert and limiter.may_insert():
             limiter.inserted(tokens)
