@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gato.version import Version
+
 Role = Literal["evaluate", "generate", "demonstrate", "relabel"]
 
 
@@ -46,3 +48,5 @@ class WorkerProgress:
     """Steps of the player in this assignment, each for all of its rows."""
     last_step_age_s: float
     """Seconds since the last of these steps, or since the assignment began."""
+    version: Version | None = None
+    """Of the weights that play in this assignment, if any do."""

@@ -14,6 +14,7 @@ from gato.episode import Episode
 from gato.metrics import Evaluation, Mean, WorkerReport
 from gato.task import Task
 from gato.tokenizer import TokenLayout
+from gato.version import Version
 from gato.weights import Weights
 
 
@@ -60,6 +61,11 @@ class Tally:
         self._marks = Marks()
         self._num_cut = 0
 
+    @property
+    def version(self) -> Version | None:
+        """Of the weights that act."""
+        return self._weights.version if self._weights else None
+
     def add(self, episode: Episode) -> None:
         """Count an episode that ended."""
         self.episodes += 1
@@ -91,7 +97,7 @@ class Tally:
             worker=worker,
             role=self._assignment.role,
             task=self._task.name,
-            version=self._weights.version if self._weights else None,
+            version=self.version,
             episodes=self.episodes,
             env_steps=self._env_steps,
             wall_s=time.monotonic() - self._begun_s,

@@ -282,6 +282,7 @@ class Worker:
             steps=heartbeat.steps if heartbeat else 0,
             last_step_age_s=time.monotonic()
             - (heartbeat.last_step_s if heartbeat else self._begun_s),
+            version=self._tally.version if self._tally else None,
         )
 
     def take_clip(self) -> Clip:

@@ -80,6 +80,24 @@ class WorkerReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentProgress:
+    """How far one worker is with an assignment that takes long; its `WorkerReport` follows at the
+    end."""
+
+    worker: str
+    role: str
+    task: str
+    version: Version | None
+    """Of the weights that play; None if a teacher demonstrates."""
+    episodes: int
+    """That have ended so far."""
+    env_steps: int
+    """So far, those of environments that wait for the others included."""
+    wall_s: float
+    """Since it was assigned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerReport:
     """What the learner did since its last report."""
 

@@ -6,7 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
+from gato.metrics import (
+    AssignmentProgress,
+    Evaluation,
+    LearnerReport,
+    ReplayStats,
+    WorkerReport,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +26,9 @@ class Event:
     """Wall-clock time."""
 
 
-Record = Evaluation | LearnerReport | WorkerReport | ReplayStats | Event
+Record = Evaluation | LearnerReport | WorkerReport | AssignmentProgress | ReplayStats | Event
 RECORDS: Mapping[str, type[Record]] = {
-    kind.__name__: kind for kind in (Evaluation, LearnerReport, WorkerReport, ReplayStats, Event)
+    kind.__name__: kind
+    for kind in (Evaluation, LearnerReport, WorkerReport, AssignmentProgress, ReplayStats, Event)
 }
 """Every kind of record, by the name that it has in the stream."""

@@ -10,7 +10,14 @@ from cluster.journal.records import Event, Record
 from cluster.monitor.alerts import alerts_after
 from cluster.monitor.scores import Scale, TaskState
 from cluster.monitor.summary import WINDOW_S, Summary, WorkerState
-from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
+from gato.metrics import (
+    AssignmentProgress,
+    Evaluation,
+    LearnerReport,
+    ReplayStats,
+    WorkerReport,
+)
+from gato.version import Version
 
 MAX_EVENTS = 50
 MAX_PUBLICATIONS = 512
@@ -43,8 +50,10 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
             return replace(summary, tasks={**summary.tasks, record.task: task})
         case LearnerReport():
             return _learned(summary, time_s, record)
-        case WorkerReport():
-            worker = _worked(summary, summary.workers.get(record.worker), time_s, record)
+        case WorkerReport() | AssignmentProgress():
+            known = summary.workers.get(record.worker)
+            of_worker = _worked if isinstance(record, WorkerReport) else _at_work
+            worker = of_worker(summary, known, time_s, record)
             return replace(summary, workers={**summary.workers, record.worker: worker})
         case ReplayStats():
             return replace(summary, replay=record)
@@ -79,19 +88,47 @@ def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
     )
 
 
+def _at_work(
+    summary: Summary, known: WorkerState | None, time_s: float, record: AssignmentProgress
+) -> WorkerState:
+    if known is None:  # its first assignment takes long
+        nothing = WorkerReport(
+            worker=record.worker,
+            role=record.role,
+            task=record.task,
+            version=record.version,
+            episodes=0,
+            env_steps=0,
+            wall_s=0.0,
+        )
+        known = WorkerState(latest=nothing, time_s=time_s)
+    age_versions, age_s = _age(summary, record.version, time_s)
+    recent = tuple(old for old in known.recent if old[0] > time_s - WINDOW_S)
+    return replace(
+        known, time_s=time_s, at=record, age_versions=age_versions, age_s=age_s, recent=recent
+    )
+
+
+def _age(
+    summary: Summary, played: Version | None, time_s: float
+) -> tuple[int | None, float | None]:
+    """How old the weights are that a worker plays: in versions, and in seconds since newer ones;
+    None where it plays none."""
+    if played is None:
+        return None, None
+    newer_s = [seen_s for version, seen_s in summary.published_s.items() if version > played]
+    newest = max(summary.published_s, default=played)
+    # After a restart of the learner numbers go on, so that their difference counts publications of
+    # both epochs.
+    age_versions = max(0, newest.number - played.number) if newest > played else 0
+    return age_versions, max(0.0, time_s - min(newer_s)) if newer_s else 0.0
+
+
 def _worked(
     summary: Summary, known: WorkerState | None, time_s: float, record: WorkerReport
 ) -> WorkerState:
     known = known or WorkerState(latest=record, time_s=time_s)
-    age_versions, age_s = None, None
-    if record.version is not None:
-        played = record.version
-        newer_s = [seen_s for version, seen_s in summary.published_s.items() if version > played]
-        newest = max(summary.published_s, default=played)
-        # After a restart of the learner numbers go on, so that their difference counts publications
-        # of both epochs.
-        age_versions = max(0, newest.number - played.number) if newest > played else 0
-        age_s = max(0.0, time_s - min(newer_s)) if newer_s else 0.0
+    age_versions, age_s = _age(summary, record.version, time_s)
     dropped = {f"dropped: {reason}": count for reason, count in record.dropped.items()}
     lost = {
         **record.refused,

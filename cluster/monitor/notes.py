@@ -13,6 +13,7 @@ from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import (
     broken,
     count_text,
+    duration_text,
     natural,
     percent_text,
     printable,
@@ -54,23 +55,27 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
 
 
 def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]:
-    latest = worker.latest
-    plays = Text(str(latest.version) if latest.version else "teacher")
+    newest = worker.newest
+    plays = Text(str(newest.version) if newest.version else "teacher")
     if worker.age_versions:
         plays.append(f" (-{worker.age_versions})", style="yellow")
     waited = worker.wait_s / worker.worked_s if worker.worked_s > 0 else 0.0
     num_refused = sum(worker.refused.values())
     return {
         "worker": Text(printable(name)),
-        "node": Text(printable(latest.node)),
-        "does": Text(printable(latest.role)),
-        "task": Text(printable(latest.task if size.is_wide else latest.task.rpartition("/")[2])),
+        "node": Text(printable(worker.latest.node)),
+        "does": Text(f"{printable(newest.role)}{_for(worker) if size.is_wide else ''}"),
+        "task": Text(printable(newest.task if size.is_wide else newest.task.rpartition("/")[2])),
         "plays": plays,
         "env/s": Text(count_text(worker.env_steps_per_s())),
         "waits": Text(percent_text(waited)),
-        "keeps": Text(str(latest.kept), style="yellow" if latest.kept else "dim"),
+        "keeps": Text(str(worker.latest.kept), style="yellow" if worker.latest.kept else "dim"),
         "refused": Text(str(num_refused), style="yellow" if num_refused else "dim"),
     }
+
+
+def _for(worker: WorkerState) -> str:
+    return f" for {duration_text(worker.at.wall_s)}" if worker.at else ""
 
 
 def _name_columns(

@@ -139,7 +139,7 @@ def _players_line(summary: Summary, now_s: float, size: Size) -> Text:
     if workers:
         says.append(f"{count_text(summary.env_steps_per_s(now_s))} env steps/s")
     elif summary.workers and summary.state == "running":
-        # A long evaluation is reported when it ends.
+        # They died, or their machine is away.
         says.append(f"{len(summary.workers)} not heard of for {_silence(summary, now_s)}")
     behind = summary.oldest_weights_played(now_s)
     nodes = sorted({worker.latest.node for worker in workers.values()} - {""})

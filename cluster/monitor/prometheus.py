@@ -174,7 +174,7 @@ def _replay(metrics: _Metrics, summary: Summary) -> None:
 
 def _workers(metrics: _Metrics, summary: Summary, now_s: float) -> None:
     run, workers = summary.run, summary.current_workers(now_s)
-    places = Counter((worker.latest.role, worker.latest.node) for worker in workers.values())
+    places = Counter((worker.newest.role, worker.latest.node) for worker in workers.values())
     for (role, node), number in places.items():
         about = "Workers that have reported lately."
         metrics.add("gato_workers", about, number, run=run, role=role, node=node)

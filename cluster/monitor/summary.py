@@ -20,7 +20,7 @@ from cluster.monitor.scores import (
     finite,
     mean_success,
 )
-from gato.metrics import LearnerReport, ReplayStats, WorkerReport
+from gato.metrics import AssignmentProgress, LearnerReport, ReplayStats, WorkerReport
 from gato.version import Version
 
 WINDOW_S = 60.0
@@ -34,8 +34,11 @@ class WorkerState:
     """One worker, by its reports."""
 
     latest: WorkerReport
+    """Empty if it has ended no assignment yet."""
     time_s: float
-    """When it last reported."""
+    """When it last reported, or told how far it is."""
+    at: AssignmentProgress | None = None
+    """Of an assignment that takes long; None once its report is there."""
     age_versions: int | None = None
     """Versions published since the one it last played, at that time; None if it plays no
     weights."""
@@ -49,13 +52,19 @@ class WorkerState:
     def is_current(self, now_s: float) -> bool:
         return now_s - self.time_s <= max(WINDOW_S, 2 * self.latest.wall_s)
 
+    @property
+    def newest(self) -> WorkerReport | AssignmentProgress:
+        """What it told last."""
+        return self.at or self.latest
+
     def env_steps_per_s(self, task: str | None = None) -> float:
-        """Environment steps of `task` (of all tasks without one) a second, over the recent reports,
-        gaps included."""
+        """Environment steps of `task` (of all tasks without one) a second, over the recent reports
+        and the present assignment, gaps included."""
+        played = [*self.recent, *([(self.time_s, self.at)] if self.at else [])]
         span_s = self.time_s - min(
-            (time_s - report.wall_s for time_s, report in self.recent), default=self.time_s
+            (time_s - report.wall_s for time_s, report in played), default=self.time_s
         )
-        steps = sum(report.env_steps for _, report in self.recent if task in (None, report.task))
+        steps = sum(report.env_steps for _, report in played if task in (None, report.task))
         return steps / span_s if span_s > 0 else 0.0
 
 
@@ -92,7 +101,7 @@ class Summary:
     def task_names(self) -> list[str]:
         """Every task of the run, those with a scale first, in the order of the scales."""
         worked = (
-            {worker.latest.task for worker in self.workers.values()}
+            {worker.newest.task for worker in self.workers.values()}
             if not self.scales
             else set[str]()
         )
@@ -209,9 +218,11 @@ class Summary:
             "workers": [
                 {
                     "id": name,
-                    "role": worker.latest.role,
-                    "task": worker.latest.task,
-                    "version": str(worker.latest.version) if worker.latest.version else None,
+                    "role": worker.newest.role,
+                    "task": worker.newest.task,
+                    "version": str(worker.newest.version) if worker.newest.version else None,
+                    "assignment_s": worker.at.wall_s if worker.at else None,
+                    "assignment_episodes": worker.at.episodes if worker.at else None,
                     "age_versions": worker.age_versions,
                     "age_s": worker.age_s,
                     "report_age_s": now_s - worker.time_s,

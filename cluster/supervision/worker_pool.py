@@ -5,53 +5,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from actors.assignment import Assignment, Role, WorkerProgress
+from actors.assignment import Assignment, Role
 from actors.players.filming import ClipFolder
 from actors.players.inference_server import NotServedError
 from cluster.journal.records import Event
 from cluster.supervision.best import Journal
-from cluster.supervision.head_watch import Process, process_of
+from cluster.supervision.head_watch import process_of
 from cluster.supervision.launch import WorkerHandle, kill_worker
 from cluster.supervision.ray_errors import first_line, reason_of
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.task_progress import BREAKS_AFTER
+from cluster.supervision.worker_watch import TOLD_AFTER_S, PoolWorker, WorkerWatch
 from gato.metrics import Evaluation, WorkerReport
 from gato.version import Version
 
-WATCH_EVERY_S = 5.0
-"""Between two questions to a busy worker, how far it is."""
 MOVES_BEFORE_S = 3.0
 """Before the end of its node a worker is moved, whatever it does."""
-LONG_S = 300.0
-"""After this long at one assignment a worker is named in the journal."""
-
-
-@dataclass(slots=True)
-class _Worker:
-    name: str
-    handle: WorkerHandle
-    reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]] | None = None
-    assignment: Assignment | None = None
-    given_s: float = 0.0
-    named: bool = False
-    """Whether its long silence has been reported."""
-    question: ray.ObjectRef[WorkerProgress] | None = None
-    asked_s: float = 0.0
-    is_down: bool = True
-    """It is being started, waits for a place in the cluster, or died: it has not answered since."""
-    version: Version | None = None
-    """The newest when its assignment was given."""
-    hung: str = ""
-    """Why it was killed."""
-    process: Process | None = None
-    """The one that it had when a node was drained."""
-    leaves_by_s: float | None = None
-    """Its node is being drained: it gets nothing new, and is moved then at the latest."""
 
 
 class WorkerPool:
@@ -76,9 +50,9 @@ class WorkerPool:
         self._new_worker = new_worker
         self._scheduler = scheduler
         self._journal = journal
-        self._hung_after_s = hung_after_s
+        self._watch = WorkerWatch(journal, hung_after_s=hung_after_s)
         self._clips = clips
-        self._workers: list[_Worker] = []
+        self._workers: list[PoolWorker] = []
         self._named = 0
         self._step = 0
         self._broken: set[tuple[str, Role]] = set()
@@ -101,7 +75,7 @@ class WorkerPool:
         while len(self._workers) < num_workers:
             name = f"w{self._named}"
             self._named += 1
-            self._workers.append(_Worker(name=name, handle=self._new_worker(name)))
+            self._workers.append(PoolWorker(name=name, handle=self._new_worker(name)))
         while len(self._workers) > num_workers:
             worker = self._workers.pop()
             kill_worker(worker.handle, no_restart=True)
@@ -128,6 +102,7 @@ class WorkerPool:
             if assignment is None:
                 continue
             worker.assignment, worker.given_s, worker.named = assignment, now_s, False
+            worker.tell_s = now_s + TOLD_AFTER_S
             worker.version = self._scheduler.newest
             worker.reference = worker.handle.perform.remote(assignment)
 
@@ -136,7 +111,7 @@ class WorkerPool:
         """Workers that are being started, or for which the cluster has no place."""
         return sum(worker.is_down for worker in self._workers)
 
-    def _is_up(self, worker: _Worker) -> bool:
+    def _is_up(self, worker: PoolWorker) -> bool:
         """Ask a worker that is not there how far it is, until it answers."""
         if worker.question is None:
             worker.question = worker.handle.progress.remote()
@@ -167,7 +142,7 @@ class WorkerPool:
             kill_worker(worker.handle, no_restart=False)
             self._moved(worker, at)
 
-    def _moved(self, worker: _Worker, assignment: Assignment | None) -> None:
+    def _moved(self, worker: PoolWorker, assignment: Assignment | None) -> None:
         what = "its node is being drained; it starts where there is room"
         if assignment is not None:
             self._scheduler.taken_back(assignment)
@@ -196,7 +171,7 @@ class WorkerPool:
 
     def _take(
         self,
-        worker: _Worker,
+        worker: PoolWorker,
         assignment: Assignment,
         reference: ray.ObjectRef[tuple[WorkerReport, Evaluation | None]],
     ) -> None:
@@ -242,7 +217,7 @@ class WorkerPool:
             if assignment.film:
                 self._keep_clip(worker, evaluation)
 
-    def _keep_clip(self, worker: _Worker, evaluation: Evaluation) -> None:
+    def _keep_clip(self, worker: PoolWorker, evaluation: Evaluation) -> None:
         """The newest clip of a task, in the run's folder; without one the run goes on."""
         try:
             clip = ray.get(worker.handle.take_clip.remote(), timeout=5.0)
@@ -252,33 +227,7 @@ class WorkerPool:
         if problem:
             self._say("no clip", problem)
 
-    def _watch(self, worker: _Worker, assignment: Assignment) -> None:
-        """Ask how far it is, now and then; kill it where it makes no step, or does not even
-        answer."""
-        now_s = time.monotonic()
-        at = f"{assignment.role} of {assignment.task}"
-        if now_s - worker.given_s > LONG_S and not worker.named:
-            worker.named = True
-            self._say(
-                "no progress",
-                f"worker {worker.name} has been at one {at} for {now_s - worker.given_s:.0f} s",
-            )
-        if worker.question is None:
-            if now_s - worker.asked_s > min(WATCH_EVERY_S, self._hung_after_s / 2):
-                worker.question, worker.asked_s = worker.handle.progress.remote(), now_s
-            return
-        silent_s = now_s - worker.asked_s
-        if ray.wait([worker.question], timeout=0.0)[0]:
-            question, worker.question = worker.question, None
-            try:
-                silent_s = ray.get(question).last_step_age_s
-            except RayError:
-                return  # it died: its assignment will say so
-        if silent_s > self._hung_after_s and not worker.hung:
-            worker.hung = f"no step for {silent_s:.0f} s; killed and started again"
-            kill_worker(worker.handle, no_restart=False)
-
-    def _give_up(self, worker: _Worker, assignment: Assignment, reason: str) -> None:
+    def _give_up(self, worker: PoolWorker, assignment: Assignment, reason: str) -> None:
         """An assignment that cannot be done: an evaluation counts as failed, for the rest the task
         is left alone a while."""
         self._scheduler.failed(

@@ -18,7 +18,7 @@ from cluster.monitor.summary import Summary
 from cluster.web.curve import Curve, load_curves
 from cluster.web.line import At, Line
 from cluster.web.measures import finite_only, learner_values, player_values, replay_values
-from gato.metrics import Evaluation, LearnerReport, ReplayStats, WorkerReport
+from gato.metrics import AssignmentProgress, Evaluation, LearnerReport, ReplayStats, WorkerReport
 
 FORMAT = 1
 MAX_EVENTS = 300
@@ -74,8 +74,8 @@ class History:
                 values = replay_values(record, self._replay, time_s)
                 self._replay = (time_s, record)
                 return self._append(values)
-            case WorkerReport():
-                if record.role != "evaluate":
+            case WorkerReport() | AssignmentProgress():
+                if isinstance(record, WorkerReport) and record.role != "evaluate":
                     self._at = self._at._replace(env_steps=self._at.env_steps + record.env_steps)
                 if 0 <= time_s - self._players_s < PLAYERS_EVERY_S:
                     return None

@@ -81,7 +81,8 @@ def player_values(summary: Summary, now_s: float) -> dict[str, float]:
         values[f"workers/weights {name}"] = age
     by_role: dict[str, float] = {}
     for worker in workers.values():
-        by_role[worker.latest.role] = by_role.get(worker.latest.role, 0) + 1
+        role = worker.newest.role
+        by_role[role] = by_role.get(role, 0) + 1
     return values | {f"workers/number/{role}": count for role, count in by_role.items()}
 
 

@@ -379,6 +379,7 @@ def test_progress_can_be_asked_while_it_plays() -> None:
     playing.join(30)
     assert (progress.steps, progress.episodes) == (3, 0)
     assert progress.assignment == counting("generate", 4)
+    assert progress.version == Version(1, 1)
     assert 0 <= progress.last_step_age_s < 30
     after = setup.worker.progress()
     assert (after.steps, after.episodes) == (7, 1)

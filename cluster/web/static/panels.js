@@ -210,7 +210,7 @@ function workerTable({ workers, num_workers: all }) {
   const head = ["worker", ...(hasNodes ? ["node"] : []), "role", "task", "weights", "steps/s", "waits", "last fault"];
   const rows = workers.map((worker) => h("tr", {},
     h("th", { scope: "row" }, plain(worker.id)), hasNodes ? h("td", {}, plain(worker.node || "–")) : null,
-    h("td", {}, plain(worker.role)), h("td", {}, plain(worker.task)),
+    h("td", {}, plain(worker.role), worker.assignment_s ? h("span", { class: "quiet" }, ` for ${short(worker.assignment_s)}`) : null), h("td", {}, plain(worker.task)),
     h("td", {}, worker.version ? plain(worker.version) : "teacher", worker.age_versions ? h("span", { class: "warn" }, ` −${worker.age_versions} (${short(worker.age_s)})`) : null),
     h("td", isNumber, count(worker.env_steps_per_s)), h("td", isNumber, percent(worker.wait_fraction)),
     h("td", { class: "fault" }, plain(worker.fault || Object.entries(worker.refused).map(([why, n]) => `${n} × ${why}`).join(", ") || ""))));

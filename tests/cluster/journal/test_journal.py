@@ -23,7 +23,15 @@ from cluster.journal.redis_client import connect
 from cluster.journal.redis_server import RedisServer
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.journal.writer import JournalWriter
-from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import (
+    Amount,
+    AssignmentProgress,
+    Evaluation,
+    LearnerReport,
+    Mean,
+    ReplayStats,
+    WorkerReport,
+)
 from gato.version import Version
 from tests.cluster.wait import until
 
@@ -63,6 +71,15 @@ RECORDS: list[Record] = [
         wait_s=0.5,
         refused={"rewards is not finite at step 3": 2},
         returns=Mean(40.0, 4),
+    ),
+    AssignmentProgress(
+        worker="worker-1",
+        role="evaluate",
+        task="atari/pong",
+        version=Version(1, 2),
+        episodes=1,
+        env_steps=9000,
+        wall_s=41.5,
     ),
     WorkerReport(
         worker="w",

@@ -17,7 +17,14 @@ from cluster.journal.records import Event, Record
 from cluster.monitor.fold import fold
 from cluster.monitor.scores import Scale, Spread
 from cluster.monitor.summary import WINDOW_S, Summary
-from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
+from gato.metrics import (
+    AssignmentProgress,
+    Evaluation,
+    LearnerReport,
+    Mean,
+    ReplayStats,
+    WorkerReport,
+)
 from gato.version import Version
 
 HOPPER, PONG = "mujoco/hopper", "atari/pong"
@@ -74,6 +81,20 @@ def worker(
     )
 
 
+def at_work(
+    name: str = "worker-0", *, number: int | None = 1, steps: int = 1000, wall_s: float = 5.0
+) -> AssignmentProgress:
+    return AssignmentProgress(
+        worker=name,
+        role="evaluate",
+        task=PONG,
+        version=None if number is None else Version(1, number),
+        episodes=3,
+        env_steps=steps,
+        wall_s=wall_s,
+    )
+
+
 REPLAY = ReplayStats(
     episodes={HOPPER: 3, PONG: 4},
     steps=700,
@@ -119,6 +140,12 @@ any_maker = st.one_of(
         number=st.one_of(st.none(), st.integers(1, 9)),
     ),
     st.just(lambda: REPLAY),
+    st.builds(
+        partial,
+        st.just(at_work),
+        st.sampled_from(["a", "b"]),
+        number=st.one_of(st.none(), st.integers(1, 9)),
+    ),
     st.builds(
         partial,
         st.just(Event),
@@ -306,6 +333,23 @@ def test_environment_steps_a_second_add_up_over_workers_and_split_by_task() -> N
 def test_a_worker_that_is_not_heard_of_is_not_counted() -> None:
     summary = folded([worker("a"), worker("b", wall_s=300.0)], times_s=[BEGIN_S, BEGIN_S])
     assert [w["id"] for w in summary.to_json(BEGIN_S + WINDOW_S + 1)["workers"]] == ["b"]
+
+
+def test_a_worker_at_a_long_assignment_is_shown_with_how_far_it_is() -> None:
+    records = [worker("a", wall_s=5.0), at_work("a", steps=9_000, wall_s=90.0), at_work("new")]
+    summary = folded(records, times_s=[BEGIN_S, BEGIN_S + 90, BEGIN_S + 90])
+    now_s = BEGIN_S + 90 + WINDOW_S / 2
+    old, new = summary.to_json(now_s)["workers"]
+    assert (old["id"], old["role"], old["task"]) == ("a", "evaluate", PONG)
+    assert (old["assignment_s"], old["assignment_episodes"]) == (90.0, 3)
+    assert old["env_steps_per_s"] == pytest.approx(100.0)
+    assert old["refused"] == {"NaN": 1}
+    assert (new["id"], new["version"]) == ("new", str(Version(1, 1)))
+    assert summary.env_steps_per_s(now_s, PONG) == pytest.approx(100.0 + 200.0)
+    done = folded([worker("a", steps=9_500, wall_s=95.0)], summary, times_s=[BEGIN_S + 95], first=9)
+    (ended, _) = done.to_json(BEGIN_S + 95)["workers"]
+    assert (ended["role"], ended["assignment_s"]) == ("generate", None)
+    assert ended["env_steps_per_s"] == pytest.approx(100.0)
 
 
 def test_the_age_of_the_weights_is_counted_from_when_there_were_newer_ones() -> None:

@@ -17,11 +17,10 @@ from actors.assignment import Assignment, WorkerProgress
 from actors.config import ActorsConfig
 from cluster.journal.records import Event
 from cluster.journal.writer import JournalWriter
-from cluster.supervision import task_progress
-from cluster.supervision import worker_pool as worker_pool
+from cluster.supervision import task_progress, worker_pool, worker_watch
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.worker_pool import WorkerPool
-from gato.metrics import Evaluation, WorkerReport
+from gato.metrics import AssignmentProgress, Evaluation, WorkerReport
 from gato.version import Version
 
 
@@ -68,8 +67,8 @@ class Player:
     def progress(self) -> WorkerProgress:
         return WorkerProgress(
             assignment=self._assignment,
-            episodes=0,
-            steps=0,
+            episodes=2,
+            steps=7,
             last_step_age_s=time.monotonic() - self._begun_s,
         )
 
@@ -141,6 +140,26 @@ def test_a_worker_that_hangs_is_killed_and_its_evaluation_counts_as_failed() -> 
             isinstance(r, WorkerReport) and r.role == "generate" for r in notes.records[before:]
         ),
     )
+    pool.end()
+
+
+@pytest.mark.usefixtures("_ray")
+def test_the_journal_is_told_how_far_a_long_assignment_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "TOLD_AFTER_S", 0.3)
+    monkeypatch.setattr(worker_watch, "TOLD_EVERY_S", 0.2)
+    monkeypatch.setattr(worker_watch, "WATCH_EVERY_S", 0.05)
+    pool, _, notes = pool_of(hangs_at="demonstrate")
+    pool.scale(1)
+
+    def told() -> list[AssignmentProgress]:
+        return [r for r in notes.records if isinstance(r, AssignmentProgress)]
+
+    run(pool, lambda: len(told()) == 3)
+    first, second, third = told()
+    assert (first.worker, first.role, first.task) == ("w0", "demonstrate", "a")
+    assert 0.3 <= first.wall_s < second.wall_s < third.wall_s
+    assert third.wall_s - second.wall_s >= 0.2
+    assert (first.episodes, first.env_steps) == (2, 7)
     pool.end()
 
 
