@@ -31,7 +31,9 @@ class ActorsConfig:
     """The same of the evaluations after the training: of the last version, more of the same seeds.
     None: as many as in the others."""
     evaluate: ActingConfig = ActingConfig()
+    """How actions are chosen in evaluations."""
     generate: ActingConfig = ActingConfig(continuous="sample", discrete="sample")
+    """How actions are chosen when the agent plays to learn: generate and relabel."""
     evaluate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])
     """In place of `evaluate`, for single tasks."""
     generate_of: Mapping[str, ActingConfig] = field(default_factory=dict[str, ActingConfig])

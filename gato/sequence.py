@@ -230,6 +230,7 @@ class Batch:
 
     ids: Integer[np.ndarray, "B L"]
     place: Integer[np.ndarray, "B L"]
+    """Row of the table of local positions; see `FIRST_PLACE`."""
     segment: Integer[np.ndarray, "B L"]
     is_target: Bool[np.ndarray, "B L"]
     """Whether the token is to be predicted, from the position before it."""

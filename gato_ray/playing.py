@@ -60,6 +60,9 @@ class TaskEnv:
         Args:
             actions: [1, *shape of the action], as a player of one row returns it.
 
+        Returns:
+            The next time step of one row: observations [1, *shape] by name, rewards [1].
+
         Raises:
             EnvFailedError: The environment raised.
             ValueError: The episode is over.

@@ -68,7 +68,11 @@ class Run:
         run_control.scale(run_control.active_run(self.name), num_workers)
 
     def stop(self) -> None:
-        """Let the learner save, end the run and wait for its end."""
+        """Let the learner save, end the run and wait for its end.
+
+        Raises:
+            ValueError: The run is not active, or has not stopped after 200 s.
+        """
         run_control.ask_to_stop(run_control.active_run(self.name))
         run_control.wait_until_stopped(self.folder)
 

@@ -20,6 +20,9 @@ class ReplayConfig:
     limiter: LimiterConfig
     mix: MixConfig
     durability: Durability = "group"
+    """When an episode is acknowledged. group: after a commit to disk that it shares with others.
+    always: after a commit of its own. none: once the operating system has it; a power cut may then
+    lose the whole store."""
     remover: str = "fifo"
     """Which episodes are evicted first, as `replay.sampling.selector_names.selector_from_name`
     reads it."""

@@ -60,9 +60,9 @@ class ReplayService:
         teacher_returns: Mapping[str, float] | None = None,
         shard: int = 0,
     ) -> None:
-        """`shard`: which of `config.num_shards` this is; see `replay.shards.shard_of`."""
-        self._tasks = tasks
-        self._config = config
+        """Open or create the store in `folder`. `teacher_returns`: by task, for the return filters;
+        `shard`: which of `config.num_shards` (`shard_of`). ValueError if settings do not fit."""
+        self._tasks, self._config = tasks, config
         returns = teacher_returns or {}
         self._best = best_returns(tasks, returns)
         self._ingest = Ingest(
@@ -155,8 +155,8 @@ class ReplayService:
         return Added(status="duplicate")
 
     def next_batch(self, index: int, *, timeout_s: float) -> Batch | None:
-        """Batch number `index`; None if there is nothing to read, or readers are held back, beyond
-        the timeout."""
+        """Batch number `index`: ids [rows, row_tokens] and more (`Batch`). None if nothing can be
+        read, or the limiter holds readers back, for `timeout_s` seconds."""
         return self._next(lambda: self._mixture.sample(index), lambda b: b.num_tokens, timeout_s)
 
     def next_batches(self, numbers: Sequence[int], *, timeout_s: float) -> list[Batch]:
@@ -245,7 +245,7 @@ class ReplayService:
         self._gate.reconfigure(limiter)
 
     def update_priorities(self, priorities: Mapping[str, float]) -> int:
-        """Set priorities by key; see `Index.set_priorities`."""
+        """Set priorities (finite, at least 0, else ValueError) by key; returns how many exist."""
         num_found = self._store.index.set_priorities(priorities)
         self._gate.notify()
         return num_found

@@ -36,11 +36,16 @@ class Env(Protocol):
     """One environment, as `VectorEnv` needs it."""
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
-        """Begin an episode; the same seed begins the same one."""
+        """Begin an episode; the same seed begins the same one.
+
+        Returns:
+            The first observation: arrays [*shape] by name, in the dtypes of the task's specs.
+        """
         ...
 
     def step(self, action: Shaped[np.ndarray, ...]) -> Outcome:
-        """Take an action of the task's spec; may raise anything, which breaks the environment."""
+        """Take an action [*shape] of the task's spec. Returns the observation as `reset` does, the
+        reward, terminated and truncated. May raise anything, which breaks the environment."""
         ...
 
     def extras(self) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="HOST:PORT",
-        help="Default: the one that this machine joined; auto: also if another tool did that.",
+        help="The cluster. Default: the one joined by gato here; auto: also by another tool.",
     ),
 ]
 
@@ -73,8 +73,8 @@ def start(
             metavar="URL|-",
             envvar=REDIS,
             help=(
-                "A Redis that keeps the cluster's state: the cluster outlives its head, which goes"
-                " on when it is started again. Kept until gato cluster stop; - reads the standard"
+                "Redis server for the cluster's state, so that the cluster survives a restart of"
+                " its head. Remembered until gato cluster stop. -: read the URL from standard"
                 " input."
             ),
         ),
@@ -87,7 +87,7 @@ def start(
             exists=True,
             dir_okay=False,
             resolve_path=True,
-            help="Of `ray up`, for Ray to start the other machines by.",
+            help="Config of `ray up`, from which Ray starts the other machines.",
         ),
     ] = None,
 ) -> None:
@@ -223,9 +223,9 @@ def drain_(
     ] = 60.0,
     address: Address = None,
 ) -> None:
-    """Take a node away: nothing new goes there, it ends, and its workers start elsewhere.
+    """Drain a node: it gets no new work and leaves the cluster; its workers restart elsewhere.
 
-    Its workers end what they do first. A run whose home it is saves and stops.
+    Its workers finish their assignments first. If it is the home of a run, the run saves and stops.
 
     Example: [bold]gato cluster drain 192.168.1.12[/bold]
     """

@@ -40,8 +40,8 @@ def cluster_address(given: str | None) -> str:
             raise ValueError(
                 f"this machine is in several clusters ({there}); name one with --address"
                 if own
-                else "this machine is in no cluster; gato cluster start makes one, gato cluster"
-                " join enters one, --address HOST:PORT asks another"
+                else "this machine is not in a cluster; start one with gato cluster start, join one"
+                " with gato cluster join, or name one with --address HOST:PORT"
             )
         address = own[0].address
     require_ray(address)

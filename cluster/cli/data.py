@@ -43,8 +43,8 @@ def import_(
         typer.Option(
             metavar="WHAT",
             help=(
-                "Import it although it contradicts the task in this, such as"
-                " wrapper:NormalizeObservation; recorded with the episodes. Repeatable."
+                "Accept this difference from the task, such as wrapper:NormalizeObservation. It"
+                " is recorded with the episodes. Repeatable."
             ),
         ),
     ] = None,
@@ -78,7 +78,7 @@ def record(
     captions: Annotated[
         bool,
         typer.Option(
-            "--captions", help="Pictures with a sentence each instead: of some games, and BabyAI."
+            "--captions", help="Record captioned images instead: of some games, and BabyAI."
         ),
     ] = False,
 ) -> None:

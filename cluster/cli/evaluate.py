@@ -31,7 +31,11 @@ app = command_group()
 def evaluate(
     what: Annotated[
         str,
-        typer.Argument(help="A run's name, or a checkpoint's folder.", autocompletion=run_names),
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            help="A run's name, or a checkpoint's folder.",
+            autocompletion=run_names,
+        ),
     ],
     task: Annotated[
         list[str] | None,
@@ -43,16 +47,14 @@ def evaluate(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with an evaluation of this checkpoint that was ended or killed."
-        ),
+        typer.Option("--resume", help="Continue an interrupted evaluation of this checkpoint."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play the last checkpoint of a run and print its returns.
 
-    That of a run on a cluster is played at its home, whose files it needs. Each episode is kept in
-    the run's folder as it ends.
+    For a run on a cluster, the evaluation runs on its home, where the files are. Each episode is
+    saved in the run's folder as soon as it ends.
 
     Example: [bold]gato evaluate demo --episodes 20[/bold]
     """

@@ -42,7 +42,7 @@ def logs(
     ] = False,
     lines: Annotated[int, typer.Option(min=0, help="The last lines of each process.")] = 50,
 ) -> None:
-    """Show what a part of a run has written, on whatever machine it is, also after its death.
+    """Show the log of a part of a run, on whichever machine it runs, even after it died.
 
     Example: [bold]gato logs learner --lines 100[/bold]
     """

@@ -47,17 +47,16 @@ class Commands(LazyGroup):
     }
     HELP = {  # noqa: RUF012
         "start": (
-            "Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it"
-            " ends the watching only."
+            "Start a run and watch it. Ctrl-C stops it and keeps everything; on a cluster it only"
+            " stops watching."
         ),
         "resume": "Continue a stopped run from its last checkpoint, with all its episodes.",
-        "watch": "Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.",
+        "watch": "Watch a run's evaluation returns, live. Ctrl-C stops watching, not the run.",
         "status": "Print the status of a run once.",
         "runs": "List the runs here.",
         "compare": "Compare runs: those with equal settings are averaged over their seeds.",
         "logs": (
-            "Show what a part of a run has written, on whatever machine it is, also after its"
-            " death."
+            "Show the log of a part of a run, on whichever machine it runs, even after it died."
         ),
         "stop": "Stop a run: the learner saves, the workers end. `gato resume` continues it.",
         "scale": "Change the number of actor workers of an active run.",
@@ -72,9 +71,7 @@ class Commands(LazyGroup):
             "Follow a run, active or ended, and hand its numbers and alerts to other programs."
         ),
         "report": "Write a report of a run as one HTML file, with its pictures and clips in it.",
-        "serve": (
-            "Serve a trained policy over HTTP: many clients, one forward pass for those of a task."
-        ),
+        "serve": "Serve a trained policy over HTTP; clients of one task share a forward pass.",
         "import": "Import demonstrations from a file, to train on with `gato start --data`.",
         "record": (
             "Record demonstrations of a task's teacher, to train on with `gato start --data`."

@@ -52,7 +52,7 @@ def task_names(incomplete: str) -> list[str]:
 RunName = Annotated[
     str | None,
     typer.Argument(
-        help="A run's name. Default: the newest that is active, else the newest.",
+        help="Name of a run. Default: the newest active run, else the newest run.",
         autocompletion=run_names,
     ),
 ]
@@ -79,7 +79,7 @@ OfTask = Annotated[
 ]
 OfSource = Annotated[
     str | None,
-    typer.Option("--source", help="Only of this source: agent, teacher, file, or its whole name."),
+    typer.Option("--source", help="Only this source: agent, teacher, file, or a full source name."),
 ]
 RedisUrl = Annotated[
     str | None,
@@ -90,7 +90,7 @@ ResumeRedisUrl = Annotated[
     typer.Option(
         "--redis",
         metavar="URL|own",
-        help="A Redis to go on with; own: the run's own. Default: the one that it had.",
+        help="Redis server to resume with; own: the run's own. Default: the previous one.",
     ),
 ]
 Storage = Annotated[
@@ -98,7 +98,7 @@ Storage = Annotated[
     typer.Option(
         "--storage",
         metavar="FOLDER|URL",
-        help="Copy the run there (s3://bucket/gato), to go on elsewhere if its home is lost.",
+        help="Copy the run to this place (s3://bucket/gato), to resume if its home is lost.",
     ),
 ]
 ResumeStorage = Annotated[

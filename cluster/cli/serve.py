@@ -53,7 +53,7 @@ def serve(
         ),
     ] = 300.0,
 ) -> None:
-    """Serve a trained policy over HTTP: many clients, one forward pass for those of a task.
+    """Serve a trained policy over HTTP; clients of one task share a forward pass.
 
     Ctrl-C ends it. The weights are those of the moment it starts.
 

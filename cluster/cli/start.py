@@ -43,7 +43,7 @@ def start(
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Other tasks, such as mujoco/hopper,atari/pong or your own, my_pkg:MyEnv-v0."
+            help="Comma-separated, such as mujoco/hopper,my_pkg:MyEnv-v0. Default: the preset's."
         ),
     ] = None,
     data: Annotated[
@@ -56,16 +56,16 @@ def start(
             "--from",
             metavar="RUN|CHECKPOINT|FILE",
             help=(
-                "Begin with this model and its weights: of a run's last checkpoint, a checkpoint's"
-                " folder, or a file of gato export."
+                "Initial model and weights: a run (its last checkpoint), a checkpoint's folder, or"
+                " a file written by gato export."
             ),
         ),
     ] = None,
     text: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.model",
-            help="A SentencePiece model for tasks that show text. Default: its bytes.",
+            metavar="FILE.model|mistral",
+            help="SentencePiece model for tasks with text. Default: UTF-8 bytes as tokens.",
         ),
     ] = None,
     teacher: Annotated[
@@ -133,14 +133,14 @@ def start(
         typer.Option(
             "--or-resume",
             help=(
-                "Go on with the run of this name if there is one, and follow it until it has"
-                " finished or was stopped (status 0) or has failed (status 2); for services."
+                "Resume the run of this name if it exists, and follow it until it finishes or is"
+                " stopped (exit status 0) or fails (exit status 2). For services."
             ),
         ),
     ] = False,
 ) -> None:
-    """Start a run and watch it. Ctrl-C stops it, and everything is kept; on a cluster it ends the
-    watching only.
+    """Start a run and watch it. Ctrl-C stops it and keeps everything; on a cluster it only stops
+    watching.
 
     Example: [bold]gato start demo --workers 2[/bold]
     """
@@ -216,7 +216,7 @@ def resume(
         str | None,
         typer.Option(
             metavar="NODE",
-            help="Node to go on at, from the run's storage, when its home is lost.",
+            help="Node to resume on, from the run's storage, after its home was lost.",
         ),
     ] = None,
     storage: ResumeStorage = None,
@@ -226,7 +226,7 @@ def resume(
 ) -> None:
     """Continue a stopped run from its last checkpoint, with all its episodes.
 
-    What is changed here is kept: the next resume has it, too.
+    Settings changed here are stored with the run and apply to later resumes as well.
 
     Example: [bold]gato resume demo --updates 4000[/bold]
     """

@@ -83,7 +83,7 @@ def parse_scale(text: str) -> tuple[int, dict[str, float]]:
         if min([number, *counts.values()]) < 0:
             raise ValueError
     except ValueError:
-        raise ValueError(f"{text!r} is no number of workers; {fix}") from None
+        raise ValueError(f"{text!r} is not a number of workers; {fix}") from None
     if not number:
         return 0, {}
     return number, {f"{role}_share": counts.get(role, 0) / number for role in ROLES if counts}

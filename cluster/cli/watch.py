@@ -38,7 +38,7 @@ def watch(
     ] = None,
     redis: RedisUrl = None,
 ) -> None:
-    """Watch a run's evaluation returns, live. Ctrl-C ends the watching, not the run.
+    """Watch a run's evaluation returns, live. Ctrl-C stops watching, not the run.
 
     Example: [bold]gato watch demo --once --json[/bold]
     """

@@ -176,8 +176,8 @@ def scale(folder: RunFolder, num_workers: int, *, redis_url: str | None = None) 
                 if _is_answer(entry.record, num_workers):
                     return entry.record.text
     raise ValueError(
-        f"the supervisor of run {folder.name} has not taken the word within {BACK_S:.0f} s; it"
-        " obeys when it is back, see gato watch"
+        f"the supervisor of run {folder.name} has not answered within {BACK_S:.0f} s; it will"
+        " carry out the command once it is back, see gato watch"
     )
 
 

@@ -22,7 +22,6 @@ from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.task_progress import BREAKS_AFTER
 from cluster.supervision.worker_watch import TOLD_AFTER_S, PoolWorker, WorkerWatch
 from gato.metrics import Evaluation, WorkerReport
-from gato.version import Version
 
 MOVES_BEFORE_S = 3.0
 """Before the end of its node a worker is moved, whatever it does."""

@@ -70,7 +70,9 @@ class MixConfig:
     """Settings of the mixture. The fractions of prompts are the paper's (section 2.3)."""
 
     rows: int
+    """Rows of a batch."""
     row_tokens: int
+    """Tokens of a row, at most `model.context_tokens`."""
     prompt_fraction: float = 0.25
     """Share of the rows whose windows follow a prompt from an episode of the same task and source;
     records of text have none."""

@@ -40,8 +40,8 @@ def compare(
 ) -> None:
     """Compare runs: those with equal settings are averaged over their seeds.
 
-    A number is the interquartile mean over seeds (and tasks) of the returns on the teacher's scale;
-    the interval of 95 % says what other seeds would show.
+    Scores are interquartile means of normalised returns (0: random, 1: the teacher) over seeds and
+    tasks, with a 95 % bootstrap interval over seeds.
 
     Example: [bold]gato compare demo demo-2 wide --picture compare.svg[/bold]
     """

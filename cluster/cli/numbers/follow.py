@@ -56,7 +56,7 @@ def follow(
         str | None,
         typer.Option(
             metavar="[HOST:]PORT",
-            help="Answer Prometheus there, also after the run's end. Default of HOST: loopback.",
+            help="Serve metrics to Prometheus, also after the run's end. Default host: loopback.",
         ),
     ] = None,
     token_file: Annotated[
@@ -121,7 +121,7 @@ def follow(
             stack.callback(signal.signal, number, before)
         _say(f"following run {folder.name}")
         follower.follow(stays=prometheus is not None)
-    _say(f"run {folder.name}: {follower.summary.state}; all is handed on")
+    _say(f"run {folder.name}: {follower.summary.state}; all records were exported")
 
 
 def _say(line: str) -> None:

@@ -43,7 +43,7 @@ def ls_command(
     what: Where = None,
     task: OfTask = None,
     source: OfSource = None,
-    limit: Annotated[int, typer.Option(min=0, help="The last of them; 0 shows all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show the last N episodes; 0: all.")] = 20,
     sort: Annotated[Order, typer.Option(help="What they are ordered by.")] = "number",
     as_json: JsonLines = False,
 ) -> None:

@@ -137,9 +137,9 @@ def _conclude(
         line += f", {len(said):,} contradictions"
     if num_damaged or said:
         line += (
-            "; taken out for good and put right"
+            "; removed for good, and the store repaired"
             if repairs
-            else "; gato replay verify --repair takes out what is damaged"
+            else "; gato replay verify --repair removes damaged episodes"
         )
     if earlier > 0:
         line += f" ({earlier:,} were taken out earlier; gato replay compact frees their bytes)"

@@ -77,7 +77,7 @@ def start(
     episodes: Annotated[int, typer.Option(help="Episodes of each task in an evaluation.")] = 3,
     reduction: Annotated[
         int | None,
-        typer.Option(help="Of asha: about one of so many trials goes on at a rung. Default: 3."),
+        typer.Option(help="Of asha: about one in this many trials passes a rung. Default: 3."),
     ] = None,
     parallel: Parallel = None,
     cpus: Annotated[int, typer.Option(help="CPUs of a trial, and its threads.")] = 1,
