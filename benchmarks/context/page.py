@@ -41,7 +41,7 @@ def _opposites(entries: Entries) -> list[str]:
         "", "## Two tasks that only a prompt tells apart", "",
         "The same observations and actions, opposite rewards"
         " (`benchmarks/context/opposites.py`). With a demonstration of the other task the return"
-        " must turn round.", "",
+        " must change sign.", "",
         "| the episode begins with | right | left | seeds |", "|---|--:|--:|--:|",
     ]  # fmt: skip
     tasks = list(mine[0]["tasks"])
