@@ -137,7 +137,8 @@ def draw(name: str) -> None:
         " drawn by `python -m benchmarks.curve draw`.",
         f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {commits}."
         " Returns of the last checkpoint, never the best,",
-        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher or the experts in the data.", "",
+        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher or the experts in the data.",
+        "",
         "| seed | task | return | ± | normalised | updates | minutes in all |",
         "|--:|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
