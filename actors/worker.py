@@ -50,7 +50,8 @@ class WeightedPlayer(Player, Protocol):
 
 @runtime_checkable
 class Resting(Protocol):
-    """A player that must know when an assignment is over, because others wait for its steps."""
+    """A player that must know when an assignment is over: others wait for its steps, or it holds
+    memory."""
 
     def rest(self) -> None:
         """The assignment is over, however it ended."""

@@ -137,7 +137,7 @@ def draw(name: str) -> None:
         " drawn by `python -m benchmarks.curve draw`.",
         f"{machine['cpu']}, 2 cores, no GPU, {machine['date']}, commits {commits}."
         " Returns of the last checkpoint, never the best,",
-        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher or the experts in the data.",
+        f"over {EPISODES} episodes; 0 is a random policy, 1 the teacher or the data's experts.",
         "",
         "| seed | task | return | ± | normalised | updates | minutes in all |",
         "|--:|---|--:|--:|--:|--:|--:|",

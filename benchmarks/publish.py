@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.learner_page import write_tables
 from benchmarks.machine import ROOT, about
 from cluster.journal.journal_file import JournalFile
+from cluster.supervision.weights_store import copied_version
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -46,14 +47,14 @@ SETTINGS = (
 def publications(run: Path, process: subprocess.Popen[bytes]) -> dict[Version, float]:
     """When each version was there, until the run ends. Wall-clock time."""
     seen: dict[Version, float] = {}
-    file = run / "weights" / "latest.json"
+    file = run / "weights" / "latest.safetensors"
     while process.poll() is None:
         time.sleep(0.01)
         try:
-            epoch, number = json.loads(file.read_bytes())["version"]
-            seen.setdefault(Version(epoch, number), file.stat().st_mtime)
-        except (FileNotFoundError, ValueError, KeyError):
-            continue  # before the first, or while it is replaced
+            version, _ = copied_version(file)
+            seen.setdefault(version, file.stat().st_mtime)
+        except FileNotFoundError:
+            continue  # before the first
     return seen
 
 

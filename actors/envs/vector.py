@@ -23,9 +23,8 @@ from actors.envs.env import (
     Succeeding,
 )
 from actors.envs.provenance import versions_of
+from gato.acting.return_to_go import FLOAT32_MAX
 from gato.task import Task
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

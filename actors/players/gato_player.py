@@ -116,6 +116,11 @@ class GatoPlayer:
             self._prompt = self._find_prompt()
         self._state = None
 
+    def rest(self) -> None:
+        """Drop the contexts and what they keep of the weights: a worker has a player for each task
+        and role, most of them idle."""
+        self._state = None
+
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         """Extend each row's context by its observation, and decode an action [N, *shape]."""
         # Seeds are not used: sampling has a generator of its own.

@@ -52,6 +52,8 @@ class Group:
         """Steps of the members that wait for actions."""
         self.answers: dict[Ticket, Shaped[np.ndarray, "N ..."]] = {}
         """Actions that members have not fetched yet."""
+        self.failures: dict[Ticket, Exception] = {}
+        """Why the last pass failed, of members that have not been told yet."""
         self.pass_s = 0.0
         """Seconds that the last forward pass took, with copying."""
 
@@ -125,13 +127,26 @@ class Group:
         self.asked[member] = step
 
     def compute_if_complete(self) -> bool:
-        """Compute the actions of all members, if all have asked. Returns whether it did."""
+        """Compute the actions of all members, if all have asked. Returns whether it did. A pass
+        that fails is a failure of each member's."""
         if self._state is None or len(self.asked) < len(self.members):
             return False
         begun_s = time.monotonic()
+        try:
+            actions = self._compute(self._state)
+        except Exception as problem:
+            self.failures |= dict.fromkeys(self.members, problem)
+        else:
+            self.answers |= {member: actions[self._rows(member)] for member in self.members}
+        self.asked.clear()
+        self.pass_s = time.monotonic() - begun_s
+        return True
+
+    def _compute(self, state: ActingState) -> Shaped[np.ndarray, "N ..."]:
+        """Actions of all rows."""
         if self._joining:
             tokens = self._policy.steps.tokens_per_step
-            self._state = self._state.joined(list(self._joining.values()), tokens)
+            self._state = state = state.joined(list(self._joining.values()), tokens)
             self._joining.clear()
         asked = [self.asked[member] for member in self.members]
         observations = {
@@ -139,8 +154,4 @@ class Group:
             for name in self._policy.task.observations
         }
         rewards = np.concatenate([step.rewards for step in asked])
-        actions = self._policy.act(self._state, observations, rewards)
-        self.answers |= {member: actions[self._rows(member)] for member in self.members}
-        self.asked.clear()
-        self.pass_s = time.monotonic() - begun_s
-        return True
+        return self._policy.act(state, observations, rewards)

@@ -201,6 +201,8 @@ class InferenceServer:
         for ticket in [ticket for ticket in self._playing if ticket.client == client]:
             group = self._playing.pop(ticket)
             group.leave(ticket)
+            group.answers.pop(ticket, None)
+            group.failures.pop(ticket, None)
             if not group.members and self._joinable.get(group.key) is group:
                 del self._joinable[group.key]
             group.compute_if_complete()
@@ -231,6 +233,7 @@ class InferenceServer:
         Raises:
             NotServedError: if the server does not know the ticket, or the client began another
                 assignment meanwhile.
+            Exception: whatever the pass of its group failed with.
         """
         asked_s = time.monotonic()  # before it waits for others who compute
         self._arriving.add(ticket)
@@ -242,7 +245,8 @@ class InferenceServer:
                 self._changed.notify_all()
 
             def is_over() -> bool:
-                return ticket in group.answers or ticket not in group.members
+                told = ticket in group.answers or ticket in group.failures
+                return told or ticket not in group.members
 
             # After each patience without an answer, those that have not asked are split off.
             while not self._changed.wait_for(is_over, self._patience_with(group)):
@@ -251,6 +255,8 @@ class InferenceServer:
                 self._playing |= group.split_off(*silent)
                 if group.compute_if_complete():
                     self._changed.notify_all()
+            if (problem := group.failures.pop(ticket, None)) is not None:
+                raise problem
             if ticket not in group.answers:
                 raise NotServedError(f"{ticket.client} began another assignment while this waited")
             self._heard_s[ticket.client] = time.monotonic()

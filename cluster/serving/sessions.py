@@ -3,7 +3,6 @@ use."""
 
 from __future__ import annotations
 
-import math
 import secrets
 import threading
 import time
@@ -18,6 +17,7 @@ from actors.players.gato_player import GatoPlayers
 from actors.players.inference_batch import Ticket
 from actors.players.inference_server import InferenceServer, NotServedError
 from actors.players.player import TimeStep
+from gato.acting.return_to_go import FLOAT32_MAX
 from gato.exported.observation import one_row
 from gato.exported.policy_file import PolicyFile
 from gato.task import Task, find_task
@@ -214,8 +214,8 @@ class Sessions:
         if reward is None and not is_first and session.task.name in self._needs_rewards:
             raise ValueError("this model is return-conditioned: send the reward of the last action")
         paid = 0.0 if reward is None or is_first else reward
-        if not math.isfinite(paid):
-            raise ValueError(f"the reward is {paid}, expected a finite number")
+        if not abs(paid) <= FLOAT32_MAX:
+            raise ValueError(f"the reward is {paid}, expected a number within ±{FLOAT32_MAX:.2g}")
         step = TimeStep(
             observations=rows,
             rewards=np.array([paid], np.float32),

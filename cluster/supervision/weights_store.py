@@ -14,10 +14,9 @@ import numpy as np
 import ray
 from ray.actor import ActorClass, ActorProxy
 from ray.exceptions import RayError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from gato.files import read_json
 from gato.part_log import name_log
 from gato.version import Version
 from gato.weights import Arrays, Weights
@@ -37,6 +36,20 @@ THREADS = {"write": 1, "read": 4}
 disk. A module that imports jaxtyping would lose them in tests, whose import hook wraps methods."""
 
 
+LOG = logging.getLogger(__name__)
+ABOUT = "gato"
+"""Name of the version and the learner's step in the metadata of the copy on disk."""
+
+
+def copied_version(file: Path) -> tuple[Version, int]:
+    """Version and learner's step of a copy on disk. ValueError, KeyError, TypeError or
+    SafetensorError if it is damaged."""
+    with safe_open(file, "np") as opened:
+        saved = json.loads((opened.metadata() or {})[ABOUT])
+    epoch, number = saved["version"]
+    return Version(int(epoch), int(number)), int(saved["learner_step"])
+
+
 class WeightsStore:
     """Publications ordered by (epoch, number). The object in Ray's store is this actor's, so it
     outlives the learner."""
@@ -47,24 +60,18 @@ class WeightsStore:
         self._file = folder / "latest.safetensors"
         self._held: Held | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._hold_copy(self._file.with_suffix(".json"))
+        self._hold_copy()
 
-    def _hold_copy(self, about: Path) -> None:
+    def _hold_copy(self) -> None:
         """Begin with the copy on disk, if it is whole. A damaged one is no loss: the learner
         publishes at its start."""
-        if not (self._file.is_file() and about.is_file()):
+        if not self._file.is_file():
             return
         try:
-            saved = read_json(about, fix="")
-            if saved["bytes"] == self._file.stat().st_size:
-                epoch, number = saved["version"]
-                self._hold(
-                    Version(int(epoch), int(number)),
-                    int(saved["learner_step"]),
-                    load_file(self._file),
-                )
+            version, learner_step = copied_version(self._file)
+            self._hold(version, learner_step, load_file(self._file))
         except (ValueError, KeyError, TypeError, SafetensorError) as problem:
-            logging.getLogger(__name__).warning("the copy of the weights is not used: %s", problem)
+            LOG.warning("the copy of the weights is not used: %s", problem)
 
     def _hold(self, version: Version, learner_step: int, arrays: Arrays) -> None:
         # `put` copies: what came belongs to the learner's process and would die with it.
@@ -74,8 +81,8 @@ class WeightsStore:
 
     @ray.method(concurrency_group="write")
     def publish(self, version: Version, learner_step: int, arrays: Arrays) -> bool:
-        """Take a version; workers get it at once, and the call returns when it is on the disk.
-        False where its epoch is over: a later learner of this run has published.
+        """Take a version; workers get it at once, and the call returns when it is on the disk, or
+        the disk is full. False where its epoch is over: a later learner of this run has published.
 
         A store that dies before that begins again with the version before, until this call is
         repeated; workers that have the newer one keep it."""
@@ -90,17 +97,15 @@ class WeightsStore:
         return True
 
     def _write(self, version: Version, learner_step: int, arrays: Arrays) -> None:
-        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        about = {"version": version, "learner_step": learner_step, "bytes": len(data)}
+        # In the file itself: a copy never has the version of another.
+        about = {ABOUT: json.dumps({"version": version, "learner_step": learner_step})}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         draft = self._file.with_suffix(".draft")
         try:
-            draft.write_bytes(data)
+            draft.write_bytes(save(contiguous, metadata=about))
             os.replace(draft, self._file)
-            draft.write_text(json.dumps(about))
-            os.replace(draft, self._file.with_suffix(".json"))
-        except (
-            OSError
-        ):  # no space: the copy on disk stays the older one, the one in memory is what is played
+        except OSError as problem:  # the one in memory is what is played
+            LOG.warning("weights %s are not on the disk, the copy is older: %s", version, problem)
             draft.unlink(missing_ok=True)
 
     @ray.method(concurrency_group="read")

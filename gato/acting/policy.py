@@ -148,12 +148,13 @@ class Policy:
                 needed rewards are missing.
         """
         self._check(observations, state.num_envs, "observation")
+        returns_to_go = state.returns_to_go
         if self.steps.num_return_tokens:
-            state.returns_to_go.subtract(rewards)
+            # A copy: what fails below may be tried again.
+            returns_to_go = returns_to_go.gather(np.arange(state.num_envs))
+            returns_to_go.subtract(rewards)
         ids = self._tensor(
-            self.steps.observation_ids(
-                observations, state.returns_to_go.values, num_steps=state.num_envs
-            )
+            self.steps.observation_ids(observations, returns_to_go.values, num_steps=state.num_envs)
         )
         x = self._embedding.observations(ids, self._place[: ids.shape[1]], observations)
         # The last action token was chosen but never encoded: it goes first, [N, 1 + S, D]. In a row
@@ -170,7 +171,7 @@ class Policy:
                 self._logits(self._append(state, x, ids.shape[1] + index - 1), index)
             )
             chosen.append(values)
-        state.last_action_ids = action_ids
+        state.last_action_ids, state.returns_to_go = action_ids, returns_to_go
         state.step += 1
         return self._decode(torch.stack(chosen, dim=1).cpu().numpy())
 

@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float, Int64
 
 from gato.task import References
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""No reward is further from 0."""
+
 
 class ReturnToGo:
     """The return-to-go that each row's next step is conditioned on.

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Shaped
 
 from gato.acting.policy import Policy
+from gato.acting.return_to_go import FLOAT32_MAX
 from gato.acting.state import ActingState
 from gato.exported.observation import one_row
 from gato.exported.policy_file import PolicyFile, read_policy
@@ -175,11 +176,12 @@ class LoadedPolicy:
         """Tell what the last action paid. Several rewards of one action are added.
 
         Raises:
-            ValueError: If it is not a finite number.
+            ValueError: If it, or the sum, is not a finite number of 32 bits.
         """
-        if not math.isfinite(reward):
-            raise ValueError(f"the reward is {reward}, expected a finite number")
-        self._reward = (self._reward or 0.0) + float(reward)
+        total = (self._reward or 0.0) + float(reward)
+        if not abs(total) <= FLOAT32_MAX:
+            raise ValueError(f"the reward is {reward}, expected a number within ±{FLOAT32_MAX:.2g}")
+        self._reward = total
 
 
 def load_policy(

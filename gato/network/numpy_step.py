@@ -37,7 +37,7 @@ def block_weights(
     if not isinstance(attention, RelativeAttention):
         return None
     layers = (attention.qkv, attention.out, gate_and_value, feedforward_out)
-    plain = [layer for layer in layers if type(layer) is nn.Linear and _is_plain(layer.weight)]
+    plain = [layer for layer in layers if type(layer) is nn.Linear and _is_plain(layer)]
     if len(plain) < len(layers):
         return None
     of_qkv, of_out, of_gate, of_feedforward = plain
@@ -53,13 +53,14 @@ def block_weights(
         gate_and_value=gate,
         gate_and_value_bias=gate_bias,
         feedforward_out=_array(of_feedforward.weight.T),
-        feedforward_bias=_array(of_feedforward.bias),
+        feedforward_bias=of_feedforward.bias.detach().numpy().copy(),
         epsilons=(attention_norm.eps, feedforward_norm.eps),
     )
 
 
-def _is_plain(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+def _is_plain(linear: nn.Linear) -> bool:
+    weight, has_hooks = linear.weight, linear._forward_hooks or linear._forward_pre_hooks
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not has_hooks
 
 
 def _array(tensor: Tensor) -> Array:
@@ -121,6 +122,7 @@ def _attend(
     return read.transpose(1, 2, 0, 3).reshape(-1, H * K)
 
 
+@np.errstate(under="ignore")
 def numpy_cached(
     x_NSD: Tensor, step: CachedStep, caches: Sequence[LayerCache], norm: nn.LayerNorm
 ) -> Tensor:

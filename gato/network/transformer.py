@@ -87,6 +87,11 @@ class Block(nn.Module):
         )
 
 
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    alike = one.device == other.device and one.dtype == other.dtype
+    return alike and torch.equal(one, other)
+
+
 class Transformer(nn.Module):
     """A stack of blocks and the last norm."""
 
@@ -102,7 +107,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(config.width)
         self._kept: Sequence[BlockWeights | None] = ()
-        self._kept_state: tuple[tuple[int, int], ...] = ()
+        self._kept_of: Sequence[Tensor] = ()
+        """The parameters that `_kept` was made of, copied."""
         for name, parameter in self.named_parameters():
             if name.endswith("weight") and parameter.ndim == 2:
                 into_residual = name.endswith(("attention.out.weight", "feedforward_out.weight"))
@@ -191,22 +197,18 @@ class Transformer(nn.Module):
         return out
 
     def _numpy_weights(self) -> Sequence[BlockWeights | None]:
-        """Of each block, for steps in NumPy: of a small model; of one that does not learn, copied
-        once for the same weights."""
-        parameters = list(self.parameters())
+        """Of each block, for steps in NumPy: of a small model, made once for the same weights."""
+        parameters = [parameter.detach() for parameter in self.parameters()]
         if sum(parameter.numel() for parameter in parameters) > MOST_PARAMETERS:
             return [None] * len(self.blocks)
-        # PyTorch counts what is written into a tensor, unless it was made in inference mode, or an
-        # optimiser's fused step writes it.
-        if any(parameter.is_inference() or parameter.requires_grad for parameter in parameters):
-            return self._copied()
-        state = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
-        if self._kept_state != state:
-            self._kept, self._kept_state = self._copied(), state
+        # By what they hold: PyTorch does not count all that is written into a tensor, such as by an
+        # optimiser's fused step or through `.data`.
+        if len(self._kept_of) != len(parameters) or not all(
+            map(_is_same, parameters, self._kept_of)
+        ):
+            self._kept = [b.numpy_weights() for b in self.blocks if isinstance(b, Block)]
+            self._kept_of = [parameter.clone() for parameter in parameters]
         return self._kept
-
-    def _copied(self) -> Sequence[BlockWeights | None]:
-        return [block.numpy_weights() for block in self.blocks if isinstance(block, Block)]
 
     def cached(
         self, x_NSD: Float[Tensor, "N S D"], step: CachedStep, caches: list[LayerCache]

@@ -1,5 +1,8 @@
 """Gato as a player: weights come and go between episodes."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,24 @@ def test_a_player_acts_with_the_weights_it_was_given_last(int8: Int8Kind | None)
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(after, act(new_player(), second, 2))
     np.testing.assert_array_equal(after, player.act(step))
+    player.rest()
+    np.testing.assert_array_equal(after, player.act(step))
+
+
+def test_a_player_that_rests_holds_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has one for each task and role, all of one model."""
+    model, shared = small_model(64), small_model(64)
+    seen = random_observations(ROBOT, 3, np.random.default_rng(0))
+    held = list[weakref.ref[object]]()
+    for number in range(3):
+        player = GatoPlayer(shared, ROBOT, ActingConfig(), num_envs=3)
+        player.load(weights_of(model, number))
+        player.act(TimeStep.first(seen, seeds=range(3)))
+        assert player._state is not None
+        held.append(weakref.ref(player._state))
+        player.rest()
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 3
 
 
 def test_an_agent_is_prompted_with_a_demonstration_as_soon_as_there_is_one() -> None:

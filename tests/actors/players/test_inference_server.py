@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from actors.assignment import Assignment
 from actors.envs.vector import VectorEnv
@@ -20,6 +22,7 @@ from actors.players.inference_server import InferenceServer, NotServedError
 from actors.players.player import Player, TimeStep
 from actors.rollout import play
 from actors.worker import Resting, WeightedPlayer, WeightsSource, Worker
+from gato.acting.policy import Policy
 from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
@@ -137,6 +140,13 @@ def begin(server: InferenceServer, client: str, num_rows: int = 1) -> Ticket:
     return server.begin(client, COUNTING.name, "evaluate", num_rows, newest.version)
 
 
+def alone_at_once(num_rows: int) -> np.ndarray:
+    """The first actions of a player without a server."""
+    player = PLAYERS(COUNTING, num_rows, "evaluate")
+    player.load(weights(1))
+    return player.act(observed(num_rows))
+
+
 def test_clients_of_one_group_are_answered_when_the_last_has_asked() -> None:
     server, got = server_of(), dict[str, np.ndarray]()
     first, second = begin(server, "w0", 2), begin(server, "w1", 2)
@@ -155,6 +165,41 @@ def test_a_group_does_not_wait_for_a_client_that_has_ended() -> None:
     server.end(second)
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+def test_a_pass_that_fails_is_told_to_all_of_its_group_and_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, expected = server_of(), alone_at_once(2)
+    first, second = begin(server, "w0"), begin(server, "w1")
+    failures = [MemoryError("no memory")]
+    choose = Policy._choose
+
+    def fails_once(self: Policy, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if failures:
+            raise failures.pop()
+        return choose(self, logits)
+
+    monkeypatch.setattr(Policy, "_choose", fails_once)
+    told, got = list[str](), dict[str, np.ndarray]()
+
+    def fail(ticket: Ticket) -> None:
+        with pytest.raises(MemoryError, match="no memory"):
+            server.act(ticket, observed(1))
+        told.append(ticket.client)
+
+    def act(ticket: Ticket) -> None:
+        got[ticket.client] = server.act(ticket, observed(1))
+
+    for does in (fail, act):
+        threads = [in_thread(partial(does, ticket)) for ticket in (first, second)]
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert sorted(told) == ["w0", "w1"]
+    np.testing.assert_allclose(np.concatenate([got["w0"], got["w1"]]), expected)
+    server.end(first)
+    server.end(second)
 
 
 def test_a_silent_client_is_split_off_with_its_contexts() -> None:

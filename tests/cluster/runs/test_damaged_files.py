@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from cluster.control.evaluation.evaluate import locate
 from cluster.monitor.scores import read_scales
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.runs.replay_location import find_place
-from cluster.supervision.weights_store import WeightsStore
+from cluster.supervision.weights_store import ABOUT, WeightsStore
 from gato.config import ModelConfig
 from gato.files import read_json
 from gato.network.model import Gato
@@ -168,10 +170,9 @@ def test_damaged_settings_of_a_run_are_named(
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "about", ["{", "{}", "null", '{"bytes": 1, "version": [1, 1], "learner_step": 3}']
-)
-def test_a_weights_store_begins_without_a_damaged_copy(tmp_path: Path, about: str) -> None:
-    (tmp_path / "latest.safetensors").write_bytes(b"x")
-    (tmp_path / "latest.json").write_text(about)
-    assert WeightsStore(tmp_path).newer_than(None) is None
+@pytest.mark.parametrize("about", [None, "{", "{}", "null", '{"version": 1, "learner_step": 3}'])
+def test_a_weights_store_begins_without_a_damaged_copy(tmp_path: Path, about: str | None) -> None:
+    whole = save({"w": np.zeros(4, np.uint16)}, metadata=None if about is None else {ABOUT: about})
+    for damaged in (whole, whole[:-1], b"x", b""):
+        (tmp_path / "latest.safetensors").write_bytes(damaged)
+        assert WeightsStore(tmp_path).newer_than(None) is None

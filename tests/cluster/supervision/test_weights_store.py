@@ -78,6 +78,25 @@ def test_without_space_the_newest_version_is_served_from_memory(
     assert content(WeightsStore(tmp_path).newer_than(None)) == 1
 
 
+def test_a_copy_has_the_version_of_its_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written, and whenever the store is killed."""
+    store = WeightsStore(tmp_path)
+    store.publish(Version(1, 1), 0, arrays(1))
+    replace, written = os.replace, list[Held | None]()
+
+    def killed_before_and_after(old: Path, new: Path) -> None:
+        written.append(WeightsStore(tmp_path).newer_than(None))
+        replace(old, new)
+        written.append(WeightsStore(tmp_path).newer_than(None))
+
+    monkeypatch.setattr(os, "replace", killed_before_and_after)
+    store.publish(Version(1, 2), 100, arrays(2))
+    assert [content(held) for held in written] == [held.version.number for held in written if held]
+    assert content(written[-1]) == 2
+
+
 def test_workers_get_a_version_while_it_is_written(tmp_path: Path) -> None:
     """The disk is a pipe that nobody reads yet."""
     store = RemoteWeightsStore.options(num_cpus=0).remote(tmp_path)

@@ -200,8 +200,12 @@ def test_the_target_return_is_reduced_by_the_rewards_that_are_observed() -> None
     assert not np.array_equal(loaded.act(seen["state"][0]), expected[0])
     with pytest.raises(ValueError, match=r"call observe\(reward\)"):
         loaded.act(seen["state"][1])
-    with pytest.raises(ValueError, match="expected a finite number"):
-        loaded.observe(float("nan"))
+    for reward in (float("nan"), -1e39):
+        with pytest.raises(ValueError, match="expected a number within"):
+            loaded.observe(reward)
+    loaded.observe(3e38)
+    with pytest.raises(ValueError, match="expected a number within"):
+        loaded.observe(3e38)  # their sum
 
 
 def test_texts_are_encoded_by_the_model_that_the_file_carries(
