@@ -115,16 +115,16 @@ class Tally:
         if self._assignment.role != "evaluate" or self._weights is None:
             return None
         returns = () if self.failed else [self._returns[seed] for seed in self._assignment.seeds]
-        says = not self.failed and len(self._successes) == len(self._returns)
+        # One environment says it in each step, another only once it is solved.
+        says = bool(self._successes) and not self.failed
+        solved = [self._successes.get(s, False) for s in self._assignment.seeds] if says else []
         return Evaluation(
             task=self._task.name,
             version=self._weights.version,
             learner_step=self._weights.learner_step,
             returns=tuple(returns),
             num_cut=0 if self.failed else self._num_cut,
-            successes=tuple(self._successes[seed] for seed in self._assignment.seeds)
-            if says
-            else (),
+            successes=tuple(solved),
             measures={} if self.failed else self._marks.measures(),
             env_steps=self._env_steps,
             wall_s=time.monotonic() - self._begun_s,

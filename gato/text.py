@@ -6,6 +6,7 @@ Shape letters: T steps, b bytes, k tokens.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -58,6 +59,12 @@ class ByteEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
+
+
+def plain_text(text: str) -> str:
+    """A text as answers are compared: in Unicode's form NFKC, which SentencePiece models write,
+    without case, and with single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
 
 
 def text_to_bytes(texts: Sequence[str], max_bytes: int) -> UInt8[np.ndarray, "T b"]:

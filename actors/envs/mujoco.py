@@ -16,7 +16,7 @@ class MujocoEnv:
     """A MuJoCo environment of Gymnasium: one observation, `state`, as float32."""
 
     def __init__(self, task: Task) -> None:
-        self._env = make_gymnasium(task)
+        self._env = make_gymnasium(task, max_episode_steps=task.max_steps)
         self._action_dtype = self._env.action_space.dtype
         self._bare: Any = self._env.unwrapped
         self._painter: MujocoPainter | None = None

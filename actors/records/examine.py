@@ -13,14 +13,14 @@ from jaxtyping import Float, Int, Shaped
 
 from actors.envs.env import EnvFailedError
 from actors.players.player import Player, TimeStep
-from actors.records.marks import BITS, BYTES, GIVEN, KIND, WANTED, kind_of, plain
+from actors.records.marks import BITS, BYTES, GIVEN, KIND, WANTED, kind_of
 from actors.records.source import RecordSource
 from gato.array_spec import Kind
 from gato.episode import AGENT, SUCCESS, Episode
 from gato.scaling import scale
 from gato.sequence import Window
 from gato.task import CAPTIONS, TEXT, VQA, Task
-from gato.text import bytes_to_text
+from gato.text import bytes_to_text, plain_text
 from gato.version import Version
 
 MOST_RECORDS = 2048
@@ -147,7 +147,7 @@ def _score(
         return -float(note[BITS]) / max(1, int(note[BYTES])), {}
     if task.family in (VQA, CAPTIONS):
         given, right = bytes_to_text(answer), bytes_to_text(wanted)
-        is_right = plain(given) == plain(right)
+        is_right = plain_text(given) == plain_text(right)
         kind = kind_of(right) if task.family == VQA else "exact"
         return float(is_right), {
             KIND: kind,

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 
 from gato.episode import SUCCESS, Episode
 from gato.metrics import Mean
+from gato.text import plain_text
 
 KIND, WANTED, GIVEN, BITS, BYTES = "kind", "wanted", "given", "bits", "bytes"
 """Entries of an answered record's info."""
@@ -18,14 +19,9 @@ BITS_PER_BYTE = "bits per byte"
 CONSTANT = "{} by one constant answer"
 
 
-def plain(text: str) -> str:
-    """A text as answers are compared: without case, and with single spaces."""
-    return " ".join(text.split()).casefold()
-
-
 def kind_of(answer: str) -> str:
     """The kind of question that has this answer."""
-    return YES_NO if plain(answer) in ("yes", "no") else OPEN
+    return YES_NO if plain_text(answer) in ("yes", "no") else OPEN
 
 
 class Marks:
@@ -50,7 +46,7 @@ class Marks:
             self._bits += Mean(float(info[BITS]), int(info[BYTES]))
         if KIND in info:
             self._right[info[KIND]] += Mean(float(info[SUCCESS] == "yes"), 1)
-            self._wanted[info[KIND]][plain(info[WANTED])] += 1
+            self._wanted[info[KIND]][plain_text(info[WANTED])] += 1
 
     def measures(self) -> dict[str, Mean]:
         """By name. Of each kind the share of right answers, and what the answer that is most often

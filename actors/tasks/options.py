@@ -40,12 +40,12 @@ def named(base: str, options: Options) -> str:
     return f"{base}?{urlencode(sorted(options.items()), safe='/:,')}" if options else base
 
 
-def whole_number(task: str, option: str, text: str) -> int:
+def whole_number(task: str, option: str, text: str, example: str = "1000") -> int:
     """An option that is a number of 1 or more. Raises ValueError if it is not."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ValueError(
             f"{option}={text} of {task} is not a whole number of 1 or more; write it as"
-            f" {task}?{option}=1000"
+            f" {task}?{option}={example}"
         )
     return int(text)
 
@@ -82,7 +82,7 @@ def _sticky(task: Task, text: str) -> tuple[Task, str]:
 
 
 def _frames(task: Task, text: str) -> tuple[Task, str]:
-    frames = whole_number(task.name, "frames", text)
+    frames = whole_number(task.name, "frames", text, "4")
     return with_frames(task, frames=frames), str(frames)
 
 
@@ -113,13 +113,15 @@ OF_TASKS: Mapping[str, Callable[[Task, str], tuple[Task, str]]] = {
 """Makes another task of a task and an option, and says how the option is written in its name."""
 
 
-def with_options(task: Task, options: Options) -> Task:
+def with_options(task: Task, options: Options, *, ends_itself: bool) -> Task:
     """The task with these options, called by its name and them.
+
+    `ends_itself`: whether its environment ends episodes at the task's limit, whatever is asked.
 
     Raises:
         ValueError: if the task does not have an option, or not with this value.
     """
-    base, said = task.name, dict[str, str]()
+    base, said, own_limit = task.name, dict[str, str](), task.max_steps
     for option, text in options.items():
         if option not in OF_TASKS:
             raise ValueError(
@@ -127,4 +129,8 @@ def with_options(task: Task, options: Options) -> Task:
                 " keywords of environments that are named by their id"
             )
         task, said[option] = OF_TASKS[option](task, text)
+    if ends_itself and task.max_steps > own_limit:
+        raise ValueError(
+            f"{base} ends after {own_limit:,} steps by itself; max_steps can only be lower"
+        )
     return replace(task, name=named(base, said), aliases=()) if said else task

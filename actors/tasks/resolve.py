@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from actors.envs.env import ACTION_BOUND, ENV_PYTHON
@@ -35,8 +37,15 @@ REGISTERED_BY = {"dm_control": "actors.envs.adapters.dm_control_ids"}
 """Namespaces of ids whose package does not work as it is, and our module that registers them."""
 
 
+LIMITED_BY_US = ("mujoco", "atari")
+"""Families of the catalogue whose episodes may be longer than usual."""
 OUTSIDE, OUTSIDE_MODULE = "outside", "actors.envs.adapters.outside_env"
 """The prefix of environments in another interpreter, and our module that talks to it."""
+NEEDED_FOR = {
+    "action_bound": "has no action without bounds",
+    "text_tokens": "shows no text",
+}
+"""What an environment lacks for which an option says nothing."""
 EXTRAS = {
     "gym": "legacy",
     "minigrid": "minigrid",
@@ -71,7 +80,8 @@ def resolve_task(name: str) -> Task:
     module, colon, attribute = name.partition(":")
     if not colon:
         try:
-            return with_options(find_task(name, TASKS), options)
+            task = find_task(name, TASKS)
+            return with_options(task, options, ends_itself=task.family not in LIMITED_BY_US)
         except UnknownTaskError:
             module, attribute = _package_of(name), name
             if name.partition("/")[0] in REGISTERED_BY:
@@ -85,7 +95,7 @@ def resolve_task(name: str) -> Task:
         return _of_id(name, options, env_id=f"{OUTSIDE_MODULE}:gato/Outside-v0", inside=attribute)
     found = _import(current(ADAPTERS.get(module, module)), name)
     if module in ADAPTERS:
-        return with_options(found["task"](attribute, name=name), options)
+        return with_options(found["task"](attribute, name=name), options, ends_itself=True)
     if attribute not in found:
         return _of_id(name, options)
     try:
@@ -109,7 +119,7 @@ def resolve_task(name: str) -> Task:
         else f"{module}:{task.env_id}"
     )
     task = replace(task, name=name, env_id=current(env_id), aliases=())
-    return with_options(task, options)
+    return with_options(task, options, ends_itself=False)
 
 
 def use_env_python(path: str) -> None:
@@ -161,12 +171,16 @@ def _of_id(
         if option in options
     }
     bound = real_number(name, "action_bound", options.get("action_bound", f"{ACTION_BOUND}"), "1")
-    return task_of(
+    if not 0.0 < bound < math.inf:
+        raise ValueError(
+            f"action_bound={bound:g} of {name} is not above 0 and finite; write it as"
+            f" {name}?action_bound=1"
+        )
+    make = partial(
+        task_of,
         env_id or (f"{module}:{name}" if module else name),
         name=named(name, options),
         max_steps=own["max_steps"] or None,
-        text_tokens=own["text_tokens"],
-        action_bound=bound,
         env_kwargs=({"env_id": inside} if inside else {})
         | {
             option: keyword(text)
@@ -174,6 +188,14 @@ def _of_id(
             if option not in (*own, "action_bound")
         },
     )
+    task = make(text_tokens=own["text_tokens"], action_bound=bound)
+    for option, lacks in NEEDED_FOR.items():
+        if option in options:
+            changed = {"text_tokens": own["text_tokens"], "action_bound": bound}
+            changed[option] *= 2
+            if make(**changed) == task:
+                raise ValueError(f"{name} {lacks}; leave out {option}")
+    return task
 
 
 def _import(module: str, name: str) -> Mapping[str, Any]:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from actors.tasks.options import named, split_name
 from actors.tasks.resolve import resolve_task
 from actors.tasks.text_encoder import unknown_in
+from gato.array_spec import Kind
 from gato.episode import Episode
-from gato.task import Task
+from gato.task import TEXT, Task
 from gato.text import TextEncoder, bytes_to_text
 
 MOST_CHARACTERS = 8192
@@ -31,6 +33,10 @@ class Alphabets:
         }
         """By task and character, the first text that has it."""
         self._longest: dict[str, str] = {task: known["longest"] for task, known in before.items()}
+        self._longest_shown: dict[str, dict[str, str]] = {
+            task: dict(known.get("longest_shown", {})) for task, known in before.items()
+        }
+        """By task and observation."""
 
     def add(self, episode: Episode, task: Task) -> None:
         """Count an episode; one of a task that writes no text has none."""
@@ -39,18 +45,37 @@ class Alphabets:
         known = self._example.setdefault(task.name, {})
         for row in episode.actions:
             text = bytes_to_text(row)
-            if len(text.encode()) > len(self._longest.get(task.name, "").encode()):
-                self._longest[task.name] = text
+            self._longest[task.name] = _longer(self._longest.get(task.name, ""), text)
             for character in set(text) - known.keys():
                 if len(known) < MOST_CHARACTERS:
-                    known[character] = text[:80]
+                    known[character] = _around(text, character)
+        shown = self._longest_shown.setdefault(task.name, {})
+        for name, spec in task.observations.items():
+            if spec.kind is Kind.TEXT:
+                for row in episode.observations[name]:
+                    shown[name] = _longer(shown.get(name, ""), bytes_to_text(row))
 
     def to_json(self) -> dict[str, Any]:
         """All counts, for the constructor."""
         return {
-            task: {"characters": known, "longest": self._longest.get(task, "")}
+            task: {
+                "characters": known,
+                "longest": self._longest.get(task, ""),
+                "longest_shown": self._longest_shown.get(task, {}),
+            }
             for task, known in self._example.items()
         }
+
+
+def _longer(one: str, other: str) -> str:
+    """The text of more bytes; the first of equals."""
+    return other if len(other.encode()) > len(one.encode()) else one
+
+
+def _around(text: str, character: str) -> str:
+    """What stands around the first place of a character."""
+    at = text.index(character)
+    return text[max(0, at - 40) : at + 40]
 
 
 def require_writable(name: str, alphabets: Mapping[str, Any], encoder: TextEncoder) -> None:
@@ -58,7 +83,9 @@ def require_writable(name: str, alphabets: Mapping[str, Any], encoder: TextEncod
     know: no model could write it."""
     for task, known in alphabets.items():
         characters = known["characters"]
-        missing = unknown_in(encoder, list(characters))
+        # In its text as well: some characters are composed with the one before, as an accent.
+        alone = unknown_in(encoder, list(characters))
+        missing = [c for c in alone if unknown_in(encoder, [characters[c]])]
         if missing:
             example = characters[missing[0]]
             raise ValueError(
@@ -69,16 +96,26 @@ def require_writable(name: str, alphabets: Mapping[str, Any], encoder: TextEncod
 
 
 def cut_notes(alphabets: Mapping[str, Any], encoder: TextEncoder) -> Iterable[str]:
-    """A line for each task whose longest text has more tokens than the task has room for."""
+    """A line for each text of a task of which the longest has more tokens than there is room
+    for."""
     for name, known in alphabets.items():
         task = resolve_task(name)
-        tokens = len(encoder.encode(known["longest"]))
-        if task.writes_text and tokens > task.action.num_tokens:
-            yield (
-                f"{name}: texts of more than {task.action.num_tokens} tokens are cut, the longest"
-                f" has {tokens}; import it with --task"
-                f" '{name.partition('?')[0]}?answer_tokens={tokens}' to keep them"
-            )
+        if not task.writes_text:
+            continue
+        written = "text" if task.family == TEXT else "answer"
+        longest = {written: (known["longest"], task.action.num_tokens)} | {
+            shown: (text, task.observations[shown].num_tokens)
+            for shown, text in known.get("longest_shown", {}).items()
+        }
+        for what, (text, room) in longest.items():
+            tokens = len(encoder.encode(text))
+            if tokens > room:
+                base, options = split_name(name)
+                wider = named(base, {**options, f"{what}_tokens": str(tokens)})
+                yield (
+                    f"{name}: the longest {what} has {tokens} tokens and is cut after {room};"
+                    f" import it with --task '{wider}' to keep it"
+                )
 
 
 def _listed(characters: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ from cluster.runs import dataset_import
 from gato.episode import Episode
 from gato.task import CAPTIONS, Task
 from replay.formats.reader import Attempt, Reading
-from replay.formats.records.build import fit_image, is_nth, records_episode
+from replay.formats.records.build import fit_image, records_episode
+from replay.formats.records.split import is_nth
 
 
 def record_captions(played: Task, name: str, *, episodes: int, seed: int, console: Console) -> None:

@@ -3,6 +3,7 @@ as the same task."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,9 +88,7 @@ class SourceCheck:
                 f" {self._source}; {self._fix}"
             )
         new = _parts(stream)
-        if any(
-            (before.form, before.stem) == (new.form, new.stem) for before in map(_parts, missing)
-        ):
+        if any(_is_other(before, new) for before in map(_parts, missing)):
             raise ValueError(
                 f"{self._source} changed since it was imported (or is another file of that name):"
                 f" its episodes would be stored twice in data set {self._name!r}; {self._fix} to"
@@ -98,6 +97,11 @@ class SourceCheck:
         for before, tasks in self._tasks.items():
             if (_parts(before).form, _parts(before).digest) == (new.form, new.digest):
                 self._require_task(tasks, task)
+                raise ValueError(
+                    f"{new.stem} of {self._source} was imported into data set {self._name!r}"
+                    f" before, as {_parts(before).stem}: its episodes would be stored twice;"
+                    f" {self._fix}, or take the copy away"
+                )
 
     def _require_task(self, before: set[str], task: str) -> None:
         if task and before - {task}:
@@ -109,6 +113,20 @@ class SourceCheck:
     @property
     def _fix(self) -> str:
         return f"give another --name, or remove {self._path}"
+
+
+SHARD = re.compile(r"(.*)-\d+-of-(\d+)(.*)", re.S)
+"""The name of a file that is one of several, such as train-00000-of-00002-ab12."""
+
+
+def _is_other(before: _Stream, new: _Stream) -> bool:
+    """Whether a stream that is gone was the same file before it changed, or one of another number
+    of shards of the same data."""
+    if before.form != new.form:
+        return False
+    was, now = SHARD.fullmatch(before.stem), SHARD.fullmatch(new.stem)
+    is_cut_anew = was is not None and now is not None and was[1] == now[1] and was[2] != now[2]
+    return before.stem == new.stem or is_cut_anew
 
 
 def _parts(stream: str) -> _Stream:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window
-from gato.text import bytes_to_text
+from gato.text import ByteEncoder, bytes_to_text
 
 
 @torch.inference_mode()
@@ -47,12 +47,13 @@ def text_bits(
 
 
 def measured_bytes(steps: StepLayout, texts: UInt8[np.ndarray, "N b"]) -> Int[np.ndarray, " N"]:
-    """Bytes of each text that `text_bits` measures: all, unless the task's tokens end before."""
+    """Bytes of each text that `text_bits` measures: those that its tokens write, as far as the
+    task's tokens reach. A SentencePiece model may write fewer than the text has, such as one space
+    for several."""
     encoder, room = steps.layout.encoder, steps.num_action_tokens
     counts: list[int] = []
     for row in texts:
-        text = bytes_to_text(row)
-        ids = encoder.encode(text)
-        kept = text if len(ids) <= room else encoder.decode(ids[:room])
-        counts.append(len(kept.encode()))
+        ids = encoder.encode(bytes_to_text(row))[:room]
+        is_bytes = isinstance(encoder, ByteEncoder)
+        counts.append(len(ids) if is_bytes else len(encoder.decode(ids).encode()))
     return np.array(counts, np.int64)

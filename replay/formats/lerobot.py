@@ -26,13 +26,16 @@ from gato.episode import HELD_OUT, BadEpisode, Episode, check_episode
 from gato.task import LEROBOT, Task
 from gato.text import text_to_bytes
 from replay.formats.reader import Attempt, FindTask, Known, Reading, Report
-from replay.formats.records.build import fit_image, is_nth
+from replay.formats.records.build import fit_image, image_files
+from replay.formats.records.split import is_nth
 from replay.formats.schema import content_digest, episode_key
 from replay.formats.video import read_video
 
 OBSERVATION, ACTION, INSTRUCTION = "observation.", "action", "task"
 CAMERAS = ("image", "video")
 """Types of features that are pictures."""
+NUMBERS = ("float", "int", "uint", "bool")
+"""What types of features begin with that are numbers."""
 DIGITS = 4
 """Significant digits of the bounds of an action in the name of its task; they are rounded away
 from what was recorded."""
@@ -55,6 +58,8 @@ class _Info:
     """Columns of observed numbers, with their number of elements."""
     cameras: Mapping[str, str]
     """Columns or videos of cameras, with their type."""
+    unread: Sequence[str]
+    """Observed features of other types."""
     action_size: int
     episodes: Sequence[Mapping[str, Any]]
     """Rows of meta/episodes, in order."""
@@ -79,14 +84,16 @@ def read_lerobot(
             " take; leave out --task"
         )
     total = len(info.episodes)
+    held_out = sum(is_nth(index, total) for index in range(total))
     notes = [
         f"LeRobot v3 at {info.fps:g} steps a second; cameras: {', '.join(info.cameras) or 'none'}",
-        "rewards are not recorded: each episode returns 1; one in 20 is held out for evaluations",
+        "rewards are not recorded: each episode returns 1;"
+        f" {held_out} of {total} are held out for evaluations",
     ]
     return Reading(
         _attempts(info, task, name, known),
         total=total,
-        report=Report(task=task.name, notes=notes),
+        report=Report(task=task.name, notes=notes, left_out=list(info.unread)),
     )
 
 
@@ -130,8 +137,9 @@ def _read_info(path: Path) -> _Info:
         fps=float(plain["fps"]),
         data_path=plain["data_path"],
         video_path=plain.get("video_path") or "",
-        arrays={k: sizes[k] for k, a in observed.items() if a["dtype"].startswith("float")},
+        arrays={k: sizes[k] for k, a in observed.items() if a["dtype"].startswith(NUMBERS)},
         cameras={k: a["dtype"] for k, a in observed.items() if a["dtype"] in CAMERAS},
+        unread=[k for k, a in observed.items() if not a["dtype"].startswith((*NUMBERS, *CAMERAS))],
         action_size=sizes[ACTION],
         episodes=sorted(rows, key=lambda row: row["episode_index"]),
         tasks=_instructions(path / "meta" / "tasks.parquet"),
@@ -183,7 +191,7 @@ def _data_file(info: _Info, row: Mapping[str, Any]) -> Path:
 def _numbers(column: Any, size: int, what: str) -> Float[np.ndarray, "T n"]:
     """A column of numbers, or of lists of `size` numbers."""
     values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not pa.types.is_floating(values.type):
+    if pa.types.is_nested(values.type):
         values = values.flatten()
     flat = values.to_numpy(zero_copy_only=False).astype(np.float32)
     if flat.size != len(column) * size:
@@ -236,7 +244,7 @@ def _episode(
         if kind == "video":
             shown[_short(column)] = _film(info, row, column, spec.shape, number, what)
         else:
-            files = [each["bytes"] for each in steps[column].to_pylist()]
+            files = image_files(steps[column].to_pylist(), f"{what}: {column}")
             shown[_short(column)] = np.stack(
                 [fit_image(data, spec, f"{what}: {column}") for data in files]
             )

@@ -153,6 +153,8 @@ def test_bits_are_those_of_the_answer_and_its_end_alone() -> None:
     ]
     np.testing.assert_allclose(text_bits(model, steps, observations, texts), wanted, rtol=1e-4)
     assert measured_bytes(steps, texts).tolist() == [2, 5]
+    cut = text_to_bytes(["aaaaéb", "aaa€", "é"], 20)  # 5 tokens, which end inside a character
+    assert measured_bytes(steps, cut).tolist() == [5, 5, 2]
 
 
 def test_what_a_model_writes_is_always_text() -> None:

@@ -75,10 +75,13 @@ def _asked(found: Checkpoint, task: Task, question: str) -> np.ndarray:
     assert spec.kind is Kind.TEXT
     run = found.path.parent.parent
     encoder = layout_of(found.config, {task.name: task}, run).encoder
-    tokens = len(encoder.encode(question))
-    if tokens > spec.num_tokens or len(question.encode()) > spec.shape[0]:
-        raise ValueError(
-            f"the question has {tokens} tokens, {task.name} has room for {spec.num_tokens}; ask a"
-            " shorter one"
-        )
+    for number, room, unit in (
+        (len(encoder.encode(question)), spec.num_tokens, "tokens"),
+        (len(question.encode()), spec.shape[0], "bytes"),
+    ):
+        if number > room:
+            raise ValueError(
+                f"the question has {number} {unit}, {task.name} has room for {room}; ask a shorter"
+                " one"
+            )
     return text_to_bytes([question], spec.shape[0])

@@ -291,7 +291,7 @@ def evaluate_checkpoint(
             version=weights.version,
             learner_step=weights.learner_step,
             returns=tuple(returns[seed] for seed in wanted if seed in returns),
-            successes=tuple(solved[seed] for seed in wanted if seed in solved),
+            successes=tuple(solved.get(s, False) for s in wanted if s in returns) if solved else (),
             measures=done[0].measures if done else {},
             env_steps=sum(e.env_steps for e in done),
             wall_s=sum(e.wall_s for e in done),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,21 +20,19 @@ from gato.episode import HELD_OUT, BadEpisode, Episode, check_episode
 from gato.task import TEXT, Task
 from gato.text import text_to_bytes
 
-EVERY_NTH = 20
-"""Of data without a test split one episode in so many is held out."""
-TEST_WORDS = ("test", "validation", "valid", "val", "dev")
-"""Words in the name of a file or folder that make it a test split."""
 
-
-def is_test_name(name: str) -> bool:
-    """Whether a file or folder of this name holds a test split: `test-00000-of-00001.parquet`."""
-    words = name.lower().replace("_", "-").replace(".", "-").split("-")
-    return any(word.rstrip("0123456789") in TEST_WORDS for word in words)
-
-
-def is_nth(index: int, total: int) -> bool:
-    """Whether episode `index` of `total` is held out, where the data has no test split."""
-    return index % EVERY_NTH == min(EVERY_NTH // 2, total - 1) and total > 1
+def _rgb(image: Image.Image) -> Image.Image:
+    """An image as people see it: turned as its file says, on white where it is transparent."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}: convert it to 8 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 def fit_image(data: bytes, spec: ArraySpec, what: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -43,7 +42,7 @@ def fit_image(data: bytes, spec: ArraySpec, what: str) -> UInt8[np.ndarray, "H W
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data)).convert("RGB")
+            image = _rgb(Image.open(io.BytesIO(data)))
     except UnidentifiedImageError as problem:
         raise BadEpisode(f"{what} is not an image that can be read; remove it") from problem
     except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as problem:
@@ -51,6 +50,19 @@ def fit_image(data: bytes, spec: ArraySpec, what: str) -> UInt8[np.ndarray, "H W
     if image.size != (width, height):
         image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def image_files(value: Any, what: str) -> list[bytes]:
+    """The bytes of one image file or of a list of them: bare, or in a struct with their path.
+    Raises BadEpisode if one is missing, or outside of the file."""
+    values = value if isinstance(value, list) else [value]
+    files = [each.get("bytes") if isinstance(each, Mapping) else each for each in values]
+    found = [data for data in files if isinstance(data, bytes)]
+    if not found or len(found) < len(files):
+        raise BadEpisode(
+            f"{what}: an image is missing, or kept outside of the file; embed it first"
+        )
+    return found
 
 
 def records_episode(

@@ -18,6 +18,7 @@ from gato.episode import BadEpisode, Episode
 from gato.task import VQA, Task
 from replay.formats.reader import Attempt, FindTask, Known, Reading, Report
 from replay.formats.records.build import fit_image, records_episode
+from replay.formats.records.split import FEW, Split, number_of
 from replay.formats.schema import content_digest, episode_key
 
 EASY_VQA = "easy-vqa"
@@ -46,7 +47,7 @@ def read_questions(
     path: Path, task: Task | None, *, name: str, known: Known, find_task: FindTask
 ) -> Reading:
     """An episode for each image that is asked about, a step for each question; those of test/ are
-    held out.
+    held out, or else one image in 20.
 
     Raises:
         ValueError: at once, if a file is damaged, or there are questions without images or images
@@ -56,11 +57,18 @@ def read_questions(
     if task.family != VQA:
         raise ValueError(f"{path} holds questions, {task.name} has none; pass --task vqa/NAME")
     splits = [_read_split(path, split) for split in SPLITS if (path / split).is_dir()]
+    total = sum(len(split.asked) for split in splits)
+    drawn = None
+    if len(splits) == 1:
+        (only,) = splits
+        drawn = Split(map(only.number_of, only.asked) if total <= FEW else ())
     report = Report(
         task=task.name,
         notes=[
             f"{split.name}: {sum(map(len, split.asked.values())):,} questions about"
-            f" {len(split.asked):,} images" + (", held out" if split.name == "test" else "")
+            f" {len(split.asked):,} images"
+            + (", one image in 20 held out" if drawn else "")
+            + (", held out" if split.name == "test" else "")
             for split in splits
         ],
     )
@@ -70,8 +78,8 @@ def read_questions(
         if answers.is_file()
         else None
     )
-    total = sum(len(split.asked) for split in splits)
-    return Reading(_attempts(splits, task, name, allowed, known), total=total, report=report)
+    attempts = _attempts(splits, drawn, task, name, allowed, known)
+    return Reading(attempts, total=total, report=report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +92,13 @@ class _Split:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    def image_file(self, number: int) -> Path:
+        return self.folder / "images" / f"{number}.png"
+
+    def number_of(self, number: int) -> int:
+        """Of an image, for the split."""
+        return number_of(self.image_file(number).read_bytes())
 
 
 def _text(file: Path) -> str:
@@ -125,6 +140,7 @@ def _read_split(path: Path, name: str) -> _Split:
 
 def _attempts(
     splits: Sequence[_Split],
+    drawn: Split | None,
     task: Task,
     name: str,
     allowed: frozenset[str] | None,
@@ -133,15 +149,21 @@ def _attempts(
     for split in splits:
         for index, number in enumerate(split.asked):
             key = episode_key(f"questions-{split.name}", name, split.digest, index)
-            make = partial(_episode, split, number, key, task, name, allowed)
+            make = partial(_episode, split, drawn, number, key, task, name, allowed)
             what = f"{split.name}/images/{number}.png"
             yield None if known(key) else Attempt(what=what, make=make)
 
 
 def _episode(
-    split: _Split, number: int, key: str, task: Task, name: str, allowed: frozenset[str] | None
+    split: _Split,
+    drawn: Split | None,
+    number: int,
+    key: str,
+    task: Task,
+    name: str,
+    allowed: frozenset[str] | None,
 ) -> Episode:
-    file = split.folder / "images" / f"{number}.png"
+    file = split.image_file(number)
     what = f"{split.name}/images/{number}.png"
     questions, answers = zip(*split.asked[number], strict=True)
     if allowed is not None and (odd := sorted(set(answers) - allowed)):
@@ -149,12 +171,13 @@ def _episode(
             f"{what}: the answer {odd[0]!r} is not one of the {len(allowed)} in answers.txt; add it"
             " there, or correct it"
         )
-    image = fit_image(file.read_bytes(), task.observations["image"], what)
+    data = file.read_bytes()
+    image = fit_image(data, task.observations["image"], what)
     return records_episode(
         task,
         key=key,
         name=name,
-        is_held_out=split.name == "test",
+        is_held_out=drawn.holds_out(number_of(data)) if drawn else split.name == "test",
         what=what,
         images=image[None],
         questions=questions,

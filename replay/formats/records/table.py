@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,17 +21,20 @@ import pyarrow as pa
 from gato.array_spec import Kind
 from gato.episode import BadEpisode, Episode
 from gato.task import CAPTIONS, TEXT, VQA, Task
+from gato.text import plain_text
 from replay.formats import parquet
 from replay.formats.reader import FindTask, Known, Reading, Report, nothing_known
-from replay.formats.records.build import fit_image, is_nth, is_test_name, records_episode
+from replay.formats.records.build import fit_image, image_files, records_episode
 from replay.formats.records.passages import cut_passages
+from replay.formats.records.split import FEW, Split, is_test_file, number_of
 
 IMAGES = ("image", "images", "img")
 QUESTIONS = ("question", "questions")
 ANSWERS = ("multiple_choice_answer", "answer", "answers")
 TEXTS = ("text", "texts", "caption", "captions")
-ASKED = re.compile(r"\s*(?:Q|Question):\s*(?P<question>.+?)\s*(?:A|Answer):\s*(?P<answer>.+)", re.S)
-"""A question and its answer in one text, as JAT's ok-vqa has them."""
+ASKED = re.compile(r"\s*(?:Q|Question):\s*(?P<question>.+)\s(?:A|Answer):\s*(?P<answer>.+)", re.S)
+"""A question and its answer in one text, as JAT's ok-vqa has them. The last "A:" begins the
+answer."""
 
 
 def holds_records(names: Collection[str]) -> bool:
@@ -68,7 +71,7 @@ def read_table(
             f"{path} holds {_SAYS[family]}; task {task.name} is of family {task.family!r}; pass"
             f" --task {family}/NAME"
         )
-    tests = {file for file in files if is_test_name(file.stem) or is_test_name(file.parent.name)}
+    tests = {file for file in files if is_test_file(file, path)}
     has_test = 0 < len(tests) < len(files)
     unread = sorted(set(names) - set(plan.names))
     report = Report(
@@ -77,10 +80,16 @@ def read_table(
             f"columns {', '.join(plan.names)}"
             + (f"; not read: {', '.join(unread)}" * bool(unread)),
             "held out for evaluations: "
-            + ("the files named test or validation" if has_test else "one row in 20"),
+            + (
+                "the files named test or validation"
+                if has_test
+                else f"one {'image' if plan.image else 'row'} in 20"
+            ),
         ],
     )
-    held_out = partial(_held_out, tests if has_test else None, total)
+    is_few = not has_test and total <= FEW
+    split = Split(_numbers(plan, files) if is_few else ())
+    held_out = partial(_held_out, tests if has_test else None, split)
     make = partial(_episode, plan, task, name, path, held_out)
     rows = parquet.rows(files, family, plan.names, known)
     return Reading(parquet.attempts(rows, make), total=total, report=report)
@@ -125,10 +134,26 @@ def _family(plan: _Columns, files: Sequence[Path]) -> str:
     return CAPTIONS
 
 
-def _held_out(tests: Collection[Path] | None, total: int, row: parquet.Row) -> bool:
-    if tests is not None:
-        return row.file in tests
-    return is_nth(int(row.key.rpartition(":")[2]), total)
+def _held_out(
+    tests: Collection[Path] | None, split: Split, row: parquet.Row, content: bytes
+) -> bool:
+    return split.holds_out(number_of(content)) if tests is None else row.file in tests
+
+
+def _numbers(plan: _Columns, files: Sequence[Path]) -> Iterator[int]:
+    """Of each row, for the split; a bad row has none."""
+    column = plan.image or plan.text
+    for row in parquet.rows(files, "look", [column], nothing_known):
+        with suppress(BadEpisode, pa.ArrowException):
+            if not row.problem:
+                yield number_of(_content(plan, _value(row, column), row.where))
+
+
+def _content(plan: _Columns, value: Any, what: str) -> bytes:
+    """What decides whether a row is held out: its images, or else its texts."""
+    if plan.image:
+        return b"".join(image_files(value, what))
+    return "\0".join(_strings(value, what, plan.text)).encode(errors="replace")
 
 
 def _value(row: parquet.Row, column: str) -> Any:
@@ -152,7 +177,11 @@ def _answer(value: Any, what: str, column: str) -> str:
     """The answer to one question: the one that is given most often, if several people answered."""
     values = value if isinstance(value, list) else [value]
     said = [each.get("answer") if isinstance(each, Mapping) else each for each in values]
-    return Counter(_strings(said, what, column)).most_common(1)[0][0]
+    if not said:
+        raise BadEpisode(f"{what}: {column} is empty, expected an answer")
+    texts = _strings(said, what, column)
+    most = Counter(map(plain_text, texts)).most_common(1)[0][0]
+    return next(text for text in texts if plain_text(text) == most)
 
 
 def _episode(
@@ -180,12 +209,18 @@ def _episode(
             answers = _strings(value, what, plan.text)
         if task.family == VQA and questions is None:
             questions, answers = _split(answers, what)
+        content = _content(plan, _value(row, plan.image or plan.text), what)
         if task.family == TEXT:
-            answers = [p for t in answers for p in cut_passages(t, task.action.shape[0])]
+            answers = [p for t in answers for p in cut_passages([t], task.action.shape[0])]
+            if len(answers) > task.max_steps:
+                raise BadEpisode(
+                    f"{what} has {len(answers):,} passages, more than {task.max_steps:,}; save a"
+                    " text that is so long as a .txt file, which is read in parts"
+                )
         images = None
         if plan.image:
             spec = next(s for s in task.observations.values() if s.kind is Kind.IMAGE)
-            files = _image_files(_value(row, plan.image), what)
+            files = image_files(_value(row, plan.image), what)
             images = np.stack([fit_image(data, spec, f"{what}: {plan.image}") for data in files])
     except pa.ArrowException as problem:
         raise BadEpisode(f"{what} is damaged: {problem}") from problem
@@ -193,7 +228,7 @@ def _episode(
         task,
         key=row.key,
         name=name,
-        is_held_out=held_out(row),
+        is_held_out=held_out(row, content),
         what=what,
         images=images,
         questions=questions,
@@ -208,15 +243,3 @@ def _split(texts: Sequence[str], what: str) -> tuple[list[str], list[str]]:
     if len(pairs) < len(texts):
         raise BadEpisode(f"{what}: a text that is no question with its answer (Q: ... A: ...)")
     return [question for question, _ in pairs], [answer for _, answer in pairs]
-
-
-def _image_files(value: Any, what: str) -> list[bytes]:
-    """The bytes of one image file or of a list of them: bare, or in a struct with their path."""
-    values = value if isinstance(value, list) else [value]
-    files = [each.get("bytes") if isinstance(each, Mapping) else each for each in values]
-    found = [data for data in files if isinstance(data, bytes)]
-    if not found or len(found) < len(files):
-        raise BadEpisode(
-            f"{what}: an image is missing, or kept outside of the file; embed it first"
-        )
-    return found

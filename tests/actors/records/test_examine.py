@@ -15,7 +15,7 @@ from actors.tasks.resolve import resolve_task
 from actors.worker import Worker
 from gato.sequence import Window
 from gato.task import Task
-from gato.text import bytes_to_text, text_to_bytes
+from gato.text import bytes_to_text, plain_text, text_to_bytes
 from gato.version import Version
 from gato.weights import Weights
 from tests.actors.fakes import ListSink, ListSource
@@ -70,6 +70,13 @@ def test_answers_count_by_kind_beside_the_best_constant_one() -> None:
         "open by one constant answer": (1.0, 1),
         "bits per byte": (8.0 * 11, 11),
     }
+
+
+def test_answers_are_compared_in_one_form_of_unicode() -> None:
+    """SentencePiece models write NFKC."""
+    for said, wanted in (("cafe\u0301", "Café"), ("1\u20442", "½"), ("ﬁne  day ", "fine day")):
+        assert plain_text(said) == plain_text(wanted)
+    assert plain_text("yes") != plain_text("no")
 
 
 @pytest.mark.parametrize("number", [1, ROWS, ROWS + 3])

@@ -216,6 +216,14 @@ def test_an_option_of_a_name_is_another_task_by_one_name() -> None:
     envs.close()
 
 
+def test_a_robot_may_play_longer_than_usual() -> None:
+    envs = make_envs(resolve_task("reacher?max_steps=70"), 1)
+    envs.reset_row(0, 1)
+    ends = [envs.step(np.zeros((1, 2), np.float32), np.array([True]))[2][0] for _ in range(60)]
+    envs.close()
+    assert not any(ends)  # 50 steps as it is registered
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -228,6 +236,14 @@ def test_an_option_of_a_name_is_another_task_by_one_name() -> None:
         ("pong?frames=17", "frames must be in 1 to 16, got 17"),
         ("pong?grey=yes", "neither 0 nor 1"),
         ("CartPole-v1?wheels=3", "cannot make CartPole-v1: TypeError: .*wheels"),
+        ("CartPole-v1?action_bound=2", "has no action without bounds; leave out action_bound"),
+        ("Pendulum-v1?action_bound=0.5", "has no action without bounds; leave out action_bound"),
+        ("CartPole-v1?text_tokens=7", "shows no text; leave out text_tokens"),
+        ("CartPole-v1?action_bound=nan", "action_bound=nan of CartPole-v1 is not above 0"),
+        ("CartPole-v1?action_bound=0", "action_bound=0 of CartPole-v1 is not above 0"),
+        ("pong?frames=0", r"write it as atari/pong\?frames=4"),
+        ("metaworld/reach?max_steps=501", "ends after 500 steps by itself; max_steps can only"),
+        ("dm-control/cheetah-run?max_steps=1001", "ends after 1,000 steps by itself"),
     ],
 )
 def test_an_option_that_does_not_fit_is_said_in_one_line(name: str, message: str) -> None:

@@ -144,7 +144,38 @@ def test_answers_that_are_cut_are_a_note(gato: Gato, tmp_path: Path) -> None:
         "clone", name=None, tasks=None, data=["a"],
         settings=["model.context_tokens=128", "replay.mix.row_tokens=128"],
     )  # fmt: skip
-    assert any("the longest has 200" in note for note in data_notes(config))
+    (note,) = data_notes(config)
+    assert "the longest answer has 200 tokens and is cut after" in note
+    assert "--task 'captions/a?answer_tokens=200'" in note
+
+
+def test_questions_that_are_cut_are_a_note(gato: Gato, tmp_path: Path) -> None:
+    asked = ["Is the shape " + "that is painted " * 5 + "red?", "red?"]
+    table(tmp_path / "a.parquet", image=files(1, 2), question=asked, answer=["yes", "no"])
+    gato("import", "a.parquet")
+    config = make_config(
+        "clone", name=None, tasks=None, data=["a"],
+        settings=["model.context_tokens=128", "replay.mix.row_tokens=128"],
+    )  # fmt: skip
+    (note,) = data_notes(config)
+    assert f"the longest question has {len(asked[0])}" in note
+    assert f"--task 'vqa/a?question_tokens={len(asked[0])}'" in note
+
+
+def test_an_accent_that_the_text_model_composes_is_no_unknown_character(
+    gato: Gato, tmp_path: Path
+) -> None:
+    spm = pytest.importorskip("sentencepiece")
+    (tmp_path / "words").write_text("\n".join(["un café noir"] * 50))
+    spm.SentencePieceTrainer.train(
+        input="words", model_prefix="small", vocab_size=24, hard_vocab_limit=False, minloglevel=2
+    )
+    table(tmp_path / "a.parquet", image=files(1, 2), text=["un cafe\u0301", "noir"])
+    assert gato("import", "a.parquet")[0] == 0
+    make_config(
+        "clone", name=None, tasks=None, data=["a"], text="small.model",
+        settings=["model.context_tokens=128", "replay.mix.row_tokens=128"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from cluster.cli.data import import_data
 from cluster.runs import dataset_import as importing
 from cluster.runs import datasets
@@ -27,6 +28,7 @@ from replay.formats.detect import read_source
 from replay.formats.minari.export import export_minari
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.storage.store import EpisodeStore
+from tests.replay.formats.test_records import OPTIONS, table
 
 HOPPER = TASKS["mujoco/hopper"]
 
@@ -109,6 +111,32 @@ def test_another_file_of_the_same_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"was made of .*/A/train\.hdf5, this is .*/B/train\.hdf5"):
         imported(other, task="mujoco/hopper")
     assert len(stored()) == 3
+
+
+def test_data_in_another_number_of_shards_are_not_stored_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    for shard, rows in enumerate((["a", "b"], ["c", "d"])):
+        table(folder / f"train-{shard:05}-of-00002.parquet", text=rows)
+    text = resolve_task("text/mine")
+
+    def imports() -> None:
+        importing.make(
+            "mine",
+            lambda known: read_source(str(folder), {}, text, known=known, options=OPTIONS),
+            {text.name: text},
+            Console(quiet=True),
+            origin=str(folder),
+        )
+
+    imports()
+    imports()
+    assert len(stored()) == 4
+    for file in folder.iterdir():
+        file.unlink()
+    table(folder / "train-00000-of-00001.parquet", text=["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="changed since it was imported"):
+        imports()
+    assert len(stored()) == 4
 
 
 def test_a_file_that_was_moved_is_the_same_file(tmp_path: Path) -> None:
@@ -199,6 +227,15 @@ def test_a_folder_goes_on_with_further_files_also_with_those_of_the_same_name() 
     with pytest.raises(ValueError, match="changed since it was imported"):
         of_folder({"train:aa": 2, "train:ee": 1, "train:dd": 1})
     assert len(stored()) == 5
+
+
+def test_a_file_under_another_name_is_not_stored_twice() -> None:
+    of_folder({"train:aa": 2})
+    with pytest.raises(ValueError, match=r"into data set 'mine' before, as train: its episodes"):
+        of_folder({"test:aa": 2})
+    with pytest.raises(ValueError, match=r"into data set 'mine' before, as train: its episodes"):
+        of_folder({"train:aa": 2, "copy:aa": 2})
+    assert len(stored()) == 2
 
 
 def test_recording_again_adds_episodes_of_any_teacher() -> None:

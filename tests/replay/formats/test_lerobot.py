@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from actors.tasks.resolve import resolve_task
@@ -103,3 +106,58 @@ def test_steps_that_meta_does_not_count_are_refused(tmp_path: Path) -> None:
     read = reading(folder)
     assert [e.num_steps for e in read] == [5]
     assert "has 3 steps in file-000.parquet, meta says 4" in next(iter(read.report.rejected))
+
+
+def changed(path: Path, change: Callable[[pa.Table], pa.Table], **features: object) -> Path:
+    """A data set with other columns, and what its info says of them."""
+    file = path / "data" / "chunk-000" / "file-000.parquet"
+    pq.write_table(change(pq.read_table(file)), file)
+    info = path / "meta" / "info.json"
+    plain = json.loads(info.read_text())
+    plain["features"] |= features
+    info.write_text(json.dumps(plain))
+    return path
+
+
+def test_whole_numbers_and_booleans_are_numbers_and_the_rest_is_said(tmp_path: Path) -> None:
+    def more(table: pa.Table) -> pa.Table:
+        steps = list(range(len(table)))
+        table = table.append_column("observation.gripper", pa.array(steps))
+        table = table.append_column("observation.contact", pa.array([s % 2 == 0 for s in steps]))
+        return table.append_column("observation.note", pa.array(["hi"] * len(steps)))
+
+    path = changed(
+        lerobot(tmp_path / "arm"),
+        more,
+        **{
+            "observation.gripper": {"dtype": "int64", "shape": [1], "names": None},
+            "observation.contact": {"dtype": "bool", "shape": [1], "names": None},
+            "observation.note": {"dtype": "string", "shape": [1], "names": None},
+        },
+    )
+    first, *_ = (read := reading(path))
+    assert first.observations["gripper"].tolist() == [[0], [1], [2], [3], [4]]
+    assert first.observations["contact"].tolist() == [[1], [0], [1], [0], [1]]
+    assert read.report.left_out == ["observation.note"]
+
+
+def test_an_action_of_one_whole_number(tmp_path: Path) -> None:
+    def whole(table: pa.Table) -> pa.Table:
+        at = table.column_names.index("action")
+        return table.set_column(at, "action", pa.array(range(len(table))))
+
+    path = changed(
+        lerobot(tmp_path / "arm"), whole, action={"dtype": "int64", "shape": [1], "names": None}
+    )
+    assert [e.actions[:, 0].tolist()[0] for e in reading(path)] == [0, 5, 9]
+
+
+def test_images_that_are_not_in_the_file_are_said(tmp_path: Path) -> None:
+    def elsewhere(table: pa.Table) -> pa.Table:
+        name = "observation.images.top"
+        paths = [{"bytes": None, "path": f"{i}.png"} for i in range(len(table))]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        return table.set_column(table.column_names.index(name), name, pa.array(paths, kind))
+
+    assert not list(read := reading(changed(lerobot(tmp_path / "arm"), elsewhere)))
+    assert all("kept outside of the file" in reason for reason in read.report.rejected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from gato.task import Task
 from gato.text import bytes_to_text
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading, nothing_known
-from replay.formats.records.build import is_nth, is_test_name
+from replay.formats.records import passages as of_passages
 from replay.formats.records.passages import cut_passages
+from replay.formats.records.split import FEW, Split, is_nth, is_test_name
 
 OPTIONS = ImportOptions(name="mine", find_task=resolve_task)
 
@@ -65,12 +67,20 @@ def test_images_with_a_text_are_captions(tmp_path: Path) -> None:
 
 
 def test_a_question_and_its_answer_in_one_text_are_told_apart(tmp_path: Path) -> None:
-    asked = ["Q: What is it? A: a cat", "Q: Is it (A: or B:) red?\nA: no"]
-    file = table(tmp_path / "ok-vqa.parquet", images=files(1, 2), text=asked)
-    first, second = (read := reading(file))
+    asked = {
+        "Q: What is it? A: a cat": ("What is it?", "a cat"),
+        "Q: Is it (A: or B:) red?\nA: no": ("Is it (A: or B:) red?", "no"),
+        "Question: Is this the USA: yes or no? Answer: yes": ("Is this the USA: yes or no?", "yes"),
+        "Q: Which is right, A: cat or B: dog? A: cat": (
+            "Which is right, A: cat or B: dog?",
+            "cat",
+        ),
+    }
+    file = table(tmp_path / "ok-vqa.parquet", images=files(1, 2, 3, 4), text=list(asked))
+    found = list(read := reading(file))
     assert read.report.task == "vqa/mine"
-    assert (texts(first, "question"), texts(first)) == (["What is it?"], ["a cat"])
-    assert texts(second) == ["no"] or texts(second)[0].endswith("no")
+    told = [(texts(episode, "question")[0].strip(), texts(episode)[0]) for episode in found]
+    assert told == list(asked.values())
 
 
 def test_columns_of_questions_and_answers_may_be_lists_and_votes(tmp_path: Path) -> None:
@@ -87,6 +97,11 @@ def test_columns_of_questions_and_answers_may_be_lists_and_votes(tmp_path: Path)
     votes = [[{"answer": "red"}, {"answer": "blue"}, {"answer": "blue"}]]
     file = table(tmp_path / "b.parquet", image=files(1), question=["colour?"], answers=votes)
     assert [texts(e) for e in reading(file)] == [["blue"]]
+    people = [["Yes", "yes", "no", "no", "yes "], []]
+    file = table(tmp_path / "c.parquet", image=files(1, 2), question=["a?", "b?"], answers=people)
+    read = reading(file)
+    assert [texts(e) for e in read] == [["Yes"]]
+    assert any("answers is empty" in reason for reason in read.report.rejected)
 
 
 def test_a_column_of_text_alone_is_cut_into_passages(tmp_path: Path) -> None:
@@ -101,7 +116,8 @@ def test_a_column_of_text_alone_is_cut_into_passages(tmp_path: Path) -> None:
 
 @given(st.text(alphabet="ab é漢\n", max_size=60), st.integers(4, 20))
 def test_passages_lose_nothing_but_white_space(text: str, room: int) -> None:
-    passages = cut_passages(text, room)
+    passages = list(cut_passages([text], room))
+    assert list(cut_passages(text, room)) == passages  # one character at a time
     assert all(len(passage.encode()) <= room and passage.strip() for passage in passages)
     assert "".join("".join(passages).split()) == "".join(text.split())
 
@@ -113,8 +129,85 @@ def test_text_files_are_read_and_one_episode_in_twenty_is_held_out(tmp_path: Pat
     found = list(reading(tmp_path / "books"))
     assert " ".join("".join("".join(texts(e)) for e in found).split()) == words
     held = [is_held_out(e.source) for e in found]
-    assert sum(held) == sum(is_nth(i, len(found)) for i in range(len(found)))
-    assert 0 < sum(held) <= len(found) / 10
+    assert 0 < sum(held) <= len(found) / 5
+
+
+def test_a_character_that_no_passage_has_room_for() -> None:
+    with pytest.raises(ValueError, match="text_tokens=4 or more"):
+        list(cut_passages(["a€b"], 2))
+
+
+def test_a_large_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_passages, "BLOCK_BYTES", 7)
+    text = "\ufeff" + "héllo wörld 漢字 " * 50
+    (tmp_path / "a.txt").write_text(text)
+    found = list(reading(tmp_path / "a.txt"))
+    assert "".join("".join(texts(e)) for e in found).split() == text[1:].split()
+    data = text.encode()[:100] + b"\xff" + text.encode()
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=r"is not UTF-8: .* at byte 100;"):
+        reading(tmp_path / "a.txt")
+
+
+def sides(source: Path) -> tuple[set[bytes], set[bytes]]:
+    """What is held out and what is trained on: images, or else texts."""
+    held, trained = set[bytes](), set[bytes]()
+    for episode in reading(source):
+        shown = episode.observations.get("image", episode.actions)
+        (held if is_held_out(episode.source) else trained).add(shown[0].tobytes())
+    return held, trained
+
+
+def test_an_image_is_on_one_side_with_all_its_questions(tmp_path: Path) -> None:
+    """One row a question, as VQAv2 has them."""
+    images = [one for one in files(*range(0, 240, 4)) for _ in range(5)]
+    asked = [f"{i}?" for i in range(len(images))]
+    file = table(tmp_path / "a.parquet", image=images, question=asked, answer=["yes"] * len(images))
+    held, trained = sides(file)
+    assert held
+    assert not held & trained
+
+
+def test_other_shards_of_the_same_data_hold_out_the_same(tmp_path: Path) -> None:
+    said = [f"text number {i}" for i in range(FEW + 100)]
+    found: list[set[bytes]] = []
+    for number in (1, 2, 3):
+        for shard in range(number):
+            table(tmp_path / f"{number}" / f"train-{shard}.parquet", text=said[shard::number])
+        held, trained = sides(tmp_path / f"{number}")
+        assert not held & trained
+        found.append(held)
+    assert found[0] == found[1] == found[2]
+    assert 10 < len(found[0]) < 50
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_many_small_files_hold_something_out(rows: int, tmp_path: Path) -> None:
+    for number in range(40):
+        said = [f"file {number}, text {i}" for i in range(rows)]
+        table(tmp_path / "tables" / f"{number}.parquet", text=said)
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text("\n".join(said))
+    for folder in ("tables", "texts"):
+        held, trained = sides(tmp_path / folder)
+        assert 0 < len(held) < len(trained)
+
+
+def test_a_test_split_may_lie_deeper(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "books" / split / "en").mkdir(parents=True)
+        (tmp_path / "books" / split / "en" / f"{split}ed.txt").write_text(f"of {split}")
+    held = {texts(e)[0]: is_held_out(e.source) for e in reading(tmp_path / "books")}
+    assert held == {"of train": False, "of test": True}
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, FEW])
+def test_of_few_at_least_one_is_held_out_and_never_all(total: int) -> None:
+    for first in (0, 1, 20):
+        numbers = [first + 20 * index for index in range(total)]
+        held = sum(map(Split(numbers).holds_out, numbers))
+        assert held == (0 if total == 1 else 1)
+    assert sum(map(Split().holds_out, range(2000))) == 100
 
 
 @pytest.mark.parametrize("total", [1, 2, 5, 11, 40])
@@ -154,6 +247,48 @@ def test_an_episode_has_all_questions_about_its_image(tmp_path: Path) -> None:
     assert texts(second) == ["red"]
     assert (is_held_out(held.source), is_held_out(first.source)) == (True, False)
     assert (held.observations["image"][..., 0] == 7).all()
+
+
+def test_a_folder_of_questions_without_a_test_split_holds_some_out(tmp_path: Path) -> None:
+    shutil.rmtree(questions(tmp_path / "q") / "test")
+    read = reading(tmp_path / "q")
+    held = [is_held_out(e.source) for e in read]
+    assert sorted(held) == [False, True]
+    assert any("one image in 20 held out" in note for note in read.report.notes)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> dict[str, Any]:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return {"bytes": out.getvalue(), "path": ""}
+
+
+def test_images_are_as_people_see_them(tmp_path: Path) -> None:
+    """16 bits, turned by EXIF, and transparent."""
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    corner = np.zeros((64, 64, 3), np.uint8)
+    corner[:32, :32] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter to the right
+    shape = np.zeros((64, 64, 4), np.uint8)
+    shape[:32, :, 3] = 255  # black above, nothing below
+    images = [
+        encoded(Image.fromarray(deep)),
+        encoded(Image.fromarray(corner), "JPEG", exif=turned, quality=95),
+        encoded(Image.fromarray(shape)),
+        encoded(Image.fromarray(shape).convert("LA")),
+        encoded(Image.fromarray(np.zeros((64, 64), np.float32)), "TIFF"),
+    ]
+    file = table(tmp_path / "a.parquet", image=images, text=["a", "b", "c", "d", "e"])
+    read = reading(file)
+    deep_, right, seen, grey = (episode.observations["image"][0] for episode in read)
+    np.testing.assert_array_equal(deep_[..., 0], deep >> 8)
+    assert right[:20, 44:].min() > 200
+    assert right[:20, :20].max() < 50
+    for image in (seen, grey):
+        assert (image[:32] == 0).all()
+        assert (image[32:] == 255).all()
+    assert any("convert it to 8 bits" in reason for reason in read.report.rejected)
 
 
 def test_images_of_other_sizes_are_scaled_as_a_whole(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""A tally: what the episodes of an assignment came to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from actors.assignment import Assignment
+from actors.tally import Tally
+from gato.episode import SUCCESS, Episode
+from gato.version import Version
+from gato.weights import Weights
+from tests.actors.fakes import COUNTING
+
+WEIGHTS = Weights(version=Version(1, 1), learner_step=5, arrays={})
+
+
+def episode(seed: int, says: str | None) -> Episode:
+    return Episode(
+        key="k",
+        task=COUNTING.name,
+        source="agent",
+        observations={"state": np.zeros((3, 2), np.float32)},
+        actions=np.zeros((3, 1), np.float32),
+        rewards=np.ones(3, np.float32),
+        terminated=True,
+        truncated=False,
+        seed=seed,
+        info={} if says is None else {SUCCESS: says},
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "successes"),
+    [
+        (["yes", "no", "yes"], (True, False, True)),
+        (["yes", None, None], (True, False, False)),  # said only where it is solved
+        ([None, None, None], ()),
+    ],
+)
+def test_an_environment_may_say_success_always_or_only_when_it_is_there(
+    said: list[str | None], successes: tuple[bool, ...]
+) -> None:
+    assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(7, 8, 9))
+    tally = Tally(COUNTING, assignment, WEIGHTS, layout=None, begun_s=time.monotonic())
+    for seed, says in zip((9, 8, 7), reversed(said), strict=True):
+        tally.add(episode(seed, says))
+    evaluation = tally.evaluation("w0")
+    assert evaluation is not None
+    assert evaluation.successes == successes
+    assert evaluation.returns == (3.0, 3.0, 3.0)
+    played = Tally(
+        COUNTING, replace(assignment, role="generate"), WEIGHTS, layout=None, begun_s=0.0
+    )
+    assert played.evaluation("w0") is None
