@@ -88,7 +88,8 @@ def windows(size: Size, folder: Path, seed: int, kept: Kept) -> None:
                 {SEEN: task}, window_steps=steps, size=size, updates=size.updates, seed=seed
             )
             episodes = partial(demonstrated, [SEEN], size.demonstrations, first_seed=1_000_000)
-            with Training(config, folder / f"window-{steps}-{seed}", episodes=episodes) as training:
+            path = folder / f"window-{steps}-{size.updates}-{seed}"
+            with Training(config, path, episodes=episodes) as training:
                 model = training.run()
             acting = ActingConfig(window_steps=steps)
             return summary(gato_returns(model, task, acting, size.episodes, play=returns_of))
@@ -108,7 +109,7 @@ def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
     }  # fmt: skip
     # The held-out robot's steps are as long as the longest here, so that rows and model are alike.
     config = config_of({name: TASKS[name] for name in seen}, updates=size.updates, **options)
-    path = folder / f"prompts-{seed}"
+    path = folder / f"prompts-{size.updates}-{seed}"
     trained: list[Gato] = []
 
     def model() -> Gato:
@@ -132,13 +133,14 @@ def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
             task = TASKS[HELD_OUT]
             tuned = config_of({HELD_OUT: task}, updates=size.tuning_updates, **options)
             episodes = partial(demonstrated, [HELD_OUT], few, first_seed=1_000_000)
-            with Training(tuned, folder / f"tuned-{few}-{seed}", episodes=episodes) as training:
+            path = folder / f"tuned-{few}-{size.updates}-{seed}"
+            with Training(tuned, path, episodes=episodes) as training:
                 fine = training.run(begins_with=model())
                 modes = in_modes(training, fine, task, size, prompt_steps, returns_of)
             return {"modes": modes, **scale(task), "machine": about()}
 
         label = {"part": "held out", "task": HELD_OUT, "episodes": few, "seed": seed}
-        kept.get_or(label, of_held_out)
+        kept.get_or(label | {"updates": size.updates}, of_held_out)
 
 
 def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
@@ -238,11 +240,19 @@ def main() -> None:
     parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
     parser.add_argument("--size", default="long", choices=list(SIZES))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--updates", type=int, help="of windows and prompts")
     arguments = parser.parse_args()
     use_threads(1)
     size = SIZES[arguments.size]
+    results = RESULTS if size is LONG else None
+    size = replace(
+        size,
+        seeds=tuple(arguments.seeds or size.seeds),
+        updates=arguments.updates or size.updates,
+    )
     folder = Path(os.environ.get("GATO_RUNS", "runs")).absolute() / size.name
-    results = RESULTS if size is LONG else folder
+    results = results or folder
     kept = Kept(results / f"{size.name}.json")
     if arguments.word == "run":
         for seed in size.seeds:
