@@ -10,6 +10,7 @@ context are in positions.md, and relabelled play in loop.md and the log.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -75,8 +76,10 @@ def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
         " positions, 32 shared cosines, a quarter of the rows with a prompt), one setting changed"
         f" at a time, on recorded episodes of {' and '.join(ROBOTS)}: {STUDY.updates} updates of"
         f" {ROWS} rows of {ROW_TOKENS} tokens with one step of context. Last checkpoint,"
-        f" {STUDY.episodes} episodes a task, {len(seeds)} seeds. Score: mean over the tasks; 0 is a"
-        " random policy, 1 the teacher. Losses compare where targets and rows are alike.", "",
+        f" {STUDY.episodes} episodes a task, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}."
+        " Score: mean over the tasks; 0 is a random policy, 1 the teacher. Losses compare where"
+        " targets and rows are alike."
+        + (" Of one seed, differences of 0.1 may be chance." if len(seeds) == 1 else ""), "",
         f"| changed | score | least to most | {' | '.join(ROBOTS)} | loss |",
         "|---|--:|--:|" + "--:|" * len(ROBOTS) + "--:|",
     ]  # fmt: skip
@@ -129,8 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("word", nargs="?", default="run", choices=["run", "draw"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    seeds: list[int] = parser.parse_args().seeds
+    arguments = parser.parse_args()
+    seeds: list[int] = arguments.seeds
+    if arguments.word == "draw":
+        write_page(json.loads((RESULTS / f"{STUDY.name}.json").read_text()), RESULTS)
+        return
     folder = Path(os.environ.get("GATO_RUNS", "runs/ablations")).absolute()
     os.environ["GATO_RUNS"] = str(folder)
     for robot in ROBOTS:
