@@ -21,6 +21,8 @@ from cluster.monitor.watch import ENDED
 from cluster.runs.folder import RunFolder
 
 LOOK_EVERY_S = 1.0
+BATCH = 1000
+"""Entries that are read at once; as many as that mean that the reader is behind."""
 AWAY_S = 20.0
 """A journal that is away for longer is opened again: its server may have another port by then."""
 
@@ -53,7 +55,8 @@ class Follower:
         """Args:
         folder: The run's, or its view on this machine.
         feeds: Get the samples.
-        look: Gets the status about every second, with the wall-clock time.
+        look: Gets the status about every second, with the wall-clock time, from the moment on at
+            which the journal has been read to its end.
         redis_url: A Redis to read from instead.
         say: Takes a line for the user.
         """
@@ -88,11 +91,14 @@ class Follower:
 
     def _follow(self, journal: JournalReader, *, stays: bool) -> bool:
         """Whether it is over; else the journal is to be opened again."""
-        heard_s = time.monotonic()
+        heard_s, is_up_to_date = time.monotonic(), False
         while not self._stopped.is_set():
+            block_s = LOOK_EVERY_S if is_up_to_date else 0.0
             try:
-                fresh = journal.read(self.summary.last_id, block_s=LOOK_EVERY_S)
+                fresh = journal.read(self.summary.last_id, block_s=block_s, count=BATCH)
                 heard_s = time.monotonic()
+                # A status from the middle of the journal is old: its alerts would be false.
+                is_up_to_date = not fresh or (is_up_to_date and len(fresh) < BATCH)
             except RedisAway:
                 fresh = []
                 if time.monotonic() - heard_s > AWAY_S:
@@ -106,7 +112,7 @@ class Follower:
             for feed in self._feeds:
                 feed.keep()
             is_dead = self._folder.home is None and self._folder.info().state == "dead"
-            if self._look is not None:
+            if self._look is not None and is_up_to_date:
                 shown = killed(self.summary) if is_dead else self.summary
                 self._look(shown, time.time())
             if not fresh and not stays and (is_dead or self.summary.state in ENDED):

@@ -177,6 +177,16 @@ def test_a_run_that_goes_on_is_followed_to_its_end(run: RunFolder, tmp_path: Pat
     assert looks[-1].state == "stopped"
 
 
+def test_a_long_journal_is_looked_at_from_its_end_alone(run: RunFolder) -> None:
+    append(run, Event(kind="resumed", text="", time_s=BEGIN_S))
+    append(run, *(learner_report(30 + number, num_updates=9000) for number in range(2500)))
+    append(run, Event(kind="finished", text="all", time_s=BEGIN_S))
+    looks: list[Summary] = []
+    Follower(run, look=lambda summary, _: looks.append(summary)).follow(stays=False)
+    assert looks
+    assert {summary.state for summary in looks} == {"finished"}
+
+
 def families(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
