@@ -164,11 +164,14 @@ def write(result: Mapping[str, Any], name: str) -> None:
     lines.append("")
     for family, target in (("mujoco", ROBOTS_TARGET), ("atari", None), ("", None)):
         if (found := over(result, family)) is not None:
-            wanted = f"; the target is {target}" if target else ""
+            said = f"{found.iqm:.2f}"
+            if (bounds := found.bounds) is not None:
+                said += f", 95 % interval {bounds[0]:.2f} to {bounds[1]:.2f}"
+            said += f"; the target is {target}" if target else ""
             lines.append(
-                f"- Interquartile mean over {found.num_tasks} tasks ({family or 'all'}):"
-                f" {found.iqm:.2f}, 95 % interval {found.low:.2f} to {found.high:.2f}{wanted}."
+                f"- Interquartile mean over {found.num_tasks} tasks ({family or 'all'}): {said}."
             )
+    lines += ["", "Tasks count alike there, however many episodes they have."]
     lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
     _draw(result, name)

@@ -120,8 +120,8 @@ def draw(tasks: list[str]) -> None:
             returns = ", ".join(f"{entry['return']:,.1f}" for entry in runs)
             mean = float(np.mean([entry["normalised"] for entry in runs]))
             lines.append(
-                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | {over.iqm:.2f}"
-                f" [{over.low:.2f}, {over.high:.2f}] | {np.mean([e['labels'] for e in runs]):,.0f}"
+                f"| {name} | {TITLES[arm]} | {len(runs)} | {returns} | {mean:.2f} | {over.text()}"
+                f" | {np.mean([e['labels'] for e in runs]):,.0f}"
                 f" | {np.mean([e['own_steps'] for e in runs]):,.0f} |"
             )
         axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")

@@ -163,11 +163,10 @@ def print_report(report: EvaluationReport, console: Console) -> None:
     _print_clips(report, console)
     for by, over in report.aggregates.items():
         if over is not None and over.num_tasks > 1:
-            console.print(
-                f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s, 95"
-                f" % interval {over.low:.2f} to {over.high:.2f} over other episodes",
-                highlight=False,
-            )
+            said = f"interquartile mean over {over.num_tasks} tasks: {over.iqm:.2f} of the {by}'s"
+            if (bounds := over.bounds) is not None:
+                said += f", 95 % interval {bounds[0]:.2f} to {bounds[1]:.2f} over other episodes"
+            console.print(said, highlight=False)
 
     domains = domains_table(report)
     if domains is not None:

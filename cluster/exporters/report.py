@@ -108,8 +108,8 @@ def _head(summary: Summary) -> Iterator[str]:
         over = summary.aggregate(by)
         if over is not None and over.num_tasks > 1:
             yield (
-                f"<p>Interquartile mean over {over.num_tasks} tasks: <b>{over.iqm:.2f}</b> of the"
-                f" {by}'s [{over.low:.2f}, {over.high:.2f}]</p>"
+                f"<p>Interquartile mean over {over.num_tasks} tasks: <b>{over.text()}</b> of the"
+                f" {by}'s</p>"
             )
 
 

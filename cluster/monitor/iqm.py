@@ -19,48 +19,63 @@ class Aggregate:
     """An interquartile mean and its confidence interval of 95 %."""
 
     iqm: float
-    low: float
-    high: float
+    low: float | None
+    """None if a task has a single episode, which says nothing of others."""
+    high: float | None
     num_tasks: int
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval, if it is known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def text(self) -> str:
+        """0.38 [0.25, 0.50], or 0.38 if the interval is not known."""
+        bounds = self.bounds
+        return f"{self.iqm:.2f}" + (f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "")
 
 
 def aggregate(scores_of_tasks: Sequence[Sequence[float]], *, seed: int = 0) -> Aggregate | None:
     """Over tasks, each with the normalised returns of its episodes; None where there are none.
 
-    Tasks count alike: of each as many episodes are taken as the task with the fewest has, the first
-    of them. The interval is the percentile bootstrap's, stratified: episodes are drawn again within
-    each task.
+    Tasks count alike, however many episodes they have: an episode weighs as much as its share of
+    its task's. The interval is the percentile bootstrap's, stratified: episodes are drawn again
+    within each task.
     """
-    kept = _alike(scores_of_tasks)
+    kept = _finite(scores_of_tasks)
     if not kept:
         return None
+    iqm = _interquartile_mean(kept)
+    if min(map(len, kept)) < 2:
+        return Aggregate(iqm=iqm, low=None, high=None, num_tasks=len(kept))
     # Imported where there is something to resample: `gato runs` and a young run's status start
     # without numpy.
-    import numpy as np
-
     from cluster.monitor.bootstrap import interval
 
-    low, high = interval(np.array(kept, np.float64), seed=seed)
-    return Aggregate(iqm=_interquartile_mean(kept), low=low, high=high, num_tasks=len(kept))
+    low, high = interval(kept, seed=seed)
+    return Aggregate(iqm=iqm, low=low, high=high, num_tasks=len(kept))
 
 
 def interquartile_mean_of(scores_of_tasks: Sequence[Sequence[float]]) -> float | None:
     """The `iqm` of `aggregate` alone, which takes a thousandth of the time."""
-    kept = _alike(scores_of_tasks)
+    kept = _finite(scores_of_tasks)
     return _interquartile_mean(kept) if kept else None
 
 
-def _interquartile_mean(scores: Sequence[Sequence[float]]) -> float:
-    ordered = sorted(score for of_task in scores for score in of_task)
-    low, high = 0.25 * len(ordered), 0.75 * len(ordered)
-    shares = [min(max(min(i + 1, high) - max(i, low), 0.0), 1.0) for i in range(len(ordered))]
-    weighted = (score * share for score, share in zip(ordered, shares, strict=True))
-    return sum(weighted) / sum(shares)
+def _interquartile_mean(scores_of_tasks: Sequence[Sequence[float]]) -> float:
+    """The mean of the middle half of the weight, which all tasks have alike."""
+    most = max(map(len, scores_of_tasks))
+    # In units of an episode of the task with the most: whole numbers where tasks have equally many.
+    ordered = sorted((score, most / len(of)) for of in scores_of_tasks for score in of)
+    total = most * len(scores_of_tasks)
+    low, high = 0.25 * total, 0.75 * total
+    begin = shares = weighted = 0.0
+    for score, weight in ordered:
+        share = max(min(begin + weight, high) - max(begin, low), 0.0)
+        begin, shares, weighted = begin + weight, shares + share, weighted + score * share
+    return weighted / shares
 
 
-def _alike(scores_of_tasks: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """As many scores of each task as the one with the fewest has; of tasks without a finite score
-    for each episode, none."""
-    kept = [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]
-    fewest = min(map(len, kept), default=0)
-    return [scores[:fewest] for scores in kept]
+def _finite(scores_of_tasks: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """The scores of tasks that have a finite one for each episode."""
+    return [scores for scores in scores_of_tasks if len(scores) and all(map(math.isfinite, scores))]

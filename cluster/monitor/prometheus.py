@@ -141,9 +141,8 @@ def _tasks(metrics: _Metrics, summary: Summary) -> None:
     for by in MEASURES:
         over = summary.aggregate(by)
         if over is not None:
-            bounds: Mapping[str, float] = {"iqm": over.iqm, "low": over.low, "high": over.high}
             about = "Interquartile mean over tasks, and its interval of 95 %."
-            for bound, value in bounds.items():
+            for bound, value in (("iqm", over.iqm), ("low", over.low), ("high", over.high)):
                 metrics.add("gato_iqm", about, value, run=run, by=by, bound=bound)
 
 

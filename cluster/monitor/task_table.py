@@ -94,7 +94,7 @@ def aggregate_line(summary: Summary, size: Size) -> Text | None:
     for by in MEASURES:
         over = summary.aggregate(by)
         if over is not None and over.num_tasks > 1:
-            says.append(f"{over.iqm:.2f} [{over.low:.2f}, {over.high:.2f}] of the {by}'s")
+            says.append(f"{over.text()} of the {by}'s")
     parts = [f"IQM {says[0]}", *says[1:]] if says else []
     rates = summary.success_rates()
     mean = mean_success(rates)

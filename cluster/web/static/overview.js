@@ -48,7 +48,7 @@ export class Overview {
       if (!over) return null;
       const value = h("b", {}, over.iqm.toFixed(2));
       if (runs.length > 1) value.style.color = colour(i);
-      return h("span", {}, value, h("span", { class: "quiet" }, ` [${over.low.toFixed(2)}, ${over.high.toFixed(2)}]`));
+      return h("span", {}, value, over.low === null ? null : h("span", { class: "quiet" }, ` [${over.low.toFixed(2)}, ${over.high.toFixed(2)}]`));
     }));
     const marks = [shown.x, JSON.stringify(aggregates), groups ? `averages ${groups.mark}` : "", ...runs.map((run) => run.mark("tasks/iqm"))];
     this.iqm.chart.setOnce(marks.join("|"), () => ({
@@ -66,7 +66,7 @@ function withInterval(run, i, label) {
   if (!mean) return [];
   const { low: _, high: __, ...bare } = mean;
   if (!low || low.x.length !== high?.x.length) return [bare];
-  const now = run.now.aggregate.teacher, end = bare.x.at(-1), isNewer = now && end > low.x.at(-1);
+  const now = run.now.aggregate.teacher, end = bare.x.at(-1), isNewer = now && now.low !== null && end > low.x.at(-1);
   const more = (values, value) => (isNewer ? [...values, value] : values);
   const x = more(low.x, end);
   return [{ label: "95 %", colour: bare.colour, x, y: x.map(() => null), low: more(low.y, now?.low), high: more(high.y, now?.high) }, bare];
