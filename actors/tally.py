@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 
@@ -114,21 +115,24 @@ class Tally:
         """The evaluation, with returns and successes by seed in order; None in other roles."""
         if self._assignment.role != "evaluate" or self._weights is None:
             return None
-        returns = () if self.failed else [self._returns[seed] for seed in self._assignment.seeds]
+        failed = self.failed
+        if failed is None and not all(map(math.isfinite, self._returns.values())):
+            failed = "a return is not finite"
+        returns = () if failed else [self._returns[seed] for seed in self._assignment.seeds]
         # One environment says it in each step, another only once it is solved.
-        says = bool(self._successes) and not self.failed
+        says = bool(self._successes) and not failed
         solved = [self._successes.get(s, False) for s in self._assignment.seeds] if says else []
         return Evaluation(
             task=self._task.name,
             version=self._weights.version,
             learner_step=self._weights.learner_step,
             returns=tuple(returns),
-            num_cut=0 if self.failed else self._num_cut,
+            num_cut=0 if failed else self._num_cut,
             successes=tuple(solved),
-            measures={} if self.failed else self._marks.measures(),
+            measures={} if failed else self._marks.measures(),
             env_steps=self._env_steps,
             wall_s=time.monotonic() - self._begun_s,
-            failed=self.failed,
+            failed=failed,
             worker=worker,
             warnings=tuple(self._coverage.warnings(self._task.name)) if self._coverage else (),
         )

@@ -26,7 +26,10 @@ from typing import Any
 from benchmarks.machine import ROOT, about
 from cluster.journal.journal import Entry
 from cluster.journal.journal_file import JournalFile
+from cluster.monitor.epochs import Epochs
+from cluster.monitor.scores import failure_of
 from gato.metrics import Evaluation
+from gato.version import Version
 
 RESULTS = ROOT / "docs" / "results"
 GATO = Path(sys.executable).parent / "gato"
@@ -78,24 +81,35 @@ def curve(
     entries: list[Entry], task: str, begun_s: float, scale: dict[str, float]
 ) -> list[dict[str, float]]:
     """Minutes since the command was typed, updates, mean return and its normalised value, of each
-    evaluation."""
-    out: list[dict[str, float]] = []
+    version that was evaluated, in the order of updates. Weights that were lost, as the learner
+    resumed from an older checkpoint, are left out."""
+    epochs = Epochs.of(entries)
+    kept: dict[Version, tuple[int, dict[str, float]]] = {}
     for entry in entries:
         record = entry.record
-        if isinstance(record, Evaluation) and record.task == task and record.returns:
-            mean = sum(record.returns) / len(record.returns)
-            normalised = (mean - scale["random_return"]) / (
-                scale["teacher_return"] - scale["random_return"]
-            )
-            out.append(
-                {
-                    "minutes": round((entry.time_s - begun_s) / 60, 2),
-                    "step": record.learner_step,
-                    "return": round(mean, 2),
-                    "normalised": round(normalised, 4),
-                }
-            )
-    return out
+        if not isinstance(record, Evaluation) or record.task != task:
+            continue
+        is_lost = epochs.has_lost(record.version, record.learner_step)
+        if is_lost or failure_of(record) is not None:
+            continue
+        if len(record.returns) < kept.get(record.version, (0, {}))[0]:  # the same seeds, fewer
+            continue
+        mean = sum(record.returns) / len(record.returns)
+        normalised = (mean - scale["random_return"]) / (
+            scale["teacher_return"] - scale["random_return"]
+        )
+        kept[record.version] = (
+            len(record.returns),
+            {
+                "minutes": round((entry.time_s - begun_s) / 60, 2),
+                "step": record.learner_step,
+                "return": round(mean, 2),
+                "normalised": round(normalised, 4),
+            },
+        )
+    # Of two versions of one update, after a resume, the newer counts.
+    by_step = {point["step"]: point for _, (_, point) in sorted(kept.items())}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def draw(name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, final
 
 from cluster.journal.journal import Entry
-from cluster.monitor.scores import Scale, TaskState
+from cluster.monitor.scores import Scale, TaskState, failure_of
 from gato.metrics import Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 
 
@@ -89,10 +89,10 @@ class Series:
     def _evaluated(self, record: Evaluation) -> Iterator[tuple[str, float]]:
         task = self._tasks.get(record.task, TaskState()).after(record)
         self._tasks[record.task] = task
-        if record.failed is not None or not record.returns:
+        if failure_of(record) is not None:
             yield f"evaluate/failed/{record.task}", task.num_failed
             return
-        score = task.scores[record.version]  # all episodes of this version so far
+        score = task.scores[record.version]  # of the evaluation with the most episodes
         yield f"evaluate/return/{record.task}", score.returns.mean
         yield f"evaluate/return_std/{record.task}", score.returns.std
         yield f"evaluate/episodes/{record.task}", score.returns.count

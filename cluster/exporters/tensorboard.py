@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -19,7 +20,10 @@ class TensorBoard:
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer: Any = SummaryWriter(str(folder))
+            # Names have whole seconds: a follower that is started again in the same one would
+            # write over the file.
+            suffix = f".{time.time_ns()}"
+            self._writer: Any = SummaryWriter(str(folder), filename_suffix=suffix)
         except OSError as problem:
             raise ValueError(
                 f"cannot write event files to {folder} ({problem.strerror}); name another folder"

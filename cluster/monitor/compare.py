@@ -44,7 +44,7 @@ class Band:
     values: tuple[float, ...]
     lows: tuple[float, ...]
     highs: tuple[float, ...]
-    """95 % percentile bootstrap over seeds, of each task by itself."""
+    """95 % percentile bootstrap over seeds."""
     num_seeds: int
     num_tasks: int = 1
 
@@ -158,8 +158,9 @@ def _band(
 ) -> Band | None:
     """Over the stretch of the axis that all curves have; None where there is none."""
     every = [curve for seeds in tasks for curve in seeds]
-    low = max(curve[0].at(axis) for curve in every)
-    high = min(curve[-1].at(axis) for curve in every)
+    # By the axis, not by updates: a clock can be set back.
+    low = max(min(p.at(axis) for p in curve) for curve in every)
+    high = min(max(p.at(axis) for p in curve) for curve in every)
     xs = sorted({p.at(axis) for curve in every for p in curve if low <= p.at(axis) <= high})
     if not xs:
         return None
@@ -182,24 +183,26 @@ def _band(
 
 def _at(curve: Sequence[Point], grid_X: Float[np.ndarray, " X"], axis: Axis) -> Any:
     """Between two evaluations a curve is a straight line."""
-    return np.interp(grid_X, [p.at(axis) for p in curve], [p.value for p in curve])
+    places = sorted((p.at(axis), p.updates, p.value) for p in curve)
+    return np.interp(grid_X, [at for at, _, _ in places], [value for _, _, value in places])
 
 
 def seed_band(
     scores_XKS: Float[np.ndarray, "X K S"], *, seed: int = 0
 ) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " X"], Float[np.ndarray, " X"]]:
     """Interquartile mean over tasks and seeds at each point, and its interval of 95 %: seeds are
-    drawn again within each task, the same ones at all points."""
+    drawn again, the same ones for all tasks and at all points, as each is one network that plays
+    them all."""
     values_X = interquartile_mean(scores_XKS)
-    _, num_tasks, num_seeds = scores_XKS.shape
+    num_seeds = scores_XKS.shape[-1]
     if num_seeds < 2:
         return values_X, values_X, values_X
     rng = np.random.default_rng(seed)
-    drawn_RKS = rng.integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
+    drawn_R1S = rng.integers(num_seeds, size=(RESAMPLES, 1, num_seeds))
     tail = (1.0 - LEVEL) / 2.0
     bounds: list[Any] = []
     for scores_KS in scores_XKS:  # one point at a time, to bound the memory
-        again_RKS = np.take_along_axis(scores_KS[None], drawn_RKS, axis=2)
+        again_RKS = np.take_along_axis(scores_KS[None], drawn_R1S, axis=2)
         bounds.append(np.quantile(interquartile_mean(again_RKS), [tail, 1.0 - tail]))
     lows_highs_X2 = np.array(bounds)
     return values_X, lows_highs_X2[:, 0], lows_highs_X2[:, 1]

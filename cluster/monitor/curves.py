@@ -4,13 +4,14 @@ steps at which its weights were made."""
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from cluster.journal.journal import START, Entry, JournalReader
-from cluster.monitor.scores import Scale, Score, Spread
+from cluster.monitor.epochs import Epochs
+from cluster.monitor.scores import Scale, Score, Spread, failure_of
 from gato.metrics import Evaluation, LearnerReport, WorkerReport
 from gato.version import Version
 
@@ -30,7 +31,7 @@ class Point:
     tokens: float
     """Trained on by then."""
     env_steps: float
-    """Played by all workers by then."""
+    """Played by all workers by then, those of evaluations left out."""
     returns: Spread
     normalised: float | None
     """None for a task without a scale."""
@@ -63,17 +64,26 @@ def entries_of(journal: JournalReader) -> Iterator[Entry]:
 
 
 class _Progress:
-    """What had been done by an update, told by the learner's reports."""
+    """What had been done by an update, told by the learner's reports, and its loss."""
 
     def __init__(self) -> None:
         self._steps: list[int] = []
         self._rows: list[tuple[float, float, float]] = []
+        self.losses: list[tuple[float, float]] = []
 
-    def note(self, step: int, hours: float, tokens: float, env_steps: float) -> None:
-        if self._steps and step <= self._steps[-1]:  # a learner that resumed makes steps again
-            return
-        self._steps.append(step)
-        self._rows.append((hours, tokens, env_steps))
+    def note(self, report: LearnerReport, hours: float, tokens: float, env_steps: float) -> None:
+        step, loss = report.step, report.loss
+        if self._steps and step < self._steps[-1]:
+            # It went back to a checkpoint and makes updates again: those before were lost.
+            kept = bisect_left(self._steps, step)
+            del self._steps[kept:], self._rows[kept:]
+        if not self._steps or step > self._steps[-1]:  # it also reports while it waits
+            self._steps.append(step)
+            self._rows.append((hours, tokens, env_steps))
+        if loss.count and math.isfinite(loss.value):
+            while self.losses and self.losses[-1][0] >= step:
+                self.losses.pop()
+            self.losses.append((float(step), loss.value))
 
     def at(self, step: int) -> tuple[float, float, float]:
         place = bisect_right(self._steps, step)
@@ -81,32 +91,36 @@ class _Progress:
 
 
 def read_curves(journal: JournalReader, run: str, scales: Mapping[str, Scale]) -> Curves:
-    """Go once through a journal."""
+    """Go once through a journal. Weights that were lost, as the learner resumed from an older
+    checkpoint, are left out."""
     found: dict[str, dict[Version, Score]] = {}
-    progress, losses = _Progress(), list[tuple[float, float]]()
+    progress, epochs = _Progress(), Epochs()
     first_s, tokens, env_steps = math.inf, 0.0, 0.0
     for entry in entries_of(journal):
         first_s = min(first_s, entry.time_s)
+        epochs.note(entry.record)
         match entry.record:
-            case Evaluation(failed=None) as record if record.returns:
+            case Evaluation() as record if failure_of(record) is None:
                 versions = found.setdefault(record.task, {})
                 known = versions.get(record.version)
-                returns = Spread.of(record.returns) + (known.returns if known else Spread())
-                versions[record.version] = Score(learner_step=record.learner_step, returns=returns)
+                if known is None or len(record.returns) >= known.returns.count:
+                    returns = Spread.of(record.returns)
+                    versions[record.version] = Score(
+                        learner_step=record.learner_step, returns=returns
+                    )
             case LearnerReport() as record:
                 tokens += record.tokens
-                progress.note(record.step, (entry.time_s - first_s) / 3600, tokens, env_steps)
-                if record.loss.count and math.isfinite(record.loss.value):
-                    losses.append((float(record.step), record.loss.value))
-            case WorkerReport() as record:
+                progress.note(record, (entry.time_s - first_s) / 3600, tokens, env_steps)
+            case WorkerReport() as record if record.role != "evaluate":
                 env_steps += record.env_steps
             case _:
                 pass
-    tasks = {
-        name: _points(versions, progress, scales.get(name))
-        for name, versions in sorted(found.items())
-    }
-    return Curves(run=run, tasks=tasks, losses=tuple(losses))
+    tasks: dict[str, tuple[Point, ...]] = {}
+    for name, versions in sorted(found.items()):
+        kept = {v: s for v, s in versions.items() if not epochs.has_lost(v, s.learner_step)}
+        if kept:
+            tasks[name] = _points(kept, progress, scales.get(name))
+    return Curves(run=run, tasks=tasks, losses=tuple(progress.losses))
 
 
 def _points(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_SCORES = 1024
 """Of one task; more are merged, so that a week's journal is read in a minute."""
 NEWEST_SCORES = 64
+NOT_FINITE = "a return is not finite"
 Measure = Literal["teacher", "expert", "human"]
 MEASURES: tuple[Measure, ...] = ("teacher", "expert", "human")
 
@@ -109,7 +110,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """All episodes of one task that one version was evaluated on."""
+    """The episodes of one task that one version was evaluated on."""
 
     learner_step: int
     returns: Spread
@@ -157,22 +158,21 @@ class TaskState:
         return [steps[step] for step in sorted(steps)]
 
     def after(self, evaluation: Evaluation) -> TaskState:
-        """This task after one more evaluation; episodes of one version add up, a failed one has
-        none."""
-        if evaluation.failed is not None or not evaluation.returns:
-            reason = evaluation.failed or "it has no returns"
+        """This task after one more evaluation. Those of one version play the same seeds: the one
+        with more episodes counts, of equal ones the later. A failed one changes no score."""
+        reason = failure_of(evaluation)
+        if reason is not None:
             return replace(self, num_failed=self.num_failed + 1, last_failure=reason)
         known = self.scores.get(evaluation.version)
-        returns = Spread.of(evaluation.returns) + (known.returns if known else Spread())
-        solved = Mean(sum(evaluation.successes), len(evaluation.successes))
+        if known is not None and len(evaluation.returns) < known.returns.count:
+            return replace(self, last_failure=None)
         score = Score(
             learner_step=evaluation.learner_step,
-            returns=returns,
-            successes=solved + (known.successes if known else Mean()),
+            returns=Spread.of(evaluation.returns),
+            successes=Mean(sum(evaluation.successes), len(evaluation.successes)),
         )
-        newest, before = self.newest_returns, self.newest_version or evaluation.version
-        if evaluation.version >= before:
-            newest = (newest if evaluation.version == before else ()) + evaluation.returns
+        before = self.newest_version or evaluation.version
+        is_newest = evaluation.version >= before
         scores = {**self.scores, evaluation.version: score}
         return replace(
             self,
@@ -180,10 +180,19 @@ class TaskState:
             num_versions=self.num_versions + (known is None),
             newest_version=max(before, evaluation.version),
             last_failure=None,
-            newest_returns=newest,
+            newest_returns=evaluation.returns if is_newest else self.newest_returns,
             warnings=evaluation.warnings,
             measures=evaluation.measures,
         )
+
+
+def failure_of(evaluation: Evaluation) -> str | None:
+    """Why an evaluation has no score; None if it has one."""
+    if evaluation.failed is None and not evaluation.returns:
+        return "it has no returns"
+    if evaluation.failed is None and not all(map(math.isfinite, evaluation.returns)):
+        return NOT_FINITE
+    return evaluation.failed
 
 
 def _merged(scores: Mapping[Version, Score]) -> dict[Version, Score]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cluster.journal.records import Event, Record
-from cluster.monitor.scores import Scale
+from cluster.monitor.scores import Scale, failure_of
 from gato.files import DamagedFile, damaged, read_json
 from gato.metrics import Evaluation
 from gato.version import Version
@@ -60,7 +60,7 @@ class BestCheckpoint:
     def append(self, record: Record) -> None:
         """Write a record down; see the class."""
         self._journal.append(record)
-        if not isinstance(record, Evaluation) or not record.returns or record.failed is not None:
+        if not isinstance(record, Evaluation) or failure_of(record) is not None:
             return
         if not record.num_cut:  # a part of a game is not compared with whole ones
             self._see(record)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, final
 
-from cluster.monitor.scores import Spread
+from cluster.monitor.curves import Point
+from cluster.monitor.epochs import Epochs
+from cluster.monitor.scores import Scale, Spread, failure_of, finite
 from cluster.web.line import At
 from gato.metrics import Evaluation
 
@@ -44,6 +46,18 @@ class CurvePoint:
             self.returns.count,
         ]
 
+    def compared(self, since_s: float, scale: Scale | None) -> Point:
+        """The point as runs are compared by it."""
+        normalised = math.nan if scale is None else scale.normalise(self.returns.mean)
+        return Point(
+            updates=self.at.step,
+            hours=(self.at.time_s - since_s) / 3600,
+            tokens=self.at.tokens,
+            env_steps=self.at.env_steps,
+            returns=self.returns,
+            normalised=finite(normalised),
+        )
+
 
 @final
 class Curve:
@@ -59,11 +73,11 @@ class Curve:
         return len(self._points)
 
     def add(self, evaluation: Evaluation, at: At) -> CurvePoint | None:
-        """Add an evaluation's episodes to its version's; the point that changed, if any did."""
-        self._drawn = None
-        returns = Spread.of(evaluation.returns)
-        if not returns.count or not math.isfinite(returns.mean):
+        """Add an evaluation, unless one of its version with more episodes is there; the point that
+        changed, if any did."""
+        if failure_of(evaluation) is not None:
             return None
+        self._drawn, returns = None, Spread.of(evaluation.returns)
         version = (evaluation.version.epoch, evaluation.version.number)
         point = CurvePoint(
             at=at, version=version, returns=returns, low=returns.mean, high=returns.mean
@@ -77,15 +91,15 @@ class Curve:
             return point
         if known.version > version:
             return None
-        if known.version == version:
-            mean = (both := known.returns + returns).mean
-            point = replace(
-                known, returns=both, low=min(known.low, mean), high=max(known.high, mean)
-            )
-            if known.low == known.high == known.returns.mean:  # of one version so far
-                point = replace(point, low=mean, high=mean)
+        if known.version == version and returns.count < known.returns.count:
+            return None
         self._points[place] = point
         return point
+
+    def cut(self, epochs: Epochs) -> None:
+        """Take out the points of weights that were lost."""
+        self._drawn = None
+        self._points = [p for p in self._points if not epochs.has_lost(p.version, p.at.step)]
 
     def points(self, most: int) -> list[CurvePoint]:
         """At most `most` points for a picture: neighbours are drawn as one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -15,12 +14,11 @@ import redis
 
 from cluster.control.run_journal import journal_of
 from cluster.journal.journal import START, JournalReader
-from cluster.monitor.curves import Curves, Point
+from cluster.monitor.curves import Curves
 from cluster.monitor.fold import fold
-from cluster.monitor.scores import Scale, read_scales
+from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
-from cluster.web.curve import CurvePoint
 from cluster.web.history import History, to_json_text
 from cluster.web.kept import read_history, write_history
 from cluster.web.now import now_of
@@ -163,7 +161,7 @@ class Follower:
                 run=self.folder.name,
                 tasks={
                     task: tuple(
-                        _compared(point, since_s, self._summary.scales.get(task))
+                        point.compared(since_s, self._summary.scales.get(task))
                         for point in curve.points(points)
                     )
                     for task, curve in sorted(self._history.curves.items())
@@ -174,6 +172,7 @@ class Follower:
     def _follow(self) -> None:
         try:
             kept = read_history(self._page_folder, self._run_id())
+            self._look_first()  # before others see the history, which is read on their scales
             if kept is not None:
                 self._history, self._dropped = kept, int(kept.last_id.partition("-")[0])
                 self._saved_id = kept.last_id
@@ -201,9 +200,14 @@ class Follower:
         with self._lock:
             for entry in entries:
                 self._summary = fold(self._summary, *entry)
+                num_cuts = self._history.num_cuts
                 change = self._history.add(entry, self._summary)
-                if change is not None:
-                    number = int(entry.id.partition("-")[0])
+                number = int(entry.id.partition("-")[0])
+                if self._history.num_cuts != num_cuts:
+                    # Points were taken out, which no change tells: pages take another snapshot.
+                    self._recent.clear()
+                    self._dropped = number
+                elif change is not None:
                     if len(self._recent) == MAX_RECENT:
                         self._dropped = self._recent[0].number
                     self._recent.append(Changed(number, to_json_text({"id": number, **change})))
@@ -238,6 +242,12 @@ class Follower:
             self._summary = replace(self._summary, scales=read_scales(self.folder.path))
             self._scales_s = written_s
         self._is_dead = self.folder.home is None and self.folder.info().state == "dead"
+
+    def _look_first(self) -> None:
+        try:
+            self._look()
+        except (ValueError, OSError):
+            self._looked_s = 0.0  # it is looked at again, and then said
 
     def _tell(self, *, idle: bool) -> None:
         """Wake who listens; how the run stands is told once a second, or every five when nothing
@@ -278,19 +288,6 @@ class Follower:
     @property
     def _page_folder(self) -> Path:
         return page_folder(self.folder)
-
-
-def _compared(point: CurvePoint, since_s: float, scale: Scale | None) -> Point:
-    """A point as runs are compared by it."""
-    normalised = math.nan if scale is None else scale.normalise(point.returns.mean)
-    return Point(
-        updates=point.at.step,
-        hours=(point.at.time_s - since_s) / 3600,
-        tokens=point.at.tokens,
-        env_steps=point.at.env_steps,
-        returns=point.returns,
-        normalised=normalised if math.isfinite(normalised) else None,
-    )
 
 
 def page_folder(run: RunFolder) -> Path:

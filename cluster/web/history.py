@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, final
 
 from cluster.journal.journal import START, Entry
-from cluster.journal.records import Event
+from cluster.journal.records import Event, Record
+from cluster.monitor.epochs import Epochs
 from cluster.monitor.iqm import interquartile_mean_of
 from cluster.monitor.summary import Summary
 from cluster.web.curve import Curve, load_curves
 from cluster.web.line import At, Line
 from cluster.web.measures import finite_only, learner_values, player_values, replay_values
+from cluster.web.places import Places
 from gato.metrics import AssignmentProgress, Evaluation, LearnerReport, ReplayStats, WorkerReport
 
-FORMAT = 1
+FORMAT = 2
 MAX_EVENTS = 300
-MAX_STEPS = 4096
 PLAYERS_EVERY_S = 5.0
 IQM_EVERY_S = 1.0
 INTERVAL_EVERY = 1 / 30
@@ -49,11 +49,15 @@ class History:
         self.lines: dict[str, Line] = {}
         self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._at = At(0.0, 0.0, 0.0, 0.0)
-        self._learned: deque[tuple[int, float]] = deque(maxlen=MAX_STEPS)
-        """Updates of the learner, and the tokens that it had trained on by then."""
+        self._places, self._epochs = Places(), Epochs()
+        self.num_cuts = 0
+        """How often points were taken out, as the learner had lost their weights: who knows the
+        curves must take them anew."""
         self._replay: tuple[float, ReplayStats] | None = None
         self._players_s = 0.0
         self._iqm_s = self._interval_s = 0.0
+        self._iqm_waits = False
+        """Whether an evaluation came too soon after another for a new mean over tasks."""
 
     def add(self, entry: Entry, summary: Summary) -> Change | None:
         """Take one more entry, which `summary` has been folded over. What it changed, or None if
@@ -64,11 +68,26 @@ class History:
         time_s, record = entry.time_s, entry.record
         self.first_s = time_s if self.first_s is None else min(self.first_s, time_s)
         self._at = self._at._replace(time_s=time_s)
+        if self._epochs.note(record):
+            self.num_cuts += 1
+            for curve in self.curves.values():
+                curve.cut(self._epochs)
+        change = self._changed(record, time_s, summary)
+        is_due = isinstance(record, Event) or self._is_iqm_due
+        if self._iqm_waits and is_due and not isinstance(record, Evaluation):
+            more = self._append(self._over_tasks(summary)) or {"values": {}}
+            values = (change or {}).get("values", {}) | more["values"]
+            return (change or {}) | more | {"values": values}
+        return change
+
+    def _changed(self, record: Record, time_s: float, summary: Summary) -> Change | None:
         match record:
             case Evaluation():
                 return self._evaluated(record, summary)
             case LearnerReport():
-                self._learn(record)
+                step, tokens = float(record.step), self._at.tokens + record.tokens
+                self._at = self._at._replace(step=step, tokens=tokens)
+                self._places.note(self._at)
                 return self._append(learner_values(record))
             case ReplayStats():
                 values = replay_values(record, self._replay, time_s)
@@ -85,47 +104,41 @@ class History:
                 self.events.append(record)
                 return {"event": asdict(record)}
 
-    def _learn(self, report: LearnerReport) -> None:
-        tokens = self._at.tokens + report.tokens
-        if self._learned and report.step < self._learned[-1][0]:
-            # It went back to a checkpoint: places after that step are of weights that were lost.
-            kept = [learned for learned in self._learned if learned[0] < report.step]
-            self._learned = deque(kept, maxlen=MAX_STEPS)
-        self._learned.append((report.step, tokens))
-        self._at = self._at._replace(step=float(report.step), tokens=tokens)
-
     def _evaluated(self, record: Evaluation, summary: Summary) -> Change | None:
-        at = self._at._replace(
-            step=float(record.learner_step), tokens=self._tokens_at(record.learner_step)
-        )
-        point = self.curves.setdefault(record.task, Curve()).add(record, at)
+        if self._epochs.has_lost(record.version, record.learner_step):
+            return None
+        begin = At(0.0, self.first_s or 0.0, 0.0, 0.0)
+        made = self._places.at(record.learner_step, begin=begin, now=self._at)
+        point = self.curves.setdefault(record.task, Curve()).add(record, made)
         if point is None:
             return None
+        at = self._at._replace(step=made.step, tokens=made.tokens)
         change: Change = {"task": record.task, "point": point.row(self.first_s or 0.0)}
         values = {
             f"records/{record.task}/{name}": mean.value for name, mean in record.measures.items()
         }
-        if not 0 <= self._at.time_s - self._iqm_s < IQM_EVERY_S:
+        self._iqm_waits = not self._is_iqm_due
+        if not self._iqm_waits:
             values |= self._over_tasks(summary)
         return change | (self._append(values, at) or {})
 
     def _over_tasks(self, summary: Summary) -> dict[str, float]:
         """The interquartile mean over tasks and, now and then, its interval."""
-        self._iqm_s = time_s = self._at.time_s
+        self._iqm_s, self._iqm_waits = (time_s := self._at.time_s), False
         value = interquartile_mean_of(summary.newest_scores("teacher"))
         if value is None:
             return {}
         every_s = max(IQM_EVERY_S, INTERVAL_EVERY * (time_s - (self.first_s or time_s)))
         over = None if 0 <= time_s - self._interval_s < every_s else summary.aggregate("teacher")
-        if over is None:
+        bounds = over.bounds if over is not None else None
+        if bounds is None:
             return {"tasks/iqm": value}
         self._interval_s = time_s
-        return {"tasks/iqm": value, "tasks/iqm/low": over.low, "tasks/iqm/high": over.high}
+        return {"tasks/iqm": value, "tasks/iqm/low": bounds[0], "tasks/iqm/high": bounds[1]}
 
-    def _tokens_at(self, step: int) -> float:
-        """Tokens that the learner had trained on at an update that it made lately."""
-        place = bisect_right(self._learned, step, key=lambda learned: learned[0])
-        return self._learned[place - 1][1] if place else (0.0 if step == 0 else self._at.tokens)
+    @property
+    def _is_iqm_due(self) -> bool:
+        return not 0 <= self._at.time_s - self._iqm_s < IQM_EVERY_S
 
     def _append(self, values: Mapping[str, float], at: At | None = None) -> Change | None:
         at = at or self._at
@@ -149,7 +162,9 @@ class History:
             "lines": {name: line.state() for name, line in self.lines.items()},
             "events": [asdict(event) for event in self.events],
             "at": list(self._at),
-            "learned": [list(learned) for learned in self._learned],
+            "places": self._places.state(),
+            "epochs": self._epochs.state(),
+            "iqm_waits": self._iqm_waits,
         }
 
     @classmethod
@@ -165,7 +180,8 @@ class History:
         history.lines = {name: Line.load(line) for name, line in state["lines"].items()}
         history.events.extend(Event(**event) for event in state["events"])
         history._at = At(*map(float, state["at"]))
-        history._learned.extend((int(step), float(tokens)) for step, tokens in state["learned"])
+        history._places, history._epochs = Places(state["places"]), Epochs(state["epochs"])
+        history._iqm_waits = bool(state["iqm_waits"])
         if not all(map(math.isfinite, history._at)):
             raise ValueError("places that are not finite")
         return history

@@ -45,7 +45,11 @@ class Seeds:
         """
         if axis not in AXES:
             raise ValueError(f"x={axis[:20]!r} is none of {', '.join(AXES)}")
-        key = (axis, *((one.folder.name, one.last) for one in followers))
+        # Scales may come after records: raw returns are not kept as normalised ones.
+        key = (
+            axis,
+            *((one.folder.name, one.last, *one.summary.scales.items()) for one in followers),
+        )
         with self._lock:  # others who want the same wait for it
             if key not in self._kept:
                 runs = [

@@ -17,8 +17,8 @@ from cluster.journal.records import Record
 from cluster.monitor.bootstrap import interquartile_mean
 from cluster.monitor.chart import Line, Panel, draw, ticks
 from cluster.monitor.compare import ComparedRun, compare, seed_band
-from cluster.monitor.curves import OVERALL, read_curves
-from cluster.monitor.scores import Scale
+from cluster.monitor.curves import OVERALL, Axis, Curves, Point, read_curves
+from cluster.monitor.scores import Scale, Spread
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.metrics import Evaluation, WorkerReport
@@ -38,10 +38,11 @@ def records(scores: Mapping[int, float], *, by: float = 1.0) -> list[Record]:
         kept.append(learner_report(step))
         kept.append(
             WorkerReport(
-                worker="w0", role="evaluate", task=TASKS[0], version=Version(1, step), episodes=1,
+                worker="w0", role="generate", task=TASKS[0], version=Version(1, step), episodes=1,
                 env_steps=500, wall_s=1.0,
             )
         )  # fmt: skip
+        kept.append(replace(kept[-1], role="evaluate"))
         for task, factor in zip(TASKS, (1.0, by), strict=True):
             kept += [
                 Evaluation(
@@ -72,7 +73,7 @@ def test_a_curve_knows_updates_time_tokens_and_steps(here: Path) -> None:
     assert second.returns.count == 2
     assert (first.tokens, second.tokens) == (25_000, 50_000)
     assert (first.env_steps, second.env_steps) == (0, 500), "what was played by the report"
-    assert second.hours == pytest.approx(0.6)
+    assert second.hours == pytest.approx(0.7)
     assert curves.losses == ((10.0, 1.5), (20.0, 1.5))
 
 
@@ -176,6 +177,72 @@ def test_the_band_is_that_of_drawing_seeds_again() -> None:
     assert (values < highs).all()
     wide = seed_band(0.5 + 3 * (scores - 0.5))
     assert (wide[2] - wide[1] > 2 * (highs - lows)).all()
+
+
+def test_seeds_are_whole_networks_so_a_copy_of_a_task_narrows_no_band() -> None:
+    scores = np.random.default_rng(0).normal(0.5, 0.1, size=(3, 1, 8))
+    for one, three in zip(seed_band(scores), seed_band(scores.repeat(3, axis=1)), strict=True):
+        assert three == pytest.approx(one)
+
+
+@pytest.mark.parametrize("axis", ["hours", "env_steps"])
+def test_a_curve_goes_along_its_axis_also_if_a_clock_was_set_back(axis: Axis) -> None:
+    def point(updates: int, place: float) -> Point:
+        places: dict[Axis, float] = {"hours": 0.0, "tokens": 0.0, "env_steps": 0.0, axis: place}
+        return Point(
+            updates=updates, **places, returns=Spread.of([float(updates)]), normalised=None
+        )
+
+    curve = (point(10, 1.0), point(20, 3.0), point(30, 2.0))
+    run = ComparedRun(curves=Curves(run="a", tasks={"t": curve}), settings={})
+    (group,) = compare([run], axis=axis)
+    assert group.bands["t"].xs == (1.0, 2.0, 3.0)
+    assert group.bands["t"].values == (10.0, 30.0, 20.0)
+
+
+def resumed() -> list[Record]:
+    """Ten hours to update 300, then a learner that goes on from update 100."""
+
+    def at(epoch: int, step: int, value: float) -> list[Record]:
+        version = Version(epoch, step)
+        report = replace(learner_report(step, loss=value), version=version)
+        return [
+            report,
+            Evaluation(task=TASKS[0], version=version, learner_step=step, returns=(value, value)),
+        ]
+
+    first = [*at(1, 100, 1.0), *at(1, 200, 2.0), *at(1, 300, 3.0)]
+    begin = Evaluation(task=TASKS[0], version=Version(2, 300), learner_step=100, returns=(4.0, 4.0))
+    late = Evaluation(task=TASKS[0], version=Version(1, 250), learner_step=250, returns=(9.0, 9.0))
+    return [*first, begin, late, *at(2, 150, 5.0), *at(2, 250, 6.0)]
+
+
+def test_a_learner_that_goes_back_takes_its_lost_weights_out_of_the_curve() -> None:
+    curves = read_curves(Journal(resumed()), "a", {})
+    points = curves.tasks[TASKS[0]]
+    assert [(p.updates, p.returns.mean) for p in points] == [(100, 4.0), (150, 5.0), (250, 6.0)]
+    assert [p.hours * 3600 for p in points] == pytest.approx([0.0, 8.0, 10.0])
+    assert [p.tokens for p in points] == [25_000, 100_000, 125_000]
+    assert curves.losses == ((100.0, 1.0), (150.0, 5.0), (250.0, 6.0))
+
+
+def test_the_curve_of_a_result_is_that_of_the_weights_that_were_kept() -> None:
+    from benchmarks.curve import curve
+
+    journal = resumed()
+    journal.append(replace(journal[-1], returns=(0.0,)))
+    journal.append(replace(journal[-1], returns=(float("nan"), 1.0)))
+    entries = Journal(journal).read(count=100)
+    points = curve(entries, TASKS[0], 0.0, {"random_return": 0.0, "teacher_return": 10.0})
+    assert [(p["step"], p["return"]) for p in points] == [(100, 4.0), (150, 5.0), (250, 6.0)]
+
+
+def test_returns_that_are_not_finite_are_in_no_curve() -> None:
+    bad = Evaluation(
+        task=TASKS[0], version=Version(1, 5), learner_step=5, returns=(float("inf"), float("-inf"))
+    )
+    curves = read_curves(Journal([bad, *records({10: 0.5})]), "a", {})
+    assert [p.updates for p in curves.tasks[TASKS[0]]] == [10]
 
 
 def test_names_in_a_picture_are_text() -> None:

@@ -96,8 +96,9 @@ def test_all_series_are_written_as_csv_and_as_parquet(
     assert found["learner/loss", 20] == 0.5
     assert found["learner/tokens", 20] == 50_000
     assert found["learner/time_share/backward", 10] == 0.5
-    assert found[f"evaluate/return/{TASK}", 10] == 40.0, "all episodes of the version"
-    assert found[f"evaluate/normalised/{TASK}", 10] == 0.4
+    assert found[f"evaluate/return/{TASK}", 10] == 60.0, "the same seeds, played again"
+    assert found[f"evaluate/episodes/{TASK}", 10] == 2
+    assert found[f"evaluate/normalised/{TASK}", 10] == 0.6
     assert found["workers/env_steps", 10] == 500
     assert found["replay/fill", 10] == 0.25
     for words, said in (
@@ -132,7 +133,7 @@ def test_event_files_get_each_point_once_also_from_a_follower_started_again(
     assert gato(monkeypatch, capsys, *words)[0] == 0
     first = scalars(here / "board")
     assert ("learner/loss", 20, 0.5) in first
-    assert (f"evaluate/return/{TASK}", 10, 40.0) in first
+    assert (f"evaluate/return/{TASK}", 10, 60.0) in first
     assert gato(monkeypatch, capsys, *words)[0] == 0
     assert scalars(here / "board") == first
     append(run, learner_report(30, loss=0.25))
@@ -203,8 +204,8 @@ def test_prometheus_gets_the_state_of_a_run_under_stable_names(run: RunFolder) -
     named = (("run", "demo"),)
     task = (*named, ("task", TASK))
     assert found["gato_learner_updates", named] == 20
-    assert found["gato_return", task] == 40.0
-    assert found["gato_return_normalised", task] == 0.4
+    assert found["gato_return", task] == 60.0
+    assert found["gato_return_normalised", task] == 0.6
     assert found["gato_replay_inserted_tokens_total", named] == 300
     assert found["gato_replay_rejected_episodes_total", (("reason", EVIL), *named)] == 2
     workers = (("node", "node-7"), ("role", "generate"), *named)

@@ -65,16 +65,27 @@ def state_after(*evaluations: Evaluation) -> TaskState:
     return state
 
 
-def test_episodes_of_one_version_add_up_in_order() -> None:
-    state = state_after(evaluation(1, 1.0, 2.0), evaluation(1, 3.0))
-    assert state.newest_returns == (1.0, 2.0, 3.0)
+@pytest.mark.parametrize(
+    ("evaluations", "counted"),
+    [
+        (((1.0, 2.0), (3.0,)), (1.0, 2.0)),
+        (((3.0,), (1.0, 2.0)), (1.0, 2.0)),
+        (((1.0, 2.0), (1.0, 9.0)), (1.0, 9.0)),  # the first was cut off
+    ],
+)
+def test_of_evaluations_of_one_version_the_one_with_most_episodes_counts(
+    evaluations: tuple[tuple[float, ...], ...], counted: tuple[float, ...]
+) -> None:
+    state = state_after(*(evaluation(1, *returns) for returns in evaluations))
+    assert state.newest_returns == counted
     (score,) = state.scores.values()
-    assert (score.learner_step, score.returns) == (100, Spread(total=6.0, squares=14.0, count=3))
+    assert (score.learner_step, score.returns) == (100, Spread.of(counted))
+    assert state.num_versions == 1
 
 
 def test_a_newer_version_begins_the_newest_returns_again() -> None:
-    state = state_after(evaluation(1, 1.0, 2.0), evaluation(2, 3.0), evaluation(2, 4.0))
-    assert state.newest_returns == (3.0, 4.0)
+    state = state_after(evaluation(1, 1.0, 2.0), evaluation(2, 3.0))
+    assert state.newest_returns == (3.0,)
     assert state.newest is not None
     assert state.newest[0] == Version(1, 2)
 
@@ -95,7 +106,13 @@ def test_a_later_epoch_is_newer_whatever_its_number() -> None:
 
 @pytest.mark.parametrize(
     ("failed", "returns", "reason"),
-    [("it broke", (8.0,), "it broke"), (None, (), "it has no returns"), ("both", (), "both")],
+    [
+        ("it broke", (8.0,), "it broke"),
+        (None, (), "it has no returns"),
+        ("both", (), "both"),
+        (None, (1.0, math.nan), "a return is not finite"),
+        (None, (math.inf, -math.inf), "a return is not finite"),
+    ],
 )
 def test_a_failure_is_counted_with_its_reason_and_changes_nothing_else(
     failed: str | None, returns: tuple[float, ...], reason: str
@@ -203,8 +220,7 @@ def summary_of(*evaluations: Evaluation) -> Summary:
 
 BOTH = (
     evaluation(1, 20.0, 20.0),
-    evaluation(2, 820.0),
-    evaluation(2, 1620.0),
+    evaluation(2, 820.0, 1620.0),
     evaluation(1, -10.0, 10.0, task=PONG),
     evaluation(1, 1e6, 1e6, task=OWN),
 )
@@ -280,7 +296,7 @@ def test_success_is_a_share_of_episodes_and_tasks_count_alike() -> None:
     records = [
         solved(HOPPER, 1, True, True),
         solved(HOPPER, 2, True, False),
-        solved(HOPPER, 2, False, False),
+        solved(HOPPER, 2, True, False, False, False),
         solved(OWN, 1, True),
         evaluation(1, 5.0, task=PONG),
     ]

@@ -177,8 +177,10 @@ def test_what_the_page_gets_is_valid_json(makers: Makers) -> None:
 
 
 @given(parts=st.lists(st.lists(finite, min_size=1, max_size=5), min_size=1, max_size=5))
-def test_the_return_of_a_version_is_over_all_its_episodes(parts: list[list[float]]) -> None:
-    returns = [value for part in parts for value in part]
+def test_the_return_of_a_version_is_that_of_its_longest_evaluation(
+    parts: list[list[float]],
+) -> None:
+    returns = max(reversed(parts), key=len)  # all play the same seeds
     task = folded(evaluation(1, *part) for part in parts).to_json()["tasks"][HOPPER]
     mean = math.fsum(returns) / len(returns)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / len(returns))
