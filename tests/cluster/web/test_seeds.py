@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,18 @@ def test_a_history_that_was_kept_is_read_on_its_scales_from_the_first_moment_on(
     until(lambda: first.summary.state == "finished")
     first.close()
     assert read_history(page_folder(run), run.info().id or run.name) is not None
-    again, seen = Follower(run), list[bool]()
+    again, seen, ends = Follower(run), list[bool](), threading.Event()
 
-    def stop() -> None:
+    def read() -> None:
         seen.append(bool(again.summary.scales) and again.last > 0)
-        again.close()
+        ends.wait(20)
 
-    monkeypatch.setattr(again, "_read_until_closed", stop)
+    monkeypatch.setattr(again, "_read_until_closed", read)
     again.start()
     until(lambda: bool(seen))
     assert seen == [True]
+    ends.set()
+    again.close()
 
 
 def test_who_follows_takes_the_curves_anew_after_weights_were_lost(tmp_path: Path) -> None:
