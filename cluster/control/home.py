@@ -127,6 +127,7 @@ class SupervisorActor:
             return found
         require_space(runs_root())
         folder = RunFolder.create(order.config, run_id=order.run_id, is_exact=order.is_exact)
+        self._home(folder)  # first: what is killed or fails below is found again, and goes on
         if order.text is not None:
             (folder.path / "text.model").write_bytes(order.text)
             folder.change_config(lambda config: replace(config, text="text.model"))
@@ -134,7 +135,6 @@ class SupervisorActor:
             folder.change_config(lambda config: replace(config, text=BYTES))
         if order.initial is not None:
             order.initial.keep(folder, order.config)
-        self._home(folder)
         return folder
 
     def _where(self) -> str:

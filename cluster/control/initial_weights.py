@@ -15,6 +15,7 @@ from cluster.runs.presets import FINETUNE
 from gato.config import ModelConfig
 from gato.exported.policy_file import read_policy
 from gato.weights import Arrays
+from learner.checkpoints.files import has_checkpoint
 from learner.checkpoints.initial import stored_arrays, write_initial
 from learner.checkpoints.state import read_model_config, read_record
 
@@ -88,6 +89,20 @@ def initial_of(config: RunConfig) -> InitialWeights | None:
     initial = read_initial(config.initial_weights)
     initial.require_fit(config)
     return initial
+
+
+def keep_initial(folder: RunFolder, config: RunConfig) -> None:
+    """Keep the weights that a run begins with, unless it has a checkpoint: its start may have been
+    killed before they were kept, and its learner would begin with random ones.
+
+    Raises:
+        ValueError: They cannot be read, or do not fit.
+        OSError: They cannot be kept (a full disk).
+    """
+    if config.initial_weights and not has_checkpoint(folder.path / "checkpoints"):
+        initial = initial_of(config)
+        assert initial is not None
+        initial.keep(folder, config)
 
 
 def with_initial(config: RunConfig, what: str) -> RunConfig:

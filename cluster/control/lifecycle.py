@@ -54,15 +54,12 @@ def start(
         return folder
     if home is not None:
         raise ValueError("--home names a node of a cluster; give the cluster, too: --address")
-    initial = None
     if config.initial_weights:
         from cluster.control.initial_weights import initial_of
 
-        initial = initial_of(config)
+        initial_of(config)  # raises ValueError; the run's session keeps them
     check_installed(config)
     folder = RunFolder.create(config)
-    if initial is not None:
-        initial.keep(folder, config)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))
     _carry_out(

@@ -55,8 +55,13 @@ class Session:
         )
 
     def prepare(self, console: Console) -> None:
-        """Start the run's parts, or take over those that run, and hand in the data sets."""
+        """Start the run's parts, or take over those that run, and hand in the data sets. Raises
+        ValueError or OSError if the weights that the run begins with cannot be kept."""
         config, tasks = self.config, tasks_of(self.config)
+        if config.initial_weights:
+            from cluster.control.initial_weights import keep_initial  # imports torch
+
+            keep_initial(self.folder, config)
         parts = launch(
             config,
             self.folder.path,

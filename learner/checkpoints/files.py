@@ -35,6 +35,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step-*/{RECORD}"))
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a whole checkpoint, or one that `clean_up` brings back."""
+    return any(any(folder.glob(f"{before}step-*/{RECORD}")) for before in ("", REPLACED))
+
+
 def write_checkpoint(
     final: Path, tensors: Mapping[str, Mapping[str, Tensor]], record: Mapping[str, Any]
 ) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cluster.control.build_run import make_config
 from cluster.control.export import export_policy
-from cluster.control.initial_weights import initial_of
+from cluster.control.initial_weights import InitialWeights, initial_of
+from cluster.control.session import Session
+from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
@@ -85,3 +90,45 @@ def test_what_cannot_be_is_refused() -> None:
     config = finetune("debug", "model.feedforward=128")
     with pytest.raises(ValueError, match=r"model.feedforward 128 \(the weights have 64\)"):
         initial_of(config)
+
+
+class _Launched(Exception):
+    """The run's parts would be started now."""
+
+
+def launched(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The checkpoints that a learner would begin from, as `gato start` and `gato resume` do."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise _Launched
+
+    monkeypatch.setattr("cluster.control.session.launch", stop)
+    session = Session(folder, cast("JournalWriter", None), on_cluster=False)
+    with pytest.raises(_Launched):
+        session.prepare(Console(quiet=True))
+    return list_checkpoints(folder.path / "checkpoints")
+
+
+def test_a_run_that_was_killed_before_it_kept_its_weights_begins_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_run(RUNS["debug"])
+    run = RunFolder.create(finetune("debug"))
+    [begun] = launched(run, monkeypatch)
+    assert begun.name == "step-000000000"
+    before = (begun / "checkpoint.json").stat().st_mtime_ns
+    assert launched(run, monkeypatch) == [begun]  # once
+    assert (begun / "checkpoint.json").stat().st_mtime_ns == before
+
+
+def test_a_run_whose_weights_cannot_be_kept_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_run(RUNS["debug"])
+    run = RunFolder.create(finetune("debug"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(InitialWeights, "keep", full)
+    session = Session(run, cast("JournalWriter", None), on_cluster=False)
+    with pytest.raises(OSError, match="No space left"):
+        session.prepare(Console(quiet=True))
