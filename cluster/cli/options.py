@@ -13,7 +13,8 @@ console = Console(emoji=False)  # a name may hold :text: between colons
 
 def run_names(incomplete: str) -> list[str]:
     """Runs here, by folder; only names that `gato` takes, for a shell reads what is printed."""
-    from cluster.runs.folder import NAME, runs_root
+    from cluster.runs.folder import runs_root
+    from cluster.runs.folder_name import NAME
 
     names = (file.parent.name for file in runs_root().glob("*/run.json"))
     return sorted(name for name in names if NAME.fullmatch(name) and name.startswith(incomplete))
@@ -21,7 +22,8 @@ def run_names(incomplete: str) -> list[str]:
 
 def replay_names(incomplete: str) -> list[str]:
     """Runs and data sets here."""
-    from cluster.runs.folder import NAME, runs_root
+    from cluster.runs.folder import runs_root
+    from cluster.runs.folder_name import NAME
 
     names = (file.parent.name for file in runs_root().glob("data/*/about.json"))
     sets = sorted(name for name in names if NAME.fullmatch(name) and name.startswith(incomplete))

@@ -21,7 +21,8 @@ from cluster.monitor.summary import Summary
 from cluster.monitor.watch import ENDED, render, watch_live
 from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
-from cluster.runs.folder import RunExists, RunFolder, ShownState, runs_root
+from cluster.runs.folder import RunFolder, ShownState, runs_root
+from cluster.runs.folder_name import RunExists
 
 LOOK_S = 5.0
 """Between two looks at whether what is followed still lives."""
@@ -105,11 +106,16 @@ def _here(wanted: Wanted, console: Console) -> None:
     """On a Ray of this machine's own."""
     folder = RunFolder(runs_root(), wanted.config.name)
     if not (folder.path / "run.json").is_file():
-        lifecycle.start(
-            wanted.config, address=None, redis_url=wanted.redis_url,
-            redis_port=wanted.redis_port, detach=wanted.detach, console=console,
-        )  # fmt: skip
-        return
+        try:
+            lifecycle.start(
+                wanted.config, address=None, redis_url=wanted.redis_url,
+                redis_port=wanted.redis_port, detach=wanted.detach, console=console, is_exact=True,
+            )  # fmt: skip
+            return
+        except RunExists:
+            if not (folder.path / "run.json").is_file():
+                raise  # a folder of something else
+            # Another process has just started it.
     if folder.home is not None:
         raise ValueError(
             f"run {folder.name} lives on a cluster; name it: --address {folder.home.address}"

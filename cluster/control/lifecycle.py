@@ -38,18 +38,22 @@ def start(
     console: Console,
     home: str | None = None,
     attach: bool = False,
+    is_exact: bool = False,
 ) -> RunFolder:
     """Start a new run, and return its folder. In the foreground it is watched until it ends.
 
     With an `address` it runs on that cluster, and this process only watches it, unless `attach`:
-    then Ctrl-C stops the run, as it does for one on this machine.
+    then Ctrl-C stops the run, as it does for one on this machine. `is_exact`: RunExists is raised
+    if its name is taken, in place of another name.
     """
     require_space(runs_root())
     redis_url = redis_of_start(redis_url)
     if address is not None:
         from cluster.control.on_cluster import start_on_cluster
 
-        folder = start_on_cluster(config, address=address, home=home, redis_url=redis_url)
+        folder = start_on_cluster(
+            config, address=address, home=home, redis_url=redis_url, is_exact=is_exact
+        )
         _view(folder, detach=detach, attach=attach, console=console)
         return folder
     if home is not None:
@@ -59,7 +63,7 @@ def start(
 
         initial_of(config)  # raises ValueError; the run's session keeps them
     check_installed(config)
-    folder = RunFolder.create(config)
+    folder = RunFolder.create(config, is_exact=is_exact)
     text = kept_text(config.text, folder)
     config = folder.change_config(lambda config: replace(config, text=text))
     _carry_out(

@@ -25,7 +25,8 @@ from cluster.monitor.watch import ENDED
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, has_actor, members
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunExists, RunFolder, runs_root
+from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.folder_name import RunExists
 from cluster.runs.home import SUPERVISOR, Home
 from cluster.runs.overrides import override
 

@@ -16,7 +16,8 @@ from cluster.monitor.format import literal
 from cluster.monitor.progress import Progressing
 from cluster.runs.dataset_card import About, Observations
 from cluster.runs.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
-from cluster.runs.folder import NAME, runs_root
+from cluster.runs.folder import runs_root
+from cluster.runs.folder_name import NAME
 from cluster.runs.same_source import SourceCheck, absolute
 from gato.episode import Episode
 from gato.metrics import Amount

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
+from cluster.runs.folder_name import NAME, take_name
 from cluster.runs.home import Home, read_home, write_home
 from gato.files import damaged, read_json
 from gato.processes import born, is_alive
@@ -35,11 +35,6 @@ FIELDS: Mapping[str, tuple[type | UnionType, str]] = {
 }
 """What `run.json` holds."""
 OPTIONAL = ("reason", "supervisor_born", "id")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class RunExists(ValueError):
-    """A run of that name is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +77,7 @@ class RunFolder:
         run_id: str | None = None,
         is_exact: bool = False,
     ) -> RunFolder:
-        """A new folder with the config in it; its state is `starting`.
+        """A new folder with the config in it, whole or not at all; its state is `starting`.
 
         It and its config have the config's name, else name-2, name-3..., unless `is_exact`.
 
@@ -90,20 +85,22 @@ class RunFolder:
             RunExists: The name is taken, and `is_exact`.
             ValueError: The name cannot name a folder, or the folder cannot be made.
         """
-        run = cls._take_name(config.name, root, is_exact=is_exact)
-        run._write(
-            {
-                "name": run.name,
-                "id": run_id or secrets.token_hex(8),
-                "created_s": time.time(),
-                "state": "starting",
-                "supervisor_pid": os.getpid(),
-                "supervisor_born": born(os.getpid()),
-                "reason": "",
-            }
-        )
-        run._write_config(config)
-        return run
+        base = runs_root(root)
+        entry = {
+            "id": run_id or secrets.token_hex(8),
+            "created_s": time.time(),
+            "state": "starting",
+            "supervisor_pid": os.getpid(),
+            "supervisor_born": born(os.getpid()),
+            "reason": "",
+        }
+
+        def fill(draft: Path, name: str) -> None:
+            run = cls(draft.parent, draft.name)
+            run._write({"name": name, **entry})
+            run._write_config(config, name=name)
+
+        return cls(base, take_name(config.name, base, fill, is_exact=is_exact))
 
     @classmethod
     def create_view(
@@ -121,36 +118,6 @@ class RunFolder:
         run = cls.create(config, root=root, run_id=home.run_id)
         write_home(run.path, home)
         return run
-
-    @classmethod
-    def _take_name(cls, name: str, root: Path | str | None, *, is_exact: bool) -> RunFolder:
-        if not NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} cannot name a run; use letters, digits, dots, dashes and underscores, at"
-                " most 64"
-            )
-        base = runs_root(root)
-        number = 1
-        while True:
-            run = cls(base, name if number == 1 else f"{name}-{number}")
-            try:
-                # taken in one step, so that two starts never share a folder
-                run.path.mkdir(parents=True, mode=0o700)
-                return run
-            except FileExistsError:
-                if not base.is_dir():
-                    raise ValueError(
-                        f"{base} is not a folder; set GATO_RUNS to one that can be written"
-                    ) from None
-                if is_exact:
-                    raise RunExists(
-                        f"there is a run {name} in {base}; choose another --name"
-                    ) from None
-                number += 1
-            except OSError as error:
-                raise ValueError(
-                    f"cannot make {run.path} ({error.strerror}); set GATO_RUNS to another folder"
-                ) from error
 
     @property
     def path(self) -> Path:
@@ -242,10 +209,10 @@ class RunFolder:
                 self._write_config(after)
             return after
 
-    def _write_config(self, config: RunConfig) -> None:
+    def _write_config(self, config: RunConfig, *, name: str | None = None) -> None:
         from cluster.runs.config_file import write_config
 
-        write_config(replace(config, name=self.name), self.config_file)
+        write_config(replace(config, name=name or self.name), self.config_file)
 
     def _read(self) -> dict[str, Any]:
         file, fix = self.path / "run.json", "delete the folder or fix the file"
@@ -275,6 +242,8 @@ def list_runs(root: Path | str | None = None) -> list[RunInfo]:
     base = runs_root(root)
     runs: list[RunInfo] = []
     for file in base.glob("*/run.json"):
+        if not NAME.fullmatch(file.parent.name):
+            continue  # one that is being made, or restored
         try:
             runs.append(RunFolder(base, file.parent.name).info())
         except (ValueError, OSError):

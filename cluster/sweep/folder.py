@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from actors.tasks.text_encoder import BYTES
-from cluster.runs.folder import NAME, RunFolder, runs_root
+from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.folder_name import NAME, numbered
 from cluster.sweep.journal import SweepJournal
 from cluster.sweep.plan import SweepConfig
 from cluster.sweep.state import TrialState
@@ -48,21 +49,8 @@ class SweepFolder:
                 f"{sweep.name!r} cannot name a sweep; use letters, digits, dots, dashes and"
                 " underscores, at most 64"
             )
-        root = sweeps_root()
-        number = 1
-        while True:
-            name = sweep.name if number == 1 else f"{sweep.name}-{number}"
-            try:
-                root.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (root / name).mkdir(mode=0o700)  # in one step: two starts never share a folder
-                break
-            except FileExistsError:
-                number += 1
-            except OSError as error:
-                raise ValueError(
-                    f"cannot make {root / name} ({error.strerror}); set GATO_RUNS to another folder"
-                ) from error
-        folder = cls(root / name)
+        name = _take_name(sweep.name)
+        folder = cls(sweeps_root() / name)
         base = sweep.base
         if base.text != BYTES:
             shutil.copyfile(base.text, folder.path / "text.model")
@@ -165,6 +153,22 @@ class SweepFolder:
     def forget_checkpoints(self, number: int, generation: int) -> None:
         """Remove the checkpoints of a generation that nobody goes on from."""
         shutil.rmtree(self.trial_path(number, generation) / "checkpoints", ignore_errors=True)
+
+
+def _take_name(wanted: str) -> str:
+    """Make a sweep's folder, and return its name."""
+    root = sweeps_root()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in numbered(wanted):
+            with suppress(FileExistsError):
+                (root / name).mkdir(mode=0o700)  # in one step: two starts never share a folder
+                return name
+        raise AssertionError("names have no end")
+    except OSError as error:
+        raise ValueError(
+            f"cannot make {root / wanted} ({error.strerror}); set GATO_RUNS to another folder"
+        ) from error
 
 
 def _link_stores(replay: Path, sweep: SweepConfig) -> None:

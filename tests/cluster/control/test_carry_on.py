@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from cluster.journal.journal import START
 from cluster.journal.journal_file import JournalFile
 from cluster.journal.records import Event
 from cluster.runs.config import RunConfig
-from cluster.runs.folder import RunExists, RunFolder, ShownState
+from cluster.runs.folder import RunFolder, ShownState
+from cluster.runs.folder_name import RunExists
 from cluster.runs.home import Home, write_home
 from cluster.runs.presets import RUNS
 from tests.docs.shell import BUSY, STARTS
@@ -97,6 +99,23 @@ def test_a_name_that_must_be_exact_is_never_given_to_a_second_run(tmp_path: Path
         RunFolder.create(DEBUG, root=tmp_path, is_exact=True)
     assert [path.name for path in tmp_path.iterdir()] == ["debug"]
     assert RunFolder.create(DEBUG, root=tmp_path).name == "debug-2"
+
+
+def test_of_two_starts_at_once_the_second_follows_the_run_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATO_RUNS", str(tmp_path))
+    asked: list[bool] = []
+
+    def start(config: RunConfig, *, is_exact: bool = False, **_: object) -> None:
+        asked.append(is_exact)
+        RunFolder.create(config)  # of the other process, between our look and our start
+        RunFolder.create(config, is_exact=is_exact)
+
+    monkeypatch.setattr("cluster.control.lifecycle.start", start)
+    start_or_resume(replace(wanted(), detach=True), Console(file=io.StringIO()))
+    assert asked == [True]
+    assert [path.name for path in tmp_path.iterdir()] == ["debug"]
 
 
 @pytest.mark.slow

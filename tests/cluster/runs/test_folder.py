@@ -3,6 +3,7 @@ say it."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
+from cluster.runs.folder_name import RunExists
 from cluster.runs.presets import RUNS
 
 DEMO = RUNS["demo"]
@@ -109,3 +111,36 @@ def test_too_little_space_is_said_before_anything_starts(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot write to .*; choose another folder"):
         require_space(tmp_path / "file", 1)
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        assert list_runs(tmp_path) == []
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "_write_config", full)
+        with pytest.raises(ValueError, match=r"cannot make .*demo \(No space left on device\)"):
+            RunFolder.create(DEMO, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "demo").mkdir()  # a start was killed before runs were made at once
+    (tmp_path / ".999999999.ab.new").mkdir()
+    assert RunFolder.create(DEMO, root=tmp_path, is_exact=True).name == "demo"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with pytest.raises(RunExists):
+        RunFolder.create(replace(DEMO, name="mine"), root=tmp_path, is_exact=True)
+
+
+def test_a_long_name_that_is_taken_stays_one_that_can_be_named(tmp_path: Path) -> None:
+    long = replace(DEMO, name="x" * 64)
+    names = [RunFolder.create(long, root=tmp_path).name for _ in range(2)]
+    assert names == ["x" * 64, "x" * 62 + "-2"]
+    assert find_run(names[1], tmp_path).config().name == names[1]
+
+
+@pytest.mark.parametrize("name", ["data", "sweeps"])
+def test_a_run_cannot_have_the_name_of_a_folder_beside_the_runs(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a run"):
+        RunFolder.create(replace(DEMO, name=name), root=tmp_path)
