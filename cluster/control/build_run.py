@@ -16,7 +16,7 @@ from cluster.runs import datasets
 from cluster.runs.alphabet import cut_notes, require_writable
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import read_config
-from cluster.runs.config_text import is_config_file
+from cluster.runs.config_text import is_config_file, read_plain
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
@@ -58,16 +58,19 @@ def make_config(
     Raises:
         ValueError: A name, a file, a setting or a combination of them is wrong.
     """
+    plain = read_plain(Path(run)) if is_config_file(run) else {"preset": run}
     base = _read_from(Path(run)) if is_config_file(run) else find_run_config(run)
     if weights is not None:
         from cluster.control.initial_weights import with_initial  # imports torch
 
-        base = with_initial(base, weights)
-    elif run == FINETUNE:
-        raise ValueError(
-            f"{FINETUNE} begins with a trained model: name its run, or a file of gato export, with"
-            " --from RUN|FILE"
+        base = with_initial(
+            base,
+            weights,
+            takes_tasks=plain.get("preset") == FINETUNE and "tasks" not in plain,
+            text=None if text is None else model_path(text),
         )
+    else:
+        require_weights(base, plain)
     return change_config(
         base,
         name=name,
@@ -79,6 +82,16 @@ def make_config(
         normalise=normalise,
         fit=FOLLOW_TASKS.get(run) if weights is None else None,
     )
+
+
+def require_weights(config: RunConfig, plain: Mapping[str, object]) -> None:
+    """ValueError if a run is the one that begins with a trained model, and has none. `plain`: its
+    file, or its preset."""
+    if plain.get("preset", config.name) == FINETUNE and not config.initial_weights:
+        raise ValueError(
+            f"{FINETUNE} begins with a trained model: name its run, or a file of gato export, with"
+            " --from RUN|FILE"
+        )
 
 
 def change_config(

@@ -12,7 +12,7 @@ from typing import Literal
 from actors.tasks.text_encoder import BYTES
 from cluster.control.evaluation.evaluate import Checkpoint, locate, weights_of
 from cluster.control.evaluation.prompts import StoredPrompts
-from cluster.runs.resolve import acting_configs, layout_of, tasks_of
+from cluster.runs.resolve import acting_configs, have_text, layout_of, tasks_of
 from gato.exported.policy_file import PolicyFile, TaskPolicy, read_policy, write_policy
 from gato.exported.tensor_file import require_absent
 from gato.sequence import StepLayout, Window
@@ -141,10 +141,9 @@ def _last_steps(prompt: Window, num_steps: int) -> Window | None:
 
 
 def _text_model(text: str, run: Path, tasks: Iterable[Task]) -> bytes | None:
-    """The SentencePiece model of a run's setting `text`, if it has one and a task shows text."""
-    if text == BYTES or not any(
-        spec.max_tokens is not None for task in tasks for spec in task.observations.values()
-    ):
+    """The SentencePiece model of a run's setting `text`, if it has one and a task shows text, or
+    has it written."""
+    if text == BYTES or not have_text(tasks):
         return None
     return (run / text).read_bytes()
 

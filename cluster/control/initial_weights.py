@@ -3,15 +3,21 @@ file."""
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
+from actors.tasks.resolve import resolve_tasks
+from actors.tasks.text_encoder import BYTES
 from cluster.control.evaluation.evaluate import locate
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import with_tasks
-from cluster.runs.presets import FINETUNE
+from cluster.runs.resolve import have_text
 from gato.config import ModelConfig
 from gato.exported.policy_file import read_policy
 from gato.weights import Arrays
@@ -33,6 +39,8 @@ class InitialWeights:
     step: int
     """Updates that it was trained for."""
     arrays: Arrays
+    text_model: bytes | None = None
+    """The SentencePiece model that its text was encoded by; None: bytes, or it has seen none."""
 
     def require_fit(self, config: RunConfig) -> None:
         """ValueError if the run's model has another shape."""
@@ -69,6 +77,7 @@ def read_initial(what: str) -> InitialWeights:
             tasks=tuple(policy.tasks),
             step=policy.weights.learner_step,
             arrays=policy.weights.arrays,
+            text_model=policy.text_model,
         )
     if file.suffix == ".safetensors" and not file.is_dir():
         raise ValueError(f"there is no file {file}; make one with gato export RUN {file}")
@@ -78,6 +87,7 @@ def read_initial(what: str) -> InitialWeights:
         tasks=found.config.tasks,
         step=read_record(found.path)["step"],
         arrays=stored_arrays(found.path),
+        text_model=_read_text(found.config.text, found.path.parent.parent),
     )
 
 
@@ -105,12 +115,23 @@ def keep_initial(folder: RunFolder, config: RunConfig) -> None:
         initial.keep(folder, config)
 
 
-def with_initial(config: RunConfig, what: str) -> RunConfig:
-    """The run with the model of trained weights. It keeps its own dropout and stochastic depth;
-    its rows are no longer than the model's context. `finetune` has the tasks of the weights until
-    it is given others. Raises ValueError as `read_initial`."""
+def with_initial(
+    config: RunConfig, what: str, *, takes_tasks: bool = False, text: str | None = None
+) -> RunConfig:
+    """The run with the model and the text encoder of trained weights. It keeps its own dropout and
+    stochastic depth; its rows are no longer than the model's context.
+
+    Args:
+        config: The run.
+        what: The weights, see `read_initial`.
+        takes_tasks: Whether it has the tasks of the weights instead of its own.
+        text: An encoder of text that the user gave, as the setting `text` has it.
+
+    Raises:
+        ValueError: See `read_initial`; or the weights know text by another encoder than is given.
+    """
     initial = read_initial(what)
-    if config.name == FINETUNE:
+    if takes_tasks:
         config = with_tasks(config, initial.tasks)
     model = replace(
         initial.model,
@@ -124,5 +145,54 @@ def with_initial(config: RunConfig, what: str) -> RunConfig:
         config,
         model=model,
         replay=replace(config.replay, mix=mix),
+        text=_encoder_of(initial, what, text or (config.text if config.text != BYTES else None)),
         initial_weights=str(file.absolute()) if file.exists() else what,
     )
+
+
+def _encoder_of(initial: InitialWeights, what: str, given: str | None) -> str:
+    """The setting `text` of a run that begins with these weights. `given`: by the user, if any.
+    Raises ValueError if the weights know text by another encoder."""
+    if given is None:
+        return BYTES if initial.text_model is None else _file_of(initial.text_model)
+    if _read_text(given, Path()) != initial.text_model and _knows_text(initial):
+        theirs = "bytes" if initial.text_model is None else "another SentencePiece model"
+        raise ValueError(
+            f"the weights of {what} know text by {theirs}, not by {given}: to them its tokens mean"
+            " nothing; leave the text encoder out (--text)"
+        )
+    return given
+
+
+def _knows_text(initial: InitialWeights) -> bool:
+    """Whether weights were trained on text; also if their tasks are unknown here."""
+    if initial.text_model is not None:
+        return True
+    try:
+        return have_text(resolve_tasks(*initial.tasks).values())
+    except ValueError:
+        return True
+
+
+def _read_text(text: str, folder: Path) -> bytes | None:
+    """The SentencePiece model of a setting `text`, from a run's folder; None: bytes. Raises
+    ValueError if it cannot be read."""
+    if text == BYTES:
+        return None
+    try:
+        return (folder / text).read_bytes()
+    except OSError as problem:
+        raise ValueError(
+            f"cannot read the SentencePiece model {folder / text} ({problem.strerror}); give the"
+            " .model file that `spm_train` wrote"
+        ) from problem
+
+
+@cache
+def _file_of(model: bytes) -> str:
+    """A file with this SentencePiece model, until this process ends: a new run copies it."""
+    folder = mkdtemp(prefix="gato-text-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = Path(folder) / "text.model"
+    file.write_bytes(model)
+    return str(file)

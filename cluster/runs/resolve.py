@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,13 +36,18 @@ def check_installed(config: RunConfig) -> None:
 def layout_of(config: RunConfig, tasks: Mapping[str, Task], folder: Path | None) -> TokenLayout:
     """The model's layout, with the encoder of text where a task shows some; its file is sought in
     the run's `folder`."""
-    shows_text = any(
-        spec.kind is Kind.TEXT
-        for task in tasks.values()
-        for spec in (*task.observations.values(), task.action)
-    )
+    is_needed = have_text(tasks.values())
     return replace(
-        config.model.layout, text=text_encoder(config.text, folder) if shows_text else None
+        config.model.layout, text=text_encoder(config.text, folder) if is_needed else None
+    )
+
+
+def have_text(tasks: Iterable[Task]) -> bool:
+    """Whether one of the tasks shows text, or has it written."""
+    return any(
+        spec.kind is Kind.TEXT
+        for task in tasks
+        for spec in (*task.observations.values(), task.action)
     )
 
 

@@ -13,11 +13,13 @@ import torch
 
 from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from cluster.control.evaluation.evaluate import load_player, locate
-from cluster.control.export import export_policy, policy_of
+from cluster.control.export import _text_model, export_policy, policy_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
+from gato.array_spec import Kind
 from gato.episode import Episode
 from gato.exported.policy import load_policy
 from gato.network.model import Gato
@@ -207,3 +209,12 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_no_file(export: Export, 
     assert not list(here.rglob("*p.safetensors*"))
     assert export("demo", "there.safetensors", "--force")[0] == 0
     assert load_policy(here / "there.safetensors").file.run == "demo"
+
+
+def test_a_task_that_only_writes_text_keeps_its_text_encoder(here: Path) -> None:
+    (here / "text.model").write_bytes(b"words")
+    shows, writes = (resolve_task(name) for name in ("vqa/easy-vqa", "text/notes"))
+    assert not any(spec.kind is Kind.TEXT for spec in writes.observations.values())
+    for task in (shows, writes):
+        assert _text_model("text.model", here, [task]) == b"words"
+    assert _text_model("text.model", here, [HOPPER]) is None

@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from actors.tasks.resolve import resolve_task
 from cluster.control.build_run import make_config
-from cluster.control.export import export_policy
+from cluster.control.export import export_policy, policy_of
 from cluster.control.initial_weights import InitialWeights, initial_of
+from cluster.control.lifecycle import kept_text
 from cluster.control.session import Session
 from cluster.journal.writer import JournalWriter
 from cluster.runs.config import RunConfig
+from cluster.runs.config_file import config_to_yaml
 from cluster.runs.folder import RunFolder
+from cluster.runs.overrides import with_tasks
 from cluster.runs.presets import RUNS
+from gato.config import ActingConfig
+from gato.exported.policy_file import TaskPolicy, write_policy
 from learner.checkpoints.files import list_checkpoints
 from learner.checkpoints.initial import stored_arrays
+from tests.actors.tasks.test_text_encoder import train
 from tests.cluster.control.test_export import made_run
 
 
@@ -132,3 +139,63 @@ def test_a_run_whose_weights_cannot_be_kept_does_not_begin(monkeypatch: pytest.M
     session = Session(run, cast("JournalWriter", None), on_cluster=False)
     with pytest.raises(OSError, match="No space left"):
         session.prepare(Console(quiet=True))
+
+
+def spoken_run() -> RunFolder:
+    """A trained run whose text is encoded by a SentencePiece model of its own."""
+    run = made_run(RUNS["debug"])
+    (run.path / "text.model").write_bytes(train())
+    run.change_config(lambda config: replace(config, text="text.model"))
+    return run
+
+
+def test_a_run_has_the_text_encoder_of_its_weights(tmp_path: Path) -> None:
+    spoken_run()
+    assert Path(finetune("debug").text).read_bytes() == train()
+    policy, asks = policy_of("debug", command="gato export"), resolve_task("vqa/easy-vqa")
+    tasks = {asks.name: TaskPolicy(task=asks, acting=ActingConfig())}
+    write_policy(tmp_path / "policy.safetensors", replace(policy, tasks=tasks, text_model=train()))
+    config = finetune("policy.safetensors", tasks=["hopper"])
+    run = RunFolder.create(config)
+    assert kept_text(config.text, run) == "text.model"
+    assert (run.path / "text.model").read_bytes() == train()
+    made_run(replace(RUNS["debug"], name="plain"))
+    assert finetune("plain").text == "bytes"
+
+
+def test_another_text_encoder_than_that_of_the_weights_is_refused(tmp_path: Path) -> None:
+    spoken_run()
+    (tmp_path / "same.model").write_bytes(train())
+
+    def given(text: str, weights: str = "debug") -> str:
+        return make_config(
+            "finetune", name=None, tasks=["hopper"], data=[], settings=[], text=text,
+            weights=weights,
+        ).text  # fmt: skip
+
+    assert given("same.model") == str(tmp_path / "same.model")
+    with pytest.raises(ValueError, match=r"know text by another SentencePiece model, not by bytes"):
+        given("bytes")
+    made_run(replace(RUNS["debug"], name="robot"))
+    assert given("same.model", "robot") == str(tmp_path / "same.model")  # it has seen no text
+    made_run(with_tasks(replace(RUNS["debug"], name="seer"), ["vqa/easy-vqa"]))
+    with pytest.raises(ValueError, match=r"know text by bytes, not by .*same\.model"):
+        given("same.model", "seer")
+
+
+def test_a_file_with_the_preset_keeps_its_tasks_and_needs_weights(tmp_path: Path) -> None:
+    made_run(RUNS["debug"])
+    file = tmp_path / "mine.yaml"
+
+    def config(text: str, weights: str | None = "debug") -> RunConfig:
+        file.write_text(text)
+        return make_config(str(file), name=None, tasks=None, data=[], settings=[], weights=weights)
+
+    whole = config_to_yaml(RUNS["finetune"])
+    assert config("preset: finetune\n").tasks == RUNS["debug"].tasks
+    assert config("preset: finetune\nname: mine\n").tasks == RUNS["debug"].tasks
+    for text in ("preset: finetune\ntasks: [mujoco/hopper]\n", whole):
+        assert config(text).tasks == ("mujoco/hopper",)
+    for text in ("preset: finetune\nname: mine\n", whole):
+        with pytest.raises(ValueError, match=r"with --from RUN\|FILE"):
+            config(text, None)
