@@ -33,9 +33,7 @@ def numbered(name: str) -> Iterator[str]:
         yield name[: MOST_LETTERS - len(suffix)] + suffix
 
 
-def take_name(
-    name: str, base: Path, fill: Callable[[Path, str], None], *, is_exact: bool
-) -> str:
+def take_name(name: str, base: Path, fill: Callable[[Path, str], None], *, is_exact: bool) -> str:
     """Make a new folder in `base`: whole, or not at all. A folder without files is taken, too.
 
     Args:

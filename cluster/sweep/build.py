@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.control.build_run import change_config, scales_of, with_paths_of
+from cluster.control.build_run import (
+    change_config,
+    make_config,
+    require_weights,
+    scales_of,
+    with_paths_of,
+)
 from cluster.monitor.scores import Scale, read_scales
 from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_from_plain
 from cluster.runs.config_text import is_config_file, read_plain
 from cluster.runs.folder import RunFolder, runs_root
-from cluster.runs.presets import find_run_config
+from cluster.runs.presets import FOLLOW_TASKS, find_run_config
 from cluster.runs.replay_location import Place, find_place
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.sweep.plan import SweepConfig
@@ -74,6 +80,7 @@ def make_sweep(asked: Asked) -> SweepConfig:
         tasks=source.tasks,
         data=[data.name for data in source.sets],
         settings=settings,
+        fit=FOLLOW_TASKS.get(asked.base),
     )
     scales = source.scales or scales_of(
         config, datasets.mean_returns(source.sets, config.replay.mix.min_expert_fraction)
@@ -90,6 +97,7 @@ def make_sweep(asked: Asked) -> SweepConfig:
         else (
             asked.base,
             *(word for data in source.sets for word in ("--data", data.name)),
+            *(("--tasks", ",".join(source.tasks)) if source.tasks is not None else ()),
             *(word for setting in settings for word in ("--set", setting)),
         )
     )
@@ -126,7 +134,9 @@ def check_trials(sweep: SweepConfig, trials: Sequence[Mapping[str, Any]]) -> Non
 def _base(text: str) -> tuple[RunConfig, dict[str, Distribution]]:
     """The run to start from, and what its file varies."""
     if not is_config_file(text):
-        return find_run_config(text), {}
+        config = find_run_config(text)
+        require_weights(config, {"preset": text})
+        return config, {}
     file = Path(text)
     plain = read_plain(file)
     over = plain.pop(OVER, {})
@@ -136,7 +146,9 @@ def _base(text: str) -> tuple[RunConfig, dict[str, Distribution]]:
                 f"{OVER}: expected a mapping of settings to distributions, got {over!r}"
             )
         space = {str(path): _of_file(str(path), value) for path, value in over.items()}
-        return with_paths_of(config_from_plain(plain), file), space
+        config = with_paths_of(config_from_plain(plain), file)
+        require_weights(config, plain)
+        return config, space
     except ValueError as problem:
         raise ValueError(f"{file}: {problem}") from problem
 
@@ -210,8 +222,22 @@ def best_config(sweep: SweepConfig, settings: Mapping[str, Any]) -> RunConfig:
 
 
 def start_words(sweep: SweepConfig, settings: Mapping[str, Any]) -> list[str]:
-    """The words of `gato start` for a trial's settings; empty where the base is a file."""
+    """The words of `gato start` for a trial's settings; empty where the base is a file, or where
+    they mean another run than the trial's: other settings follow from the varied ones there."""
     if not sweep.words:
         return []
-    varied = (word for setting in as_words(settings) for word in ("--set", setting))
-    return ["gato", "start", *sweep.words, *varied]
+    varied = [word for setting in as_words(settings) for word in ("--set", setting)]
+    preset, *words = [*sweep.words, *varied]
+    options = list(zip(words[::2], words[1::2], strict=True))
+    tasks = [value for option, value in options if option == "--tasks"]
+    try:
+        made = make_config(
+            preset,
+            name=sweep.base.name,
+            tasks=tasks[0].split(",") if tasks else None,
+            data=[value for option, value in options if option == "--data"],
+            settings=[value for option, value in options if option == "--set"],
+        )
+    except ValueError:  # a data set has been removed
+        return []
+    return ["gato", "start", preset, *words] if made == best_config(sweep, settings) else []

@@ -119,6 +119,10 @@ class SweepConfig:
             publish_every=NEVER,
             checkpoint_every=self.evaluate_every,
             num_threads=self.cpus,
+            # One trial copies the evaluated checkpoint of another, which may have a newer one.
+            keep_checkpoints=max(
+                config.learner.keep_checkpoints, 2 if self.scheduler == "pbt" else 1
+            ),
         )
         shards = replace(config.replay, num_shards=max(1, len(self.stores)))
         return replace(config, name=name, learner=learner, replay=shards)

@@ -54,7 +54,12 @@ class Range:
     def text(self) -> str:
         """As it is written."""
         kind = "log" if self.is_log else "int" if self.is_whole else "uniform"
-        return f"{kind}:{self.low:g}:{self.high:g}"
+        return f"{kind}:{_exact(self.low)}:{_exact(self.high)}"
+
+
+def _exact(number: float) -> str:
+    """A number as text that is read back as the same number."""
+    return f"{number:.0f}" if float(number).is_integer() else repr(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,6 +145,36 @@ def test_the_best_settings_are_a_command_and_a_file(tmp_path: Path) -> None:
     assert config.data == ("poles",)
 
 
+def test_the_command_is_shown_only_where_it_starts_the_run_that_was_swept() -> None:
+    sweep = sweep_of(base="demo", over=["replay.mix.rows=choice:8,16"], updates=None)
+    assert sweep.base.replay.limiter != RUNS["demo"].replay.limiter  # it follows from the task
+    assert start_words(sweep, {"learner.max_rate": 2e-3})[:5] == [
+        "gato", "start", "demo", "--data", "poles",
+    ]  # fmt: skip
+    assert start_words(sweep, {"replay.mix.rows": 8}) == []  # so would the limiter
+
+
+def test_a_sweep_needs_weights_where_the_run_does(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: finetune\nname: mine\n")
+    for base in ("finetune", str(file)):
+        with pytest.raises(ValueError, match=r"begins with a trained model.*--from RUN\|FILE"):
+            sweep_of(base=base)
+
+
+def test_a_file_in_the_place_of_the_sweeps_is_named(place: Path) -> None:
+    (place / "sweeps").touch()
+    with pytest.raises(ValueError, match=r"cannot make .*sweeps.*; set GATO_RUNS"):
+        SweepFolder.create(sweep_of(name="mine"))
+    (place / "sweeps").unlink()
+
+
+def test_pbt_keeps_the_checkpoint_that_was_evaluated_beside_a_newer_one() -> None:
+    for scheduler, kept in (("pbt", 2), ("none", 1)):
+        sweep = sweep_of(settings=["learner.keep_checkpoints=1"], scheduler=scheduler)
+        assert sweep.config_of({}, name="x").learner.keep_checkpoints == kept
+
+
 def test_a_folder_is_private_numbered_and_found_again() -> None:
     first, second = (SweepFolder.create(sweep_of(name="mine")) for _ in range(2))
     assert (first.name, second.name) == ("mine", "mine-2")

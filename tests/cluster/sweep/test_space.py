@@ -85,3 +85,11 @@ def test_a_changed_value_is_brought_back_into_its_range(value: float) -> None:
     inside = Range(low=0.25, high=4.0).nearest(value)
     assert isinstance(inside, float)
     assert 0.25 <= inside <= 4.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["int:1:12345678", "int:2000000:2000010", "uniform:0.12345678:0.12345679", "log:0.0001:0.003"],
+)
+def test_bounds_are_written_as_they_are(text: str) -> None:
+    assert parse("seed", text).text == text
