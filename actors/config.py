@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from actors.assignment import Role
+from gato.bounds import require_at_least
 from gato.config import ActingConfig
 
 PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
@@ -115,10 +116,9 @@ class ActorsConfig:
             )
         if self.inference not in ("worker", "node"):
             raise ValueError(f"actors.inference is {self.inference!r}; say worker or node")
-        for name in ("evaluation_episodes", "final_evaluation_episodes", "evaluation_records"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} {number} must be at least 1")
+        require_at_least(
+            1, self, "evaluation_episodes", "final_evaluation_episodes", "evaluation_records"
+        )
         # Written so that nan, for which every comparison is false, is rejected too.
         if not (
             self.demonstration_noise >= 0.0
@@ -130,6 +130,9 @@ class ActorsConfig:
                 f" step_timeout_s {self.step_timeout_s} must be above 0 and hung_after_s"
                 f" {self.hung_after_s} more than twice that: a reset may hang after a step that did"
             )
+        require_at_least(0, self, "evaluate_every_s", "clip_every_s")
+        if not 0 <= self.niceness <= 19:
+            raise ValueError(f"niceness {self.niceness} must be between 0 and 19")
         if not 0.0 <= self.demonstration_random_share <= 0.8:
             raise ValueError(
                 f"demonstration_random_share {self.demonstration_random_share} must be between 0"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gato.bounds import require_at_least
 from gato.sequence import FIRST_PLACE
 from gato.statistics import Statistics
 from gato.tokenizer import TokenLayout
@@ -36,6 +37,7 @@ class EmbeddingConfig:
     small for CPUs."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, "width", "max_observation_tokens", "patch_channels")
         if self.patch_channels % 32:
             raise ValueError(
                 f"patch_channels {self.patch_channels} is not a multiple of 32, the groups of its"
@@ -69,6 +71,7 @@ class TransformerConfig:
     without parameters. Both depend on differences of positions alone."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, "num_layers", "num_heads", "width", "feedforward")
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.positions not in ("transformer-xl", "rotary"):
@@ -273,8 +276,7 @@ class ActingConfig:
             )
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(
-                f"top_p {self.top_p} must be above 0 and at most 1; leave it out to draw from"
-                " all ids"
+                f"top_p {self.top_p} must be above 0 and at most 1; leave it out to draw from all"
             )
         if (self.top_k is not None or self.top_p is not None) and "sample" not in (
             self.continuous,
@@ -284,10 +286,8 @@ class ActingConfig:
                 f"top_k {self.top_k} and top_p {self.top_p} say what to draw from, but nothing is"
                 " drawn; set continuous or discrete to 'sample'"
             )
-        if self.window_steps is not None and self.window_steps < 1:
-            raise ValueError(f"window_steps {self.window_steps} must be at least 1")
-        if self.prompt_steps < 0:
-            raise ValueError(f"prompt_steps {self.prompt_steps} must be at least 0")
+        require_at_least(1, self, "window_steps")
+        require_at_least(0, self, "prompt_steps")
         if self.window_steps is not None and self.prompt_steps >= self.window_steps:
             raise ValueError(
                 f"prompt_steps {self.prompt_steps} leave no room in a window of {self.window_steps}"

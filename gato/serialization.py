@@ -76,7 +76,8 @@ def _builder(kind: Any, ignore_unknown: bool) -> Build:
     if origin is Literal:
         return _literal(arguments)
     if origin is tuple:
-        return _tuple(_builder(arguments[0], ignore_unknown))
+        length = None if ... in arguments else len(arguments)
+        return _tuple(_builder(arguments[0], ignore_unknown), length)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _mapping(_builder(arguments[1], ignore_unknown))
     if not isinstance(kind, type):
@@ -109,10 +110,13 @@ def _literal(accepted: tuple[Any, ...]) -> Build:
     return build
 
 
-def _tuple(item: Build) -> Build:
+def _tuple(item: Build, length: int | None) -> Build:
+    """`length`: None for any."""
+
     def build(value: Any) -> Any:
-        if not isinstance(value, list):
-            raise ValueError(f"expected a list, got {value!r}")
+        if not isinstance(value, list) or length not in (None, len(value)):
+            numbers = "" if length is None else f" of {length}"
+            raise ValueError(f"expected a list{numbers}, got {value!r}")
         return tuple(map(item, value))
 
     return build
@@ -166,9 +170,16 @@ def _scalar(kind: type) -> Build:
             if kind is float and value in NOT_FINITE:
                 return float(value)
             raise ValueError(f"expected {NOUNS.get(kind.__name__, kind.__name__)}, got {value!r}")
-        return float(value) if kind is float else value
+        return _float(value) if kind is float else value
 
     return build
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("expected a number, got one with too many digits") from None
 
 
 def _named(name: str, build: Build, value: Any) -> Any:

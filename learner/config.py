@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,11 +82,32 @@ class LearnerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1, or null")
+        self._check_training()
         if self.parallel == "fsdp" and self.compile:
             raise ValueError(
                 "learner.parallel=fsdp cannot be compiled; use learner.parallel=ddp, or"
                 " learner.compile=false"
             )
+
+    def _check_training(self) -> None:
+        """Raises ValueError for settings that would train wrongly, or not at all."""
+        # Written so that nan, for which every comparison is false, is rejected too.
+        for name in ("max_rate", "epsilon", "clip_gradient_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                or_null = ", or null" if name == "clip_gradient_norm" else ""
+                raise ValueError(f"{name} is {value}, it must be above 0 and finite{or_null}")
+        for name in ("weight_decay", "spread_bins", "warmup_updates"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}, it must be at least 0 and finite")
+        if not 0.0 <= self.final_rate_fraction <= 1.0:
+            raise ValueError(
+                f"final_rate_fraction is {self.final_rate_fraction}, it must be from 0 to 1, which"
+                " keeps the rate constant"
+            )
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}, each must be at least 0 and below 1")
 
     @property
     def schedule(self) -> Schedule:

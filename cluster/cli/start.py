@@ -150,7 +150,11 @@ def start(
     from cluster.control.storage import storage_setting
     from cluster.nodes.connect import address_of
 
-    chosen = tasks.split(",") if tasks else None
+    chosen = None if tasks is None else [task.strip() for task in tasks.split(",")]
+    if chosen == [""]:
+        raise ValueError(
+            "--tasks names no task; leave it out, or give names such as hopper,freeway"
+        )
     _prepare(run, chosen, data)
     config = make_config(
         run,

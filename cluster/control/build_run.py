@@ -18,9 +18,10 @@ from cluster.runs.config import RunConfig
 from cluster.runs.config_file import read_config
 from cluster.runs.config_text import is_config_file, read_plain
 from cluster.runs.normalise import with_statistics
-from cluster.runs.overrides import override, with_tasks
+from cluster.runs.overrides import override, told_paths, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
+from cluster.runs.task_names import with_own_names
 from cluster.runs.task_settings import (
     fit_to_tasks,
     has_derived,
@@ -129,8 +130,8 @@ def change_config(
         config = config if chosen is None else with_tasks(config, list(chosen))
     config = override(without_derived(config) if follows else config, settings)
     if follows:
-        config = with_derived(config, told=[path.partition("=")[0] for path in settings])
-    config = replace(config, name=name or config.name)
+        config = with_derived(config, told=told_paths(settings))
+    config = replace(config, name=config.name if name is None else name)
     config = _with_teachers(config, teachers)
     if normalise:
         config = with_statistics(config, normalise)
@@ -146,12 +147,16 @@ def change_config(
 
 
 def _read_from(file: Path) -> RunConfig:
-    """The config in a file; the paths in it start from the file's folder."""
+    """The config in a file; the paths in it start from the file's folder, and its tasks may have
+    any of their names."""
     return with_paths_of(read_config(file), file)
 
 
 def with_paths_of(config: RunConfig, file: Path) -> RunConfig:
-    """The config that was read from `file`, with the paths in it made absolute."""
+    """The config that was read from `file`, with the paths in it made absolute, and tasks by their
+    own names."""
+    use_env_python(config.actors.env_python)
+    config = with_own_names(config)
     if config.text == BYTES:
         return config
     return replace(config, text=str((file.parent / Path(config.text).expanduser()).absolute()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,6 +13,9 @@ from cluster.runs.config import RunConfig
 from cluster.runs.config_text import Dumper, read_plain
 from cluster.runs.overrides import merge
 from gato.serialization import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from gato.task import Task
 
 RENAMED: Mapping[tuple[str, ...], str] = {
     ("actors", "teach_share"): "demonstrate_share",
@@ -48,7 +51,6 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     if preset is None:
         return from_plain(RunConfig, plain)
     # Here, because a run's own file names no preset, and commands that only look at runs are fast.
-    from actors.tasks.resolve import resolve_tasks
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
     from cluster.runs.task_settings import (
         fit_to_tasks,
@@ -57,12 +59,13 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
         without_derived,
     )
 
-    config, names = find_run_config(str(preset)), plain.get("tasks")
+    config = find_run_config(str(preset))
     fit = FOLLOW_TASKS.get(str(preset))
-    if fit and isinstance(names, list) and set(names) != set(config.tasks):
-        tasks = resolve_tasks(*map(str, names))
+    tasks = _tasks_in(plain, config)
+    if tasks is not None:
+        plain["tasks"] = list(tasks)  # by their own names
+    if fit and tasks and set(tasks) != set(config.tasks):
         config = fit(config, tasks)
-        plain["tasks"] = list(tasks)
         follows = fit is fit_to_tasks
     else:
         follows = not plain.get("data") and has_derived(config)
@@ -72,6 +75,18 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     told = [f"replay.limiter.{name}" for name in plain.get("replay", {}).get("limiter", {})]
     told += [f"actors.{name}" for name in plain.get("actors", {})]
     return with_derived(config, told=told)
+
+
+def _tasks_in(plain: Mapping[str, Any], config: RunConfig) -> dict[str, Task] | None:
+    """The tasks that a file names, if it does. Raises ValueError if there is no such task."""
+    from actors.tasks.resolve import resolve_tasks, use_env_python
+
+    names, actors = plain.get("tasks"), plain.get("actors")
+    if not isinstance(names, list):
+        return None
+    given = actors.get("env_python") if isinstance(actors, dict) else None
+    use_env_python(given if isinstance(given, str) else config.actors.env_python)
+    return resolve_tasks(*map(str, names))
 
 
 def config_to_yaml(config: RunConfig) -> str:

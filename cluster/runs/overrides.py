@@ -20,6 +20,11 @@ NAMED_FREELY = {"tasks", "demonstration_steps_of", "teacher_of", *GENERAL_OF}
 """Groups whose names are tasks rather than settings."""
 
 
+REPLACED = NAMED_FREELY | {"tables", "normalise"}
+"""Groups that a `path=value` setting of a whole one replaces: their names are the user's. Of others
+it changes what it names."""
+
+
 def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """The config with `path=value` settings applied, such as `learner.num_updates=500`.
 
@@ -36,12 +41,43 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
                 f"setting {setting!r} names a task with options, which a path cannot; set it for"
                 " all tasks, without _of"
             )
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        _set(plain, path.split("."), value, known=config)
+        value = _value(path, text)
+        if path == "tasks" and isinstance(value, list):
+            plain = to_plain(_on_tasks(from_plain(RunConfig, plain), value))
+            continue
+        *above, last = path.split(".")
+        if last in REPLACED:
+            _set(plain, [*above, last], value, known=config)
+        else:
+            _merge(plain, above, {last: value}, known=config)
     return from_plain(RunConfig, plain)
+
+
+def told_paths(settings: Sequence[str]) -> list[str]:
+    """The paths of `path=value` settings; of a group, of each setting in it."""
+    paths: list[str] = []
+    for path, _, text in (setting.partition("=") for setting in settings):
+        value = _value(path, text)
+        inside = [f"{path}.{name}" for name in value] if isinstance(value, dict) else []
+        paths += inside or [path]
+    return paths
+
+
+def _value(path: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    except RecursionError:
+        raise ValueError(f"setting {path} is nested too deeply; give a plain value") from None
+
+
+def _on_tasks(config: RunConfig, names: Sequence[object]) -> RunConfig:
+    """The run on the tasks of any of these names. Raises ValueError if there is no such task."""
+    from actors.tasks.resolve import resolve_tasks, use_env_python
+
+    use_env_python(config.actors.env_python)
+    return with_tasks(config, list(resolve_tasks(*map(str, names))))
 
 
 def merge(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
@@ -66,23 +102,30 @@ def _merge(
 ) -> None:
     for name, value in changes.items():
         path = [*above, str(name)]
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or _group(plain, path) is not None):
             _merge(plain, path, value, known=known)
         else:
             _set(plain, path, value, known=known)
 
 
-def _set(plain: dict[str, Any], path: Sequence[str], value: Any, *, known: RunConfig) -> None:
-    *parents, last = path
+def _group(plain: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    """The group of settings at a path; None if there is none. One of a single task's, and a table,
+    is made."""
     place: Any = plain
-    for above, name in zip(["", *parents], parents, strict=False):
+    for above, name in zip(["", *path], path, strict=False):
         if isinstance(place, dict) and above in GENERAL_OF:
             # A task of its own begins with the settings of all tasks.
             place.setdefault(name, dict(plain["actors"][GENERAL_OF[above]]))
         if isinstance(place, dict) and above == "tables":
             place.setdefault(name, to_plain(TableConfig()))
         place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or (last not in place and not NAMED_FREELY & set(parents)):
+    return place if isinstance(place, dict) else None
+
+
+def _set(plain: dict[str, Any], path: Sequence[str], value: Any, *, known: RunConfig) -> None:
+    *parents, last = path
+    place = _group(plain, parents)
+    if place is None or (last not in place and not NAMED_FREELY & set(parents)):
         near = get_close_matches(".".join(path), _paths(to_plain(known)), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown setting {'.'.join(path)!r}{hint}")

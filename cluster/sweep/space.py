@@ -141,7 +141,7 @@ def fitted(distribution: Distribution, now: object) -> Distribution:
 def _value(word: str) -> Value:
     try:
         return json.loads(word)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return word
 
 

@@ -35,8 +35,11 @@ class TrialState:
 
     @property
     def score(self) -> float | None:
-        """Of its last evaluation."""
-        score = self.reports[-1].score if self.reports else math.nan
+        """Of its last evaluation, or of the checkpoint that it goes on from."""
+        if self.copied is not None and not self.of_generation:
+            score = self.copied.score
+        else:
+            score = self.reports[-1].score if self.reports else math.nan
         return score if math.isfinite(score) else None
 
     @property
@@ -88,10 +91,16 @@ def trials_in(records: Iterable[SweepRecord]) -> dict[int, TrialState]:
 
 
 def ranked(trials: Iterable[TrialState]) -> list[TrialState]:
-    """The best score first; those without one last."""
+    """The best score first; those without one last. Of two with the same, one that has copied it is
+    the second."""
     return sorted(
         trials,
-        key=lambda t: (t.score is None, -(t.score if t.score is not None else 0.0), t.number),
+        key=lambda t: (
+            t.score is None,
+            -(t.score if t.score is not None else 0.0),
+            t.copied is not None and not t.of_generation,
+            t.number,
+        ),
     )
 
 

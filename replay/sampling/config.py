@@ -59,8 +59,8 @@ class TaskMix:
     text: each record is read by itself, as it is evaluated."""
 
     def __post_init__(self) -> None:
-        if self.weight is not None and self.weight < 0:
-            raise ValueError(f"weight {self.weight} must not be negative")
+        if self.weight is not None and not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight {self.weight} must be at least 0 and finite")
         if self.window_steps is not None and self.window_steps < 1:
             raise ValueError(f"window_steps {self.window_steps} must be at least 1")
 

@@ -22,7 +22,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_to_yaml, read_config, write_config
 from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import override
-from cluster.runs.presets import RUNS
+from cluster.runs.presets import FINETUNE, RUNS
 from gato.serialization import to_plain
 from tests.actors.tasks.test_text_encoder import train
 from tests.cluster.cli.test_main import gato, here
@@ -48,7 +48,12 @@ def test_what_is_printed_is_started_again_as_it_is(
         status, out, _ = gato(monkeypatch, capsys, "config", "show", preset)
         assert status == 0
         (here / "mine.yaml").write_text(out)
-        assert built("mine.yaml") == RUNS[preset]
+        assert read_config(here / "mine.yaml") == RUNS[preset]
+        if preset == FINETUNE:
+            with pytest.raises(ValueError, match=r"with --from RUN\|FILE"):
+                built("mine.yaml")
+        else:
+            assert built("mine.yaml") == RUNS[preset]
 
 
 def test_a_runs_own_file_is_started_again_with_its_text_encoder(here: Path) -> None:
@@ -82,7 +87,34 @@ def test_toml_is_read_as_well(here: Path) -> None:
     assert built("mine.toml") == override(DEBUG, ["seed=3", "learner.max_rate=1e-3"])
 
 
-@pytest.mark.parametrize("value", ["1e-3", "on", "1_000", "2026-11-28", "null", "yes", "", "a: b"])
+def test_numbers_and_names_in_a_file_are_those_of_yaml_1_2(here: Path) -> None:
+    def read(text: str) -> RunConfig:
+        (here / "mine.yaml").write_text(f"preset: debug\n{text}\n")
+        return built("mine.yaml")
+
+    assert read("learner: {num_updates: 0100}").learner.num_updates == 100
+    assert read("seed: 0x1F").seed == 31
+    assert read("name: 2026-11-28").name == "2026-11-28"
+    with pytest.raises(ValueError, match="'1:40' is of another kind"):
+        read("learner: {num_updates: 1:40}")
+    with pytest.raises(ValueError, match="the name of a setting must be text"):
+        read("? [a, b]\n: 1")
+    merged = read("actors: {evaluate: &e {temperature: 2}, generate: {<<: *e, top_k: 3}}").actors
+    assert (merged.evaluate.temperature, merged.generate.temperature) == (2.0, 2.0)
+    assert merged.generate.top_k == 3
+
+
+def test_a_table_without_settings_is_one(here: Path) -> None:
+    (here / "mine.yaml").write_text("preset: debug\nreplay: {mix: {tables: {demo: {}}}}\n")
+    assert list(built("mine.yaml").replay.mix.tables) == ["all", "demo"]
+    (here / "mine.yaml").write_text("preset: debug\nlerner: {}\n")
+    with pytest.raises(ValueError, match="unknown setting 'lerner'"):
+        built("mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "value", ["0100", "1:40", "1e-3", "on", "1_000", "2026-11-28", "null", "yes", "", "a: b"]
+)
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, value: str) -> None:
     config = replace(DEBUG, about=value)
     write_config(config, tmp_path / "run.yaml")

@@ -12,7 +12,7 @@ from actors.teachers.specialist import SHIPPED
 from cluster.control.build_run import make_config, scales_of, teacher_notes
 from cluster.control.lifecycle import kept_text
 from cluster.runs.config import RunConfig
-from cluster.runs.config_file import read_config, write_config
+from cluster.runs.config_file import config_to_yaml, read_config, write_config
 from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS, find_run_config
@@ -127,6 +127,29 @@ def test_single_tasks_are_acted_their_own_way() -> None:
         ("actors.inference=nowhere", "'worker', 'node'"),
         ("actors.generate_share=1.5", "between 0 and 1"),
         ("actors.demonstration_steps_of.atari/pong?sticky=0.25=1000", "which a path cannot"),
+        ("learner.clip_gradient_norm=-1", r"clip_gradient_norm is -1\.0, .* above 0 .* or null"),
+        ("learner.clip_gradient_norm=0", "or null"),
+        ("learner.max_rate=NaN", "max_rate is nan, it must be above 0 and finite"),
+        ("learner.max_rate=-1", "above 0"),
+        ("learner.max_rate=1" + "0" * 400, "too many digits"),
+        ("learner.betas=[0.9]", "expected a list of 2"),
+        ("learner.betas=[0.9,0.95,0.99]", "expected a list of 2"),
+        ("learner.betas=[1,0.9]", "below 1"),
+        ("learner.epsilon=-1", "above 0"),
+        ("learner.weight_decay=-1", "at least 0"),
+        ("learner.weight_decay=NaN", "at least 0"),
+        ("learner.spread_bins=-1", "at least 0"),
+        ("learner.warmup_updates=-5", "at least 0"),
+        ("learner.final_rate_fraction=7", "from 0 to 1"),
+        ("model.num_layers=0", "num_layers 0 must be at least 1"),
+        ("model.num_heads=0", "num_heads 0 must be at least 1"),
+        ("model.width=0", "width 0 must be at least 1"),
+        ("model.max_observation_tokens=-1", "must be at least 1"),
+        ("actors.niceness=100", "between 0 and 19"),
+        ("actors.clip_every_s=NaN", "clip_every_s nan must be at least 0"),
+        ("actors.evaluate_every_s=-5", "must be at least 0"),
+        ("replay.mix.tasks.mujoco/hopper.weight=NaN", "at least 0 and finite"),
+        ("seed=" + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_wrong_setting_says_how_to_mend_it(setting: str, message: str) -> None:
@@ -221,3 +244,28 @@ def test_teachers_are_named_for_tasks_and_found_from_every_folder(tmp_path: Path
     ):
         with pytest.raises(ValueError, match=message):
             make_config("demo", name=None, tasks=None, data=[], settings=[], teachers=[wrong])
+
+
+def test_a_group_is_changed_where_it_is_named() -> None:
+    before = replace(RUNS["debug"].actors.evaluate, temperature=2.0)
+    config = replace(RUNS["debug"], actors=replace(RUNS["debug"].actors, evaluate=before))
+    changed = override(config, ['actors.evaluate={"discrete": "sample"}'])
+    assert changed.actors.evaluate == replace(before, discrete="sample")
+
+
+def test_tasks_of_a_file_and_a_setting_have_their_own_names(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+
+    def of_file(text: str) -> RunConfig:
+        file.write_text(text)
+        return make_config(str(file), name=None, tasks=None, data=[], settings=[])
+
+    debug = RUNS["debug"]
+    assert of_file("preset: debug\ntasks: [inverted-pendulum]\n") == debug
+    twice = "preset: debug\ntasks: [inverted-pendulum, mujoco/inverted-pendulum]\n"
+    assert of_file(twice).tasks == debug.tasks
+    whole = config_to_yaml(debug).replace("mujoco/inverted-pendulum", "inverted-pendulum")
+    assert of_file(whole) == debug
+    assert override(debug, ['tasks=["inverted-pendulum"]']) == debug
+    with pytest.raises(ValueError, match="did you mean 'mujoco/hopper'"):
+        override(debug, ['tasks=["mujoco/hoper"]'])

@@ -77,7 +77,14 @@ def test_a_trial_is_what_its_records_say() -> None:
 
 def test_a_trial_that_copied_another_goes_on_from_its_step() -> None:
     trial = trials_in(RECORDS[:8])[1]
-    assert (trial.word, trial.step, trial.score) == ("unfinished", 10, 0.1)
+    assert (trial.word, trial.step, trial.score) == ("unfinished", 10, 0.5)  # the donor's
+
+
+def test_of_two_trials_with_one_score_the_one_that_copied_it_is_the_second() -> None:
+    copied = Exploited(trial=1, generation=1, donor=2, step=10, score=0.5, settings={"seed": 3})
+    planned = [Planned(trial=number, settings={"seed": number}) for number in (1, 2)]
+    trials = trials_in([*planned, report(1, 10, 0.1), report(2, 10, 0.5), copied])
+    assert [t.number for t in ranked(trials.values())] == [2, 1]  # its settings were not tried yet
 
 
 def test_a_report_that_is_sent_again_counts_once() -> None:
