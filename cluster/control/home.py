@@ -26,7 +26,7 @@ from cluster.journal.redis_server import find_server
 from cluster.runs.disk_space import is_full, require_space
 from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.home import Home, read_home, write_home
-from cluster.runs.overrides import override
+from cluster.runs.resumed import with_changes
 from cluster.supervision.launch import end_parts
 from gato.part_log import name_log
 
@@ -118,7 +118,9 @@ class SupervisorActor:
             require_not_moved(folder, order.settings)
             require_space(path)
             folder.change_config(
-                lambda config: replace(override(config, order.settings), name=folder.name)
+                lambda config: replace(
+                    with_changes(config, order.settings, folder.path), name=folder.name
+                )
             )
             self._home(folder)
             return folder

@@ -24,8 +24,8 @@ from cluster.monitor.watch import ENDED, watch_live
 from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, find_run, runs_root
-from cluster.runs.overrides import override
 from cluster.runs.resolve import check_installed
+from cluster.runs.resumed import with_changes
 
 
 def start(
@@ -126,7 +126,7 @@ def resume(
     require_space(folder.path)
     redis_url = redis_of_resume(folder, redis_url, console)
     config = folder.change_config(
-        lambda config: replace(override(config, settings), name=folder.name)
+        lambda config: replace(with_changes(config, settings, folder.path), name=folder.name)
     )
     _carry_out(
         config,

@@ -12,8 +12,10 @@ from cluster.control.session import Session
 from cluster.journal.records import Event
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, runs_root
+from cluster.runs.folder_name import numbered
 from cluster.runs.home import read_home
 from cluster.runs.overrides import override
+from cluster.runs.resumed import with_changes
 from cluster.storage.claims import read_tenure, require_tenure
 from cluster.storage.copying import UNKNOWN, Copying, begin_tenure
 from cluster.storage.place import Place, PlaceAway, checked_url
@@ -94,7 +96,7 @@ def restore_here(url: str, run_id: str, settings: Sequence[str], where: str) -> 
     folder = RunFolder(path.parent, path.name)
     folder.change_config(
         lambda config: replace(
-            override(config, [f"storage.url={place.url}", *settings]), name=folder.name
+            with_changes(config, [f"storage.url={place.url}", *settings], path), name=folder.name
         )
     )
     with (path / "log.txt").open("a") as log:
@@ -109,8 +111,7 @@ def _path_here(name: str, run_id: str) -> Path:
         home = read_home(file.parent)
         if home is not None and home.run_id == run_id:
             return file.parent  # from where it was watched, or its home of before
-    paths = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
-    return next(path for path in paths if not path.exists())
+    return next(root / free for free in numbered(name) if not (root / free).exists())
 
 
 def _where(folder: RunFolder) -> str:
