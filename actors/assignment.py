@@ -48,5 +48,8 @@ class WorkerProgress:
     """Steps of the player in this assignment, each for all of its rows."""
     last_step_age_s: float
     """Seconds since the last of these steps, or since the assignment began."""
+    env_steps: int = 0
+    """Steps of environments in this assignment, those of episodes that go on included; of a task
+    without an environment the records that were answered."""
     version: Version | None = None
     """Of the weights that play in this assignment, if any do."""

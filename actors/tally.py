@@ -51,7 +51,8 @@ class Tally:
         """Episodes that ended."""
         self.failed: str | None = None
         """Why the assignment ended early."""
-        self._env_steps = 0
+        self.env_steps = 0
+        """Steps of those episodes."""
         self._returns: dict[int, float] = {}
         """By seed: episodes end in another order than they are assigned in."""
         self._successes: dict[int, bool] = {}
@@ -70,7 +71,7 @@ class Tally:
     def add(self, episode: Episode) -> None:
         """Count an episode that ended."""
         self.episodes += 1
-        self._env_steps += episode.num_steps
+        self.env_steps += episode.num_steps
         self._returns[episode.seed] = episode.episode_return
         if episode.success is not None:
             self._successes[episode.seed] = episode.success
@@ -100,7 +101,7 @@ class Tally:
             task=self._task.name,
             version=self.version,
             episodes=self.episodes,
-            env_steps=self._env_steps,
+            env_steps=self.env_steps,
             wall_s=time.monotonic() - self._begun_s,
             wait_s=delivery.wait_s,
             refused=delivery.rejected,
@@ -130,7 +131,7 @@ class Tally:
             num_cut=0 if failed else self._num_cut,
             successes=tuple(solved),
             measures={} if failed else self._marks.measures(),
-            env_steps=self._env_steps,
+            env_steps=self.env_steps,
             wall_s=time.monotonic() - self._begun_s,
             failed=failed,
             worker=worker,

@@ -276,14 +276,17 @@ class Worker:
 
     def progress(self) -> WorkerProgress:
         """The progress; may be called from another thread."""
-        heartbeat = self._heartbeat
+        heartbeat, tally = self._heartbeat, self._tally
+        # Records are answered without steps in an environment: the tally alone knows of them.
+        env_steps = (heartbeat.env_steps if heartbeat else 0, tally.env_steps if tally else 0)
         return WorkerProgress(
             assignment=self._assignment,
-            episodes=self._tally.episodes if self._tally else 0,
+            episodes=tally.episodes if tally else 0,
             steps=heartbeat.steps if heartbeat else 0,
+            env_steps=max(env_steps),
             last_step_age_s=time.monotonic()
             - (heartbeat.last_step_s if heartbeat else self._begun_s),
-            version=self._tally.version if self._tally else None,
+            version=tally.version if tally else None,
         )
 
     def take_clip(self) -> Clip:

@@ -92,7 +92,7 @@ class AssignmentProgress:
     episodes: int
     """That have ended so far."""
     env_steps: int
-    """So far, those of environments that wait for the others included."""
+    """So far; of held-out records, those that were answered."""
     wall_s: float
     """Since it was assigned."""
 

@@ -16,11 +16,14 @@ class Heartbeat:
     def __init__(self, player: Player) -> None:
         self._player = player
         self.steps = 0
+        self.env_steps = 0
+        """Of all rows that played."""
         self.last_step_s = time.monotonic()
         """When the last step began, in seconds of `time.monotonic`."""
 
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         self.steps += 1
+        self.env_steps += int(step.active.sum())
         self.beat()
         return self._player.act(step)
 

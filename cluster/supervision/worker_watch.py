@@ -20,7 +20,7 @@ WATCH_EVERY_S = 5.0
 """Between two questions to a busy worker, how far it is."""
 TOLD_AFTER_S = 8.0
 """After this long at one assignment the journal is told how far it is,"""
-TOLD_EVERY_S = 20.0
+TOLD_EVERY_S = 40.0
 """and so often after that."""
 LONG_S = 300.0
 """After this long at one assignment a worker is named in the journal."""
@@ -105,7 +105,7 @@ class WorkerWatch:
                 task=assignment.task,
                 version=progress.version,
                 episodes=progress.episodes,
-                env_steps=progress.steps * assignment.rows,
+                env_steps=progress.env_steps,
                 wall_s=now_s - worker.given_s,
             )
         )

@@ -33,6 +33,17 @@ def episode(seed: int, says: str | None) -> Episode:
     )
 
 
+def test_a_return_that_is_not_finite_fails_the_evaluation() -> None:
+    assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(7, 8))
+    tally = Tally(COUNTING, assignment, WEIGHTS, layout=None, begun_s=time.monotonic())
+    tally.add(episode(7, "yes"))
+    tally.add(replace(episode(8, "no"), rewards=np.array([1, np.inf, 1], np.float32)))
+    evaluation = tally.evaluation("w0")
+    assert evaluation is not None
+    assert evaluation.failed == "a return is not finite"
+    assert (evaluation.returns, evaluation.successes) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("said", "successes"),
     [

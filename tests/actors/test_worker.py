@@ -377,7 +377,7 @@ def test_progress_can_be_asked_while_it_plays() -> None:
     progress = setup.worker.progress()
     slow.go.set()
     playing.join(30)
-    assert (progress.steps, progress.episodes) == (3, 0)
+    assert (progress.steps, progress.env_steps, progress.episodes) == (3, 3, 0)
     assert progress.assignment == counting("generate", 4)
     assert progress.version == Version(1, 1)
     assert 0 <= progress.last_step_age_s < 30

@@ -68,7 +68,8 @@ class Player:
         return WorkerProgress(
             assignment=self._assignment,
             episodes=2,
-            steps=7,
+            steps=3,
+            env_steps=7,
             last_step_age_s=time.monotonic() - self._begun_s,
         )
 
