@@ -72,14 +72,15 @@ class Series:
             yield f"learner/accuracy/{task}", accuracy.value
         if record.accuracy_by_task:
             yield "learner/accuracy", sum(record.accuracy_by_task.values(), Mean()).value
-        yield "learner/learning_rate", record.learning_rate
-        yield "learner/gradient_norm", record.gradient_norm
+        if record.loss.count:  # the last report may tell of a publication alone
+            yield "learner/learning_rate", record.learning_rate
+            yield "learner/gradient_norm", record.gradient_norm
         for part, norm in record.norm_by_part.items():
             yield f"learner/gradient_norm/{part}", norm
         yield "learner/tokens", self._tokens
-        yield "learner/mfu", record.mfu
         yield "learner/memory_bytes", record.memory_bytes
-        if record.wall_s > 0:
+        if record.wall_s > 0 and (record.tokens or record.wait_s > 0):
+            yield "learner/mfu", record.mfu
             yield "learner/tokens_per_s", record.tokens / record.wall_s
             yield "learner/wait_share", record.wait_s / record.wall_s
             yield "learner/blocked_share", record.blocked_s / record.wall_s

@@ -38,9 +38,10 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
     if _order(entry_id) <= _order(summary.last_id):
         return summary
     first_s = time_s if summary.first_s is None else min(time_s, summary.first_s)
-    summary = replace(
-        summary, last_id=entry_id, first_s=first_s, last_s=max(time_s, summary.last_s)
-    )
+    # A wall clock that is set back takes the run's time with it: else no worker would be heard of.
+    is_set_back = time_s < summary.last_s - WINDOW_S
+    last_s = time_s if is_set_back else max(time_s, summary.last_s)
+    summary = replace(summary, last_id=entry_id, first_s=first_s, last_s=last_s)
     alerts = alerts_after(summary.alerts, record)
     if alerts != summary.alerts:
         summary = replace(summary, alerts=alerts)
@@ -66,11 +67,14 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
 
 def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
     if not record.loss.count and summary.learner is not None:
-        # The last report tells of a publication alone: the loss is still what it was.
+        # The last report tells of a publication alone: the rest is still what it was.
         before = summary.learner
+        waits = record.wait_s > 0  # one without a batch makes no use of its device
         record = replace(
             record,
             loss=before.loss,
+            gradient_norm=before.gradient_norm,
+            mfu=record.mfu if waits else before.mfu,
             loss_by_task=before.loss_by_task,
             accuracy_by_task=record.accuracy_by_task or before.accuracy_by_task,
             norm_by_part=record.norm_by_part or before.norm_by_part,
@@ -80,7 +84,7 @@ def _learned(summary: Summary, time_s: float, record: LearnerReport) -> Summary:
         kept = sorted({**published_s, record.version: time_s}.items())[-MAX_PUBLICATIONS:]
         published_s = dict(kept)
     recent = (
-        *(old for old in summary.learner_recent if old[0] > time_s - WINDOW_S),
+        *(old for old in summary.learner_recent if abs(time_s - old[0]) < WINDOW_S),
         (time_s, record),
     )
     return replace(
@@ -103,7 +107,7 @@ def _at_work(
         )
         known = WorkerState(latest=nothing, time_s=time_s)
     age_versions, age_s = _age(summary, record.version, time_s)
-    recent = tuple(old for old in known.recent if old[0] > time_s - WINDOW_S)
+    recent = tuple(old for old in known.recent if abs(time_s - old[0]) < WINDOW_S)
     return replace(
         known, time_s=time_s, at=record, age_versions=age_versions, age_s=age_s, recent=recent
     )
@@ -136,12 +140,13 @@ def _worked(
         **({f"failed: {record.failed}": 1} if record.failed else {}),
     }
     reasons = {*known.refused, *lost}
+    recent = (old for old in known.recent if abs(time_s - old[0]) < WINDOW_S)
     return WorkerState(
         latest=record,
         time_s=time_s,
         age_versions=age_versions,
         age_s=age_s,
-        recent=(*(old for old in known.recent if old[0] > time_s - WINDOW_S), (time_s, record)),
+        recent=(*recent, (time_s, record)),
         wait_s=known.wait_s + record.wait_s,
         worked_s=known.worked_s + record.wall_s,
         refused={

@@ -46,13 +46,19 @@ class _Metrics:
         if value is not None and math.isfinite(value):
             metric = self.found.setdefault(name, _gauge(name, about, labels))
             assert isinstance(metric, GaugeMetricFamily)
-            metric.add_metric(list(labels.values()), value)
+            metric.add_metric(_texts(labels), value)
 
     def count(self, name: str, about: str, value: float, **labels: str) -> None:
         """A sample of what only grows."""
         metric = self.found.setdefault(name, _counter(name, about, labels))
         assert isinstance(metric, CounterMetricFamily)
-        metric.add_metric(list(labels.values()), value)
+        metric.add_metric(_texts(labels), value)
+
+
+def _texts(labels: Mapping[str, str]) -> list[str]:
+    """The values, which may be names from files: half of a surrogate pair is written as its
+    escape, as it has no UTF-8."""
+    return [text.encode("utf-8", "backslashreplace").decode() for text in labels.values()]
 
 
 def _gauge(name: str, about: str, labels: Mapping[str, str]) -> Metric:

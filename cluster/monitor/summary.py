@@ -50,7 +50,9 @@ class WorkerState:
     refused: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def is_current(self, now_s: float) -> bool:
-        return now_s - self.time_s <= max(WINDOW_S, 2 * self.latest.wall_s)
+        # In a long assignment it tells how far it is; else the last one says how long one takes.
+        within_s = WINDOW_S if self.at is not None else max(WINDOW_S, 2 * self.latest.wall_s)
+        return abs(now_s - self.time_s) <= within_s
 
     @property
     def newest(self) -> WorkerReport | AssignmentProgress:
@@ -60,12 +62,19 @@ class WorkerState:
     def env_steps_per_s(self, task: str | None = None) -> float:
         """Environment steps of `task` (of all tasks without one) a second, over the recent reports
         and the present assignment, gaps included."""
+        rates = self.env_steps_per_s_of_tasks()
+        return math.fsum(rates.values()) if task is None else rates.get(task, 0.0)
+
+    def env_steps_per_s_of_tasks(self) -> dict[str, float]:
+        """The same for each task that it played."""
         played = [*self.recent, *([(self.time_s, self.at)] if self.at else [])]
         span_s = self.time_s - min(
             (time_s - report.wall_s for time_s, report in played), default=self.time_s
         )
-        steps = sum(report.env_steps for _, report in played if task in (None, report.task))
-        return steps / span_s if span_s > 0 else 0.0
+        steps: dict[str, int] = {}
+        for _, report in played:
+            steps[report.task] = steps.get(report.task, 0) + report.env_steps
+        return {task: n / span_s if span_s > 0 else 0.0 for task, n in steps.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +170,14 @@ class Summary:
             worker.env_steps_per_s(task) for worker in self.current_workers(now_s).values()
         )
 
+    def env_steps_per_s_of_tasks(self, now_s: float) -> dict[str, float]:
+        """The same for each task that they played, in one walk."""
+        rates: dict[str, float] = {}
+        for worker in self.current_workers(now_s).values():
+            for task, rate in worker.env_steps_per_s_of_tasks().items():
+                rates[task] = rates.get(task, 0.0) + rate
+        return rates
+
     def learner_rate(self, of: str, *, per: str = "wall_s") -> float | None:
         """Sum of the field `of` over the sum of `per`, over the learner's reports of the last
         minute."""
@@ -184,7 +201,7 @@ class Summary:
         """What the page and other readers are sent: plain and valid JSON; null where there is no
         number. Without `histories` a task's is empty."""
         now_s = self.last_s if now_s is None else max(now_s, self.last_s)
-        learner = self.learner
+        learner, rates = self.learner, self.env_steps_per_s_of_tasks(now_s)
         replay = (
             None
             if self.replay is None
@@ -194,7 +211,10 @@ class Summary:
             "run": self.run,
             "state": self.state,
             "age_s": now_s - self.first_s if self.first_s is not None else 0.0,
-            "tasks": {name: self._task_json(name, now_s, histories) for name in self.task_names()},
+            "tasks": {
+                name: self._task_json(name, rates.get(name, 0.0), histories)
+                for name in self.task_names()
+            },
             "aggregate": {
                 by: asdict(over) if (over := self.aggregate(by)) else None for by in MEASURES
             },
@@ -238,7 +258,7 @@ class Summary:
             "events": [asdict(event) for event in self.events],
         }
 
-    def _task_json(self, name: str, now_s: float, histories: bool) -> dict[str, Any]:
+    def _task_json(self, name: str, rate: float, histories: bool) -> dict[str, Any]:
         task, scale = self.tasks.get(name, TaskState()), self.scales.get(name)
         version, score = task.newest or (None, None)
         return {
@@ -266,6 +286,6 @@ class Summary:
             "failed": task.num_failed,
             "last_failure": task.last_failure,
             "warnings": list(task.warnings),
-            "env_steps_per_s": self.env_steps_per_s(now_s, name),
+            "env_steps_per_s": rate,
             "history": [list(point) for point in self.history(name)] if scale and histories else [],
         }

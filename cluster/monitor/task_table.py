@@ -35,7 +35,8 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     """A line a task. The history takes the columns that the others leave; where there is no room
     for all columns, the least important are left out, and long names take several lines."""
     names = summary.task_names()
-    rows = [_task_cells(summary, name, now_s, size) for name in names]
+    rates = summary.env_steps_per_s_of_tasks(now_s)
+    rows = [_task_cells(summary, name, rates.get(name), size) for name in names]
     widths = {
         title: max([len(title), *(cell_len(row[title].plain) for row in rows)]) for title in TITLES
     }
@@ -107,7 +108,7 @@ def aggregate_line(summary: Summary, size: Size) -> Text | None:
     return line
 
 
-def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> dict[str, Text]:
+def _task_cells(summary: Summary, name: str, rate: float | None, size: Size) -> dict[str, Text]:
     task, scale = summary.tasks.get(name, TaskState()), summary.scales.get(name)
     version, score = task.newest or (None, None)
     value = summary.normalised(name, score) if score else None
@@ -116,7 +117,6 @@ def _task_cells(summary: Summary, name: str, now_s: float, size: Size) -> dict[s
         returned = Text(
             spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only)
         )
-    rate = summary.env_steps_per_s(now_s, name)
     solved = score.success_rate if score is not None else None
     label = printable(name if size.is_wide else name.rpartition("/")[2])
     return {

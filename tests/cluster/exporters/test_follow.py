@@ -20,9 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.exporters.follow import Follower
 from cluster.exporters.metrics_server import MetricsServer
+from cluster.exporters.series import Series
 from cluster.exporters.sink import Feed
 from cluster.exporters.webhook import Webhook, webhook_url
 from cluster.journal.codec import encode
+from cluster.journal.journal_file import JournalFile
 from cluster.journal.records import Event, Record
 from cluster.journal.segment_writer import SegmentWriter
 from cluster.monitor.alerts import standing_alerts
@@ -30,7 +32,7 @@ from cluster.monitor.prometheus import metrics_text
 from cluster.monitor.summary import Summary
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
-from gato.metrics import Evaluation, ReplayStats, WorkerReport
+from gato.metrics import Evaluation, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 from tests.cluster.cli.test_main import gato, here
 from tests.cluster.journals import BEGIN_S, learner_report, written
@@ -216,6 +218,30 @@ def test_prometheus_gets_the_state_of_a_run_under_stable_names(run: RunFolder) -
     page = Path(__file__).parents[3] / page
     documented = set(re.findall(r"`(gato_[a-z_]+)`", page.read_text()))
     assert {name for name, _ in found} == documented & {name for name, _ in found}
+
+
+def test_names_that_have_no_utf_8_leave_the_other_metrics_readable() -> None:
+    found = families(metrics_text([Summary(run="half \ud800"), Summary(run="demo")], 1.0))
+    assert found["gato_run_state", (("run", "half \\ud800"), ("state", "starting"))] == 1
+    assert found["gato_run_state", (("run", "demo"), ("state", "starting"))] == 1
+
+
+def test_a_report_of_a_publication_alone_has_no_gradient_and_no_rate(run: RunFolder) -> None:
+    last = replace(
+        learner_report(20), loss=Mean(), tokens=0, wait_s=0.0, gradient_norm=0.0, mfu=0.0
+    )
+    waiting = replace(last, wait_s=2.0)
+    append(run, waiting, last)
+    entries = JournalFile(run.path / "journal").read()
+    series = Series({})
+    *_, of_waiting, of_last = [series.samples(entry) for entry in entries]
+    told = {"learner/tokens", "learner/memory_bytes"}
+    assert {sample.name for sample in of_last} == told
+    rates = {sample.name: sample.value for sample in of_waiting if sample.name not in told}
+    assert rates == {
+        "learner/mfu": 0.0, "learner/tokens_per_s": 0.0, "learner/wait_share": 1.0,
+        "learner/blocked_share": 0.0,
+    }  # fmt: skip
 
 
 def test_the_server_asks_for_its_token_and_answers_local_names_alone() -> None:

@@ -291,6 +291,46 @@ def test_a_report_without_an_update_leaves_the_loss_as_it_was() -> None:
     assert folded([last]).to_json()["learner"]["loss"] is None
 
 
+def test_a_last_publication_leaves_the_gradient_and_mfu_as_they_were() -> None:
+    full = replace(learner(40), mfu=0.25)
+    last = replace(learner(40, 2, wait_s=0.0, tokens=0), loss=Mean(), gradient_norm=0.0, mfu=0.0)
+    kept = folded([full, last]).learner
+    assert kept is not None
+    assert (kept.gradient_norm, kept.mfu, kept.version) == (1.0, 0.25, Version(1, 2))
+    waiting = folded([full, replace(last, wait_s=2.0)]).learner
+    assert waiting is not None
+    assert waiting.mfu == 0.0
+
+
+def test_a_clock_that_is_set_back_takes_the_run_with_it() -> None:
+    hour_s = 3600.0
+    before = folded([learner(1), worker("a"), worker("gone")], times_s=[BEGIN_S + hour_s] * 3)
+    after = [learner(2, tokens=4000), worker("a", steps=500), at_work("b")]
+    summary = folded(after, before, times_s=[BEGIN_S, BEGIN_S + 1, BEGIN_S + 1], first=4)
+    assert summary.last_s == BEGIN_S + 1
+    assert [w["id"] for w in summary.to_json()["workers"]] == ["a", "b"]
+    assert summary.learner_rate("tokens") == pytest.approx(2000.0)
+    assert summary.workers["a"].env_steps_per_s() == pytest.approx(100.0)
+    a_little = folded([learner(3)], summary, times_s=[BEGIN_S - 5], first=7)
+    assert a_little.last_s == BEGIN_S + 1
+
+
+def test_a_worker_that_told_how_far_it_is_and_left_is_not_counted_for_long() -> None:
+    records = [worker("a", wall_s=900.0), at_work("a", wall_s=8.0)]
+    summary = folded(records, times_s=[BEGIN_S, BEGIN_S + 8])
+    assert summary.current_workers(BEGIN_S + 8 + WINDOW_S - 1)
+    assert not summary.current_workers(BEGIN_S + 8 + WINDOW_S + 1)
+
+
+def test_rates_of_all_tasks_are_those_of_each() -> None:
+    records = [worker("a"), worker("b", task=PONG), at_work("b", steps=700), worker("c")]
+    summary = folded(records)
+    rates = summary.env_steps_per_s_of_tasks(summary.last_s)
+    for task in (HOPPER, PONG):
+        assert rates[task] == pytest.approx(summary.env_steps_per_s(summary.last_s, task))
+        assert summary.to_json()["tasks"][task]["env_steps_per_s"] == pytest.approx(rates[task])
+
+
 def test_accuracy_and_norms_stay_when_a_report_has_none() -> None:
     full = replace(
         learner(30, 1), accuracy_by_task={HOPPER: Mean(3.0, 4)}, norm_by_part={"head": 0.5}
