@@ -164,7 +164,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 def _points(request: web.Request) -> int:
     """How many points a curve may have, as the page asks. Raises ValueError if it is no number."""
     text = request.query.get("points", "200")
-    if not text.isdecimal() or not 2 <= int(text) <= MOST_POINTS:
+    if not text.isdecimal() or len(text) > 4 or not 2 <= int(text) <= MOST_POINTS:
         raise ValueError(f"points={text[:20]!r} is not in 2..{MOST_POINTS}")
     return int(text)
 

@@ -52,7 +52,7 @@ def _active(folder: RunFolder) -> RunFolder:
 def _asked(body: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of brackets in brackets
         asked = None
     if not isinstance(asked, dict):
         raise ValueError("the body is no JSON object")

@@ -16,7 +16,7 @@ function read() {
   return {
     runs: (query.get("runs") || "").split(",").filter((name) => /^[A-Za-z0-9][\w.-]{0,63}$/.test(name)).slice(0, 6),
     view: query.get("view") === "metrics" ? "metrics" : "overview",
-    x: query.get("x") in AXES ? query.get("x") : "step",
+    x: Object.hasOwn(AXES, query.get("x")) ? query.get("x") : "step",
     y: query.get("y") === "norm" ? "norm" : "return",
     g: query.get("g") === "1", // runs of equal settings are averaged
     q: query.get("q") || "",

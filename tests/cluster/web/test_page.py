@@ -159,6 +159,7 @@ def test_the_page_and_its_parts_are_served_and_nothing_else(page: Served) -> Non
     [
         ("/api/runs/none", 400, "there is no run 'none'"),
         ("/api/runs/one?points=1e9", 400, "points='1e9' is not in 2..1000"),
+        (f"/api/runs/one?points={'9' * 5000}", 400, "is not in 2..1000"),
         ("/api/stream?runs=one", 400, "is no list of at most 8 runs"),
         ("/api/stream?runs=" + ",".join(f"r{i}:0" for i in range(9)), 400, "is no list"),
         ("/api/averages?runs=", 400, "is no list of at most 8 runs"),

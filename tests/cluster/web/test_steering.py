@@ -11,6 +11,7 @@ from cluster.control.run_journal import open_journal
 from cluster.journal.journal import Control
 from cluster.journal.writer import JournalWriter
 from cluster.runs.folder import RunFolder
+from cluster.web.steering import steer
 from tests.cluster.wait import until
 from tests.cluster.web.served import Served, begin
 
@@ -117,6 +118,12 @@ def test_what_is_asked_is_checked(live: Live, word: str, body: Any, said: str) -
     status, text = ask(live, word, body, Authorization=f"Bearer {live.token}")
     assert (status, said in text) == (400, True), text
     assert (live.state(), live.words()) == (before, [])
+
+
+def test_brackets_in_brackets_are_no_json_object(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "one", reports=2)
+    with pytest.raises(ValueError, match="the body is no JSON object"):
+        steer(folder, "scale", b"[" * 4000)
 
 
 def test_a_run_that_has_ended_is_not_steered(tmp_path: Path) -> None:
