@@ -68,6 +68,19 @@ def tuning(folder: Path, weights: Path, beginning: str, episodes: int) -> Study:
     )
 
 
+def trained_weights(folder: Path) -> Path:
+    """The last checkpoint of the training. One that was ended and begun again has a folder of its
+    own, few-shot-training-2. Raises SystemExit if none is whole."""
+    last = f"trials/1-0/checkpoints/step-{TRAINING.updates:09d}"
+    found = list((folder / "sweeps").glob(f"{TRAINING.name}*/{last}"))
+    if not found:
+        raise SystemExit(
+            f"no training in {folder / 'sweeps'} has reached update {TRAINING.updates:,}; remove"
+            f" {RESULTS / TRAINING.name}.json to train again"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
 def write_page(trials: Sequence[dict[str, Any]], training: Sequence[dict[str, Any]]) -> None:
     """The table and the picture of what was measured."""
     import matplotlib
@@ -124,7 +137,7 @@ def main() -> None:
     for episodes in EPISODES:
         record(f"mujoco/{NEW}", episodes, name=f"new-{episodes}", seed=1_000)
     training = carry_out(TRAINING)
-    checkpoint = max((folder / "sweeps" / TRAINING.name).glob("trials/1-0/checkpoints/step-*"))
+    checkpoint = trained_weights(folder)
     trials: list[dict[str, Any]] = []
     for episodes, beginning in product(EPISODES, ("trained", "random")):
         trials = carry_out(tuning(folder, checkpoint, beginning, episodes))

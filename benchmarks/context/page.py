@@ -42,16 +42,17 @@ def _opposites(entries: Entries) -> list[str]:
         "The same observations and actions, opposite rewards"
         " (`benchmarks/context/opposites.py`). With a demonstration of the other task the return"
         " must change sign.", "",
-        "| the episode begins with | right | left | seeds |", "|---|--:|--:|--:|",
+        "| the episode begins with | updates | right | left | seeds |", "|---|--:|--:|--:|--:|",
     ]  # fmt: skip
     tasks = list(mine[0]["tasks"])
-    for mode in mine[0]["tasks"][tasks[0]]:
-        means = [
-            statistics.mean(_score(entry, entry["tasks"][task][mode]["mean"]) for entry in mine)
-            for task in tasks
-        ]
-        cells = " | ".join(f"{mean:.2f}" for mean in means)
-        lines.append(f"| {mode} | {cells} | {len(mine)} |")
+    for updates, of in _by_updates(mine):
+        for mode in of[0]["tasks"][tasks[0]]:
+            means = [
+                statistics.mean(_score(entry, entry["tasks"][task][mode]["mean"]) for entry in of)
+                for task in tasks
+            ]
+            cells = " | ".join(f"{mean:.2f}" for mean in means)
+            lines.append(f"| {mode} | {updates} | {cells} | {len(of)} |")
     return lines
 
 
@@ -62,13 +63,14 @@ def _targets(entries: Entries) -> list[str]:
     lines = [
         "", "## Target returns", "",
         "The first of those tasks, with demonstrations of all returns from 0 to 1.25.", "",
-        "| target | reached | seeds |", "|--:|--:|--:|",
+        "| target | updates | reached | seeds |", "|--:|--:|--:|--:|",
     ]  # fmt: skip
-    for points in zip(*(entry["points"] for entry in mine), strict=True):
-        reached = statistics.mean(
-            _score(entry, point["mean"]) for entry, point in zip(mine, points, strict=True)
-        )
-        lines.append(f"| {points[0]['target']:g} | {reached:.2f} | {len(mine)} |")
+    for updates, of in _by_updates(mine):
+        for points in zip(*(entry["points"] for entry in of), strict=True):
+            reached = statistics.mean(
+                _score(entry, point["mean"]) for entry, point in zip(of, points, strict=True)
+            )
+            lines.append(f"| {points[0]['target']:g} | {updates} | {reached:.2f} | {len(of)} |")
     return lines
 
 
@@ -81,47 +83,59 @@ def _modes(entries: Entries) -> list[str]:
         "", "## Prompts on a task that was trained, and on one that was held out", "",
         "Windows of 8 steps after a prompt of 4; half of the rows of training have one, three"
         " quarters tell the return. The held-out task is fine-tuned with few episodes.", "",
-        f"| task | episodes | {' | '.join(modes)} | seeds |",
-        f"|---|--:|{'--:|' * len(modes)}--:|",
+        f"| task | episodes | updates | {' | '.join(modes)} | seeds |",
+        f"|---|--:|--:|{'--:|' * len(modes)}--:|",
     ]  # fmt: skip
     groups = dict.fromkeys((e["part"], e["task"], e.get("episodes")) for e in mine)
     for part, task, few in groups:
-        of = [e for e in mine if (e["part"], e["task"], e.get("episodes")) == (part, task, few)]
-        means = [
-            statistics.mean(_score(entry, entry["modes"][mode]["mean"]) for entry in of)
-            for mode in modes
-        ]
-        cells = " | ".join(f"{mean:.2f}" for mean in means)
-        lines.append(f"| {task} ({part}) | {few or 'all'} | {cells} | {len(of)} |")
+        alike = [e for e in mine if (e["part"], e["task"], e.get("episodes")) == (part, task, few)]
+        for updates, of in _by_updates(alike):
+            means = [
+                statistics.mean(_score(entry, entry["modes"][mode]["mean"]) for entry in of)
+                for mode in modes
+            ]
+            cells = " | ".join(f"{mean:.2f}" for mean in means)
+            what = f"{task} ({part}) | {few or 'all'} | {updates}"
+            lines.append(f"| {what} | {cells} | {len(of)} |")
     return lines
+
+
+def _by_updates(entries: Entries) -> list[tuple[str, Entries]]:
+    """Entries of equally many updates, as the text of a cell; older ones do not say it."""
+    kept: dict[int, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        kept.setdefault(entry.get("updates", 0), []).append(entry)
+    return [(f"{updates:,}" if updates else "", of) for updates, of in sorted(kept.items())]
 
 
 def _by_steps(entries: Entries) -> dict[int, list[float]]:
     out: dict[int, list[float]] = {}
     for entry in entries:
-        if entry["part"] == "windows":
-            out.setdefault(entry["steps"], []).append(_score(entry, entry["mean"]))
-    return out
+        out.setdefault(entry["steps"], []).append(_score(entry, entry["mean"]))
+    return dict(sorted(out.items()))
 
 
 def _windows(entries: Entries) -> list[str]:
-    by_steps = _by_steps(entries)
-    if not by_steps:
+    mine = [entry for entry in entries if entry["part"] == "windows"]
+    if not mine:
         return []
     lines = [
         "", "## The length of the window", "",
         "Hopper, without prompts: the same tokens a batch, updates and episodes.", "",
-        "| steps of the window | score | ± over seeds | seeds |", "|--:|--:|--:|--:|",
+        "| steps of the window | updates | score | ± over seeds | seeds |",
+        "|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
-    for steps, scores in sorted(by_steps.items()):
-        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-        lines.append(f"| {steps} | {statistics.mean(scores):.2f} | {spread:.2f} | {len(scores)} |")
+    for updates, of in _by_updates(mine):
+        for steps, scores in _by_steps(of).items():
+            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+            what = f"{steps} | {updates} | {statistics.mean(scores):.2f}"
+            lines.append(f"| {what} | {spread:.2f} | {len(scores)} |")
     return lines
 
 
 def _draw(entries: Entries, file: Path) -> None:
-    by_steps = _by_steps(entries)
-    if not by_steps:
+    mine = [entry for entry in entries if entry["part"] == "windows"]
+    if not mine:
         return
     import matplotlib
 
@@ -129,10 +143,14 @@ def _draw(entries: Entries, file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(4.5, 3.4))
-    steps = sorted(by_steps)
-    for each in steps:
-        axis.plot([each] * len(by_steps[each]), by_steps[each], ".", color="grey")
-    axis.plot(steps, [statistics.mean(by_steps[each]) for each in steps], "o-")
+    for updates, of in _by_updates(mine):
+        by_steps = _by_steps(of)
+        for steps, scores in by_steps.items():
+            axis.plot([steps] * len(scores), scores, ".", color="grey")
+        means = [statistics.mean(scores) for scores in by_steps.values()]
+        axis.plot(list(by_steps), means, "o-", label=f"{updates} updates")
+    if len(_by_updates(mine)) > 1:
+        axis.legend(fontsize=8)
     axis.set(xscale="log", xlabel="steps of the window", ylabel="return (1: teacher)")
     axis.grid(alpha=0.3)
     figure.tight_layout()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 NAMES = {"gato": "Gato, decision-transformer", "plain": "plain Decision Transformer"}
 PUBLISHED = {
@@ -16,81 +16,110 @@ PUBLISHED = {
 """The paper's, on D4RL's own medium-v2 files and 100,000 updates: other data."""
 
 
-def write_page(entries: Sequence[dict[str, Any]], folder: Path, name: str) -> None:
+Entries = Sequence[Mapping[str, Any]]
+
+
+class Group(NamedTuple):
+    """What entries share whose seeds are averaged."""
+
+    task: str
+    model: str
+    source: str
+    updates: int
+    windows: int
+
+    def cells(self) -> str:
+        """Updates and windows of an update, as cells of a table."""
+        return f"{self.updates:,} | {self.windows:,}"
+
+
+def write_page(entries: Entries, folder: Path, name: str) -> None:
     """Write NAME.md and NAME.png into a folder, from the kept entries."""
     if not entries:
         raise SystemExit("nothing was measured yet")
-    updates = ", ".join(f"{value:,}" for value in sorted({entry["updates"] for entry in entries}))
-    windows = ", ".join(f"{value:,}" for value in sorted({e["windows"] for e in entries}))
     episodes = sorted({len(point["returns"]) for entry in entries for point in entry["points"]})
     machine = entries[-1]["machine"]
     lines = [
         "# Decision Transformer", "",
         "`python -m benchmarks.decision_transformer`: the run `decision-transformer` beside a plain"
         " Decision Transformer with the paper's sizes and settings"
-        " (`benchmarks/decision_transformer/plain.py`): the same data, updates"
-        f" ({updates} of {windows} windows), target return and evaluation"
+        " (`benchmarks/decision_transformer/plain.py`): the same data, updates, windows of an"
+        " update, target return and evaluation"
         f" ({', '.join(map(str, episodes))} episodes, last update). Scores are"
         " normalised as D4RL's: 0 is random play, 100 the expert.", "",
-        "| task | data | its mean | model | seeds | score | ± over seeds | paper, other data |",
-        "|---|---|--:|---|--:|--:|--:|--:|",
+        "| task | data | its mean | model | updates | windows | seeds | score | ± over seeds |"
+        " paper, other data |",
+        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
-    mediums = [entry for entry in entries if entry["data"] == "medium"]
-    for task, model in sorted({(entry["task"], entry["model"]) for entry in mediums}):
-        mine = [e for e in mediums if e["task"] == task and e["model"] == model]
+    for group, mine in _grouped(entry for entry in entries if entry["data"] == "medium").items():
         scores = [entry["points"][0]["normalised"] for entry in mine]
         spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
         lines.append(
-            f"| {task} | medium | {mine[0]['data_normalised']:.1f} | {NAMES[model]} | {len(mine)} |"
-            f" {statistics.mean(scores):.1f} | {spread:.1f} | {PUBLISHED.get(task, '')} |"
+            f"| {group.task} | medium, {group.source} | {mine[0]['data_normalised']:.1f} |"
+            f" {NAMES[group.model]} | {group.cells()} | {_num_seeds(mine)} |"
+            f" {statistics.mean(scores):.1f} | {spread:.1f} | {PUBLISHED.get(group.task, '')} |"
         )
     lines += [
         "", "On random, medium and expert data together, the reached score against the target"
         " return:", "", f"![reached against target]({name}.png)", "",
-        "| task | model | target | reached, mean over seeds |", "|---|---|--:|--:|",
+        "| task | data | model | updates | windows | seeds | target | reached, mean over seeds |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
-    for task, model, curve in _curves(entries):
+    mixed = _mixed(entries)
+    for group, mine in mixed.items():
         lines += [
-            f"| {task} | {NAMES[model]} | {target:,.0f} | {reached:,.0f} |"
-            for target, reached in curve
+            f"| {group.task} | {group.source} | {NAMES[group.model]} | {group.cells()} |"
+            f" {_num_seeds(mine)} | {target:,.0f} | {reached:,.0f} |"
+            for target, reached in _curve(mine)
         ]
     lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
-    _draw(entries, folder / f"{name}.png")
+    _draw(mixed, folder / f"{name}.png")
 
 
-def _curves(
-    entries: Sequence[dict[str, Any]],
-) -> list[tuple[str, str, list[tuple[float, float]]]]:
-    """Task, model and (target, reached) of the mixed data, averaged over seeds."""
-    mixed = [entry for entry in entries if entry["data"] != "medium"]
-    out: list[tuple[str, str, list[tuple[float, float]]]] = []
-    for task, model in sorted({(entry["task"], entry["model"]) for entry in mixed}):
-        by_target: dict[float, list[float]] = {}
-        for entry in mixed:
-            if (entry["task"], entry["model"]) == (task, model):
-                for point in entry["points"]:
-                    by_target.setdefault(point["target"], []).append(point["mean"])
-        out.append((task, model, [(target, statistics.mean(v)) for target, v in by_target.items()]))
-    return out
+def _grouped(entries: Iterable[Mapping[str, Any]]) -> dict[Group, list[Mapping[str, Any]]]:
+    """Entries that differ in their seeds alone, in the order of their groups."""
+    groups: dict[Group, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        groups.setdefault(Group(*(entry[name] for name in Group._fields)), []).append(entry)
+    return dict(sorted(groups.items()))
 
 
-def _draw(entries: Sequence[dict[str, Any]], file: Path) -> None:
+def _num_seeds(entries: Entries) -> int:
+    return len({entry["seed"] for entry in entries})
+
+
+def _mixed(entries: Entries) -> dict[Group, list[Mapping[str, Any]]]:
+    return _grouped(entry for entry in entries if entry["data"] != "medium")
+
+
+def _curve(entries: Entries) -> list[tuple[float, float]]:
+    """Target and reached return, averaged over seeds."""
+    by_target: dict[float, list[float]] = {}
+    for entry in entries:
+        for point in entry["points"]:
+            by_target.setdefault(point["target"], []).append(point["mean"])
+    return [(target, statistics.mean(reached)) for target, reached in by_target.items()]
+
+
+def _draw(mixed: Mapping[Group, Entries], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    curves = _curves(entries)
-    tasks = list(dict.fromkeys(task for task, _, _ in curves))
+    tasks = list(dict.fromkeys(group.task for group in mixed))
     if not tasks:
         return
     figure, axes = pyplot.subplots(1, len(tasks), figsize=(4.5 * len(tasks), 3.6), squeeze=False)
     for axis, task in zip(axes[0], tasks, strict=True):
-        for of, model, curve in curves:
-            if of == task:
-                axis.plot(*zip(*curve, strict=True), "o-", label=NAMES[model])
+        mine = {group: of for group, of in mixed.items() if group.task == task}
+        for group, of in mine.items():
+            label = NAMES[group.model]
+            if len(mine) > len({each.model for each in mine}):
+                label += f" ({group.source}, {group.updates:,} of {group.windows:,})"
+            axis.plot(*zip(*_curve(of), strict=True), "o-", label=label)
         ends = axis.get_xlim()
         axis.plot(ends, ends, "--", color="grey", linewidth=0.8)
         axis.set(title=task, xlabel="target return")

@@ -8,22 +8,25 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, generalist, small
+from benchmarks import ablations, few_shot, generalist, small
 from benchmarks.context.page import write_page as write_context
 from benchmarks.decision_transformer.page import write_page as write_transformer
 
 MACHINE = {"cpu": "a processor", "date": "2026-01-01", "commit": "abc"}
 
 
-def target_entry(model: str, data: str, seed: int, reached: list[float]) -> dict[str, Any]:
+def target_entry(
+    model: str, data: str, seed: int, reached: list[float], *, updates: int = 10
+) -> dict[str, Any]:
     """An entry of the benchmark of target returns."""
     points = [
         {"target": 100.0 * (i + 1), "normalised": value, "mean": value, "returns": [value]}
         for i, value in enumerate(reached)
     ]
     return {
-        "task": "mujoco/hopper", "data": data, "model": model, "seed": seed, "updates": 10,
-        "windows": 16, "points": points, "data_normalised": 38.1, "machine": MACHINE,
+        "task": "mujoco/hopper", "data": data, "model": model, "seed": seed, "updates": updates,
+        "source": "made here", "windows": 16, "points": points, "data_normalised": 38.1,
+        "machine": MACHINE,
     }  # fmt: skip
 
 
@@ -31,16 +34,19 @@ def test_target_returns_are_averaged_over_seeds_beside_the_datas_own(tmp_path: P
     entries = [
         target_entry("gato", "medium", 0, [40.0]),
         target_entry("gato", "medium", 1, [50.0]),
+        target_entry("gato", "medium", 1, [80.0], updates=1000),
         target_entry("plain", "medium", 0, [30.0]),
         target_entry("gato", "random+medium+expert", 0, [10.0, 20.0]),
         target_entry("gato", "random+medium+expert", 1, [30.0, 40.0]),
     ]
     write_transformer(entries, tmp_path, "page")
     text = (tmp_path / "page.md").read_text()
-    ours = "| mujoco/hopper | medium | 38.1 | Gato, decision-transformer | 2 | 45.0 | 7.1 |"
-    assert ours in text
-    assert "| plain Decision Transformer | 1 | 30.0 | 0.0 |" in text
-    assert "| mujoco/hopper | Gato, decision-transformer | 200 | 30 |" in text
+    ours = "| mujoco/hopper | medium, made here | 38.1 | Gato, decision-transformer |"
+    assert f"{ours} 10 | 16 | 2 | 45.0 | 7.1 |" in text
+    assert f"{ours} 1,000 | 16 | 1 | 80.0 | 0.0 |" in text
+    assert "| plain Decision Transformer | 10 | 16 | 1 | 30.0 | 0.0 |" in text
+    mixed = "| mujoco/hopper | made here | Gato, decision-transformer | 10 | 16 | 2 | 200 | 30 |"
+    assert mixed in text
     assert (tmp_path / "page.png").is_file()
 
 
@@ -51,15 +57,17 @@ def test_context_is_told_by_part(tmp_path: Path) -> None:
         {"part": "opposites", "tasks": {"right": modes, "left": modes}, **scale},
         {"part": "targets", "points": [{"target": 0.5, "mean": 0.8}], **scale},
         {"part": "seen", "task": "mujoco/hopper", "modes": modes, **scale},
-        {"part": "windows", "steps": 4, "mean": 1.0, **scale},
-        {"part": "windows", "steps": 4, "mean": 2.0, **scale},
+        {"part": "windows", "steps": 4, "mean": 1.0, "updates": 1500, **scale},
+        {"part": "windows", "steps": 4, "mean": 2.0, "updates": 1500, **scale},
+        {"part": "windows", "steps": 4, "mean": 0.2, "updates": 20, **scale},
     ]
     write_context(entries, tmp_path, "page")
     text = (tmp_path / "page.md").read_text()
-    assert "| demonstration | 0.50 | 0.50 | 1 |" in text
-    assert "| 0.5 | 0.40 | 1 |" in text
-    assert "| mujoco/hopper (seen) | all | 0.00 | 0.50 | 1 |" in text
-    assert "| 4 | 0.75 | 0.35 | 2 |" in text
+    assert "| demonstration |  | 0.50 | 0.50 | 1 |" in text
+    assert "| 0.5 |  | 0.40 | 1 |" in text
+    assert "| mujoco/hopper (seen) | all |  | 0.00 | 0.50 | 1 |" in text
+    assert "| 4 | 1,500 | 0.75 | 0.35 | 2 |" in text
+    assert "| 4 | 20 | 0.10 | 0.00 | 1 |" in text
 
 
 def test_the_generalists_page_has_the_mean_over_families(
@@ -123,6 +131,16 @@ def test_prompting_is_as_good_as_its_worse_task(tmp_path: Path) -> None:
     assert small.prompting(tmp_path) == {
         "demonstration": 0.625, "demonstration of the other": -0.5,
     }  # fmt: skip
+
+
+def test_few_shot_takes_the_training_that_was_whole(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="has reached update 1,500"):
+        few_shot.trained_weights(tmp_path)
+    for name, step in (("few-shot-training", 500), ("few-shot-training-2", 1500)):
+        (tmp_path / f"sweeps/{name}/trials/1-0/checkpoints/step-{step:09d}").mkdir(parents=True)
+    found = few_shot.trained_weights(tmp_path)
+    assert found.relative_to(tmp_path).parts[1] == "few-shot-training-2"
+    assert found.name == "step-000001500"
 
 
 def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> None:

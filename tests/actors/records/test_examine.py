@@ -119,8 +119,10 @@ def worker(source: Shelf | None) -> Worker:
 
 def test_a_worker_evaluates_on_held_out_records() -> None:
     assignment = Assignment(role="evaluate", task=TASK.name, seeds=(0, 1, 2, 3))
-    report, evaluation = worker(Shelf()).perform(assignment)
+    examined = worker(Shelf())
+    report, evaluation = examined.perform(assignment)
     assert report.failed is None
+    assert examined.progress().env_steps == report.env_steps == 4
     assert evaluation is not None
     assert evaluation.returns == (1.0, 0.0, 1.0, 0.0)
     assert evaluation.measures["yes/no"].value == pytest.approx(2 / 3)
