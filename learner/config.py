@@ -103,8 +103,8 @@ class LearnerConfig:
                 raise ValueError(f"{name} is {value}, it must be at least 0 and finite")
         if not 0.0 <= self.final_rate_fraction <= 1.0:
             raise ValueError(
-                f"final_rate_fraction is {self.final_rate_fraction}, it must be from 0 to 1, which"
-                " keeps the rate constant"
+                f"final_rate_fraction {self.final_rate_fraction:g} must be from 0 to 1, which keeps"
+                " the rate constant"
             )
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}, each must be at least 0 and below 1")

@@ -84,18 +84,43 @@ class Steps:
         if isinstance(self._update, ParallelUpdate):
             self._prepare_ranks(self._update, batch)
             return
-        self.prepared = prepare(
-            self._model,
-            self._update,
-            batch.batch,
-            self._config,
-            stager=self._stager,
-            device=self._device,
-            max_threads=self._max_threads,
-            folder=self._folder,
-        )
+        self.prepared = self._prepared(self._update, batch)
         for note in self.prepared.notes:
             self._say("learner", note)
+
+    def _prepared(self, update: Update, batch: Staged) -> Prepared:
+        most_rows = None
+        while True:
+            try:
+                return prepare(
+                    self._model,
+                    update,
+                    batch.batch,
+                    self._config,
+                    stager=self._stager,
+                    device=self._device,
+                    max_threads=self._max_threads,
+                    folder=self._folder,
+                    most_rows=most_rows,
+                )
+            except RuntimeError as problem:
+                rows = self._stager.micro_batch_rows
+                if rows is None or rows == 1 or not is_out_of_memory(problem):
+                    raise
+            most_rows = self._fewer(rows, when="before the first update")
+
+    def _fewer(self, rows: int, *, when: str) -> int:
+        """Half as many rows at once as memory has run out with."""
+        fewer = -(-rows // 2)
+        self._stager.micro_batch_rows = fewer
+        text = (
+            f"no memory for {rows} rows at once ({when}); goes on with {fewer}:"
+            " learner.micro_batch_rows"
+        )
+        self._say("problem", text)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return fewer
 
     def _prepare_ranks(self, update: ParallelUpdate, batch: Staged) -> None:
         limit, bf16 = row_limit(self._folder, self._config.micro_batch_rows), update.bf16
@@ -131,12 +156,5 @@ class Steps:
                 rows = batch.max_rows
                 if rows == 1 or not is_out_of_memory(problem):
                     raise
-            self._stager.micro_batch_rows = -(-rows // 2)
-            text = (
-                f"no memory for {rows} rows at once (step {step}); goes on with"
-                f" {self._stager.micro_batch_rows}: learner.micro_batch_rows"
-            )
-            self._say("problem", text)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._fewer(rows, when=f"step {step}")
             batch = self._again(batch)

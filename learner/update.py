@@ -118,7 +118,8 @@ class Update:
             if not torch.isfinite(share):
                 raise self._failure(f"loss {share.item()}", part, step, part=index)
             with self.clock.of("backward"):
-                share.backward()
+                if share.requires_grad:  # not where the only trained part is absent: images
+                    share.backward()
             sums.add(part.task_index[loss.rows], loss.losses.detach(), loss.correct)
         return sums
 

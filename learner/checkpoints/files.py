@@ -109,9 +109,13 @@ def keep_as_best(path: Path, note: Mapping[str, object]) -> bool:
         _sync(draft)
         if not (draft / RECORD).is_file():
             return False
-        shutil.rmtree(best, ignore_errors=True)
+        replaced = best.with_name(f"{REPLACED}{BEST}")
+        if best.exists():  # set aside, until its successor is there
+            shutil.rmtree(replaced, ignore_errors=True)
+            best.rename(replaced)
         draft.rename(best)
         _sync(best.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
         return True
     except FileNotFoundError:
         return False

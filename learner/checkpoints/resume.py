@@ -74,7 +74,7 @@ def resume(
     checkpoint's are named with what they change.
 
     Raises:
-        ValueError: All checkpoints are damaged, or the model has another shape.
+        ValueError: All checkpoints are damaged, one cannot be read, or the model has another shape.
     """
     if not folder.is_dir():
         return None
@@ -83,7 +83,12 @@ def resume(
     for path in reversed(checkpoints):
         try:
             progress = load_checkpoint(path, model, optimiser)
-        except (DamagedFile, OSError) as problem:
+        except OSError as problem:  # such as too many open files: the checkpoint may be whole
+            raise ValueError(
+                f"cannot read the checkpoint {path} ({problem.strerror or problem}); start the run"
+                " again when that is over, or move the checkpoint away"
+            ) from problem
+        except DamagedFile as problem:
             if path == checkpoints[0]:
                 raise ValueError(
                     f"no checkpoint in {folder} is whole, the oldest because {problem}"

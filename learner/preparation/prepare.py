@@ -15,7 +15,7 @@ from gato.network.share import Share
 from gato.sequence import Batch
 from learner.clock import product_rate
 from learner.config import LearnerConfig
-from learner.preparation.memory import MemoryPlan, free_bytes, plan_memory
+from learner.preparation.memory import MemoryPlan, free_bytes, is_out_of_memory, plan_memory
 from learner.preparation.precision import (
     Computing,
     candidates,
@@ -68,6 +68,7 @@ def prepare(
     device: torch.device,
     max_threads: int,
     folder: Path,
+    most_rows: int | None = None,
 ) -> Prepared:
     """Try what the settings leave open on a batch, and set `update` and `stager` to it.
 
@@ -82,14 +83,17 @@ def prepare(
         device: Where the model is.
         max_threads: That leave room for the workers.
         folder: Of the checkpoints, where the choice is kept.
+        most_rows: At once, where memory has run out with more. None: as many as are planned.
 
     Raises:
         ValueError: Not even one row fits the memory.
+        torch.OutOfMemoryError, RuntimeError: There is too little memory for the rows at once, of
+            which `stager` has the number.
     """
     ways = candidates(config, device, max_threads=max_threads)
 
     def planned(*, bf16: bool) -> MemoryPlan:
-        return plan_memory(
+        plan = plan_memory(
             model,
             work_of(batch),
             bf16=bf16,
@@ -97,6 +101,7 @@ def prepare(
             free_bytes=free_bytes(device),
             micro_batch_rows=config.micro_batch_rows,
         )
+        return replace(plan, micro_batch_rows=min(plan.micro_batch_rows, most_rows or plan.rows))
 
     memory = planned(bf16=all(way.bf16 for way in ways))  # float32 needs more
     stager.micro_batch_rows = memory.micro_batch_rows
@@ -202,6 +207,8 @@ def _packs(model: Gato, once: Callable[[], None], device: torch.device) -> str:
     try:
         once()
     except RuntimeError as problem:  # an older GPU, or heads of an odd width
+        if is_out_of_memory(problem):
+            raise
         model.transformer.is_packed = False
         return str(problem).strip().splitlines()[0][:200]
     return ""

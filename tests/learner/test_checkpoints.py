@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from dataclasses import replace
@@ -138,6 +139,44 @@ def test_what_killed_processes_left_is_cleaned_up(trained: Path) -> None:
     assert learner.progress.step == 12
     assert names(trained) == ["step-000000008", "step-000000012"]
     assert not draft.exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("learner.checkpoints.state.read_tensors", read)
+        with pytest.raises(ValueError, match=r"cannot read .*step-000000012 \(Too many open files"):
+            make(trained, epoch=2)
+    assert names(trained) == ["step-000000008", "step-000000012"]
+    assert make(trained, epoch=2).progress.step == 12
+
+
+def test_the_best_checkpoint_outlives_a_kill_while_it_is_replaced(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keep_as_best(checkpoint_path(trained, 8), {"score": 0.5})
+    rename = Path.rename
+
+    class Killed(BaseException):
+        pass
+
+    def kill(path: Path, target: Path) -> Path:
+        if target.name == "best":
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "rename", kill)
+        keep_as_best(checkpoint_path(trained, 12), {"score": 0.7})
+    make(trained, epoch=2)
+    assert load_checkpoint(trained / "best", Gato(MODEL)).step == 8
+    assert keep_as_best(checkpoint_path(trained, 12), {"score": 0.7})
+    assert load_checkpoint(trained / "best", Gato(MODEL)).step == 12
+    assert not list(trained.glob(".*"))
 
 
 def test_a_checkpoint_has_the_state_of_its_step_though_the_model_has_changed_since(

@@ -70,6 +70,17 @@ def test_frozen_parts_stay_as_they_are_and_others_learn(tmp_path: Path) -> None:
             assert not is_same, name
 
 
+def test_a_batch_without_what_is_trained_changes_nothing(tmp_path: Path) -> None:
+    """The patches alone are trained, and no row has an image."""
+    rest = ("transformer", "embedding.table", "embedding.place", "embedding.wave_mix")
+    config = replace(CONFIG, frozen=rest)
+    before = _arrays(make(tmp_path / "before", config=config).model)
+    learner = make(tmp_path / "after", config=config)
+    assert list(learner.run())[-1].gradient_norm == 0.0
+    for name, array in _arrays(learner.model).items():
+        assert np.array_equal(array, before[name]), name
+
+
 def test_frozen_parameters_have_no_place_in_the_optimiser() -> None:
     model = Gato(MODEL)
     freeze(model, ["transformer.blocks.0", "embedding.table.weight"])

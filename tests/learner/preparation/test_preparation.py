@@ -192,6 +192,30 @@ def test_where_memory_runs_out_the_update_is_made_in_smaller_parts(
     assert set(rows[6:]) == {1}
 
 
+def test_where_memory_runs_out_while_it_measures_the_learner_measures_with_fewer_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    def little_memory(model: Gato, batch: TensorBatch, **options: object) -> Loss:
+        rows.append(len(batch.ids))
+        if len(batch.ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return next_token_loss(model, batch, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(update, "next_token_loss", little_memory)
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    learner = make(tmp_path, config=replace(CONFIG, bf16=None))
+    assert list(learner.run())[-1].step == CONFIG.num_updates
+    problems = [text.split(";")[0] for kind, text in learner.notes if kind == "problem"]
+    assert problems == [
+        "no memory for 4 rows at once (before the first update)",
+        "no memory for 2 rows at once (before the first update)",
+    ]
+    assert rows[:2] == [4, 2]
+    assert set(rows[2:]) == {1}
+
+
 def test_another_error_of_pytorch_is_not_taken_for_a_lack_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
