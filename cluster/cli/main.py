@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -124,9 +126,19 @@ def main() -> None:
         app(standalone_mode=True)
     except (ValueError, OSError) as problem:
         Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
-            f"[bold red]error:[/bold red] {literal(' '.join(str(problem).split()))}"
+            f"[bold red]error:[/bold red] {literal(' '.join(_said(problem).split()))}"
         )
         raise SystemExit(2) from None
+
+
+def _said(problem: ValueError | OSError) -> str:
+    if isinstance(problem, OSError) and problem.errno == errno.ENAMETOOLONG:
+        name = max(Path(str(problem.filename)).parts, key=len)
+        return (
+            f"there is no run, file or folder {name[:32] + '...'!r}: a name of {len(name)} letters"
+            " is too long for any; gato runs lists the runs"
+        )
+    return str(problem)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def _of_checkpoint(
         model=acting_config(config.model),
         weights=weights_of(found.path, config, snapshot if precision == "bf16" else exact),
         tasks=policies,
-        text_model=_text_model(config.text, run, (known[name] for name in names)),
+        text_model=text_model_of(config.text, run, (known[name] for name in names)),
     )
 
 
@@ -140,7 +140,7 @@ def _last_steps(prompt: Window, num_steps: int) -> Window | None:
     )
 
 
-def _text_model(text: str, run: Path, tasks: Iterable[Task]) -> bytes | None:
+def text_model_of(text: str, run: Path, tasks: Iterable[Task]) -> bytes | None:
     """The SentencePiece model of a run's setting `text`, if it has one and a task shows text, or
     has it written."""
     if text == BYTES or not have_text(tasks):

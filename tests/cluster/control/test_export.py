@@ -15,7 +15,7 @@ from actors.players.player import TimeStep
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
 from cluster.control.evaluation.evaluate import load_player, locate
-from cluster.control.export import _text_model, export_policy, policy_of
+from cluster.control.export import export_policy, policy_of, text_model_of
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
@@ -216,5 +216,5 @@ def test_a_task_that_only_writes_text_keeps_its_text_encoder(here: Path) -> None
     shows, writes = (resolve_task(name) for name in ("vqa/easy-vqa", "text/notes"))
     assert not any(spec.kind is Kind.TEXT for spec in writes.observations.values())
     for task in (shows, writes):
-        assert _text_model("text.model", here, [task]) == b"words"
-    assert _text_model("text.model", here, [HOPPER]) is None
+        assert text_model_of("text.model", here, [task]) == b"words"
+    assert text_model_of("text.model", here, [HOPPER]) is None
