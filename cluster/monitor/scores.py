@@ -81,18 +81,25 @@ class Spread:
 
     total: float = 0.0
     squares: float = 0.0
+    """Of the distances from the mean: those of the values lose all digits of large ones."""
     count: int = 0
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
         kept = tuple(values)
-        return cls(total=math.fsum(kept), squares=math.fsum(v * v for v in kept), count=len(kept))
+        total = math.fsum(kept)
+        squares = math.fsum((v - total / len(kept)) ** 2 for v in kept)
+        return cls(total=total, squares=squares, count=len(kept))
 
     def __add__(self, other: Spread) -> Spread:
+        count = self.count + other.count
+        # Chan et al. 1979: the means' distance from each other adds to those from the means.
+        apart = other.mean - self.mean if self.count and other.count else 0.0
+        between = apart**2 * self.count * other.count / max(1, count)
         return Spread(
             total=self.total + other.total,
-            squares=self.squares + other.squares,
-            count=self.count + other.count,
+            squares=self.squares + other.squares + between,
+            count=count,
         )
 
     @property
@@ -101,11 +108,7 @@ class Spread:
 
     @property
     def std(self) -> float:
-        return (
-            math.sqrt(max(0.0, self.squares / self.count - self.mean**2))
-            if self.count
-            else math.nan
-        )
+        return math.sqrt(self.squares / self.count) if self.count else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

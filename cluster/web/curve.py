@@ -161,14 +161,9 @@ def _together(group: Sequence[CurvePoint]) -> CurvePoint:
     """Neighbours as one point, at the place of the last."""
     if len(group) == 1:
         return group[0]
-    returns = Spread(
-        total=math.fsum(point.returns.total for point in group),
-        squares=math.fsum(point.returns.squares for point in group),
-        count=sum(point.returns.count for point in group),
-    )
     return replace(
         group[-1],
-        returns=returns,
+        returns=sum((point.returns for point in group), Spread()),
         low=min(point.low for point in group),
         high=max(point.high for point in group),
     )

@@ -154,7 +154,19 @@ def test_a_spread_has_the_mean_and_deviation_of_its_values(values: list[float]) 
     assert spread.count == len(values)
     assert spread.mean == pytest.approx(mean, abs=1e-9)
     variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-    assert spread.std == pytest.approx(math.sqrt(variance), abs=1e-3)
+    assert spread.std == pytest.approx(math.sqrt(variance), abs=1e-9)
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8),
+    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8),
+)
+def test_the_deviation_of_large_values_keeps_its_digits(one: list[float], two: list[float]) -> None:
+    large = [1e8 + value for value in (*one, *two)]
+    parts = Spread.of(large[: len(one)]) + Spread.of(large[len(one) :])
+    mean = math.fsum(large) / len(large)
+    variance = math.fsum((value - mean) ** 2 for value in large) / len(large)
+    assert parts.std == pytest.approx(math.sqrt(variance), rel=1e-6, abs=1e-6)
 
 
 def test_nothing_has_no_mean_and_equal_values_no_deviation() -> None:
