@@ -37,9 +37,13 @@ class TrialState:
     def score(self) -> float | None:
         """Of its last evaluation, or of the checkpoint that it goes on from."""
         if self.copied is not None and not self.of_generation:
-            score = self.copied.score
-        else:
-            score = self.reports[-1].score if self.reports else math.nan
+            return self.copied.score if math.isfinite(self.copied.score) else None
+        return self.reported_score
+
+    @property
+    def reported_score(self) -> float | None:
+        """Of its last evaluation, by which Tune ranks it also after it has copied another."""
+        score = self.reports[-1].score if self.reports else math.nan
         return score if math.isfinite(score) else None
 
     @property

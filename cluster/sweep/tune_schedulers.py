@@ -137,12 +137,12 @@ class RecordingPbt(PopulationBasedTraining):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
         known = self._log.trials[_place(trial)[0]]
-        if known.score is None:
+        if known.reported_score is None:
             return
         state = self._trial_state[trial]
-        state.last_score = known.score
+        state.last_score = known.reported_score
         state.last_train_time = state.last_perturbation_time = known.step
-        state.last_result = {"step": known.step, "score": known.score}
+        state.last_result = {"step": known.step, "score": known.reported_score}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._log.report(*_place(trial), result)
