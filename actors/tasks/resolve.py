@@ -188,13 +188,15 @@ def _of_id(
             if option not in (*own, "action_bound")
         },
     )
-    task = make(text_tokens=own["text_tokens"], action_bound=bound)
-    for option, lacks in NEEDED_FOR.items():
-        if option in options:
-            changed = {"text_tokens": own["text_tokens"], "action_bound": bound}
-            changed[option] *= 2
-            if make(**changed) == task:
-                raise ValueError(f"{name} {lacks}; leave out {option}")
+    tokens = own["text_tokens"]
+    task = make(text_tokens=tokens, action_bound=bound)
+    others = {
+        "action_bound": partial(make, text_tokens=tokens, action_bound=2.0 * bound),
+        "text_tokens": partial(make, text_tokens=2 * tokens, action_bound=bound),
+    }
+    for option, other in others.items():
+        if option in options and other() == task:
+            raise ValueError(f"{name} {NEEDED_FOR[option]}; leave out {option}")
     return task
 
 

@@ -21,7 +21,7 @@ def expert(task: Task) -> ControlRule:
     require_package(task)
     from metaworld.policies import ENV_POLICY_MAP  # pyright: ignore[reportMissingImports]
 
-    policy: Any = ENV_POLICY_MAP[task.env_kwargs["env_name"]]()
+    policy: Any = ENV_POLICY_MAP[str(task.env_kwargs["env_name"])]()
 
     def act(shown: Observed) -> Float[np.ndarray, "N A"]:
         with warnings.catch_warnings():

@@ -53,8 +53,10 @@ def fold(summary: Summary, entry_id: str, time_s: float, record: Record) -> Summ
             return _learned(summary, time_s, record)
         case WorkerReport() | AssignmentProgress():
             known = summary.workers.get(record.worker)
-            of_worker = _worked if isinstance(record, WorkerReport) else _at_work
-            worker = of_worker(summary, known, time_s, record)
+            if isinstance(record, WorkerReport):
+                worker = _worked(summary, known, time_s, record)
+            else:
+                worker = _at_work(summary, known, time_s, record)
             return replace(summary, workers={**summary.workers, record.worker: worker})
         case ReplayStats():
             return replace(summary, replay=record)

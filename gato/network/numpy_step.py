@@ -59,7 +59,9 @@ def block_weights(
 
 
 def _is_plain(linear: nn.Linear) -> bool:
-    weight, has_hooks = linear.weight, linear._forward_hooks or linear._forward_pre_hooks
+    weight = linear.weight
+    # PyTorch has no public name for them.
+    has_hooks = linear._forward_hooks or linear._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and not has_hooks
 
 

@@ -142,7 +142,7 @@ def _conclude(
             else "; gato replay verify --repair removes damaged episodes"
         )
     if earlier > 0:
-        line += f" ({earlier:,} were taken out earlier; gato replay compact frees their bytes)"
+        line += f" ({earlier:,} were removed earlier; gato replay compact frees their bytes)"
     console.print(line, highlight=False, soft_wrap=True)
 
 

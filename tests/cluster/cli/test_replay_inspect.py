@@ -205,10 +205,10 @@ def test_verify_names_each_damaged_column_and_mending_takes_it_out_for_good(
     assert (folder / "data.mdb").read_bytes() == before
     status, out, _ = gato("verify", "store", "--repair")
     assert status == 0
-    assert "taken out" in out
+    assert "removed for good" in out
     status, out, _ = gato("verify", "store")
     assert status == 0
-    assert "2 episodes are whole (3 were taken out earlier" in out
+    assert "2 episodes are whole (3 were removed earlier" in out
     store = EpisodeStore(folder, capacity_bytes=CAPACITY)
     assert [header.key for header in store.episodes.values()] == ["k0", "k3"]
     assert store.add(counter_episode(0), tokens=1) is None
