@@ -23,6 +23,8 @@ def write_page(entries: Entries, folder: Path, name: str) -> None:
     ]  # fmt: skip
     for part in (_opposites, _targets, _modes, _windows):
         lines += part(entries)
+    if any(entry["part"] == "windows" for entry in entries):
+        lines += ["", f"![return over the length of the window]({name}.png)"]
     lines += ["", f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}."]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
@@ -127,9 +129,9 @@ def _windows(entries: Entries) -> list[str]:
     ]  # fmt: skip
     for updates, of in _by_updates(mine):
         for steps, scores in _by_steps(of).items():
-            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+            spread = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "–"
             what = f"{steps} | {updates} | {statistics.mean(scores):.2f}"
-            lines.append(f"| {what} | {spread:.2f} | {len(scores)} |")
+            lines.append(f"| {what} | {spread} | {len(scores)} |")
     return lines
 
 
