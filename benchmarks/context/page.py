@@ -129,7 +129,7 @@ def _windows(entries: Entries) -> list[str]:
     ]  # fmt: skip
     for updates, of in _by_updates(mine):
         for steps, scores in _by_steps(of).items():
-            spread = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "–"
+            spread = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-"
             what = f"{steps} | {updates} | {statistics.mean(scores):.2f}"
             lines.append(f"| {what} | {spread} | {len(scores)} |")
     return lines
