@@ -242,7 +242,7 @@ def list_runs(root: Path | str | None = None) -> list[RunInfo]:
     base = runs_root(root)
     runs: list[RunInfo] = []
     for file in base.glob("*/run.json"):
-        if not NAME.fullmatch(file.parent.name):
+        if file.parent.name.startswith("."):
             continue  # one that is being made, or restored
         try:
             runs.append(RunFolder(base, file.parent.name).info())

@@ -7,7 +7,9 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +19,8 @@ MOST_LETTERS = 64
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_LETTERS - 1}}}")
 RESERVED = ("data", "sweeps")
 """Folders beside the runs that are something else."""
+LEFT_S = 60.0
+"""After so long without a change a draft was left."""
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 """What a rename to a name that is taken raises: of a folder with files, or of a file."""
 
@@ -95,8 +99,11 @@ def _has_taken(draft: Path, final: Path) -> bool:
 
 
 def _remove_left(base: Path) -> None:
-    """Remove the drafts of killed processes."""
+    """Remove the drafts of killed processes. Young ones stay: another machine may be making them,
+    on a disk that is shared."""
     for left in base.glob(".*.new"):
         pid = left.name.split(".")[1]
-        if pid.isdecimal() and not is_alive(int(pid), None):
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):
+            is_old = time.time() - left.stat().st_mtime > LEFT_S
+            if is_old and pid.isdecimal() and not is_alive(int(pid), None):
+                shutil.rmtree(left, ignore_errors=True)

@@ -124,9 +124,13 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
             RunFolder.create(DEMO, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "demo").mkdir()  # a start was killed before runs were made at once
-    (tmp_path / ".999999999.ab.new").mkdir()
+    left, young = tmp_path / ".999999999.ab.new", tmp_path / ".999999999.cd.new"
+    for draft in (left, young):
+        draft.mkdir()
+    os.utime(left, (0, 0))
     assert RunFolder.create(DEMO, root=tmp_path, is_exact=True).name == "demo"
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, "demo"]
+    assert [run.name for run in list_runs(tmp_path)] == ["demo"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     with pytest.raises(RunExists):
