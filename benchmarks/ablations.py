@@ -69,19 +69,18 @@ def variant_of(settings: Mapping[str, Value]) -> str:
 
 def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The table and the picture of what was measured."""
-    machine, seeds = trials[-1]["machine"], {trial["settings"]["seed"] for trial in trials}
+    machine = trials[-1]["machine"]
     lines = [
         "# Ablations", "",
         "`python -m benchmarks.ablations`: the preset small (0.9 million parameters; Transformer-XL"
         " positions, 32 shared cosines, a quarter of the rows with a prompt), one setting changed"
         f" at a time, on recorded episodes of {' and '.join(ROBOTS)}: {STUDY.updates} updates of"
         f" {ROWS} rows of {ROW_TOKENS} tokens with one step of context. Last checkpoint,"
-        f" {STUDY.episodes} episodes a task, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}."
-        " Score: mean over the tasks; 0 is a random policy, 1 the teacher. Losses compare where"
-        " targets and rows are alike."
-        + (" Of one seed, differences of 0.1 may be chance." if len(seeds) == 1 else ""), "",
-        f"| changed | score | least to most | {' | '.join(ROBOTS)} | loss |",
-        "|---|--:|--:|" + "--:|" * len(ROBOTS) + "--:|",
+        f" {STUDY.episodes} episodes a task. Score: mean over the tasks; 0 is a random policy, 1"
+        " the teacher. Losses compare where targets and rows are alike. Of one seed, differences of"
+        " 0.1 may be chance.", "",
+        f"| changed | seeds | score | least to most | {' | '.join(ROBOTS)} | loss |",
+        "|---|--:|--:|--:|" + "--:|" * len(ROBOTS) + "--:|",
     ]  # fmt: skip
     for name in VARIANTS:
         mine = [trial["slices"][-1] for trial in trials if variant_of(trial["settings"]) == name]
@@ -93,7 +92,8 @@ def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
             for robot in ROBOTS
         )
         lines.append(
-            f"| {name} | {statistics.mean(scores):.2f} | {min(scores):.2f} to {max(scores):.2f} |"
+            f"| {name} | {len(scores)} | {statistics.mean(scores):.2f} |"
+            f" {min(scores):.2f} to {max(scores):.2f} |"
             f" {returns} | {statistics.mean(last['loss'] for last in mine):.2f} |"
         )
     lines += [

@@ -67,7 +67,8 @@ def test_context_is_told_by_part(tmp_path: Path) -> None:
     assert "| 0.5 |  | 0.40 | 1 |" in text
     assert "| mujoco/hopper (seen) | all |  | 0.00 | 0.50 | 1 |" in text
     assert "| 4 | 1,500 | 0.75 | 0.35 | 2 |" in text
-    assert "| 4 | 20 | 0.10 | 0.00 | 1 |" in text
+    assert "| 4 | 20 | 0.10 | - | 1 |" in text
+    assert "(page.png)" in text
 
 
 def test_the_generalists_page_has_the_mean_over_families(
@@ -161,5 +162,5 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
     ablations.write_page(trials, tmp_path)
     text = (tmp_path / "ablations.md").read_text()
     for name in ablations.VARIANTS:
-        assert f"| {name} | 0.70 | 0.20 to 1.20 | 1,000 | 10 | 2.00 |" in text
+        assert f"| {name} | 2 | 0.70 | 0.20 to 1.20 | 1,000 | 10 | 2.00 |" in text
     assert (tmp_path / "ablations.png").is_file()
