@@ -28,7 +28,9 @@ MOST_TEXT = 200
 ALARMING = ("died", "fail", "refused", "restarted", "no answer", "lost", "problem", "no progress")
 
 
-def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) -> Table:
+def worker_table(
+    workers: Mapping[str, WorkerState], num_gone: int, size: Size, *, now_s: float
+) -> Table:
     """A line a worker, as many as there is room for; names that are too long take several."""
     any_refused = any(worker.refused for worker in workers.values())
     has_nodes = any(worker.latest.node for worker in workers.values())
@@ -36,7 +38,7 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     optional = (("keeps", any(w.latest.kept for w in workers.values())), ("refused", any_refused))
     numbers = ("plays", "env/s", "waits", *(title for title, is_shown in optional if is_shown))
     shown = sorted(workers, key=natural)[: size.max_workers]
-    rows = [_worker_cells(name, workers[name], size) for name in shown]
+    rows = [_worker_cells(name, workers[name], size, now_s) for name in shown]
     gap = 2 if size.is_wide else 1
     widest = _name_columns(rows, names, numbers, size.columns, gap)
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
@@ -54,8 +56,11 @@ def worker_table(workers: Mapping[str, WorkerState], num_gone: int, size: Size) 
     return table
 
 
-def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]:
-    newest = worker.newest
+def _worker_cells(name: str, worker: WorkerState, size: Size, now_s: float) -> dict[str, Text]:
+    newest, assignment_s = worker.newest, worker.assignment_s(now_s)
+    does = printable(newest.role)
+    if assignment_s is not None and size.is_wide:
+        does += f" for {duration_text(assignment_s)}"
     plays = Text(str(newest.version) if newest.version else "teacher")
     if worker.age_versions:
         plays.append(f" (-{worker.age_versions})", style="yellow")
@@ -64,7 +69,7 @@ def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]
     return {
         "worker": Text(printable(name)),
         "node": Text(printable(worker.latest.node)),
-        "does": Text(f"{printable(newest.role)}{_for(worker) if size.is_wide else ''}"),
+        "does": Text(does),
         "task": Text(printable(newest.task if size.is_wide else newest.task.rpartition("/")[2])),
         "plays": plays,
         "env/s": Text(count_text(worker.env_steps_per_s())),
@@ -72,10 +77,6 @@ def _worker_cells(name: str, worker: WorkerState, size: Size) -> dict[str, Text]
         "keeps": Text(str(worker.latest.kept), style="yellow" if worker.latest.kept else "dim"),
         "refused": Text(str(num_refused), style="yellow" if num_refused else "dim"),
     }
-
-
-def _for(worker: WorkerState) -> str:
-    return f" for {duration_text(worker.at.wall_s)}" if worker.at else ""
 
 
 def _name_columns(

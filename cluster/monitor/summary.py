@@ -54,6 +54,10 @@ class WorkerState:
         within_s = WINDOW_S if self.at is not None else max(WINDOW_S, 2 * self.latest.wall_s)
         return abs(now_s - self.time_s) <= within_s
 
+    def assignment_s(self, now_s: float) -> float | None:
+        """For how long it has been at an assignment that takes long."""
+        return None if self.at is None else self.at.wall_s + max(0.0, now_s - self.time_s)
+
     @property
     def newest(self) -> WorkerReport | AssignmentProgress:
         """What it told last."""
@@ -241,7 +245,7 @@ class Summary:
                     "role": worker.newest.role,
                     "task": worker.newest.task,
                     "version": str(worker.newest.version) if worker.newest.version else None,
-                    "assignment_s": worker.at.wall_s if worker.at else None,
+                    "assignment_s": worker.assignment_s(now_s),
                     "assignment_episodes": worker.at.episodes if worker.at else None,
                     "age_versions": worker.age_versions,
                     "age_s": worker.age_s,

@@ -180,4 +180,5 @@ class _Watch:
         current = self._summary.current_workers(self._now_s)
         if not current or not size.max_workers:
             return None
-        return worker_table(current, len(self._summary.workers) - len(current), size)
+        num_gone = len(self._summary.workers) - len(current)
+        return worker_table(current, num_gone, size, now_s=self._now_s)

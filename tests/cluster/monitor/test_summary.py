@@ -383,7 +383,7 @@ def test_a_worker_at_a_long_assignment_is_shown_with_how_far_it_is() -> None:
     now_s = BEGIN_S + 90 + WINDOW_S / 2
     old, new = summary.to_json(now_s)["workers"]
     assert (old["id"], old["role"], old["task"]) == ("a", "evaluate", PONG)
-    assert (old["assignment_s"], old["assignment_episodes"]) == (90.0, 3)
+    assert (old["assignment_s"], old["assignment_episodes"]) == (90.0 + WINDOW_S / 2, 3)
     assert old["env_steps_per_s"] == pytest.approx(100.0)
     assert old["refused"] == {"NaN": 1}
     assert (new["id"], new["version"]) == ("new", str(Version(1, 1)))
