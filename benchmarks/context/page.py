@@ -154,6 +154,9 @@ def _draw(entries: Entries, file: Path) -> None:
     if len(_by_updates(mine)) > 1:
         axis.legend(fontsize=8)
     axis.set(xscale="log", xlabel="steps of the window", ylabel="return (1: teacher)")
+    steps = sorted({entry["steps"] for entry in mine})
+    axis.set_xticks(steps, [str(each) for each in steps])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
