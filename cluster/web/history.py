@@ -51,8 +51,8 @@ class History:
         self._at = At(0.0, 0.0, 0.0, 0.0)
         self._places, self._epochs = Places(), Epochs()
         self.num_cuts = 0
-        """How often points were taken out, as the learner had lost their weights: who knows the
-        curves must take them anew."""
+        """How often points were removed because a resume lost their weights. Open pages then
+        reload all curves."""
         self._replay: tuple[float, ReplayStats] | None = None
         self._players_s = 0.0
         self._iqm_s = self._interval_s = 0.0

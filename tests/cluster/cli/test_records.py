@@ -41,6 +41,15 @@ def refused(gato: Gato, *words: str) -> str:
     return err
 
 
+def train_text_model(words: str) -> None:
+    """Write small.model, which can write these words, into the working folder."""
+    spm = pytest.importorskip("sentencepiece")
+    Path("words").write_text("\n".join([words] * 50))
+    spm.SentencePieceTrainer.train(
+        input="words", model_prefix="small", vocab_size=24, hard_vocab_limit=False, minloglevel=2
+    )
+
+
 def test_a_missing_extra_is_one_line_with_its_command(
     gato: Gato, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,11 +95,7 @@ def test_an_answer_outside_of_the_vocabulary(gato: Gato, tmp_path: Path) -> None
 def test_an_answer_that_the_text_model_cannot_write_stops_the_run_before_it_starts(
     gato: Gato, tmp_path: Path
 ) -> None:
-    spm = pytest.importorskip("sentencepiece")
-    (tmp_path / "words").write_text("\n".join(["yes no red a dog cat is the"] * 50))
-    spm.SentencePieceTrainer.train(
-        input="words", model_prefix="small", vocab_size=24, hard_vocab_limit=False, minloglevel=2
-    )
+    train_text_model("yes no red a dog cat is the")
     table(tmp_path / "a.parquet", image=files(1, 2), text=["a cat", "a dog 漢"])
     assert gato("import", "a.parquet")[0] == 0
     status, _, err = gato(
@@ -165,11 +170,7 @@ def test_questions_that_are_cut_are_a_note(gato: Gato, tmp_path: Path) -> None:
 def test_an_accent_that_the_text_model_composes_is_no_unknown_character(
     gato: Gato, tmp_path: Path
 ) -> None:
-    spm = pytest.importorskip("sentencepiece")
-    (tmp_path / "words").write_text("\n".join(["un café noir"] * 50))
-    spm.SentencePieceTrainer.train(
-        input="words", model_prefix="small", vocab_size=24, hard_vocab_limit=False, minloglevel=2
-    )
+    train_text_model("un café noir")
     table(tmp_path / "a.parquet", image=files(1, 2), text=["un cafe\u0301", "noir"])
     assert gato("import", "a.parquet")[0] == 0
     make_config(
