@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from actors.config import ActorsConfig
 from cluster.runs.config import RunConfig
+from cluster.runs.task_settings import RANDOM_SHARE
 from gato.config import PRESETS, ActingConfig
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
@@ -68,6 +69,10 @@ BREADTH = RunConfig(
         evaluate_every_s=600.0,
         evaluate_share=0.5,
         generate_share=0.0,
+        # Clones of games, and of arms, get where their teachers never were.
+        relabel_share=0.4,
+        play_from=3000,
+        demonstration_random_share=RANDOM_SHARE,
         first_demonstration_steps=2_000,
         demonstration_steps=10_000,
         demonstration_steps_of={
