@@ -6,6 +6,9 @@
     gato start demo --name six-tasks --tasks hopper,halfcheetah,walker2d,pong,freeway,breakout
     python -m benchmarks.generalist runs/six-tasks --preset demo
 
+    gato start breadth
+    python -m benchmarks.generalist runs/breadth --episodes 20 --other vqa/easy-vqa=9673
+
 An evaluation that was ended goes on with the episodes that it has.
 """
 
@@ -16,6 +19,7 @@ import csv
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,13 +30,17 @@ from actors.tasks.resolve import resolve_tasks
 from benchmarks.curve import curve
 from benchmarks.learning import RESULTS
 from benchmarks.machine import ROOT, about
+from cluster.cli.evaluate import measure_text
+from cluster.control.evaluation.domains import domain_scores
 from cluster.journal.journal import Entry
 from cluster.journal.journal_file import JournalFile
+from cluster.monitor.format import number_text
 from cluster.monitor.iqm import Aggregate, aggregate
 from cluster.runs.config import RunConfig
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import FOLLOW_TASKS, RUNS
 from gato.metrics import LearnerReport
+from gato.task import RECORDED
 
 EPISODES = 50
 TARGETS: Mapping[str, float] = {
@@ -58,11 +66,13 @@ def play(run: RunFolder, task: str, episodes: int) -> dict[str, Any]:
     return json.loads(out.stdout)
 
 
-def collect(folder: Path, fewer: Mapping[str, int], preset: str | None) -> dict[str, Any]:
-    """Play the last checkpoint; all that is known of the run. `fewer`: episodes of some tasks.
+def collect(
+    folder: Path, preset: str | None, *, episodes: int, other: Mapping[str, int]
+) -> dict[str, Any]:
+    """Play the last checkpoint; all that is known of the run. `other`: episodes of some tasks.
     `preset`: what it was started from, if not from the preset of its name."""
     run = RunFolder(folder.parent, folder.name)
-    played = {name: play(run, name, fewer.get(name, EPISODES)) for name in run.config().tasks}
+    played = {name: play(run, name, other.get(name, episodes)) for name in run.config().tasks}
     entries = JournalFile(folder / "journal").read_all()
     scales = json.loads((folder / "scales.json").read_text())
     config = run.config()
@@ -70,6 +80,7 @@ def collect(folder: Path, fewer: Mapping[str, int], preset: str | None) -> dict[
     return {
         "command": _command(config, preset or config.name),
         "preset": preset,
+        "episodes": episodes,
         "tasks": {name: of["tasks"][name] for name, of in played.items()},
         "scales": scales,
         "seed": config.seed,
@@ -79,7 +90,11 @@ def collect(folder: Path, fewer: Mapping[str, int], preset: str | None) -> dict[
         "wall_s": round(entries[-1].time_s - _begun_s(entries), 1),
         "learner_s": round(math.fsum(report.wall_s for report in reports), 1),
         "parameters": _parameters(Path(next(iter(played.values()))["checkpoint"])),
-        "curves": {name: curve(entries, name, _begun_s(entries), scales[name]) for name in scales},
+        "curves": {
+            name: curve(entries, name, _begun_s(entries), scales[name])
+            for name in scales
+            if name in played
+        },
         "machine": about(),
     }
 
@@ -91,7 +106,8 @@ def _command(config: RunConfig, preset: str) -> str:
     if config.name != preset:
         words.append(f"--name {config.name}")
     if config.tasks != base.tasks:
-        base = FOLLOW_TASKS[preset](base, resolve_tasks(*config.tasks))
+        if preset in FOLLOW_TASKS:
+            base = FOLLOW_TASKS[preset](base, resolve_tasks(*config.tasks))
         words.append(f"--tasks {','.join(config.tasks)}")
     if config.learner.num_updates != base.learner.num_updates:
         words.append(f"--updates {config.learner.num_updates}")
@@ -118,9 +134,15 @@ def over(result: Mapping[str, Any], family: str) -> Aggregate | None:
             for value in task["returns"]
         ]
         for name, task in result["tasks"].items()
-        if name.startswith(family)
+        if name in result["scales"] and _is_of(name, family)
     ]
     return aggregate(scores)
+
+
+def _is_of(task: str, family: str) -> bool:
+    """Whether a task is of this family; of none, those that are played are."""
+    played = re.split("[/:]", task)[0]
+    return played == family if family else played not in RECORDED
 
 
 def write(result: Mapping[str, Any], name: str) -> None:
@@ -133,13 +155,15 @@ def write(result: Mapping[str, Any], name: str) -> None:
         for task, played in result["tasks"].items():
             writer.writerows([task, i, value] for i, value in enumerate(played["returns"]))
     machine = result["machine"]
-    few = [
+    episodes = result.get("episodes", EPISODES)
+    other = [
         f"{task}={len(played['returns'])}"
         for task, played in result["tasks"].items()
-        if len(played["returns"]) < EPISODES
+        if len(played["returns"]) != episodes
     ]
     options = f" --preset {result['preset']}" if result.get("preset") else ""
-    options += f" --fewer {' '.join(few)}" if few else ""
+    options += f" --episodes {episodes}" if episodes != EPISODES else ""
+    options += f" --other {' '.join(other)}" if other else ""
     lines = [
         f"# The run {name}", "",
         f"One set of weights ({result['parameters'] / 1e6:.2f} million numbers) on all tasks:"
@@ -150,18 +174,13 @@ def write(result: Mapping[str, Any], name: str) -> None:
         f" {result['learner_s'] / 3600:.1f} hours of the learner{_wall(result)}. {machine['cpu']},"
         f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random"
         " policy, 1 the teacher.", "",
-        "| task | episodes | return | ± | of the teacher | teacher | random | target |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        *_domains(result),
+        *_tasks(result), "",
     ]  # fmt: skip
     for task, played in result["tasks"].items():
-        scale, target = result["scales"][task], TARGETS.get(task)
-        lines.append(
-            f"| {task} | {len(played['returns'])} | {played['return']:,.1f} |"
-            f" {played['return_std']:,.1f} | {played['normalised']:.2f} |"
-            f" {scale['teacher_return']:,.1f} |"
-            f" {scale['random_return']:,.1f} | {'' if target is None else f'{target:g}'} |"
-        )
-    lines.append("")
+        if played.get("measures"):
+            said = (measure_text(*measure) for measure in played["measures"].items())
+            lines.append(f"- {task}: {', '.join(said)}.")
     for family, target in (("mujoco", ROBOTS_TARGET), ("atari", None), ("", None)):
         if (found := over(result, family)) is not None:
             said = f"{found.iqm:.2f}"
@@ -175,6 +194,39 @@ def write(result: Mapping[str, Any], name: str) -> None:
     lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
     _draw(result, name)
+
+
+def _domains(result: Mapping[str, Any]) -> list[str]:
+    """The table of domains; nothing where two kinds of task say no more than their means."""
+    scores = domain_scores(
+        {name: (task.get("success"), task["normalised"]) for name, task in result["tasks"].items()}
+    )
+    if len(scores) < 3:
+        return []
+    return [
+        "| domain | tasks | success | of the teacher | accuracy |", "|---|--:|--:|--:|--:|",
+        *(f"| {' | '.join(score.cells())} |" for score in scores), "",
+    ]  # fmt: skip
+
+
+def _tasks(result: Mapping[str, Any]) -> list[str]:
+    """The table of tasks, with a column of success where some task has it."""
+    has_success = any(task.get("success") is not None for task in result["tasks"].values())
+    titles = ["task", "episodes", "return", "±", "of the teacher", "teacher", "random"]
+    titles += ["success"] if has_success else ["target"]
+    lines = [f"| {' | '.join(titles)} |", "|---" + "|--:" * (len(titles) - 1) + "|"]
+    for name, task in result["tasks"].items():
+        scale = result["scales"].get(name, {})
+        success, target = task.get("success"), TARGETS.get(name)
+        percent = "-" if success is None else f"{success:.0%}"
+        cells = [
+            name, str(len(task["returns"])), f"{task['return']:,.1f}",
+            f"{task['return_std']:,.1f}", number_text(task["normalised"]),
+            number_text(scale.get("teacher_return")), number_text(scale.get("random_return")),
+            percent if has_success else "" if target is None else f"{target:g}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _wall(result: Mapping[str, Any]) -> str:
@@ -214,20 +266,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of the run, such as runs/generalist")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="of each task")
     parser.add_argument(
-        "--fewer", nargs="*", default=[], metavar="TASK=N", help=f"episodes in place of {EPISODES}"
+        "--other", nargs="*", default=[], metavar="TASK=N", help="other episodes of some tasks"
     )
-    parser.add_argument(
-        "--preset", choices=list(FOLLOW_TASKS), help="that the run was started from"
-    )
+    parser.add_argument("--preset", choices=list(RUNS), help="that the run was started from")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
-    pairs = [word.partition("=") for word in arguments.fewer]
-    fewer = {task: int(number) for task, _, number in pairs}
+    pairs = [word.partition("=") for word in arguments.other]
+    other = {task: int(number) for task, _, number in pairs}
     name = RunFolder(folder.parent, folder.name).config().name
-    if (arguments.preset or name) not in FOLLOW_TASKS:
+    if (arguments.preset or name) not in RUNS:
         parser.error(f"name what {name} was started from with --preset")
-    write(collect(folder, fewer, arguments.preset), name)
+    result = collect(folder, arguments.preset, episodes=arguments.episodes, other=other)
+    write(result, name)
 
 
 if __name__ == "__main__":

@@ -92,11 +92,28 @@ def test_the_generalists_page_has_the_mean_over_families(
     generalist.write(result, "generalist")
     text = (tmp_path / "generalist.md").read_text()
     assert "5 of 10 updates" in text
-    assert "| atari/pong | 2 | 1.0 | 0.0 | 0.10 | 10.0 | 0.0 | 16.5 |" in text
+    assert "| atari/pong | 2 | 1.0 | 0.0 | 0.10 | 10.0 | 0.00 | 16.5 |" in text
     assert "over 2 tasks (mujoco): 0.90" in text
     rows = (tmp_path / "generalist.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
     assert (tmp_path / "generalist.png").is_file()
+    assert "| domain |" not in text
+
+    # Kinds of data that are measured otherwise stand in a table of domains, and are in no mean.
+    measured = {"yes/no": 0.9, "yes/no, best single answer": 0.5, "bits per byte": 0.25}
+    more = {
+        "metaworld/reach": played([5.0, 5.0, 5.0]) | {"success": 2 / 3},
+        "vqa/shapes": played([1.0, 0.0]) | {"success": 0.5, "measures": measured},
+        "minigrid:Level-v0": played([0.5, 0.5]) | {"normalised": None},
+    }
+    generalist.write(result | {"tasks": result["tasks"] | more, "episodes": 2}, "breadth")
+    text = (tmp_path / "breadth.md").read_text()
+    assert "--episodes 2 --other metaworld/reach=3`" in text
+    assert "| metaworld | 1 | 67% | 0.50 | - |" in text
+    assert "| vqa | 1 | - | - | 50% |" in text
+    assert "| minigrid:Level-v0 | 2 | 0.5 | 0.0 | - | - | - | - |" in text
+    assert "yes/no 90.0%, yes/no, best single answer 50.0%, bits per byte 0.250." in text
+    assert "over 3 tasks (all)" in text  # hopper, ant and pong have scales
 
 
 @pytest.mark.parametrize(
