@@ -23,7 +23,7 @@ from benchmarks.machine import ROOT
 from cluster.control.run_journal import journal_of
 from cluster.monitor.fold import read_summary
 from cluster.monitor.scores import read_scales
-from cluster.monitor.watch import render
+from cluster.monitor.terminal.watch import render
 from cluster.runs.folder import find_run
 
 HEIGHT = 200

@@ -90,7 +90,7 @@ def record(
     from actors.tasks.resolve import resolve_task
     from actors.teachers.demonstrate import demonstrate
     from actors.teachers.resolve import teacher_for
-    from cluster.runs import dataset_import
+    from cluster.runs.data import dataset_import
     from cluster.runs.disk_space import require_space
     from cluster.runs.folder import runs_root
     from replay.formats.reader import Reading, attempt_of
@@ -98,7 +98,7 @@ def record(
     found = resolve_task(task)
     require_space(runs_root())
     if captions:
-        from cluster.runs.captions import record_captions
+        from cluster.runs.data.captions import record_captions
 
         called = name or re.sub(r"[/:]", "-", f"{found.name}-captions")
         record_captions(found, called, episodes=episodes, seed=seed, console=console)
@@ -129,7 +129,7 @@ def import_data(
     from actors.envs.gymnasium_env import keyword_defaults
     from actors.tasks.catalog import TASKS
     from actors.tasks.resolve import resolve_task
-    from cluster.runs import dataset_import, datasets
+    from cluster.runs.data import dataset_import, datasets
     from cluster.runs.disk_space import require_space
     from cluster.runs.folder import runs_root
     from replay.formats.detect import needless, read_source

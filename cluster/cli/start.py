@@ -258,7 +258,7 @@ def _prepare(run: str, tasks: list[str] | None, data: list[str] | None) -> None:
     that it reads if a package holds it."""
     from actors.envs.packages import require_extras
     from cluster.cli.data import import_data
-    from cluster.runs import datasets
+    from cluster.runs.data import datasets
 
     preset = RUNS.get(run)
     if preset is None:

@@ -111,7 +111,7 @@ def show(run: str | None, *, once: bool, redis_url: str | None, console: Console
     """Print the status of a run, once or until it ends."""
     from cluster.control import run_control
     from cluster.control.run_journal import journal_of, own_summary
-    from cluster.monitor.watch import render, watch_live
+    from cluster.monitor.terminal.watch import render, watch_live
 
     folder = find_run(run)
     home = folder.home

@@ -12,11 +12,11 @@ from actors.tasks.resolve import resolve_task, resolve_tasks, use_env_python
 from actors.tasks.text_encoder import BYTES, model_path, text_encoder
 from actors.teachers.resolve import TAUGHT, absolute_spec, has_teacher, teacher_for, teacher_return
 from cluster.monitor.scores import Scale, scale_of
-from cluster.runs import datasets
-from cluster.runs.alphabet import cut_notes, require_writable
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import read_config
 from cluster.runs.config_text import is_config_file, read_plain
+from cluster.runs.data import datasets
+from cluster.runs.data.alphabet import cut_notes, require_writable
 from cluster.runs.normalise import with_statistics
 from cluster.runs.overrides import override, told_paths, with_tasks
 from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config

@@ -18,7 +18,7 @@ from cluster.journal.redis_client import RedisAway
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
-from cluster.monitor.watch import ENDED, render, watch_live
+from cluster.monitor.terminal.watch import ENDED, render, watch_live
 from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, ShownState, runs_root

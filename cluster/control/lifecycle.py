@@ -20,7 +20,7 @@ from cluster.control.storage import require_not_moved
 from cluster.control.supervise import Connections, supervise_or_fail
 from cluster.monitor.format import literal
 from cluster.monitor.scores import read_scales
-from cluster.monitor.watch import ENDED, watch_live
+from cluster.monitor.terminal.watch import ENDED, watch_live
 from cluster.runs.config import RunConfig
 from cluster.runs.disk_space import require_space
 from cluster.runs.folder import RunFolder, find_run, runs_root

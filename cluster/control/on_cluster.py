@@ -21,7 +21,7 @@ from cluster.control.home import RemoteSupervisor
 from cluster.control.initial_weights import initial_of
 from cluster.control.order import About, Order
 from cluster.control.run_journal import keep_url
-from cluster.monitor.watch import ENDED
+from cluster.monitor.terminal.watch import ENDED
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.members import Member, find_member, has_actor, members
 from cluster.runs.config import RunConfig

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from cluster.monitor.format import duration_text
 from cluster.monitor.table import print_table
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
+from cluster.runs.data import datasets
 from cluster.runs.resolve import layout_of, tasks_of
 from cluster.runs.task_settings import TaskNeeds, all_needs
 from gato.network.flops import Work, training_flops

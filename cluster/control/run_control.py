@@ -16,7 +16,7 @@ from cluster.journal.journal import START, ControlWord, Journal
 from cluster.journal.records import Event, Record
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.summary import Summary
-from cluster.monitor.watch import ENDED
+from cluster.monitor.terminal.watch import ENDED
 from cluster.runs.folder import RunFolder, ShownState, find_run
 from cluster.runs.home import SUPERVISOR, Home
 

@@ -13,9 +13,9 @@ from cluster.control.build_run import scales_of
 from cluster.journal.writer import JournalWriter
 from cluster.monitor.format import literal
 from cluster.monitor.scores import Scale
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
-from cluster.runs.dataset_import import UNFILTERED, unread_lines
+from cluster.runs.data import datasets
+from cluster.runs.data.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
 from cluster.runs.resolve import tasks_of
 from cluster.supervision.best import BestCheckpoint, read_best

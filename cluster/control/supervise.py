@@ -17,7 +17,7 @@ from cluster.control.storage import copied
 from cluster.journal.records import Event
 from cluster.monitor.fold import read_summary
 from cluster.monitor.format import literal
-from cluster.monitor.watch import render, watch_live
+from cluster.monitor.terminal.watch import render, watch_live
 from cluster.nodes.connect import connect_ray
 from cluster.nodes.part_logs import keep_session
 from cluster.runs.config import RunConfig

@@ -17,7 +17,7 @@ from cluster.monitor.curves import entries_of
 from cluster.monitor.fold import fold, killed
 from cluster.monitor.scores import read_scales
 from cluster.monitor.summary import Summary
-from cluster.monitor.watch import ENDED
+from cluster.monitor.terminal.watch import ENDED
 from cluster.runs.folder import RunFolder
 
 LOOK_EVERY_S = 1.0

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.tasks.resolve import resolve_task, resolve_tasks
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
+from cluster.runs.data import datasets
 from gato.array_spec import Kind
 from gato.statistics import Statistics
 from gato.task import Task, normalised

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from cluster.runs import datasets
+from cluster.runs.data import datasets
 from cluster.runs.folder import RunFolder, find_run, list_runs, runs_root
 from cluster.runs.home import require_here
 from replay.config import ReplayConfig

@@ -15,10 +15,10 @@ from cluster.control.build_run import (
     with_paths_of,
 )
 from cluster.monitor.scores import Scale, read_scales
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_from_plain
 from cluster.runs.config_text import is_config_file, read_plain
+from cluster.runs.data import datasets
 from cluster.runs.folder import RunFolder, runs_root
 from cluster.runs.presets import FOLLOW_TASKS, find_run_config
 from cluster.runs.replay_location import Place, find_place

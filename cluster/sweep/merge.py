@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
+from cluster.runs.data import datasets
 from cluster.runs.resolve import layout_of, tasks_of
 from gato.episode import Episode
 from replay.ingest import Added

@@ -13,8 +13,8 @@ from typing import Any
 from cluster.monitor.alerts import standing_alerts
 from cluster.monitor.format import natural
 from cluster.monitor.summary import Summary
-from cluster.monitor.waits import waits_text
-from cluster.monitor.watch import ENDED
+from cluster.monitor.terminal.waits import waits_text
+from cluster.monitor.terminal.watch import ENDED
 from cluster.runs.folder import RunFolder
 from cluster.web.measures import ages, finite_only
 from gato.serialization import to_plain

@@ -17,7 +17,7 @@ import torch
 from cluster.control import lifecycle
 from cluster.control.run_control import summary_of
 from cluster.runs.config import RunConfig
-from cluster.runs.datasets import find
+from cluster.runs.data.datasets import find
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.network.model import Gato

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from actors.envs.gymnasium_env import keyword_defaults
 from actors.tasks.catalog import TASKS
-from cluster.runs import dataset_import as importing
-from cluster.runs.datasets import DataSet, find
+from cluster.runs.data import dataset_import as importing
+from cluster.runs.data.datasets import DataSet, find
 from gato.episode import Episode, check_episode
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions, Reading

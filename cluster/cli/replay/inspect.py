@@ -26,7 +26,7 @@ from cluster.cli.replay.rows import plain_row, rows_of
 from cluster.monitor.format import bytes_text, count_text, literal, number_text, percent_text
 from cluster.monitor.scores import read_scales
 from cluster.monitor.table import print_table
-from cluster.runs.dataset_import import UNTOLD_MIX, unread_lines
+from cluster.runs.data.dataset_import import UNTOLD_MIX, unread_lines
 from cluster.runs.replay_location import Place, find_place, opened
 from gato.task import Task
 from replay.sampling.config import MixConfig

@@ -14,7 +14,7 @@ import pytest
 
 from actors.envs.packages import require_extras
 from cluster.control.build_run import data_notes, make_config
-from cluster.runs import datasets
+from cluster.runs.data import datasets
 from tests.cluster.command import gato as command
 from tests.replay.formats.test_records import files, questions, table
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from actors.tasks.catalog import TASKS
 from cluster.cli.replay.inspect import stats
 from cluster.cli.replay.provenance import provenance
-from cluster.runs import dataset_import as importing
+from cluster.runs.data import dataset_import as importing
 from replay.formats.detect import read_source
 from replay.formats.reader import ImportOptions
 

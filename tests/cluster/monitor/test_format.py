@@ -24,7 +24,7 @@ from cluster.monitor.format import literal, printable
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary
 from cluster.monitor.table import print_table
-from cluster.monitor.watch import render
+from cluster.monitor.terminal.watch import render
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.metrics import Evaluation, ReplayStats, WorkerReport

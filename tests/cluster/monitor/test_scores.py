@@ -24,9 +24,9 @@ from cluster.monitor.scores import (
     read_scales,
     scale_of,
 )
-from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
-from cluster.monitor.task_table import aggregate_line, task_table
+from cluster.monitor.terminal.size import Size
+from cluster.monitor.terminal.task_table import aggregate_line, task_table
 from gato.array_spec import ArraySpec, Kind
 from gato.metrics import Evaluation
 from gato.task import References, Task

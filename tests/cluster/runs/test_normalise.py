@@ -13,8 +13,8 @@ import pytest
 from actors.tasks.resolve import resolve_task
 from cluster.control.build_run import make_config
 from cluster.control.evaluation.evaluate import StoredPrompts
-from cluster.runs import datasets
 from cluster.runs.config import RunConfig
+from cluster.runs.data import datasets
 from cluster.runs.normalise import Moments
 from cluster.runs.resolve import tasks_of
 from gato.compatibility.coverage import Coverage

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from actors.tasks.resolve import resolve_task
 from actors.teachers.demonstrate import demonstrate
-from cluster.runs import dataset_import
+from cluster.runs.data import dataset_import
 from cluster.sweep.build import Asked, make_sweep
 from cluster.sweep.folder import SweepFolder
 from cluster.sweep.journal import Planned

@@ -16,8 +16,8 @@ from cluster.monitor.format import (
     percent_text,
     printable,
 )
-from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
+from cluster.monitor.terminal.size import Size
 from gato.metrics import Mean
 
 SILENT_S = 30.0

@@ -5,7 +5,7 @@ import pytest
 from cluster.journal.records import Event
 from cluster.monitor.fold import fold
 from cluster.monitor.summary import Summary
-from cluster.monitor.waits import waits_text
+from cluster.monitor.terminal.waits import waits_text
 from gato.metrics import LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

@@ -48,7 +48,8 @@ class DataSet:
     warnings: tuple[str, ...] = ()
     """What an agent cannot see of it: clipped values, and values that share a token."""
     alphabets: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Of tasks that write text, their characters and the longest text (`cluster.runs.alphabet`)."""
+    """Of tasks that write text, their characters and the longest text; see
+    `cluster.runs.data.alphabet`."""
 
     @property
     def doubts(self) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from actors.records.captioning import Captioned, caption, describe_of
 from actors.tasks.resolve import resolve_task
-from cluster.runs import dataset_import
+from cluster.runs.data import dataset_import
 from gato.episode import Episode
 from gato.task import CAPTIONS, Task
 from replay.formats.reader import Attempt, Reading

@@ -12,10 +12,17 @@ from rich.console import Console
 from cluster.journal.records import Event
 from cluster.monitor.format import broken, flowed
 from cluster.monitor.summary import Summary
-from cluster.monitor.watch import render, watch_live
+from cluster.monitor.terminal.watch import render, watch_live
 from gato.metrics import LearnerReport, Mean, WorkerReport
 from gato.version import Version
-from tests.cluster.monitor.test_watch import BEGIN_S, Script, entries, folded, records, task_names
+from tests.cluster.monitor.terminal.test_watch import (
+    BEGIN_S,
+    Script,
+    entries,
+    folded,
+    records,
+    task_names,
+)
 
 NODE = "a-machine-of-ours.example.org"
 LONG = "it was killed by a signal and is started again on another machine of this cluster"

@@ -20,9 +20,9 @@ from rich.console import Console
 from actors.tasks.catalog import TASKS
 from actors.tasks.resolve import resolve_task
 from cluster.cli.data import import_data
-from cluster.runs import dataset_import as importing
-from cluster.runs import datasets
-from cluster.runs.datasets import DataSet
+from cluster.runs.data import dataset_import as importing
+from cluster.runs.data import datasets
+from cluster.runs.data.datasets import DataSet
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.minari.export import export_minari
@@ -254,8 +254,8 @@ def test_recording_again_adds_episodes_of_any_teacher() -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cluster.runs import dataset_import as importing
-from tests.cluster.runs.test_dataset_import import imported
+from cluster.runs.data import dataset_import as importing
+from tests.cluster.runs.data.test_dataset_import import imported
 real, importing.GROUP_EPISODES, importing.FIRST_WRITE = importing.EpisodeStore.add_all, 20, 10**9
 def add_all(store, records):
     outcomes = real(store, records)
@@ -279,7 +279,7 @@ def test_a_killed_import_loses_no_episode_and_no_warning(tmp_path: Path, runs: P
     env = {
         **os.environ,
         "GATO_RUNS": str(runs),
-        "PYTHONPATH": str(Path(importing.__file__).parents[2]),
+        "PYTHONPATH": str(Path(importing.__file__).parents[3]),
     }
     killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL

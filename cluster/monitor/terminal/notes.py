@@ -18,8 +18,8 @@ from cluster.monitor.format import (
     percent_text,
     printable,
 )
-from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary, WorkerState
+from cluster.monitor.terminal.size import Size
 from gato.metrics import ReplayStats
 
 MIN_NAME_COLUMNS = 10

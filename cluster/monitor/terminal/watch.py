@@ -18,12 +18,12 @@ from cluster.journal.records import Event
 from cluster.journal.redis_client import RedisAway
 from cluster.monitor.fold import fold, killed
 from cluster.monitor.format import duration_text, printable
-from cluster.monitor.notes import note_table, worker_table
-from cluster.monitor.panels import head_panel
 from cluster.monitor.scores import Scale
-from cluster.monitor.size import MOST_EVENTS, Size
 from cluster.monitor.summary import Summary
-from cluster.monitor.task_table import aggregate_line, task_table
+from cluster.monitor.terminal.notes import note_table, worker_table
+from cluster.monitor.terminal.panels import head_panel
+from cluster.monitor.terminal.size import MOST_EVENTS, Size
+from cluster.monitor.terminal.task_table import aggregate_line, task_table
 
 GIVE_UP_S = 20.0
 """A journal that does not answer for this long is given up."""

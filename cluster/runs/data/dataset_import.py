@@ -14,11 +14,11 @@ from rich.table import Table
 from actors.tasks.recorded_table import is_recorded_name
 from cluster.monitor.format import literal
 from cluster.monitor.progress import Progressing
-from cluster.runs.dataset_card import About, Observations
-from cluster.runs.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
+from cluster.runs.data.dataset_card import About, Observations
+from cluster.runs.data.datasets import CAPACITY_BYTES, DataSet, counted, find, read_about, root
+from cluster.runs.data.same_source import SourceCheck, absolute
 from cluster.runs.folder import runs_root
 from cluster.runs.folder_name import NAME
-from cluster.runs.same_source import SourceCheck, absolute
 from gato.episode import Episode
 from gato.metrics import Amount
 from gato.task import Task

@@ -17,7 +17,7 @@ from cluster.monitor.fold import fold
 from cluster.monitor.format import duration_text
 from cluster.monitor.scores import Scale
 from cluster.monitor.summary import Summary
-from cluster.monitor.watch import GIVE_UP_S, render, watch_live
+from cluster.monitor.terminal.watch import GIVE_UP_S, render, watch_live
 from gato.metrics import Amount, Evaluation, LearnerReport, Mean, ReplayStats, WorkerReport
 from gato.version import Version
 

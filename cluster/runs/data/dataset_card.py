@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from cluster.runs.alphabet import Alphabets
-from cluster.runs.datasets import read_about, tasks_in
+from cluster.runs.data.alphabet import Alphabets
+from cluster.runs.data.datasets import read_about, tasks_in
 from gato.array_spec import Kind
 from gato.compatibility.coverage import Coverage
 from gato.episode import Episode

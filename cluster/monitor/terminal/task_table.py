@@ -15,8 +15,8 @@ from cluster.monitor.format import (
     spread_text,
 )
 from cluster.monitor.scores import MEASURES, TaskState, mean_success
-from cluster.monitor.size import Size
 from cluster.monitor.summary import Summary
+from cluster.monitor.terminal.size import Size
 
 MIN_SPARK_COLUMNS = 8
 MAX_SPARK_COLUMNS = 60

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
-from cluster.runs import dataset_import as importing
-from cluster.runs import datasets
-from cluster.runs.datasets import DataSet, mean_returns
+from cluster.runs.data import dataset_import as importing
+from cluster.runs.data import datasets
+from cluster.runs.data.datasets import DataSet, mean_returns
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from gato.episode import Episode
