@@ -121,6 +121,10 @@ class ModelConfig:
     """See `EmbeddingConfig`."""
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    action_dropout: float = 0.0
+    """Share of the sequences whose actions are hidden from the input in training (our option; past
+    motion dropout of Bansal et al. 2018, "ChauffeurNet"). Where steps resemble those before them, a
+    model with context else learns to repeat its actions, and not to look."""
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
     return_conditioned: bool = False
@@ -135,6 +139,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         # Both check their own values: a wrong setting is found before anything is built.
         _ = self.embedding, self.transformer
+        if not 0.0 <= self.action_dropout < 1.0:
+            raise ValueError(f"action_dropout {self.action_dropout} must be in [0, 1)")
 
     @property
     def embedding(self) -> EmbeddingConfig:

@@ -39,9 +39,12 @@ class Weights:
 
 
 def acting_config(config: ModelConfig) -> ModelConfig:
-    """The shape of the model that acts with a snapshot: without shared rows, dropout or stochastic
+    """The shape of the model that acts with a snapshot: without shared rows, dropouts or stochastic
     depth, which only training needs."""
-    return replace(config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0)
+    return replace(
+        config, value_waves=0, own_value_rows=True, dropout=0.0, stochastic_depth=0.0,
+        action_dropout=0.0,
+    )  # fmt: skip
 
 
 def _acting_state(model: Gato) -> dict[str, Tensor]:

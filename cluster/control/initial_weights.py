@@ -25,7 +25,7 @@ from learner.checkpoints.files import has_checkpoint
 from learner.checkpoints.initial import stored_arrays, write_initial
 from learner.checkpoints.state import read_model_config, read_record
 
-FREE = ("dropout", "stochastic_depth", "context_tokens", "normalise")
+FREE = ("dropout", "stochastic_depth", "action_dropout", "context_tokens", "normalise")
 """Settings of the model that need not be those of its first weights."""
 
 
@@ -137,6 +137,7 @@ def with_initial(
         initial.model,
         dropout=config.model.dropout,
         stochastic_depth=config.model.stochastic_depth,
+        action_dropout=config.model.action_dropout,
     )
     mix = config.replay.mix
     mix = replace(mix, row_tokens=min(mix.row_tokens, model.context_tokens))

@@ -17,7 +17,7 @@ from gato.network.embedding import Embedding
 from gato.network.packed_attention import sequence_starts
 from gato.network.share import Share
 from gato.network.transformer import Transformer
-from gato.sequence import Batch, StepLayout
+from gato.sequence import PLACE_ACTION, Batch, StepLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,8 @@ class Gato(nn.Module):
             batch.patch_leaders,
             num_drawn=None if batch.share is None else batch.share.num_patches,
         )
+        if self.training and self.config.action_dropout:
+            x = torch.where(self._hides(batch)[:, :, None], self.embedding.place(batch.place), x)
         return self.transformer(
             x,
             batch.segment,
@@ -139,6 +141,16 @@ class Gato(nn.Module):
             starts=batch.starts,
             share=batch.share,
         )
+
+    def _hides(self, batch: TensorBatch) -> Bool[Tensor, "B L"]:
+        """The actions whose values the input does not show: those of some segments, drawn at
+        random."""
+        num_rows, row_tokens = batch.ids.shape
+        num_drawn = num_rows if batch.share is None else batch.share.num_rows
+        drawn = torch.rand(num_drawn, row_tokens, device=batch.ids.device)  # a number a segment
+        drawn = drawn if batch.share is None else drawn[batch.share.rows]
+        is_hidden = drawn.gather(1, batch.segment.long()) < self.config.action_dropout
+        return is_hidden & (batch.place == PLACE_ACTION)
 
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None

@@ -9,7 +9,7 @@ import torch
 from gato.config import PRESETS
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter
-from gato.sequence import StepLayout, Window
+from gato.sequence import PLACE_ACTION, StepLayout, Window
 from gato.weights import acting_config, load, snapshot
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
@@ -68,6 +68,36 @@ def test_a_snapshot_plays_the_same_in_a_plain_model(own_rows: bool) -> None:
     assert difference < 0.1  # bfloat16
     with pytest.raises(ValueError, match="another model"):
         load(trained, snapshot(trained))
+
+
+def test_hidden_actions_are_not_seen_but_are_still_targets() -> None:
+    torch.manual_seed(0)
+    model = Gato(replace(small_model(64).config, action_dropout=0.5))
+    batch = batch_of(ROBOT, model, num_steps=3)
+    is_action = batch.place == PLACE_ACTION
+    other = replace(batch, ids=torch.where(is_action, batch.ids + 5, batch.ids))
+
+    def sees_actions(seed: int) -> list[bool]:
+        """Whether each row's last state depends on its actions."""
+        hidden = []
+        for each in (batch, other):
+            torch.manual_seed(seed)
+            hidden.append(model(each)[:, batch.num_tokens // 2 - 1])
+        return ((hidden[0] - hidden[1]).abs().amax(-1) > 1e-6).tolist()
+
+    model.train()
+    drawn = [seen for seed in range(20) for seen in sees_actions(seed)]
+    assert 10 <= sum(drawn) <= 30
+    assert len(next_token_loss(model, batch).losses) == len(batch.target_at)
+    model.eval()
+    assert sees_actions(0) == [True, True]
+    assert acting_config(model.config).action_dropout == 0.0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_of_hidden_actions_is_a_share(share: float) -> None:
+    with pytest.raises(ValueError, match="action_dropout"):
+        replace(small_model(64).config, action_dropout=share)
 
 
 def test_spreading_a_target_keeps_its_mean_and_costs_more() -> None:

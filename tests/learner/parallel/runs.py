@@ -41,6 +41,7 @@ MODEL = ModelConfig(
     patch_stride=8,
     value_waves=8,
     stochastic_depth=0.3,
+    action_dropout=0.5,
 )
 CONFIG = LearnerConfig(
     num_updates=20,
