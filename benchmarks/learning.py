@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Study:
     """Of each task in an evaluation."""
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Kept with each of its trials."""
+    bf16: bool | None = False
+    """Products in bfloat16. None: where that is faster here, which other machines need not be."""
+    last: Callable[[Path, SweepConfig], Mapping[str, Any]] | None = None
+    """Measures more of a trained trial, given its folder; kept with the trial."""
 
 
 def gato(*words: str) -> None:
@@ -73,10 +77,13 @@ def carry_out(study: Study) -> list[dict[str, Any]]:
     study."""
     file = RESULTS / f"{study.name}.json"
     kept: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    if all(_has(kept, {**study.labels, **settings}) for settings in study.trials):
+        return kept
+    bf16 = [] if study.bf16 is None else [f"learner.bf16={str(study.bf16).lower()}"]
     sweep = make_sweep(
         Asked(
             base=study.base, name=study.name, data=study.data, over=["seed=choice:0,1"],
-            settings=[*study.settings, "learner.bf16=false"], scheduler="none", reduction=None,
+            settings=[*study.settings, *bf16], scheduler="none", reduction=None,
             trials=len(study.trials), updates=study.updates, evaluate_every=study.evaluate_every,
             episodes=study.episodes, seed=None, cpus=1, gpus=0,
         )
@@ -87,13 +94,19 @@ def carry_out(study: Study) -> list[dict[str, Any]]:
         sweep = replace(sweep, stores=(str(store),))
     for number, settings in enumerate(study.trials, start=1):
         label = {**study.labels, **settings}
-        if any(trial["settings"] == label for trial in kept):
+        if _has(kept, label):
             continue
         trial = _trained(folder, sweep, number, settings)
+        if study.last is not None:
+            trial |= study.last(folder.trial_path(number, 0), sweep)
         kept.append({"settings": label, **trial, "machine": about()})
         file.write_text(json.dumps(kept, indent=1) + "\n")
         print(f"{study.name}: {label}: {trial['slices'][-1]}", flush=True)
     return kept
+
+
+def _has(kept: Iterable[Mapping[str, Any]], label: Mapping[str, Any]) -> bool:
+    return any(trial["settings"] == label for trial in kept)
 
 
 def _trained(
