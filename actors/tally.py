@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 
-from actors.assignment import Assignment
+from actors.assignment import Assignment, Role
 from actors.delivery import Delivery
 from actors.records.marks import Marks
 from actors.rollout import Dropped
@@ -22,7 +22,7 @@ from gato.weights import Weights
 class Tally:
     """Counts the episodes of one assignment.
 
-    tally = Tally(task, assignment, weights, layout=layout, begun_s=time.monotonic())
+    tally = Tally(task, assignment, weights, begun_s=time.monotonic())
     tally.add(episode)
     report, evaluation = tally.report("w0", delivery), tally.evaluation("w0")
     """
@@ -32,15 +32,16 @@ class Tally:
         task: Task,
         assignment: Assignment,
         weights: Weights | None,
+        coverage: Coverage | None = None,
         *,
-        layout: TokenLayout | None,
         begun_s: float,
     ) -> None:
         """Begin to count.
 
         Args:
             weights: The weights that act; None if a teacher demonstrates.
-            layout: The tokens of observations. With it, evaluations warn of what tokens lose.
+            coverage: Also observes what is shown here. With it, evaluations warn of what tokens
+                lose.
             begun_s: When the assignment began, in seconds of `time.monotonic`.
         """
         self._task = task
@@ -58,8 +59,7 @@ class Tally:
         self._successes: dict[int, bool] = {}
         self._dropped: Counter[str] = Counter()
         self._last_reason = ""
-        is_evaluation = assignment.role == "evaluate"
-        self._coverage = Coverage(task.observations, layout) if layout and is_evaluation else None
+        self._coverage = coverage
         self._marks = Marks()
         self._num_cut = 0
 
@@ -137,3 +137,22 @@ class Tally:
             worker=worker,
             warnings=tuple(self._coverage.warnings(self._task.name)) if self._coverage else (),
         )
+
+
+class Coverages:
+    """What was shown of tasks. An evaluation counts with all demonstrations of its worker: a novice
+    alone may see values that hardly change, those of things that it never moves."""
+
+    def __init__(self, layout: TokenLayout | None) -> None:
+        """`layout`: of the tokens of observations; None: nothing is to be observed."""
+        self._layout = layout
+        self._demonstrated: dict[str, Coverage] = {}
+
+    def of(self, task: Task, role: Role) -> Coverage | None:
+        """What an assignment's observations are added to; None in roles that are not observed."""
+        if self._layout is None or role not in ("evaluate", "demonstrate"):
+            return None
+        empty = Coverage(task.observations, self._layout)
+        if role == "demonstrate":
+            return self._demonstrated.setdefault(task.name, empty)
+        return self._demonstrated.get(task.name, empty).merged(empty)

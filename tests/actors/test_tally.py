@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.assignment import Assignment
-from actors.tally import Tally
+from actors.assignment import Assignment, Role
+from actors.tally import Coverages, Tally
 from gato.episode import SUCCESS, Episode
+from gato.tokenizer import TokenLayout
 from gato.version import Version
 from gato.weights import Weights
 from tests.actors.fakes import COUNTING
@@ -35,7 +36,7 @@ def episode(seed: int, says: str | None) -> Episode:
 
 def test_a_return_that_is_not_finite_fails_the_evaluation() -> None:
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(7, 8))
-    tally = Tally(COUNTING, assignment, WEIGHTS, layout=None, begun_s=time.monotonic())
+    tally = Tally(COUNTING, assignment, WEIGHTS, begun_s=time.monotonic())
     tally.add(episode(7, "yes"))
     tally.add(replace(episode(8, "no"), rewards=np.array([1, np.inf, 1], np.float32)))
     evaluation = tally.evaluation("w0")
@@ -56,14 +57,40 @@ def test_an_environment_may_say_success_always_or_only_when_it_is_there(
     said: list[str | None], successes: tuple[bool, ...]
 ) -> None:
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(7, 8, 9))
-    tally = Tally(COUNTING, assignment, WEIGHTS, layout=None, begun_s=time.monotonic())
+    tally = Tally(COUNTING, assignment, WEIGHTS, begun_s=time.monotonic())
     for seed, says in zip((9, 8, 7), reversed(said), strict=True):
         tally.add(episode(seed, says))
     evaluation = tally.evaluation("w0")
     assert evaluation is not None
     assert evaluation.successes == successes
     assert evaluation.returns == (3.0, 3.0, 3.0)
-    played = Tally(
-        COUNTING, replace(assignment, role="generate"), WEIGHTS, layout=None, begun_s=0.0
-    )
+    played = Tally(COUNTING, replace(assignment, role="generate"), WEIGHTS, begun_s=0.0)
     assert played.evaluation("w0") is None
+
+
+def test_an_evaluation_counts_what_demonstrations_showed() -> None:
+    """Things lie still for a novice, but for rounding; the teacher moves them."""
+    coverages, rng = Coverages(TokenLayout()), np.random.default_rng(0)
+    assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(1,))
+
+    def shown(role: Role, scale: float) -> tuple[str, ...]:
+        tally = Tally(
+            COUNTING, replace(assignment, role=role), WEIGHTS,
+            coverage=coverages.of(COUNTING, role), begun_s=0.0,
+        )  # fmt: skip
+        state = (scale * rng.normal(size=(200, 2))).astype(np.float32)
+        tally.add(
+            replace(
+                episode(1, None), observations={"state": state},
+                actions=np.zeros((200, 1), np.float32), rewards=np.zeros(200, np.float32),
+            )
+        )  # fmt: skip
+        evaluation = tally.evaluation("w0")
+        return evaluation.warnings if evaluation else ()
+
+    (warning,) = shown("evaluate", 1e-6)
+    assert "can hardly tell the values apart" in warning
+    shown("demonstrate", 1.0)
+    assert shown("evaluate", 1e-6) == ()
+    assert coverages.of(COUNTING, "generate") is None
+    assert Coverages(None).of(COUNTING, "evaluate") is None

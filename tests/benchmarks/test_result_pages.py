@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, few_shot, generalist, small
+from benchmarks import ablations, few_shot, generalist, questions, small
 from benchmarks.context.page import write_page as write_context
 from benchmarks.decision_transformer.page import write_page as write_transformer
 
@@ -181,3 +181,33 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
     for name in ablations.VARIANTS:
         assert f"| {name} | 2 | 0.70 | 0.20 to 1.20 | 1,000 | 10 | 2.00 |" in text
     assert (tmp_path / "ablations.png").is_file()
+
+
+def test_play_is_compared_with_and_without_questions(tmp_path: Path) -> None:
+    def played(score: float) -> dict[str, Any]:
+        return {"episodes": 20, "return": 10 * score, "normalised": score, "success": None}
+
+    answers = {
+        "episodes": 2000, "return": 0.9, "normalised": 0.9, "success": 0.9,
+        "measures": {"yes/no": 0.95},
+    }  # fmt: skip
+    trials = [
+        {
+            "settings": {"mix": mix, "updates": 1500, "seed": seed},
+            "slices": [{"minutes": 3.0 + seed}],
+            "played": {
+                **dict.fromkeys(questions.RECORDED, played(score + seed / 10)),
+                **({questions.QUESTIONS: answers} if mix == questions.TOGETHER else {}),
+            },
+            "machine": MACHINE,
+        }
+        for mix, score in ((questions.ALONE, 0.5), (questions.TOGETHER, 0.6))
+        for seed in (0, 1)
+    ]
+    questions.write_page(trials, tmp_path)
+    text = (tmp_path / "questions.md").read_text()
+    assert "| mujoco/hopper | 20 | play alone | 2 | 5.5 | 0.55 | 0.50 to 0.60 | - |" in text
+    assert "| mujoco/hopper | 20 | play and questions | 2 | 6.5 | 0.65 | 0.60 to 0.70 | - |" in text
+    assert "2,000 held-out questions, each seed: 90.0%, 90.0% answered exactly" in text
+    assert "the last seed: yes/no 95.0%." in text
+    assert "3 to 4 minutes a training" in text
