@@ -190,10 +190,22 @@ def write(result: Mapping[str, Any], name: str) -> None:
             lines.append(
                 f"- Interquartile mean over {found.num_tasks} tasks ({family or 'all'}): {said}."
             )
-    lines += ["", "Tasks count alike there, however many episodes they have."]
+    lines += [*_on_the_way(result), "", "Tasks count alike there, however many episodes they have."]
     lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
     _draw(result, name)
+
+
+def _on_the_way(result: Mapping[str, Any]) -> list[str]:
+    """What the run's own evaluations came to after each half hour, if its curves have minutes."""
+    curves = [points for points in result["curves"].values() if points and "minutes" in points[0]]
+    last = max((point["minutes"] for points in curves for point in points), default=0.0)
+    said: list[str] = []
+    for minutes in range(30, min(int(last), 240) + 1, 30):
+        seen = [[p["normalised"] for p in points if p["minutes"] <= minutes] for points in curves]
+        if all(seen) and (over_tasks := aggregate([[of[-1]] for of in seen])) is not None:
+            said.append(f"{over_tasks.iqm:.2f} after {minutes} minutes")
+    return [f"- Of the evaluations on the way, of few episodes: {', '.join(said)}."] if said else []
 
 
 def _domains(result: Mapping[str, Any]) -> list[str]:

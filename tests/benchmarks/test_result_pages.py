@@ -87,13 +87,21 @@ def test_the_generalists_page_has_the_mean_over_families(
         "trained_tokens": 1_000_000, "learner_s": 3600.0, "parameters": 1_000_000,
         "tasks": {name: played(values) for name, values in tasks.items()},
         "scales": dict.fromkeys(tasks, scale), "machine": MACHINE,
-        "curves": {name: [{"step": 1, "normalised": 0.5}] for name in tasks},
+        "curves": {
+            name: [
+                {"step": 1, "normalised": 0.5, "minutes": 12.0},
+                {"step": 2, "normalised": 0.8, "minutes": 45.0},
+                {"step": 3, "normalised": 0.9, "minutes": 61.0},
+            ]
+            for name in tasks
+        },
     }  # fmt: skip
     generalist.write(result, "generalist")
     text = (tmp_path / "generalist.md").read_text()
     assert "5 of 10 updates" in text
     assert "| atari/pong | 2 | 1.0 | 0.0 | 0.10 | 10.0 | 0.00 | 16.5 |" in text
     assert "over 2 tasks (mujoco): 0.90" in text
+    assert "on the way, of few episodes: 0.50 after 30 minutes, 0.80 after 60 minutes." in text
     rows = (tmp_path / "generalist.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
     assert (tmp_path / "generalist.png").is_file()
