@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 
-from actors.assignment import Assignment, Role
+from actors.assignment import Assignment
 from actors.delivery import Delivery
 from actors.records.marks import Marks
 from actors.rollout import Dropped
@@ -32,7 +32,7 @@ class Tally:
         task: Task,
         assignment: Assignment,
         weights: Weights | None,
-        coverage: Coverage | None = None,
+        demonstrated: Demonstrated | None = None,
         *,
         begun_s: float,
     ) -> None:
@@ -40,8 +40,8 @@ class Tally:
 
         Args:
             weights: The weights that act; None if a teacher demonstrates.
-            coverage: Also observes what is shown here. With it, evaluations warn of what tokens
-                lose.
+            demonstrated: With it, and its layout, evaluations warn of what tokens lose;
+                demonstrations are added to it.
             begun_s: When the assignment began, in seconds of `time.monotonic`.
         """
         self._task = task
@@ -59,7 +59,12 @@ class Tally:
         self._successes: dict[int, bool] = {}
         self._dropped: Counter[str] = Counter()
         self._last_reason = ""
-        self._coverage = coverage
+        self._demonstrated = demonstrated.of(task) if demonstrated else None
+        self._coverage: Coverage | None = None
+        if assignment.role == "demonstrate":
+            self._coverage = self._demonstrated
+        elif assignment.role == "evaluate" and demonstrated and demonstrated.layout:
+            self._coverage = Coverage(task.observations, demonstrated.layout)
         self._marks = Marks()
         self._num_cut = 0
 
@@ -135,24 +140,27 @@ class Tally:
             wall_s=time.monotonic() - self._begun_s,
             failed=failed,
             worker=worker,
-            warnings=tuple(self._coverage.warnings(self._task.name)) if self._coverage else (),
+            warnings=self._warnings(),
         )
 
+    def _warnings(self) -> tuple[str, ...]:
+        if self._coverage is None:
+            return ()
+        return tuple(self._coverage.warnings(self._task.name, beside=self._demonstrated))
 
-class Coverages:
-    """What was shown of tasks. An evaluation counts with all demonstrations of its worker: a novice
-    alone may see values that hardly change, those of things that it never moves."""
+
+class Demonstrated:
+    """What this worker's demonstrations showed of tasks. A novice alone may see values that hardly
+    change, those of things that it never moves: an evaluation does not call them lost if a
+    demonstration of this worker told them apart."""
 
     def __init__(self, layout: TokenLayout | None) -> None:
         """`layout`: of the tokens of observations; None: nothing is to be observed."""
-        self._layout = layout
-        self._demonstrated: dict[str, Coverage] = {}
+        self.layout = layout
+        self._by_task: dict[str, Coverage] = {}
 
-    def of(self, task: Task, role: Role) -> Coverage | None:
-        """What an assignment's observations are added to; None in roles that are not observed."""
-        if self._layout is None or role not in ("evaluate", "demonstrate"):
-            return None
-        empty = Coverage(task.observations, self._layout)
-        if role == "demonstrate":
-            return self._demonstrated.setdefault(task.name, empty)
-        return self._demonstrated.get(task.name, empty).merged(empty)
+    def of(self, task: Task) -> Coverage | None:
+        """The task's, which grows."""
+        if self.layout is not None and task.name not in self._by_task:
+            self._by_task[task.name] = Coverage(task.observations, self.layout)
+        return self._by_task.get(task.name)

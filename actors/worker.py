@@ -20,7 +20,7 @@ from actors.players.player import Player, Teacher
 from actors.records.examine import ROWS, Examiner
 from actors.records.source import NoRecords, RecordSource
 from actors.rollout import Dropped, rollout
-from actors.tally import Coverages, Tally
+from actors.tally import Demonstrated, Tally
 from actors.teachers.resolve import Teachers
 from gato.episode import AGENT, RELABELLED, Episode
 from gato.metrics import Evaluation, WorkerReport
@@ -114,7 +114,7 @@ class Worker:
         self._outbox = Outbox() if outbox is None else outbox
         self._make = make
         self._teachers = teachers
-        self._coverages = Coverages(layout)
+        self._demonstrated = Demonstrated(layout)
         self._node = node
         self._seen = seen
         self._held_out = Examiner(records or NoRecords())
@@ -183,8 +183,9 @@ class Worker:
         self._tally = self._heartbeat = None
         weights = None if assignment.role == "demonstrate" else self._newest()
         delivery = Delivery(self._sink, self._outbox, on_answer=self._note_life)
-        coverage = self._coverages.of(task, assignment.role)
-        self._tally = tally = Tally(task, assignment, weights, coverage, begun_s=self._begun_s)
+        self._tally = tally = Tally(
+            task, assignment, weights, self._demonstrated, begun_s=self._begun_s
+        )
         try:
             delivery.hand_in()  # what earlier assignments have left
             for episode in self._play(task, assignment, weights):

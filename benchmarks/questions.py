@@ -27,6 +27,7 @@ from cluster.runs.folder import RunFolder
 from cluster.runs.named.breadth import QUESTIONS
 from cluster.sweep.plan import SweepConfig
 from learner.checkpoints.files import list_checkpoints
+from learner.preparation.precision import has_bf16
 
 SEEDS = (0, 1, 2)
 RECORDED: Mapping[str, int] = {
@@ -59,8 +60,8 @@ def study_of(mix: str, seeds: Sequence[int], *, updates: int, episodes: int) -> 
         updates=updates,
         evaluate_every=updates,
         episodes=2,
-        labels={"mix": mix, "updates": updates},
-        bf16=None,
+        labels={"mix": mix, "updates": updates, "episodes": episodes, "bf16": has_bf16()},
+        bf16=has_bf16(),
         last=partial(play_last, episodes=episodes),
     )
 
@@ -94,8 +95,14 @@ def play_last(folder: Path, sweep: SweepConfig, *, episodes: int) -> dict[str, A
 
 def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The table of what was measured."""
-    machine = trials[-1]["machine"]
-    updates = trials[-1]["settings"]["updates"]
+    last = trials[-1]
+    same = ("updates", "episodes", "bf16")
+    trials = [
+        trial
+        for trial in trials
+        if all(trial["settings"][name] == last["settings"][name] for name in same)
+    ]
+    machine, updates = last["machine"], last["settings"]["updates"]
     lines = [
         "# Playing with and without questions", "",
         "`python -m benchmarks.questions`: the model of `gato start breadth` on recorded episodes"
@@ -123,7 +130,7 @@ def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
     if answered:
         lines.append(
             f"{QUESTIONS}, {answered[0]['episodes']:,} held-out questions, each seed:"
-            f" {', '.join('{:.1%}'.format(of['return']) for of in answered)} answered exactly; of"
+            f" {', '.join('{:.1%}'.format(of['success']) for of in answered)} answered exactly; of"
             " the last seed: "
             + ", ".join(measure_text(*each) for each in answered[-1]["measures"].items())
             + "."
@@ -131,7 +138,8 @@ def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
     minutes = [trial["slices"][-1]["minutes"] for trial in trials]
     lines += [
         "",
-        f"{machine['cpu']}, one thread, {machine['date']}, commit {machine['commit']};"
+        f"{machine['cpu']}, one thread, {'bfloat16' if last['settings']['bf16'] else 'float32'},"
+        f" {machine['date']}, commit {machine['commit']};"
         f" {min(minutes):.0f} to {max(minutes):.0f} minutes a training.",
     ]
     (folder / "questions.md").write_text("\n".join(lines) + "\n")

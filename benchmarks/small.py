@@ -25,7 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.generalist import over, play
+from benchmarks.generalist import play
+from benchmarks.generalist_page import over
 from benchmarks.learning import RESULTS, gato
 from benchmarks.machine import ROOT
 from cluster.runs.folder import RunFolder

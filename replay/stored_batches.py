@@ -10,6 +10,7 @@ from gato.task import Task
 from gato.tokenizer import TokenLayout
 from replay.config import ReplayConfig
 from replay.sampling.demonstrations import Demonstrations
+from replay.sampling.held_out import held_out, joined
 from replay.sampling.mixture import Mixture
 from replay.saved_state import SavedState
 from replay.storage.store import EpisodeStore
@@ -46,6 +47,7 @@ class StoredBatches:
                 "a table of replay.mix has max_times_sampled, and draws of stored episodes are not"
                 " counted; set it to null"
             )
+        self._stores = stores
         self._drawing = threading.Lock()
         for store in stores:  # priorities, and which version of the weights was the newest
             SavedState(store, saves_sampling=False).restore(config.limiter)
@@ -90,3 +92,10 @@ class StoredBatches:
         with self._drawing:
             found = (each.window(task_name, num_steps) for each in self._demonstrations)
             return next((window for window in found if window is not None), None)
+
+    def held_out(self, task_name: str, most: int) -> Window | None:
+        """At most `most` records of a task that were held out of training; None if there are
+        none."""
+        share = -(-most // len(self._stores))
+        with self._drawing:
+            return joined([held_out(store, task_name, share) for store in self._stores])

@@ -47,11 +47,13 @@ class Examinee(Player, Protocol):
 
 
 class Examiner:
-    """Examines players on the held-out records of tasks, which it asks for once."""
+    """Examines players on the held-out records of tasks, which it asks for once, unless an
+    evaluation is of more records than there ever were."""
 
     def __init__(self, source: RecordSource) -> None:
         self._source = source
         self._records: dict[str, Window] = {}
+        self._asked: dict[str, int] = {}
 
     def examine(
         self,
@@ -69,14 +71,16 @@ class Examiner:
                 f"records of {task.name} need actors.inference=worker: an inference process does"
                 " not tell how likely a text is"
             )
-        if task.name not in self._records:
-            found = self._source.held_out(task.name, MOST_RECORDS)
+        most = max(MOST_RECORDS, len(seeds))
+        if self._asked.get(task.name, 0) < most:
+            found = self._source.held_out(task.name, most)
             if found is None:
                 raise EnvFailedError(
                     f"no record of {task.name} is held out to evaluate on; import data that has a"
                     " test split, or more of it"
                 )
             self._records[task.name] = found
+            self._asked[task.name] = most
         return examine(task, self._records[task.name], player, seeds, version=version, beat=beat)
 
 

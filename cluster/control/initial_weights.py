@@ -118,7 +118,7 @@ def keep_initial(folder: RunFolder, config: RunConfig) -> None:
 def with_initial(
     config: RunConfig, what: str, *, takes_tasks: bool = False, text: str | None = None
 ) -> RunConfig:
-    """The run with the model and the text encoder of trained weights. It keeps its own dropout and
+    """The run with the model and the text encoder of trained weights. It keeps its own dropouts and
     stochastic depth; its rows are no longer than the model's context.
 
     Args:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from gato.threads import VARIABLE, use_threads
 from gato.weights import Weights
 from learner.checkpoints.files import list_checkpoints
 from learner.loop import Learner
+from learner.preparation.precision import has_bf16
 from replay.stored_batches import StoredBatches
 
 PREDECESSOR_WAIT_S = 60.0
@@ -73,8 +74,12 @@ def train(path: Path, sweep: SweepConfig, *, reported_step: int) -> Generator[Sl
             stores, tasks, layout, config.replay,
             seed=config.seed, teacher_returns=sweep.data_returns,
         )  # fmt: skip
+        computing = config.learner
+        if computing.bf16 is None and not sweep.gpus:
+            # Measured, it would be another in a trial that is compared with this one.
+            computing = replace(computing, bf16=has_bf16())
         learner = Learner(
-            config.learner, config.model, batches, _NoSink(), path / "checkpoints",
+            computing, config.model, batches, _NoSink(), path / "checkpoints",
             epoch=1, task_names=list(tasks), seed=config.seed,
             device=None if sweep.gpus else torch.device("cpu"), in_background=False,
         )  # fmt: skip

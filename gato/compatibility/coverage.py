@@ -101,12 +101,14 @@ class Coverage:
             counts.load(plain[name])
         return coverage
 
-    def warnings(self, task: str = "TASK") -> list[str]:
+    def warnings(self, task: str = "TASK", *, beside: Coverage | None = None) -> list[str]:
         """One line for each fault of an array, with the entries that have it, the numbers and what
-        to do."""
+        to do. `beside`: what else was seen of the task; values that differ there in their tokens
+        are not said to be lost."""
         lines: list[str] = []
+        both = self if beside is None else self.merged(beside)
         for name, counts in self._counts.items():
-            entries = counts.entries(name)
+            entries, wider = counts.entries(name), both._counts[name].entries(name)
             spec = self._specs[name]
             beyond = [
                 place
@@ -121,7 +123,7 @@ class Coverage:
             blind = [
                 place
                 for place, entry in enumerate(entries)
-                if entry.is_blind and not entry.is_saturated
+                if entry.is_blind and wider[place].is_blind and not entry.is_saturated
             ]
             if spec.kind is Kind.TEXT:
                 lines += [text_warning(entries[0], spec)] if outside else []

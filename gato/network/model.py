@@ -17,7 +17,7 @@ from gato.network.embedding import Embedding
 from gato.network.packed_attention import sequence_starts
 from gato.network.share import Share
 from gato.network.transformer import Transformer
-from gato.sequence import PLACE_ACTION, Batch, StepLayout
+from gato.sequence import PLACE_ACTION, PLACE_SEPARATOR, Batch, StepLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +143,19 @@ class Gato(nn.Module):
         )
 
     def _hides(self, batch: TensorBatch) -> Bool[Tensor, "B L"]:
-        """The actions whose values the input does not show: those of some segments, drawn at
-        random."""
+        """The actions whose values the input does not show: those of some segments of several
+        steps, drawn at random. A segment of one step, such as a passage of text, has no past
+        action."""
         num_rows, row_tokens = batch.ids.shape
         num_drawn = num_rows if batch.share is None else batch.share.num_rows
         drawn = torch.rand(num_drawn, row_tokens, device=batch.ids.device)  # a number a segment
         drawn = drawn if batch.share is None else drawn[batch.share.rows]
-        is_hidden = drawn.gather(1, batch.segment.long()) < self.config.action_dropout
-        return is_hidden & (batch.place == PLACE_ACTION)
+        segment = batch.segment.long()
+        is_hidden = drawn.gather(1, segment) < self.config.action_dropout
+        ends_step = (batch.place == PLACE_SEPARATOR) & (segment > 0)
+        steps = torch.zeros_like(segment).scatter_add_(1, segment, ends_step.long())
+        has_past = steps.gather(1, segment) > 1
+        return is_hidden & has_past & (batch.place == PLACE_ACTION)
 
     def logits(
         self, hidden: Float[Tensor, "... D"], low: int = 0, high: int | None = None

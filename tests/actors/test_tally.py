@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.assignment import Assignment, Role
-from actors.tally import Coverages, Tally
+from actors.tally import Demonstrated, Tally
 from gato.episode import SUCCESS, Episode
 from gato.tokenizer import TokenLayout
 from gato.version import Version
@@ -68,21 +68,20 @@ def test_an_environment_may_say_success_always_or_only_when_it_is_there(
     assert played.evaluation("w0") is None
 
 
-def test_an_evaluation_counts_what_demonstrations_showed() -> None:
+def test_values_that_demonstrations_tell_apart_are_not_lost() -> None:
     """Things lie still for a novice, but for rounding; the teacher moves them."""
-    coverages, rng = Coverages(TokenLayout()), np.random.default_rng(0)
+    demonstrated, rng = Demonstrated(TokenLayout()), np.random.default_rng(0)
     assignment = Assignment(role="evaluate", task=COUNTING.name, seeds=(1,))
 
-    def shown(role: Role, scale: float) -> tuple[str, ...]:
+    def shown(role: Role, scale: float, *, steps: int = 200) -> tuple[str, ...]:
         tally = Tally(
-            COUNTING, replace(assignment, role=role), WEIGHTS,
-            coverage=coverages.of(COUNTING, role), begun_s=0.0,
+            COUNTING, replace(assignment, role=role), WEIGHTS, demonstrated, begun_s=0.0
         )  # fmt: skip
-        state = (scale * rng.normal(size=(200, 2))).astype(np.float32)
+        state = (scale * rng.normal(size=(steps, 2))).astype(np.float32)
         tally.add(
             replace(
                 episode(1, None), observations={"state": state},
-                actions=np.zeros((200, 1), np.float32), rewards=np.zeros(200, np.float32),
+                actions=np.zeros((steps, 1), np.float32), rewards=np.zeros(steps, np.float32),
             )
         )  # fmt: skip
         evaluation = tally.evaluation("w0")
@@ -90,7 +89,11 @@ def test_an_evaluation_counts_what_demonstrations_showed() -> None:
 
     (warning,) = shown("evaluate", 1e-6)
     assert "can hardly tell the values apart" in warning
-    shown("demonstrate", 1.0)
+    shown("generate", 1.0)
+    assert len(shown("evaluate", 1e-6)) == 1
+    shown("demonstrate", 1.0, steps=20_000)
     assert shown("evaluate", 1e-6) == ()
-    assert coverages.of(COUNTING, "generate") is None
-    assert Coverages(None).of(COUNTING, "evaluate") is None
+    # What is clipped is a share of what this evaluation saw.
+    (warning,) = shown("evaluate", 1e4, steps=20)
+    assert "of the values are clipped" in warning
+    assert Demonstrated(None).of(COUNTING) is None

@@ -12,10 +12,10 @@ from actors.assignment import Assignment
 from actors.delivery import Receipt
 from actors.envs.factory import WorkerEnvs
 from actors.players.filming import ClipFolder
-from actors.players.gato_player import GatoPlayer, GatoPlayers, PromptSource
+from actors.players.gato_player import GatoPlayer, GatoPlayers
 from actors.tasks.resolve import resolve_task, resolve_tasks
 from actors.worker import Worker
-from cluster.control.evaluation.prompts import StoredPrompts
+from cluster.control.evaluation.prompts import StoredPrompts, StoredSource
 from cluster.control.evaluation.report import EvaluationReport, TaskResult
 from cluster.monitor.progress import Progressing
 from cluster.monitor.scores import Scale, read_scales, scale_of
@@ -111,7 +111,7 @@ def evaluate_run(
     tasks: Sequence[str] | None = None,
     episodes: int = 10,
     video: bool = False,
-    prompts: PromptSource | None = None,
+    prompts: StoredSource | None = None,
     log: EvaluationLog | None = None,
     progress: Progressing | None = None,
 ) -> EvaluationReport:
@@ -122,7 +122,7 @@ def evaluate_run(
         tasks: Names of tasks. Default: those of the run.
         episodes: Episodes of each task, on the seeds that all evaluations use.
         video: Film each task's first episode, into the run's folder under clips.
-        prompts: Of demonstrations. Default: the run's replay.
+        prompts: Of demonstrations, and of held-out records. Default: the run's replay.
         log: Keeps each episode as it ends; those that it has are not played again.
         progress: Told of each episode.
 
@@ -210,7 +210,7 @@ def _players(
     tasks: Sequence[str],
     *,
     seed: int,
-    prompts: PromptSource | None = None,
+    prompts: StoredSource | None = None,
 ) -> tuple[GatoPlayers, dict[str, Task], TokenLayout]:
     """What makes the players of a checkpoint, all tasks that it knows, and the layout of tokens."""
     acting = acting_of(config, tasks)
@@ -234,7 +234,7 @@ def evaluate_checkpoint(
     episodes: int,
     *,
     clips: ClipFolder | None = None,
-    prompts: PromptSource | None = None,
+    prompts: StoredSource | None = None,
     log: EvaluationLog | None = None,
     progress: Progressing | None = None,
 ) -> Iterator[Evaluation]:
@@ -260,7 +260,7 @@ def evaluate_checkpoint(
     )
     worker = Worker(
         "evaluate", known, players, _NoSink(), _Fixed(weights), make=make, layout=layout, seen=seen,
-        records=StoredPrompts(checkpoint.parent.parent / "replay", config),
+        records=prompts or StoredPrompts(checkpoint.parent.parent / "replay", config),
     )  # fmt: skip
     for name in tasks:
         wanted = range(EVALUATION_SEED, EVALUATION_SEED + episodes)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from actors.players.gato_player import PromptSource
+from actors.records.source import RecordSource
 from cluster.runs.config import RunConfig
 from cluster.runs.resolve import layout_of, tasks_of
 from gato.sequence import Window
@@ -11,6 +14,10 @@ from replay.sampling.demonstrations import Demonstrations
 from replay.sampling.held_out import held_out, joined
 from replay.shards import shard_folder
 from replay.storage.store import EpisodeStore
+
+
+class StoredSource(PromptSource, RecordSource, Protocol):
+    """Source of demonstrations and of held-out records."""
 
 
 class StoredPrompts:

@@ -28,6 +28,9 @@ MANIPULATION = tuple(
 )  # fmt: skip
 """Twenty whose scripted experts solve each of their 10 measured episodes."""
 
+PROMPTED = ActingConfig(window_steps=2, prompt_steps=1)
+"""A demonstration's first step tells the twenty tasks of Meta-World apart."""
+
 BREADTH = RunConfig(
     name="breadth",
     about=(
@@ -64,14 +67,16 @@ BREADTH = RunConfig(
         num_workers=1,
         evaluation_episodes=2,
         num_envs=2,
-        # A demonstration's first step tells the twenty tasks of Meta-World apart.
-        evaluate_of=dict.fromkeys(MANIPULATION, ActingConfig(window_steps=2, prompt_steps=1)),
+        evaluate_of=dict.fromkeys(MANIPULATION, PROMPTED),
+        generate_of=dict.fromkeys(
+            MANIPULATION, replace(PROMPTED, continuous="sample", discrete="sample")
+        ),
         evaluate_every_s=600.0,
         evaluate_share=0.5,
         generate_share=0.0,
         # Clones of games, and of arms, get where their teachers never were.
         relabel_share=0.4,
-        play_from=3000,
+        play_from=1500,
         demonstration_random_share=RANDOM_SHARE,
         first_demonstration_steps=2_000,
         demonstration_steps=10_000,

@@ -10,7 +10,9 @@ from cluster.sweep.plan import SweepConfig
 from cluster.sweep.state import trials_in
 from cluster.sweep.training import Slice, train
 from learner.checkpoints.files import list_checkpoints
+from tests.cluster.command import gato
 from tests.cluster.sweep.sweeps import TASK, planned, record, sweep_of
+from tests.replay.formats.test_records import questions
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,17 @@ def test_a_trial_computes_with_the_threads_of_its_cpus() -> None:
     next(slices)
     assert torch.get_num_threads() == 1
     slices.close()
+
+
+def test_a_trial_is_evaluated_on_records_that_were_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions(tmp_path / "q")
+    status, _, err = gato(monkeypatch, capsys, "import", str(tmp_path / "q"), "--name", "q")
+    assert status == 0, err
+    room = ["model.context_tokens=96", "replay.mix.row_tokens=96"]
+    sweep = sweep_of(data=["q"], settings=room, updates=2, evaluate_every=1, episodes=3)
+    _, path = made(sweep)
+    _, last = train(path, sweep, reported_step=0)
+    assert last.returns.keys() == {"vqa/q"}
+    assert 0.0 <= last.returns["vqa/q"] <= 1.0

@@ -88,7 +88,7 @@ def test_hidden_actions_are_not_seen_but_are_still_targets() -> None:
     model.train()
     drawn = [seen for seed in range(20) for seen in sees_actions(seed)]
     assert 10 <= sum(drawn) <= 30
-    assert len(next_token_loss(model, batch).losses) == len(batch.target_at)
+    assert next_token_loss(model, batch).losses[0] > 0.0
     model.eval()
     assert sees_actions(0) == [True, True]
     assert acting_config(model.config).action_dropout == 0.0
