@@ -147,7 +147,7 @@ def broken(name: str, columns: int) -> str:
     """`name` on as many lines as it needs, broken after - _ / . or :, and elsewhere only where a
     part of it is longer than a line."""
     lines: list[str] = [""]
-    for part in re.findall(r"[^-_/.:]*[-_/.:]?", name):
+    for part in _parts(name):
         if lines[-1] and len(lines[-1]) + len(part) > columns:
             lines.append("")
         while len(part) > columns:
@@ -155,6 +155,16 @@ def broken(name: str, columns: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(line for line in lines if line)
+
+
+def unbroken_columns(name: str) -> int:
+    """What `name` needs so that `broken` breaks none of its parts."""
+    return max(map(len, _parts(name)))
+
+
+def _parts(name: str) -> list[str]:
+    """What a name is of; each but the last ends with - _ / . or :."""
+    return re.findall(r"[^-_/.:]*[-_/.:]?", name)
 
 
 def flowed(parts: Sequence[str], columns: int, separator: str) -> str:

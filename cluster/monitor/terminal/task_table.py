@@ -13,6 +13,7 @@ from cluster.monitor.format import (
     printable,
     sparkline,
     spread_text,
+    unbroken_columns,
 )
 from cluster.monitor.scores import MEASURES, TaskState, mean_success
 from cluster.monitor.summary import Summary
@@ -22,7 +23,8 @@ MIN_SPARK_COLUMNS = 8
 MAX_SPARK_COLUMNS = 60
 USUAL_SPARK_COLUMNS = 24
 """More only if a history is longer."""
-MIN_NAME_COLUMNS = 10
+MIN_NAME_COLUMNS, UNBROKEN_COLUMNS = 10, 14
+"""The least for names, and for those with parts that are longer."""
 TITLES = (
     "task", "return", "norm", "history", "success", "ver", "step", "eps", "env/s", "teacher",
     "random", "failed",
@@ -45,7 +47,9 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     if not summary.success_rates():
         del widths["success"]
     longest = max([USUAL_SPARK_COLUMNS, *(len(summary.history(name)) for name in names)])
-    _fit(widths, size, longest=longest)
+    for_parts = max((unbroken_columns(row["task"].plain) for row in rows), default=0)
+    for_name = min(widths["task"], max(MIN_NAME_COLUMNS, min(for_parts, UNBROKEN_COLUMNS)))
+    _fit(widths, size, longest=longest, least_for_name=for_name)
     table = Table(
         box=None, padding=(0, _gap(size), 0, 0), pad_edge=False, header_style="bold",
         collapse_padding=True,
@@ -62,7 +66,7 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     return table
 
 
-def _fit(widths: dict[str, int], size: Size, *, longest: int) -> None:
+def _fit(widths: dict[str, int], size: Size, *, longest: int, least_for_name: int) -> None:
     """Give the name and the history what the numbers leave, which are never cut; without room,
     take columns out. `longest`: as many columns as the history may take."""
 
@@ -70,18 +74,18 @@ def _fit(widths: dict[str, int], size: Size, *, longest: int) -> None:
         """What the history may take if the name has no more than it must have."""
         others = sum(width for title, width in widths.items() if title not in ("task", "history"))
         gaps = _gap(size) * (len(widths) - 1)
-        return size.columns - others - gaps - min(widths["task"], MIN_NAME_COLUMNS)
+        return size.columns - others - gaps - least_for_name
 
     for title in DISPENSABLE:
         if spare() < (MIN_SPARK_COLUMNS if "history" in widths else 0):
             widths.pop(title, None)
     if "history" not in widths:
-        widths["task"] = min(widths["task"], max(1, spare() + MIN_NAME_COLUMNS))
+        widths["task"] = min(widths["task"], max(1, spare() + least_for_name))
         return
-    for_name = min(spare() - MIN_SPARK_COLUMNS, widths["task"] - MIN_NAME_COLUMNS)
-    widths["task"] = min(widths["task"], MIN_NAME_COLUMNS + max(0, for_name))
-    room = spare() - (widths["task"] - min(widths["task"], MIN_NAME_COLUMNS))
-    widths["history"] = max(MIN_SPARK_COLUMNS, min(room, longest, MAX_SPARK_COLUMNS))
+    wanted = widths["task"] - least_for_name
+    more = max(0, min(spare() - MIN_SPARK_COLUMNS, wanted))
+    widths["task"] = least_for_name + more
+    widths["history"] = max(MIN_SPARK_COLUMNS, min(spare() - more, longest, MAX_SPARK_COLUMNS))
 
 
 def _gap(size: Size) -> int:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from cluster.journal.records import Event
-from cluster.monitor.format import broken, flowed
+from cluster.monitor.format import broken, flowed, unbroken_columns
 from cluster.monitor.summary import Summary
 from cluster.monitor.terminal.watch import render, watch_live
 from gato.metrics import LearnerReport, Mean, WorkerReport
@@ -113,6 +113,8 @@ def test_columns_make_way_before_numbers_are_cut() -> None:
 def test_a_name_is_broken_where_it_is_joined() -> None:
     assert broken("mujoco/hopper-v5", 10) == "mujoco/\nhopper-v5"
     assert broken("short", 10) == "short"
+    name = "window-halfcheetah"
+    assert broken(name, unbroken_columns(name)) == "window-\nhalfcheetah"
     assert broken("abcdefghij-klm", 4) == "abcd\nefgh\nij-\nklm"
     assert flowed(["a b", "c", "d e f"], 8, " · ") == "a b · c\nd e f"
 
