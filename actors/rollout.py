@@ -15,9 +15,11 @@ from actors.envs.env import EnvFailedError
 from actors.envs.vector import Stepped, VectorEnv
 from actors.players.player import Player, TimeStep
 from gato.episode import AGENT, SUCCESS, Episode
+from gato.task import Task
 from gato.version import Version
 
 P = ParamSpec("P")
+BLOCK_STEPS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,35 @@ class Dropped:
         return f"{self.task} broke at step {self.step} of seed {self.seed}: {self.reason}"
 
 
+class _Steps:
+    """An array [T, ...] that grows by a step at a time, in blocks. An array for each step would lie
+    between those that acting needs for a moment, and the process grow to a multiple of its
+    episodes (glibc's heap, fragmented)."""
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._filled = BLOCK_STEPS
+        """Steps of the last block."""
+
+    def append(self, value: np.ndarray) -> None:
+        """Add a copy of a step."""
+        if self._filled == BLOCK_STEPS:
+            self._blocks.append(np.empty((BLOCK_STEPS, *value.shape), value.dtype))
+            self._filled = 0
+        self._blocks[-1][self._filled] = value
+        self._filled += 1
+
+    def whole(self) -> np.ndarray:
+        """All steps, at least one."""
+        return np.concatenate([*self._blocks[:-1], self._blocks[-1][: self._filled]])
+
+
 class _Recording:
     """The episode that one row is playing, step by step."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, task: Task) -> None:
         self.seed = seed
-        self.observations: list[dict[str, np.ndarray]] = []
+        self.observations = {name: _Steps() for name in task.observations}
         self.actions: list[np.ndarray] = []
         self.rewards: list[float] = []
         self.labels: list[np.ndarray] = []
@@ -67,10 +92,7 @@ class _Recording:
             key=key,
             task=task.name,
             source=source,
-            observations={
-                name: np.stack([shown[name] for shown in self.observations])
-                for name in task.observations
-            },
+            observations={name: steps.whole() for name, steps in self.observations.items()},
             actions=np.stack(self.actions).astype(task.action.dtype),
             rewards=np.asarray(self.rewards, np.float32),
             labels=np.stack(self.labels).astype(task.action.dtype) if self.labels else None,
@@ -136,7 +158,7 @@ def rollout(
                     task=envs.task.name, seed=seed, step=0, reason=repr(problem.__cause__)
                 )
                 continue
-            rows[row], row_seeds[row] = _Recording(seed), seed
+            rows[row], row_seeds[row] = _Recording(seed, envs.task), seed
 
     for row in range(num_rows):
         yield from begin(row)
@@ -199,7 +221,8 @@ def _record(
     stepped: Stepped,
 ) -> None:
     """Append what row `index` saw, did and received."""
-    row.observations.append({name: values[index] for name, values in step.observations.items()})
+    for name, steps in row.observations.items():
+        steps.append(step.observations[name][index])
     row.actions.append(actions[index])
     row.rewards.append(float(stepped.rewards[index]))
     if labels is not None:

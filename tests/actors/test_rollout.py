@@ -55,6 +55,19 @@ def test_an_episode_is_kept_whole_and_in_order(num_envs: int, seeds: list[int]) 
         assert episode.version == Version(1, 2)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 6])
+def test_an_episode_of_several_blocks_is_whole(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.rollout.BLOCK_STEPS", steps)
+    lengths = {3: 6, 4: 7, 10: 3}
+    episodes = played(2, list(lengths), EchoPlayer())
+    assert {episode.seed: episode.num_steps for episode in episodes} == lengths
+    for episode in episodes:
+        state = episode.observations["state"]
+        np.testing.assert_array_equal(state[:, 0], np.full(lengths[episode.seed], episode.seed))
+        np.testing.assert_array_equal(state[:, 1], np.arange(lengths[episode.seed]))
+        assert state.dtype == np.float32
+
+
 def test_episodes_are_cut_off_as_truncated_ones() -> None:
     whole = {3: 6, 4: 7, 10: 3}  # steps by seed
     episodes = played(2, list(whole), EchoPlayer(), max_steps=6)
