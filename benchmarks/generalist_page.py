@@ -138,8 +138,8 @@ def _tasks(result: Mapping[str, Any]) -> list[str]:
         success, target = task.get("success"), TARGETS.get(name)
         percent = "-" if success is None else f"{success:.0%}"
         cells = [
-            name, str(len(task["returns"])), f"{task['return']:,.1f}",
-            f"{task['return_std']:,.1f}", number_text(task["normalised"]),
+            name, str(len(task["returns"])), number_text(task["return"]),
+            number_text(task["return_std"]), number_text(task["normalised"]),
             number_text(scale.get("teacher_return")), number_text(scale.get("random_return")),
             percent if has_success else "" if target is None else f"{target:g}",
         ]  # fmt: skip
@@ -167,6 +167,7 @@ def _draw(result: Mapping[str, Any], name: str) -> None:
     for axis, (task, points) in zip(axes.flat, curves.items(), strict=False):
         axis.plot([p["step"] for p in points], [p["normalised"] for p in points], marker=".")
         axis.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+        axis.set_ylim(bottom=min([0.0, *(p["normalised"] for p in points)]) - 0.05)
         axis.set_title(task, fontsize=9)
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:

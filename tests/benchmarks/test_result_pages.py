@@ -99,7 +99,7 @@ def test_the_generalists_page_has_the_mean_over_families(
     generalist_page.write(result, "generalist")
     text = (tmp_path / "generalist.md").read_text()
     assert "5 of 10 updates" in text
-    assert "| atari/pong | 2 | 1.0 | 0.0 | 0.10 | 10.0 | 0.00 | 16.5 |" in text
+    assert "| atari/pong | 2 | 1.00 | 0.00 | 0.10 | 10.0 | 0.00 | 16.5 |" in text
     assert "over 2 tasks (mujoco): 0.90" in text
     assert "on the way, of few episodes: 0.50 after 30 minutes, 0.80 after 60 minutes." in text
     rows = (tmp_path / "generalist.csv").read_text().splitlines()
@@ -127,7 +127,7 @@ def test_the_generalists_page_has_the_mean_over_families(
     assert "--episodes 2 --other metaworld/reach=3`" in text
     assert "| metaworld | 1 | 67% | 0.50 | - |" in text
     assert "| vqa | 1 | - | - | 50% |" in text
-    assert "| minigrid:Level-v0 | 2 | 0.5 | 0.0 | - | - | - | - |" in text
+    assert "| minigrid:Level-v0 | 2 | 0.50 | 0.00 | - | - | - | - |" in text
     assert "yes/no 90.0%, yes/no, best single answer 50.0%, bits per byte 0.250." in text
     assert "over 3 tasks (all)" in text  # hopper, ant and pong: answers are not played
     assert "0.50 after 30 minutes" in text
