@@ -46,12 +46,12 @@ class _Steps:
         self._filled = BLOCK_STEPS
         """Steps of the last block."""
 
-    def append(self, value: np.ndarray) -> None:
-        """Add a copy of a step."""
+    def append(self, values: np.ndarray, row: int) -> None:
+        """Add a copy of a row of values [N, ...]."""
         if self._filled == BLOCK_STEPS:
-            self._blocks.append(np.empty((BLOCK_STEPS, *value.shape), value.dtype))
+            self._blocks.append(np.empty((BLOCK_STEPS, *values.shape[1:]), values.dtype))
             self._filled = 0
-        self._blocks[-1][self._filled] = value
+        self._blocks[-1][self._filled] = values[row]
         self._filled += 1
 
     def whole(self) -> np.ndarray:
@@ -222,7 +222,7 @@ def _record(
 ) -> None:
     """Append what row `index` saw, did and received."""
     for name, steps in row.observations.items():
-        steps.append(step.observations[name][index])
+        steps.append(step.observations[name], index)
     row.actions.append(actions[index])
     row.rewards.append(float(stepped.rewards[index]))
     if labels is not None:
