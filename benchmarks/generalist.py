@@ -49,10 +49,11 @@ def play(run: RunFolder, task: str, episodes: int) -> dict[str, Any]:
 
 
 def collect(
-    folder: Path, preset: str | None, *, episodes: int, other: Mapping[str, int]
+    folder: Path, preset: str | None, *, episodes: int, other: Mapping[str, int], note: str = ""
 ) -> dict[str, Any]:
     """Play the last checkpoint; all that is known of the run. `other`: episodes of some tasks.
-    `preset`: what it was started from, if not from the preset of its name."""
+    `preset`: what it was started from, if not from the preset of its name. `note`: what the page
+    is to say of how it was trained."""
     run = RunFolder(folder.parent, folder.name)
     played = {name: play(run, name, other.get(name, episodes)) for name in run.config().tasks}
     entries = JournalFile(folder / "journal").read_all()
@@ -63,6 +64,7 @@ def collect(
         "command": _command(config, preset or config.name),
         "preset": preset,
         "episodes": episodes,
+        "note": note,
         "tasks": {name: of["tasks"][name] for name, of in played.items()},
         "scales": scales,
         "seed": config.seed,
@@ -122,6 +124,7 @@ def main() -> None:
         "--other", nargs="*", default=[], metavar="TASK=N", help="other episodes of some tasks"
     )
     parser.add_argument("--preset", choices=list(RUNS), help="that the run was started from")
+    parser.add_argument("--note", default="", help="what the page says of how it was trained")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     pairs = [word.partition("=") for word in arguments.other]
@@ -129,7 +132,9 @@ def main() -> None:
     name = RunFolder(folder.parent, folder.name).config().name
     if (arguments.preset or name) not in RUNS:
         parser.error(f"name what {name} was started from with --preset")
-    result = collect(folder, arguments.preset, episodes=arguments.episodes, other=other)
+    result = collect(
+        folder, arguments.preset, episodes=arguments.episodes, other=other, note=arguments.note
+    )
     write(result, name)
 
 

@@ -22,7 +22,7 @@ TARGETS: Mapping[str, float] = {
     "atari/boxing": 60.0,
     "atari/breakout": 30.5,
 }
-"""Returns that the run is to reach; Breakout's is the human's."""
+"""Returns that the run `generalist` is to reach; Breakout's is the human's."""
 ROBOTS_TARGET = 0.85
 """Interquartile mean over the robots, of their teachers: JAT's of its experts."""
 
@@ -42,7 +42,7 @@ def over(result: Mapping[str, Any], family: str) -> Aggregate | None:
 
 
 def _is_of(task: str, family: str) -> bool:
-    """Whether a task is of this family; of none, those that are played are."""
+    """Whether a task is of this family. Of the family "" are all that are played, not recorded."""
     played = re.split("[/:]", task)[0]
     return played == family if family else played not in RECORDED
 
@@ -57,6 +57,7 @@ def write(result: Mapping[str, Any], name: str) -> None:
         for task, played in result["tasks"].items():
             writer.writerows([task, i, value] for i, value in enumerate(played["returns"]))
     machine = result["machine"]
+    targets = TARGETS if name == "generalist" else {}
     episodes = result.get("episodes", EPISODES)
     other = [
         f"{task}={len(played['returns'])}"
@@ -76,14 +77,16 @@ def write(result: Mapping[str, Any], name: str) -> None:
         f" {result['learner_s'] / 3600:.1f} hours of the learner{_wall(result)}. {machine['cpu']},"
         f" {machine['date']}, commit {machine['commit']}. Last checkpoint; 0 is a random"
         " policy, 1 the teacher.", "",
+        *([result["note"], ""] if result.get("note") else []),
         *_domains(result),
-        *_tasks(result), "",
+        *_tasks(result, targets), "",
     ]  # fmt: skip
     for task, played in result["tasks"].items():
         if played.get("measures"):
             said = (measure_text(*measure) for measure in played["measures"].items())
             lines.append(f"- {task}: {', '.join(said)}.")
-    for family, target in (("mujoco", ROBOTS_TARGET), ("atari", None), ("", None)):
+    for family in ("mujoco", "atari", ""):
+        target = ROBOTS_TARGET if targets and family == "mujoco" else None
         if (found := over(result, family)) is not None:
             said = f"{found.iqm:.2f}"
             if (bounds := found.bounds) is not None:
@@ -115,7 +118,7 @@ def _on_the_way(result: Mapping[str, Any]) -> list[str]:
 
 
 def _domains(result: Mapping[str, Any]) -> list[str]:
-    """The table of domains; nothing where two kinds of task say no more than their means."""
+    """The table of domains, where there are three or more."""
     scores = domain_scores(
         {name: (task.get("success"), task["normalised"]) for name, task in result["tasks"].items()}
     )
@@ -127,22 +130,26 @@ def _domains(result: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _tasks(result: Mapping[str, Any]) -> list[str]:
-    """The table of tasks, with a column of success where some task has it."""
+def _tasks(result: Mapping[str, Any], targets: Mapping[str, float]) -> list[str]:
+    """The table of tasks, with a column of success where some task has it, and one of targets where
+    there are any."""
     has_success = any(task.get("success") is not None for task in result["tasks"].values())
     titles = ["task", "episodes", "return", "±", "of the teacher", "teacher", "random"]
-    titles += ["success"] if has_success else ["target"]
+    titles += ["success"] if has_success else []
+    titles += ["target"] if targets else []
     lines = [f"| {' | '.join(titles)} |", "|---" + "|--:" * (len(titles) - 1) + "|"]
     for name, task in result["tasks"].items():
         scale = result["scales"].get(name, {})
-        success, target = task.get("success"), TARGETS.get(name)
-        percent = "-" if success is None else f"{success:.0%}"
+        success = task.get("success")
         cells = [
             name, str(len(task["returns"])), number_text(task["return"]),
             number_text(task["return_std"]), number_text(task["normalised"]),
             number_text(scale.get("teacher_return")), number_text(scale.get("random_return")),
-            percent if has_success else "" if target is None else f"{target:g}",
         ]  # fmt: skip
+        if has_success:
+            cells.append("-" if success is None else f"{success:.0%}")
+        if targets:
+            cells.append(f"{targets[name]:g}" if name in targets else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -50,8 +50,8 @@ class Study:
     """Of each task in an evaluation."""
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Kept with each of its trials."""
-    bf16: bool | None = False
-    """Products in bfloat16. None: where that is faster here, which other machines need not be."""
+    bf16: bool = False
+    """Products in bfloat16, alike in all trials."""
     last: Callable[[Path, SweepConfig], Mapping[str, Any]] | None = None
     """Measures more of a trained trial, given its folder; kept with the trial."""
 
@@ -79,11 +79,11 @@ def carry_out(study: Study) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
     if all(_has(kept, {**study.labels, **settings}) for settings in study.trials):
         return kept
-    bf16 = [] if study.bf16 is None else [f"learner.bf16={str(study.bf16).lower()}"]
+    bf16 = f"learner.bf16={str(study.bf16).lower()}"
     sweep = make_sweep(
         Asked(
             base=study.base, name=study.name, data=study.data, over=["seed=choice:0,1"],
-            settings=[*study.settings, *bf16], scheduler="none", reduction=None,
+            settings=[*study.settings, bf16], scheduler="none", reduction=None,
             trials=len(study.trials), updates=study.updates, evaluate_every=study.evaluate_every,
             episodes=study.episodes, seed=None, cpus=1, gpus=0,
         )

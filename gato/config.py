@@ -122,10 +122,9 @@ class ModelConfig:
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     action_dropout: float = 0.0
-    """Share of the sequences of several steps whose actions are hidden from the input in training,
-    also those of the present step (our option, after the past motion dropout of Bansal et al. 2018,
-    "ChauffeurNet"). Where steps resemble those before them, a model with context else learns to
-    repeat its actions, and not to look."""
+    """Share of the sequences of several steps whose actions, also the present step's, are hidden
+    from the input in training, so that the model does not just repeat them (our option, after the
+    past motion dropout of Bansal et al. 2018, "ChauffeurNet")."""
     positions: Literal["transformer-xl", "rotary"] = "transformer-xl"
     """See `TransformerConfig.positions`; the paper's parameter counts ask for the default."""
     return_conditioned: bool = False

@@ -118,6 +118,7 @@ def test_the_generalists_page_has_the_mean_over_families(
     wider = {
         "tasks": result["tasks"] | more,
         "episodes": 2,
+        "note": "Trained in two pieces.",
         "scales": result["scales"] | {"vqa/shapes": answers},
         "curves": result["curves"]
         | {"vqa/shapes": [{"step": 1, "normalised": 0.0, "minutes": 1.0}]},
@@ -131,6 +132,8 @@ def test_the_generalists_page_has_the_mean_over_families(
     assert "yes/no 90.0%, yes/no, best single answer 50.0%, bits per byte 0.250." in text
     assert "over 3 tasks (all)" in text  # hopper, ant and pong: answers are not played
     assert "0.50 after 30 minutes" in text
+    assert "\n\nTrained in two pieces.\n\n" in text
+    assert "target" not in text  # those of another run
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,11 @@ def test_a_passage_is_scored_by_its_bits_and_a_caption_by_being_exact() -> None:
 class Shelf:
     """A source with the records above."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def held_out(self, task_name: str, most: int) -> Window | None:
+        self.asked.append(most)
         return records() if task_name == TASK.name else None
 
 
@@ -126,6 +130,17 @@ def test_a_worker_evaluates_on_held_out_records() -> None:
     assert evaluation is not None
     assert evaluation.returns == (1.0, 0.0, 1.0, 0.0)
     assert evaluation.measures["yes/no"].value == pytest.approx(2 / 3)
+
+
+def test_as_many_records_are_asked_for_as_an_evaluation_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.records.examine.MOST_RECORDS", 2)
+    shelf = Shelf()
+    examined = worker(shelf)
+    for number in (1, 2, 4, 3):
+        examined.perform(Assignment(role="evaluate", task=TASK.name, seeds=tuple(range(number))))
+    assert shelf.asked == [2, 4]
 
 
 def test_without_held_out_records_an_evaluation_fails_and_says_why() -> None:

@@ -70,7 +70,7 @@ def test_a_snapshot_plays_the_same_in_a_plain_model(own_rows: bool) -> None:
         load(trained, snapshot(trained))
 
 
-def test_hidden_actions_are_not_seen_but_are_still_targets() -> None:
+def test_actions_of_some_sequences_are_hidden_in_training_alone() -> None:
     torch.manual_seed(0)
     model = Gato(replace(small_model(64).config, action_dropout=0.5))
     batch = batch_of(ROBOT, model, num_steps=3)
@@ -88,10 +88,24 @@ def test_hidden_actions_are_not_seen_but_are_still_targets() -> None:
     model.train()
     drawn = [seen for seed in range(20) for seen in sees_actions(seed)]
     assert 10 <= sum(drawn) <= 30
-    assert next_token_loss(model, batch).losses[0] > 0.0
     model.eval()
     assert sees_actions(0) == [True, True]
     assert acting_config(model.config).action_dropout == 0.0
+
+
+def test_the_actions_of_a_single_step_are_not_hidden() -> None:
+    config = replace(small_model(64).config, action_dropout=0.99)
+    torch.manual_seed(0)
+    model = Gato(config).train()
+    for num_steps, is_seen in ((1, True), (2, False)):
+        batch = batch_of(ROBOT, model, num_steps=num_steps)
+        last = batch.num_tokens // 2 - 1
+        is_action = batch.place == PLACE_ACTION
+        states = []
+        for ids in (batch.ids, torch.where(is_action, batch.ids + 5, batch.ids)):
+            torch.manual_seed(0)
+            states.append(model(replace(batch, ids=ids))[:, last])
+        assert ((states[0] - states[1]).abs().amax(-1) > 1e-6).tolist() == [is_seen, is_seen]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
