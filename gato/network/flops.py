@@ -53,16 +53,17 @@ class Flops:
 def forward_flops(config: ModelConfig, work: Work) -> Flops:
     """One forward pass with its loss. For FLOPs per token divide by `work.tokens`."""
     D, L, xl = config.width, work.row_tokens, config.positions == "transformer-xl"
-    # qkv and out; into the GEGLU and, half as wide, out of it.
-    layer = 2 * work.tokens * (4 * D * D + config.feedforward * D + config.feedforward // 2 * D)
-    # Each distance is projected once for all rows.
-    layer += 2 * L * D * D if xl else 0
+    # qkv and, of each distance once for all rows, its projection.
+    read = 2 * D * D * (3 * work.tokens + (L if xl else 0))
+    # Out; into the GEGLU and, half as wide, out of it. In the last block at the targets alone.
+    asked = 2 * (D * D + config.feedforward * D + config.feedforward // 2 * D)
+    asked *= (config.num_layers - 1) * work.tokens + work.targets
     # Scores, the distance term's scores, and weights times values.
     attention = 2 * work.tokens * L * D * (3 if xl else 2)
     # Values that share waves: their table is made for looking up and again for the head.
     waves = 2 * 2 * config.layout.num_bins * config.value_waves * D
     return Flops(
-        dense=config.num_layers * layer,
+        dense=config.num_layers * read + asked,
         attention=config.num_layers * attention,
         head=2 * work.targets * D * config.layout.vocab_size + waves,
         patches=work.patches * patch_flops(config),
@@ -106,30 +107,33 @@ def activation_bytes(
     Good to some per cent (a test says how many).
     """
     D, H, size = config.width, config.num_heads, 2 if bf16 else 4
-    # Both norms' inputs; then what products keep: both norms' outputs, the attention's, the four of
-    # the GEGLU.
-    stream, kept = 2 * D, 3 * D + 2 * config.feedforward
+    # Of every block: the first norm's input; then what products keep, such as the norm's output.
     if config.positions == "transformer-xl":
         # Queries with each bias, keys, values; attention's weights, of as many keys as a block of
         # queries sees.
         seen = sum((end - begin) * end for begin, end in blocks(work.row_tokens))
-        kept += 4 * D + H * seen // work.row_tokens
+        kept = 5 * D + H * seen // work.row_tokens
     else:
-        # What the linear layer gave (the values are a part of it), and turned queries and keys.
-        kept += 5 * D
-    layer = 4 * stream + size * kept
-    layers = (
-        config.num_layers * 4 * D + layer if activation_checkpointing else config.num_layers * layer
-    )
+        # What the linear layer gave (the values are a part of it), turned queries and keys.
+        kept = 6 * D
+    read = 4 * D + size * kept
+    # The second norm's input; its output and the attention's, the four of the GEGLU. In the last
+    # block at the targets alone, but for the kernel's own copy of what the attention gave.
+    asked = 4 * D + size * (2 * D + 2 * config.feedforward)
+    own = 0 if config.positions == "transformer-xl" else size * D
+    if activation_checkpointing:
+        stack = work.tokens * (config.num_layers * 4 * D + read + asked)
+    else:
+        stack = work.tokens * (config.num_layers * read + (config.num_layers - 1) * asked + own)
+        stack += work.targets * asked
     # Pixels; what each norm, GELU and kernel of the residual block got, and the pooling where there
     # is one; the projection's.
     side = PATCH // config.patch_stride
     grids = 7 if side > 4 else 6
     patch = size * (3 * PATCH**2 + config.patch_channels * (grids * side**2 + min(side, 4) ** 2))
-    # The last norm's input and output; at the targets the logits' input and their float32
-    # log-probabilities.
-    head = 4 * work.tokens * D + work.targets * (size * D + 4 * config.layout.vocab_size)
-    return work.tokens * layers + work.patches * patch + head
+    # Of the targets: the last norm's input, the logits' and their float32 log-probabilities.
+    head = work.targets * (4 * D + size * D + 4 * config.layout.vocab_size)
+    return stack + work.patches * patch + head
 
 
 def cache_bytes_per_token(config: ModelConfig, *, bytes_per_value: int = 4) -> int:

@@ -121,8 +121,13 @@ class Gato(nn.Module):
                 f" holds {self.config.context_tokens}; raise context_tokens"
             )
 
-    def forward(self, batch: TensorBatch) -> Float[Tensor, "B L D"]:
-        """Hidden states [B, L, D]; the one at a position predicts the token after it."""
+    def forward(
+        self, batch: TensorBatch, asked_n: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "B L D"] | Float[Tensor, "n D"]:
+        """Hidden states [B, L, D]; the one at a position predicts the token after it.
+
+        `asked_n`: the tokens (row * L + position) whose states are wanted; then [n, D].
+        """
         x = self.embedding(
             batch.ids,
             batch.place,
@@ -140,6 +145,7 @@ class Gato(nn.Module):
             one_segment=batch.one_segment,
             starts=batch.starts,
             share=batch.share,
+            asked_n=asked_n,
         )
 
     def _hides(self, batch: TensorBatch) -> Bool[Tensor, "B L"]:
@@ -196,7 +202,7 @@ def next_token_loss(
     """Cross-entropy of each target token, predicted from the position before it (paper equations 1
     and 2).
 
-    Logits are computed for the targets alone.
+    Logits are computed for the targets alone, and so is most of the last block.
 
     Args:
         model: In training or evaluation mode.
@@ -205,11 +211,10 @@ def next_token_loss(
             bins near it with this standard deviation, in bins (our option; the paper has none).
         is_accuracy_wanted: Whether to say which targets are the most probable ids.
     """
-    hidden_BLD = model(batch)
     # [n, V]: the hidden state one position earlier predicts the target.
     rows = batch.target_at // batch.ids.shape[1]
     targets = batch.ids.flatten()[batch.target_at]
-    logits = model.logits(hidden_BLD.flatten(0, 1).index_select(0, batch.target_at - 1)).float()
+    logits = model.logits(model(batch, batch.target_at - 1)).float()
     correct = logits.detach().argmax(-1) == targets if is_accuracy_wanted else None
     if not spread_bins:
         return Loss(F.cross_entropy(logits, targets, reduction="none"), rows, correct)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.config import TransformerConfig
+from gato.network.asked import at
 from gato.network.block_attention import BlockwiseAttention, fused_in_blocks
 from gato.network.kv_cache import CachedStep, LayerCache, attend, in_slot_order
 
@@ -53,9 +54,14 @@ class RelativeAttention(nn.Module):
         return self.distance(encoding_RD).view(-1, self.num_heads, self.head_width).permute(1, 2, 0)
 
     def forward(
-        self, x_BLD: Tensor, encoding_LD: Tensor, mask_BLL: Tensor, starts: None = None
+        self,
+        x_BLD: Tensor,
+        encoding_LD: Tensor,
+        mask_BLL: Tensor,
+        starts: None = None,
+        asked_n: Tensor | None = None,
     ) -> Tensor:
-        """Attend within whole rows.
+        """Attend within whole rows: [B, L, D], or [n, D] of the tokens `asked_n`.
 
         Args:
             x_BLD: Normalised inputs.
@@ -63,6 +69,7 @@ class RelativeAttention(nn.Module):
             mask_BLL: 0 for what a token sees and -inf for the rest, always above the diagonal; or
                 [1, L, L] for all rows.
             starts: No kernel without a mask takes a term for each distance.
+            asked_n: Row * L + position.
         """
         B, L, D = x_BLD.shape
         # [H, B, L, K], heads before rows: one product for each head has the distance terms of all
@@ -86,7 +93,7 @@ class RelativeAttention(nn.Module):
             out_BLHK = fused_in_blocks(
                 for_content, for_distance, k, v, distances, mask, dropout=dropout
             )
-        return self.out(out_BLHK.reshape(B, L, D))
+        return self.out(at(out_BLHK.reshape(B, L, D), asked_n))
 
     def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:
         """An empty cache of C slots, with the distances 0..C-1 projected, and both biases scaled,

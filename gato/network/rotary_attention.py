@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gato.config import TransformerConfig
+from gato.network.asked import at
 from gato.network.kv_cache import CachedStep, LayerCache, attend
 from gato.network.packed_attention import packed_attention
 
@@ -64,18 +65,20 @@ class RotaryAttention(nn.Module):
         encoding_LK: Tensor,
         mask_BLL: Tensor | None,
         starts: Tensor | None = None,
+        asked_n: Tensor | None = None,
     ) -> Tensor:
-        """Attend within whole rows.
+        """Attend within whole rows: [B, L, D], or [n, D] of the tokens `asked_n`.
 
         Args:
             x_BLD: Normalised inputs.
             encoding_LK: The rotations of positions 0..L-1.
             mask_BLL: 0 for what a token sees and -inf for the rest; None: causal.
             starts: Instead of a mask: see `gato.network.packed_attention`.
+            asked_n: Row * L + position.
         """
         q, k, v = self._heads(x_BLD, encoding_LK)
         if starts is not None:
-            return self.out(packed_attention(q, k, v, starts).reshape(x_BLD.shape))
+            return self.out(at(packed_attention(q, k, v, starts).reshape(x_BLD.shape), asked_n))
         mask = None if mask_BLL is None else mask_BLL[:, None].to(q.dtype)
         out = F.scaled_dot_product_attention(
             q,
@@ -85,7 +88,7 @@ class RotaryAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=mask is None,
         )
-        return self.out(out.transpose(1, 2).reshape(x_BLD.shape))
+        return self.out(at(out.transpose(1, 2).reshape(x_BLD.shape), asked_n))
 
     def cache(self, num_envs: int, encoding_CD: Tensor) -> LayerCache:
         """An empty cache of C slots, without distances."""

@@ -1,7 +1,7 @@
 """The decoder: pre-norm blocks of attention and GEGLU, and the last norm.
 
-Shape letters: B rows, L tokens, D width, K width of a head, N environments, S new tokens, Q the
-last of them.
+Shape letters: B rows, L tokens, D width, K width of a head, n tokens that are asked for, N
+environments, S new tokens, Q the last of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gato.config import TransformerConfig
+from gato.network.asked import at
 from gato.network.block_weights import BlockWeights
 from gato.network.kv_cache import CachedStep, LayerCache
 from gato.network.numpy_step import MOST_PARAMETERS, block_weights, numpy_cached
@@ -45,17 +46,16 @@ class Block(nn.Module):
         gate, value = self.gate_and_value(self.feedforward_norm(x)).chunk(2, dim=-1)
         return self.feedforward_out(F.gelu(gate) * value)
 
-    def _residual(self, x: Tensor, update: Tensor, share: Share | None) -> Tensor:
+    def _keeps(self, x_BLD: Tensor, share: Share | None) -> Tensor:
+        """[B, 1, 1]: 0 for the rows that skip a sub-layer; the others make up for it."""
+        keep = 1.0 - self.stochastic_depth
+        num_rows = len(x_BLD) if share is None else share.num_rows
+        drawn = x_BLD.new_empty(num_rows, 1, 1).bernoulli_(keep) / keep
+        return drawn if share is None else drawn[share.rows]
+
+    def _residual(self, x: Tensor, update: Tensor, scale: Tensor | None) -> Tensor:
         update = F.dropout(update, self.dropout, self.training)
-        if self.training and self.stochastic_depth:
-            keep = 1.0 - self.stochastic_depth
-            num_rows = len(x) if share is None else share.num_rows
-            scale = (
-                torch.empty(num_rows, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
-            )
-            scale = scale if share is None else scale[share.rows]
-            return torch.addcmul(x, update.to(x.dtype), scale)
-        return x + update
+        return x + update if scale is None else torch.addcmul(x, update.to(x.dtype), scale)
 
     def forward(
         self,
@@ -64,10 +64,18 @@ class Block(nn.Module):
         mask_BLL: Tensor | None,
         starts: Tensor | None = None,
         share: Share | None = None,
+        asked_n: Tensor | None = None,
     ) -> Tensor:
-        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL, starts)
-        x = self._residual(x_BLD, seen, share)
-        return self._residual(x, self._feedforward(x), share)
+        """[B, L, D], or [n, D] of the tokens `asked_n` alone (row * L + position), which read all
+        the same."""
+        is_thinned = self.training and self.stochastic_depth > 0.0
+        scales = [self._keeps(x_BLD, share) if is_thinned else None for _ in range(2)]
+        if asked_n is not None:
+            row_n = asked_n // x_BLD.shape[1]
+            scales = [scale if scale is None else scale[row_n, 0] for scale in scales]
+        seen = self.attention(self.attention_norm(x_BLD), encoding, mask_BLL, starts, asked_n)
+        x = self._residual(at(x_BLD, asked_n), seen, scales[0])
+        return self._residual(x, self._feedforward(x), scales[1])
 
     def cached(
         self, x_NSD: Tensor, step: CachedStep, cache: LayerCache, num_asking: int
@@ -156,7 +164,8 @@ class Transformer(nn.Module):
         one_segment: bool = False,
         starts: Int[Tensor, " S1"] | None = None,
         share: Share | None = None,
-    ) -> Float[Tensor, "B L D"]:
+        asked_n: Int[Tensor, " n"] | None = None,
+    ) -> Float[Tensor, "B L D"] | Float[Tensor, "n D"]:
         """Each token sees itself and the earlier tokens of its segment.
 
         `starts` says where segments begin, for a kernel that needs no mask; see
@@ -164,7 +173,9 @@ class Transformer(nn.Module):
 
         `one_segment` promises that each row is one segment, then only padding, so that segments
         need no comparison. Padding then sees the row, which does no harm because nothing sees
-        padding. `share`: of which batch these rows are a part, if they are.
+        padding. `share`: of which batch these rows are a part, if they are. `asked_n`: the tokens
+        (row * L + position) whose hidden states are wanted, if not all are: for the others the
+        last block computes only keys and values.
         """
         kind = x_BLD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BLD.dtype
@@ -172,12 +183,20 @@ class Transformer(nn.Module):
             starts = None
         mask = None if starts is not None else self._mask(segment_BL, one_segment, dtype)
         encoding = self.encoding(x_BLD.shape[1], x_BLD.device).to(dtype)
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks, start=1):
+            is_last = index == len(self.blocks) and not self._is_compiled
+            of_block = (x_BLD, encoding, mask, starts, share, asked_n if is_last else None)
             if self.activation_checkpointing and self.training:
-                x_BLD = checkpoint(block, x_BLD, encoding, mask, starts, share, use_reentrant=False)
+                x_BLD = checkpoint(block, *of_block, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, encoding, mask, starts, share)
-        return self.norm(x_BLD)
+                x_BLD = block(*of_block)
+        return self.norm(at(x_BLD, asked_n) if x_BLD.ndim == 3 else x_BLD)
+
+    @property
+    def _is_compiled(self) -> bool:
+        """Then every block has the same static shapes, which tokens that are asked for would
+        change from batch to batch."""
+        return self.blocks[-1]._compiled_call_impl is not None
 
     def _packs(self, device: torch.device, dtype: torch.dtype) -> bool:
         if self.config.positions != "rotary" or (self.training and self.config.dropout):

@@ -67,11 +67,12 @@ def test_utilisation_is_model_flops_by_time_and_peak() -> None:
     work = Work(rows=2, row_tokens=1024, targets=400)
     flops = training_flops(CONFIG, work)
     assert utilisation(CONFIG, work, seconds=2.0, peak=flops) == 0.5
-    # Six for each parameter of a layer and token, 18 for each width and pair of tokens (scores,
-    # distances, values), the head.
-    dense = 2 * (4 * 64**2 + 64 * 256 + 128 * 64)
+    # Six for each parameter of a layer and token, in the second layer but for queries, keys and
+    # values at the targets alone; 18 for each width and pair of tokens (scores, distances, values),
+    # the head.
+    asked = 64**2 + 64 * 256 + 128 * 64
     by_hand = (
-        6 * work.tokens * dense
+        6 * (work.tokens * (2 * 3 * 64**2 + asked) + 400 * asked)
         + 18 * work.tokens * 2 * 1024 * 64
         + 6 * 400 * 64 * CONFIG.layout.vocab_size
     )

@@ -261,6 +261,45 @@ def test_no_patch_is_embedded_but_those_of_the_batch() -> None:
     assert calls == [6 * StepLayout(GAME, model.config.layout).num_patches]
 
 
+@each_setting
+def test_what_is_asked_for_is_what_all_would_have_been(positions: str) -> None:
+    """Hidden states and gradients, also where blocks are skipped at random."""
+    config = replace(small_model(64, positions=positions).config, stochastic_depth=0.3)
+    torch.manual_seed(0)
+    model = Gato(config).train()
+    batch = packed(GAME, model, [[2, 1], [3], [1, 1]], row_tokens=40)
+    asked = batch.target_at - 1
+    found: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    drawn: list[float] = []
+    for of in (lambda: model(batch).flatten(0, 1)[asked], lambda: model(batch, asked)):
+        model.zero_grad()
+        torch.manual_seed(1)
+        states = of()
+        drawn.append(torch.rand(1).item())
+        states.square().sum().backward()
+        found.append(
+            (states.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None])
+        )
+    assert drawn[0] == drawn[1]  # as many random numbers
+    (states, gradients), (few, same) = found
+    torch.testing.assert_close(few, states, atol=1e-5, rtol=1e-5)
+    assert len(same) == len(gradients) > 0
+    for one, two in zip(gradients, same, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-4, rtol=1e-4)
+
+
+def test_the_last_feedforward_passes_the_targets_alone() -> None:
+    model = small_model(64)
+    batch = packed(ROBOT, model, [[2, 1], [3]], row_tokens=40)
+    shapes: list[tuple[int, ...]] = []
+    for block in model.transformer.blocks:
+        block.feedforward_out.register_forward_hook(
+            lambda module, args, out: shapes.append(tuple(out.shape))
+        )
+    next_token_loss(model, batch)
+    assert shapes == [*[(2, 40, 32)] * (len(shapes) - 1), (6 * 3, 32)]
+
+
 def test_logits_are_made_for_targets_alone() -> None:
     model = small_model(64)
     batch = packed(ROBOT, model, [[2, 1], [3]], row_tokens=40)

@@ -1,6 +1,7 @@
 """Section 2.3, equations 1 and 2: what is predicted, from where, and what is not."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +22,21 @@ GAME = task_of(
 
 def with_gradients(model: Gato, batch: TensorBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss, and the gradient [B, L] (its size) that reaches each position's hidden state, so
-    also its logits."""
-    kept: list[torch.Tensor] = []
-    hook = model.transformer.register_forward_hook(
-        lambda *args: (args[-1].retain_grad(), kept.append(args[-1]))[1]
-    )
+    also its logits: none reaches those that are not asked for."""
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(transformer: object, args: object, kwargs: dict[str, Any], out: torch.Tensor) -> None:
+        out.retain_grad()
+        kept.append((out, kwargs["asked_n"]))
+
+    hook = model.transformer.register_forward_hook(keep, with_kwargs=True)
     loss = next_token_loss(model, batch).mean
     loss.backward()
     hook.remove()
-    assert kept[0].grad is not None
-    return loss, kept[0].grad.abs().sum(-1)
+    [(out, asked_n)] = kept
+    assert out.grad is not None
+    gradient = torch.zeros(batch.ids.numel()).index_copy(0, asked_n, out.grad.abs().sum(-1))
+    return loss, gradient.view(batch.ids.shape)
 
 
 @pytest.mark.parametrize("task", [STATE, BOTH, GAME], ids=["robot", "both", "game"])
