@@ -70,8 +70,9 @@ class ActorsConfig:
     specialist:FOLDER, sb3:FILE.zip or python:PACKAGE.MODULE:FUNCTION. Other tasks have the teacher
     that ships, if there is one."""
     demonstration_noise: float = 0.3
-    """Noise in every second demonstration of a specialist, in its own standard deviations; labels
-    are its actions without noise (Laskey et al. 2017, DART)."""
+    """Noise in every second demonstration of a teacher with continuous actions, in its own standard
+    deviations (a rule's: half of the action's range to either side); labels are its actions without
+    noise (Laskey et al. 2017, DART)."""
     demonstration_random_share: float = 0.0
     """The share of steps with a random action in every second demonstration of a teacher with
     discrete actions, each held for some steps; labels are the teacher's actions."""

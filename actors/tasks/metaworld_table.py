@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gato.array_spec import ArraySpec, Kind
 from gato.task import References, Task
@@ -97,3 +98,23 @@ def _task(name: str) -> Task:
 
 
 MANIPULATION: tuple[Task, ...] = tuple(map(_task, MEASURED))
+
+
+def with_task_id(task: Task) -> Task:
+    """The same task, whose number among the 50 is shown in each step, as one token: what MT50's
+    one-hot vector says. Observations of several tasks look alike.
+
+    Raises:
+        ValueError: if the task is not one of Meta-World's.
+    """
+    if task.family != "metaworld":
+        raise ValueError(
+            f"only tasks of metaworld have a number, {task.name} is of family {task.family!r};"
+            " leave out task_id"
+        )
+    number = ArraySpec(kind=Kind.DISCRETE, shape=(), num_values=len(MEASURED))
+    return replace(
+        task,
+        observations={**task.observations, "task": number},
+        env_kwargs={**task.env_kwargs, "task_id": True},
+    )

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from actors.tasks.atari_table import with_frames, with_sticky
 from actors.tasks.dm_control_table import with_pixels
+from actors.tasks.metaworld_table import with_task_id
 from gato.task import Task
 
 Options = Mapping[str, str]
@@ -103,12 +104,22 @@ def _pixels(task: Task, text: str) -> tuple[Task, str]:
     return with_pixels(task), text
 
 
+def _task_id(task: Task, text: str) -> tuple[Task, str]:
+    if text != "1":
+        raise ValueError(
+            f"task_id={text} of {task.name} is not 1; write it as {task.name}?task_id=1, or leave"
+            " it out"
+        )
+    return with_task_id(task), text
+
+
 OF_TASKS: Mapping[str, Callable[[Task, str], tuple[Task, str]]] = {
     "max_steps": _max_steps,
     "sticky": _sticky,
     "frames": _frames,
     "grey": _grey,
     "pixels": _pixels,
+    "task_id": _task_id,
 }
 """Makes another task of a task and an option, and says how the option is written in its name."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actors.players.player import TimeStep
+from actors.teachers.action_noise import ActionNoise
 from actors.teachers.control_records import CONTROL_RECORDS
 from actors.teachers.control_rules import CONTROL_RULES
 from actors.teachers.metaworld_experts import EXPERT_RECORDS, expert
@@ -21,6 +22,10 @@ from gato.task import Task
 
 ROUNDING = 1e-5
 """How far outside of its bounds an action may be by rounding, as a share of the bounds' size."""
+
+
+CONTROL_STD = 0.5
+"""Taken for the standard deviation of a rule's action, of half of its bounds' distance."""
 
 
 class SpecialistTeacher:
@@ -45,38 +50,20 @@ class SpecialistTeacher:
         self._specialist = specialist
         self._shown = sorted(task.observations)
         self._shape = task.action.shape
-        self._noise = noise
-        self._perturb_all = perturb_all
-        self._scale = np.zeros(0, np.float32)
+        self._noise = ActionNoise(noise, in_all=perturb_all)
         self._labels: Shaped[np.ndarray, "N ..."] | None = None
-        self._rngs: list[np.random.Generator] = []
         self.name = name or f"specialist:{task.name}"
         self.record: Mapping[str, Any] = self._specialist.record
         self.notes: Sequence[str] = specialist.notes
 
-    def _begin(self, step: TimeStep) -> None:
-        """Set scale and generator of the noise in the rows that begin: they follow from the
-        seed."""
-        if len(self._scale) != step.num_rows:
-            self._scale = np.zeros(step.num_rows, np.float32)
-            self._rngs = [np.random.default_rng(0) for _ in range(step.num_rows)]
-        for row in np.flatnonzero(step.is_first).tolist():
-            seed = int(step.seeds[row])
-            self._scale[row] = self._noise if self._perturb_all else self._noise * (seed % 2)
-            self._rngs[row] = np.random.default_rng([seed, 1])
-
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
-        if step.is_first.any():
-            self._begin(step)
         # Several arrays become one, in the order of their names, as Gymnasium flattens a Dict.
         rows = step.num_rows
         parts = [step.observations[name].reshape(rows, -1) for name in self._shown]
         mean = self._specialist.mean(np.concatenate(parts, axis=1))
         self._labels = mean.reshape(-1, *self._shape)
-        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in self._rngs])
-        actions = self._specialist.clip(
-            mean + self._scale[:, None] * self._specialist.action_std * noise
-        )
+        noise = self._noise.draw(step, mean.shape[1])
+        actions = self._specialist.clip(mean + self._specialist.action_std * noise)
         return actions.reshape(-1, *self._shape)
 
     def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
@@ -142,12 +129,12 @@ def control_record(task: Task) -> Mapping[str, Any]:
 
 
 class ControlTeacher:
-    """Plays a rule or a script that reads what the task shows. Raises ValueError if its package is
-    missing."""
+    """Plays a rule or a script that reads what the task shows, with noise in half of the episodes
+    (`ActionNoise`). Raises ValueError if its package is missing."""
 
     needs_extras = False
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, noise: float = 0.0) -> None:
         name = task.name.partition("?")[0]
         if task.family == "metaworld":
             self._rule, self.name = expert(task), f"expert:{task.name}"
@@ -155,12 +142,23 @@ class ControlTeacher:
             self._rule, self.name = CONTROL_RULES[name], f"rule:{task.name}"
         self.record: Mapping[str, Any] = control_record(task)
         self.notes: Sequence[str] = ()
+        assert task.action.bounds is not None
+        self._low, self._high = task.action.bounds
+        self._noise = ActionNoise(noise * CONTROL_STD)
+        self._labels: Shaped[np.ndarray, "N ..."] | None = None
 
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
-        return self._rule(step.observations)
+        wanted = self._rule(step.observations)
+        if not self._noise.scale:
+            return wanted
+        self._labels = wanted
+        noise = self._noise.draw(step, wanted[0].size).reshape(wanted.shape)
+        noisy = wanted + 0.5 * (self._high - self._low) * noise
+        return np.clip(noisy, self._low, self._high).astype(wanted.dtype)
 
-    def labels(self) -> None:
-        """None: its actions have no noise."""
+    def labels(self) -> Shaped[np.ndarray, "N ..."] | None:
+        """The actions [N, *shape] of the last `act` without noise; None if it has none."""
+        return self._labels
 
 
 def is_controlled(task: Task) -> bool:

@@ -52,7 +52,7 @@ def _rule_or_specialist(task: Task, noise: float, folder: Path) -> Teacher:
     if task.family == "atari" or rule_name(task) in RULES:
         return RuleTeacher(task)
     if is_controlled(task):
-        return ControlTeacher(task)
+        return ControlTeacher(task, noise=noise)
     if _is_babyai(task):
         return _function(task, "actors.envs.babyai:act")
     if task.family not in TAUGHT:
@@ -116,8 +116,8 @@ def teacher_for(
             policy of Stable-Baselines3 (`actors.teachers.sb3.policy.load_sb3`);
             `python:PACKAGE.MODULE:FUNCTION` a function `(observations, extras) -> actions`, or a
             class that is made with the task and called. Or such a function itself.
-        noise: Noise in half of the episodes of a teacher with continuous actions, in its own
-            standard deviations.
+        noise: Noise in half of the episodes of a specialist, a rule or an expert with continuous
+            actions, in its own standard deviations.
         folder: Where specialists are looked for.
 
     Raises:
@@ -131,7 +131,7 @@ def teacher_for(
     if spec == "":
         return _rule_or_specialist(task, noise, folder)
     if spec == "rule":
-        return ControlTeacher(task) if is_controlled(task) else RuleTeacher(task)
+        return ControlTeacher(task, noise=noise) if is_controlled(task) else RuleTeacher(task)
     if kind == "specialist":
         return _specialist(task, noise, Path(where).expanduser() if where else folder)
     if kind == "sb3" and where:

@@ -11,6 +11,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.named.breadth import BREADTH
 from cluster.runs.named.decision_transformer import DECISION_TRANSFORMER
 from cluster.runs.named.generalist import GENERALIST, GENERALIST_79M
+from cluster.runs.named.mt50 import MT50
 from cluster.runs.task_settings import fit_rows, fit_to_tasks
 from gato.config import PRESETS, ActingConfig
 from gato.task import Task
@@ -98,6 +99,7 @@ RUNS: dict[str, RunConfig] = {
         actors=ActorsConfig(evaluate_every_s=30.0, generate_share=0.0),
     ),
     BREADTH.name: BREADTH,
+    MT50.name: MT50,
     GENERALIST.name: GENERALIST,
     GENERALIST_79M.name: GENERALIST_79M,
     DECISION_TRANSFORMER.name: DECISION_TRANSFORMER,

@@ -26,10 +26,11 @@ TEACHER_STEPS_PER_S: Mapping[str, float] = {
     "mujoco": 4000.0,
     "atari": 1000.0,
     "dm-control": 800.0,
-    "metaworld": 400.0,
+    "metaworld": 1000.0,
 }
-"""Steps of a teacher in four environments on one core, by family. Those of robots and games
-were measured (2,300 to 10,700 and 540 to 1,450); the others are guesses, rather too low."""
+"""Steps of a teacher in four environments on one core, by family. Those of robots, games and
+Meta-World were measured (2,300 to 10,700, 540 to 1,450, 1,400 beside a training); the other is a
+guess, rather too low."""
 OTHER_STEPS_PER_S = 300.0
 MAX_TEACHER_S = 300.0
 """Of one core, for the demonstrations of one task."""

@@ -1,7 +1,7 @@
 """Meta-World's 50 manipulation tasks, with a new goal and new objects in every episode.
 
 Needs the extra `metaworld`. A step shows 39 numbers: hand, gripper and objects now and one step
-before, and the goal.
+before, and the goal; on demand also which of the 50 tasks it is.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateUsage=false
@@ -14,11 +14,13 @@ import metaworld
 import mujoco
 import numpy as np
 from gymnasium import spaces
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS, ML1_args_kwargs
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT50_V3, ML1_args_kwargs
 from metaworld.sawyer_xyz_env import SawyerMocapBase
 
 from actors.envs.mujoco_render import MujocoPainter
 
+TASK_IDS = {name: index for index, name in enumerate(MT50_V3)}
+"""By environment: where MT50's one-hot vector has its one."""
 WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
 """What Meta-World writes of a weld: anchor, relative pose, and the share of the rotation."""
 REACH_M = 1.25
@@ -37,7 +39,7 @@ if len(WELD) != mujoco.mjNEQDATA:
     SawyerMocapBase.reset_mocap_welds = _write_welds
 
 
-class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
+class MetaWorld(gymnasium.Env[Any, np.ndarray]):
     """One of the tasks; `reset(seed)` draws the goal and the objects' places from the seed.
 
     `info["success"]` says in each step whether the task is solved.
@@ -45,8 +47,11 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
 
-    def __init__(self, env_name: str, render_mode: str | None = None) -> None:
-        """Raises ValueError if Meta-World has no such environment."""
+    def __init__(
+        self, env_name: str, render_mode: str | None = None, *, task_id: bool = False
+    ) -> None:
+        """`task_id`: also show the number of the task, as MT50's one-hot vector does. Raises
+        ValueError if Meta-World has no such environment."""
         if env_name not in ALL_V3_ENVIRONMENTS:
             raise ValueError(f"Meta-World has no {env_name!r}; its names are as reach-v3")
         made_by = ALL_V3_ENVIRONMENTS[env_name]
@@ -57,14 +62,20 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         self._env.set_task(metaworld._encode_task(env_name, options))
         # From here on each reset draws, from the generator that `seed` sets.
         self._env._freeze_rand_vec, self._env.seeded_rand_vec = False, True
-        self.observation_space = spaces.Box(-REACH_M, REACH_M, (39,), np.float32)
+        state = spaces.Box(-REACH_M, REACH_M, (39,), np.float32)
+        self._task_id = TASK_IDS[env_name] if task_id else None
+        self.observation_space = (
+            spaces.Dict({"state": state, "task": spaces.Discrete(len(TASK_IDS))})
+            if task_id
+            else state
+        )
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.render_mode = render_mode
         self._painter: MujocoPainter | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self._env.seed(seed)
@@ -72,12 +83,16 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         self._env._prev_obs = np.zeros_like(self._env._prev_obs)
         mujoco.mj_resetData(self._env.model, self._env.data)
         observation, _ = self._env.reset()
-        return observation.astype(np.float32), {"success": False}
+        return self._shown(observation), {"success": False}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def _shown(self, state: np.ndarray) -> Any:
+        state = state.astype(np.float32)
+        return state if self._task_id is None else {"state": state, "task": self._task_id}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self._env.step(action)
         return (
-            observation.astype(np.float32),
+            self._shown(observation),
             float(reward),
             terminated,
             truncated,

@@ -37,7 +37,7 @@ MORE_OFTEN: Mapping[str, float] = {
 
 def _trained_more(config: RunConfig, more_often: Mapping[str, float]) -> RunConfig:
     """The run with rows of some tasks that many times as often, and as many updates more."""
-    before = {task: of.weight for task, of in config.replay.mix.tasks.items()}
+    before = {task: of.weight or 1.0 for task, of in config.replay.mix.tasks.items()}
     after = {task: weight * more_often.get(task, 1.0) for task, weight in before.items()}
     tasks = {task: replace(of, weight=after[task]) for task, of in config.replay.mix.tasks.items()}
     longer = sum(after.values()) / sum(before.values())

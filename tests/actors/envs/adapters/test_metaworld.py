@@ -12,9 +12,14 @@ from actors.envs.conformance import check_envs
 from actors.envs.factory import make_envs
 from actors.rollout import play
 from actors.tasks.catalog import TASKS
+from actors.tasks.metaworld_table import MEASURED
+from actors.tasks.resolve import resolve_task
 from actors.teachers.measure import measure
 from actors.teachers.resolve import teacher_for, teacher_return
 from gato.episode import check_episode
+from gato.sequence import StepLayout
+from gato.task import Task
+from gato.tokenizer import TokenLayout
 
 NAMES = [name for name in TASKS if name.startswith("metaworld/")]
 
@@ -42,6 +47,36 @@ def test_an_expert_solves_its_task_and_the_episode_says_so() -> None:
     assert "metaworld 3.0.0" in episode.info["engine"]
     assert 0.8 < task.normalise(episode.episode_return) < 1.2
     envs.close()
+
+
+def test_a_task_may_show_its_number_as_mt50_does() -> None:
+    from metaworld.env_dict import MT50_V3
+
+    assert len(MT50_V3) == len(MEASURED)
+    task = resolve_task("metaworld/push?task_id=1")
+    check_envs(task)
+    assert StepLayout(task, TokenLayout()).tokens_per_step == 45
+    envs, teacher = make_envs(task, 1), teacher_for(task)
+    (episode,) = play(envs, teacher, [20_000])
+    assert episode.success is True
+    assert set(episode.observations["task"].tolist()) == {list(MT50_V3).index("push-v3")}
+    assert episode.episode_return == _played(TASKS["metaworld/push"], 20_000)
+    assert task.references == TASKS["metaworld/push"].references
+    envs.close()
+
+
+def _played(task: Task, seed: int) -> float:
+    envs = make_envs(task, 1)
+    (episode,) = play(envs, teacher_for(task), [seed])
+    envs.close()
+    return episode.episode_return
+
+
+def test_other_tasks_have_no_number() -> None:
+    with pytest.raises(ValueError, match="only tasks of metaworld have a number"):
+        resolve_task("hopper?task_id=1")
+    with pytest.raises(ValueError, match=r"task_id=2 .* is not 1; write it as"):
+        resolve_task("metaworld/push?task_id=2")
 
 
 def test_random_play_does_not_solve_it() -> None:
