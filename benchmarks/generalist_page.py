@@ -85,7 +85,8 @@ def write(result: Mapping[str, Any], name: str) -> None:
         if played.get("measures"):
             said = (measure_text(*measure) for measure in played["measures"].items())
             lines.append(f"- {task}: {', '.join(said)}.")
-    for family in ("mujoco", "atari", ""):
+    lines += _successes(result)
+    for family in ("mujoco", "atari", "metaworld", ""):
         target = ROBOTS_TARGET if targets and family == "mujoco" else None
         if (found := over(result, family)) is not None:
             said = f"{found.iqm:.2f}"
@@ -115,6 +116,22 @@ def _on_the_way(result: Mapping[str, Any]) -> list[str]:
         if all(seen) and (over_tasks := aggregate([[of[-1]] for of in seen])) is not None:
             said.append(f"{over_tasks.iqm:.2f} after {minutes} minutes")
     return [f"- Of the evaluations on the way, of few episodes: {', '.join(said)}."] if said else []
+
+
+def _successes(result: Mapping[str, Any]) -> list[str]:
+    """Mean success of the tasks that are solved or not, and how many are mostly solved: the form of
+    Gato's figure 5."""
+    rates = [
+        task["success"]
+        for name, task in result["tasks"].items()
+        if task.get("success") is not None and _is_of(name, "")
+    ]
+    if not rates:
+        return []
+    mean, most = sum(rates) / len(rates), sum(rate > 0.5 for rate in rates)
+    return [
+        f"- Success: {mean:.0%} on average over {len(rates)} tasks, above 50 % on {most} of them."
+    ]
 
 
 def _domains(result: Mapping[str, Any]) -> list[str]:

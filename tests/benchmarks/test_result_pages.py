@@ -128,6 +128,7 @@ def test_the_generalists_page_has_the_mean_over_families(
     assert "--episodes 2 --other metaworld/reach=3`" in text
     assert "| metaworld | 1 | 67% | 0.50 | - |" in text
     assert "| vqa | 1 | - | - | 50% |" in text
+    assert "- Success: 67% on average over 1 tasks, above 50 % on 1 of them." in text
     assert "| minigrid:Level-v0 | 2 | 0.50 | 0.00 | - | - | - | - |" in text
     assert "yes/no 90.0%, yes/no, best single answer 50.0%, bits per byte 0.250." in text
     assert "over 3 tasks (all)" in text  # hopper, ant and pong: answers are not played

@@ -113,6 +113,27 @@ def test_a_specialists_noise_comes_with_odd_seeds_and_is_the_same_again() -> Non
     np.testing.assert_array_equal(first, second)
 
 
+def test_a_rules_noise_comes_with_odd_seeds_and_its_labels_have_none() -> None:
+    task = TASKS["dm-control/cartpole-balance"]
+    teacher, plain = teacher_for(task, noise=0.3), teacher_for(task, noise=0.0)
+    rng = np.random.default_rng(0)
+    shown = {
+        name: rng.normal(0.0, 0.02, (64, *spec.shape)).astype(np.float32)
+        for name, spec in task.observations.items()
+    }
+    step = TimeStep.first(shown, seeds=list(range(64)))
+    actions, wanted = teacher.act(step), plain.act(step)
+    labels = teacher.labels()
+    assert labels is not None
+    np.testing.assert_array_equal(labels, wanted)
+    assert plain.labels() is None
+    np.testing.assert_array_equal(actions[::2], wanted[::2])
+    assert np.abs(actions).max() <= 1.0
+    # 0.3 times half of the way from the middle of the bounds to either: 0.15 of [-1, 1].
+    inside = np.abs(wanted[1::2]) < 0.4
+    assert 0.1 < np.std((actions - wanted)[1::2][inside]) < 0.2
+
+
 def test_without_a_teacher_the_error_says_what_to_do() -> None:
     assert not has_teacher(TASKS["atari/space-invaders"])
     assert teacher_return(TASKS["atari/space-invaders"]) is None
