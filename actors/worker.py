@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from actors.assignment import Assignment, Role, WorkerProgress
 from actors.delivery import Delivery, EpisodeSink, Outbox
 from actors.envs.env import EnvFailedError
 from actors.envs.factory import WorkerEnvs
+from actors.envs.kept import KeptEnvs
 from actors.envs.vector import VectorEnv
 from actors.players.dagger import RelabelledPlayer
 from actors.players.filming import Clip, Filming
@@ -73,7 +73,8 @@ class Worker:
     assignment = Assignment(role="evaluate", task="mujoco/hopper", seeds=(1, 2))
     report, evaluation = worker.perform(assignment)
 
-    Environments, players and teachers are made when they are first needed, and then reused.
+    Environments, players and teachers are made when they are first needed, and then reused;
+    environments as long as memory allows (`actors.envs.kept`).
     """
 
     def __init__(
@@ -112,7 +113,6 @@ class Worker:
         self._sink = sink
         self._source = source
         self._outbox = Outbox() if outbox is None else outbox
-        self._make = make
         self._teachers = teachers
         self._demonstrated = Demonstrated(layout)
         self._node = node
@@ -121,7 +121,7 @@ class Worker:
         self._incarnation = uuid.uuid4().hex[:12]
         self._sequence = 0
         self._weights: Weights | None = None
-        self._made_envs: dict[tuple[str, int], VectorEnv] = {}
+        self._envs = KeptEnvs(make)
         self._made_teachers: dict[tuple[str, Role], Teacher] = {}
         self._made_players: dict[tuple[str, int, str], tuple[WeightedPlayer, Version]] = {}
         self._assignment: Assignment | None = None
@@ -144,15 +144,6 @@ class Worker:
         if self._weights is None:
             raise RuntimeError("no weights were published yet; publish some before assigning play")
         return self._weights
-
-    def _envs(self, task: Task, num_envs: int) -> VectorEnv:
-        key = (task.name, num_envs)
-        if key not in self._made_envs:
-            try:
-                self._made_envs[key] = self._make(task, num_envs)
-            except ValueError as problem:
-                raise EnvFailedError(f"{task.name} could not be made: {problem}") from problem
-        return self._made_envs[key]
 
     def _player(self, task: Task, num_envs: int, role: str, weights: Weights) -> WeightedPlayer:
         key = (task.name, num_envs, role)
@@ -205,10 +196,7 @@ class Worker:
         except EnvFailedError as problem:
             tally.failed = str(problem)
             # The environments are in an unknown state: new ones are made next time.
-            broken = self._made_envs.pop((task.name, assignment.rows), None)
-            if broken is not None:
-                with suppress(EnvFailedError):
-                    broken.close()
+            self._envs.drop(task, assignment.rows)
         finally:
             # Encode the clip now, so that `take_clip` does not take long.
             if self._filming is not None:
@@ -229,7 +217,7 @@ class Worker:
         role, rows = assignment.role, assignment.rows
         if not task.has_environment:
             return self._examine(task, assignment, weights)
-        envs = self._envs(task, rows)
+        envs = self._envs.of(task, rows)
         teacher = self._teacher(task, role) if role in ("demonstrate", "relabel") else None
         # Episodes of evaluations are not stored. If they took numbers, those of stored episodes
         # would have gaps, which replay's deduplication would have to remember.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from gato.memory import available_bytes
 from gato.network.flops import Work, activation_bytes
 from gato.network.model import Gato
 
@@ -113,28 +114,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(SAFE * (free + torch.cuda.memory_reserved(device)))
-    return int(CPU_SAFE * min(_available(), _limit()))
-
-
-def _available() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except OSError:  # not Linux
-        pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _limit() -> int:
-    """What a container leaves: its limit less what is used, files that can be dropped aside."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(stat.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no such group, or no limit ("max")
-        return 1 << 62
+    return int(CPU_SAFE * available_bytes())
 
 
 class TooManyRows(RuntimeError):

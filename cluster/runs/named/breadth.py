@@ -45,7 +45,7 @@ BREADTH = RunConfig(
     replay=ReplayConfig(
         capacity_bytes=8 << 30,
         limiter=LimiterConfig(
-            warmup_tokens=2_000_000, reads_per_inserted_token=None, slack_tokens=480_000_000
+            warmup_tokens=300_000, reads_per_inserted_token=None, slack_tokens=480_000_000
         ),
         # A row holds two questions, or four steps of Meta-World.
         mix=MixConfig(

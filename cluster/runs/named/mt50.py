@@ -26,7 +26,7 @@ MT50 = RunConfig(
     replay=ReplayConfig(
         capacity_bytes=8 << 30,
         limiter=LimiterConfig(
-            warmup_tokens=2_000_000, reads_per_inserted_token=None, slack_tokens=480_000_000
+            warmup_tokens=300_000, reads_per_inserted_token=None, slack_tokens=480_000_000
         ),
         mix=MixConfig(
             rows=120,

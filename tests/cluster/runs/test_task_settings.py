@@ -11,6 +11,7 @@ from actors.tasks.catalog import TASKS
 from cluster.control.build_run import make_config
 from cluster.runs.config import RunConfig
 from cluster.runs.config_file import config_from_plain, read_config, write_config
+from cluster.runs.named.generalist import MORE_OFTEN
 from cluster.runs.overrides import override
 from cluster.runs.presets import DEMO_TASKS, FOLLOW_TASKS, RUNS
 from cluster.runs.resolve import check_fits, tasks_of
@@ -113,6 +114,31 @@ def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig
     assert filled.may_read()
     reads = config.learner.num_updates * mix.rows * mix.row_tokens
     assert Limiter(config.replay.limiter, inserted_tokens=wanted, read_tokens=reads).may_read()
+
+
+def test_the_generalists_hard_games_come_more_often_and_take_no_rows_from_the_others() -> None:
+    config = RUNS["generalist"]
+    plain = fit_to_tasks(config, {name: TASKS[name] for name in config.tasks})
+    before, after = plain.replay.mix.tasks, config.replay.mix.tasks
+    for name in config.tasks:
+        of, was = after[name].weight, before[name].weight
+        assert of is not None
+        assert was is not None
+        assert of == pytest.approx(was * MORE_OFTEN.get(name, 1.0))
+    rows, rows_before = (
+        sum(of.weight or 0.0 for of in tasks.values()) for tasks in (after, before)
+    )
+    assert config.learner.num_updates / plain.learner.num_updates == pytest.approx(
+        rows / rows_before, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("run", ["mt50", "breadth"])
+def test_one_of_a_runs_tasks_alone_has_demonstrations_enough_to_begin(run: str) -> None:
+    config = make_config(run, name=None, tasks=RUNS[run].tasks[:1], data=[], settings=[])
+    [need] = all_needs(config)
+    wanted = need.demonstration_steps * need.tokens_per_step
+    assert Limiter(config.replay.limiter, inserted_tokens=wanted).may_read()
 
 
 def test_teachers_show_how_to_recover_and_relabel_the_agents_play() -> None:
