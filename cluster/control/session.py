@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -17,12 +18,14 @@ from cluster.runs.config import RunConfig
 from cluster.runs.data import datasets
 from cluster.runs.data.dataset_import import UNFILTERED, unread_lines
 from cluster.runs.folder import RunFolder
-from cluster.runs.resolve import tasks_of
+from cluster.runs.resolve import layout_of, tasks_of
 from cluster.supervision.best import BestCheckpoint, read_best
 from cluster.supervision.launch import launch
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.supervisor import Supervisor
+from cluster.supervision.task_progress import coming_steps
 from cluster.supervision.training import Ended, keep_checkpoint
+from gato.sequence import StepLayout
 from gato.serialization import to_plain
 
 
@@ -81,10 +84,11 @@ class Session:
         teachable = [
             n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)
         ]
+        stored = parts.replay.demonstration_steps()
         scheduler = Scheduler(
             config.actors,
             list(tasks),
-            demonstration_steps=parts.replay.demonstration_steps(),
+            demonstration_steps=stored,
             teachable=teachable,
             has_data=list(self._data_returns),
             longest={
@@ -96,6 +100,13 @@ class Session:
             recorded=[name for name, task in tasks.items() if not task.has_environment],
             seed=config.seed,
         )
+        config = self._begin_with(
+            coming_steps(
+                config.actors, dict.fromkeys(tasks, 0) | stored,
+                teachable=teachable, has_data=list(self._data_returns),
+            ),
+            console,
+        )  # fmt: skip
         self._supervisor = Supervisor(
             config, parts, self.journal, scheduler, keep=self.folder.change_config,
             best=BestCheckpoint(
@@ -105,6 +116,35 @@ class Session:
         )  # fmt: skip
         if self._stopped is not None:
             self._supervisor.stop(self._stopped)
+
+    def _begin_with(self, steps: Mapping[str, int] | None, console: Console) -> RunConfig:
+        """The settings, whose warm-up does not wait for more than the data and the demonstrations
+        that there will be: `steps` by task, None if there is no end of them."""
+        config, replay = self.config, self._parts.replay
+        asked, layout = (
+            config.replay.limiter.warmup_tokens,
+            layout_of(config, tasks_of(config), self.folder.path),
+        )
+        if steps is None or replay.stats().inserted_tokens >= asked:
+            return config
+        coming = sum(
+            steps[name] * StepLayout(task, layout).tokens_per_step
+            for name, task in tasks_of(config).items()
+        )
+        if coming >= asked or not coming:
+            return config
+        limiter = replace(config.replay.limiter, warmup_tokens=-(-coming // 2))
+        self.config = self.folder.change_config(
+            lambda before: replace(before, replay=replace(before.replay, limiter=limiter))
+        )
+        replay.reconfigure(self.config.replay)
+        console.print(
+            f"[yellow]note:[/yellow] data and demonstrations are {coming:,} tokens, fewer than"
+            f" replay.limiter.warmup_tokens, {asked:,}; the learner begins at"
+            f" {limiter.warmup_tokens:,}",
+            highlight=False,
+        )
+        return self.config
 
     def stop(self, why: str = "") -> None:
         """End the run: the learner saves and publishes, the workers end what they do."""

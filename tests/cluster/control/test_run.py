@@ -195,7 +195,13 @@ def _nothing_acknowledged_is_missing(run: Path) -> None:
 
 
 def test_a_run_ends_by_itself_and_leaves_nothing_running(shell: Shell) -> None:
-    shell("start", "debug", "--name", "short", "--updates", "4")
+    """Also where the warm-up asks for more than there will ever be."""
+    said = shell(
+        "start", "debug", "--name", "short", "--updates", "4",
+        "--set", "replay.limiter.warmup_tokens=9000000", "--set", "actors.generate_share=0",
+    )  # fmt: skip
+    assert "12,000 tokens, fewer than replay.limiter.warmup_tokens, 9,000,000" in said
     assert "finished" in shell("watch", "short")
+    assert "warmup_tokens: 6000" in (shell.folder / "runs/short/config.yaml").read_text()
     assert not shell.processes("ray::")
     assert not [path.name for path in shell.folder.iterdir() if path.name != "runs"]
