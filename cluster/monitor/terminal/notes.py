@@ -19,6 +19,7 @@ from cluster.monitor.format import (
     printable,
 )
 from cluster.monitor.summary import Summary, WorkerState
+from cluster.monitor.terminal.names import short_name
 from cluster.monitor.terminal.size import Size
 from gato.metrics import ReplayStats
 
@@ -70,7 +71,7 @@ def _worker_cells(name: str, worker: WorkerState, size: Size, now_s: float) -> d
         "worker": Text(printable(name)),
         "node": Text(printable(worker.latest.node)),
         "does": Text(does),
-        "task": Text(printable(newest.task if size.is_wide else newest.task.rpartition("/")[2])),
+        "task": Text(printable(newest.task if size.is_wide else short_name(newest.task))),
         "plays": plays,
         "env/s": Text(count_text(worker.env_steps_per_s())),
         "waits": Text(percent_text(waited)),

@@ -17,6 +17,7 @@ from cluster.monitor.format import (
 )
 from cluster.monitor.scores import MEASURES, TaskState, mean_success
 from cluster.monitor.summary import Summary
+from cluster.monitor.terminal.names import short_names
 from cluster.monitor.terminal.size import Size
 
 MIN_SPARK_COLUMNS = 8
@@ -38,7 +39,8 @@ def task_table(summary: Summary, now_s: float, size: Size) -> Table:
     for all columns, the least important are left out, and long names take several lines."""
     names = summary.task_names()
     rates = summary.env_steps_per_s_of_tasks(now_s)
-    rows = [_task_cells(summary, name, rates.get(name), size) for name in names]
+    labels = {name: name for name in names} if size.is_wide else short_names(names)
+    rows = [_task_cells(summary, name, labels[name], rates.get(name), size) for name in names]
     widths = {
         title: max([len(title), *(cell_len(row[title].plain) for row in rows)]) for title in TITLES
     }
@@ -112,7 +114,9 @@ def aggregate_line(summary: Summary, size: Size) -> Text | None:
     return line
 
 
-def _task_cells(summary: Summary, name: str, rate: float | None, size: Size) -> dict[str, Text]:
+def _task_cells(
+    summary: Summary, name: str, label: str, rate: float | None, size: Size
+) -> dict[str, Text]:
     task, scale = summary.tasks.get(name, TaskState()), summary.scales.get(name)
     version, score = task.newest or (None, None)
     value = summary.normalised(name, score) if score else None
@@ -122,9 +126,8 @@ def _task_cells(summary: Summary, name: str, rate: float | None, size: Size) -> 
             spread_text(score.returns.mean, score.returns.std, ascii_only=size.ascii_only)
         )
     solved = score.success_rate if score is not None else None
-    label = printable(name if size.is_wide else name.rpartition("/")[2])
     return {
-        "task": Text(label, style="red" if task.last_failure else ""),
+        "task": Text(printable(label), style="red" if task.last_failure else ""),
         "return": returned,
         "norm": Text("-" if value is None else f"{value:.2f}", style=_score_style(value)),
         "history": Text(),
