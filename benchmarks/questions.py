@@ -23,6 +23,7 @@ from benchmarks.learning import RESULTS, Study, carry_out, gato, record
 from cluster.cli.evaluate import measure_text
 from cluster.control.evaluation.evaluate import Checkpoint, evaluate_run
 from cluster.control.evaluation.prompts import StoredPrompts
+from cluster.monitor.terminal.names import short_name
 from cluster.runs.folder import RunFolder
 from cluster.runs.named.breadth import QUESTIONS
 from cluster.sweep.plan import SweepConfig
@@ -33,14 +34,14 @@ SEEDS = (0, 1, 2)
 RECORDED: Mapping[str, int] = {
     "mujoco/hopper": 60,
     "atari/freeway": 10,
-    "metaworld/drawer-open": 30,
+    "metaworld/drawer-open?task_id=1": 30,
 }
 """Episodes of each task's teacher."""
 WEIGHTS: Mapping[str, float] = {**dict.fromkeys(RECORDED, 1.0), "mujoco/hopper": 2.0}
-ROWS, QUESTION_ROWS, ROW_TOKENS = 24, 6, 176
+ROWS, QUESTION_ROWS, ROW_TOKENS = 24, 6, 180
 ALONE, TOGETHER = "play alone", "play and questions"
 MIXES = (ALONE, TOGETHER)
-DATA = {task: f"questions-{task.partition('/')[2]}" for task in RECORDED}
+DATA = {task: f"questions-{short_name(task, with_options=False)}" for task in RECORDED}
 
 
 def study_of(mix: str, seeds: Sequence[int], *, updates: int, episodes: int) -> Study:
@@ -54,7 +55,11 @@ def study_of(mix: str, seeds: Sequence[int], *, updates: int, episodes: int) -> 
         settings=[
             f"replay.mix.rows={ROWS + QUESTION_ROWS if asks else ROWS}",
             f"replay.mix.row_tokens={ROW_TOKENS}",
-            *(f"replay.mix.tasks.{task}.weight={weight}" for task, weight in weights.items()),
+            # As one group: a name with options is no part of a path.
+            "replay.mix.tasks="
+            + json.dumps(
+                {task: {"weight": weight, "window_steps": 1} for task, weight in weights.items()}
+            ),
         ],
         trials=[{"seed": seed} for seed in seeds],
         updates=updates,

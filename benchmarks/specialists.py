@@ -75,7 +75,12 @@ def measure(config: RunConfig, task: Task, episodes: int) -> dict[str, Any]:
         Training(
             made,
             Path(folder),
-            episodes=lambda: demonstrate(task, episodes=number // task.max_steps, seed=FIRST_SEED),
+            episodes=lambda: demonstrate(
+                task,
+                episodes=number // task.max_steps,
+                seed=FIRST_SEED,
+                noise=config.actors.demonstration_noise,
+            ),
         ) as training,
     ):
         model = training.run()
@@ -102,16 +107,17 @@ def measure(config: RunConfig, task: Task, episodes: int) -> dict[str, Any]:
 
 def write_page(kept: Sequence[Mapping[str, Any]], generalist: Mapping[str, Any]) -> None:
     """The table of both."""
-    rows = [(entry, generalist["tasks"][entry["task"]]) for entry in kept]
+    last = kept[-1]
+    same = [e for e in kept if all(e[name] == last[name] for name in ("episodes", "of"))]
+    rows = [(entry, generalist["tasks"][entry["task"]]) for entry in same]
     means = [statistics.mean(of["success"] for of in each) for each in zip(*rows, strict=True)]
-    machine = kept[-1]["machine"]
+    machine = last["machine"]
     lines = [
         "# Specialists beside the run mt50", "",
         "`python -m benchmarks.specialists RUN`: for each task a model of the run's size, with as"
-        f" many of the expert's steps and {kept[-1]['updates']:,} updates, as many as the run spent"
-        " on the task, without relabelled play. Last checkpoints; 0 is a random policy, 1 the"
-        f" expert. Mean success: {means[0]:.0%} of the specialists, {means[1]:.0%} of the one model"
-        " of 50 tasks.", "",
+        f" many of the expert's steps and {last['updates']:,} updates, as many as the run spent on"
+        f" the task, without relabelled play. Last checkpoints. Mean success: {means[0]:.0%} of the"
+        f" specialists, {means[1]:.0%} of the one model of 50 tasks.", "",
         "| task | episodes | specialist: success | return | one model: success | return |",
         "|---|--:|--:|--:|--:|--:|",
         *(

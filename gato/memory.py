@@ -13,10 +13,10 @@ def available_bytes() -> int:
     return min(_machine()[1], _container()[1])
 
 
-def available_share() -> float:
-    """The same, by all that there is: 0 to 1."""
+def is_short(*, share: float, most_bytes: int) -> bool:
+    """Whether less than this share of all memory is left, and less than so many bytes."""
     (total, left), (limit, left_of_limit) = _machine(), _container()
-    return min(left / total, left_of_limit / limit)
+    return left < min(share * total, most_bytes) or left_of_limit < min(share * limit, most_bytes)
 
 
 def _machine() -> tuple[int, int]:
@@ -31,10 +31,11 @@ def _machine() -> tuple[int, int]:
 
 
 def _container() -> tuple[int, int]:
-    """The limit, and what it leaves: less what is used, files that can be dropped aside."""
+    """The limit, and what it leaves: less what is used, but for files that can be dropped."""
     try:
         limit, used = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
-        return limit, max(0, limit - used + int(stat.get("inactive_file", 0)))
+        dropped = sum(int(stat.get(f"{kind}_file", 0)) for kind in ("active", "inactive"))
+        return limit, max(0, limit - used + dropped)
     except (OSError, ValueError):  # no such group, or no limit ("max")
         return 1 << 62, 1 << 62

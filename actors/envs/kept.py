@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from actors.envs.env import EnvFailedError
 from actors.envs.vector import VectorEnv
-from gato.memory import available_share
+from gato.memory import is_short
 from gato.task import Task
 
-LEAST_SHARE = 0.2
-"""Of the machine's memory, to be left for others: four environments of a task of Meta-World take
-100 MB, and a worker may have fifty tasks."""
+memory_is_short = partial(is_short, share=0.2, most_bytes=4 << 30)
+"""Four environments of a task of Meta-World take 100 MB, and a worker may have fifty tasks."""
 
 
 class KeptEnvs:
@@ -21,18 +21,18 @@ class KeptEnvs:
 
     envs = KeptEnvs(make_envs).of(task, 4)
 
-    Where memory is short, those that were not used for longest are closed before others are made.
+    Where memory is short, those that were not used for longest are closed, one set at each use of
+    another.
     """
 
     def __init__(
         self,
         make: Callable[[Task, int], VectorEnv],
         *,
-        share_left: Callable[[], float] = available_share,
+        memory_is_short: Callable[[], bool] = memory_is_short,
     ) -> None:
-        """`share_left`: how much of the machine's memory is left, 0 to 1."""
         self._make = make
-        self._share_left = share_left
+        self._memory_is_short = memory_is_short
         self._kept: OrderedDict[tuple[str, int], VectorEnv] = OrderedDict()
 
     def __len__(self) -> int:
@@ -41,9 +41,10 @@ class KeptEnvs:
     def of(self, task: Task, num_envs: int) -> VectorEnv:
         """Raises EnvFailedError if they cannot be made."""
         key = (task.name, num_envs)
+        oldest = next((other for other in self._kept if other != key), None)
+        if oldest is not None and self._memory_is_short():
+            self._close(oldest)
         if key not in self._kept:
-            if self._kept and self._share_left() < LEAST_SHARE:
-                self._close(next(iter(self._kept)))
             try:
                 self._kept[key] = self._make(task, num_envs)
             except ValueError as problem:

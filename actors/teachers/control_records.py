@@ -25,7 +25,7 @@ def _record(name: str) -> Mapping[str, Any]:
     return {
         "command": (
             f"python -m actors.teachers.measure dm-control/{name} --episodes {EPISODES} --seed"
-            f" {FIRST_SEED}"
+            f" {FIRST_SEED} --noise 0"
         ),
         "measured_seeds": [FIRST_SEED, FIRST_SEED + EPISODES],
         "return_mean": mean,

@@ -74,7 +74,8 @@ def main() -> None:
         "--noise",
         type=float,
         default=0.3,
-        help="Noise of robots' teachers in half of the episodes, in their standard deviations.",
+        help="Noise of continuous actions in half of the episodes, in the teacher's standard"
+        " deviations.",
     )
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:

@@ -37,7 +37,7 @@ def _record(name: str) -> Mapping[str, Any]:
     return {
         "command": (
             f"python -m actors.teachers.measure metaworld/{name} --episodes {EXPERT_EPISODES}"
-            f" --seed {FIRST_SEED}"
+            f" --seed {FIRST_SEED} --noise 0"
         ),
         "measured_seeds": [FIRST_SEED, FIRST_SEED + EXPERT_EPISODES],
         "return_mean": mean,

@@ -23,7 +23,7 @@ from cluster.supervision.best import BestCheckpoint, read_best
 from cluster.supervision.launch import launch
 from cluster.supervision.scheduler import Scheduler
 from cluster.supervision.supervisor import Supervisor
-from cluster.supervision.task_progress import coming_steps
+from cluster.supervision.supply import Supply, reachable, supply_of
 from cluster.supervision.training import Ended, keep_checkpoint
 from gato.sequence import StepLayout
 from gato.serialization import to_plain
@@ -84,6 +84,7 @@ class Session:
         teachable = [
             n for n, task in tasks.items() if n in config.actors.teacher_of or has_teacher(task)
         ]
+        recorded = [name for name, task in tasks.items() if not task.has_environment]
         stored = parts.replay.demonstration_steps()
         scheduler = Scheduler(
             config.actors,
@@ -97,13 +98,13 @@ class Session:
                 if name not in config.actors.teacher_of and name not in self._data_returns
                 if (steps := longest_play(task)) is not None
             },
-            recorded=[name for name, task in tasks.items() if not task.has_environment],
+            recorded=recorded,
             seed=config.seed,
         )
-        config = self._begin_with(
-            coming_steps(
+        config = self._with_reachable_limiter(
+            supply_of(
                 config.actors, dict.fromkeys(tasks, 0) | stored,
-                teachable=teachable, has_data=list(self._data_returns),
+                teachable=teachable, has_data=list(self._data_returns), recorded=recorded,
             ),
             console,
         )  # fmt: skip
@@ -117,33 +118,26 @@ class Session:
         if self._stopped is not None:
             self._supervisor.stop(self._stopped)
 
-    def _begin_with(self, steps: Mapping[str, int] | None, console: Console) -> RunConfig:
-        """The settings, whose warm-up does not wait for more than the data and the demonstrations
-        that there will be: `steps` by task, None if there is no end of them."""
-        config, replay = self.config, self._parts.replay
-        asked, layout = (
-            config.replay.limiter.warmup_tokens,
-            layout_of(config, tasks_of(config), self.folder.path),
+    def _with_reachable_limiter(self, supply: Supply, console: Console) -> RunConfig:
+        """The settings, whose limiter does not wait for what never comes."""
+        config, replay, tasks = self.config, self._parts.replay, tasks_of(self.config)
+        layout = layout_of(config, tasks, self.folder.path)
+        limiter, notes = reachable(
+            config,
+            supply,
+            coming_tokens=sum(
+                supply.steps[name] * StepLayout(task, layout).tokens_per_step
+                for name, task in tasks.items()
+            ),
+            inserted_tokens=replay.stats().inserted_tokens,
         )
-        if steps is None or replay.stats().inserted_tokens >= asked:
-            return config
-        coming = sum(
-            steps[name] * StepLayout(task, layout).tokens_per_step
-            for name, task in tasks_of(config).items()
-        )
-        if coming >= asked or not coming:
-            return config
-        limiter = replace(config.replay.limiter, warmup_tokens=-(-coming // 2))
-        self.config = self.folder.change_config(
-            lambda before: replace(before, replay=replace(before.replay, limiter=limiter))
-        )
-        replay.reconfigure(self.config.replay)
-        console.print(
-            f"[yellow]note:[/yellow] data and demonstrations are {coming:,} tokens, fewer than"
-            f" replay.limiter.warmup_tokens, {asked:,}; the learner begins at"
-            f" {limiter.warmup_tokens:,}",
-            highlight=False,
-        )
+        if limiter != config.replay.limiter:
+            self.config = self.folder.change_config(
+                lambda before: replace(before, replay=replace(before.replay, limiter=limiter))
+            )
+            replay.reconfigure(self.config.replay)
+        for note in notes:
+            console.print(f"[yellow]note:[/yellow] {literal(note)}", highlight=False)
         return self.config
 
     def stop(self, why: str = "") -> None:

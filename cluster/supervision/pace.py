@@ -29,7 +29,7 @@ class ReplayPace:
         """`say`: an event for the journal; `keep`: changes the settings that the run is resumed
         with."""
         self._replay = replay
-        self._first = self._config = config
+        self._config = config
         self._say = say
         self._keep = keep
 
@@ -55,10 +55,10 @@ class ReplayPace:
             self._say("problem", f"{word} was not obeyed: {reason_of(problem)}; try it again")
 
     def again(self) -> None:
-        """A part of replay that was started again has the settings that the run began with."""
+        """A part of replay that was started again has the settings that it was launched with, which
+        may have changed before the run began or since."""
         try:
-            if self._config != self._first:
-                self._replay.reconfigure(self._config)
+            self._replay.reconfigure(self._config)
         except (RayError, GetTimeoutError) as problem:
             self._say(
                 "problem",

@@ -75,7 +75,7 @@ def first_progress(
     return {
         task: TaskProgress(
             demonstration_steps=demonstration_steps.get(task, 0),
-            wanted_steps=_wanted_steps(config, task, teachable, has_data),
+            wanted_steps=wanted_steps(config, task, teachable, has_data),
             teachable=task in teachable,
             longest=longest.get(task),
             # Seeds of demonstrations and play begin where no evaluation and no other run's seed
@@ -86,30 +86,13 @@ def first_progress(
     }
 
 
-def _wanted_steps(
+def wanted_steps(
     config: ActorsConfig, task: str, teachable: Collection[str], has_data: Collection[str]
 ) -> int:
+    """Steps of demonstrations that a task is to have."""
     if task not in teachable or task in has_data:
         return 0
     return config.demonstration_steps_of.get(task, config.demonstration_steps)
-
-
-def coming_steps(
-    config: ActorsConfig,
-    demonstration_steps: Mapping[str, int],
-    *,
-    teachable: Collection[str],
-    has_data: Collection[str],
-) -> dict[str, int] | None:
-    """Steps of demonstrations of each task, `demonstration_steps` of them stored, that there will
-    be before the agent plays. None: it plays from the beginning, or teachers do not stop."""
-    plays = config.generate_share + config.relabel_share > 0.0
-    if config.demonstrate_share > 0.0 or (plays and not config.play_from):
-        return None
-    return {
-        task: max(steps, _wanted_steps(config, task, teachable, has_data))
-        for task, steps in demonstration_steps.items()
-    }
 
 
 def _newer(one: Version | None, other: Version | None) -> Version | None:

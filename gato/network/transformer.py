@@ -196,7 +196,7 @@ class Transformer(nn.Module):
     def _is_compiled(self) -> bool:
         """Then every block has the same static shapes, which tokens that are asked for would
         change from batch to batch."""
-        return self.blocks[-1]._compiled_call_impl is not None
+        return self.blocks[-1]._compiled_call_impl is not None or torch.compiler.is_compiling()
 
     def _packs(self, device: torch.device, dtype: torch.dtype) -> bool:
         if self.config.positions != "rotary" or (self.training and self.config.dropout):

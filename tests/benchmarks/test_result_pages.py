@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, few_shot, generalist_page, questions, small
+from benchmarks import ablations, few_shot, generalist_page, questions, small, specialists
 from benchmarks.context.page import write_page as write_context
 from benchmarks.decision_transformer.page import write_page as write_transformer
+from cluster.control.build_run import make_config
+from cluster.runs.presets import RUNS
 
 MACHINE = {"cpu": "a processor", "date": "2026-01-01", "commit": "abc"}
 
@@ -204,6 +206,16 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
     assert (tmp_path / "ablations.png").is_file()
 
 
+@pytest.mark.parametrize("mix", questions.MIXES)
+def test_the_settings_of_play_with_and_without_questions_are_a_run(mix: str) -> None:
+    study = questions.study_of(mix, [0], updates=10, episodes=1)
+    tasks = [*questions.RECORDED, *([questions.QUESTIONS] if mix == questions.TOGETHER else [])]
+    config = make_config("breadth", name=None, tasks=tasks, data=[], settings=study.settings)
+    weights = {name: of.weight for name, of in config.replay.mix.tasks.items()}
+    assert {name: weights[name] for name in questions.RECORDED} == questions.WEIGHTS
+    assert {of.window_steps for of in config.replay.mix.tasks.values()} == {1}
+
+
 def test_play_is_compared_with_and_without_questions(tmp_path: Path) -> None:
     def played(score: float) -> dict[str, Any]:
         return {"episodes": 20, "return": 10 * score, "normalised": score, "success": None}
@@ -235,3 +247,30 @@ def test_play_is_compared_with_and_without_questions(tmp_path: Path) -> None:
     assert "2,000 held-out questions, each seed: 87.6%, 87.6% answered exactly" in text
     assert "the last seed: yes/no 95.0%." in text
     assert "3 to 4 minutes a training" in text
+
+
+def test_specialists_stand_beside_the_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specialists, "RESULTS", tmp_path)
+    push, reach = specialists.TASKS[1], specialists.TASKS[0]
+    label = {"episodes": 20, "of": 20_000, "updates": 400, "machine": MACHINE}
+    kept = [
+        {**label, "task": push, "success": 0.5, "return": 1500.0},
+        {**label, "task": push, "of": 10, "success": 0.0, "return": 1.0},
+        {**label, "task": reach, "success": 1.0, "return": 4800.0},
+    ]
+    one = {"tasks": {name: {"success": 0.4, "return": 900.0} for name in (push, reach)}}
+    specialists.write_page(kept, one)
+    text = (tmp_path / "mt50-specialists.md").read_text()
+    assert "Mean success: 75% of the specialists, 40% of the one model" in text
+    assert "| metaworld/push | 20 | 50% | 1,500 | 40% | 900 |" in text
+    assert text.count("metaworld/push") == 1
+
+
+def test_a_specialist_has_its_tasks_share_of_the_updates() -> None:
+    config = specialists.specialist_of(RUNS["mt50"], specialists.TASKS[0])
+    assert config.learner.num_updates == RUNS["mt50"].learner.num_updates // 50
+    assert config.tasks == (specialists.TASKS[0],)
+    assert config.replay.mix.rows == RUNS["mt50"].replay.mix.rows
+    assert config.actors.relabel_share == 0.0

@@ -1,12 +1,11 @@
 """Who does what next: demonstrations, then evaluations of the newest version, then generation."""
 
 from dataclasses import replace
-from functools import partial
 
 from actors.assignment import Assignment
 from actors.config import ActorsConfig
 from cluster.supervision.scheduler import EVALUATION_SEED, Scheduler
-from cluster.supervision.task_progress import BREAKS_AFTER, coming_steps
+from cluster.supervision.task_progress import BREAKS_AFTER
 from gato.metrics import WorkerReport
 from gato.version import Version
 
@@ -488,18 +487,3 @@ def test_recorded_tasks_are_evaluated_on_many_records_and_never_played() -> None
         scheduler.done("w", assignment, report(assignment, version=Version(1, 1)), float(number))
     assert [role for role, task in roles if task == "b"] == ["evaluate"]
     assert ("generate", "a") in roles
-
-
-def test_what_comes_before_the_agent_plays_has_an_end_or_not() -> None:
-    stored = {"a": 500, "b": 5_000, "c": 0, "d": 70}
-    config = ActorsConfig(
-        generate_share=0.0, demonstration_steps=1_000, demonstration_steps_of={"c": 30}
-    )
-    come = partial(
-        coming_steps, demonstration_steps=stored, teachable=["a", "b", "c"], has_data=["a"]
-    )
-    assert come(config) == {"a": 500, "b": 5_000, "c": 30, "d": 70}
-    later = replace(config, generate_share=0.5, play_from=10)
-    assert come(later) == come(config)
-    assert come(replace(later, play_from=0)) is None
-    assert come(replace(config, demonstrate_share=0.1)) is None
