@@ -13,6 +13,7 @@ from cluster.cli.evaluate import measure_text
 from cluster.control.evaluation.domains import domain_scores
 from cluster.monitor.format import number_text
 from cluster.monitor.iqm import Aggregate, aggregate
+from cluster.monitor.terminal.names import short_names
 from gato.task import RECORDED
 
 EPISODES = 50
@@ -86,9 +87,12 @@ def write(result: Mapping[str, Any], name: str) -> None:
             said = (measure_text(*measure) for measure in played["measures"].items())
             lines.append(f"- {task}: {', '.join(said)}.")
     lines += _successes(result)
-    for family in ("mujoco", "atari", "metaworld", ""):
+    means = {family: over(result, family) for family in ("mujoco", "atari", "metaworld", "")}
+    for family, found in means.items():
         target = ROBOTS_TARGET if targets and family == "mujoco" else None
-        if (found := over(result, family)) is not None:
+        of_families = [mean.num_tasks for name, mean in means.items() if name and mean is not None]
+        is_said = not family and found is not None and found.num_tasks in of_families
+        if found is not None and not is_said:
             said = f"{found.iqm:.2f}"
             if (bounds := found.bounds) is not None:
                 said += f", 95 % interval {bounds[0]:.2f} to {bounds[1]:.2f}"
@@ -97,9 +101,12 @@ def write(result: Mapping[str, Any], name: str) -> None:
                 f"- Interquartile mean over {found.num_tasks} tasks ({family or 'all'}): {said}."
             )
     lines += [*_on_the_way(result), "", "Tasks count alike there, however many episodes they have."]
-    lines += ["", f"![curves]({name}.png)", "", f"[All returns]({name}.csv)."]
+    has_curves = sum(len(points) > 1 for points in result["curves"].values())
+    draws_curves = 2 * has_curves >= len(result["curves"])
+    shown = "curves" if draws_curves else "the last checkpoint, by task"
+    lines += ["", f"![{shown}]({name}.png)", "", f"[All returns]({name}.csv)."]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
-    _draw(result, name)
+    (_draw if draws_curves else _draw_bars)(result, name)
 
 
 def _on_the_way(result: Mapping[str, Any]) -> list[str]:
@@ -174,6 +181,31 @@ def _tasks(result: Mapping[str, Any], targets: Mapping[str, float]) -> list[str]
 def _wall(result: Mapping[str, Any]) -> str:
     minutes = result.get("wall_s", 0.0) / 60
     return f", {minutes:.0f} minutes in all, pauses included" if minutes else ""
+
+
+def _draw_bars(result: Mapping[str, Any], name: str) -> None:
+    """Success of each task, or its normalised return, the best first."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    scores = {
+        task: of["normalised"] if of.get("success") is None else of["success"]
+        for task, of in result["tasks"].items()
+    }
+    labels = short_names(list(scores))
+    known = {labels[task]: score for task, score in scores.items() if score is not None}
+    order = sorted(known, key=lambda label: known[label])
+    figure, axis = pyplot.subplots(figsize=(7, 1 + 0.2 * len(order)))
+    axis.barh(order, [known[label] for label in order], height=0.7)
+    axis.set_xlabel("share of episodes that solve the task (else: return, 1: teacher)")
+    axis.set_ylim(-0.6, len(order) - 0.4)
+    axis.tick_params(axis="y", labelsize=8)
+    axis.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    pyplot.close(figure)
 
 
 def _draw(result: Mapping[str, Any], name: str) -> None:

@@ -138,6 +138,12 @@ def test_the_generalists_page_has_the_mean_over_families(
     assert "\n\nTrained in two pieces.\n\n" in text
     assert "target" not in text  # those of another run
 
+    # Where most tasks were evaluated once, there is no curve to draw.
+    once = {name: points[:1] for name, points in wider["curves"].items()}
+    generalist_page.write(result | wider | {"curves": once}, "bars")
+    assert "![the last checkpoint, by task](bars.png)" in (tmp_path / "bars.md").read_text()
+    assert (tmp_path / "bars.png").is_file()
+
 
 @pytest.mark.parametrize(
     ("value", "is_within"), [(0.5, True), (0.49, False), (0.8, True), (0.81, False), (None, False)]
