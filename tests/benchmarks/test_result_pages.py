@@ -11,7 +11,7 @@ import pytest
 from benchmarks import ablations, few_shot, generalist_page, questions, small, specialists
 from benchmarks.context.page import write_page as write_context
 from benchmarks.decision_transformer.page import write_page as write_transformer
-from cluster.control.build_run import make_config
+from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
 
 MACHINE = {"cpu": "a processor", "date": "2026-01-01", "commit": "abc"}
@@ -216,10 +216,9 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
 def test_the_settings_of_play_with_and_without_questions_are_a_run(mix: str) -> None:
     study = questions.study_of(mix, [0], updates=10, episodes=1)
     tasks = [*questions.RECORDED, *([questions.QUESTIONS] if mix == questions.TOGETHER else [])]
-    config = make_config("breadth", name=None, tasks=tasks, data=[], settings=study.settings)
-    weights = {name: of.weight for name, of in config.replay.mix.tasks.items()}
-    assert {name: weights[name] for name in questions.RECORDED} == questions.WEIGHTS
-    assert {of.window_steps for of in config.replay.mix.tasks.values()} == {1}
+    mixed = override(RUNS["breadth"], study.settings).replay.mix.tasks
+    assert {name: mixed[name].weight for name in questions.RECORDED} == questions.WEIGHTS
+    assert {mixed[name].window_steps for name in tasks} == {1}
 
 
 def test_play_is_compared_with_and_without_questions(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_free_memory_is_that_of_the_machine_or_of_its_container(
 ) -> None:
     free = memory.free_bytes(CPU)
     assert 0 < free < 1 << 50
-    monkeypatch.setattr(memory, "_limit", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
     assert memory.free_bytes(CPU) == int(memory.CPU_SAFE * (1 << 20))
 
 
