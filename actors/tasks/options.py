@@ -95,21 +95,21 @@ def _grey(task: Task, text: str) -> tuple[Task, str]:
     return with_frames(task, grey=text == "1"), text
 
 
-def _pixels(task: Task, text: str) -> tuple[Task, str]:
+def _require_one(task: Task, option: str, text: str) -> None:
     if text != "1":
         raise ValueError(
-            f"pixels={text} of {task.name} is not 1; write it as {task.name}?pixels=1, or leave it"
-            " out for the state"
+            f"{option}={text} of {task.name} is not 1; write it as {task.name}?{option}=1, or leave"
+            " it out"
         )
+
+
+def _pixels(task: Task, text: str) -> tuple[Task, str]:
+    _require_one(task, "pixels", text)
     return with_pixels(task), text
 
 
 def _task_id(task: Task, text: str) -> tuple[Task, str]:
-    if text != "1":
-        raise ValueError(
-            f"task_id={text} of {task.name} is not 1; write it as {task.name}?task_id=1, or leave"
-            " it out"
-        )
+    _require_one(task, "task_id", text)
     return with_task_id(task), text
 
 

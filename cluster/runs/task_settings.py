@@ -153,17 +153,27 @@ def _common(config: RunConfig) -> TaskMix:
     return TaskMix(window_steps=windows.pop() if len(windows) == 1 else None)
 
 
-def fit_to_tasks(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
+def fit_to_tasks(
+    config: RunConfig,
+    tasks: Mapping[str, Task],
+    *,
+    more_often: Mapping[str, float] | None = None,
+) -> RunConfig:
     """The run on these tasks, with settings that follow from them.
 
     The size of the model, the tokens of a batch, the window and the share of prompts stay; rows
     and the context are never shorter than they were. Settings of single tasks are lost.
+    `more_often`: factors of how often the steps of some tasks are trained on.
     """
     before, fitted = config, fit_rows(config, tasks)
     needs = [needs_of(task, _layout(config)) for task in tasks.values()]
     row_tokens = max(before.replay.mix.row_tokens, fitted.replay.mix.row_tokens)
     rows = max(1, round(before.replay.mix.rows * before.replay.mix.row_tokens / row_tokens))
-    filled = {of.name: of.trained_steps / of.steps_in(row_tokens) for of in needs}
+    factors = more_often or {}
+    filled = {
+        of.name: factors.get(of.name, 1.0) * of.trained_steps / of.steps_in(row_tokens)
+        for of in needs
+    }
     least, each = min(filled.values()), _common(config)
     num_updates = max(100, -(-int(sum(filled.values()) / rows) // 100) * 100)
     mix = replace(

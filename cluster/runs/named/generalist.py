@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from actors.config import ActorsConfig
 from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
-from cluster.runs.task_settings import fit_to_tasks, with_derived, without_derived
+from cluster.runs.task_settings import fit_to_tasks
 from gato.config import PRESETS, ActingConfig, ModelConfig
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
@@ -35,26 +34,6 @@ MORE_OFTEN: Mapping[str, float] = {
 """Games that were not learned after as many steps as the plan asks for (docs/log.md)."""
 
 
-def _trained_more(config: RunConfig, more_often: Mapping[str, float]) -> RunConfig:
-    """The run with rows of some tasks that many times as often, and as many updates more."""
-    before = {task: of.weight or 1.0 for task, of in config.replay.mix.tasks.items()}
-    after = {task: weight * more_often.get(task, 1.0) for task, weight in before.items()}
-    tasks = {task: replace(of, weight=after[task]) for task, of in config.replay.mix.tasks.items()}
-    longer = sum(after.values()) / sum(before.values())
-    num_updates = round(longer * config.learner.num_updates / 100) * 100
-    return with_derived(
-        replace(
-            without_derived(config),
-            learner=replace(config.learner, num_updates=num_updates),
-            replay=replace(
-                config.replay,
-                mix=replace(config.replay.mix, tasks=tasks),
-                limiter=replace(config.replay.limiter, reads_per_inserted_token=None),
-            ),
-        )
-    )
-
-
 def _generalist(
     name: str, about: str, model: ModelConfig, learner: LearnerConfig, mix: MixConfig
 ) -> RunConfig:
@@ -74,8 +53,8 @@ def _generalist(
             generate_share=0.0,
         ),
     )
-    fitted = fit_to_tasks(base, {task: TASKS[task] for task in GENERALIST_TASKS})
-    return _trained_more(fitted, MORE_OFTEN)
+    tasks = {task: TASKS[task] for task in GENERALIST_TASKS}
+    return fit_to_tasks(base, tasks, more_often=MORE_OFTEN)
 
 
 GENERALIST = _generalist(
