@@ -34,7 +34,7 @@ TASKS = ("metaworld/push?task_id=1", "mujoco/hopper", "atari/pong")
 
 
 def one_step(task: Task, rng: np.random.Generator) -> Window:
-    """A window of one random step."""
+    """A window of one step, with a random image where there is one."""
     shown = {
         name: rng.integers(0, 256, (1, *spec.shape)).astype(spec.dtype)
         if spec.kind is Kind.IMAGE

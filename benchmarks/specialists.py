@@ -1,11 +1,10 @@
 """Specialists beside one model of Meta-World: `python -m benchmarks.specialists runs/mt50`.
 
 A specialist is a model of the same size with one task's demonstrations, as many as the run's, and
-as many steps of the task as the run trained on. It has no relabelled play. Ten tasks, among them
-the hardest, because a specialist takes a minute or two of a core; `--tasks` names others. It goes
-on where it was ended, and writes docs/results/mt50-specialists.{json,md}, after
-`python -m benchmarks.generalist runs/mt50` has written docs/results/mt50.json. It needs the extra
-`metaworld`.
+as many steps of the task as the run trained on. It has no relabelled play. Ten of the tasks,
+because a specialist takes a minute or two of a core; `--tasks` names others. It goes on where it
+was ended, and writes docs/results/mt50-specialists.{json,md}, after `python -m
+benchmarks.generalist runs/mt50` has written docs/results/mt50.json. It needs the extra `metaworld`.
 """
 
 from __future__ import annotations
@@ -112,12 +111,14 @@ def write_page(kept: Sequence[Mapping[str, Any]], generalist: Mapping[str, Any])
     rows = [(entry, generalist["tasks"][entry["task"]]) for entry in same]
     means = [statistics.mean(of["success"] for of in each) for each in zip(*rows, strict=True)]
     machine = last["machine"]
+    names = " ".join(f"'{entry['task']}'" for entry in same)
     lines = [
         "# Specialists beside the run mt50", "",
-        "`python -m benchmarks.specialists RUN`: for each task a model of the run's size, with as"
-        f" many of the expert's steps and {last['updates']:,} updates, as many as the run spent on"
-        f" the task, without relabelled play. Last checkpoints. Mean success: {means[0]:.0%} of the"
-        f" specialists, {means[1]:.0%} of the one model of 50 tasks.", "",
+        f"`python -m benchmarks.specialists RUN --episodes {last['episodes']} --tasks {names}`: for"
+        " each task a model of the run's size, with as many of the expert's steps and"
+        f" {last['updates']:,} updates, as many as the run spent on the task, without relabelled"
+        f" play. Last checkpoints. Mean success: {means[0]:.0%} of the specialists, {means[1]:.0%}"
+        " of the one model of 50 tasks.", "",
         "| task | episodes | specialist: success | return | one model: success | return |",
         "|---|--:|--:|--:|--:|--:|",
         *(

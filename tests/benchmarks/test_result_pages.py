@@ -270,7 +270,7 @@ def test_specialists_stand_beside_the_one_model(
     text = (tmp_path / "mt50-specialists.md").read_text()
     assert "Mean success: 75% of the specialists, 40% of the one model" in text
     assert "| metaworld/push | 20 | 50% | 1,500 | 40% | 900 |" in text
-    assert text.count("metaworld/push") == 1
+    assert text.count("| metaworld/push |") == 1
 
 
 def test_a_specialist_has_its_tasks_share_of_the_updates() -> None:
