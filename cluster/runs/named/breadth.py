@@ -17,6 +17,8 @@ QUESTIONS = "vqa/easy-vqa"
 LEVEL = "minigrid:BabyAI-GoToLocal-v0"
 ROBOTS = ("mujoco/hopper", "mujoco/halfcheetah", "mujoco/walker2d", "mujoco/reacher")
 GAMES = ("atari/freeway", "atari/pong", "atari/boxing")
+SLOW = ("mujoco/halfcheetah", "mujoco/walker2d", "atari/pong")
+"""Those that learn slowest, of both."""
 MANIPULATION = tuple(
     f"metaworld/{name}?task_id=1"
     for name in (
@@ -56,10 +58,10 @@ BREADTH = RunConfig(
             min_expert_fraction=None,
             tasks={
                 **dict.fromkeys(MANIPULATION, TaskMix(window_steps=1)),
-                **dict.fromkeys(ROBOTS, TaskMix(weight=2.0, window_steps=1)),
-                **dict.fromkeys(GAMES, TaskMix(weight=2.0, window_steps=1)),
+                **dict.fromkeys((*ROBOTS, *GAMES), TaskMix(weight=2.0, window_steps=1)),
+                **dict.fromkeys(SLOW, TaskMix(weight=4.0, window_steps=1)),
                 LEVEL: TaskMix(weight=2.0),
-                QUESTIONS: TaskMix(weight=8.0, window_steps=1),
+                QUESTIONS: TaskMix(weight=6.0, window_steps=1),
             },
         ),
     ),
