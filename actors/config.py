@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Literal
 
 from actors.assignment import Role
+from gato.acting.config import ActingConfig
 from gato.bounds import require_at_least
-from gato.config import ActingConfig
 
 PLAYING: tuple[Role, ...] = ("generate", "relabel", "demonstrate")
 """Roles that fill replay, each with a share of the workers' time."""

@@ -18,9 +18,10 @@ from jaxtyping import Float, Shaped
 from actors.tasks.catalog import TASKS
 from benchmarks.machine import ROOT, about
 from benchmarks.timing import median_s
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.acting.state import ActingState
-from gato.config import PRESETS, ActingConfig
+from gato.config import PRESETS
 from gato.network.model import Gato
 from gato.network.quantise import KINDS
 from gato.scaling import bin_centres

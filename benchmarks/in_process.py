@@ -18,7 +18,7 @@ from actors.rollout import play
 from cluster.runs.config import RunConfig
 from cluster.runs.resolve import tasks_of
 from cluster.supervision.scheduler import EVALUATION_SEED
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.episode import Episode
 from gato.network.model import Gato
 from gato.sequence import Batch, Window

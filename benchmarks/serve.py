@@ -30,7 +30,8 @@ from benchmarks.machine import ROOT, about
 from benchmarks.rows import write_table
 from benchmarks.timing import milliseconds
 from cluster.serving.client import PolicyClient
-from gato.config import PRESETS, ActingConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS
 from gato.exported.policy_file import PolicyFile, TaskPolicy, write_policy
 from gato.network.model import Gato
 from gato.version import Version

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 
 from actors.players.player import TimeStep
+from gato.acting.config import ActingConfig
 from gato.acting.likelihood import measured_bytes, text_bits
 from gato.acting.policy import Policy
 from gato.acting.state import ActingState
-from gato.config import ActingConfig, ModelConfig
+from gato.config import ModelConfig
 from gato.network.model import Gato
 from gato.sequence import Window
 from gato.task import Task

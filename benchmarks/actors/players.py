@@ -11,7 +11,8 @@ from actors.delivery import Receipt
 from actors.players.gato_player import GatoPlayers
 from actors.tasks.catalog import TASKS
 from actors.worker import WeightedPlayer, Worker
-from gato.config import PRESETS, ActingConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS
 from gato.episode import Episode
 from gato.network.model import Gato
 from gato.task import Task

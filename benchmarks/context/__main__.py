@@ -36,7 +36,7 @@ from benchmarks.context.settings import LONG, SIZES, Size, config_of
 from benchmarks.in_process import Kept, Play, Training, gato_returns, returns_of, summary
 from benchmarks.learning import RESULTS
 from benchmarks.machine import about
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.episode import Episode
 from gato.network.model import Gato
 from gato.task import Task

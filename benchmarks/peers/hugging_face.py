@@ -22,8 +22,9 @@ from benchmarks.bare_gpt import passed_parameters
 from benchmarks.rows import Row
 from benchmarks.timing import paired_s
 from benchmarks.train import hopper_batch, loss_of, ratio, take_turns, training_step
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import PRESETS, ActingConfig, ModelConfig
+from gato.config import PRESETS, ModelConfig
 from gato.network.model import Gato
 from gato.sequence import StepLayout
 from learner.preparation.precision import has_bf16

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.episode import Episode
 from gato.serialization import to_plain
 

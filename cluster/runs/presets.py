@@ -13,7 +13,8 @@ from cluster.runs.named.decision_transformer import DECISION_TRANSFORMER
 from cluster.runs.named.generalist import GENERALIST, GENERALIST_79M
 from cluster.runs.named.mt50 import MT50
 from cluster.runs.task_settings import fit_rows, fit_to_tasks
-from gato.config import PRESETS, ActingConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS
 from gato.task import Task
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig

@@ -11,8 +11,8 @@ from actors.tasks.resolve import resolve_tasks, use_env_python
 from actors.tasks.text_encoder import text_encoder
 from cluster.runs.config import RunConfig
 from cluster.runs.normalise import normalised_tasks
+from gato.acting.config import ActingConfig
 from gato.array_spec import Kind
-from gato.config import ActingConfig
 from gato.sequence import StepLayout
 from gato.task import Task
 from gato.tokenizer import TokenLayout

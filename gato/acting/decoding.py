@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 
 
 def restrict(

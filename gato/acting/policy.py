@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
+from gato.acting.config import ActingConfig
 from gato.acting.decoding import probabilities
 from gato.acting.return_to_go import ReturnToGo
 from gato.acting.state import ActingState
 from gato.acting.step_embedding import StepEmbedding
 from gato.array_spec import Kind
-from gato.config import ActingConfig
 from gato.network.kv_cache import CachedStep, distances_from, hidden_from, slot_distances
 from gato.network.model import Gato
 from gato.network.quantise import quantised

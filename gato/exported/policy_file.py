@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from gato.acting.config import ActingConfig
 from gato.array_spec import Kind
-from gato.config import ActingConfig, ModelConfig
+from gato.config import ModelConfig
 from gato.exported.tensor_file import FIX, TensorFile, read_tensors, write_tensors
 from gato.files import damaged
 from gato.sequence import StepLayout, Window

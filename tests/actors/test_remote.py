@@ -18,7 +18,8 @@ from actors.players.inference_server import NotServedError
 from actors.remote import InferenceActor, RemoteWorker, end_inference, inference_of_node
 from actors.tasks.catalog import TASKS
 from actors.teachers.resolve import Teachers
-from gato.config import ActingConfig, ModelConfig
+from gato.acting.config import ActingConfig
+from gato.config import ModelConfig
 from gato.network.model import Gato
 from gato.version import Version
 from gato.weights import Weights, snapshot

@@ -14,7 +14,7 @@ from benchmarks.context import opposites
 from benchmarks.in_process import Kept, Training, gato_returns, summary
 from cluster.runs.config import RunConfig
 from cluster.runs.presets import RUNS
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.episode import Episode
 from replay.sampling.config import TaskMix
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from gato.acting.config import ActingConfig
 from gato.acting.likelihood import measured_bytes, text_bits
 from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
-from gato.config import ActingConfig
 from gato.network.model import TensorBatch
 from gato.packing import RowWriter
 from gato.sequence import FIRST_PLACE, PLACE_ACTION, PLACE_SEPARATOR, StepLayout, Window

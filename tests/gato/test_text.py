@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
-from gato.config import ActingConfig
 from gato.episode import BadEpisode, Episode, check_episode
 from gato.network.model import TensorBatch, next_token_loss
 from gato.packing import RowWriter

@@ -14,9 +14,10 @@ from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
 from cluster.runs.overrides import override
 from cluster.runs.presets import RUNS
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
-from gato.config import ActingConfig, ModelConfig
+from gato.config import ModelConfig
 from gato.network.model import Gato, next_token_loss
 from gato.sequence import StepLayout, Window
 from gato.serialization import from_plain, to_plain

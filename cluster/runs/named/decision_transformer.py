@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from actors.config import ActorsConfig
 from cluster.runs.config import RunConfig
-from gato.config import PRESETS, ActingConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig

@@ -8,7 +8,8 @@ from actors.config import ActorsConfig
 from actors.tasks.catalog import TASKS
 from cluster.runs.config import RunConfig
 from cluster.runs.task_settings import fit_to_tasks
-from gato.config import PRESETS, ActingConfig, ModelConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS, ModelConfig
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 from actors.config import ActorsConfig
 from actors.tasks.metaworld_table import MEASURED
 from cluster.runs.config import RunConfig
-from gato.config import PRESETS, ActingConfig
+from gato.acting.config import ActingConfig
+from gato.config import PRESETS
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig

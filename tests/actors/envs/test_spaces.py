@@ -11,9 +11,10 @@ from actors.envs.gymnasium_env import GymnasiumEnv, task_of
 from actors.envs.spaces import ActionSpace, ObservationSpace
 from actors.players.gato_player import GatoPlayers
 from actors.rollout import play
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.array_spec import ArraySpec, Kind
-from gato.config import ActingConfig, ModelConfig
+from gato.config import ModelConfig
 from gato.episode import check_episode
 from gato.network.model import Gato
 from gato.sequence import StepLayout

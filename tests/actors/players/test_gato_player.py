@@ -9,8 +9,8 @@ import torch
 
 from actors.players.gato_player import GatoPlayer, GatoPlayers
 from actors.players.player import TimeStep
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind
 from gato.sequence import Window

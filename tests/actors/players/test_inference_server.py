@@ -22,8 +22,8 @@ from actors.players.inference_server import InferenceServer, NotServedError
 from actors.players.player import Player, TimeStep
 from actors.rollout import play
 from actors.worker import Resting, WeightedPlayer, WeightsSource, Worker
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.network.quantise import Int8Kind, quantised
 from gato.version import Version

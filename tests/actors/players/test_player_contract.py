@@ -23,8 +23,8 @@ from actors.teachers.kinds import ChoosingTeacher, FunctionTeacher
 from actors.teachers.perturbed import PerturbedTeacher
 from actors.teachers.resolve import teacher_for
 from actors.teachers.specialist import Specialist
+from gato.acting.config import ActingConfig
 from gato.array_spec import Kind
-from gato.config import ActingConfig
 from gato.episode import check_episode
 from gato.task import Task
 from gato.version import Version

@@ -23,7 +23,7 @@ from cluster.runs.config_file import config_to_yaml
 from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import with_tasks
 from cluster.runs.presets import RUNS
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.exported.policy_file import TaskPolicy, write_policy
 from learner.checkpoints.files import list_checkpoints
 from learner.checkpoints.initial import stored_arrays

@@ -17,7 +17,7 @@ from cluster.runs.folder import RunFolder
 from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS, find_run_config
 from cluster.runs.resolve import acting_configs, layout_of, tasks_of
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.serialization import from_plain, to_plain
 from replay.sampling.config import TableConfig
 from tests.actors.tasks.test_text_encoder import train

@@ -15,7 +15,7 @@ from cluster.runs.evaluation_log import EvaluationLog, Played
 from cluster.runs.folder import RunFolder
 from cluster.runs.presets import RUNS
 from cluster.supervision.scheduler import EVALUATION_SEED
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.network.model import Gato
 from learner.checkpoints.state import Progress, save_checkpoint
 from tests.replay.episodes import counter_episode

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cluster.serving.sessions import RefusedError, Sessions
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.acting.state import ActingState
-from gato.config import ActingConfig
 from gato.exported.policy import LoadedPolicy
 from gato.exported.policy_file import PolicyFile
 from tests.cluster.wait import until

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from gato.network.model import Gato, TensorBatch
 from gato.packing import RowWriter
 from gato.sequence import StepLayout, Window

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from gato.network.quantise import FEW_ROWS, KINDS, Int8Kind, Int8Linear, quantised, to_int8
 from gato.task import Task
 from gato.weights import load, snapshot

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gato.acting.config import ActingConfig
 from gato.acting.decoding import probabilities, restrict
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from tests.gato.models import GAME, ROBOT, random_observations, small_model
 
 LOGITS = torch.tensor([[0.4, 0.1, 0.3, 0.2], [0.05, 0.05, 0.1, 0.8]]).log()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig
 from gato.sequence import Window
 from gato.task import Task
 from tests.gato.models import GAME, ROBOT, random_observations, small_model

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.acting.state import ActingState
-from gato.config import ActingConfig
 from gato.network.model import Gato
 from gato.task import Task
 from gato.weights import load, snapshot

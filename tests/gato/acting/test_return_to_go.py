@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
 from gato.acting.return_to_go import ReturnToGo
 from gato.array_spec import ArraySpec, Kind
-from gato.config import ActingConfig
 from gato.network.embedding import Embedding
 from gato.network.model import Gato, TensorBatch, next_token_loss
 from gato.packing import RowWriter

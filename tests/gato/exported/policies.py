@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.exported.policy_file import PolicyFile, TaskPolicy
 from gato.network.model import Gato
 from gato.sequence import Window

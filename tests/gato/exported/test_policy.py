@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from actors.players.gato_player import GatoPlayers
 from actors.players.player import TimeStep
 from actors.tasks.text_encoder import SentencePieceEncoder
-from gato.config import ActingConfig
+from gato.acting.config import ActingConfig
 from gato.exported.policy import LoadedPolicy, load_policy
 from gato.exported.policy_file import PolicyFile, read_policy, write_policy
 from gato.exported.tensor_file import TensorFile, read_tensors, write_tensors

@@ -9,8 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from gato.acting.config import ActingConfig
 from gato.acting.policy import Policy
-from gato.config import ActingConfig, ModelConfig
+from gato.config import ModelConfig
 from gato.network.flops import (
     Work,
     activation_bytes,
