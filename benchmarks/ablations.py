@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning import RESULTS, Study, carry_out, record
+from benchmarks.learning import RESULTS, Study, carry_out, record, with_mean_scores
 from cluster.sweep.space import Value
 
 SEEDS = (0, 1, 2)
@@ -69,6 +69,7 @@ def variant_of(settings: Mapping[str, Value]) -> str:
 
 def write_page(trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The table and the picture of what was measured."""
+    trials = with_mean_scores(trials)
     machine = trials[-1]["machine"]
     lines = [
         "# Ablations", "",

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning import RESULTS, Study, carry_out, last_scores, record
+from benchmarks.learning import RESULTS, Study, carry_out, last_scores, record, with_mean_scores
 from cluster.control.build_run import make_config
 from cluster.runs.config_file import write_config
 from cluster.runs.presets import RUNS
@@ -34,6 +34,9 @@ TRAINING = Study(
     settings=[
         *SMALL,
         "replay.mix.rows=48",
+        # As one group: else windows follow from the base, of one step.
+        "replay.mix.tasks="
+        + json.dumps({f"mujoco/{task}": {"window_steps": None} for task in SEEN}),
         "actors.evaluate.window_steps=null",
     ],
     trials=[{"seed": 0}],
@@ -88,6 +91,7 @@ def write_page(trials: Sequence[dict[str, Any]], training: Sequence[dict[str, An
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    trials = with_mean_scores(trials)
     figure, axis = pyplot.subplots(figsize=(5.5, 3.6))
     lines = [
         "# Few-shot fine-tuning", "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -131,6 +132,26 @@ def _trained(
             for name, scale in sweep.scales.items()
         },
     }
+
+
+def with_mean_scores(trials: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The trials with scores that are the mean of the tasks' normalised returns: a sweep's score is
+    the interquartile mean of episodes, which of two tasks follows the worse one."""
+
+    def scored(trial: Mapping[str, Any], each: Mapping[str, Any]) -> dict[str, Any]:
+        scales = trial["scales"]
+        return {
+            **each,
+            "score": statistics.mean(
+                (value - scales[task]["random"])
+                / (scales[task]["teacher"] - scales[task]["random"])
+                for task, value in each["returns"].items()
+            ),
+        }
+
+    return [
+        {**trial, "slices": [scored(trial, each) for each in trial["slices"]]} for trial in trials
+    ]
 
 
 def last_scores(trials: Iterable[Mapping[str, Any]], **labels: object) -> list[float]:

@@ -8,14 +8,16 @@ docs/results/positions.{json,md,png}.
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import tempfile
 from itertools import product
 from typing import Any
 
-from benchmarks.learning import RESULTS, Study, carry_out, last_scores, record
+from benchmarks.learning import RESULTS, Study, carry_out, last_scores, record, with_mean_scores
 
+TASKS = ("mujoco/hopper", "atari/pong")
 SETTINGS = ("transformer-xl", "rotary")
 SEEDS = (0, 1, 2)
 STUDY = Study(
@@ -27,8 +29,8 @@ STUDY = Study(
         "replay.mix.row_tokens=192",
         "replay.mix.rows=16",
         "replay.mix.prompt_fraction=0",
-        "replay.mix.tasks.mujoco/hopper.weight=1",
-        "replay.mix.tasks.mujoco/hopper.window_steps=null",
+        # As one group: else windows follow from the base, of one step.
+        f"replay.mix.tasks={json.dumps({task: {'window_steps': None} for task in TASKS})}",
         "actors.evaluate.window_steps=null",
     ],
     trials=[{"model.positions": how, "seed": seed} for seed, how in product(SEEDS, SETTINGS)],
@@ -45,6 +47,7 @@ def write_page(trials: list[dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    trials = with_mean_scores(trials)
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6))
     colours = dict(zip(SETTINGS, ("tab:blue", "tab:orange"), strict=True))
     for trial in trials:

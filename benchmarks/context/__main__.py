@@ -62,14 +62,23 @@ def demonstrated(names: Sequence[str], episodes: int, *, first_seed: int) -> Ite
 
 
 def in_modes(
-    training: Training, model: Gato, task: Task, size: Size, prompt_steps: int, play: Play
+    training: Training,
+    model: Gato,
+    task: Task,
+    size: Size,
+    *,
+    window_steps: int,
+    prompt_steps: int,
+    play: Play,
 ) -> dict[str, Any]:
-    """Returns of a model with each kind of prompt."""
+    """Returns of a model with each kind of prompt, with windows as long as those of training."""
     prompt = training.service.demonstration(task.name, prompt_steps)
     out: dict[str, Any] = {}
     for mode, (shows, tells) in MODES.items():
         acting = ActingConfig(
-            prompt_steps=prompt_steps if shows else 0, target_return=1.0 if tells else None
+            prompt_steps=prompt_steps if shows else 0,
+            window_steps=window_steps + (prompt_steps if shows else 0),
+            target_return=1.0 if tells else None,
         )
         returns = gato_returns(
             model, task, acting, size.episodes, prompt=prompt if shows else None, play=play
@@ -107,6 +116,9 @@ def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
         "window_steps": window_steps, "prompt_steps": prompt_steps, "with_returns": True,
         "size": size, "seed": seed,
     }  # fmt: skip
+    played: Mapping[str, Any] = {
+        "window_steps": window_steps, "prompt_steps": prompt_steps, "play": returns_of,
+    }  # fmt: skip
     # The held-out robot's steps are as long as the longest here, so that rows and model are alike.
     config = config_of({name: TASKS[name] for name in seen}, updates=size.updates, **options)
     path = folder / f"prompts-{size.updates}-{seed}"
@@ -123,7 +135,7 @@ def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
         whole = model()
         episodes = partial(demonstrated, seen, size.demonstrations, first_seed=1_000_000)
         with Training(config, path, episodes=episodes) as training:
-            modes = in_modes(training, whole, TASKS[SEEN], size, prompt_steps, returns_of)
+            modes = in_modes(training, whole, TASKS[SEEN], size, **played)
         return {"modes": modes, **scale(TASKS[SEEN]), "machine": about()}
 
     kept.get_or({"part": "seen", "task": SEEN, "seed": seed, "updates": size.updates}, of_seen)
@@ -133,26 +145,27 @@ def prompts(size: Size, folder: Path, seed: int, kept: Kept) -> None:
             task = TASKS[HELD_OUT]
             tuned = config_of({HELD_OUT: task}, updates=size.tuning_updates, **options)
             episodes = partial(demonstrated, [HELD_OUT], few, first_seed=1_000_000)
-            path = folder / f"tuned-{few}-{size.updates}-{seed}"
+            path = folder / f"tuned-{few}-{size.tuning_updates}-{size.updates}-{seed}"
             with Training(tuned, path, episodes=episodes) as training:
                 fine = training.run(begins_with=model())
-                modes = in_modes(training, fine, task, size, prompt_steps, returns_of)
+                modes = in_modes(training, fine, task, size, **played)
             return {"modes": modes, **scale(task), "machine": about()}
 
         label = {"part": "held out", "task": HELD_OUT, "episodes": few, "seed": seed}
-        kept.get_or(label | {"updates": size.updates}, of_held_out)
+        of_updates = {"updates": size.updates, "tuning_updates": size.tuning_updates}
+        kept.get_or(label | of_updates, of_held_out)
 
 
 def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
     """Two tasks that only a prompt tells apart; also with a prompt of the other task, which must
     turn the return round."""
     tasks = {task.name: task for task in (opposites.RIGHT, opposites.LEFT)}
-    prompt_steps = 4
+    window_steps, prompt_steps = 4, 4
 
     def measure() -> dict[str, Any]:
         config = config_of(
-            tasks, window_steps=4, prompt_steps=prompt_steps, with_returns=True, size=size,
-            updates=size.opposites_updates, seed=seed, model="debug",
+            tasks, window_steps=window_steps, prompt_steps=prompt_steps, with_returns=True,
+            size=size, updates=size.opposites_updates, seed=seed, model="debug",
         )  # fmt: skip
 
         def episodes() -> Iterator[Episode]:
@@ -160,13 +173,20 @@ def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
                 yield from opposites.demonstrations(task, 200)
 
         out: dict[str, Any] = {}
-        path = folder / f"opposites-{seed}"
+        path = folder / f"opposites-{size.opposites_updates}-{seed}"
         with Training(config, path, episodes=episodes, tasks=tasks) as training:
             model = training.run()
             for task, other in permutations(tasks.values()):
-                modes = in_modes(training, model, task, size, prompt_steps, opposites.returns_of)
+                modes = in_modes(
+                    training, model, task, size, window_steps=window_steps,
+                    prompt_steps=prompt_steps, play=opposites.returns_of,
+                )  # fmt: skip
                 wrong = training.service.demonstration(other.name, prompt_steps)
-                acting = ActingConfig(prompt_steps=prompt_steps, target_return=None)
+                acting = ActingConfig(
+                    prompt_steps=prompt_steps,
+                    window_steps=window_steps + prompt_steps,
+                    target_return=None,
+                )
                 returns = gato_returns(
                     model, task, acting, size.episodes, prompt=wrong, play=opposites.returns_of
                 )
@@ -182,11 +202,11 @@ def opposite(size: Size, folder: Path, seed: int, kept: Kept) -> None:
 def targets(size: Size, folder: Path, seed: int, kept: Kept) -> None:
     """One of those tasks with demonstrations of all returns, from hardly any to the best: what is
     reached with each target return."""
-    task = opposites.RIGHT
+    task, window_steps = opposites.RIGHT, 4
 
     def measure() -> dict[str, Any]:
         config = config_of(
-            {task.name: task}, window_steps=4, with_returns=True, size=size,
+            {task.name: task}, window_steps=window_steps, with_returns=True, size=size,
             updates=size.opposites_updates, seed=seed, model="debug",
         )  # fmt: skip
         # Everything is read, whatever it returned, and each window is told its return.
@@ -195,13 +215,13 @@ def targets(size: Size, folder: Path, seed: int, kept: Kept) -> None:
         )
         config = replace(config, replay=replace(config.replay, mix=mix))
         episodes = partial(opposites.demonstrations, task, 400, slowest=0.0)
-        path = folder / f"targets-{seed}"
+        path = folder / f"targets-{size.opposites_updates}-{seed}"
         with Training(config, path, episodes=episodes, tasks={task.name: task}) as training:
             model = training.run()
         reached = {
             target: gato_returns(
-                model, task, ActingConfig(target_return=target), size.episodes,
-                play=opposites.returns_of,
+                model, task, ActingConfig(target_return=target, window_steps=window_steps),
+                size.episodes, play=opposites.returns_of,
             )
             for target in TARGETS
         }  # fmt: skip

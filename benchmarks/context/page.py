@@ -84,7 +84,8 @@ def _modes(entries: Entries) -> list[str]:
     lines = [
         "", "## Prompts on a task that was trained, and on one that was held out", "",
         "Windows of 8 steps after a prompt of 4; half of the rows of training have one, three"
-        " quarters tell the return. The held-out task is fine-tuned with few episodes.", "",
+        " quarters tell the return. The held-out task is fine-tuned with few episodes. A prompt is"
+        " in sight for the first 11 steps of an episode, until the window has rolled over it.", "",
         f"| task | episodes | updates | {' | '.join(modes)} | seeds |",
         f"|---|--:|--:|{'--:|' * len(modes)}--:|",
     ]  # fmt: skip

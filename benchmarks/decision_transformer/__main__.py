@@ -158,6 +158,7 @@ def measure(size: Size, data: Path | None, folder: Path, kept: Kept) -> None:
                 targets = curve if levels == LEVELS else [TARGETS[task.name]]
                 source = "made here" if data is None else "D4RL"
                 path = folder / f"{robot}-{'-'.join(levels)}-{source.split()[0]}-{seed}"
+                path = path.with_name(f"{path.name}-{size.updates}-{size.windows}")
                 both = Measured(size, path, task, partial(episodes_of, data, task, levels), seed)
                 for model, play in (("gato", both.ours), ("plain", both.plain)):
                     label = {

@@ -23,7 +23,7 @@ from cluster.runs.presets import FINETUNE, FOLLOW_TASKS, find_run_config
 from cluster.runs.resolve import check_fits, tasks_of
 from cluster.runs.task_names import with_own_names
 from cluster.runs.task_settings import (
-    fit_to_tasks,
+    fit_rows,
     has_derived,
     with_derived,
     without_derived,
@@ -123,7 +123,7 @@ def change_config(
     use_env_python(override(config, given).actors.env_python)
     chosen = None if tasks is None else resolve_tasks(*tasks)
     if chosen is not None and set(chosen) != set(config.tasks):
-        follows = fit is fit_to_tasks
+        follows = fit not in (None, fit_rows)
         config = fit(config, chosen) if fit else with_tasks(config, list(chosen))
     else:
         follows = has_derived(config)

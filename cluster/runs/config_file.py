@@ -53,7 +53,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     # Here, because a run's own file names no preset, and commands that only look at runs are fast.
     from cluster.runs.presets import FOLLOW_TASKS, find_run_config
     from cluster.runs.task_settings import (
-        fit_to_tasks,
+        fit_rows,
         has_derived,
         with_derived,
         without_derived,
@@ -66,7 +66,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
         plain["tasks"] = list(tasks)  # by their own names
     if fit and tasks and set(tasks) != set(config.tasks):
         config = fit(config, tasks)
-        follows = fit is fit_to_tasks
+        follows = fit not in (None, fit_rows)
     else:
         follows = not plain.get("data") and has_derived(config)
     config = merge(without_derived(config) if follows else config, plain)

@@ -10,7 +10,7 @@ from actors.config import ActorsConfig
 from cluster.runs.config import RunConfig
 from cluster.runs.named.breadth import BREADTH
 from cluster.runs.named.decision_transformer import DECISION_TRANSFORMER
-from cluster.runs.named.generalist import GENERALIST, GENERALIST_79M
+from cluster.runs.named.generalist import GENERALIST, GENERALIST_79M, fit_generalist
 from cluster.runs.named.mt50 import MT50
 from cluster.runs.task_settings import fit_rows, fit_to_tasks
 from gato.acting.config import ActingConfig
@@ -26,8 +26,8 @@ FINETUNE = "finetune"
 DEMO_TASKS = ("mujoco/hopper", "atari/freeway")
 FOLLOW_TASKS: Mapping[str, Callable[[RunConfig, Mapping[str, Task]], RunConfig]] = {
     "demo": fit_to_tasks,
-    GENERALIST.name: fit_to_tasks,
-    GENERALIST_79M.name: fit_to_tasks,
+    GENERALIST.name: fit_generalist,
+    GENERALIST_79M.name: fit_generalist,
     DECISION_TRANSFORMER.name: fit_rows,
 }
 """How settings of a run follow from other tasks than its own."""

@@ -26,6 +26,9 @@ from gato.network.relative_attention import RelativeAttention, distance_encoding
 from gato.network.rotary_attention import RotaryAttention, rotations
 from gato.network.share import Share
 
+MOST_VARIANTS = 256
+"""Of a compiled block."""
+
 
 class Block(nn.Module):
     """One pre-norm block: attention, then GEGLU (Shazeer 2020)."""
@@ -130,6 +133,14 @@ class Transformer(nn.Module):
     def compile_blocks(self, is_wanted: bool = True, *, backend: str = "inductor") -> None:
         """Compile each block with static shapes (`torch.compile`) when it is first passed, or no
         more. Blocks are alike, so that one compilation serves all."""
+        if is_wanted:
+            # Numbers of rows, masks, numbers of sequences and frozen parts each make a variant;
+            # beyond this limit (8) a block is not computed at all.
+            dynamo = torch._dynamo.config
+            dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_VARIANTS)
+            dynamo.accumulated_recompile_limit = max(
+                dynamo.accumulated_recompile_limit, MOST_VARIANTS
+            )
         for block in self.blocks:
             if is_wanted:
                 block.compile(fullgraph=True, dynamic=False, backend=backend)

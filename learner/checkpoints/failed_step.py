@@ -24,7 +24,7 @@ from learner.checkpoints.state import (
     state_tensors,
 )
 from learner.config import LearnerConfig
-from learner.optimiser import make_optimiser
+from learner.optimiser import freeze, make_optimiser
 from learner.randomness import seed_update
 
 
@@ -133,6 +133,7 @@ def repeat_step(path: Path, device: torch.device | None = None) -> StepFindings:
     except (KeyError, TypeError) as problem:
         raise damaged(path / RECORD, problem, fix=FIX) from problem
     model = Gato(read_model_config(path)).to(device)
+    freeze(model, config.frozen)
     load_checkpoint(path, model, make_optimiser(model, config))
     model.transformer.activation_checkpointing = config.activation_checkpointing
     bad_weights = _not_finite(model, lambda parameter: parameter)

@@ -221,6 +221,8 @@ def compiled(model: Gato, once: Callable[[], None]) -> str:
         once()
     except Exception as problem:  # whatever a compiler raises
         model.transformer.compile_blocks(False)
+        if isinstance(problem, RuntimeError) and is_out_of_memory(problem):
+            raise  # fewer rows may fit
         said = str(problem).strip().splitlines()
         return f"{type(problem).__name__}: {said[0] if said else ''}"[:200]
     return ""

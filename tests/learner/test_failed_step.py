@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from cluster.cli.debug_step import app
 from learner.checkpoints.failed_step import repeat_step
 from learner.update import LossNotFinite
 from tests.gato.models import ROBOT
-from tests.learner.test_learner import learner_batch, make
+from tests.learner.test_learner import CONFIG, learner_batch, make
 
 BAD = "transformer.norm.weight"
 
@@ -57,6 +58,20 @@ def test_a_step_whose_gradient_alone_overflows_names_its_parameters(tmp_path: Pa
     found = repeat_step(tmp_path / "failed-step-000000000", torch.device("cpu"))
     assert found.bad_weights == ()
     assert found.tasks[ROBOT.name].bad_gradients
+
+
+def test_frozen_parts_have_no_gradient_in_the_repeated_step_either(tmp_path: Path) -> None:
+    from learner.checkpoints.failed_step import save_failed_step
+
+    learner = make(tmp_path, config=replace(CONFIG, frozen=("embedding",)))
+    batch = learner_batch()
+    path = save_failed_step(
+        tmp_path, learner.model, learner.optimiser, batch.parts[0], learner.config,
+        seed=5, step=0, bf16=False, what="none", task_names=[ROBOT.name],
+    )  # fmt: skip
+    done = learner._update(batch, 0)
+    found = repeat_step(path, torch.device("cpu"))
+    assert found.gradient_norm == pytest.approx(done.gradient_norm, rel=1e-4)
 
 
 def test_a_step_is_repeated_with_the_same_numbers(tmp_path: Path) -> None:

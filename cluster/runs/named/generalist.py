@@ -10,6 +10,7 @@ from cluster.runs.config import RunConfig
 from cluster.runs.task_settings import fit_to_tasks
 from gato.acting.config import ActingConfig
 from gato.config import PRESETS, ModelConfig
+from gato.task import Task
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from replay.rate_limiter import LimiterConfig
@@ -35,6 +36,11 @@ MORE_OFTEN: Mapping[str, float] = {
 """Games that were not learned after as many steps as the plan asks for (docs/log.md)."""
 
 
+def fit_generalist(config: RunConfig, tasks: Mapping[str, Task]) -> RunConfig:
+    """`fit_to_tasks`, with these games more often."""
+    return fit_to_tasks(config, tasks, more_often=MORE_OFTEN)
+
+
 def _generalist(
     name: str, about: str, model: ModelConfig, learner: LearnerConfig, mix: MixConfig
 ) -> RunConfig:
@@ -55,7 +61,7 @@ def _generalist(
         ),
     )
     tasks = {task: TASKS[task] for task in GENERALIST_TASKS}
-    return fit_to_tasks(base, tasks, more_often=MORE_OFTEN)
+    return fit_generalist(base, tasks)
 
 
 GENERALIST = _generalist(

@@ -116,6 +116,18 @@ def test_wanted_demonstrations_and_updates_are_never_held_back(config: RunConfig
     assert Limiter(config.replay.limiter, inserted_tokens=wanted, read_tokens=reads).may_read()
 
 
+def test_they_come_more_often_among_other_tasks_too() -> None:
+    tasks = ["mujoco/hopper", "atari/pong", "atari/freeway"]
+    config = make_config("generalist", name=None, tasks=tasks, data=[], settings=[])
+    plain = fit_to_tasks(RUNS["generalist"], {name: TASKS[name] for name in tasks})
+    weights, before = config.replay.mix.tasks, plain.replay.mix.tasks
+    assert weights["atari/pong"].weight == pytest.approx(
+        2.5 * (before["atari/pong"].weight or 0.0), rel=0.01
+    )
+    assert weights["atari/freeway"].weight == before["atari/freeway"].weight
+    assert config.actors.relabel_share > 0.0
+
+
 def test_the_generalists_hard_games_come_more_often_and_take_no_rows_from_the_others() -> None:
     config = RUNS["generalist"]
     plain = fit_to_tasks(config, {name: TASKS[name] for name in config.tasks})

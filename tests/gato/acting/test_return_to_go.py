@@ -182,6 +182,8 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
             actions=actions,
             returns=np.array([3.0, 1.0]),
         )
+    # Hidden where the episode's are, as in training.
+    prompt_returns = np.array([3.0, 1.0]) if target_return is not None else np.full(2, np.nan)
     policy = Recorder(
         model, task, ActingConfig(window_steps=window_steps, target_return=target_return)
     )
@@ -217,7 +219,7 @@ def test_acting_with_a_cache_equals_the_training_forward_with_returns(
                 past = {k: np.concatenate([prompt.observations[k], v]) for k, v in past.items()}
                 done, told = (
                     np.concatenate([prompt.actions, done]),
-                    np.concatenate([prompt.returns, told]),
+                    np.concatenate([prompt_returns, told]),
                 )
             if len(done) > window_steps:
                 continue  # the window has begun to slide, which whole rows do not show

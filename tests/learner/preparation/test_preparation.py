@@ -317,6 +317,52 @@ def test_compiled_blocks_make_the_same_updates() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+VARIANTS = """
+import torch
+from gato.network.transformer import Transformer
+from tests.learner.test_learner import MODEL
+
+stack = Transformer(MODEL.transformer)
+stack.compile_blocks(backend="eager")
+for rows in range(1, 13):
+    stack(torch.zeros(rows, 4, MODEL.width), torch.ones(rows, 4, dtype=torch.int64))
+"""
+
+
+def test_a_compiled_block_computes_more_shapes_than_pytorchs_limit_of_eight() -> None:
+    """Numbers of rows, masks and frozen parts each make another variant."""
+    done = subprocess.run(
+        [sys.executable, "-c", VARIANTS], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_memory_that_runs_out_while_it_compiles_is_no_fault_of_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer rows are tried, compiled too."""
+    compiled = [False]
+
+    def compile_blocks(_: Transformer, is_wanted: bool = True) -> None:
+        compiled[0] = is_wanted
+
+    def little_memory(model: Gato, batch: TensorBatch, **options: int) -> Loss:
+        if compiled[0] and len(batch.ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return next_token_loss(model, batch, **options)
+
+    monkeypatch.setattr(Transformer, "compile_blocks", compile_blocks)
+    monkeypatch.setattr(update, "next_token_loss", little_memory)
+    learner = make(tmp_path, config=replace(CONFIG, compile=True))
+    assert list(learner.run())[-1].step == CONFIG.num_updates
+    assert [text.split(";")[0] for kind, text in learner.notes if kind == "problem"] == [
+        "no memory for 4 rows at once (before the first update)"
+    ]
+    assert compiled[0]
+    assert learner._steps.prepared is not None
+    assert learner._steps.prepared.is_compiled
+
+
 def test_a_learner_that_cannot_compile_says_why_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
