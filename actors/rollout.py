@@ -120,6 +120,7 @@ def rollout(
     labels_of: Callable[[], Shaped[np.ndarray, "N ..."] | None] | None = None,
     notes: Sequence[str] = (),
     max_steps: int | None = None,
+    on_reset: Callable[[], None] | None = None,
 ) -> Iterator[Episode | Dropped]:
     """Play one episode of each seed; yield each as it ends.
 
@@ -137,6 +138,7 @@ def rollout(
         labels_of: Called after each `act`, for the labels [N, *shape] of that step.
         notes: What is known of the teacher, recorded in each episode.
         max_steps: Where episodes are cut off, as truncated ones. None: at their end.
+        on_reset: Called after each reset: those of all rows come before the first step.
 
     Yields:
         An `Episode`, or a `Dropped` with the reason in the place of one that broke.
@@ -158,6 +160,9 @@ def rollout(
                     task=envs.task.name, seed=seed, step=0, reason=repr(problem.__cause__)
                 )
                 continue
+            finally:
+                if on_reset is not None:
+                    on_reset()
             rows[row], row_seeds[row] = _Recording(seed, envs.task), seed
 
     for row in range(num_rows):

@@ -128,6 +128,8 @@ class Worker:
         self._begun_s = time.monotonic()
         self._tally: Tally | None = None
         self._heartbeat: Heartbeat | None = None
+        self._alive_s = self._begun_s
+        """When something other than a step was done."""
         self._filming: Filming | None = None
         self._clip: Clip | None = None
 
@@ -201,7 +203,8 @@ class Worker:
             # Encode the clip now, so that `take_clip` does not take long.
             if self._filming is not None:
                 self._clip, self._filming = self._filming.clip(), None
-            made = self._made_players.get((task.name, assignment.rows, assignment.role))
+            rows = assignment.rows if task.has_environment else ROWS
+            made = self._made_players.get((task.name, rows, assignment.role))
             if made is not None and isinstance(made[0], Resting):
                 made[0].rest()
         return tally.report(self.name, delivery, node=self._node), tally.evaluation(self.name)
@@ -218,6 +221,7 @@ class Worker:
         if not task.has_environment:
             return self._examine(task, assignment, weights)
         envs = self._envs.of(task, rows)
+        self._note_life()  # they may take long to make
         teacher = self._teacher(task, role) if role in ("demonstrate", "relabel") else None
         # Episodes of evaluations are not stored. If they took numbers, those of stored episodes
         # would have gaps, which replay's deduplication would have to remember.
@@ -248,6 +252,7 @@ class Worker:
             with_extras=teacher is not None and teacher.needs_extras,
             notes=teacher.notes if teacher else (),
             max_steps=assignment.max_steps,
+            on_reset=self._note_life,
         )
 
     def _examine(
@@ -273,7 +278,7 @@ class Worker:
             steps=heartbeat.steps if heartbeat else 0,
             env_steps=max(env_steps),
             last_step_age_s=time.monotonic()
-            - (heartbeat.last_step_s if heartbeat else self._begun_s),
+            - max(heartbeat.last_step_s if heartbeat else self._begun_s, self._alive_s),
             version=tally.version if tally else None,
         )
 
@@ -284,5 +289,4 @@ class Worker:
 
     def _note_life(self) -> None:
         """Count as alive, though no step was made."""
-        if self._heartbeat is not None:
-            self._heartbeat.beat()
+        self._alive_s = time.monotonic()

@@ -90,6 +90,8 @@ class EnvPoolGame:
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         self._frames = noops_of(seed, self._max_noops)
+        if self._pool is not None:
+            self._pool.close()
         self._pool = self._make(
             self._id,
             num_envs=1,

@@ -37,7 +37,7 @@ def make_env(task: Task) -> Env:
         raise ValueError(
             f"task {task.name} is of family {task.family!r}; known families: {', '.join(MAKERS)}"
         )
-    require_package(task)
+    require_package(task, env_python=str(task.env_kwargs.get("python", "")))
     return MAKERS[task.family](task)
 
 
@@ -105,7 +105,7 @@ class WorkerEnvs:
 
     def __call__(self, task: Task, num_envs: int) -> VectorEnv:
         if self.env_python and task.env_id.endswith(OUTSIDE_ID):
-            task = replace(task, env_kwargs={**task.env_kwargs, "python": self.env_python})
+            task = replace(task, env_kwargs={"python": self.env_python, **task.env_kwargs})
         of_family: Backend = "process" if task.family == "gymnasium" else "loop"
         chosen = of_family if self.backend == "auto" else self.backend
         if chosen == "envpool" and task.family != "atari":

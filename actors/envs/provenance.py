@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import copy
+import os
 from importlib import metadata
 
 import ale_py
@@ -11,7 +12,9 @@ import gymnasium
 import mujoco
 from gymnasium.envs.registration import WrapperSpec
 
+from actors.envs.env import ENV_PYTHON
 from actors.envs.gymnasium_env import registered
+from actors.envs.packages import OUTSIDE_ID
 from gato.task import Task
 
 
@@ -57,9 +60,11 @@ def versions_of(task: Task) -> dict[str, str]:
         "metaworld": f"mujoco {mujoco.__version__}, metaworld {_version('metaworld')}",
         "dm-control": f"mujoco {mujoco.__version__}, dm_control {_version('dm-control')}",
     }
+    outside = task.env_id.endswith(OUTSIDE_ID)
+    python = str(task.env_kwargs.get("python") or os.environ.get(ENV_PYTHON, ""))
     versions = {
-        "env_id": task.env_id,
-        "engine": engines[task.family],
+        "env_id": str(task.env_kwargs["env_id"]) if outside else task.env_id,
+        "engine": f"in another interpreter: {python}" if outside else engines[task.family],
         "gymnasium": gymnasium.__version__,
     }
     sticky = float(task.env_kwargs.get("sticky", 0.0))

@@ -96,6 +96,8 @@ class Mp4:
     if imageio-ffmpeg or its ffmpeg is missing."""
 
     suffix = ".mp4"
+    is_full = False
+    """It can hold any number of pictures."""
 
     def __init__(self, height: int, width: int, pictures_per_s: float) -> None:
         import imageio_ffmpeg
@@ -150,9 +152,12 @@ class Gif:
         self._picture_ms = round(1000 / pictures_per_s)
         self._pictures: list[Image.Image] = []
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._pictures) >= MOST_GIF_PICTURES
+
     def add(self, picture: Picture) -> None:
-        if len(self._pictures) < MOST_GIF_PICTURES:
-            self._pictures.append(Image.fromarray(picture).quantize(64))
+        self._pictures.append(Image.fromarray(picture).quantize(64))
 
     def develop(self) -> bytes:
         out = BytesIO()
@@ -223,7 +228,8 @@ class Filming:
                 return
             self._pictures += 1
         self._steps += 1
-        self._rolling = self._steps < MOST_S * self._envs.steps_per_s
+        is_full = self._film is not None and self._film.is_full
+        self._rolling = not is_full and self._steps < MOST_S * self._envs.steps_per_s
 
     def _fails(self, problem: OSError) -> None:
         """Give up the film; the episodes go on."""

@@ -76,7 +76,7 @@ class GatoPlayer:
         self._config = config
         self._text = text
         self._generator = torch.Generator().manual_seed(seed)
-        self._policy = self._new_policy()
+        self._policy: Policy | None = self._new_policy()
         self._num_envs = num_envs
         self._find_prompt = find_prompt
         self._prompt: Window | None = None
@@ -102,6 +102,12 @@ class GatoPlayer:
         load(copy, snapshot(model))
         return cls(copy, task, config, num_envs=num_envs, seed=seed, text=text)
 
+    def _ready(self) -> Policy:
+        """The policy; after a rest it may have to be made."""
+        if self._policy is None:
+            self._policy = self._new_policy()
+        return self._policy
+
     def _new_policy(self) -> Policy:
         return Policy(
             self._model, self._task, self._config, generator=self._generator, text=self._text
@@ -112,7 +118,7 @@ class GatoPlayer:
         the old weights."""
         load(self._model, weights.arrays)
         if self._config.int8:
-            self._policy = self._new_policy()  # quantises the new weights
+            self._policy = None  # it is to quantise the new weights
         if self._prompt is None and self._find_prompt is not None:
             self._prompt = self._find_prompt()
         self._state = None
@@ -121,15 +127,17 @@ class GatoPlayer:
         """Drop the contexts and what they keep of the weights: a worker has a player for each task
         and role, most of them idle."""
         self._state = None
+        if self._config.int8:
+            self._policy = None  # it has quantised weights of its own
 
     def act(self, step: TimeStep) -> Shaped[np.ndarray, "N ..."]:
         """Extend each row's context by its observation, and decode an action [N, *shape]."""
         # Seeds are not used: sampling has a generator of its own.
         if self._state is None:
-            self._state = self._policy.start(self._num_envs, self._prompt)
+            self._state = self._ready().start(self._num_envs, self._prompt)
         elif step.is_first.any():
             self._state.reset(step.is_first)
-        return self._policy.act(self._state, step.observations, step.rewards)
+        return self._ready().act(self._state, step.observations, step.rewards)
 
     def text_bits(
         self,
@@ -137,11 +145,12 @@ class GatoPlayer:
         texts: Shaped[np.ndarray, "N b"],
     ) -> Float[np.ndarray, " N"]:
         """See `gato.acting.likelihood.text_bits`."""
-        return text_bits(self._policy.model, self._policy.steps, observations, texts)
+        policy = self._ready()
+        return text_bits(policy.model, policy.steps, observations, texts)
 
     def measured_bytes(self, texts: Shaped[np.ndarray, "N b"]) -> Int[np.ndarray, " N"]:
         """See `gato.acting.likelihood.measured_bytes`."""
-        return measured_bytes(self._policy.steps, texts)
+        return measured_bytes(self._ready().steps, texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,13 @@ def lerobot_task(base: str, options: Options) -> Task:
         if match is None:
             raise ValueError(f"{SHOWS}={entry} of {base} cannot be read; write it as state:6,top")
         size = match["size"]
+        if match["name"] in shown or match["name"] == INSTRUCTION:
+            raise ValueError(
+                f"{SHOWS}={options[SHOWS]} of {base} names {match['name']!r} twice"
+                if match["name"] in shown
+                else f"{SHOWS}={entry} of {base}: {INSTRUCTION!r} is the name of the instruction;"
+                " call the array by another"
+            )
         shown[match["name"]] = (
             ArraySpec(kind=Kind.IMAGE, shape=(sizes[IMAGE], sizes[IMAGE], 3))
             if size is None

@@ -95,7 +95,9 @@ def resolve_task(name: str) -> Task:
         return _of_id(name, options, env_id=f"{OUTSIDE_MODULE}:gato/Outside-v0", inside=attribute)
     found = _import(current(ADAPTERS.get(module, module)), name)
     if module in ADAPTERS:
-        return with_options(found["task"](attribute, name=name), options, ends_itself=True)
+        return with_options(
+            found["task"](attribute, name=f"{module}:{attribute}"), options, ends_itself=True
+        )
     if attribute not in found:
         return _of_id(name, options)
     try:

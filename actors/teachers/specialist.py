@@ -167,8 +167,9 @@ class Specialist:
 
 
 def file_stem(task_name: str) -> str:
-    """The stem of a task's files: `hopper` of v5, `mujoco-v4-hopper` of v4."""
-    return task_name.removeprefix("mujoco/").replace("/", "-")
+    """The stem of a task's files: `hopper` of v5, `mujoco-v4-hopper` of v4. A task with options has
+    those of the task itself."""
+    return task_name.partition("?")[0].removeprefix("mujoco/").replace("/", "-")
 
 
 def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
@@ -181,13 +182,13 @@ def load_specialist(task_name: str, folder: Path = SHIPPED) -> Specialist:
         raise ValueError(
             f"no specialist for {task_name} in {folder} (there: {known}); "
             + (
-                f"train one with `gato teach {task_name}`"
+                f"train one with `gato teach {task_name.partition('?')[0]}`"
                 if task_name.startswith("mujoco")
                 else "`gato teach` trains robots'"
             )
         )
     about = read_record(record, frozenset(ACTIVATIONS))
-    if about["task"] != task_name:
+    if about["task"] != task_name.partition("?")[0]:
         raise ValueError(f"{record} is of task {about['task']}, not {task_name}")
     specialist = Specialist(read_arrays(weights), about)
     for end in ("action_low", "action_high"):

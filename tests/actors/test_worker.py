@@ -22,7 +22,15 @@ from gato.episode import Episode, check_episode
 from gato.task import Task
 from gato.tokenizer import TokenLayout
 from gato.version import Version
-from tests.actors.fakes import COUNTING, Answer, ListSink, ListSource, WeightedEcho, counting_envs
+from tests.actors.fakes import (
+    COUNTING,
+    Answer,
+    CountingEnv,
+    ListSink,
+    ListSource,
+    WeightedEcho,
+    counting_envs,
+)
 
 
 def short_games(task: Task, num_envs: int) -> VectorEnv:
@@ -365,6 +373,24 @@ class _Slow(WeightedEcho):
             self.stopped.set()
             assert self.go.wait(30)
         return super().act(step)
+
+
+def test_slow_resets_of_many_rows_are_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take as long as an answer may: together they take longer than a worker may be
+    silent."""
+    setup, now = WorkerSetup([Version(1, 1)]), [0.0]
+    monkeypatch.setattr("actors.worker.time.monotonic", lambda: now[0])
+    ages: list[float] = []
+    reset = CountingEnv.reset
+
+    def slow(env: CountingEnv, seed: int) -> dict[str, np.ndarray]:
+        ages.append(setup.worker.progress().last_step_age_s)
+        now[0] += 100.0
+        return reset(env, seed)
+
+    monkeypatch.setattr(CountingEnv, "reset", slow)
+    setup.worker.perform(Assignment(role="generate", task=COUNTING.name, seeds=(1, 2, 3, 4)))
+    assert ages == [0.0] * 4
 
 
 def test_progress_can_be_asked_while_it_plays() -> None:

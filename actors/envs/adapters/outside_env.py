@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ class Outside(gymnasium.Env[Any, Any]):
 
     def _end(self) -> str:
         """End the process, by a kill if it does not end by itself; how it ended."""
+        with suppress(OSError):
+            self._stream.close()  # it holds the socket open
         self._socket.close()
         try:
             code = self._process.wait(0.5)
@@ -132,8 +135,12 @@ class Outside(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         if self._process.poll() is None and self._socket.fileno() >= 0:
             self._socket.settimeout(END_TIMEOUT_S)
-            self._ask("close", None)
-        self._end()
+            try:
+                self._ask("close", None)
+            finally:
+                self._end()
+        else:
+            self._end()
 
 
 gymnasium.register("gato/Outside-v0", entry_point="actors.envs.adapters.outside_env:Outside")

@@ -19,6 +19,7 @@ The answer is {"answer": ...}, or {"error": "..."} of what was raised.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import random
@@ -32,6 +33,8 @@ import numpy as np
 
 KEPT = ("success", "is_success", "teacher")
 """What of `info` is sent."""
+SOLVED = "all_boxes_on_target"
+"""gym-sokoban's name for success; it says `maxsteps_used` where an episode has run out of steps."""
 
 
 # Messages
@@ -156,7 +159,7 @@ class Served:
             self.env.close()
             self.env = make(self.env_id, {**self.kwargs, self.seed_as: seed})
             given = self.env.reset()
-            return (given[0], kept(given[1])) if isinstance(given, tuple) else (given, {})
+            return self._begun(given)
         try:
             given = self.env.reset(seed=seed)
         except TypeError as problem:
@@ -165,6 +168,10 @@ class Served:
             if hasattr(self.env, "seed"):
                 self.env.seed(seed)
             given = self.env.reset()
+        return self._begun(given)
+
+    def _begun(self, given: Any) -> tuple[Any, dict[str, Any]]:
+        """What a reset returned: an observation, or in gym 0.26 and later also its info."""
         has_info = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)
         observation, info = given if has_info else (given, {})
         return observation, kept(info)
@@ -172,21 +179,24 @@ class Served:
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, *ends, info = self.env.step(action)
         if len(ends) == 1:  # gym before 0.26: done, and why in info
-            truncated = bool(info.get("TimeLimit.truncated", False))
+            out_of_steps = info.get("maxsteps_used") and not info.get(SOLVED)
+            truncated = bool(info.get("TimeLimit.truncated", False) or out_of_steps)
             ends = [bool(ends[0]) and not truncated, bool(ends[0]) and truncated]
         return observation, float(reward), bool(ends[0]), bool(ends[1]), kept(info)
 
     def render(self, _: None) -> np.ndarray:
-        self.env.unwrapped.render_mode = "rgb_array"
-        try:
-            return np.asarray(self.env.unwrapped.render(), np.uint8)
-        except TypeError:  # gym before 0.26 asks for the mode
-            return np.asarray(self.env.unwrapped.render("rgb_array"), np.uint8)
+        env = self.env.unwrapped
+        env.render_mode = "rgb_array"
+        # gym before 0.26 asks for the mode, whose default opens a window.
+        asks = "mode" in inspect.signature(env.render).parameters
+        return np.asarray(env.render(mode="rgb_array") if asks else env.render(), np.uint8)
 
 
 def kept(info: dict[str, Any]) -> dict[str, Any]:
     """What is sent of `info`; its numbers as Python's own."""
     out = {name: info[name] for name in KEPT if name in info}
+    if SOLVED in info:
+        out.setdefault("success", info[SOLVED])
     return {name: bool(v) if name != "teacher" else v for name, v in out.items()}
 
 

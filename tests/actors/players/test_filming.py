@@ -56,6 +56,7 @@ class ListFilm:
     """Keeps the pictures."""
 
     suffix = ".mp4"
+    is_full = False
 
     def __init__(self, height: int, width: int, pictures_per_s: float) -> None:
         self.pictures: list[np.ndarray] = []
@@ -130,6 +131,18 @@ def test_without_ffmpeg_a_film_is_a_gif(monkeypatch: pytest.MonkeyPatch) -> None
     assert film.suffix == ".gif"
     gif = Image.open(BytesIO(film.develop()))
     assert (gif.size, getattr(gif, "n_frames", 1), gif.info["duration"]) == ((320, 64), 3, 80)
+
+
+def test_a_gif_says_the_length_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setattr("actors.players.filming.MOST_GIF_PICTURES", 2)
+    envs = VectorEnv(COUNTING, [PicturedEnv()])
+    filming = Filming(EchoPlayer(), envs, caption="1.2")
+    episodes_of(envs, filming, [4])
+    clip = filming.clip()
+    assert clip.data is not None
+    assert getattr(Image.open(BytesIO(clip.data)), "n_frames", 1) == 2
+    assert clip.steps == 3  # the third step has no picture of its own
 
 
 def test_a_small_picture_is_shown_larger_above_a_bar() -> None:

@@ -48,6 +48,17 @@ def test_a_player_acts_with_the_weights_it_was_given_last(int8: Int8Kind | None)
     np.testing.assert_array_equal(after, player.act(step))
 
 
+@pytest.mark.parametrize("int8", ["weights", "dynamic"])
+def test_a_player_that_rests_holds_no_quantised_copy(int8: Int8Kind) -> None:
+    player = GatoPlayer(small_model(64), ROBOT, ActingConfig(int8=int8), num_envs=1)
+    player.act(TimeStep.first(random_observations(ROBOT, 1, np.random.default_rng(0)), seeds=[0]))
+    assert player._policy is not None
+    held = weakref.ref(player._policy.model)
+    player.rest()
+    gc.collect()
+    assert held() is None
+
+
 def test_a_player_that_rests_holds_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker has one for each task and role, all of one model."""
     model, shared = small_model(64), small_model(64)

@@ -132,6 +132,22 @@ def test_a_worker_evaluates_on_held_out_records() -> None:
     assert evaluation.measures["yes/no"].value == pytest.approx(2 / 3)
 
 
+def test_a_player_of_records_rests_after_an_evaluation() -> None:
+    """It answers in rows of its own number, whatever the assignment's environments."""
+    rested: list[int] = []
+
+    class Resting(Parrot):
+        def rest(self) -> None:
+            rested.append(1)
+
+    weights = ListSource([Version(1, 1)])
+    examined = Worker(
+        "w0", {TASK.name: TASK}, lambda *_: Resting(), ListSink([]), weights, records=Shelf()
+    )
+    examined.perform(Assignment(role="evaluate", task=TASK.name, seeds=(0, 1), num_envs=4))
+    assert rested == [1]
+
+
 def test_as_many_records_are_asked_for_as_an_evaluation_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

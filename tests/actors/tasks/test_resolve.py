@@ -265,3 +265,8 @@ def test_a_game_with_sticky_actions_is_a_task_of_its_own() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             resolve_task(wrong)
+
+
+@pytest.mark.parametrize("name", ["hopper", "pong", "dm-control/cartpole-balance"])
+def test_a_limit_of_steps_leaves_a_task_its_teacher(name: str) -> None:
+    assert has_teacher(resolve_task(f"{name}?max_steps=100"))

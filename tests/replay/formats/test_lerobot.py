@@ -68,6 +68,8 @@ def test_the_name_of_the_task_says_what_the_robot_shows_and_takes(tmp_path: Path
         ("lerobot/arm?action=1&shows=state:2", "cannot be read; write it as -1:1"),
         ("lerobot/arm?action=-1:1&shows=a:b", "shows=a:b of lerobot/arm cannot be read"),
         ("lerobot/arm?action=-1:1&shows=a:2&x=1", "no option 'x'"),
+        ("lerobot/arm?action=-1:1&shows=state:2,state:3", "names 'state' twice"),
+        ("lerobot/arm?action=-1:1&shows=task:3", "'task' is the name of the instruction"),
         ("lerobot/arm?action=-1:inf&shows=a:2", "not finite"),
         ("lerobot/arm?action=-1:1&shows=top&image=30", "not a multiple of 16"),
     ],

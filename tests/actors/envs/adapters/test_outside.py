@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.envs.adapters.outside_env import Outside
 from actors.envs.adapters.outside_server import pack, unpack
 from actors.envs.env import ENV_PYTHON, EnvFailedError
 from actors.envs.factory import WorkerEnvs, make_envs
@@ -67,6 +68,32 @@ class Old:
 
     def close(self):
         pass
+
+
+class Sokoban(gymnasium.Env):
+    # gym-sokoban's way to end episodes and to be drawn
+
+    observation_space, action_space = spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(2)
+    metadata = {}
+
+    def __init__(self, solves=False):
+        self.solves = solves
+
+    def reset(self):
+        return np.zeros(1, np.float32)
+
+    def step(self, action):
+        return self.reset(), -0.1, True, {
+            "maxsteps_used": not self.solves, "all_boxes_on_target": bool(self.solves)
+        }
+
+    def render(self, mode="human", scale=1):
+        if mode != "rgb_array":
+            raise RuntimeError("a window was opened")
+        return np.full((4, 4, 3), 7, np.uint8)
+
+
+gymnasium.register("Sokoban-v0", Sokoban, disable_env_checker=True, order_enforce=False)
 """
 
 
@@ -83,6 +110,13 @@ class Same:
 
     def act(self, step):
         return np.tile([0, 1, 0], (step.num_rows, 1))
+
+
+class Press:
+    """Presses the second button."""
+
+    def act(self, step):
+        return np.ones(step.num_rows, np.int64)
 
 
 def test_it_is_played_by_its_name_with_its_spaces_limit_and_success() -> None:
@@ -134,6 +168,40 @@ def test_an_environment_of_old_gym_is_served_and_seeded_by_a_keyword() -> None:
     rewards, terminated, truncated = envs.step(np.array([1]), np.array([True]))
     assert (rewards[0], terminated[0], truncated[0]) == (1.0, False, True)
     envs.close()
+
+
+@pytest.mark.parametrize("solves", [False, True])
+def test_sokobans_own_time_out_is_no_end_and_its_success_is_recorded(solves: bool) -> None:
+    task = resolve_task(f"outside:far_pkg:Sokoban-v0?max_steps=9&solves={int(solves)}")
+    envs = make_envs(task, 1)
+    [played] = rollout(envs, Press(), [1])
+    assert not isinstance(played, Dropped)
+    assert (played.terminated, played.truncated) == (solves, not solves)
+    assert played.success is solves
+    envs.reset_row(0, 2)
+    assert (envs.picture(0) == 7).all()  # drawn, not shown
+    envs.close()
+
+
+def test_the_interpreter_of_the_run_or_of_the_name_needs_no_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker on another machine of the cluster does not have it."""
+    plain = resolve_task("outside:far_pkg:Counter-v0")
+    named = resolve_task(f"outside:far_pkg:Counter-v0?python={sys.executable}")
+    monkeypatch.delenv(ENV_PYTHON)
+    WorkerEnvs(env_python=sys.executable)(plain, 1).close()
+    make_envs(named, 1).close()
+    envs = WorkerEnvs(env_python="/bin/false")(named, 1)  # what the name says wins
+    assert envs.versions["engine"] == f"in another interpreter: {sys.executable}"
+    assert envs.versions["env_id"] == "far_pkg:Counter-v0"
+    envs.close()
+
+
+def test_its_process_ends_by_itself() -> None:
+    outside = Outside("far_pkg:Counter-v0", sys.executable)
+    outside.close()
+    assert outside._process.returncode == 0
 
 
 @pytest.mark.parametrize(
