@@ -84,7 +84,8 @@ class StoredBatches:
                 if batch is not None:
                     return batch
         raise ValueError(
-            "all stored episodes that may be drawn are damaged; gato replay verify says more"
+            "all stored episodes that may be drawn are damaged, or their run has evicted them;"
+            " gato replay verify says more"
         )
 
     def demonstration(self, task_name: str, num_steps: int) -> Window | None:

@@ -100,6 +100,8 @@ class Session:
             },
             recorded=recorded,
             seed=config.seed,
+            # Each assignment has a report in the journal.
+            used_seeds=max(0, self.journal.last_number - 1) * config.actors.num_envs,
         )
         config = self._with_reachable_limiter(
             supply_of(

@@ -74,7 +74,11 @@ def _supervise(
         keep_session(folder.path)
         try:
             with copied(session):
-                session.prepare(console)
+                try:
+                    session.prepare(console)
+                except (ValueError, OSError) as problem:
+                    journal.append(Event(kind="failed", text=str(problem)))
+                    raise
                 folder.set_state("running")
                 ended, reason = _run_watched(session, console)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -83,5 +84,5 @@ class Webhook:
                 return None
         except urllib.error.HTTPError as problem:
             return f"status {problem.code}"
-        except OSError as problem:
-            return str(getattr(problem, "reason", problem))
+        except (OSError, http.client.HTTPException) as problem:  # or it speaks no HTTP
+            return str(getattr(problem, "reason", problem)) or type(problem).__name__

@@ -160,7 +160,14 @@ def _worked(
 def killed(summary: Summary) -> Summary:
     """The run whose process, on this machine, is gone without a last word."""
     text = f"its process is gone; gato resume {summary.run} goes on from its last checkpoint"
-    return replace(summary, state="dead", events=(*summary.events, Event(kind="dead", text=text)))
+    # At the time of its last record, so that who looks again finds the same event.
+    event = Event(kind="dead", text=text, time_s=summary.last_s)
+    return replace(
+        summary,
+        state="dead",
+        events=(*summary.events, event),
+        alerts=alerts_after(summary.alerts, event),
+    )
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -37,11 +37,13 @@ class Scheduler:
         has_data: Sequence[str] = (),
         recorded: Collection[str] = (),
         longest: Mapping[str, int] | None = None,
+        used_seeds: int = 0,
     ) -> None:
         """`teachable`: tasks that have a teacher; those of them that `has_data` names need no
         demonstrations of it. `recorded`: tasks without an environment, which are only evaluated.
         `longest`: steps of a task after which episodes are cut off that are relabelled, or
-        evaluated before the end of the training."""
+        evaluated before the end of the training. `used_seeds`: how many seeds of a task an earlier
+        process of the run has used at most."""
         self._config = config
         self._recorded = frozenset(recorded)
         self._has_data = bool(has_data)
@@ -54,6 +56,7 @@ class Scheduler:
             has_data=has_data,
             longest=longest or {},
             seed=seed,
+            used_seeds=used_seeds,
         )
         self._may_insert = True
         self._step = 0

@@ -70,6 +70,7 @@ def first_progress(
     has_data: Collection[str],
     longest: Mapping[str, int],
     seed: int,
+    used_seeds: int = 0,
 ) -> dict[str, TaskProgress]:
     """Where each task stands as a run begins or goes on; see `Scheduler`."""
     return {
@@ -79,8 +80,8 @@ def first_progress(
             teachable=task in teachable,
             longest=longest.get(task),
             # Seeds of demonstrations and play begin where no evaluation and no other run's seed
-            # looks.
-            next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0),
+            # looks, and after what an earlier process of this run may have played.
+            next_seed=1_000_000 * (1 + seed) + demonstration_steps.get(task, 0) + used_seeds,
         )
         for task in tasks
     }

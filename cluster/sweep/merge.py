@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,9 +23,12 @@ class _LocalSink:
         self._service = service
 
     def add(self, episode: Episode) -> Added:
-        return self._service.add(
+        added = self._service.add(
             record_to_bytes(pack(episode)), timeout_s=ADD_TIMEOUT_S, is_paced=False
         )
+        if added.status == "rejected" and "full" in added.reason.partition(":")[0]:
+            raise ValueError(f"the sweep's data sets do not fit into one store: {added.reason}")
+        return added
 
 
 def merge_data(config: RunConfig, folder: Path, console: Console) -> Path:
@@ -38,8 +42,10 @@ def merge_data(config: RunConfig, folder: Path, console: Console) -> Path:
         ValueError: An episode has no room.
     """
     tasks = tasks_of(config)
+    # One shard of any size: what a run would spread or leave out is all here.
+    settings = replace(config.replay, num_shards=1, capacity_bytes=datasets.CAPACITY_BYTES)
     service = ReplayService(
-        folder, tasks, layout_of(config, tasks, None), config.replay, seed=config.seed
+        folder, tasks, layout_of(config, tasks, None), settings, seed=config.seed
     )
     try:
         for name in config.data:

@@ -132,9 +132,16 @@ def of_values(path: str, values: Sequence[object]) -> Choice:
 
 
 def fitted(distribution: Distribution, now: object) -> Distribution:
-    """The distribution of a setting that has the value `now`: whole numbers where that is one."""
+    """The distribution of a setting that has the value `now`: whole numbers where that is one.
+    Raises ValueError if there is none in the range."""
     if isinstance(distribution, Range) and isinstance(now, int) and not isinstance(now, bool):
-        return replace(distribution, is_whole=True)
+        low, high = math.ceil(distribution.low), math.floor(distribution.high)
+        if low > high:
+            raise ValueError(
+                f"{distribution.text} holds no whole number, which the setting is; give a wider"
+                " range"
+            )
+        return replace(distribution, low=low, high=high, is_whole=True)
     return distribution
 
 

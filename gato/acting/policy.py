@@ -105,8 +105,8 @@ class Policy:
                     f"{problem}; prompt {self.task.name} with steps of its own episodes"
                 )
             # In training, rows hide the returns of prompt and episode together.
-            hidden = prompt.returns is None or self.config.target_return is None
-            returns = None if hidden else prompt.returns[-prompt_steps:]
+            shown_returns = None if self.config.target_return is None else prompt.returns
+            returns = None if shown_returns is None else shown_returns[-prompt_steps:]
             ids = self._tensor(self.steps.step_ids(shown, done, returns)).view(1, -1)
             # A state of one row encodes it. Its positions are negative: the episode begins at 0.
             one, at = self._empty(1), np.arange(ids.shape[1])

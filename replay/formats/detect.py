@@ -137,6 +137,20 @@ def needless(
     return found
 
 
+def _is_minari(path: Path) -> bool:
+    """Whether a folder is one of Minari's."""
+    return any((folder / "metadata.json").is_file() for folder in (path, path / "data"))
+
+
+def _holds_episodes(path: Path) -> bool:
+    """Whether a folder holds episodes of an environment: texts beside them are notes on them."""
+    return path.is_dir() and (
+        _is_minari(path)
+        or holds_dqn_replay(path)
+        or any(file.suffix.lower() in HDF5 for file in path.iterdir())
+    )
+
+
 def _read_recorded(
     source: str, path: Path, task: Task | None, known: Known, options: ImportOptions
 ) -> Reading | None:
@@ -152,7 +166,7 @@ def _read_recorded(
         read = read_questions
     elif parquet.find_files(path):
         read = read_table if holds_records(parquet.column_names(path)) else None
-    elif find_texts(path):
+    elif find_texts(path) and not _holds_episodes(path):
         read = read_texts
     name = options.name or path.stem
     return read and read(path, task, name=name, known=known, find_task=options.find_task)
@@ -168,9 +182,7 @@ def _read(
     recorded = _read_recorded(source, path, task, known, options)
     if recorded is not None:
         return recorded
-    if path.is_dir() and any(
-        (folder / "metadata.json").is_file() for folder in (path, path / "data")
-    ):
+    if path.is_dir() and _is_minari(path):
         return read_minari(path, tasks, task, known=known, options=options)
     if holds_dqn_replay(path):
         return read_dqn_replay(path, tasks, task, known=known, options=options)

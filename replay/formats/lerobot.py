@@ -60,6 +60,8 @@ class _Info:
     """Columns or videos of cameras, with their type."""
     unread: Sequence[str]
     """Observed features of other types."""
+    missing: Sequence[str]
+    """What meta/info.json counts and is not there."""
     action_size: int
     episodes: Sequence[Mapping[str, Any]]
     """Rows of meta/episodes, in order."""
@@ -93,7 +95,7 @@ def read_lerobot(
     return Reading(
         _attempts(info, task, name, known),
         total=total,
-        report=Report(task=task.name, notes=notes, left_out=list(info.unread)),
+        report=Report(task=task.name, notes=notes, left_out=[*info.unread, *info.missing]),
     )
 
 
@@ -132,6 +134,7 @@ def _read_info(path: Path) -> _Info:
         rows += table.select(kept).to_pylist()
     if not rows:
         raise ValueError(f"{path} holds no episodes: meta/episodes has no rows")
+    said = int(plain.get("total_episodes", len(rows)))
     return _Info(
         path=path,
         fps=float(plain["fps"]),
@@ -139,6 +142,9 @@ def _read_info(path: Path) -> _Info:
         video_path=plain.get("video_path") or "",
         arrays={k: sizes[k] for k, a in observed.items() if a["dtype"].startswith(NUMBERS)},
         cameras={k: a["dtype"] for k, a in observed.items() if a["dtype"] in CAMERAS},
+        missing=[f"{said - len(rows)} of {said} episodes, which meta/episodes lacks"]
+        if said > len(rows)
+        else [],
         unread=[k for k, a in observed.items() if not a["dtype"].startswith((*NUMBERS, *CAMERAS))],
         action_size=sizes[ACTION],
         episodes=sorted(rows, key=lambda row: row["episode_index"]),
@@ -158,7 +164,9 @@ def _task_name(info: _Info, name: str) -> str:
     low, high = np.full(info.action_size, np.inf), np.full(info.action_size, -np.inf)
     for file in sorted({_data_file(info, row) for row in info.episodes}):
         actions = _numbers(_table(file, [ACTION])[ACTION], info.action_size, file.name)
-        low, high = np.minimum(low, actions.min(0)), np.maximum(high, actions.max(0))
+        actions = actions[np.isfinite(actions).all(axis=1)]  # the others cost their episode
+        if len(actions):
+            low, high = np.minimum(low, actions.min(0)), np.maximum(high, actions.max(0))
     bounds = ",".join(
         f"{_away(a, up=False):g}:{_away(b, up=True):g}" for a, b in zip(low, high, strict=True)
     )
@@ -248,7 +256,11 @@ def _episode(
             shown[_short(column)] = np.stack(
                 [fit_image(data, spec, f"{what}: {column}") for data in files]
             )
-    said = [info.tasks.get(int(index), "") for index in steps["task_index"].to_pylist()]
+    named = [int(index) for index in steps["task_index"].to_pylist()]
+    unknown = sorted(set(named) - info.tasks.keys())
+    if unknown:
+        raise BadEpisode(f"{what} is of task {unknown[0]}, which meta/tasks.parquet does not have")
+    said = [info.tasks[index] for index in named]
     shown[INSTRUCTION] = text_to_bytes(said, task.observations[INSTRUCTION].shape[0])
     episode = Episode(
         key=key,

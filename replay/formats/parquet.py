@@ -49,9 +49,7 @@ class Row:
 def find_files(path: Path) -> list[Path]:
     """The Parquet files of a folder and of those in it, in order; of a file itself."""
     if path.is_dir():
-        return sorted(
-            found for found in path.rglob("*.parquet") if found.is_file() and found.stat().st_size
-        )
+        return sorted(found for found in path.rglob("*.parquet") if found.is_file())
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
 
 

@@ -154,7 +154,7 @@ class Collator:
     def _header(self, number: int) -> Header:
         header = self._store.episodes.get(number)
         if header is None:
-            raise EpisodeGone(f"episode {number} was evicted")
+            raise EpisodeGone(f"episode {number} was evicted", [number])
         return header
 
     def _load_ids(self, layout: StepLayout, number: int) -> UInt8[np.ndarray, "T width"]:

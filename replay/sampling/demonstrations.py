@@ -70,8 +70,8 @@ class Demonstrations:
                 return self._beginning(header, min(num_steps, header.steps))
             except DamagedEpisode as damaged:
                 self._store.quarantine(header, str(damaged))
-            except EpisodeGone:
-                continue
+            except EpisodeGone as gone:
+                self._store.gone(gone.numbers)
 
     def _good_one(self, task: Task, rng: np.random.Generator, source: str | None) -> Header | None:
         """One of the better half of the demonstrations, by return."""

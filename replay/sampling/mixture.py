@@ -186,7 +186,8 @@ class Mixture:
                 batch = self._collator.batch(draws)
             except DamagedDraw as damaged:
                 self._store.quarantine(damaged.header, str(damaged))
-            except EpisodeGone:  # evicted after the update
+            except EpisodeGone as gone:  # evicted after the update
+                self._store.gone(gone.numbers)
                 self._seen_change = -1
             else:
                 numbers = np.concatenate([draw.number for _, draw, _ in draws])
@@ -271,7 +272,8 @@ class Mixture:
                 columns = self._reader.read(self._tasks[task], draw, steps)
             except DamagedDraw as damaged:
                 self._store.quarantine(damaged.header, str(damaged))
-            except EpisodeGone:
+            except EpisodeGone as gone:
+                self._store.gone(gone.numbers)
                 self._seen_change = -1
             else:
                 self._store.index.sampled(draw.number)

@@ -61,7 +61,8 @@ class WindowReader:
         """
         known = self._store.index.look_up(draw.number)
         if not known.steps.all():
-            raise EpisodeGone("an episode that was drawn was evicted")
+            gone = draw.number[known.steps == 0].tolist()
+            raise EpisodeGone("an episode that was drawn was evicted", gone)
         columns = [
             (f"o/{name}", spec.dtype, spec.shape)
             for name, spec in sorted(task.observations.items())
@@ -96,7 +97,7 @@ class WindowReader:
     def _header(self, number: int) -> Header:
         header = self._store.episodes.get(number)
         if header is None:
-            raise EpisodeGone(f"episode {number} was evicted")
+            raise EpisodeGone(f"episode {number} was evicted", [number])
         return header
 
     def _load_small(self, header: Header, small: np.dtype) -> np.ndarray:

@@ -26,7 +26,15 @@ from replay.storage.record import (
 
 
 class EpisodeGone(LookupError):
-    """An episode was evicted before it was read."""
+    """An episode was evicted before it was read.
+
+    Attributes:
+        numbers: Of the evicted episodes.
+    """
+
+    def __init__(self, message: str, numbers: Iterable[int]) -> None:
+        super().__init__(message)
+        self.numbers = tuple(numbers)
 
 
 class ColumnReader:
@@ -65,7 +73,7 @@ class ColumnReader:
                 if value is None:
                     headers = self._database.parts.headers
                     if txn.get(number_key(header.number), db=headers) is None:
-                        raise EpisodeGone(f"episode {header.key} was evicted")
+                        raise EpisodeGone(f"episode {header.key} was evicted", [header.number])
                     raise DamagedEpisode("it is missing")
                 opened = open_value(value, dtype, shape, min(each, header.steps - chunk * each))
             except (DamagedEpisode, lmdb.CorruptedError, lmdb.PageNotFoundError) as problem:

@@ -245,6 +245,11 @@ class EpisodeStore:
             # space that is freed from then on, so clear dead readers.
             self.database.env.reader_check()
 
+    def gone(self, numbers: Iterable[int]) -> None:
+        """Forget episodes that another process evicted; one's own evictions are known."""
+        if self.read_only:
+            self._forget([self.episodes[n] for n in set(numbers) if n in self.episodes])
+
     @contextmanager
     def views(
         self, header: Header, names: Iterable[str], start: int, stop: int

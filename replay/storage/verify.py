@@ -151,7 +151,10 @@ def repair(store: EpisodeStore, faults: Sequence[Fault]) -> None:
         stream, number = split_key(header.key)
         streams.setdefault(stream, Intervals()).add(number // store.num_shards)
     damaged = {fault.number for fault in faults} | store.damaged.keys()
-    forgotten = [header.key for header in kept if header.number in damaged]
+    whole = {header.key for header in store.episodes.values() if header.number not in damaged}
+    forgotten = [
+        header.key for header in kept if header.number in damaged and header.key not in whole
+    ]
     for key in forgotten:
         stream, number = split_key(key)
         streams[stream].discard(number // store.num_shards)

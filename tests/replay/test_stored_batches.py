@@ -1,5 +1,7 @@
 """Batches of stored episodes, read without the service."""
 
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from replay.sampling.config import TableConfig
 from replay.service import ReplayService
 from replay.storage.store import EpisodeStore
 from replay.stored_batches import StoredBatches
+from tests.cluster.hosts import ROOT
 from tests.replay.episodes import (
     COUNTER,
     LAYOUT,
@@ -103,3 +106,33 @@ def test_a_damaged_episode_is_left_out_and_the_last_one_is_an_error(tmp_path: Pa
         batches = batches_of(store)
         with pytest.raises(ValueError, match="are damaged"):
             batches.next_batch(0, timeout_s=1)
+
+
+ROOM = replace(config(capacity_bytes=1 << 20), evict="all")
+
+
+def fill_until_evicted(folder: Path, numbers: range, steps: int) -> None:
+    with closing(ReplayService(folder, TASKS, LAYOUT, ROOM, seed=0)) as service:
+        for number in numbers:
+            episode = counter_episode(number, steps)
+            assert service.add(to_bytes(episode), timeout_s=1).status == "stored"
+
+
+def test_what_the_owner_of_the_store_evicts_is_not_drawn_again_for_ever(tmp_path: Path) -> None:
+    """A run that goes on beside a sweep over its replay."""
+    fill_until_evicted(tmp_path, range(5), 10)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests.replay.test_stored_batches import fill_until_evicted\n"
+        "fill_until_evicted(Path(sys.argv[1]), range(5, 205), 900)\n"
+    )
+    with closing(EpisodeStore(tmp_path, capacity_bytes=1 << 20, read_only=True)) as store:
+        batches = batches_of(store, replay=ROOM)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        with pytest.raises(ValueError, match="or their run has evicted them"):
+            batches.next_batch(1, timeout_s=0.1)
+        assert not store.episodes

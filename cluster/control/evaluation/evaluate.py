@@ -268,6 +268,8 @@ def evaluate_checkpoint(
         is_played = known[name].has_environment
         kept = log.known(name, acting[name]) if log is not None and is_played else {}
         returns = {seed: kept[seed].episode_return for seed in wanted if seed in kept}
+        if clips is not None:
+            returns.pop(EVALUATION_SEED, None)  # the episode that is filmed
         solved = {seed: success for seed in returns if (success := kept[seed].success) is not None}
         if progress is not None and returns:
             progress.advance(len(returns))

@@ -19,7 +19,7 @@ from cluster.monitor.format import literal
 from cluster.runs.folder import runs_root
 from gato.files import damaged, read_json
 from replay.sampling.return_filter import least_return
-from replay.storage.header import Header
+from replay.storage.header import DamagedEpisode, Header
 from replay.storage.store import EpisodeStore
 
 if TYPE_CHECKING:
@@ -258,11 +258,14 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
     refused: Counter[str] = Counter()
     try:
         with Progress(console=console, transient=True) as bar:
-            for episode in bar.track(
-                store.all_episodes(),
-                total=len(store.episodes),
-                description=f"reading {literal(data.name)}",
+            for header in bar.track(
+                list(store.episodes.values()), description=f"reading {literal(data.name)}"
             ):
+                try:
+                    episode = store.episode(header)
+                except DamagedEpisode as damage:
+                    refused[str(damage)] += 1
+                    continue
                 receipt = sink.add(episode)
                 if receipt.status == "wait":
                     raise ValueError(
@@ -275,7 +278,6 @@ def hand_in(data: DataSet, sink: EpisodeSink, console: Console) -> None:
         store.close()
     if refused:
         console.print(
-            f"[yellow]{literal(data.name)}: refused by replay:[/yellow]"
-            f" {literal(counted(refused))}",
+            f"[yellow]{literal(data.name)}: not taken:[/yellow] {literal(counted(refused))}",
             highlight=False,
         )

@@ -7,6 +7,7 @@ import csv
 import http.server
 import json
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -389,3 +390,19 @@ def test_alerts_stand_until_what_they_are_of_is_over() -> None:
     assert standing_alerts(slow, slow.learner_s + 100) == [], "its reports take a minute each"
     done = after(started, learner_report(1000))
     assert standing_alerts(done, done.learner_s + 100) == []
+
+
+def test_a_webhook_that_speaks_no_http_costs_its_alert_alone() -> None:
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(b"220 mail.example ESMTP\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        url = webhook_url(f"http://127.0.0.1:{server.getsockname()[1]}/hook")
+        Webhook(url, "demo", said.append).look([Event(kind="failed", text="x", time_s=1.0)])
+    assert "did not take an alert" in said[0]

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.journal.records import Event, Record
-from cluster.monitor.fold import fold
+from cluster.monitor.alerts import standing_alerts
+from cluster.monitor.fold import fold, killed
 from cluster.monitor.scores import Scale, Spread
 from cluster.monitor.summary import WINDOW_S, Summary
 from gato.metrics import (
@@ -437,3 +438,15 @@ def test_events_say_how_the_run_stands_and_the_newest_is_last() -> None:
     assert folded([Event(kind="stopped", text="")], summary, first=3).state == "stopped"
     many = folded(Event(kind="scaled", text=str(n)) for n in range(200))
     assert (len(many.events), many.events[-1].text) == (50, "199")
+
+
+def test_a_killed_run_is_an_alert_and_the_same_one_at_each_look() -> None:
+    summary = fold(
+        Summary(run="demo"), "1-0", 1000.0, Event(kind="started", text="x", time_s=1000.0)
+    )
+    one, other = killed(summary), killed(summary)
+    assert one.state == "dead"
+    assert [(alert.kind, alert.time_s) for alert in standing_alerts(one, 5000.0)] == [
+        ("dead", 1000.0)
+    ]
+    assert one == other

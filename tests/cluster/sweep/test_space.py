@@ -93,3 +93,12 @@ def test_a_changed_value_is_brought_back_into_its_range(value: float) -> None:
 )
 def test_bounds_are_written_as_they_are(text: str) -> None:
     assert parse("seed", text).text == text
+
+
+def test_a_range_of_whole_numbers_stays_within_its_bounds() -> None:
+    whole = fitted(parse("a", "uniform:0.5:3.5"), 2)
+    assert isinstance(whole, Range)
+    assert {whole.draw(np.random.default_rng(seed)) for seed in range(50)} == {1, 2, 3}
+    assert (whole.nearest(0.1), whole.nearest(9.0)) == (1, 3)
+    with pytest.raises(ValueError, match="holds no whole number"):
+        fitted(parse("a", "uniform:0.2:0.9"), 2)

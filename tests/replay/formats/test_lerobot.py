@@ -163,3 +163,25 @@ def test_images_that_are_not_in_the_file_are_said(tmp_path: Path) -> None:
 
     assert not list(read := reading(changed(lerobot(tmp_path / "arm"), elsewhere)))
     assert all("kept outside of the file" in reason for reason in read.report.rejected)
+
+
+def test_an_action_that_is_no_number_costs_its_episode_alone(tmp_path: Path) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        values = [[float("nan"), 0.0], *table["action"].to_pylist()[1:]]
+        return table.set_column(table.column_names.index("action"), "action", pa.array(values))
+
+    read = reading(changed(lerobot(tmp_path / "arm"), spoil))
+    assert [e.num_steps for e in read] == [4, 6]
+    assert sum(read.report.rejected.values()) == 1
+
+
+def test_what_the_meta_data_lack_is_said(tmp_path: Path) -> None:
+    path = lerobot(tmp_path / "arm")
+    file = path / "meta" / "tasks.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 1), file)
+    about = json.loads((path / "meta" / "info.json").read_text())
+    (path / "meta" / "info.json").write_text(json.dumps(about | {"total_episodes": 5}))
+    read = reading(path)
+    assert len(list(read)) == 2  # the second is of task 1
+    assert "meta/tasks.parquet does not have" in str(read.report.rejected)
+    assert read.report.left_out == ["2 of 5 episodes, which meta/episodes lacks"]

@@ -17,11 +17,14 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from actors.tasks.catalog import TASKS
+from actors.tasks.resolve import resolve_task
 from gato.array_spec import ArraySpec, Kind
 from gato.episode import check_episode
 from gato.task import References, Task
+from replay.formats.detect import read_source
 from replay.formats.minari import storage as minari_storage
 from replay.formats.minari.importer import read_minari
+from replay.formats.reader import ImportOptions
 
 PONG = TASKS["atari/pong"]
 SEEN = spaces.Dict(
@@ -140,6 +143,14 @@ def test_every_storage_gives_the_same_episodes_with_decoded_frames(
     assert distance.max() <= (20 if jpeg else 0)
     theirs = next(iter(MinariDataset(folder / "data").iterate_episodes([1])))
     np.testing.assert_array_equal(second.observations["eye"], theirs.observations["eye"][:-1])
+
+
+def test_a_note_in_the_folder_does_not_make_it_a_text(tmp_path: Path) -> None:
+    folder = robot_set(tmp_path / "set", "hdf5", jpeg=False)
+    (folder / "README.txt").write_text("Recorded on a Tuesday.\n")
+    options = ImportOptions(name="set", find_task=resolve_task)
+    read = read_source(str(folder), {ROBOT.name: ROBOT}, options=options)
+    assert (read.report.task, read.total) == (ROBOT.name, 2)
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])

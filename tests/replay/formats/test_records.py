@@ -365,3 +365,10 @@ def test_text_that_is_not_utf_8_is_refused_with_its_place(tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_bytes("grüße".encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.txt is not UTF-8: .* at byte 2; convert it"):
         reading(tmp_path / "a.txt")
+
+
+def test_an_empty_shard_is_named_not_left_out(tmp_path: Path) -> None:
+    table(tmp_path / "books" / "train-00000-of-00002.parquet", text=["a", "b"])
+    (tmp_path / "books" / "train-00001-of-00002.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"train-00001-of-00002.parquet is damaged"):
+        reading(tmp_path / "books")

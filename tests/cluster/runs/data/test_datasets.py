@@ -1,6 +1,7 @@
 """What a data set says of itself, and how it is filled."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import pytest
 from rich.console import Console
 
 from actors.tasks.catalog import TASKS
+from cluster.cli.replay import maintain
 from cluster.runs.data import dataset_import as importing
 from cluster.runs.data import datasets
 from cluster.runs.data.datasets import DataSet, mean_returns
 from cluster.runs.folder import RunFolder
+from cluster.runs.overrides import override, with_tasks
 from cluster.runs.presets import RUNS
+from cluster.sweep.merge import merge_data
 from gato.episode import Episode
 from replay.formats.detect import read_source
 from replay.formats.reader import Attempt, Known, Reading, attempt_of
 from replay.ingest import Added
+from replay.storage.store import EpisodeStore
 
 
 def test_the_teachers_return_is_the_mean_of_the_episodes_that_are_read() -> None:
@@ -181,3 +186,65 @@ def test_a_name_that_is_taken_is_refused(file: Path) -> None:
         imported(file, "a-run")
     with pytest.raises(ValueError, match="nothing to import"):
         datasets.name_of("minari:")
+
+
+def flip_a_bit(data: DataSet, file: Path, row: int) -> None:
+    """In the stored observation of a row of the file."""
+    stored = data.path / "episodes" / "data.mdb"
+    content = bytearray(stored.read_bytes())
+    with h5py.File(file) as opened:
+        needle = np.asarray(opened["observations"])[row].astype(np.float32).tobytes()
+    content[content.index(needle)] ^= 1
+    stored.write_bytes(content)
+
+
+@pytest.fixture
+def varied(file: Path) -> Path:
+    """The file, with rows that differ."""
+    with h5py.File(file, "r+") as opened:
+        shape = np.asarray(opened["observations"]).shape
+        opened["observations"][...] = np.random.default_rng(0).normal(size=shape)  # pyright: ignore[reportIndexIssue]
+    return file
+
+
+class Taking:
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def add(self, episode: Episode) -> Added:
+        self.taken.append(episode.num_steps)
+        return Added(status="stored")
+
+
+def test_a_flipped_bit_costs_a_run_the_episode_that_it_is_in(varied: Path) -> None:
+    data, _ = make(Interrupted(varied), varied)
+    flip_a_bit(data, varied, 4)  # of the second episode
+    sink, console = Taking(), Console(record=True, width=200)
+    datasets.hand_in(data, sink, console)
+    assert sink.taken == [3, 2, 4]
+    assert "not taken: 1 x episode" in console.export_text()
+
+
+def test_a_repair_keeps_the_key_of_an_episode_that_was_imported_again(varied: Path) -> None:
+    data, _ = make(Interrupted(varied), varied)
+    quiet = Console(record=True, width=200)
+    flip_a_bit(data, varied, 4)
+    maintain.verify("mine", repairs=True, console=quiet)
+    data, _ = make(Interrupted(varied), varied)
+    flip_a_bit(data, varied, 9)  # of the third
+    maintain.verify("mine", repairs=True, console=quiet)
+    assert maintain.verify("mine", repairs=False, console=quiet)
+    maintain.compact("mine", console=quiet)
+
+
+@pytest.mark.parametrize("setting", ["replay.num_shards=2", "replay.capacity_bytes=2097152"])
+def test_a_sweeps_data_sets_are_merged_whole_whatever_replay_the_run_has(
+    varied: Path, tmp_path: Path, setting: str
+) -> None:
+    make(Interrupted(varied), varied)
+    config = replace(with_tasks(RUNS["clone"], ["mujoco/hopper"]), data=("mine",))
+    merge_data(override(config, [setting]), tmp_path / "merged", Console(record=True))
+    with closing(
+        EpisodeStore(tmp_path / "merged", capacity_bytes=1 << 30, read_only=True)
+    ) as store:
+        assert sorted(header.steps for header in store.episodes.values()) == sorted(LENGTHS)
