@@ -136,7 +136,7 @@ class Transformer(nn.Module):
         if is_wanted:
             # Numbers of rows, masks, numbers of sequences and frozen parts each make a variant;
             # beyond this limit (8) a block is not computed at all.
-            dynamo = torch._dynamo.config
+            dynamo = torch._dynamo.config  # pyright: ignore[reportPrivateUsage]
             dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_VARIANTS)
             dynamo.accumulated_recompile_limit = max(
                 dynamo.accumulated_recompile_limit, MOST_VARIANTS
