@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from gato.episode import BadEpisode, Episode
 from gato.task import Task
 from replay.formats.reader import DAMAGE, Attempt, Known
-from replay.formats.schema import Misfit, content_digest, episode_key, guess_task, unknown_task
+from replay.formats.schema import Misfit, episode_key, file_digests, guess_task, unknown_task
 
 LOOKED_AT = 20
 """Rows, at most, that are read to see whether a file is of its task."""
@@ -115,8 +115,8 @@ def largest(files: Sequence[Path], column: str) -> int | None:
 def rows(files: Sequence[Path], form: str, columns: Sequence[str], known: Known) -> Iterator[Row]:
     """Every row of the files, those of a known key without values. Of a damaged group the rows that
     are left have none."""
-    for file in files:
-        opened, digest, index = _opened(file), content_digest(file), 0
+    for file, digest in file_digests(form, files, known).items():
+        opened, index = _opened(file), 0
         for group in range(opened.metadata.num_row_groups):
             count = opened.metadata.row_group(group).num_rows
             keys = [episode_key(form, file.stem, digest, index + place) for place in range(count)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -63,6 +63,15 @@ def episode_key(form: str, name: str, digest: str, index: int) -> str:
     The part before the last colon is the stream; `index` counts its episodes, in order, from 0.
     """
     return f"{form}:{name.encode()[:NAME_BYTES].decode(errors='ignore')}:{digest}:{index}"
+
+
+def file_digests(form: str, files: Iterable[Path], known: Callable[[str], bool]) -> dict[Path, str]:
+    """The digest of each file. `known` hears of all of them before an episode is read: else a new
+    file that stands before others would pass for a changed one of the same name."""
+    digests = {file: content_digest(file) for file in files}
+    for file, digest in digests.items():
+        known(episode_key(form, file.stem, digest, 0))
+    return digests
 
 
 def guess_task(names: Iterable[str], tasks: Mapping[str, Task]) -> Task | None:

@@ -13,7 +13,7 @@ from gato.task import TEXT, Task
 from replay.formats.reader import Attempt, FindTask, Known, Reading, Report
 from replay.formats.records.build import records_episode
 from replay.formats.records.split import Split, is_test_file, number_of
-from replay.formats.schema import content_digest, episode_key
+from replay.formats.schema import episode_key, file_digests
 
 SUFFIXES = (".txt", ".text")
 EPISODE_PASSAGES = 64
@@ -152,10 +152,11 @@ def _parts(file: Path) -> Iterator[str]:
 def _attempts(
     plans: Sequence[_Plan], split: Split, task: Task, name: str, known: Known
 ) -> Iterator[Attempt | None]:
+    digests = file_digests("text", [plan.file for plan in plans], known)
     for plan in plans:
-        digest = content_digest(plan.file)
         keys = [
-            episode_key("text", plan.file.stem, digest, index) for index in range(len(plan.numbers))
+            episode_key("text", plan.file.stem, digests[plan.file], index)
+            for index in range(len(plan.numbers))
         ]
         are_known = [known(key) for key in keys]
         episodes = iter(()) if all(are_known) else _episodes(plan.file, task.action.shape[0])

@@ -229,6 +229,25 @@ def test_a_folder_goes_on_with_further_files_also_with_those_of_the_same_name() 
     assert len(stored()) == 5
 
 
+def test_a_new_text_may_stand_before_one_of_the_same_name(tmp_path: Path) -> None:
+    task = resolve_task("text/mine")
+    source = tmp_path / "books"
+
+    def with_one_more(folder: str) -> int:
+        (source / folder).mkdir(parents=True)
+        (source / folder / "notes.txt").write_text(f"of {folder}. " * 40)
+        data = importing.make(
+            "mine",
+            lambda known: read_source(str(source), {}, known=known, options=OPTIONS),
+            {task.name: task},
+            Console(quiet=True),
+            origin=str(source),
+        )
+        return len(data.tasks[task.name]["returns"])
+
+    assert [with_one_more(folder) for folder in ("a", "c", "b", "d")] == [1, 2, 3, 4]
+
+
 def test_a_file_under_another_name_is_not_stored_twice() -> None:
     of_folder({"train:aa": 2})
     with pytest.raises(ValueError, match=r"into data set 'mine' before, as train: its episodes"):
