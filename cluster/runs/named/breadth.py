@@ -37,7 +37,7 @@ BREADTH = RunConfig(
     name="breadth",
     about=(
         "20 Meta-World tasks, 4 robots, 3 games, a BabyAI level and questions about images from one"
-        " model: hours, on two cores."
+        " model: an hour, on two cores."
     ),
     tasks=(*MANIPULATION, *ROBOTS, *GAMES, LEVEL, QUESTIONS),
     data=("easy-vqa",),
