@@ -3,9 +3,9 @@ benchmarks.questions`.
 
 A small form of `gato start breadth`: a robot, a game and an arm from recorded episodes, once alone
 and once with the questions of easy-vqa in rows of their own, so that the tasks that are played get
-the same rows. Over three seeds; the whole has not been run yet. It goes on where it was ended
-(recorded episodes lie under GATO_RUNS), and writes docs/results/questions.{json,md}. It needs the
-extra `breadth`.
+the same rows. Over three seeds, in about half an hour. It goes on where it was ended (recorded
+episodes lie under GATO_RUNS), and writes docs/results/questions.{json,md}. It needs the extra
+`breadth`.
 """
 
 from __future__ import annotations
