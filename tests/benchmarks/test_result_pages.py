@@ -196,11 +196,18 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
             "settings": settings,
             "slices": [
                 {
-                    "step": step, "loss": 2.0, "score": step / 100 + float(str(settings["seed"])),
-                    "returns": {"mujoco/hopper": 1000.0, "mujoco/halfcheetah": 10.0},
+                    "step": step, "loss": 2.0, "score": 0.0,  # a sweep's, of episodes
+                    "returns": {
+                        "mujoco/hopper": 1000.0 * (step / 50 + int(str(settings["seed"]))),
+                        "mujoco/halfcheetah": 10.0 * int(str(settings["seed"])),
+                    },
                 }
                 for step in (10, 20)
             ],
+            "scales": {
+                "mujoco/hopper": {"random": 0.0, "teacher": 1000.0},
+                "mujoco/halfcheetah": {"random": 0.0, "teacher": 10.0},
+            },
             "machine": MACHINE,
         }
         for settings in ablations.trials_of([0, 1])
@@ -208,7 +215,7 @@ def test_ablations_name_each_variant_and_average_over_seeds(tmp_path: Path) -> N
     ablations.write_page(trials, tmp_path)
     text = (tmp_path / "ablations.md").read_text()
     for name in ablations.VARIANTS:
-        assert f"| {name} | 2 | 0.70 | 0.20 to 1.20 | 1,000 | 10 | 2.00 |" in text
+        assert f"| {name} | 2 | 0.70 | 0.20 to 1.20 | 900 | 5 | 2.00 |" in text
     assert (tmp_path / "ablations.png").is_file()
 
 
