@@ -119,6 +119,8 @@ def _on_the_way(result: Mapping[str, Any]) -> list[str]:
     last = max((point["minutes"] for points in curves for point in points), default=0.0)
     said: list[str] = []
     for minutes in range(30, min(int(last), 240) + 1, 30):
+        if not any(minutes - 30 < p["minutes"] <= minutes for points in curves for p in points):
+            continue  # the run paused
         seen = [[p["normalised"] for p in points if p["minutes"] <= minutes] for points in curves]
         if all(seen) and (over_tasks := aggregate([[of[-1]] for of in seen])) is not None:
             said.append(f"{over_tasks.iqm:.2f} after {minutes} minutes")
