@@ -196,6 +196,18 @@ def test_generation_has_its_share_where_an_evaluation_always_waits() -> None:
     assert 24 <= roles.count("generate") <= 31
 
 
+def test_relabelled_play_does_not_wait_for_the_first_evaluation_of_every_task() -> None:
+    """A run of fifty tasks that was resumed would relabel nothing for half an hour."""
+    config = replace(CONFIG, generate_share=0.0, relabel_share=0.5)
+    names = [f"task-{number}" for number in range(50)]
+    scheduler = Scheduler(
+        config, names, demonstration_steps=dict.fromkeys(names, 100), teachable=names, seed=0
+    )
+    roles = roles_of(scheduler, rounds=40)
+    assert roles[:4] == ["evaluate", "relabel", "evaluate", "relabel"]
+    assert roles.count("relabel") == 20
+
+
 def spent(config: ActorsConfig, *, rounds: int) -> dict[str, float]:
     """Seconds in each role where every assignment takes one and each second brings a version."""
     seconds = dict.fromkeys(("evaluate", "generate", "relabel", "demonstrate"), 0.0)
