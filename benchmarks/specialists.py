@@ -104,11 +104,11 @@ def measure(config: RunConfig, task: Task, episodes: int) -> dict[str, Any]:
     }
 
 
-def write_page(kept: Sequence[Mapping[str, Any]], generalist: Mapping[str, Any]) -> None:
+def write_page(kept: Sequence[Mapping[str, Any]]) -> None:
     """The table of both."""
     last = kept[-1]
     same = [e for e in kept if all(e[name] == last[name] for name in ("episodes", "of"))]
-    rows = [(entry, generalist["tasks"][entry["task"]]) for entry in same]
+    rows = [(entry, entry["one_model"]) for entry in same]
     means = [statistics.mean(of["success"] for of in each) for each in zip(*rows, strict=True)]
     machine = last["machine"]
     names = " ".join(f"'{entry['task']}'" for entry in same)
@@ -118,7 +118,7 @@ def write_page(kept: Sequence[Mapping[str, Any]], generalist: Mapping[str, Any])
         " each task a model of the run's size, with as many of the expert's steps and"
         f" {last['updates']:,} updates, as many as the run spent on the task, without relabelled"
         f" play. Last checkpoints. Mean success: {means[0]:.0%} of the specialists, {means[1]:.0%}"
-        " of the one model of 50 tasks.", "",
+        f" of the one model of 50 tasks after {last['of']:,} updates.", "",
         "| task | episodes | specialist: success | return | one model: success | return |",
         "|---|--:|--:|--:|--:|--:|",
         *(
@@ -128,7 +128,7 @@ def write_page(kept: Sequence[Mapping[str, Any]], generalist: Mapping[str, Any])
         ),
         "",
         f"{machine['cpu']}, {machine['date']}, commit {machine['commit']}. All 50 tasks of the one"
-        " model: [mt50](mt50.md).",
+        " model, after more updates where its page says so: [mt50](mt50.md).",
     ]  # fmt: skip
     (RESULTS / "mt50-specialists.md").write_text("\n".join(lines) + "\n")
 
@@ -145,13 +145,18 @@ def main() -> None:
     use_threads()
     folder: Path = arguments.folder
     config = RunFolder(folder.parent, folder.name).config()
+    generalist = json.loads((RESULTS / "mt50.json").read_text())
     kept = Kept(RESULTS / "mt50-specialists.json")
     for name in arguments.tasks:
+        one_model = generalist["tasks"][name]
         kept.get_or(
             {"task": name, "episodes": arguments.episodes, "of": config.learner.num_updates},
-            lambda name=name: measure(config, resolve_task(name), arguments.episodes),
+            lambda name=name, one_model=one_model: {
+                **measure(config, resolve_task(name), arguments.episodes),
+                "one_model": {key: one_model[key] for key in ("return", "success")},
+            },
         )
-    write_page(kept.entries, json.loads((RESULTS / "mt50.json").read_text()))
+    write_page(kept.entries)
 
 
 if __name__ == "__main__":
