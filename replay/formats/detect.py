@@ -182,7 +182,7 @@ def _read(
     recorded = _read_recorded(source, path, task, known, options)
     if recorded is not None:
         return recorded
-    if path.is_dir() and _is_minari(path):
+    if _is_minari(path):
         return read_minari(path, tasks, task, known=known, options=options)
     if holds_dqn_replay(path):
         return read_dqn_replay(path, tasks, task, known=known, options=options)

@@ -58,10 +58,8 @@ class _Info:
     """Columns of observed numbers, with their number of elements."""
     cameras: Mapping[str, str]
     """Columns or videos of cameras, with their type."""
-    unread: Sequence[str]
-    """Observed features of other types."""
-    missing: Sequence[str]
-    """What meta/info.json counts and is not there."""
+    left_out: Sequence[str]
+    """Observed features of other types, and how many episodes meta/episodes lacks."""
     action_size: int
     episodes: Sequence[Mapping[str, Any]]
     """Rows of meta/episodes, in order."""
@@ -95,7 +93,7 @@ def read_lerobot(
     return Reading(
         _attempts(info, task, name, known),
         total=total,
-        report=Report(task=task.name, notes=notes, left_out=[*info.unread, *info.missing]),
+        report=Report(task=task.name, notes=notes, left_out=list(info.left_out)),
     )
 
 
@@ -134,7 +132,10 @@ def _read_info(path: Path) -> _Info:
         rows += table.select(kept).to_pylist()
     if not rows:
         raise ValueError(f"{path} holds no episodes: meta/episodes has no rows")
+    left_out = [k for k, a in observed.items() if not a["dtype"].startswith((*NUMBERS, *CAMERAS))]
     said = int(plain.get("total_episodes", len(rows)))
+    if said > len(rows):
+        left_out.append(f"{said - len(rows)} of {said} episodes, which meta/episodes lacks")
     return _Info(
         path=path,
         fps=float(plain["fps"]),
@@ -142,10 +143,7 @@ def _read_info(path: Path) -> _Info:
         video_path=plain.get("video_path") or "",
         arrays={k: sizes[k] for k, a in observed.items() if a["dtype"].startswith(NUMBERS)},
         cameras={k: a["dtype"] for k, a in observed.items() if a["dtype"] in CAMERAS},
-        missing=[f"{said - len(rows)} of {said} episodes, which meta/episodes lacks"]
-        if said > len(rows)
-        else [],
-        unread=[k for k, a in observed.items() if not a["dtype"].startswith((*NUMBERS, *CAMERAS))],
+        left_out=left_out,
         action_size=sizes[ACTION],
         episodes=sorted(rows, key=lambda row: row["episode_index"]),
         tasks=_instructions(path / "meta" / "tasks.parquet"),

@@ -18,7 +18,7 @@ from cluster.runs.presets import RUNS
 def test_a_run_that_cannot_be_prepared_has_failed_in_its_journal_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else those who read the journal show it as running for ever. No Ray is started."""
+    """Status and page read the journal: without this event they show the run as running."""
     monkeypatch.setenv("GATO_RUNS", str(tmp_path))
     monkeypatch.setenv(SWITCH, "off")
     for name in ("connect_ray", "keep_session"):
